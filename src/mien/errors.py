@@ -1,0 +1,80 @@
+"""Every error mien raises on purpose.
+
+    MienError
+    ├── InputError            what came in cannot be used (exit code 2)
+    │   ├── ImageError        one image
+    │   ├── ArchiveError      a zip or tar file
+    │   ├── DataError         a data set: folders, csv files, votes, exclusions
+    │   ├── RecipeError       a recipe, a network's name or one of their settings
+    │   ├── RunError          a run's folder
+    │   └── ModelError        a bundle or its card
+    ├── TrainingError         training cannot go on: the loss is not a number, the disk is full (exit code 2)
+    ├── MissingExtra          an optional dependency is needed and not installed (exit code 2)
+    └── Stopped               a signal asked us to stop, and everything is saved (exit code 130 or 143)
+
+A message says what came, what was expected and what to do, in one sentence.
+"""
+
+
+class MienError(Exception):
+    """Catch this to catch everything mien raises on purpose."""
+
+    exit_code = 2
+
+
+class InputError(MienError):
+    """What came in cannot be used."""
+
+
+class ImageError(InputError):
+    """An image cannot be read, or is not one."""
+
+
+class ArchiveError(InputError):
+    """An archive is unreadable, unsafe, or beyond the limits."""
+
+
+class DataError(InputError):
+    """A data set cannot be used as it stands."""
+
+
+class RecipeError(InputError):
+    """A recipe, a network's name or a setting is unknown or out of range."""
+
+
+class RunError(InputError):
+    """A run's folder is missing, in use, or damaged."""
+
+
+class ModelError(InputError):
+    """A bundle is damaged, unsafe, or not made for what it was given."""
+
+
+class TrainingError(MienError):
+    """Training cannot go on; what was learnt so far is saved."""
+
+
+class MissingExtra(MienError):
+    """An optional dependency is needed and not installed.
+
+    Args:
+        what: What needs it, as the subject of a sentence: `"training"`.
+        extra: The extra of the package that brings it: `"train"`.
+    """
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs packages that are not installed; run: pip install 'mien[{extra}]'")
+        self.extra = extra
+
+
+class Stopped(MienError):
+    """A signal asked the work to stop; it stopped with everything saved.
+
+    Args:
+        message: What is saved where, and how to go on.
+        signal_number: The signal's number; the exit code is 128 more.
+    """
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number

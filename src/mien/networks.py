@@ -1,0 +1,201 @@
+"""Networks by name, each a Keras functional model that takes raw pixels.
+
+Every network takes images `(n, size, size, 1)` with pixels in [0, 255], rescales them inside, and ends in a
+softmax over the classes, computed in float32. The layer called `features` is the last feature map
+`(n, h, w, c)`; mien explains an answer from it. Importing this module does not import Keras; building does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mien.errors import MissingExtra, RecipeError
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class Network:
+    """A named architecture.
+
+    Args:
+        name: What recipes call it.
+        about: One line for people.
+        build: Makes the Keras model from the input's side in pixels and the number of classes.
+        smallest: The smallest input side in pixels it can take.
+    """
+
+    name: str
+    about: str
+    build: Callable[[int, int], keras.Model]
+    smallest: int
+
+
+def build(name: str, *, size: int = 48, classes: int = 7) -> keras.Model:
+    """Build the network called `name`, with fresh weights from Keras' global seed.
+
+    Args:
+        name: One of `NETWORKS`.
+        size: Side of the square grey input in pixels.
+        classes: Number of answers.
+
+    Returns:
+        A model from `(n, size, size, 1)` pixels in [0, 255] to `(n, classes)` probabilities.
+
+    Raises:
+        RecipeError: There is no such network, or it cannot take so small an input.
+        MissingExtra: Keras is not installed.
+    """
+    network = get(name)
+    if size < network.smallest:
+        raise RecipeError(
+            f"network {name!r} takes images of at least {network.smallest} pixels a side, not {size}; "
+            f"set size={network.smallest} or larger"
+        )
+    return network.build(size, classes)
+
+
+def get(name: str) -> Network:
+    """Return the network called `name`.
+
+    Raises:
+        RecipeError: There is none.
+    """
+    if name not in NETWORKS:
+        raise RecipeError(f"{name!r} is no network mien knows; it knows {', '.join(NETWORKS)}")
+    return NETWORKS[name]
+
+
+def flops(model: keras.Model) -> int:
+    """Count the floating-point operations of one forward pass on one image.
+
+    A multiplication and an addition count as two. Convolutions and dense layers are counted, which is
+    where all but some percent of the work is; the rest is left out, as is usual.
+    """
+    total = 0
+    for layer in model.layers:
+        kind = type(layer).__name__
+        if kind == "Conv2D":
+            height, width, channels = layer.output.shape[1:]
+            total += 2 * height * width * channels * _fan_in(layer)
+        elif kind == "Dense":
+            total += 2 * layer.output.shape[-1] * _fan_in(layer)
+    return int(total)
+
+
+def _fan_in(layer: Any) -> int:
+    fan_in = 1
+    for side in layer.kernel.shape[:-1]:
+        fan_in *= int(side)
+    return fan_in
+
+
+def _keras() -> Any:
+    try:
+        import keras
+    except ImportError as error:
+        raise MissingExtra("training", "train") from error
+    return keras
+
+
+def _seed(size: int, classes: int) -> keras.Model:
+    """The seed's network: five convolutions of 256 to 512 channels, layer for layer."""
+    layers = _keras().layers
+    pixels = layers.Input((size, size, 1), name="pixels")
+    x = layers.Rescaling(1 / 255.0, name="rescale")(pixels)
+    x = layers.Conv2D(256, 3, activation="relu", padding="same", name="conv1")(x)
+    for block, filters in enumerate((512, 384, 192, 384), start=2):
+        x = layers.Conv2D(filters, 3, activation="relu", padding="same", name=f"conv{block}")(x)
+        x = layers.BatchNormalization(name=f"norm{block}")(x)
+        x = layers.MaxPooling2D(2, name="features" if block == 5 else f"pool{block}")(x)
+        x = layers.Dropout(0.4, name=f"dropout{block}")(x)
+    x = layers.Flatten(name="flatten")(x)
+    x = layers.Dense(256, activation="relu", name="dense6")(x)
+    x = layers.BatchNormalization(name="norm6")(x)
+    x = layers.Dropout(0.3, name="dropout6")(x)
+    answer = layers.Dense(classes, activation="softmax", dtype="float32", name="answer")(x)
+    return _keras().Model(pixels, answer, name="fer_model")
+
+
+def _residual(
+    name: str, widths: tuple[int, ...], blocks: int, dropout: float
+) -> Callable[[int, int], keras.Model]:
+    """Return a builder of residual networks: a stem of stride 2, then one stage a width.
+
+    Every stage but the first halves the map: average-pool, then 1×1 on the short way, which avoids the
+    1×1 convolution of stride 2 whose weight gradient crashes with few channels (uxlfoundation/oneDNN
+    issue 6035, oneDNN as in TensorFlow 2.21).
+
+    Source: He et al. 2016, arXiv:1603.05027; the pooled short way is ResNet-D's, arXiv:1812.01187.
+    """
+
+    def make(size: int, classes: int) -> keras.Model:
+        layers = _keras().layers
+
+        def convolve(x: Any, filters: int, label: str, *, kernel: int = 3, stride: int = 1) -> Any:
+            x = layers.Conv2D(
+                filters,
+                kernel,
+                strides=stride,
+                padding="same",
+                use_bias=False,
+                kernel_initializer="he_normal",
+                name=f"{label}_conv",
+            )(x)
+            return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{label}_norm")(x)
+
+        def block(x: Any, filters: int, label: str, *, stride: int, last: bool) -> Any:
+            short = x
+            if stride > 1:
+                short = layers.AveragePooling2D(2, padding="same", name=f"{label}_short_pool")(short)
+            if short.shape[-1] != filters:
+                short = convolve(short, filters, f"{label}_short", kernel=1)
+            x = convolve(x, filters, f"{label}a", stride=stride)
+            x = layers.ReLU(name=f"{label}a_relu")(x)
+            x = convolve(x, filters, f"{label}b")
+            x = layers.Add(name=f"{label}_add")([x, short])
+            return layers.ReLU(name="features" if last else f"{label}_relu")(x)
+
+        pixels = layers.Input((size, size, 1), name="pixels")
+        x = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescale")(pixels)
+        x = convolve(x, widths[0], "stem", stride=2)
+        x = layers.ReLU(name="stem_relu")(x)
+        for stage, filters in enumerate(widths, start=1):
+            for index in range(blocks):
+                x = block(
+                    x,
+                    filters,
+                    f"stage{stage}_{index + 1}",
+                    stride=2 if stage > 1 and index == 0 else 1,
+                    last=stage == len(widths) and index == blocks - 1,
+                )
+        x = layers.GlobalAveragePooling2D(name="pool")(x)
+        x = layers.Dropout(dropout, name="dropout")(x)
+        answer = layers.Dense(classes, activation="softmax", dtype="float32", name="answer")(x)
+        return _keras().Model(pixels, answer, name=name)
+
+    return make
+
+
+#: Every named network.
+NETWORKS: dict[str, Network] = {
+    network.name: network
+    for network in (
+        Network("seed", "five wide convolutions; the network mien grew out of", _seed, 16),
+        Network(
+            "small",
+            "residual, 32 to 256 channels, one block a stage; fast on two cores",
+            _residual("small", (32, 64, 128, 256), 1, 0.2),
+            16,
+        ),
+        Network(
+            "tiny",
+            "residual, 16 to 64 channels, one block a stage; for drawn faces and tests",
+            _residual("tiny", (16, 32, 64), 1, 0.1),
+            16,
+        ),
+    )
+}

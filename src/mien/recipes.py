@@ -1,0 +1,303 @@
+"""Named training recipes as data: what to train, how, and the score it reached.
+
+A recipe is frozen. Change one with `override(recipe, ["epochs=5", "augment.rotation=15"])`; read and write
+it as TOML with `parse` and `to_toml`. `RECIPES` at the end holds the named ones; each says the command that
+runs it and what it measured.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from mien.errors import RecipeError
+
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+NotNegative = Annotated[float, Field(ge=0.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """Random changes to a training face, each drawn anew for every image and epoch.
+
+    Args:
+        rotation: Degrees; the angle is uniform in ±rotation.
+        zoom: Fraction; the scale is uniform in 1 ± zoom, drawn apart for x and y.
+        zoom_together: Draw one scale for both axes instead, which keeps the face's proportions.
+        shift: Fraction of the side; uniform in ±shift, drawn apart for x and y.
+        flip: Mirror left and right half the time.
+        brightness: Fraction of the range; a grey offset uniform in ±brightness × 255.
+        contrast: Fraction; the factor about the image's mean is uniform in 1 ± contrast.
+        erase: Probability of one erased rectangle, filled with noise.
+        erase_area: Smallest and largest share of the image that a rectangle covers.
+        fill: What stands where the face was moved away: the nearest pixel, its mirror image, or black.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    rotation: Annotated[float, Field(ge=0.0, le=180.0)] = 0.0
+    zoom: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    zoom_together: bool = False
+    shift: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    flip: bool = False
+    brightness: Fraction = 0.0
+    contrast: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    erase: Fraction = 0.0
+    erase_area: tuple[Fraction, Fraction] = (0.02, 0.2)
+    fill: Literal["nearest", "reflect", "black"] = "nearest"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """How weights move.
+
+    Args:
+        name: Keras' Adam, AdamW, or SGD with Nesterov momentum.
+        learning_rate: The peak, where the schedule has one.
+        schedule: `constant`; `cosine` down to a hundredth; `one-cycle`, a straight line up during
+            `warmup` and down to a hundredth after it.
+        warmup: Share of all steps during which the learning rate rises.
+        momentum: SGD's.
+        weight_decay: Per step and times the learning rate, on kernels alone.
+        ema: Momentum of the moving average of weights that is validated and shipped; 0 for none.
+        clip_norm: Largest norm of all gradients together; 0 for no limit.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: Positive = 0.001
+    schedule: Literal["constant", "cosine", "one-cycle"] = "constant"
+    warmup: Fraction = 0.0
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    weight_decay: NotNegative = 0.0
+    ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    clip_norm: NotNegative = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopping:
+    """When to stop before the last epoch.
+
+    Args:
+        patience: Epochs without a better validation loss before training stops; 0 never stops.
+        min_delta: How much smaller a validation loss must be to count as better.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    patience: Annotated[int, Field(ge=0)] = 10
+    min_delta: NotNegative = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoints:
+    """What is kept of the way.
+
+    Args:
+        weights: Which weight files stay in `weights/`: of every epoch, or of the last `keep` and the best.
+        keep: How many of the last epochs' weight files stay when `weights` is `last`.
+        minutes: Largest time between two saved states, from which a killed run goes on.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    weights: Literal["all", "last"] = "last"
+    keep: Count = 2
+    minutes: Positive = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides what a training makes of a data set.
+
+    Args:
+        name: Its name, and the run folder's.
+        network: One of `mien networks`.
+        size: Side of the network's input in pixels.
+        epochs: Times every training image is seen.
+        batch_size: Images a step.
+        seed: Decides initial weights, order, augmentation and dropout.
+        precision: `auto` computes in bfloat16 where the processor has it, else in float32.
+        label_smoothing: Share of each target spread evenly over all classes.
+        select: Which epoch's weights ship: the one with the lowest validation loss, the highest
+            validation accuracy, or the last.
+        about: One line for people.
+        command: What runs it.
+        measured: What it reached, with data, machine and date.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
+    network: str
+    size: Annotated[int, Field(ge=16, le=512)] = 48
+    epochs: Count = 25
+    batch_size: Count = 128
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 42
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    select: Literal["val_loss", "val_accuracy", "last"] = "val_loss"
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    augment: Augment = field(default_factory=Augment)
+    stopping: Stopping = field(default_factory=Stopping)
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    about: str = ""
+    command: str = ""
+    measured: str = ""
+
+
+_ADAPTER = TypeAdapter(Recipe)
+
+
+def get(name: str) -> Recipe:
+    """Return the recipe called `name`.
+
+    Raises:
+        RecipeError: There is none; the message names the nearest.
+    """
+    if name in RECIPES:
+        return RECIPES[name]
+    raise RecipeError(f"{name!r} is no recipe mien knows; {_suggest(name, RECIPES)}")
+
+
+def to_dict(recipe: Recipe) -> dict[str, Any]:
+    """Return `recipe` as nested dicts of plain values, as JSON and TOML take them."""
+    values: dict[str, Any] = _ADAPTER.dump_python(recipe, mode="json")
+    return values
+
+
+def from_dict(values: dict[str, Any]) -> Recipe:
+    """Build a recipe from nested dicts.
+
+    Raises:
+        RecipeError: A key is unknown, or a value of the wrong type or out of range.
+    """
+    try:
+        recipe: Recipe = _ADAPTER.validate_python(values)
+    except ValidationError as error:
+        raise RecipeError(_explain(error)) from None
+    return recipe
+
+
+def to_toml(recipe: Recipe) -> str:
+    """Return `recipe` as TOML; `parse` reads it back equal."""
+    return tomli_w.dumps(to_dict(recipe))
+
+
+def parse(text: str) -> Recipe:
+    """Read a recipe from TOML.
+
+    Raises:
+        RecipeError: The text is not TOML, or not a recipe.
+    """
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"the recipe is not TOML: {error}") from None
+    return from_dict(values)
+
+
+def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """Change single values of a recipe.
+
+    Args:
+        recipe: The recipe to start from; it is left as it is.
+        settings: `key=value` each; a key inside a group has a dot: `augment.rotation=15`.
+
+    Raises:
+        RecipeError: A setting has no `=`, its key is unknown (the nearest is named), or its value is
+            of the wrong type or out of range.
+    """
+    values = to_dict(recipe)
+    known = dict(_leaves(values))
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        key = key.strip()
+        if not equals:
+            raise RecipeError(f"{setting!r} is no setting; write key=value, such as epochs=5")
+        if key not in known:
+            raise RecipeError(f"{key!r} is no setting of a recipe; {_suggest(key, known)}")
+        *groups, last = key.split(".")
+        place = values
+        for group in groups:
+            place = place[group]
+        place[last] = _value(text.strip(), known[key])
+    return from_dict(values)
+
+
+def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _value(text: str, example: object) -> object:
+    """Read `text` as TOML unless a string is wanted, so that `flip=true` and `epochs=5` need no quotes."""
+    if isinstance(example, str):
+        return text
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _suggest(word: str, known: dict[str, Any]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+
+
+def _explain(error: ValidationError) -> str:
+    """Name the first fault in one sentence, with the nearest known key where a key is unknown."""
+    fault = error.errors()[0]
+    key = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        known = dict(_leaves(to_dict(Recipe(name="any", network="any"))))
+        return f"{key!r} is no setting of a recipe; {_suggest(key, known)}"
+    message = fault["msg"][0].lower() + fault["msg"][1:]
+    return f"recipe setting {key}={fault.get('input')!r}: {message}"
+
+
+
+
+_SEED = Recipe(
+    name="seed",
+    network="seed",
+    epochs=25,
+    batch_size=128,
+    seed=42,
+    optimizer=Optimizer(name="adam", learning_rate=0.001),
+    augment=Augment(rotation=10, zoom=0.1, flip=True),
+    stopping=Stopping(patience=10),
+    checkpoints=Checkpoints(weights="all"),
+    about="The network and training that mien grew out of, as its README has them.",
+    command="mien train DATA --recipe seed",
+)
+
+_QUICK = Recipe(
+    name="quick",
+    network="small",
+    epochs=8,
+    batch_size=64,
+    optimizer=Optimizer(
+        name="sgd", learning_rate=0.1, schedule="one-cycle", warmup=0.25, weight_decay=5e-4
+    ),
+    augment=Augment(rotation=10, zoom=0.1, shift=0.05, flip=True),
+    stopping=Stopping(patience=0),
+    select="last",
+    about="A small residual network in at most ten CPU-minutes on FER2013.",
+    command="mien train DATA --recipe quick",
+)
+
+#: Every named recipe.
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (_SEED, _QUICK)}
