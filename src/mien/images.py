@@ -1,0 +1,265 @@
+"""The one door for pixels: read an image from anywhere, turn it grey, fit it to the network's input.
+
+    pixels = images.read("photo.jpg")    # upright, (h, w) grey or (h, w, 3) RGB, uint8
+    face = images.fit(pixels, 48)        # (48, 48, 1) uint8, what every network here takes
+
+There is no other preprocessing in mien: training, evaluation and prediction all come through here.
+"""
+
+import io
+import os
+from pathlib import Path
+from typing import IO, Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from mien.errors import ImageError
+
+#: Pixels above which an image is refused by its header, before anything is decoded.
+MAX_PIXELS = 40_000_000
+
+#: Bytes above which a file is refused: 40 megapixels at 16 bits in four channels, and room for a header.
+MAX_BYTES = 512 * 2**20
+
+#: What is opened. Pillow's rarer readers are where its security faults are found.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+
+Source: TypeAlias = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | NDArray[Any] | Image.Image
+)
+
+_WANTED = f"mien reads {', '.join(FORMATS[:-1])} and {FORMATS[-1]}"
+_GROUND = 255
+_ORIENTATION = 0x0112
+_LARGEST_PADDED_SIDE = 4096
+
+
+def read(source: Source, *, channels: Literal["rgb", "bgr"] = "rgb") -> NDArray[np.uint8]:
+    """Read one image, upright, as 8-bit grey or RGB.
+
+    The same image gives the same pixels to the last bit as a path, bytes, file object, array or PIL image.
+
+    EXIF orientation is applied; EXIF that cannot be read counts as upright. Animations and many-page
+    files give their first frame, a PIL image the frame it stands at. What becomes of each kind of pixel:
+
+    - 1 (and boolean arrays): 0 and 255. L: as it is. P, CMYK, YCbCr and HSV: RGB by Pillow.
+    - LA, PA, RGBA, and any transparent colour: laid on white.
+    - I;16 and uint16: the high byte, so 16 bits are scaled and never clipped. 16-bit colour files alike.
+    - I, F and other numeric arrays declare no range; theirs is the first of 0..1 (fractions only),
+      0..255 and 0..65535 that holds every pixel. Negative, larger or not finite: an error.
+
+    Args:
+        source: A path, the bytes of a file, a binary file object (read from where it stands), a PIL image,
+            or an array `(h, w)`, `(h, w, 1)` grey, `(h, w, 2)` grey and alpha, `(h, w, 3)`, `(h, w, 4)`.
+        channels: Order of colours in an array of three or four channels; OpenCV's is `bgr`.
+
+    Returns:
+        A new array, `(h, w)` grey or `(h, w, 3)` RGB, 0..255.
+
+    Raises:
+        ImageError: It is no image mien reads, is damaged, or has more than `MAX_PIXELS` pixels.
+    """
+    if isinstance(source, Image.Image):
+        return _decode(source, "the image")
+    if isinstance(source, np.ndarray):
+        return _from_array(source, channels)
+    name, data = _bytes_of(source)
+    if not data:
+        raise ImageError(f"{name} is empty; {_WANTED}")
+    if len(data) > MAX_BYTES:
+        raise ImageError(f"{name} is larger than {MAX_BYTES // 2**20} MiB; shrink it first")
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return _decode(image, name)
+    except (ImageError, MemoryError):
+        raise
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name} is not an image mien can read, or is damaged; {_WANTED}") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(f"{name} has more than {MAX_PIXELS:,} pixels; shrink it first") from error
+    except Exception as error:
+        raise _damaged(name, error) from error
+
+
+def grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Turn an image grey, with Pillow's weights, so that a grey file and its RGB twin agree to the bit.
+
+    Args:
+        image: `(h, w)` grey, returned as it is, or `(h, w, 3)` RGB; 0..255.
+
+    Returns:
+        `(h, w)`: (19595 R + 38470 G + 7471 B + 32768) // 65536.
+
+    Source: luma of ITU-R BT.601 in 16-bit fixed point.
+    """
+    if image.ndim == 2:
+        return image
+    return np.asarray(Image.fromarray(image).convert("L"))
+
+
+def fit(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Make the network's input: grey, square, `size` pixels a side.
+
+    A longer image is padded to a square by repeating its edge pixels, equally on both sides (an odd pixel
+    goes right or below), so that faces keep their proportions. Shrinking averages every pixel. An image
+    that is `size` × `size` already is unchanged to the bit. One with a side above 4096 is shrunk to that
+    before it is padded, so that a long thin one cannot fill the memory.
+
+    Args:
+        image: `(h, w)` grey or `(h, w, 3)` RGB, 0..255, as `read` returns it.
+        size: Pixels a side, at least 1.
+
+    Returns:
+        `(size, size, 1)`, 0..255.
+
+    Source: Pillow's BILINEAR, a triangle filter as wide as the scale.
+    """
+    face = grey(image)
+    longer = max(face.shape)
+    if longer > _LARGEST_PADDED_SIDE:
+        height, width = (max(1, round(side * _LARGEST_PADDED_SIDE / longer)) for side in face.shape)
+        face = np.asarray(Image.fromarray(face).resize((width, height), Image.Resampling.BILINEAR))
+        longer = _LARGEST_PADDED_SIDE
+    if face.shape[0] != face.shape[1]:
+        spare = [longer - side for side in face.shape]
+        face = np.pad(face, [(space // 2, space - space // 2) for space in spare], mode="edge")
+    if longer != size:
+        face = np.asarray(Image.fromarray(face).resize((size, size), Image.Resampling.BILINEAR))
+    return face[:, :, np.newaxis]
+
+
+def _bytes_of(source: object) -> tuple[str, bytes]:
+    """What a path, bytes or file object holds, and what to call it in a message."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return "the image", bytes(source)
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        try:
+            with path.open("rb") as file:
+                return f"'{path}'", file.read(MAX_BYTES + 1)
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            raise ImageError(f"'{path}' cannot be read as an image: {why}; check the path") from error
+    read_some = getattr(source, "read", None)
+    data = read_some(MAX_BYTES + 1) if callable(read_some) else None
+    if not isinstance(data, bytes):
+        kind = "a file opened as text" if isinstance(data, str) else f"a {type(source).__name__}"
+        raise ImageError(
+            f"{kind} is no source of an image; give a path, bytes, a binary file, an array or a PIL image"
+        )
+    return str(getattr(source, "name", "the image")), data
+
+
+def _decode(image: Image.Image, name: str) -> NDArray[np.uint8]:
+    _check_size(image.width, image.height, name)
+    try:
+        image.load()
+        # After load, because Pillow turns a TIFF upright by itself and then drops its tag.
+        turned = _orientation(image)
+        pixels = _to_pixels(image, name)
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:
+        # Each of Pillow's readers has its own errors (struct, zlib, Syntax, Key...) for damaged data.
+        raise _damaged(name, error) from error
+    return pixels if turned == 1 else _upright(pixels, turned)
+
+
+def _damaged(name: str, error: Exception) -> ImageError:
+    said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return ImageError(f"{name} is damaged and cannot be decoded ({said[:120]}); save it anew")
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    if width < 1 or height < 1:
+        raise ImageError(f"{name} is {width} × {height} pixels; an image has at least one")
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"{name} is {width} × {height} pixels; mien reads up to {MAX_PIXELS:,} pixels, shrink it first"
+        )
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # A broken note about a picture is no reason to refuse the picture.
+        return 1
+    return orientation if orientation in range(2, 9) else 1
+
+
+def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Undo one of EXIF's eight orientations (CIPA DC-008, tag 0x0112)."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _to_pixels(image: Image.Image, name: str) -> NDArray[np.uint8]:
+    mode = image.mode
+    if mode.startswith("I") or mode == "F":
+        return _to_8_bit(np.asarray(image), name)
+    if image.has_transparency_data:
+        return _on_ground(image)
+    if mode == "1":
+        image = image.convert("L")
+    elif mode not in ("L", "RGB"):
+        image = image.convert("RGB")
+    return np.array(image)
+
+
+def _on_ground(image: Image.Image) -> NDArray[np.uint8]:
+    """Lay a transparent image on white, as a page would show it."""
+    is_grey = image.mode in ("1", "L", "LA", "La")
+    layer = image.convert("LA" if is_grey else "RGBA")
+    ground = Image.new("L" if is_grey else "RGB", image.size, _GROUND if is_grey else (_GROUND,) * 3)
+    ground.paste(layer.convert(ground.mode), mask=layer.getchannel("A"))
+    return np.array(ground)
+
+
+def _from_array(array: NDArray[Any], channels: str) -> NDArray[np.uint8]:
+    if channels not in ("rgb", "bgr"):
+        raise ImageError(f"channels is '{channels}'; an array's colours are in the order 'rgb' or 'bgr'")
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 2, 3, 4)):
+        raise ImageError(
+            f"the array has the shape {array.shape}; an image is (h, w) or (h, w, channels) "
+            "with 1 to 4 channels, so give one image at a time"
+        )
+    _check_size(array.shape[1], array.shape[0], "the array")
+    pixels = np.array(array, order="C") if array.dtype == np.uint8 else _to_8_bit(array, "the array")
+    if pixels.ndim == 2:
+        return pixels
+    depth = pixels.shape[2]
+    if depth == 1:
+        return pixels[:, :, 0]
+    if channels == "bgr" and depth > 2:
+        pixels = np.ascontiguousarray(pixels[:, :, [2, 1, 0, 3][:depth]])
+    return pixels if depth == 3 else _on_ground(Image.fromarray(pixels))
+
+
+def _to_8_bit(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    """Bring values without a declared range, or of 16 bits, to 0..255."""
+    kind = values.dtype.kind
+    if kind == "b":
+        return values.astype(np.uint8) * np.uint8(255)
+    if kind not in "uif":
+        raise ImageError(f"{name} holds {values.dtype}; pixels are whole numbers or fractions")
+    if kind == "u" and values.dtype.itemsize == 2:
+        return (values >> 8).astype(np.uint8)
+    low, high = values.min(), values.max()
+    # Written so that NaN, which no comparison holds for, is refused.
+    if not (low >= 0 and high <= 65535):
+        raise ImageError(
+            f"{name} holds values from {low} to {high}; "
+            "pixels lie in 0..1, 0..255 or 0..65535, scale them first"
+        )
+    if kind == "f":
+        values = np.rint(values * 255 if high <= 1 else values)
+    if high > 255:
+        values = values.astype(np.uint16) >> 8
+    return values.astype(np.uint8)
