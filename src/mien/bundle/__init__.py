@@ -1,0 +1,283 @@
+"""A trained model on disk: an ONNX file and its card; load, check, run.
+
+A bundle is a folder with `model.onnx`, `card.json` and `labels.txt`; the ONNX file alone is one as well, for
+it carries the card inside. It takes raw pixels and gives probabilities: rescaling, temperature and softmax
+are in the file. Loading one runs nothing of its maker's: the file is read as bytes, checked, and only then
+given to ONNX Runtime.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from mien.bundle import onnx_file
+from mien.bundle.card import Card, Data, Measured, Parity, Part, parse, to_json, without_hash
+from mien.errors import ModelError
+
+__all__ = [
+    "CARD",
+    "FILES",
+    "LABELS",
+    "MAX_BYTES",
+    "MODEL",
+    "Bundle",
+    "Card",
+    "Data",
+    "Measured",
+    "Parity",
+    "Part",
+    "load",
+    "of",
+    "parse",
+    "to_json",
+    "write",
+]
+
+MODEL, CARD, LABELS = "model.onnx", "card.json", "labels.txt"
+#: The files of a bundle's folder.
+FILES = (MODEL, CARD, LABELS)
+#: Largest model file in bytes. The largest network mien trains takes 20 MB.
+MAX_BYTES = 256 << 20
+#: Under what key the card stands in the ONNX file's metadata.
+KEY = "mien.card"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded model. Threads may share one.
+
+    Args:
+        path: The folder or file it came from.
+        card: What it is; `card.sha256` is the hash of the file that runs.
+    """
+
+    path: Path
+    card: Card
+    _session: Any = field(repr=False, compare=False)
+
+    def run(
+        self,
+        images: npt.NDArray[np.uint8],
+        *,
+        batch_size: int = 256,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """Return how likely each label is for each image.
+
+        Args:
+            images: `(n, size, size, 1)` uint8 in [0, 255], grey.
+            batch_size: Images run at once; changes memory and speed, never the result.
+            progress: Called with (images done, images in all) after every batch.
+
+        Returns:
+            Probabilities `(n, labels)` float32, each row summing to 1, in the order of `card.labels`.
+
+        Raises:
+            ModelError: The images are of another shape or type, or the model answers no probabilities.
+        """
+        answers = np.empty((len(images), len(self.card.labels)), np.float32)
+        done = 0
+        for batch in self._batches(images, batch_size):
+            answer = self._ask("probabilities", batch)
+            if answer.shape != (len(batch), answers.shape[1]) or not np.isfinite(answer).all():
+                raise ModelError(f"the model {self.path.name!r} does not answer with probabilities")
+            answers[done : done + len(batch)] = answer
+            done += len(batch)
+            if progress is not None:
+                progress(done, len(images))
+        return answers
+
+    def features(self, images: npt.NDArray[np.uint8], *, batch_size: int = 256) -> npt.NDArray[np.float32]:
+        """Return the last feature map of each image, from which an answer can be explained.
+
+        Args:
+            images: `(n, size, size, 1)` uint8 in [0, 255], grey.
+            batch_size: Images run at once; changes memory and speed, never the result.
+
+        Returns:
+            Features `(n, height, width, channels)` float32.
+
+        Raises:
+            ModelError: The images are of another shape or type.
+        """
+        batches = list(self._batches(images, batch_size)) or [images]
+        return np.concatenate([self._ask("features", batch) for batch in batches])
+
+    def _batches(self, images: npt.NDArray[np.uint8], batch_size: int) -> Iterator[npt.NDArray[np.uint8]]:
+        shape = (self.card.size, self.card.size, 1)
+        if images.dtype != np.uint8 or images.shape[1:] != shape:
+            raise ModelError(
+                f"the model takes uint8 images of shape {('n', *shape)}, not {images.dtype} of shape "
+                f"{images.shape}; make them with mien.images"
+            )
+        if batch_size < 1:
+            raise ModelError(f"batch_size is {batch_size}; it must be at least 1")
+        for start in range(0, len(images), batch_size):
+            yield images[start : start + batch_size]
+
+    def _ask(self, output: str, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        try:
+            answer: npt.NDArray[np.float32] = self._session.run([output], {"images": batch})[0]
+        except Exception as error:  # ONNX Runtime's own classes share no base but Exception
+            raise ModelError(f"the model {self.path.name!r} cannot be run: {_first_line(error)}") from None
+        return answer
+
+
+def load(path: str | os.PathLike[str] | None = None, *, threads: int | None = None) -> Bundle:
+    """Read a bundle, check it, and make it ready to run.
+
+    Args:
+        path: A bundle's folder, or its ONNX file alone, which carries the card inside.
+        threads: Threads that compute one batch; None takes every core.
+
+    Raises:
+        ModelError: There is none; a file is damaged, is not the one the card was written for, or holds
+            what a bundle may not (other files' data, custom operations, sizes beyond the limits); or
+            the model and its card do not fit together.
+    """
+    if path is None:
+        raise ModelError("mien ships no model yet; name the bundle to load, such as runs/quick-1/bundle")
+    place = Path(path)
+    file = place / MODEL if place.is_dir() else place
+    model = _read(file, MAX_BYTES)
+    inside = onnx_file.read_entry(model, KEY)
+    if inside is None:
+        raise ModelError(f"{file.name!r} carries no card of mien's; export it with mien export")
+    card = parse(inside)
+    if place.is_dir():
+        _check_beside(place, card, hashlib.sha256(model).hexdigest())
+    return of(model, card, path=place, threads=threads)
+
+
+def of(
+    model: bytes, card: Card, *, path: str | os.PathLike[str] = MODEL, threads: int | None = None
+) -> Bundle:
+    """Check a model that is in memory, and make it ready to run.
+
+    Args:
+        model: An ONNX file's bytes; nothing they name outside themselves is read.
+        card: What the model is; the bundle's card gets the hash of these bytes.
+        path: What messages call it.
+        threads: As in `load`.
+
+    Raises:
+        ModelError: As in `load`.
+    """
+    onnx_file.check(model)
+    place = Path(path)
+    card = replace(card, sha256=hashlib.sha256(model).hexdigest())
+    bundle = Bundle(place, card, _session(model, threads, place.name))
+    _check_fit(bundle)
+    return bundle
+
+
+def write(model: bytes, card: Card, folder: str | os.PathLike[str], *, threads: int | None = None) -> Bundle:
+    """Check a model and write its bundle's folder, whole or not at all.
+
+    The card goes into the ONNX file without a hash, then beside it with the hash of the file's final bytes.
+    An older bundle in `folder` is replaced once the new one is complete.
+
+    Args:
+        model: An ONNX file's bytes.
+        card: What the model is; its `sha256` is set here.
+        folder: Where the bundle goes; absent, empty, or an older bundle.
+        threads: As in `load`.
+
+    Raises:
+        ModelError: Model and card make no bundle, or `folder` holds other files.
+    """
+    folder = Path(folder)
+    file = onnx_file.write_entry(model, KEY, to_json(without_hash(card)).encode())
+    bundle = of(file, card, path=folder, threads=threads)
+    if folder.exists() and not (folder.is_dir() and {each.name for each in folder.iterdir()} <= set(FILES)):
+        raise ModelError(f"{str(folder)!r} holds other files than a bundle's; name a new or an empty folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new, old = (folder.with_name(f".{folder.name}.{word}") for word in ("new", "old"))
+    if old.exists() and not folder.exists():  # a killed write left the older bundle aside
+        old.rename(folder)
+    for left in (new, old):
+        shutil.rmtree(left, ignore_errors=True)
+    new.mkdir()
+    _write(new / MODEL, file)
+    _write(new / CARD, to_json(bundle.card).encode())
+    _write(new / LABELS, "".join(f"{label}\n" for label in card.labels).encode())
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+    return bundle
+
+
+def _read(file: Path, limit: int) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(limit + 1)
+    except OSError as error:
+        reason = error.strerror or "it cannot be read"
+        raise ModelError(f"no bundle at {str(file)!r}: {reason}; name its folder or its .onnx file") from None
+    if len(content) > limit:
+        raise ModelError(f"{file.name!r} is larger than the {limit} bytes that a bundle's may have")
+    return content
+
+
+def _write(file: Path, content: bytes) -> None:
+    with file.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _check_beside(folder: Path, inside: Card, digest: str) -> None:
+    """Make sure that `card.json` was written for this very file."""
+    beside = parse(_read(folder / CARD, MAX_BYTES))
+    if beside.sha256 != digest:
+        raise ModelError(
+            f"{MODEL} in {folder.name!r} is not the file its card was written for: its sha256 is {digest}, "
+            f"the card's {beside.sha256}"
+        )
+    if without_hash(beside) != without_hash(inside):
+        raise ModelError(f"{CARD} in {folder.name!r} says other things than the card inside {MODEL}")
+
+
+def _session(model: bytes, threads: int | None, name: str) -> Any:
+    if threads is not None and threads < 1:
+        raise ModelError(f"threads is {threads}; it must be at least 1")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is raised; nothing is to stand on stderr as well
+    options.intra_op_num_threads = threads or 0
+    options.inter_op_num_threads = 1
+    # Waiting threads that spin take whole cores from whatever else the machine does.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's own classes share no base but Exception
+        raise ModelError(f"the model {name!r} cannot be loaded: {_first_line(error)}") from None
+
+
+def _check_fit(bundle: Bundle) -> None:
+    """Make sure that the model takes and gives what its card says, by asking it once."""
+    card, session = bundle.card, bundle._session
+    takes = [(each.name, each.type, list(each.shape[1:])) for each in session.get_inputs()]
+    wanted = [("images", "tensor(uint8)", [card.size, card.size, 1])]
+    if takes != wanted or isinstance(session.get_inputs()[0].shape[0], int):
+        raise ModelError(f"the model takes {takes}; a bundle of this card takes any number of {wanted}")
+    gives = {each.name: (each.type, len(each.shape)) for each in session.get_outputs()}
+    if gives != {"probabilities": ("tensor(float)", 2), "features": ("tensor(float)", 4)}:
+        raise ModelError(f"the model gives {gives}; a bundle gives probabilities and features")
+    probe = np.zeros((2, card.size, card.size, 1), np.uint8)
+    probe[1] = 255
+    answers = bundle.run(probe)
+    if answers.min() < 0 or np.abs(answers.sum(axis=1) - 1).max() > 1e-3:
+        raise ModelError(f"the model {bundle.path.name!r} does not answer with probabilities")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:300]

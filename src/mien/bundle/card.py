@@ -1,0 +1,181 @@
+"""The card: what a model is, what it learnt from and how well it does, in one JSON document."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from mien.errors import ModelError
+
+#: Largest card in bytes; a real one takes some kilobytes.
+MAX_CARD_BYTES = 1 << 20
+
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+#: A name, never a path: reports and cards travel, and the folders of the machine they come from do not.
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^/\\\x00-\x1f]+$")]
+Labels = Annotated[tuple[Name, ...], Field(min_length=2, max_length=1000)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One split of the data a model was made with.
+
+    Args:
+        n: Number of images.
+        fingerprint: sha256 over pixels, labels and order.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    n: Count
+    fingerprint: Sha256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """What a model learnt from.
+
+    Args:
+        name: The data set's name, never a path.
+        fingerprint: sha256 over all of its splits.
+        splits: Each split by name.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    name: Name
+    fingerprint: Sha256
+    splits: dict[Name, Part] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """How a model did on one split.
+
+    Args:
+        n: Number of images.
+        values: Each metric by name, such as `accuracy`.
+        intervals: 95 % intervals (low, high) of those that have one.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    n: Count
+    values: dict[Name, float] = field(default_factory=dict)
+    intervals: dict[Name, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """How close the shipped file answers to the network it was written from.
+
+    Args:
+        images: Number of images compared.
+        largest_difference: Largest absolute difference between two probabilities.
+        against: What the file was compared with.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    images: Count
+    largest_difference: Fraction
+    against: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What a model is. It stands beside the ONNX file and inside it.
+
+    Args:
+        name: The model's name; a trained model has its run's.
+        labels: Names of the classes, in the order of the answers.
+        size: Side in pixels of the square grey images it takes.
+        schema: Version of this document.
+        colour: How many channels, as a word; always grey.
+        pixel_range: Lowest and highest pixel value; rescaling is inside the model.
+        framing: How faces stood in the training images.
+        temperature: What logits are divided by inside the file; 1 changes nothing.
+        threshold: Confidence under which an answer counts as uncertain; None where none was chosen.
+        sha256: Hash of the bytes of `model.onnx`. Inside that file it is None, for no file can hold its
+            own hash.
+        recipe: The recipe it was trained by, as nested plain values.
+        data: What it learnt from.
+        excluded: Number of training images left out, by reason.
+        metrics: How it did, by split.
+        parity: How close the file answers to the network it was written from.
+        licence: Under what terms the model may be used; empty where its maker named none.
+        versions: Version of each program that made it.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    name: Name
+    labels: Labels
+    size: Annotated[int, Field(ge=16, le=512)]
+    schema: Literal[1] = 1
+    colour: Literal["grey"] = "grey"
+    pixel_range: tuple[Literal[0], Literal[255]] = (0, 255)
+    framing: str = "the whole image, as the data set has it"
+    temperature: Annotated[float, Field(ge=0.01, le=100.0)] = 1.0
+    threshold: Fraction | None = None
+    sha256: Sha256 | None = None
+    recipe: dict[str, Any] = field(default_factory=dict)
+    data: Data | None = None
+    excluded: dict[str, Count] = field(default_factory=dict)
+    metrics: dict[Name, Measured] = field(default_factory=dict)
+    parity: Parity | None = None
+    licence: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+_ADAPTER = TypeAdapter(Card)
+
+
+def to_json(card: Card) -> str:
+    """Return `card` as indented JSON; `parse` reads it back equal.
+
+    Raises:
+        ModelError: A value is of the wrong type or out of range.
+    """
+    text = _ADAPTER.dump_json(card, indent=2, warnings="none").decode()
+    parse(text)
+    return text
+
+
+def parse(text: str | bytes) -> Card:
+    """Read a card from JSON, strictly: no unknown key, no number in quotes, nothing out of range.
+
+    Raises:
+        ModelError: The text is no JSON, or no card.
+    """
+    if len(text) > MAX_CARD_BYTES:
+        raise ModelError(f"the card has {len(text)} bytes; a card has at most {MAX_CARD_BYTES}")
+    try:
+        card: Card = _ADAPTER.validate_json(text, strict=True)
+    except ValidationError as error:
+        raise ModelError(_explain(error)) from None
+    _require_distinct(card.labels)
+    return card
+
+
+def without_hash(card: Card) -> Card:
+    """Return `card` as it stands inside the file that its hash is taken over."""
+    return replace(card, sha256=None)
+
+
+def _require_distinct(labels: Sequence[str]) -> None:
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise ModelError(f"the card names the label {twice[0]!r} twice; every label must have its own name")
+
+
+def _explain(error: ValidationError) -> str:
+    fault = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in fault["loc"])
+    where = f" at {place!r}" if place else ""
+    return f"the card does not hold{where}: {fault['msg'][0].lower()}{fault['msg'][1:]}"

@@ -1,0 +1,231 @@
+"""An ONNX file seen as bytes: is it safe to give to a runtime, and what card does it carry.
+
+An ONNX file is one protobuf message. Reading the few fields that matter here takes a page of code, needs no
+package, and happens before any other program sees the bytes. What a bundle may hold is written down as what
+is allowed, not as what is forbidden.
+
+Source: onnx/onnx, `onnx.proto` (field numbers); protobuf.dev/programming-guides/encoding.
+"""
+
+from collections.abc import Iterator
+
+from mien.errors import ModelError
+
+#: Operations a bundle may use. None of them makes a tensor of a size that is not in the file, runs a part of
+#: the graph again, or reads anything but its inputs.
+OPERATIONS = frozenset(
+    (
+        "Add",
+        "AveragePool",
+        "BatchNormalization",
+        "Cast",
+        "Clip",
+        "Concat",
+        "Conv",
+        "DequantizeLinear",
+        "Div",
+        "Elu",
+        "Flatten",
+        "Gelu",
+        "Gemm",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+        "HardSigmoid",
+        "HardSwish",
+        "Identity",
+        "LeakyRelu",
+        "MatMul",
+        "MaxPool",
+        "Mul",
+        "PRelu",
+        "QuantizeLinear",
+        "ReduceMean",
+        "Relu",
+        "Reshape",
+        "Sigmoid",
+        "Softmax",
+        "Sub",
+        "Tanh",
+        "Transpose",
+    )
+)
+#: Largest number in an operation's attributes: kernel sides, strides, pads, axes, groups.
+MAX_ATTRIBUTE = 1 << 16
+MAX_PAD = 256
+MAX_NODES = 10_000
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+_Field = tuple[int, int | memoryview]
+
+
+def read_entry(model: bytes, key: str) -> bytes | None:
+    """Return the value that stands under `key` in the file's metadata, or None.
+
+    Raises:
+        ModelError: The bytes are no protobuf message.
+    """
+    for number, value in _fields(memoryview(model)):
+        if number == 14 and isinstance(value, memoryview):
+            entry = dict(_fields(value))
+            if _bytes(entry.get(1)) == key.encode():
+                return _bytes(entry.get(2))
+    return None
+
+
+def write_entry(model: bytes, key: str, value: bytes) -> bytes:
+    """Return the file with `value` under `key` in its metadata, replacing what stood there.
+
+    Raises:
+        ModelError: The bytes are no protobuf message.
+    """
+    kept = bytearray()
+    start = 0
+    for number, content, end in _spans(memoryview(model)):
+        entry = dict(_fields(content)) if number == 14 and isinstance(content, memoryview) else {}
+        if _bytes(entry.get(1)) != key.encode():
+            kept += model[start:end]
+        start = end
+    return bytes(kept) + _message(14, _message(1, key.encode()) + _message(2, value))
+
+
+def check(model: bytes) -> None:
+    """Make sure that the file holds one plain graph of allowed operations and all of its own weights.
+
+    Raises:
+        ModelError: It is no ONNX file, or holds what a bundle may not.
+    """
+    graphs = 0
+    for number, value in _fields(memoryview(model)):
+        if number in (20, 25):
+            raise ModelError("the model holds functions of its own; a bundle holds one plain graph")
+        if number == 7 and isinstance(value, memoryview):
+            graphs += 1
+            _check_graph(value, len(model))
+    if graphs != 1:
+        raise ModelError(f"the model file holds {graphs} graphs where an ONNX file has one; it is damaged")
+
+
+def _check_graph(graph: memoryview, limit: int) -> None:
+    nodes = 0
+    for number, value in _fields(graph):
+        if number == 15:
+            raise ModelError("the model holds sparse weights; a bundle holds plain ones")
+        if not isinstance(value, memoryview):
+            continue
+        if number == 1:
+            nodes += 1
+            _check_node(value, limit)
+        elif number == 5:
+            _check_tensor(value, limit)
+    if nodes > MAX_NODES:
+        raise ModelError(f"the model has {nodes} operations; a bundle has at most {MAX_NODES}")
+
+
+def _check_node(node: memoryview, limit: int) -> None:
+    for number, value in _fields(node):
+        if number == 4 and _text(value) not in OPERATIONS:
+            raise ModelError(f"the model uses the operation {_text(value)!r}, which a bundle may not hold")
+        if number == 7 and _text(value) not in ("", "ai.onnx"):
+            raise ModelError(f"the model uses custom operations of {_text(value)!r}; a bundle may not")
+        if number == 5 and isinstance(value, memoryview):
+            _check_attribute(value, limit)
+
+
+def _check_attribute(attribute: memoryview, limit: int) -> None:
+    fields = list(_fields(attribute))
+    largest = MAX_PAD if any(n == 1 and _text(v) == "pads" for n, v in fields) else MAX_ATTRIBUTE
+    for number, value in fields:
+        if number == 5 and isinstance(value, memoryview):
+            _check_tensor(value, limit)
+        elif number in (3, 8):
+            for whole in _integers(value):
+                if not -largest <= whole <= largest:
+                    raise ModelError(f"the model holds the setting {whole}, beyond {largest}; it is damaged")
+        elif number in (6, 9, 10, 11, 14, 15, 22, 23):
+            raise ModelError("the model holds a graph inside an operation; a bundle holds one plain graph")
+
+
+def _check_tensor(tensor: memoryview, limit: int) -> None:
+    elements = 1
+    for number, value in _fields(tensor):
+        if number == 13 or (number == 14 and value != 0):
+            raise ModelError("the model keeps weights in another file; a bundle holds all of its own")
+        if number == 1:
+            for side in _integers(value):
+                elements *= side
+                # Two 4-bit numbers share a byte; nothing packs denser.
+                if not 0 <= elements <= 2 * limit:
+                    raise ModelError("the model states a weight larger than its file; it is damaged")
+
+
+def _text(value: int | memoryview) -> str:
+    return bytes(value).decode("utf-8", "replace") if isinstance(value, memoryview) else str(value)
+
+
+def _bytes(value: int | memoryview | None) -> bytes | None:
+    return bytes(value) if isinstance(value, memoryview) else None
+
+
+def _integers(value: int | memoryview) -> Iterator[int]:
+    """Yield signed 64-bit numbers from a field that holds one, or many packed."""
+    place = 0
+    if isinstance(value, int):
+        yield value - (1 << 64) if value >> 63 else value
+        return
+    while place < len(value):
+        number, place = _varint(value, place)
+        yield number - (1 << 64) if number >> 63 else number
+
+
+def _fields(message: memoryview) -> Iterator[_Field]:
+    for number, value, _ in _spans(message):
+        yield number, value
+
+
+def _spans(message: memoryview) -> Iterator[tuple[int, int | memoryview, int]]:
+    """Yield (number, value, end) of every field; a group, which ONNX never had, counts as damage."""
+    place = 0
+    while place < len(message):
+        tag, place = _varint(message, place)
+        kind = tag & 7
+        value: int | memoryview
+        if kind == _VARINT:
+            value, place = _varint(message, place)
+        elif kind in (_BYTES, _FIXED32, _FIXED64):
+            length = 4 if kind == _FIXED32 else 8
+            if kind == _BYTES:
+                length, place = _varint(message, place)
+            value = message[place : place + length]
+            if len(value) != length:
+                raise ModelError("the model file ends in the middle; it is damaged or was cut short")
+            place += length
+        else:
+            raise ModelError("the model file is not ONNX, or it is damaged")
+        yield tag >> 3, value, place
+
+
+def _varint(message: memoryview, place: int) -> tuple[int, int]:
+    number = 0
+    for shift in range(0, 70, 7):
+        if place >= len(message):
+            break
+        byte = message[place]
+        place += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number & ((1 << 64) - 1), place
+    raise ModelError("the model file is not ONNX, or it is damaged")
+
+
+def _message(number: int, content: bytes) -> bytes:
+    return _encode(number << 3 | _BYTES) + _encode(len(content)) + content
+
+
+def _encode(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
