@@ -268,8 +268,6 @@ def _explain(error: ValidationError) -> str:
     return f"recipe setting {key}={fault.get('input')!r}: {message}"
 
 
-
-
 _SEED = Recipe(
     name="seed",
     network="seed",
@@ -289,9 +287,7 @@ _QUICK = Recipe(
     network="small",
     epochs=8,
     batch_size=64,
-    optimizer=Optimizer(
-        name="sgd", learning_rate=0.1, schedule="one-cycle", warmup=0.25, weight_decay=5e-4
-    ),
+    optimizer=Optimizer(name="sgd", learning_rate=0.1, schedule="one-cycle", warmup=0.25, weight_decay=5e-4),
     augment=Augment(rotation=10, zoom=0.1, shift=0.05, flip=True),
     stopping=Stopping(patience=0),
     select="last",

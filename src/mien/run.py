@@ -1,0 +1,332 @@
+"""A run's folder: recipe, facts, history, saved states, and the lock that keeps two trainings apart.
+
+    RUN/recipe.toml                 what was asked for
+    RUN/run.json                    what it ran on: data, environment, what ships, how it ended
+    RUN/history.csv                 a row an epoch
+    RUN/checkpoints/state-*.npz     everything a killed training needs to go on, two generations
+    RUN/weights/ep*.weights.h5      weights of epochs, for people
+    RUN/bundle/                     the model that ships
+
+Every file appears whole or not at all: it is written beside, synced and renamed.
+"""
+
+import contextlib
+import csv
+import errno
+import hashlib
+import io
+import json
+import os
+import re
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.errors import RunError, TrainingError
+from mien.recipes import Recipe, parse, to_toml
+
+#: Columns of `history.csv` that clocks fill: the only ones that differ between two equal runs.
+CLOCKS = ("seconds", "cpu_seconds", "images_per_second")
+COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", *CLOCKS)
+
+_GENERATIONS = 2
+_STATE = re.compile(r"^state-(\d{10})-([0-9a-f]{64})\.npz$")
+
+Row = dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """A moment of training, from which it can go on to the bit.
+
+    Args:
+        step: Steps done since the first epoch began.
+        arrays: Weights, optimizer, dropout's counters, running metrics and the best weights, by name.
+        facts: Plain values: the history so far, and what the arrays cannot say.
+    """
+
+    step: int
+    arrays: Mapping[str, NDArray[Any]]
+    facts: Mapping[str, Any]
+
+    def group(self, kind: str) -> list[NDArray[Any]]:
+        """Return the arrays named `kind/0000`, `kind/0001` and so on; `best` are the weights that ship."""
+        return [self.arrays[name] for name in sorted(self.arrays) if name.startswith(f"{kind}/")]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training's folder.
+
+    Args:
+        path: The folder.
+    """
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's name: `quick-1`."""
+        return self.path.name
+
+    @property
+    def bundle(self) -> Path:
+        """Where the model that ships lies."""
+        return self.path / "bundle"
+
+    @property
+    def weights(self) -> Path:
+        """Where the epochs' weights lie."""
+        return self.path / "weights"
+
+    @property
+    def figures(self) -> Path:
+        """Where figures lie."""
+        return self.path / "figures"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Where TensorBoard's logs lie."""
+        return self.path / "tensorboard"
+
+    def recipe(self) -> Recipe:
+        """Read the recipe.
+
+        Raises:
+            RunError: The file is missing.
+            RecipeError: It is not a recipe.
+        """
+        try:
+            return parse((self.path / "recipe.toml").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunError(f"{self.path} has no recipe.toml, so it is no run of mien train") from None
+
+    def facts(self) -> dict[str, Any]:
+        """Read `run.json`.
+
+        Raises:
+            RunError: The file is missing or damaged.
+        """
+        try:
+            facts: dict[str, Any] = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunError(f"{self.path} has no run.json, so it is no run of mien train") from None
+        except ValueError as error:
+            raise RunError(f"{self.path / 'run.json'} is damaged: {error}") from None
+        return facts
+
+    def update(self, **changes: Any) -> None:
+        """Set top-level facts in `run.json`."""
+        facts = self.facts() if (self.path / "run.json").exists() else {}
+        write_file(self.path / "run.json", _json(facts | changes))
+
+    def history(self) -> list[Row]:
+        """Read `history.csv`: a row an epoch, numbers as floats.
+
+        Raises:
+            RunError: No epoch was finished yet.
+        """
+        try:
+            with (self.path / "history.csv").open(newline="", encoding="utf-8") as file:
+                return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        except FileNotFoundError:
+            raise RunError(f"{self.path} has no history.csv: no epoch of it was finished yet") from None
+
+    def write_history(self, rows: Sequence[Row]) -> None:
+        """Replace `history.csv`; every float is written so that it reads back equal."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: repr(value) for key, value in row.items()} for row in rows)
+        write_file(self.path / "history.csv", text.getvalue().encode())
+
+    def save(self, state: State) -> Path:
+        """Save a state, and drop all but the two newest.
+
+        Raises:
+            TrainingError: The disk is full or the folder cannot be written; older states are untouched.
+        """
+        buffer = io.BytesIO()
+        facts = np.frombuffer(json.dumps(dict(state.facts)).encode(), np.uint8)
+        own: dict[str, Any] = {"__facts__": facts, "__step__": np.int64(state.step)}
+        np.savez(buffer, **(own | dict(state.arrays)))
+        data = buffer.getvalue()
+        folder = self.path / "checkpoints"
+        path = folder / f"state-{state.step:010d}-{hashlib.sha256(data).hexdigest()}.npz"
+        write_file(path, data)
+        for old in sorted(folder.glob("state-*.npz"))[:-_GENERATIONS]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def load(self) -> tuple[State | None, list[str]]:
+        """Load the newest state that is whole.
+
+        Returns:
+            The state, or None when none was saved yet; and a sentence for each damaged file passed over.
+
+        Raises:
+            RunError: States were saved, and all are damaged.
+        """
+        complaints: list[str] = []
+        folder = self.path / "checkpoints"
+        found = sorted((path for path in folder.glob("state-*.npz")), reverse=True)
+        for path in found:
+            match = _STATE.match(path.name)
+            data = path.read_bytes()
+            if match and hashlib.sha256(data).hexdigest() == match[2]:
+                return _unpack(data), complaints
+            complaints.append(f"{path.name} is damaged (its hash is not the one in its name); passed over")
+        if found:
+            raise RunError(f"every saved state in {folder} is damaged; start the training anew")
+        return None, complaints
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run; a lock whose holder died is taken over.
+
+        Raises:
+            RunError: Another process holds it.
+        """
+        path = self.path / "run.lock"
+        lock: filelock.BaseFileLock = filelock.FileLock(path)
+        try:
+            try:
+                lock.acquire(timeout=0)
+            except NotImplementedError:
+                # Some network drives know no advisory locks; there a file with the holder's id must do.
+                lock = filelock.SoftFileLock(path)
+                lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise RunError(
+                f"{self.path} is being trained by another process; wait for it, or train into another folder"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def create(recipe: Recipe, *, out: Path | None = None, runs: Path = Path("runs")) -> Run:
+    """Make a new run's folder with its recipe in it.
+
+    Args:
+        recipe: What will be trained.
+        out: The folder to make; it must not exist, or be empty. Without it, the next free
+            `runs/<recipe>-<number>`.
+        runs: Where numbered folders stand.
+
+    Raises:
+        RunError: `out` holds something already, or cannot be made.
+    """
+    try:
+        path = _claim(out) if out is not None else _number(runs, recipe.name)
+        for folder in ("checkpoints", "weights", "figures"):
+            (path / folder).mkdir(exist_ok=True)
+        write_file(path / "recipe.toml", to_toml(recipe).encode())
+    except OSError as error:
+        raise RunError(f"the run's folder cannot be made: {error.strerror} ({error.filename})") from None
+    return Run(path)
+
+
+def open_run(path: Path) -> Run:
+    """Return the run in `path`.
+
+    Raises:
+        RunError: There is none.
+    """
+    if not path.is_dir():
+        raise RunError(f"{path} is no folder; name a run's folder, such as runs/quick-1")
+    if not (path / "recipe.toml").is_file():
+        raise RunError(f"{path} has no recipe.toml, so it is no run of mien train")
+    return Run(path)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file so that `path` holds the old content or the new, whole, whenever the machine stops.
+
+    Raises:
+        TrainingError: There is no room on the disk, or no right to write; `path` is as it was.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise _write_failure(path, error) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` last through a power cut, where the system can."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Network drives refuse to sync a folder; the rename itself has happened.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _write_failure(path: Path, error: OSError) -> TrainingError:
+    reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
+    return TrainingError(
+        f"{path.name} cannot be written in {path.parent}: {reason}; what was saved before is untouched, "
+        "make room and go on with --resume"
+    )
+
+
+def _claim(path: Path) -> Path:
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        advice = f"go on with --resume {path}, or" if (path / "recipe.toml").exists() else "please"
+        raise RunError(f"{path} holds something already; {advice} name another folder")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _number(runs: Path, name: str) -> Path:
+    runs.mkdir(parents=True, exist_ok=True)
+    taken = [0]
+    for path in runs.glob(f"{name}-*"):
+        number = path.name.removeprefix(f"{name}-")
+        if number.isdecimal():
+            taken.append(int(number))
+    number_next = max(taken) + 1
+    while True:
+        path = runs / f"{name}-{number_next}"
+        try:
+            path.mkdir()
+        except FileExistsError:
+            number_next += 1
+        else:
+            return path
+
+
+def _unpack(data: bytes) -> State:
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            facts = json.loads(arrays["__facts__"].tobytes())
+            step = int(arrays["__step__"])
+            kept = {name: arrays[name] for name in arrays.files if not name.startswith("__")}
+    except (ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise RunError(f"a saved state was written by another version of mien: {error}") from None
+    return State(step=step, arrays=kept, facts=facts)
+
+
+def _json(facts: Mapping[str, Any]) -> bytes:
+    return (json.dumps(facts, indent=2, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,42 @@
+"""Which precision this machine computes in."""
+
+from pathlib import Path
+from typing import Any
+
+from mien import networks
+from mien.networks import load_keras
+from mien.recipes import Recipe
+
+_CPU_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
+
+
+def choose(precision: str) -> str:
+    """Return the Keras dtype policy for a recipe's precision.
+
+    `auto` is mixed bfloat16 on a GPU and on processors that multiply in bfloat16, else float32: without such
+    instructions bfloat16 is emulated and several times slower.
+    """
+    if precision == "bfloat16" or (precision == "auto" and _computes_bfloat16()):
+        return "mixed_bfloat16"
+    return "float32"
+
+
+def _computes_bfloat16() -> bool:
+    if load_keras().distribution.list_devices("gpu"):
+        return True
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists():
+        return False
+    words = cpuinfo.read_text(errors="replace").split("flags", 1)[-1].split("\n", 1)[0].split()
+    return any(flag in words for flag in _CPU_FLAGS)
+
+
+def build(recipe: Recipe, *, classes: int, policy: str) -> Any:
+    """Build the recipe's network under a dtype policy, and leave Keras' own policy as it was."""
+    keras = load_keras()
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        return networks.build(recipe.network, size=recipe.size, classes=classes)
+    finally:
+        keras.config.set_dtype_policy(before)
