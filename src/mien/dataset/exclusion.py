@@ -1,0 +1,108 @@
+"""Leave listed images out of training: copies of test images, wrong labels, pictures without a face."""
+
+import csv
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.dataset import tables
+from mien.dataset.found import Found, shorten
+from mien.errors import DataError
+
+_KEYS = ("row", "file", "sha256")
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """How many training images were left out for one reason."""
+
+    reason: str
+    count: int
+
+
+def exclude(
+    path: Path, found: Found, parts: Mapping[str, NDArray[np.intp]]
+) -> tuple[NDArray[np.intp], tuple[Exclusion, ...], tuple[str, ...]]:
+    """Find the training images that stay when those listed in a csv are left out.
+
+    Args:
+        path: A csv with a column `row` (0-based data row of a csv of images), `file` (as in `Split.files`)
+            or `sha256` (of an image's pixels as loaded), and `reason` or `kind` if wanted. A line that
+            fills several is taken by the first of them.
+        found: The images.
+        parts: Indices into them by split. Only `train` is acted on.
+
+    Returns:
+        Indices of the training images that stay; counts by reason; notes about lines that name images of
+        other splits, or none.
+
+    Raises:
+        DataError: The csv cannot be used, or none of its lines names an image.
+    """
+    lines = _lines(path, with_rows=found.rows is not None)
+    names = _names(found, {key for key, _, _ in lines})
+    train = set(parts.get("train", np.empty(0, np.intp)).tolist())
+    reasons: dict[int, str] = {}
+    unmatched = []
+    elsewhere = 0
+    for key, value, reason in lines:
+        members = names[key].get(value, [])
+        if not members:
+            unmatched.append(f"{key} {value}")
+        elif train.isdisjoint(members):
+            elsewhere += 1
+        for member in members:
+            if member in train:
+                reasons.setdefault(member, reason)
+    if lines and len(unmatched) == len(lines):
+        raise DataError(
+            f"no line of '{path.name}' names an image of this data set ({shorten(unmatched)}); "
+            "check that the list was made for it"
+        )
+    notes = []
+    if unmatched:
+        notes.append(f"{len(unmatched):,} lines of '{path.name}' name no image: {shorten(unmatched)}")
+    if elsewhere:
+        notes.append(f"{elsewhere:,} lines of '{path.name}' name images outside train, which stay")
+    counts = Counter(reasons.values())
+    stay = np.array(sorted(train - reasons.keys()), np.intp)
+    return stay, tuple(Exclusion(reason, counts[reason]) for reason in sorted(counts)), tuple(notes)
+
+
+def _lines(path: Path, *, with_rows: bool) -> list[tuple[str, str, str]]:
+    """Key, value and reason of each line."""
+    table = csv.DictReader(tables.text_of(path).splitlines())
+    table.fieldnames = [name.strip().lower() for name in table.fieldnames or ()]
+    keys = [key for key in _KEYS if key in table.fieldnames]
+    if not keys:
+        raise DataError(f"'{path.name}' has no column row, file or sha256; name the images by one of them")
+    if keys == ["row"] and not with_rows:
+        raise DataError(
+            f"'{path.name}' names images by row, which only csv sources have; name them by file or sha256"
+        )
+    lines = []
+    for record in table:
+        filled = [(key, (record[key] or "").strip()) for key in keys if (record[key] or "").strip()]
+        if filled:
+            key, value = filled[0]
+            reason = (record.get("reason") or record.get("kind") or "listed").strip()
+            lines.append((key, value.lower() if key == "sha256" else value, reason))
+    return lines
+
+
+def _names(found: Found, keys: set[str]) -> dict[str, dict[str, list[int]]]:
+    """For each key in use, the images that each value names."""
+    names: dict[str, dict[str, list[int]]] = {key: {} for key in keys}
+    if "row" in keys:
+        names["row"] = {str(row): [place] for place, row in enumerate(found.rows or ())}
+    if "file" in keys:
+        names["file"] = {file: [place] for place, file in enumerate(found.files)}
+    if "sha256" in keys:
+        for place, face in enumerate(found.faces):
+            names["sha256"].setdefault(hashlib.sha256(face.tobytes()).hexdigest(), []).append(place)
+    return names

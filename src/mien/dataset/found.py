@@ -1,0 +1,84 @@
+"""What a source holds before anything is divided, excluded or put into one array."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.errors import DataError
+
+#: The three splits, in the order in which they stand everywhere.
+SPLITS = ("train", "val", "test")
+
+#: Bytes of pixels above which a data set is refused: 3.7 million images of 48 × 48.
+MAX_PIXEL_BYTES = 8 * 2**30
+
+_SPELLINGS = {
+    "train": ("train", "training", "trainset", "trainingset", "traindata", "trainingdata"),
+    "val": ("val", "valid", "validate", "validation", "validationset", "valset", "dev", "publictest"),
+    "test": ("test", "testing", "testset", "testdata", "privatetest", "eval", "evaluation"),
+}
+_MEANING = {spelling: split for split, spellings in _SPELLINGS.items() for spelling in spellings}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file or row that could not be used, and was skipped."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Every readable image of a source, in the source's own deterministic order.
+
+    Args:
+        classes: Class names; labels are indices into them.
+        faces: Images `(size, size, 1)` uint8.
+        labels: One for each face.
+        splits: The split each face is in, or `""` where the source has none.
+        files: Where each face came from.
+        declared: The splits that the source names, whether or not they hold a readable image.
+        rows: For csv sources, the 0-based data row of each face.
+        votes: FER+ votes `(n, 10)` float32.
+        problems: What was skipped.
+        notes: What a reader should know.
+    """
+
+    classes: tuple[str, ...]
+    faces: Sequence[NDArray[np.uint8]]
+    labels: NDArray[np.int64]
+    splits: Sequence[str]
+    files: Sequence[str]
+    declared: frozenset[str]
+    rows: Sequence[int] | None = None
+    votes: NDArray[np.float32] | None = None
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def split_named(name: str) -> str | None:
+    """Return the split that `name` spells, or None. Case, spaces, `_`, `-` and `.` do not matter."""
+    return _MEANING.get(re.sub(r"[\s._-]+", "", name.lower()))
+
+
+def check_room(images: int, size: int) -> None:
+    """Refuse a data set whose pixels would not fit, before they are all read.
+
+    Raises:
+        DataError: `images` of `size` × `size` are more than `MAX_PIXEL_BYTES`.
+    """
+    if images * size * size > MAX_PIXEL_BYTES:
+        raise DataError(
+            f"the data set has {images:,} images or more, which at {size} × {size} pixels is above the limit "
+            f"of {MAX_PIXEL_BYTES // 2**30} GiB; take fewer images or a smaller size"
+        )
+
+
+def shorten(names: Sequence[str], most: int = 3) -> str:
+    """List the first few of many names for a message."""
+    shown = ", ".join(f"'{name}'" for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"

@@ -1,0 +1,153 @@
+"""Where a data set comes from: a folder, an archive or a csv."""
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien import images
+from mien.dataset import folders, tables
+from mien.dataset.found import Found, check_room, shorten
+from mien.errors import DataError, ImageError
+
+if TYPE_CHECKING:
+    from mien import extract
+
+_Progress = Callable[[int, int], None] | None
+
+
+def read(
+    source: Path, size: int, *, votes: Path | None, limits: "extract.Limits | None", progress: _Progress
+) -> Found:
+    """Read every image of a folder, an archive or a csv.
+
+    Raises:
+        DataError: There are none, or the folders, columns or votes cannot be used.
+        ArchiveError: The archive is damaged, unsafe or beyond `limits`.
+    """
+    if source.is_dir():
+        return _folder(source, size, votes, progress)
+    if not source.exists():
+        raise DataError(f"'{source}' does not exist; give a folder, an archive or a csv of labelled faces")
+    from mien import extract
+
+    if extract.is_archive(source):
+        return _archive(source, size, votes, limits, progress)
+    return _csv(source, source.name, size, votes, progress)
+
+
+def _csv(path: Path, name: str, size: int, votes: Path | None, progress: _Progress) -> Found:
+    try:
+        with path.open("rb") as stream:
+            total = path.stat().st_size
+            return tables.read(stream, name=name, size=size, total=total, votes=votes, progress=progress)
+    except OSError as error:
+        raise DataError(f"'{path}' cannot be read: {error.strerror}; check the path") from error
+
+
+def _folder(source: Path, size: int, votes: Path | None, progress: _Progress) -> Found:
+    names, empty = _walk(source)
+    candidates = [name for name in names if folders.may_be_image(name)]
+    check_room(len(candidates), size)
+    faces: dict[str, NDArray[np.uint8] | str] = {}
+    for done, name in enumerate(candidates, start=1):
+        try:
+            faces[name] = _face((source / name).read_bytes(), size)
+        except OSError as error:
+            faces[name] = f"the file cannot be read: {error.strerror}"
+        if progress:
+            progress(done, len(candidates))
+    found = folders.understand(faces, empty=empty)
+    if found is not None:
+        return _without_votes(found, votes)
+    for name in _best_first(names):
+        with (source / name).open("rb") as stream:
+            if not tables.is_table(stream):
+                continue
+        return _csv(source / name, name, size, votes, progress)
+    raise _nothing(source, names)
+
+
+def _archive(
+    source: Path, size: int, votes: Path | None, limits: "extract.Limits | None", progress: _Progress
+) -> Found:
+    from mien import extract
+
+    faces: dict[str, NDArray[np.uint8] | str] = {}
+    csvs: dict[str, bytes] = {}
+    names = []
+    for name, data in extract.members(source, limits=limits or extract.Limits(), progress=progress):
+        if folders.is_junk(name):
+            continue
+        names.append(name)
+        if folders.may_be_image(name):
+            check_room(len(faces) + 1, size)
+            faces[name] = _face(data, size)
+        elif _best_first([name, *csvs])[:1] == [name] and tables.is_table(io.BytesIO(data)):
+            # One is kept, because each may be as large as memory.
+            csvs = {name: data}
+    found = folders.understand(faces)
+    if found is not None:
+        return _without_votes(found, votes)
+    for name, data in csvs.items():
+        return tables.read(
+            io.BytesIO(data), name=name, size=size, total=len(data), votes=votes, progress=progress
+        )
+    raise _nothing(source, names)
+
+
+def _face(data: bytes, size: int) -> NDArray[np.uint8] | str:
+    try:
+        return images.fit(images.read(data), size)
+    except ImageError as error:
+        return str(error)
+
+
+def _walk(source: Path) -> tuple[list[str], list[str]]:
+    """Every file's name, sorted, and every folder that holds nothing; linked folders are followed once."""
+    names: list[str] = []
+    empty: list[str] = []
+    seen: set[str] = set()
+    for folder, below, files in os.walk(source, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        below[:] = sorted(name for name in below if not folders.is_junk(name))
+        inside = PurePosixPath(Path(folder).relative_to(source).as_posix())
+        kept = [str(inside / name) for name in files if not folders.is_junk(name)]
+        names += kept
+        if not kept and not below:
+            empty.append(str(inside))
+    return sorted(names), sorted(empty)
+
+
+def _best_first(names: list[str]) -> list[str]:
+    """Csv files, the likeliest to hold images first."""
+
+    def rank(name: str) -> tuple[int, str]:
+        word = PurePosixPath(name).name.lower()
+        return (0 if "fer2013" in word else 1 if "icml" in word else 2, name)
+
+    return sorted((name for name in names if name.lower().endswith(".csv")), key=rank)
+
+
+def _without_votes(found: Found, votes: Path | None) -> Found:
+    if votes is not None:
+        raise DataError(
+            f"the votes '{votes.name}' are joined by csv row, and the source has class folders; "
+            "give fer2013.csv or icml_face_data.csv, or leave the votes out"
+        )
+    return found
+
+
+def _nothing(source: Path, names: list[str]) -> DataError:
+    held = f"it holds {shorten(names)}" if names else "it is empty"
+    return DataError(
+        f"'{source.name}' has no images in class folders (as in train/happy/1.png) and no fer2013.csv; {held}"
+    )
