@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mien.bundle import Bundle
+from mien.bundle import BATCH_SIZE, Bundle
 from mien.errors import DataError, ModelError
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def score(
     *,
     labels: Sequence[str],
     data: str = "",
-    batch_size: int = 256,
+    batch_size: int = BATCH_SIZE,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Measure how often `bundle` names the right class on `split`.

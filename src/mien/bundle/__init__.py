@@ -8,8 +8,7 @@ given to ONNX Runtime.
 
 import hashlib
 import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,8 @@ from mien.bundle.card import Card, Data, Measured, Parity, Part, parse, to_json,
 from mien.errors import ModelError
 
 __all__ = [
+    "BATCH_SIZE",
     "CARD",
-    "FILES",
     "LABELS",
     "MAX_BYTES",
     "MODEL",
@@ -34,18 +33,21 @@ __all__ = [
     "Measured",
     "Parity",
     "Part",
+    "listed",
     "load",
     "of",
     "parse",
+    "put",
     "to_json",
     "write",
 ]
 
 MODEL, CARD, LABELS = "model.onnx", "card.json", "labels.txt"
-#: The files of a bundle's folder.
-FILES = (MODEL, CARD, LABELS)
 #: Largest model file in bytes. The largest network mien trains takes 20 MB.
 MAX_BYTES = 256 << 20
+#: Images run at once. More only take memory: 32 run as fast as 256 (docs/bundle.md), and 256 through the
+#: seed's network would take more than a GiB.
+BATCH_SIZE = 32
 #: Under what key the card stands in the ONNX file's metadata.
 KEY = "mien.card"
 
@@ -67,7 +69,7 @@ class Bundle:
         self,
         images: npt.NDArray[np.uint8],
         *,
-        batch_size: int = 256,
+        batch_size: int = BATCH_SIZE,
         progress: Callable[[int, int], None] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Return how likely each label is for each image.
@@ -95,7 +97,9 @@ class Bundle:
                 progress(done, len(images))
         return answers
 
-    def features(self, images: npt.NDArray[np.uint8], *, batch_size: int = 256) -> npt.NDArray[np.float32]:
+    def features(
+        self, images: npt.NDArray[np.uint8], *, batch_size: int = BATCH_SIZE
+    ) -> npt.NDArray[np.float32]:
         """Return the last feature map of each image, from which an answer can be explained.
 
         Args:
@@ -152,7 +156,7 @@ def load(path: str | os.PathLike[str] | None = None, *, threads: int | None = No
     if inside is None:
         raise ModelError(f"{file.name!r} carries no card of mien's; export it with mien export")
     card = parse(inside)
-    if place.is_dir():
+    if (place / CARD).exists():
         _check_beside(place, card, hashlib.sha256(model).hexdigest())
     return of(model, card, path=place, threads=threads)
 
@@ -179,41 +183,60 @@ def of(
     return bundle
 
 
-def write(model: bytes, card: Card, folder: str | os.PathLike[str], *, threads: int | None = None) -> Bundle:
-    """Check a model and write its bundle's folder, whole or not at all.
+def write(model: bytes, card: Card, to: str | os.PathLike[str], *, threads: int | None = None) -> Bundle:
+    """Check a model and write its bundle, whole or not at all.
 
     The card goes into the ONNX file without a hash, then beside it with the hash of the file's final bytes.
-    An older bundle in `folder` is replaced once the new one is complete.
+    Whatever moment the writing is stopped at, the folder holds nothing, the older bundle or the new one.
 
     Args:
         model: An ONNX file's bytes.
         card: What the model is; its `sha256` is set here.
-        folder: Where the bundle goes; absent, empty, or an older bundle.
+        to: A folder; or a name that ends in `.onnx`, for that file alone.
         threads: As in `load`.
 
     Raises:
-        ModelError: Model and card make no bundle, or `folder` holds other files.
+        ModelError: Model and card make no bundle, or it cannot be written there.
     """
-    folder = Path(folder)
+    place = Path(to)
     file = onnx_file.write_entry(model, KEY, to_json(without_hash(card)).encode())
-    bundle = of(file, card, path=folder, threads=threads)
-    if folder.exists() and not (folder.is_dir() and {each.name for each in folder.iterdir()} <= set(FILES)):
-        raise ModelError(f"{str(folder)!r} holds other files than a bundle's; name a new or an empty folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    new, old = (folder.with_name(f".{folder.name}.{word}") for word in ("new", "old"))
-    if old.exists() and not folder.exists():  # a killed write left the older bundle aside
-        old.rename(folder)
-    for left in (new, old):
-        shutil.rmtree(left, ignore_errors=True)
-    new.mkdir()
-    _write(new / MODEL, file)
-    _write(new / CARD, to_json(bundle.card).encode())
-    _write(new / LABELS, "".join(f"{label}\n" for label in card.labels).encode())
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    bundle = of(file, card, path=place, threads=threads)
+    try:
+        if place.suffix == ".onnx" and not place.is_dir():
+            put(place, file)
+            return bundle
+        # Without card.json the ONNX file counts alone, so that no moment pairs a file with another's card.
+        (place / CARD).unlink(missing_ok=True)
+        put(place / MODEL, file)
+        put(place / LABELS, listed(card.labels))
+        put(place / CARD, to_json(bundle.card).encode())
+    except OSError as error:
+        raise ModelError(f"no bundle can be written to {str(place)!r}: {error.strerror}") from None
     return bundle
+
+
+def listed(labels: Sequence[str]) -> bytes:
+    """Return the content of `labels.txt`: a label a line, in the order of the answers."""
+    return "".join(f"{label}\n" for label in labels).encode()
+
+
+def put(file: Path, content: bytes) -> None:
+    """Write a file whole or not at all, into a folder that is made if need be.
+
+    Raises:
+        OSError: The disk is full, or the place cannot be written to.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    new = file.with_name(f".{file.name}.new")
+    try:
+        with new.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        new.replace(file)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
 
 
 def _read(file: Path, limit: int) -> bytes:
@@ -226,13 +249,6 @@ def _read(file: Path, limit: int) -> bytes:
     if len(content) > limit:
         raise ModelError(f"{file.name!r} is larger than the {limit} bytes that a bundle's may have")
     return content
-
-
-def _write(file: Path, content: bytes) -> None:
-    with file.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def _check_beside(folder: Path, inside: Card, digest: str) -> None:
@@ -272,10 +288,13 @@ def _check_fit(bundle: Bundle) -> None:
     gives = {each.name: (each.type, len(each.shape)) for each in session.get_outputs()}
     if gives != {"probabilities": ("tensor(float)", 2), "features": ("tensor(float)", 4)}:
         raise ModelError(f"the model gives {gives}; a bundle gives probabilities and features")
+    answers = next(each.shape[1] for each in session.get_outputs() if each.name == "probabilities")
+    if answers != len(card.labels):
+        raise ModelError(f"the model has {answers} answers, its card {len(card.labels)} labels")
     probe = np.zeros((2, card.size, card.size, 1), np.uint8)
     probe[1] = 255
-    answers = bundle.run(probe)
-    if answers.min() < 0 or np.abs(answers.sum(axis=1) - 1).max() > 1e-3:
+    chances = bundle.run(probe)
+    if chances.min() < 0 or np.abs(chances.sum(axis=1) - 1).max() > 1e-3:
         raise ModelError(f"the model {bundle.path.name!r} does not answer with probabilities")
 
 

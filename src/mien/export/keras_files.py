@@ -1,0 +1,117 @@
+"""A network as Keras' own files and as LiteRT, each read back and asked before it is kept.
+
+These files take pixels as float32 in [0, 255] and hold the network as it was trained; the order of their
+answers stands in `labels.txt` beside them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mien.errors import MissingExtra, ModelError
+from mien.networks import load_keras
+
+if TYPE_CHECKING:
+    import keras
+
+#: Ending of each format's files.
+SUFFIXES = {"keras": ".keras", "h5": ".h5", "litert": ".tflite"}
+#: Images asked at once; the seed's network takes 9 MiB an image.
+BATCH_SIZE = 64
+
+Pixels = npt.NDArray[np.uint8]
+Probabilities = npt.NDArray[np.float32]
+
+
+def make(model: keras.Model, kind: str, images: Pixels) -> tuple[bytes, Probabilities]:
+    """Return a file of `model`, and what the file, read back, answers to `images`.
+
+    Args:
+        model: A network that computes in float32.
+        kind: One of `SUFFIXES`.
+        images: `(n, size, size, 1)` uint8 in [0, 255].
+
+    Raises:
+        ModelError: LiteRT is asked for on another backend than TensorFlow.
+        MissingExtra: What runs LiteRT files is not installed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"model{SUFFIXES[kind]}"
+        with _quiet():
+            if kind == "litert":
+                _require_tensorflow()
+                model.export(file, format="litert", verbose=False)
+            else:
+                model.save(file)
+            answers = _ask_litert(file, images) if kind == "litert" else ask(_read(file), images)
+        return file.read_bytes(), answers
+
+
+def ask(model: keras.Model, images: Pixels, *, batch_size: int = BATCH_SIZE) -> Probabilities:
+    """Return a Keras model's probabilities `(n, k)` float32 for uint8 images."""
+    keras = load_keras()
+    batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
+    return np.concatenate(
+        [
+            np.asarray(
+                keras.ops.convert_to_numpy(model(batch.astype(np.float32), training=False)), np.float32
+            )
+            for batch in batches
+        ]
+    )
+
+
+def _read(file: Path) -> Any:
+    return load_keras().models.load_model(file, compile=False)
+
+
+def _require_tensorflow() -> None:
+    backend = load_keras().backend.backend()
+    if backend != "tensorflow":
+        raise ModelError(
+            f"Keras runs on {backend}, which cannot write LiteRT; "
+            "run the export again with KERAS_BACKEND=tensorflow"
+        )
+
+
+def _ask_litert(file: Path, images: Pixels, *, batch_size: int = BATCH_SIZE) -> Probabilities:
+    interpreter = _interpreter()(model_path=str(file))
+    source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    found = []
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size].astype(np.float32)
+        interpreter.resize_tensor_input(source["index"], batch.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(source["index"], batch)
+        interpreter.invoke()
+        found.append(interpreter.get_tensor(target["index"]))
+    return np.concatenate(found)
+
+
+def _interpreter() -> Any:
+    """Return LiteRT's interpreter, or TensorFlow's older copy of it."""
+    for package in ("ai_edge_litert.interpreter", "tensorflow.lite.python.interpreter"):
+        with contextlib.suppress(ImportError):
+            return importlib.import_module(package).Interpreter
+    raise MissingExtra("LiteRT", "cpu")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Keras from advising against the format that was asked for."""
+    log = logging.getLogger("absl")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
