@@ -1,0 +1,350 @@
+"""Random changes to training faces, a pure function of (seed, epoch, index).
+
+`batch` is what training calls. It is `draw`, which chooses the changes, and `apply`, which makes them; both
+stand open so that a figure can show, and a test can check, what was done to a face.
+
+Chance comes from a counter, not from a generator with a state: each number is a hash of seed, epoch, index
+and the number's place, so that a face's change does not depend on what else stands in its batch. The
+geometry is one affine warp an image, with one bilinear interpolation.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mien.errors import DataError, MissingExtra, RecipeError
+from mien.recipes import Augment
+
+Images = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float64]
+Words = npt.NDArray[np.uint64]
+
+#: Each number's place in the hash. A new one takes the next place, so that old runs stay as they were.
+_PLACES = (
+    "rotation",
+    "zoom_x",
+    "zoom_y",
+    "shift_x",
+    "shift_y",
+    "flip",
+    "brightness",
+    "contrast",
+    "erase",
+    "area",
+    "aspect",
+    "left",
+    "top",
+    "noise",
+)
+_WEYL = np.uint64(0x9E3779B97F4A7C15)
+_MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+_LARGEST_ASPECT = 1 / 0.3
+_IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+
+_lock = threading.Lock()
+_inside = 0
+_threads_before = 0
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What happens to each of b faces, in this order.
+
+    Args:
+        rotation: Degrees `(b,)`; positive turns the face clockwise as one looks at it.
+        zoom: Factors `(b, 2)` for x and y, in Keras' sense: a pixel of the result stands for that many of
+            the original, so that 1.1 shows the face smaller, by 1 / 1.1, and 0.9 larger.
+        flip: Booleans `(b,)`: mirrored left to right.
+        shift: Pixels `(b, 2)` in the result; positive x moves the face right, positive y down.
+        contrast: Factors `(b,)` about the face's own mean.
+        brightness: Grey levels `(b,)` to add.
+        box: Rectangles `(b, 4)` to erase: left, top, width, height in pixels; width 0 for none.
+        noise: One uint64 `(b,)` a face, from which the grey levels inside the rectangle follow.
+    """
+
+    rotation: Floats
+    zoom: Floats
+    flip: npt.NDArray[np.bool_]
+    shift: Floats
+    contrast: Floats
+    brightness: Floats
+    box: npt.NDArray[np.int64]
+    noise: Words
+
+
+def batch(
+    images: Images, indices: npt.NDArray[np.integer[Any]], settings: Augment, *, seed: int, epoch: int
+) -> Images:
+    """Return changed copies of `images[indices]`.
+
+    Image i gets the same change in an epoch whatever batch it stands in, and in whatever order, process or
+    platform. (Bilinear interpolation itself is OpenCV's: another version or kind of processor may round a
+    pixel in some ten thousand to the neighbouring grey level.)
+
+    Args:
+        images: Faces `(n, s, s, 1)` uint8 in [0, 255]; left as they are.
+        indices: Which ones, `(b,)` integers in [0, n); one may stand there twice.
+        settings: What may change, and by how much.
+        seed: The run's, at least 0.
+        epoch: Counted from any start, at least 0.
+
+    Returns:
+        New faces `(b, s, s, 1)` uint8 in the order of `indices`.
+
+    Raises:
+        DataError: The images or indices are not of that shape or type, or an index is out of range.
+        RecipeError: `settings.erase_area`, `seed` or `epoch` is out of range.
+        MissingExtra: OpenCV is not installed.
+    """
+    _check_images(images)
+    _check_indices(indices, len(images))
+    changes = draw(indices, settings, size=images.shape[1], seed=seed, epoch=epoch)
+    return apply(images[indices], changes, fill=settings.fill)
+
+
+def draw(
+    indices: npt.NDArray[np.integer[Any]], settings: Augment, *, size: int, seed: int, epoch: int
+) -> Changes:
+    """Choose what happens to each image of `indices` in `epoch`.
+
+    Every number has its own place in the hash, so that turning one setting on leaves the others' draws as
+    they were.
+
+    Args:
+        indices: Integers `(b,)`, at least 0.
+        settings: Ranges and probabilities.
+        size: Side of the images in pixels.
+        seed: The run's, at least 0.
+        epoch: Counted from any start, at least 0.
+
+    Raises:
+        RecipeError: `settings.erase_area` has its smallest share above its largest, or `seed` or `epoch`
+            is no integer in [0, 2**63).
+    """
+    smallest, largest = settings.erase_area
+    if smallest > largest:
+        raise RecipeError(
+            f"augment.erase_area is ({smallest:g}, {largest:g}); the smallest share stands first, "
+            f"so write ({largest:g}, {smallest:g})"
+        )
+    words = _words(indices, _key(seed, "seed"), _key(epoch, "epoch"))
+    # The upper 53 bits make a float in [0, 1) with nothing rounded, the same everywhere.
+    chance = dict(zip(_PLACES, (words >> np.uint64(11)).astype(np.float64).T * 2.0**-53, strict=True))
+    even = {name: 2.0 * values - 1.0 for name, values in chance.items()}
+    zoom_y = even["zoom_x" if settings.zoom_together else "zoom_y"]
+    return Changes(
+        rotation=settings.rotation * even["rotation"],
+        zoom=1.0 + settings.zoom * np.stack([even["zoom_x"], zoom_y], axis=1),
+        flip=(chance["flip"] < 0.5) & settings.flip,
+        shift=settings.shift * size * np.stack([even["shift_x"], even["shift_y"]], axis=1),
+        contrast=1.0 + settings.contrast * even["contrast"],
+        brightness=255.0 * settings.brightness * even["brightness"],
+        box=_boxes(chance, settings, size),
+        noise=words[:, _PLACES.index("noise")],
+    )
+
+
+def apply(images: Images, changes: Changes, *, fill: str = "nearest") -> Images:
+    """Make `changes` on `images`, one for one.
+
+    All turning, scaling, mirroring and shifting is about the image's centre, (s - 1) / 2 in both
+    directions. Where nothing moves, and where a face is only mirrored, no pixel is interpolated.
+
+    Args:
+        images: Faces `(b, s, s, 1)` uint8 in [0, 255]; left as they are.
+        changes: What happens to each of them.
+        fill: `nearest`, `reflect` or `black`: what stands where the face was moved away.
+
+    Returns:
+        New faces `(b, s, s, 1)` uint8.
+
+    Raises:
+        DataError: The images are not of that shape or type, or not as many as the changes.
+        MissingExtra: OpenCV is not installed.
+    """
+    _check_images(images)
+    if len(images) != len(changes.flip):
+        raise DataError(
+            f"{len(images)} images came with {len(changes.flip)} changes; give one change an image"
+        )
+    cv2 = _cv2()
+    matrices = _matrices(changes, images.shape[1])
+    with _one_thread(cv2):
+        faces = _warp(cv2, images[..., 0], matrices, fill)
+        _relight(cv2, faces, changes)
+    _erase(faces, changes)
+    return faces[..., np.newaxis]
+
+
+def _check_images(images: Images) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (images.shape[1],) * 2 + (1,):
+        raise DataError(
+            f"images to augment came as {images.dtype} {images.shape}; give uint8 (n, size, size, 1)"
+        )
+
+
+def _check_indices(indices: npt.NDArray[np.integer[Any]], count: int) -> None:
+    if indices.ndim != 1 or indices.dtype.kind not in "iu":
+        raise DataError(f"indices to augment came as {indices.dtype} {indices.shape}; give integers (b,)")
+    outside = indices[(indices < 0) | (indices >= count)]
+    if outside.size:
+        raise DataError(
+            f"index {outside[0]} is outside the {count} images; give indices from 0 to {count - 1}"
+        )
+
+
+def _key(value: int, what: str) -> np.uint64:
+    if not 0 <= value < 2**63 or value != int(value):
+        raise RecipeError(f"the {what} of augmentation is {value}; give an integer from 0 to 2**63 - 1")
+    return np.uint64(value)
+
+
+def _words(indices: npt.NDArray[np.integer[Any]], seed: np.uint64, epoch: np.uint64) -> Words:
+    """Hash (seed, epoch, index, place) to uint64 `(b, places)`.
+
+    Source: the output function and increment of SplitMix64, Steele, Lea and Flood 2014,
+    doi:10.1145/2660193.2660195; one round for each thing that goes in.
+    """
+    state = _mix(np.full(1, seed) + _WEYL)
+    state = _mix((state ^ epoch) + _WEYL)
+    state = _mix((state ^ indices.astype(np.uint64)) + _WEYL)
+    places = np.arange(1, len(_PLACES) + 1, dtype=np.uint64) * _WEYL
+    return _mix(state[:, np.newaxis] + places)
+
+
+def _mix(words: Words) -> Words:
+    for shift, factor in _MIX:
+        words = (words ^ (words >> np.uint64(shift))) * np.uint64(factor)
+    return words ^ (words >> np.uint64(31))
+
+
+def _boxes(chance: dict[str, Floats], settings: Augment, size: int) -> npt.NDArray[np.int64]:
+    """Choose rectangles `(b, 4)`: left, top, width, height; width 0 where nothing is erased.
+
+    The aspect, height by width, is spread evenly on a logarithmic scale, so that tall is as frequent as
+    wide, and no further than the image is: a large share must be nearly square.
+    """
+    count = len(chance["erase"])
+    if not settings.erase:
+        return np.zeros((count, 4), np.int64)
+    smallest, largest = settings.erase_area
+    share = np.maximum(smallest + (largest - smallest) * chance["area"], 1.0 / size**2)
+    bound = np.log(np.minimum(_LARGEST_ASPECT, 1.0 / share))
+    # Rounded, because another processor's exp or log may differ in the last bit.
+    aspect = np.round(np.exp(bound * (2.0 * chance["aspect"] - 1.0)), 9)
+    height = np.clip(np.rint(size * np.sqrt(share * aspect)), 1, size)
+    width = np.clip(np.rint(size * size * share / height), 1, size)
+    left = np.floor(chance["left"] * (size - width + 1))
+    top = np.floor(chance["top"] * (size - height + 1))
+    boxes = np.stack([left, top, width, height], axis=1)
+    return (boxes * (chance["erase"] < settings.erase)[:, np.newaxis]).astype(np.int64)
+
+
+def _matrices(changes: Changes, size: int) -> Floats:
+    """Return `(b, 2, 3)` maps from a result's pixel (x, y) to the original's.
+
+    Forward, a face is turned, scaled, mirrored, then shifted; here stands the way back.
+    """
+    angle = np.deg2rad(changes.rotation)
+    cosine, sine = np.cos(angle), np.sin(angle)
+    step_x = changes.zoom[:, 0] * np.where(changes.flip, -1.0, 1.0)
+    step_y = changes.zoom[:, 1]
+    linear = np.empty((len(angle), 2, 2))
+    linear[:, 0, 0] = cosine * step_x
+    linear[:, 0, 1] = sine * step_y
+    linear[:, 1, 0] = -sine * step_x
+    linear[:, 1, 1] = cosine * step_y
+    centre = (size - 1) / 2
+    matrices = np.empty((len(angle), 2, 3))
+    # Rounded, because another processor's sine may differ in the last bit; and it makes quarter turns exact.
+    matrices[:, :, :2] = np.round(linear, 9)
+    moved = matrices[:, :, :2] @ (centre + changes.shift)[:, :, np.newaxis]
+    matrices[:, :, 2] = np.round(centre - moved[:, :, 0], 9)
+    return matrices
+
+
+def _warp(cv2: Any, faces: Images, matrices: Floats, fill: str) -> Images:
+    """Return new `(b, s, s)` faces, each looked up through its matrix."""
+    moves = (matrices != _IDENTITY).any(axis=(1, 2))
+    if not moves.any():
+        return faces.copy()
+    border = {
+        "nearest": cv2.BORDER_REPLICATE,
+        "reflect": cv2.BORDER_REFLECT,
+        "black": cv2.BORDER_CONSTANT,
+    }[fill]
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    side = faces.shape[1:]
+    results = np.empty(faces.shape, np.uint8)
+    warp = cv2.warpAffine
+    # The one loop over images in Python: what it calls is bound outside, and passed by position.
+    for face, matrix, result in zip(faces, matrices, results, strict=True):
+        warp(face, matrix, side, result, flags, border)
+    return results
+
+
+def _relight(cv2: Any, faces: Images, changes: Changes) -> None:
+    """Change contrast and brightness in place, through one table of 256 grey levels a face."""
+    if not (np.any(changes.contrast != 1.0) or np.any(changes.brightness)):
+        return
+    pixels = faces.shape[1] * faces.shape[2]
+    mean = faces.reshape(len(faces), pixels).sum(axis=1, dtype=np.int64) / pixels
+    offset = mean * (1.0 - changes.contrast) + changes.brightness
+    levels = np.arange(256) * changes.contrast[:, np.newaxis] + offset[:, np.newaxis]
+    tables = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+    look_up = cv2.LUT
+    for face, table in zip(faces, tables, strict=True):
+        look_up(face, table, face)
+
+
+def _erase(faces: Images, changes: Changes) -> None:
+    """Fill each face's rectangle with noise, in place; every grey level is as likely as another."""
+    chosen = np.flatnonzero(changes.box[:, 2])
+    if not chosen.size:
+        return
+    areas = changes.box[chosen, 2] * changes.box[chosen, 3]
+    counters = np.arange(1, -(-int(areas.max()) // 8) + 1, dtype=np.uint64) * _WEYL
+    words = _mix(changes.noise[chosen, np.newaxis] + counters)
+    # Little-endian by name, so that the bytes stand in the same order on every machine.
+    noise = words.astype("<u8").view(np.uint8)
+    for row, area, levels in zip(chosen, areas, noise, strict=True):
+        left, top, width, height = changes.box[row]
+        faces[row, top : top + height, left : left + width] = levels[:area].reshape(height, width)
+
+
+@contextmanager
+def _one_thread(cv2: Any) -> Iterator[None]:
+    """Keep OpenCV in the calling thread, and give its threads back afterwards.
+
+    It wakes its workers for every image, even one of 48 pixels, which costs more than they bring. The number
+    of threads is the process's: whoever comes in first among several callers lowers it, whoever leaves
+    last restores it.
+    """
+    global _inside, _threads_before
+    with _lock:
+        if _inside == 0:
+            _threads_before = cv2.getNumThreads()
+            cv2.setNumThreads(1)
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if _inside == 0:
+                cv2.setNumThreads(_threads_before)
+
+
+def _cv2() -> Any:
+    try:
+        import cv2
+    except ImportError as error:
+        raise MissingExtra("training", "train") from error
+    return cv2
