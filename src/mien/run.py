@@ -6,6 +6,8 @@
     RUN/checkpoints/state-*.npz     everything a killed training needs to go on, two generations
     RUN/weights/ep*.weights.h5      weights of epochs, for people
     RUN/bundle/                     the model that ships
+    RUN/evaluation/*.json           its scores, a file a split
+    RUN/figures/                    what both look like
 
 Every file appears whole or not at all: it is written beside, synced and renamed.
 """
@@ -89,6 +91,11 @@ class Run:
     def figures(self) -> Path:
         """Where figures lie."""
         return self.path / "figures"
+
+    @property
+    def evaluation(self) -> Path:
+        """Where reports lie, a JSON file for each split that was scored."""
+        return self.path / "evaluation"
 
     @property
     def tensorboard(self) -> Path:

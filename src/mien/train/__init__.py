@@ -175,6 +175,7 @@ def _fit_some(model: Any, recorder: Recorder, val: Split, *, callbacks: list[Any
             validation_batch_size=_VALIDATION_BATCH,
             # Callbacks end in their order: the recorder sees validated weights before they are swapped back.
             callbacks=[recorder, *callbacks],
+            shuffle=False,
             verbose=0,
         )
 

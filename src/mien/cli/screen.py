@@ -1,0 +1,139 @@
+"""What the commands show: JSON on stdout for machines; tables, progress and words for people.
+
+With `--json` stdout carries one document and nothing else; everything for people goes to stderr.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from mien.train import Status
+
+#: For people: progress, notes and errors.
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+#: For people: what a command was asked for, when it was not asked for as JSON.
+out = Console(highlight=False, soft_wrap=True)
+
+
+def emit(document: Any) -> None:
+    """Write one JSON document to stdout; numbers that are not finite become null."""
+    sys.stdout.write(json.dumps(_finite(document), indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def note(sentence: str) -> None:
+    """Say something on stderr."""
+    err.print(f"· {sentence}", markup=False)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table to stdout; every column but the first is aligned right if it holds numbers."""
+    drawn = Table(title=title, title_justify="left", title_style="bold")
+    for index, column in enumerate(columns):
+        numbers = index > 0 and all(_is_number(row[index]) for row in rows)
+        drawn.add_column(column, justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(_escape(str(cell)) for cell in row))
+    out.print(drawn)
+
+
+@contextmanager
+def bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar on stderr; yields what rooms call with (done, total)."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task(what, total=None)
+
+        def move(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        yield move
+
+
+@contextmanager
+def training() -> Iterator[Callable[["Status"], None]]:
+    """Show a training live on stderr: a bar for the epoch, and a line for each one done."""
+    columns = (
+        TextColumn("epoch {task.fields[epoch]}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[numbers]}"),
+    )
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task("", total=None, epoch="1", numbers="building the network")
+        shown = 0.0
+
+        def show(status: "Status") -> None:
+            nonlocal shown
+            progress.update(
+                task,
+                completed=status.step,
+                total=status.steps,
+                epoch=f"{status.epoch}/{status.epochs}",
+                numbers=f"loss {status.loss:.3f}  accuracy {status.accuracy:.1%}  "
+                f"{status.images_per_second:,.0f} images/s  {clock(status.seconds_left)} left",
+            )
+            if status.last is not None and status.last["epoch"] > shown:
+                shown = status.last["epoch"]
+                progress.console.print(epoch_line(status.last, status.epochs), markup=False)
+
+        yield show
+
+
+def epoch_line(row: Mapping[str, float], epochs: int) -> str:
+    """Return one finished epoch in words and numbers."""
+    return (
+        f"epoch {row['epoch']:.0f}/{epochs}  loss {row['loss']:.4f}  accuracy {row['accuracy']:.2%}  "
+        f"val_loss {row['val_loss']:.4f}  val_accuracy {row['val_accuracy']:.2%}  "
+        f"{row['images_per_second']:,.0f} images/s  {clock(row['seconds'])}"
+    )
+
+
+def clock(seconds: float) -> str:
+    """Return a span of time as people read it: `4m 05s`."""
+    if not seconds < 360_000:
+        return "long"
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
+    return f"{whole // 60}m {whole % 60:02d}s" if whole >= 60 else f"{whole}s"
+
+
+class Timer:
+    """Seconds of wall clock and processor since it was made."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.monotonic(), time.process_time()
+
+    def seconds(self) -> dict[str, float]:
+        """Return both."""
+        return {
+            "seconds": round(time.monotonic() - self._wall, 3),
+            "cpu_seconds": round(time.process_time() - self._cpu, 3),
+        }
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    return value
+
+
+def _is_number(cell: object) -> bool:
+    return isinstance(cell, int | float) or str(cell)[:1].isdigit() or cell in ("", "–")
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", "\\[")

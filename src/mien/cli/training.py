@@ -1,0 +1,221 @@
+"""Commands about training: `train`, `networks`, `recipes`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mien.cli import screen
+from mien.cli.data import Json
+from mien.errors import InputError
+
+if TYPE_CHECKING:
+    from mien.dataset import Dataset
+    from mien.recipes import Recipe
+    from mien.run import Run
+
+#: Exit code for work that is done, though some inputs were bad.
+SOME_BAD = 3
+
+
+def train(
+    data: Annotated[
+        Path | None, typer.Argument(help="A folder, zip, tar or fer2013.csv; with --resume only if it moved.")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="A recipe's name (mien recipes), or a TOML file.")] = "quick",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Change one setting: --set epochs=5. Repeatable.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder, instead of the next free one.")] = None,
+    runs: Annotated[Path, typer.Option(help="Where numbered run folders stand.")] = Path("runs"),
+    resume: Annotated[Path | None, typer.Option(help="Go on with this run.")] = None,
+    votes: Annotated[Path | None, typer.Option(help="FER+ votes, for csv data.")] = None,
+    exclude: Annotated[
+        Path | None, typer.Option(help="A csv of training images to leave out: row, file or sha256.")
+    ] = None,
+    split_seed: Annotated[int, typer.Option(help="Decides splits that the data does not bring.")] = 42,
+    json: Json = False,
+) -> int:
+    """Train a recipe; leave a run's folder with history, figures and the bundle that ships."""
+    timer = screen.Timer()
+    if resume is not None:
+        if set_ or out or votes or exclude:
+            raise InputError(
+                "--resume goes on with a run as it was; it takes no --set, --out, --votes or --exclude"
+            )
+        made, dataset = _go_on(resume, data)
+    else:
+        if data is None:
+            raise InputError("no data was named; try: mien train 'archive (4).zip' --recipe quick")
+        origin = {"votes": _absolute(votes), "exclude": _absolute(exclude), "seed": split_seed}
+        made, dataset = _begin(data, _recipe(recipe, set_ or []), out, runs, origin)
+    from mien.cli import figures, model
+
+    report = model.score_run(made, dataset, "val")
+    drawn = figures.draw(made, dataset)
+    document = {"run": str(made.path), **made.facts(), "val": report, "figures": drawn, **timer.seconds()}
+    if json:
+        screen.emit(document)
+    else:
+        _tell(document)
+    return SOME_BAD if dataset.problems else 0
+
+
+def _recipe(name: str, settings: list[str]) -> "Recipe":
+    from mien import recipes
+
+    path = Path(name)
+    if path.suffix == ".toml":
+        try:
+            found = recipes.parse(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"the recipe {name} cannot be read: {error}") from None
+    else:
+        found = recipes.get(name)
+    return recipes.override(found, settings)
+
+
+def _begin(
+    data: Path, recipe: "Recipe", out: Path | None, runs: Path, origin: dict[str, Any]
+) -> tuple["Run", "Dataset"]:
+    from mien import networks
+
+    networks.get(recipe.network)
+    dataset = load(data, size=recipe.size, **origin)
+    from mien import train as room
+
+    with screen.training() as on_status:
+        made = room.fit(
+            dataset,
+            recipe,
+            out=out,
+            runs=runs,
+            origin={"source": str(data.resolve()), **origin},
+            on_status=on_status,
+            on_note=screen.note,
+        )
+    return made, dataset
+
+
+def _go_on(path: Path, data: Path | None) -> tuple["Run", "Dataset"]:
+    from mien import run
+
+    made = run.open_run(path)
+    dataset = load_again(made, data)
+    from mien import train as room
+
+    with screen.training() as on_status:
+        room.resume(made, dataset, on_status=on_status, on_note=screen.note)
+    return made, dataset
+
+
+def load(source: Path, *, size: int, **origin: Any) -> "Dataset":
+    """Load a data set with a progress bar, and say what is notable about it."""
+    from mien import dataset
+
+    with screen.bar(f"reading {source.name}") as progress:
+        found = dataset.load(source, size=size, progress=progress, **origin)
+    for sentence in found.notes:
+        screen.note(sentence)
+    if found.problems:
+        some = "; ".join(f"{problem.file}: {problem.reason}" for problem in found.problems[:3])
+        more = f" and {len(found.problems) - 3} more, all in run.json" if len(found.problems) > 3 else ""
+        screen.note(f"{len(found.problems)} unreadable images were skipped: {some}{more}")
+    return found
+
+
+def load_again(made: "Run", data: Path | None = None) -> "Dataset":
+    """Load the data that a run was trained on, from where it was or from `data`."""
+    origin = dict(made.facts()["data"]["origin"])
+    source = data or Path(origin.pop("source", ""))
+    origin.pop("source", None)
+    if not source.exists() or source == Path():
+        raise InputError(f"the data of {made.name} is no longer at {source}; name it: --data or DATA")
+    return load(source, size=made.recipe().size, **origin)
+
+
+def _absolute(path: Path | None) -> str | None:
+    return None if path is None else str(path.resolve())
+
+
+def _tell(document: dict[str, Any]) -> None:
+    report = document["val"]
+    low, high = report["accuracy_interval"]
+    screen.table(
+        f"{document['run']}",
+        ("what", "value"),
+        [
+            ("trained on", f"{document['data']['splits']['train']['n']} images"),
+            ("ships epoch", f"{document['shipped']['epoch']} of {document['shipped']['of']}"),
+            (f"accuracy on val, n = {report['n']}", f"{report['accuracy']:.2%} ({low:.2%} to {high:.2%})"),
+            ("macro F1 on val", f"{report['macro_f1']:.2%}"),
+            ("time", screen.clock(document["seconds"])),
+            ("processor time", screen.clock(document["cpu_seconds"])),
+        ],
+    )
+    screen.out.print(f"next: mien evaluate {document['run']} --split test", markup=False)
+
+
+def networks(json: Json = False) -> int:
+    """List the networks: parameters, work for one image, input."""
+    from mien import networks as room
+
+    rows = []
+    with screen.bar("building") as progress:
+        for number, network in enumerate(room.NETWORKS.values(), start=1):
+            model = room.build(network.name)
+            rows.append(
+                {
+                    "name": network.name,
+                    "parameters": int(model.count_params()),
+                    "mflop": round(room.flops(model) / 1e6, 1),
+                    "input": [int(side) for side in model.input_shape[1:]],
+                    "about": network.about,
+                }
+            )
+            progress(number, len(room.NETWORKS))
+    if json:
+        screen.emit({"networks": rows})
+    else:
+        screen.table(
+            "Networks (work of one forward pass)",
+            ("name", "parameters", "MFLOP", "input", "about"),
+            [
+                (
+                    row["name"],
+                    f"{row['parameters']:,}",
+                    f"{row['mflop']:,}",
+                    "×".join(map(str, row["input"])),
+                    row["about"],
+                )
+                for row in rows
+            ],
+        )
+    return 0
+
+
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Print this recipe as TOML.")] = None, json: Json = False
+) -> int:
+    """List the recipes, or print one as TOML to start a recipe of your own from."""
+    from mien import recipes as room
+
+    if name is not None:
+        recipe = room.get(name)
+        if json:
+            screen.emit(room.to_dict(recipe))
+        else:
+            screen.out.print(room.to_toml(recipe), markup=False, end="")
+        return 0
+    if json:
+        screen.emit({"recipes": [room.to_dict(recipe) for recipe in room.RECIPES.values()]})
+    else:
+        screen.table(
+            "Recipes",
+            ("name", "network", "epochs", "about", "measured"),
+            [
+                (recipe.name, recipe.network, recipe.epochs, recipe.about, recipe.measured)
+                for recipe in room.RECIPES.values()
+            ],
+        )
+    return 0
