@@ -12,18 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mien import extract
 from mien.dataset import division, exclusion, sources
 from mien.dataset.exclusion import Exclusion
 from mien.dataset.found import SPLITS, Found, Problem
 from mien.errors import DataError
-
-if TYPE_CHECKING:
-    from mien import extract
 
 __all__ = ["SPLITS", "Dataset", "Exclusion", "Problem", "Split", "load"]
 
@@ -113,7 +110,7 @@ def load(
     votes: str | os.PathLike[str] | None = None,
     exclude: str | os.PathLike[str] | None = None,
     seed: int = 42,
-    limits: "extract.Limits | None" = None,
+    limits: extract.Limits | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
     """Load a data set into one array.

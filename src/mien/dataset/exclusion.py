@@ -91,8 +91,14 @@ def _lines(path: Path, *, with_rows: bool) -> list[tuple[str, str, str]]:
         if filled:
             key, value = filled[0]
             reason = (record.get("reason") or record.get("kind") or "listed").strip()
-            lines.append((key, value.lower() if key == "sha256" else value, reason))
+            lines.append((key, _spelt(key, value), reason))
     return lines
+
+
+def _spelt(key: str, value: str) -> str:
+    if key == "row" and value.isdecimal():
+        return str(int(value))
+    return value.lower() if key == "sha256" else value
 
 
 def _names(found: Found, keys: set[str]) -> dict[str, dict[str, list[int]]]:

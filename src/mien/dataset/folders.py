@@ -1,7 +1,6 @@
 """Class folders: from files' names to splits and classes."""
 
-from collections.abc import Collection, Mapping
-from pathlib import PurePosixPath
+from collections.abc import Collection, Iterable, Mapping
 from typing import TypeAlias
 
 import numpy as np
@@ -11,7 +10,8 @@ from mien import emotions
 from mien.dataset.found import Found, Problem, shorten, split_named
 from mien.errors import DataError
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ""}
+_SHOWN = " ".join(sorted(_SUFFIXES - {""}))
 _JUNK = {"__macosx", "thumbs.db", "desktop.ini"}
 
 _Folders: TypeAlias = tuple[str, ...]
@@ -19,15 +19,20 @@ _Folders: TypeAlias = tuple[str, ...]
 
 def is_junk(name: str) -> bool:
     """Whether a file is hidden, or what an operating system leaves behind."""
-    return any(part.startswith(".") or part.lower() in _JUNK for part in PurePosixPath(name).parts)
+    return any(part.startswith(".") or part.lower() in _JUNK for part in name.split("/"))
 
 
 def may_be_image(name: str) -> bool:
     """Whether a file may be an image by its name: it has an image's suffix, or none."""
-    return PurePosixPath(name).suffix.lower() in _SUFFIXES | {""}
+    return _suffix(name) in _SUFFIXES
 
 
-def understand(faces: Mapping[str, NDArray[np.uint8] | str], *, empty: Collection[str] = ()) -> Found | None:
+def understand(
+    faces: Mapping[str, NDArray[np.uint8] | str],
+    *,
+    others: Collection[str] = (),
+    empty: Collection[str] = (),
+) -> Found | None:
     """Sort faces into splits and classes by the folders in their names.
 
     A split is the deepest folder that spells one and has folders below it. A class is a folder directly
@@ -35,71 +40,94 @@ def understand(faces: Mapping[str, NDArray[np.uint8] | str], *, empty: Collectio
 
     Args:
         faces: By name relative to the source, parted by `/`: the face, or why it could not be read.
+        others: Files that are no images by their names; a problem inside a class folder, else ignored.
         empty: Folders that hold nothing.
 
     Returns:
         Faces in the order of class, then name; None where no file stands in a class folder.
 
     Raises:
-        DataError: Two folders spell one split, or one emotion within a split; or a class folder of train
-            is empty.
+        DataError: Two folders spell one split, or one emotion within a split; a class folder of train is
+            empty; or folders that spell splits stand where classes should.
     """
     notes: list[str] = []
     # A file without a suffix may be a README as well as an image, so it has no say if others can speak.
-    telling = [name for name in faces if PurePosixPath(name).suffix] or list(faces)
-    roots = _roots([_folders(name) for name in telling], telling, notes)
-    located = {name: at for name in faces if (at := _locate(_folders(name), roots)) is not None}
+    telling = [name for name in faces if _suffix(name)] or list(faces)
+    roots = _roots(telling, notes)
+    located = _locate_all(faces, roots)
     if not located:
         return None
-    hollow = {at for folder in empty if (at := _locate(PurePosixPath(folder).parts, roots)) is not None}
-    hollow -= set(located.values())
+    hollow = set(_locate_all((f"{folder}/" for folder in empty), roots).values()) - set(located.values())
+    if bare := sorted(folder for split, folder in hollow if split in ("", "train")):
+        raise DataError(f"the class folder {shorten(bare)} is empty; put images into it or remove it")
     classes, index = _classes({*located.values(), *hollow}, notes)
-    if alone := sorted(folder for split, folder in hollow if split in ("", "train")):
-        raise DataError(f"the class folder {shorten(alone)} is empty; put images into it or remove it")
     if left := sorted(faces.keys() - located.keys()):
         notes.append(f"{len(left):,} images outside the class folders were left out: {shorten(left)}")
     order = sorted(located, key=lambda name: (index[located[name][1]], name))
     good = [(name, face) for name in order if not isinstance(face := faces[name], str)]
-    bare = {split_named(PurePosixPath(folder).name) for folder in empty}
+    bad = {name: why for name in located if isinstance(why := faces[name], str)}
+    bad |= dict.fromkeys(_locate_all(others, roots), f"its name has none of the suffixes {_SHOWN}")
+    declared = {split for split, _ in located.values()} | {split_named(_leaf(folder)) for folder in empty}
     return Found(
         classes=classes,
         faces=[face for _, face in good],
         labels=np.array([index[located[name][1]] for name, _ in good], np.int64),
         splits=[located[name][0] for name, _ in good],
         files=[name for name, _ in good],
-        declared=frozenset(split for split in {*(split for split, _ in located.values()), *bare} if split),
-        problems=tuple(Problem(name, why) for name in sorted(located) if isinstance(why := faces[name], str)),
+        declared=frozenset(split for split in declared if split),
+        problems=tuple(Problem(name, bad[name]) for name in sorted(bad)),
         notes=tuple(notes),
     )
 
 
+def _suffix(name: str) -> str:
+    _, dot, suffix = _leaf(name).lower().rpartition(".")
+    return dot + suffix if dot else ""
+
+
 def _folders(name: str) -> _Folders:
-    return PurePosixPath(name).parent.parts
+    return tuple(name.split("/")[:-1])
 
 
-def _locate(folders: _Folders, roots: Mapping[_Folders, str]) -> tuple[str, str] | None:
-    """The split and class folder that these folders lie in, or None."""
-    for depth in range(len(folders) - 1, -1, -1):
-        if (split := roots.get(folders[:depth])) is not None:
-            return split, folders[depth]
-    return None
+def _leaf(name: str) -> str:
+    return name.rpartition("/")[2]
 
 
-def _roots(places: list[_Folders], names: list[str], notes: list[str]) -> dict[_Folders, str]:
+def _locate_all(names: Iterable[str], roots: Mapping[_Folders, str]) -> dict[str, tuple[str, str]]:
+    """The split and class folder of each file that stands in one."""
+    located = {}
+    for name in names:
+        folders = _folders(name)
+        for depth in range(len(folders) - 1, -1, -1):
+            if (split := roots.get(folders[:depth])) is not None:
+                located[name] = split, folders[depth]
+                break
+    return located
+
+
+def _roots(names: list[str], notes: list[str]) -> dict[_Folders, str]:
     """The folders whose subfolders are the classes, and the split each stands for (`""` for none)."""
+    places = {_folders(name) for name in names}
     tops: dict[_Folders, str] = {}
-    for folders in set(places):
+    for folders in places:
         for depth in range(len(folders) - 1, 0, -1):
             if split := split_named(folders[depth - 1]):
                 tops[folders[:depth]] = split
                 break
+    if not tops and (wrong := sorted({part for folders in places for part in folders if split_named(part)})):
+        raise DataError(
+            f"the folders {shorten(wrong)} are named like splits and hold no class folders; "
+            "arrange the images as in train/happy/1.png"
+        )
     roots = _one_folder_a_split(tops, names, notes) if tops else {(): ""}
-    below = [f[len(top) :] for f in set(places) for top in roots if f[: len(top)] == top]
+    below = [folders[len(top) :] for folders in places for top in roots if folders[: len(top)] == top]
     wrapping: _Folders = ()
     while True:
         depth = len(wrapping)
         firsts = {folders[depth] for folders in below if len(folders) > depth}
-        if len(firsts) != 1 or not any(len(folders) > depth + 1 for folders in below):
+        goes_on = any(len(folders) > depth + 1 for folders in below)
+        # An only folder that is named like an emotion is a class, whatever lies below it.
+        if len(firsts) != 1 or not goes_on or emotions.canonical(next(iter(firsts))):
             return {(*top, *wrapping): split for top, split in roots.items()}
         wrapping += (firsts.pop(),)
 

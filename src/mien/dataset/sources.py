@@ -4,24 +4,20 @@ import io
 import os
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mien import images
+from mien import extract, images
 from mien.dataset import folders, tables
 from mien.dataset.found import Found, check_room, shorten
 from mien.errors import DataError, ImageError
-
-if TYPE_CHECKING:
-    from mien import extract
 
 _Progress = Callable[[int, int], None] | None
 
 
 def read(
-    source: Path, size: int, *, votes: Path | None, limits: "extract.Limits | None", progress: _Progress
+    source: Path, size: int, *, votes: Path | None, limits: extract.Limits | None, progress: _Progress
 ) -> Found:
     """Read every image of a folder, an archive or a csv.
 
@@ -33,8 +29,6 @@ def read(
         return _folder(source, size, votes, progress)
     if not source.exists():
         raise DataError(f"'{source}' does not exist; give a folder, an archive or a csv of labelled faces")
-    from mien import extract
-
     if extract.is_archive(source):
         return _archive(source, size, votes, limits, progress)
     return _csv(source, source.name, size, votes, progress)
@@ -61,7 +55,8 @@ def _folder(source: Path, size: int, votes: Path | None, progress: _Progress) ->
             faces[name] = f"the file cannot be read: {error.strerror}"
         if progress:
             progress(done, len(candidates))
-    found = folders.understand(faces, empty=empty)
+    others = [name for name in names if not folders.may_be_image(name)]
+    found = folders.understand(faces, others=others, empty=empty)
     if found is not None:
         return _without_votes(found, votes)
     for name in _best_first(names):
@@ -73,10 +68,8 @@ def _folder(source: Path, size: int, votes: Path | None, progress: _Progress) ->
 
 
 def _archive(
-    source: Path, size: int, votes: Path | None, limits: "extract.Limits | None", progress: _Progress
+    source: Path, size: int, votes: Path | None, limits: extract.Limits | None, progress: _Progress
 ) -> Found:
-    from mien import extract
-
     faces: dict[str, NDArray[np.uint8] | str] = {}
     csvs: dict[str, bytes] = {}
     names = []
@@ -90,7 +83,7 @@ def _archive(
         elif _best_first([name, *csvs])[:1] == [name] and tables.is_table(io.BytesIO(data)):
             # One is kept, because each may be as large as memory.
             csvs = {name: data}
-    found = folders.understand(faces)
+    found = folders.understand(faces, others=[name for name in names if name not in faces])
     if found is not None:
         return _without_votes(found, votes)
     for name, data in csvs.items():
@@ -131,7 +124,7 @@ def _best_first(names: list[str]) -> list[str]:
     """Csv files, the likeliest to hold images first."""
 
     def rank(name: str) -> tuple[int, str]:
-        word = PurePosixPath(name).name.lower()
+        word = name.lower().rpartition("/")[2]
         return (0 if "fer2013" in word else 1 if "icml" in word else 2, name)
 
     return sorted((name for name in names if name.lower().endswith(".csv")), key=rank)

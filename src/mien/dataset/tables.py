@@ -64,7 +64,8 @@ def read(
     columns = _header(stream)
     if missing := [column for column in _NEEDED if column not in columns]:
         raise DataError(
-            f"'{name}' lacks the column {shorten(missing)}; fer2013.csv has emotion, pixels and Usage"
+            f"'{name}' is no folder or archive, and no csv with the column {shorten(missing)}; "
+            "a csv of faces has emotion, pixels and Usage, as fer2013.csv has"
         )
     good: list[_Row] = []
     rows: list[int] = []
@@ -151,6 +152,9 @@ def _pixels(text: str) -> NDArray[np.uint8]:
         values = np.fromstring(text, dtype=np.int64, sep=" ")
     except ValueError as error:
         raise _BadRowError("a pixel is not a whole number") from error
+    # NumPy before 2.3 stops at what is no number, with a warning only.
+    if values.size != text.count(" ") + 1 and values.size != len(text.split()):
+        raise _BadRowError("a pixel is not a whole number")
     side = math.isqrt(values.size)
     if side == 0 or side * side != values.size:
         raise _BadRowError(
