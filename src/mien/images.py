@@ -44,7 +44,7 @@ def read(source: Source, *, channels: Literal["rgb", "bgr"] = "rgb") -> NDArray[
     EXIF orientation is applied; EXIF that cannot be read counts as upright. Animations and many-page
     files give their first frame, a PIL image the frame it stands at. What becomes of each kind of pixel:
 
-    - 1 (and boolean arrays): 0 and 255. L: as it is. P, CMYK, YCbCr and HSV: RGB by Pillow.
+    - 1 (and boolean arrays): 0 and 255. L: as it is. P, CMYK, YCbCr, LAB and HSV: RGB by Pillow.
     - LA, PA, RGBA, and any transparent colour: laid on white.
     - I;16 and uint16: the high byte, so 16 bits are scaled and never clipped. 16-bit colour files alike.
     - I, F and other numeric arrays declare no range; theirs is the first of 0..1 (fractions only),

@@ -149,7 +149,7 @@ def load(
             raise DataError(f"'{root}' has no train split, and images are excluded from training alone")
         parts["train"], excluded, more = exclusion.exclude(Path(exclude), found, parts)
         notes += more
-    notes += _check_classes(found, parts)
+    notes += _check_classes(found, parts, left_out=sum(item.count for item in excluded))
     splits = _gather(found, parts, size)
     return Dataset(
         root=root,
@@ -178,15 +178,16 @@ def _check_enough(found: Found, root: str) -> None:
         )
 
 
-def _check_classes(found: Found, parts: dict[str, NDArray[np.intp]]) -> tuple[str, ...]:
+def _check_classes(found: Found, parts: dict[str, NDArray[np.intp]], *, left_out: int) -> tuple[str, ...]:
     """Refuse a class that train lacks; note one that another split lacks."""
     notes = []
     for split, members in parts.items():
         there = set(found.labels[members].tolist())
         missing = [name for label, name in enumerate(found.classes) if label not in there]
         if missing and split == "train":
+            after = f" after {left_out:,} were excluded" if left_out else ""
             raise DataError(
-                f"train has no image of the class {', '.join(missing)}; every class of val and test "
+                f"train has no image of the class {', '.join(missing)}{after}; every class of val and test "
                 "needs some there, in a folder of the same name"
             )
         if missing:

@@ -70,6 +70,7 @@ def read(
     good: list[_Row] = []
     rows: list[int] = []
     problems: list[Problem] = []
+    declared: set[str] = set()
     done = row = 0
     while line := stream.readline(_LONGEST_LINE):
         done += len(line)
@@ -80,7 +81,11 @@ def read(
         if not line.strip():
             continue
         try:
-            good.append(_row(line, columns, size))
+            fields = _fields_of_row(line, columns)
+            split = _split(fields, columns)
+            # Before its pixels are looked at: a split whose rows are all bad is there all the same.
+            declared |= {split} - {""}
+            good.append(_row(fields, columns, split, size))
             rows.append(row)
         except _BadRowError as reason:
             problems.append(Problem(f"row {row}", str(reason)))
@@ -91,11 +96,31 @@ def read(
                 progress(done, total)
     if progress:
         progress(total, total)
-    return _found(good, rows, problems, votes=None if votes is None else read_votes(votes, row)[rows])
+    ballots = None
+    if votes is not None:
+        ballots, splits = read_votes(votes, row)
+        _check_same_splits(votes.name, splits, dict(zip(rows, good, strict=True)))
+        ballots = ballots[rows]
+    return _found(good, rows, problems, declared=frozenset(declared), votes=ballots)
+
+
+def _check_same_splits(name: str, splits: list[str], rows: dict[int, _Row]) -> None:
+    """Refuse votes in another order: FER+ repeats each row's usage, which has to be the image's."""
+    for number, row in rows.items():
+        if row.split and splits[number] and row.split != splits[number]:
+            raise DataError(
+                f"row {number} of the votes '{name}' is of the split {splits[number]} and its image of "
+                f"{row.split}; they are joined row by row, so take the votes of the same csv in its order"
+            )
 
 
 def _found(
-    good: list[_Row], rows: list[int], problems: list[Problem], votes: NDArray[np.float32] | None
+    good: list[_Row],
+    rows: list[int],
+    problems: list[Problem],
+    *,
+    declared: frozenset[str],
+    votes: NDArray[np.float32] | None,
 ) -> Found:
     present = sorted({row.emotion for row in good})
     classes = tuple(emotions.EMOTIONS[number] for number in present)
@@ -108,7 +133,7 @@ def _found(
         labels=np.array([present.index(row.emotion) for row in good], np.int64),
         splits=[row.split for row in good],
         files=[f"row {row}" for row in rows],
-        declared=frozenset(row.split for row in good if row.split),
+        declared=declared,
         rows=rows,
         votes=votes,
         problems=tuple(problems),
@@ -127,22 +152,29 @@ def _fields(line: str) -> list[str]:
     return [part.strip().lower() for part in parts]
 
 
-def _row(line: bytes, columns: dict[str, int], size: int) -> _Row:
+def _fields_of_row(line: bytes, columns: dict[str, int]) -> list[str]:
     try:
         fields = _fields(line.decode("utf-8"))
     except (UnicodeDecodeError, csv.Error) as error:
         raise _BadRowError(f"the row is no text of a csv: {error}") from error
     if len(fields) < len(columns):
         raise _BadRowError(f"the row has {len(fields)} fields; the header has {len(columns)}")
-    emotion = emotions.canonical(fields[columns["emotion"]])
-    if emotion is None:
-        raise _BadRowError(
-            f"the label is '{fields[columns['emotion']][:20]}'; it is 0 to 6 or an emotion's name"
-        )
-    usage = fields[columns["usage"]] if "usage" in columns else ""
-    split = split_named(usage) or ""
-    if "usage" in columns and not split:
+    return fields
+
+
+def _split(fields: list[str], columns: dict[str, int]) -> str:
+    if "usage" not in columns:
+        return ""
+    usage = fields[columns["usage"]]
+    if (split := split_named(usage)) is None:
         raise _BadRowError(f"the usage is '{usage[:20]}'; it is Training, PublicTest or PrivateTest")
+    return split
+
+
+def _row(fields: list[str], columns: dict[str, int], split: str, size: int) -> _Row:
+    label = fields[columns["emotion"]]
+    if (emotion := emotions.canonical(label)) is None:
+        raise _BadRowError(f"the label is '{label[:20]}'; it is 0 to 6 or an emotion's name")
     pixels = _pixels(fields[columns["pixels"]])
     return _Row(emotions.EMOTIONS.index(emotion), split, images.fit(pixels, size), len(pixels))
 
@@ -165,13 +197,17 @@ def _pixels(text: str) -> NDArray[np.uint8]:
     return values.astype(np.uint8).reshape(side, side)
 
 
-def read_votes(path: Path, rows: int) -> NDArray[np.float32]:
-    """Read FER+'s votes, `(rows, 10)` in the order of `emotions.VOTES`; each is a number of taggers.
+def read_votes(path: Path, rows: int) -> tuple[NDArray[np.float32], list[str]]:
+    """Read FER+'s votes, and the split of each row where they name it.
 
     Args:
         path: fer2013new.csv as FER+ publishes it, plain or packed with xz or gzip.
         rows: The data rows of the csv of images; FER+ is joined by the order of rows, because the numbers
             in its image names are not rows.
+
+    Returns:
+        `(rows, 10)` in the order of `emotions.VOTES`, how many taggers chose each; and `rows` splits, `""`
+        where none is named.
 
     Raises:
         DataError: It cannot be read, lacks a column, or has another number of rows.
@@ -192,14 +228,16 @@ def read_votes(path: Path, rows: int) -> NDArray[np.float32]:
             "row by row, so take the votes of the same csv"
         )
     votes = np.empty((rows, len(places)), np.float32)
+    splits = []
     for number, record in enumerate(records):
         try:
             votes[number] = [float(record[place]) for place in places]
+            splits.append(split_named(record[header.index("usage")]) or "" if "usage" in header else "")
         except (ValueError, IndexError) as error:
             raise DataError(f"row {number} of the votes '{path.name}' is not ten numbers; mend it") from error
     if not (np.isfinite(votes).all() and (votes >= 0).all()):
         raise DataError(f"the votes '{path.name}' hold a number that is negative or not finite; mend it")
-    return votes
+    return votes, splits
 
 
 def text_of(path: Path) -> str:

@@ -1,0 +1,443 @@
+"""The one door for pixels: every source, mode and format has its one answer."""
+
+import io
+import random
+import struct
+import tempfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image, ImageOps
+
+from mien import images
+from mien.errors import ImageError
+
+LOSSLESS = {"PNG": {}, "BMP": {}, "TIFF": {}, "WEBP": {"lossless": True, "exact": True}}
+
+
+def colours(height: int = 31, width: int = 47) -> np.ndarray:
+    return np.random.default_rng(7).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def packed(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def png(width: int, height: int, *, depth: int = 8, colour: int = 0, rows: bytes = b"") -> bytes:
+    """A PNG by its header, whatever its data say."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+def test_every_kind_of_source_gives_the_same_bits(tmp_path):
+    pixels = colours()
+    data = packed(Image.fromarray(pixels))
+    path = tmp_path / "face.png"
+    path.write_bytes(data)
+    with path.open("rb") as file, Image.open(path) as opened:
+        sources = [str(path), path, data, bytearray(data), memoryview(data), io.BytesIO(data), file, opened]
+        sources += [pixels, Image.fromarray(pixels)]
+        for source in sources:
+            result = images.read(source)
+            assert result.dtype == np.uint8
+            assert result.flags.c_contiguous
+            np.testing.assert_array_equal(result, pixels)
+
+
+def test_result_is_the_callers_own():
+    pixels = colours()
+    read = images.read(pixels)
+    read[:] = 0
+    assert pixels.any()
+
+
+@pytest.mark.parametrize("kind", LOSSLESS)
+def test_lossless_formats_keep_colour_to_the_bit(kind):
+    pixels = colours()
+    np.testing.assert_array_equal(
+        images.read(packed(Image.fromarray(pixels), kind, **LOSSLESS[kind])), pixels
+    )
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF"])
+def test_lossless_formats_keep_grey_to_the_bit(kind):
+    pixels = colours()[:, :, 0]
+    read = images.read(packed(Image.fromarray(pixels), kind))
+    np.testing.assert_array_equal(images.grey(read), pixels)
+
+
+def test_jpeg_is_pillows_decoding_and_close_to_the_original():
+    smooth = np.asarray(Image.fromarray(colours(4, 4)).resize((64, 64), Image.Resampling.BICUBIC))
+    data = packed(Image.fromarray(smooth), "JPEG", quality=95, subsampling=0)
+    read = images.read(data)
+    with Image.open(io.BytesIO(data)) as image:
+        np.testing.assert_array_equal(read, np.asarray(image))
+    assert np.abs(read.astype(int) - smooth).mean() < 3
+
+
+ORDERS = [
+    (1, lambda a: a),
+    (2, lambda a: a[:, ::-1]),
+    (3, lambda a: a[::-1, ::-1]),
+    (4, lambda a: a[::-1]),
+    (5, lambda a: a.swapaxes(0, 1)),
+    (6, lambda a: np.rot90(a, 1)),
+    (7, lambda a: a[::-1, ::-1].swapaxes(0, 1)),
+    (8, lambda a: np.rot90(a, -1)),
+]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize(("tag", "stored"), ORDERS)
+def test_the_eight_orientations_come_out_upright(kind, tag, stored):
+    """`stored` is how a camera lays the upright picture down under each tag (CIPA DC-008, tag 274)."""
+    upright = colours()
+    exif = Image.Exif()
+    exif[274] = tag
+    turned = Image.fromarray(np.ascontiguousarray(stored(upright)))
+    data = packed(turned, kind, exif=exif, **LOSSLESS[kind])
+    np.testing.assert_array_equal(images.read(data), upright)
+
+
+@pytest.mark.parametrize("tag", range(1, 9))
+def test_jpegs_orientation_agrees_with_pillow(tag):
+    exif = Image.Exif()
+    exif[274] = tag
+    data = packed(Image.fromarray(colours()), "JPEG", exif=exif)
+    with Image.open(io.BytesIO(data)) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+        np.testing.assert_array_equal(images.read(image), expected)
+    np.testing.assert_array_equal(images.read(data), expected)
+
+
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0II*\0\x08\0\0\0\x05\0", b"Exif\0\0junk"]
+)
+def test_broken_exif_counts_as_upright(exif):
+    pixels = colours()
+    np.testing.assert_array_equal(images.read(packed(Image.fromarray(pixels), exif=exif)), pixels)
+
+
+def test_modes_of_one_channel():
+    grey = colours()[:, :, 0]
+    bits = grey > 127
+    np.testing.assert_array_equal(images.read(packed(Image.fromarray(bits))), bits * np.uint8(255))
+    np.testing.assert_array_equal(images.read(bits), bits * np.uint8(255))
+    np.testing.assert_array_equal(images.read(grey), grey)
+    np.testing.assert_array_equal(images.read(grey[:, :, np.newaxis]), grey)
+
+
+@pytest.mark.parametrize("mode", ["P", "CMYK", "YCbCr", "HSV", "LAB", "RGBX"])
+def test_other_colour_modes_are_pillows_rgb(mode):
+    image = Image.fromarray(colours()).convert(mode)
+    np.testing.assert_array_equal(images.read(image), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_equal_their_eight_bit_twin(kind):
+    grey = colours()[:, :, 0]
+    deep = grey.astype(np.uint16) * 257
+    np.testing.assert_array_equal(images.read(packed(Image.fromarray(deep), kind)), grey)
+    np.testing.assert_array_equal(images.read(deep), grey)
+    np.testing.assert_array_equal(images.read(Image.fromarray(deep)), grey)
+
+
+def test_sixteen_bit_colour_equals_its_eight_bit_twin():
+    pixels = colours(3, 5)
+    deep = (pixels.astype(">u2") * 257).astype(">u2")
+    data = png(5, 3, depth=16, colour=2, rows=b"".join(b"\0" + row.tobytes() for row in deep))
+    np.testing.assert_array_equal(images.read(data), pixels)
+    np.testing.assert_array_equal(images.read(deep), pixels)
+
+
+def test_big_endian_sixteen_bits():
+    grey = colours()[:, :, 0]
+    image = Image.frombytes("I;16B", (47, 31), (grey.astype(">u2") * 257).astype(">u2").tobytes())
+    np.testing.assert_array_equal(images.read(image), grey)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "factor"),
+    [
+        (np.int32, 1),
+        (np.int32, 257),
+        (np.int64, 257),
+        (np.uint32, 1),
+        (np.int16, 1),
+        (np.float32, 1),
+        (np.float32, 1 / 255),
+        (np.float32, 257),
+        (np.float64, 1 / 255),
+    ],
+)
+def test_undeclared_ranges_are_told_by_the_pixels(dtype, factor):
+    grey = colours()[:, :, 0]
+    values = (grey.astype(np.float64) * factor).astype(dtype)
+    np.testing.assert_array_equal(images.read(values), grey)
+    if dtype in (np.int32, np.float32):
+        np.testing.assert_array_equal(images.read(packed(Image.fromarray(values), "TIFF")), grey)
+
+
+@pytest.mark.parametrize("value", [-1.0, 65536.0, np.nan, np.inf])
+def test_values_out_of_every_range_are_refused(value):
+    with pytest.raises(ImageError, match="scale them first"):
+        images.read(np.array([[0.0, value]], np.float32))
+    with pytest.raises(ImageError, match="scale them first"):
+        images.read(packed(Image.fromarray(np.array([[0.0, value]], np.float32)), "TIFF"))
+
+
+def test_transparency_is_laid_on_white():
+    pixels = np.zeros((1, 3, 4), np.uint8)
+    pixels[0, :, 0] = 200
+    pixels[0, :, 3] = [0, 128, 255]
+    read = images.read(packed(Image.fromarray(pixels)))
+    np.testing.assert_array_equal(read[0, 0], [255, 255, 255])
+    np.testing.assert_array_equal(read[0, 2], [200, 0, 0])
+    # 255 - (255 - value) * 128 / 255
+    np.testing.assert_allclose(read[0, 1], [227.4, 127, 127], atol=1)
+    np.testing.assert_array_equal(images.read(pixels), read)
+
+
+def test_grey_with_alpha_stays_grey():
+    pixels = np.array([[[10, 0], [10, 255]]], np.uint8)
+    for source in (pixels, packed(Image.fromarray(pixels)), Image.fromarray(pixels)):
+        np.testing.assert_array_equal(images.read(source), [[255, 10]])
+
+
+@pytest.mark.parametrize(
+    ("image", "transparency", "expected"),
+    [
+        (Image.fromarray(np.array([[5, 9]], np.uint8)), 5, [[255, 9]]),
+        (Image.fromarray(np.array([[0, 255]], np.uint8)).convert("1"), 0, [[255, 255]]),
+        (Image.fromarray(np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8)), (1, 2, 3), [[[255] * 3, [4, 5, 6]]]),
+    ],
+)
+def test_a_transparent_colour_is_laid_on_white(image, transparency, expected):
+    np.testing.assert_array_equal(images.read(packed(image, transparency=transparency)), expected)
+
+
+@pytest.mark.parametrize("mode", ["P", "PA"])
+def test_transparent_palettes_are_laid_on_white(mode):
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putpixel((1, 0), 1)
+    if mode == "P":
+        image = Image.open(io.BytesIO(packed(image, transparency=0)))
+    else:
+        image = image.convert("PA")
+        image.putalpha(Image.fromarray(np.array([[0, 255]], np.uint8)))
+    np.testing.assert_array_equal(images.read(image), [[[255] * 3, [40, 50, 60]]])
+
+
+def test_bgr_is_named_and_touches_arrays_alone():
+    pixels = colours()
+    np.testing.assert_array_equal(images.read(pixels[:, :, ::-1], channels="bgr"), pixels)
+    with_alpha = np.dstack([pixels, np.full(pixels.shape[:2], 90, np.uint8)])
+    np.testing.assert_array_equal(
+        images.read(with_alpha[:, :, [2, 1, 0, 3]], channels="bgr"), images.read(with_alpha)
+    )
+    np.testing.assert_array_equal(images.read(packed(Image.fromarray(pixels)), channels="bgr"), pixels)
+    with pytest.raises(ImageError, match="'rgb' or 'bgr'"):
+        images.read(pixels, channels="gbr")
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_the_first_frame_is_taken(kind):
+    frames = [Image.new("RGB", (8, 8), (shade, shade, shade)) for shade in (30, 200)]
+    options = LOSSLESS.get(kind, {})
+    read = images.read(packed(frames[0], kind, save_all=True, append_images=frames[1:], **options))
+    np.testing.assert_array_equal(images.grey(read), np.full((8, 8), 30))
+
+
+@pytest.mark.parametrize(("width", "height"), [(8000, 8000), (13000, 13000), (20000, 20000), (40_000_001, 1)])
+def test_too_many_pixels_are_refused_by_the_header(width, height):
+    with pytest.raises(ImageError, match="40,000,000 pixels"):
+        images.read(png(width, height))
+
+
+def test_the_cap_holds_for_arrays_and_pil_images():
+    with pytest.raises(ImageError, match="40,000,000"):
+        images.read(np.broadcast_to(np.uint8(0), (6400, 6400)))
+    with pytest.raises(ImageError, match="40,000,000"):
+        images.read(Image.new("1", (6400, 6400)))
+
+
+def test_too_many_bytes_are_refused(monkeypatch, tmp_path):
+    data = packed(Image.fromarray(colours()))
+    path = tmp_path / "large.png"
+    path.write_bytes(data)
+    monkeypatch.setattr(images, "MAX_BYTES", 1000)
+    for source in (data, path, io.BytesIO(data)):
+        with pytest.raises(ImageError, match="is larger than"):
+            images.read(source)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"])
+def test_truncated_files_are_refused(kind):
+    data = packed(Image.fromarray(colours()), kind)
+    for end in (len(data) // 2, len(data) * 3 // 4, 40, 12):
+        with pytest.raises(ImageError) as caught:
+            images.read(data[:end])
+        assert str(caught.value).startswith("the image ")
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "data", [b"this is no image\n" * 20, b"\0" * 500, b"GIF89a", b"%PDF-1.7", b"P5 2 2 255 abcd"]
+)
+def test_what_is_no_image_is_refused(data, tmp_path):
+    path = tmp_path / "face.jpg"
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match=r"face\.jpg.*mien reads JPEG, PNG, WEBP, BMP, GIF and TIFF"):
+        images.read(path)
+
+
+def test_the_wrong_suffix_does_not_matter(tmp_path):
+    path = tmp_path / "face.jpg"
+    path.write_bytes(packed(Image.fromarray(colours())))
+    np.testing.assert_array_equal(images.read(path), colours())
+
+
+def test_unusable_sources_are_named(tmp_path):
+    cases = [
+        (b"", "the image is empty"),
+        (io.BytesIO(), "the image is empty"),
+        (tmp_path / "absent.png", "cannot be read as an image: No such file"),
+        (tmp_path, "cannot be read as an image: Is a directory"),
+        ("nul\0.png", "cannot be read as an image"),
+        (io.StringIO("text"), "a file opened as text"),
+        (17, "a int is no source"),
+        ([[1, 2]], "a list is no source"),
+        (np.zeros((2, 2, 5), np.uint8), r"shape \(2, 2, 5\)"),
+        (np.zeros((3, 4, 4, 1), np.uint8), r"shape \(3, 4, 4, 1\)"),
+        (np.zeros(4, np.uint8), r"shape \(4,\)"),
+        (np.zeros((0, 4), np.uint8), "4 × 0 pixels"),
+        (np.array([["a"]]), "pixels are whole numbers or fractions"),
+        (np.zeros((2, 2), complex), "pixels are whole numbers or fractions"),
+    ]
+    for source, message in cases:
+        with pytest.raises(ImageError, match=message):
+            images.read(source)
+
+
+def mutated(count: int, seed: int):
+    rng = random.Random(seed)
+    exif = Image.Exif()
+    exif[274] = 6
+    picture = Image.fromarray(colours())
+    kinds = [("JPEG", {"exif": exif}), ("GIF", {}), *LOSSLESS.items(), ("TIFF", {"compression": "tiff_lzw"})]
+    originals = [packed(picture, kind, **options) for kind, options in kinds]
+    originals.append(packed(picture, "JPEG", progressive=True))
+    for _ in range(count):
+        data = bytearray(rng.choice(originals))
+        for _ in range(rng.choice((1, 2, 8, 40))):
+            data[rng.randrange(len(data) if rng.random() < 0.5 else min(64, len(data)))] = rng.randrange(256)
+        if rng.random() < 0.2:
+            del data[rng.randrange(len(data)) :]
+        yield bytes(data)
+
+
+def read_or_refuse(data: bytes) -> bool:
+    try:
+        pixels = images.read(data)
+    except ImageError:
+        return False
+    assert pixels.dtype == np.uint8
+    assert pixels.ndim == 2 or pixels.shape[2] == 3
+    return True
+
+
+def test_mutated_images_are_read_or_refused():
+    read = [read_or_refuse(data) for data in mutated(1500, seed=1)]
+    assert any(read)
+    assert not all(read)
+
+
+@pytest.mark.slow
+def test_many_mutated_images_are_read_or_refused():
+    for data in mutated(50_000, seed=2):
+        read_or_refuse(data)
+
+
+@given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 20), st.just(3))))
+@settings(max_examples=50, deadline=None)
+def test_grey_is_the_stated_sum(pixels):
+    red, green, blue = (pixels[:, :, channel].astype(np.int64) for channel in range(3))
+    np.testing.assert_array_equal(
+        images.grey(pixels), (19595 * red + 38470 * green + 7471 * blue + 32768) // 65536
+    )
+
+
+def test_a_grey_image_and_its_rgb_twin_agree():
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    np.testing.assert_array_equal(images.grey(np.dstack([grey] * 3)), grey)
+    assert images.grey(grey) is grey
+
+
+@given(
+    hnp.arrays(
+        np.uint8,
+        st.one_of(st.tuples(*[st.integers(1, 90)] * 2), st.tuples(*[st.integers(1, 40)] * 2, st.just(3))),
+    ),
+    st.integers(1, 64),
+)
+@settings(max_examples=60, deadline=None)
+def test_fit_gives_the_networks_input(pixels, size):
+    face = images.fit(pixels, size)
+    assert face.shape == (size, size, 1)
+    assert face.dtype == np.uint8
+    grey = images.grey(pixels)
+    # A triangle filter's weights sum to 1 and none is negative, so no value leaves the image's range.
+    assert grey.min() <= face.min() <= face.max() <= grey.max()
+
+
+def test_fit_leaves_the_right_size_alone():
+    face = colours(48, 48)[:, :, 0]
+    np.testing.assert_array_equal(images.fit(face, 48)[:, :, 0], face)
+
+
+def test_fit_pads_with_edge_pixels():
+    image = np.array([[1, 2, 3, 4, 5], [6, 7, 8, 9, 10]], np.uint8)
+    np.testing.assert_array_equal(images.fit(image, 5)[:, :, 0], image[[0, 0, 1, 1, 1]])
+    np.testing.assert_array_equal(images.fit(image.T, 5)[:, :, 0], image.T[:, [0, 0, 1, 1, 1]])
+
+
+def test_fit_averages_when_it_shrinks():
+    checks = (np.indices((96, 96)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    inner = images.fit(checks, 12)[2:-2, 2:-2, 0].astype(int)
+    assert abs(inner - 127.5).max() < 3
+
+
+def test_fit_keeps_mirror_images_mirrored():
+    face = colours(60, 60)[:, :, 0]
+    np.testing.assert_array_equal(images.fit(face[:, ::-1], 48), images.fit(face, 48)[:, ::-1])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 200_000), (200_000, 1), (5000, 3)])
+def test_fit_takes_long_thin_images(shape):
+    face = images.fit(np.full(shape, 9, np.uint8), 48)
+    assert (face == 9).all()
+
+
+def test_read_leaves_no_file_open():
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "face.tif"
+        path.write_bytes(packed(Image.fromarray(colours()), "TIFF"))
+        images.read(path)
+        path.unlink()
