@@ -6,6 +6,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from mien.drawn.faces import Face, Light
 from mien.drawn.parts import marks
+from mien.errors import DataError
 
 #: Painted pixels a side for each pixel of the image.
 FINER = 4
@@ -30,7 +31,11 @@ def paint(face: Face, *, size: int = 48) -> NDArray[np.uint8]:
 
     Returns:
         `(size, size)` grey levels in [0, 255].
+
+    Raises:
+        DataError: The size is not positive.
     """
+    check_size(size)
     side = FINER * size
     tones, shades = _background(face.light, side), Image.new("L", (side, side), _EVEN)
     _draw(face, ImageDraw.Draw(tones), ImageDraw.Draw(shades), side)
@@ -43,6 +48,16 @@ def paint(face: Face, *, size: int = 48) -> NDArray[np.uint8]:
     noise = np.random.default_rng(face.light.grain).standard_normal((size, size), np.float32)
     grained = np.asarray(blurred, np.float32) + face.light.noise * noise
     return np.clip(np.rint(grained), 0, 255).astype(np.uint8)
+
+
+def check_size(size: int) -> None:
+    """Refuse a side no image can have.
+
+    Raises:
+        DataError: It is below 1.
+    """
+    if size < 1:
+        raise DataError(f"a drawn face has a side of at least 1 pixel, not {size}; choose one such as 48")
 
 
 def _expose(lit: NDArray[np.float32], light: Light) -> NDArray[np.uint8]:

@@ -158,8 +158,7 @@ def describe(emotion: str, *, seed: int | Sequence[int]) -> Face:
     """
     if emotion not in EMOTIONS:
         raise DataError(f"{emotion!r} is no emotion mien can draw; it draws {', '.join(EMOTIONS)}")
-    if min([seed] if isinstance(seed, int) else seed) < 0:
-        raise DataError(f"a seed is an integer of at least 0, not {seed}; choose one such as 0")
+    check_seed(seed)
     rng = np.random.default_rng(seed)
     return Face(
         emotion=emotion,
@@ -168,6 +167,16 @@ def describe(emotion: str, *, seed: int | Sequence[int]) -> Face:
         view=_view(rng),
         light=_light(rng),
     )
+
+
+def check_seed(seed: int | Sequence[int]) -> None:
+    """Refuse a seed that NumPy's generators cannot take.
+
+    Raises:
+        DataError: It is negative, or one of its integers is.
+    """
+    if np.min(seed) < 0:
+        raise DataError(f"a seed is an integer of at least 0, not {seed}; choose one such as 0")
 
 
 def _head(rng: np.random.Generator) -> Head:

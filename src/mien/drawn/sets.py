@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mien.drawn.canvas import paint
-from mien.drawn.faces import describe
+from mien.drawn.canvas import check_size, paint
+from mien.drawn.faces import check_seed, describe
 from mien.emotions import EMOTIONS
 from mien.errors import DataError
 
@@ -72,6 +72,8 @@ def sample(
         raise DataError(f"a sample has 0 faces or more, not {count}; ask for 7 or more to see every emotion")
     if not 0 <= label_noise <= 1:
         raise DataError(f"label noise is a probability in [0, 1], not {label_noise}; choose one such as 0.04")
+    check_seed(seed)
+    check_size(size)
     images = np.empty((count, size, size, 1), np.uint8)
     truth = np.arange(count, dtype=np.int64) % len(EMOTIONS)
     labels = truth.copy()
