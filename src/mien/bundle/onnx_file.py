@@ -189,6 +189,9 @@ def _spans(message: memoryview) -> Iterator[tuple[int, int | memoryview, int]]:
     while place < len(message):
         tag, place = _varint(message, place)
         kind = tag & 7
+        # Others cut longer tags to 32 bits, and would see another field than this walk does.
+        if not 8 <= tag < 1 << 32:
+            raise ModelError("the model file is not ONNX, or it is damaged")
         value: int | memoryview
         if kind == _VARINT:
             value, place = _varint(message, place)

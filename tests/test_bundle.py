@@ -1,0 +1,527 @@
+import dataclasses
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from mien import bundle
+from mien.bundle import onnx_file
+from mien.errors import ModelError
+
+LABELS = ("happy", "sad", "surprise")
+SIZE = 16
+
+
+def proto() -> onnx.ModelProto:
+    """A network of one convolution, written by hand: a bundle needs no Keras."""
+    random = np.random.default_rng(0)
+    weights = {
+        "conv/kernel": random.normal(0, 0.01, (4, 1, 3, 3)).astype(np.float32),
+        "answer/kernel": random.normal(0, 1, (4, 3)).astype(np.float32),
+        "answer/bias": np.array([0.1, 0.2, 0.3], np.float32),
+    }
+    nodes = [
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["planes", "conv/kernel"], ["map"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["map"], ["bent"]),
+        helper.make_node("Transpose", ["bent"], ["features"], perm=[0, 2, 3, 1]),
+        helper.make_node("GlobalAveragePool", ["bent"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "answer/kernel", "answer/bias"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "hand",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", SIZE, SIZE, 1])],
+        [
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 3]),
+            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", SIZE, SIZE, 4]),
+        ],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    return helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+
+
+MODEL = proto().SerializeToString()
+PIXELS = np.random.default_rng(1).integers(0, 256, (70, SIZE, SIZE, 1), np.uint8)
+
+
+def card(**changes: object) -> bundle.Card:
+    return dataclasses.replace(bundle.Card(name="hand", labels=LABELS, size=SIZE), **changes)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    bundle.write(MODEL, card(), tmp_path / "hand")
+    return tmp_path / "hand"
+
+
+def test_a_folder_and_its_onnx_file_alone_are_the_same_model(folder: Path) -> None:
+    whole, alone = bundle.load(folder), bundle.load(folder / "model.onnx")
+    assert whole.card == alone.card
+    assert (whole.run(PIXELS) == alone.run(PIXELS)).all()
+    assert (folder / "labels.txt").read_text() == "happy\nsad\nsurprise\n"
+    assert sorted(each.name for each in folder.iterdir()) == ["card.json", "labels.txt", "model.onnx"]
+
+
+def test_answers_are_the_functions_the_weights_say() -> None:
+    answers = bundle.of(MODEL, card()).run(PIXELS[:5])
+    weights = {each.name: numpy_helper.to_array(each) for each in proto().graph.initializer}
+    padded = np.pad(PIXELS[:5, ..., 0].astype(np.float64), ((0, 0), (1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
+    features = np.maximum(np.einsum("nhwij,cij->nhwc", windows, weights["conv/kernel"][:, 0]), 0)
+    logits = features.mean(axis=(1, 2)) @ weights["answer/kernel"] + weights["answer/bias"]
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(answers, powers / powers.sum(axis=1, keepdims=True), atol=1e-5)
+    np.testing.assert_allclose(bundle.of(MODEL, card()).features(PIXELS[:5]), features, atol=1e-3)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 70, 1000])
+def test_batch_size_changes_no_answer(batch_size: int) -> None:
+    loaded = bundle.of(MODEL, card())
+    np.testing.assert_allclose(loaded.run(PIXELS, batch_size=batch_size), loaded.run(PIXELS), atol=1e-6)
+    np.testing.assert_allclose(
+        loaded.features(PIXELS, batch_size=batch_size), loaded.features(PIXELS), atol=1e-3
+    )
+
+
+def test_answers_are_float32_probabilities_and_the_same_every_time() -> None:
+    loaded = bundle.of(MODEL, card(), threads=2)
+    answers = loaded.run(PIXELS)
+    assert answers.dtype == np.float32
+    assert answers.shape == (70, 3)
+    np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-6)
+    assert np.ptp(answers, axis=0).min() > 1e-4
+    assert (bundle.of(MODEL, card(), threads=2).run(PIXELS) == answers).all()
+    with ThreadPoolExecutor(8) as threads:
+        assert all((each == answers).all() for each in threads.map(loaded.run, [PIXELS] * 16))
+
+
+def test_no_images_give_no_answers() -> None:
+    loaded = bundle.of(MODEL, card())
+    assert loaded.run(PIXELS[:0]).shape == (0, 3)
+    assert loaded.features(PIXELS[:0]).shape == (0, SIZE, SIZE, 4)
+
+
+def test_progress_counts_images() -> None:
+    seen: list[tuple[int, int]] = []
+    bundle.of(MODEL, card()).run(PIXELS, batch_size=32, progress=lambda *each: seen.append(each))
+    assert seen == [(32, 70), (64, 70), (70, 70)]
+
+
+@pytest.mark.parametrize(
+    ("images", "says"),
+    [
+        (PIXELS.astype(np.float32), "float32"),
+        (PIXELS[..., 0], r"\(70, 16, 16\)"),
+        (PIXELS[:, :8], r"\(70, 8, 16, 1\)"),
+        (PIXELS[0], r"\(16, 16, 1\)"),
+    ],
+)
+def test_images_of_another_kind_are_refused(images: np.ndarray, says: str) -> None:
+    with pytest.raises(ModelError, match=says):
+        bundle.of(MODEL, card()).run(images)
+    with pytest.raises(ModelError, match=says):
+        bundle.of(MODEL, card()).features(images)
+
+
+def test_senseless_settings_are_refused() -> None:
+    with pytest.raises(ModelError, match="batch_size is 0"):
+        bundle.of(MODEL, card()).run(PIXELS, batch_size=0)
+    with pytest.raises(ModelError, match="threads is 0"):
+        bundle.of(MODEL, card(), threads=0)
+
+
+FULL = bundle.Card(
+    name="quick-1",
+    labels=LABELS,
+    size=SIZE,
+    temperature=1.25,
+    threshold=0.4,
+    recipe={"name": "quick", "epochs": 8, "augment": {"flip": True, "erase_area": [0.02, 0.2]}},
+    data=bundle.Data(
+        name="archive (4).zip",
+        fingerprint="a" * 64,
+        splits={"val": bundle.Part(n=3589, fingerprint="b" * 64)},
+    ),
+    excluded={"blank": 12},
+    metrics={"val": bundle.Measured(n=3589, values={"accuracy": 0.6}, intervals={"accuracy": (0.58, 0.62)})},
+    parity=bundle.Parity(images=1000, largest_difference=1e-6, against="Keras in float32"),
+    licence="CC0",
+    versions={"mien": "0.1"},
+)
+
+
+def test_a_card_reads_back_equal(tmp_path: Path) -> None:
+    assert bundle.parse(bundle.to_json(FULL)) == FULL
+    written = bundle.write(MODEL, FULL, tmp_path / "full")
+    loaded = bundle.load(tmp_path / "full").card
+    assert loaded == written.card == dataclasses.replace(FULL, sha256=loaded.sha256)
+    inside = onnx_file.read_entry((tmp_path / "full/model.onnx").read_bytes(), bundle.KEY)
+    assert inside is not None
+    assert bundle.parse(inside) == FULL
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"schema": 2}, "schema"),
+        ({"labels": ["happy"]}, "labels"),
+        ({"labels": ["happy", "happy"]}, "'happy' twice"),
+        ({"labels": ["happy", "so/so"]}, "labels"),
+        ({"size": "48"}, "size"),
+        ({"size": 100_000}, "size"),
+        ({"colour": "rgb"}, "colour"),
+        ({"pixel_range": [0, 1]}, "pixel_range"),
+        ({"temperature": 0}, "temperature"),
+        ({"threshold": 1.5}, "threshold"),
+        ({"sha256": "abc"}, "sha256"),
+        ({"name": "/root/models/quick"}, "name"),
+        ({"data": {"name": "C:\\faces", "fingerprint": "a" * 64}}, "data.name"),
+        ({"data": {"name": "faces", "fingerprint": "?"}}, "data.fingerprint"),
+        ({"excluded": {"blank": -1}}, "excluded"),
+        ({"parity": {"images": 1, "largest_difference": 0.0}}, "parity.against"),
+        ({"author": "me"}, "author"),
+        ({"metrics": {"val": {"n": 1.5}}}, "metrics"),
+    ],
+)
+def test_a_card_that_does_not_hold_is_refused_by_its_place(change: dict[str, object], says: str) -> None:
+    document = json.loads(bundle.to_json(card())) | change
+    with pytest.raises(ModelError, match=says) as caught:
+        bundle.parse(json.dumps(document))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 5000, '{"size": NaN}', b"\xff\xfe"])
+def test_what_is_no_card_is_refused(text: str | bytes) -> None:
+    with pytest.raises(ModelError, match="the card"):
+        bundle.parse(text)
+
+
+def test_a_card_has_a_largest_size() -> None:
+    with pytest.raises(ModelError, match="at most"):
+        bundle.parse(" " * ((1 << 20) + 1))
+
+
+def test_a_card_with_wrong_values_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="size"):
+        bundle.write(MODEL, card(size=3), tmp_path / "bad")
+    with pytest.raises(ModelError, match="does not hold"):
+        bundle.write(MODEL, card(recipe={"rate": float("nan")}, temperature=float("inf")), tmp_path / "bad")
+    assert not (tmp_path / "bad").exists()
+
+
+def test_an_older_bundle_and_foreign_files_beside_it(folder: Path) -> None:
+    (folder / "notes.txt").write_text("mine")
+    old = bundle.load(folder).card
+    new = bundle.write((folder / "model.onnx").read_bytes(), dataclasses.replace(old, licence="CC0"), folder)
+    assert bundle.load(folder).card == new.card
+    assert new.card.sha256 != old.sha256
+    assert (folder / "notes.txt").read_text() == "mine"
+    model = onnx.load(folder / "model.onnx")
+    assert [each.key for each in model.metadata_props] == [bundle.KEY]
+
+
+def test_one_file_alone_can_be_written(tmp_path: Path) -> None:
+    written = bundle.write(MODEL, card(), tmp_path / "new" / "one.onnx")
+    assert bundle.load(tmp_path / "new" / "one.onnx").card == written.card
+    assert [each.name for each in (tmp_path / "new").iterdir()] == ["one.onnx"]
+
+
+@pytest.mark.parametrize("moment", [0, 1, 2])
+def test_a_write_stopped_at_any_moment_leaves_the_old_or_the_new(
+    folder: Path, moment: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, puts = bundle.put, []
+
+    def stop(file: Path, content: bytes) -> None:
+        if len(puts) == moment:
+            raise KeyboardInterrupt
+        puts.append(file)
+        put(file, content)
+
+    old = bundle.load(folder).card
+    monkeypatch.setattr(bundle, "put", stop)
+    with pytest.raises(KeyboardInterrupt):
+        bundle.write(MODEL, card(licence="new"), folder)
+    found = bundle.load(folder).card
+    assert found == old if moment == 0 else found.licence == "new"
+
+
+def test_places_that_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ModelError, match="no bundle can be written"):
+        bundle.write(MODEL, card(), tmp_path / "file" / "below")
+    (tmp_path / "taken" / "model.onnx").mkdir(parents=True)
+    with pytest.raises(ModelError, match="no bundle can be written"):
+        bundle.write(MODEL, card(), tmp_path / "taken")
+    assert [each.name for each in (tmp_path / "taken").iterdir()] == ["model.onnx"]
+
+
+def test_no_bundle_no_answer(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModelError, match="ships no model yet"):
+        bundle.load()
+    with pytest.raises(ModelError, match="No such file"):
+        bundle.load(tmp_path / "nowhere")
+    with pytest.raises(ModelError, match="No such file"):
+        bundle.load(tmp_path)
+    (tmp_path / "bare.onnx").write_bytes(MODEL)
+    with pytest.raises(ModelError, match="carries no card"):
+        bundle.load(tmp_path / "bare.onnx")
+    monkeypatch.setattr(bundle, "MAX_BYTES", 100)
+    with pytest.raises(ModelError, match="larger than the 100 bytes"):
+        bundle.load(folder)
+
+
+def test_a_card_of_another_file_is_refused(folder: Path) -> None:
+    file = folder / "card.json"
+    document = json.loads(file.read_text())
+    file.write_text(json.dumps(document | {"licence": "CC0"}))
+    with pytest.raises(ModelError, match="other things than the card inside"):
+        bundle.load(folder)
+    file.write_text(json.dumps(document | {"sha256": "0" * 64}))
+    with pytest.raises(ModelError, match="not the file its card was written for"):
+        bundle.load(folder)
+    file.write_text(json.dumps(document | {"sha256": None}))
+    with pytest.raises(ModelError, match="not the file its card was written for"):
+        bundle.load(folder)
+
+
+def changed(change: str) -> bytes:
+    """The hand-written model with one planted fault."""
+    model = proto()
+    graph, node = model.graph, model.graph.node
+    if change == "operation":
+        node[3].op_type = "ConstantOfShape"
+    elif change == "custom":
+        node[3].domain = "evil.ops"
+    elif change == "contributed":
+        node[3].op_type, node[3].domain = "Relu", "com.microsoft"
+    elif change == "subgraph":
+        node[3].attribute.append(helper.make_attribute("body", helper.make_graph([], "inner", [], [])))
+    elif change == "tensors":
+        value = numpy_helper.from_array(np.zeros(1, np.float32))
+        node[3].attribute.append(helper.make_attribute("values", [value]))
+    elif change == "function":
+        model.functions.add().name = "own"
+    elif change == "training":
+        model.training_info.add()
+    elif change == "sparse":
+        graph.sparse_initializer.add().dims.append(3)
+    elif change == "external":
+        tensor = graph.initializer[0]
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="weights.bin")
+    elif change == "external in a node":
+        tensor = numpy_helper.from_array(np.zeros(1, np.float32))
+        tensor.external_data.add(key="location", value="/etc/passwd")
+        node[3].attribute.append(helper.make_attribute("value", tensor))
+    elif change == "huge weight":
+        graph.initializer[0].dims[:] = [1 << 20, 1 << 20, 1 << 20, 1 << 20]
+    elif change == "negative weight":
+        graph.initializer[0].dims[:] = [-4, 1, 3, 3]
+    elif change == "huge pads":
+        node[2].attribute[0].ints[:] = [100_000, 100_000, 100_000, 100_000]
+    elif change == "huge axis":
+        node[8].attribute[0].i = 1 << 40
+    elif change == "many nodes":
+        graph.node.extend(helper.make_node("Relu", ["bent"], [f"r{i}"]) for i in range(10_001))
+    elif change == "two inputs":
+        graph.input.append(helper.make_tensor_value_info("more", TensorProto.UINT8, [1]))
+    elif change == "float input":
+        graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT
+    elif change == "other size":
+        graph.input[0].type.tensor_type.shape.dim[1].dim_value = 20
+    elif change == "one at a time":
+        graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    elif change == "no features":
+        del graph.output[1]
+    elif change == "other label count":
+        graph.output[0].type.tensor_type.shape.dim[1].dim_value = 4
+        graph.initializer[1].CopyFrom(numpy_helper.from_array(np.ones((4, 4), np.float32), "answer/kernel"))
+        graph.initializer[2].CopyFrom(numpy_helper.from_array(np.ones(4, np.float32), "answer/bias"))
+    elif change == "logits":
+        node[8].op_type = "Identity"
+        del node[8].attribute[:]
+    elif change == "not a number":
+        graph.initializer[2].CopyFrom(numpy_helper.from_array(np.full(3, np.nan, np.float32), "answer/bias"))
+    elif change == "cannot run":
+        graph.initializer.append(numpy_helper.from_array(np.array([5, 3]), "shape"))
+        node[7].output[0] = "raw"
+        node.insert(8, helper.make_node("Reshape", ["raw", "shape"], ["logits"]))
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("operation", "'ConstantOfShape'"),
+        ("custom", "custom operations of 'evil.ops'"),
+        ("contributed", "custom operations of 'com.microsoft'"),
+        ("subgraph", "graph inside an operation"),
+        ("tensors", "graph inside an operation"),
+        ("function", "functions of its own"),
+        ("training", "functions of its own"),
+        ("sparse", "sparse"),
+        ("external", "another file"),
+        ("external in a node", "another file"),
+        ("huge weight", "larger than its file"),
+        ("negative weight", "larger than its file"),
+        ("huge pads", "100000"),
+        ("huge axis", str(1 << 40)),
+        ("many nodes", "10010 operations"),
+        ("two inputs", "takes"),
+        ("float input", "takes|cannot be loaded"),
+        ("other size", "takes|cannot be loaded"),
+        ("one at a time", "takes"),
+        ("no features", "gives"),
+        ("other label count", "4 answers, its card 3 labels"),
+        ("logits", "does not answer with probabilities"),
+        ("not a number", "does not answer with probabilities"),
+        ("cannot run", "cannot be run"),
+    ],
+)
+def test_planted_faults_are_refused_in_one_sentence(
+    change: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # What the external weights name is there to be read: refusing must not depend on its absence.
+    (tmp_path / "weights.bin").write_bytes(bytes(4 * 9 * 4))
+    with pytest.raises(ModelError, match=says) as caught:
+        bundle.write(changed(change), card(), tmp_path / "bad")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "bad").exists()
+
+
+def test_the_hand_written_model_is_fine_without_a_fault() -> None:
+    assert changed("nothing") == MODEL
+    assert bundle.of(changed("nothing"), card()).card.sha256
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "0 graphs"),
+        (b"\x08\x08", "0 graphs"),
+        (b"not a model at all", "not ONNX|ends in the middle"),
+        (MODEL + MODEL, "2 graphs"),
+        (MODEL[:-1], "ends in the middle|not ONNX"),
+        (b"\x0b" + MODEL, "not ONNX"),  # a group
+        (b"\x80" * 20, "not ONNX"),  # a number without an end
+        (b"\x00\x00" + MODEL, "not ONNX"),  # field 0
+        # Field 14 with bits beyond the 32 of a tag, which protobuf itself would drop
+        (b"\xba\x80\x80\x80\x10\x00" + MODEL, "not ONNX"),
+        (b"\x0d\x00\x00", "ends in the middle"),
+        (b"\x08", "not ONNX"),
+    ],
+)
+def test_what_is_no_onnx_file_is_refused(content: bytes, says: str) -> None:
+    with pytest.raises(ModelError, match=says):
+        bundle.of(content, card())
+
+
+def test_numbers_may_stand_packed_or_apart() -> None:
+    """Protobuf allows both for a list, and other writers use the other one."""
+    apart = b"\x08\x03\x08\x05"
+    packed = b"\x0a\x02\x03\x05"
+    for dims in (apart, packed):
+        onnx_file._check_tensor(memoryview(dims), 8)
+        with pytest.raises(ModelError, match="larger than its file"):
+            onnx_file._check_tensor(memoryview(dims), 7)
+
+
+def test_metadata_of_others_stays() -> None:
+    model = proto()
+    model.metadata_props.add(key="theirs", value="x" * 300)
+    file = onnx_file.write_entry(model.SerializeToString(), bundle.KEY, b"one")
+    file = onnx_file.write_entry(file, bundle.KEY, b"two")
+    assert onnx_file.read_entry(file, bundle.KEY) == b"two"
+    assert onnx_file.read_entry(file, "theirs") == b"x" * 300
+    assert onnx_file.read_entry(file, "nobody's") is None
+    read = onnx.load_from_string(file)
+    assert {each.key: each.value for each in read.metadata_props} == {"theirs": "x" * 300, bundle.KEY: "two"}
+    del read.metadata_props[:]
+    assert read == proto()
+
+
+def mutate(content: bytes, random: np.random.Generator) -> bytes:
+    """Flip, drop, repeat or insert bytes in one to three places."""
+    mutated = bytearray(content)
+    for _ in range(random.integers(1, 4)):
+        place, length = int(random.integers(len(mutated))), int(random.integers(1, 9))
+        kind = random.integers(5)
+        if kind == 0:
+            mutated[place] ^= 1 << random.integers(8)
+        elif kind == 1:
+            del mutated[place : place + length]
+        elif kind == 2:
+            mutated[place:place] = mutated[place : place + length]
+        elif kind == 3:
+            mutated[place:place] = random.bytes(length)
+        else:
+            del mutated[max(place, 1) :]
+    return bytes(mutated)
+
+
+def is_refused(place: Path, expected: bundle.Card | None = None) -> bool:
+    """Load and ask; anything but a good answer or one sentence fails the test."""
+    try:
+        loaded = bundle.load(place)
+        answers = loaded.run(PIXELS[:4])
+    except ModelError as error:
+        message = str(error)
+    else:
+        np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-3)
+        assert expected is None or loaded.card == expected
+        return False
+    assert message
+    assert "\n" not in message
+    return True
+
+
+def test_200_mutated_cards_and_models(folder: Path) -> None:
+    """A mutation is refused in one sentence, or, in a card's blank space, changes nothing."""
+    random = np.random.default_rng(42)
+    whole = bundle.load(folder).card
+    refused = 0
+    for count in range(200):
+        file = folder / ("card.json" if count % 2 else "model.onnx")
+        content = file.read_bytes()
+        mutated = mutate(content, random)
+        file.write_bytes(mutated)
+        refused += is_refused(folder, whole)
+        file.write_bytes(content)
+    assert refused > 180
+
+
+def test_200_mutated_models_whose_hash_nobody_checks(folder: Path) -> None:
+    """Alone, a file has only its content to be judged by: it is refused, or gives probabilities."""
+    random = np.random.default_rng(7)
+    content = (folder / "model.onnx").read_bytes()
+    # The card takes most of so small a file; mutations are to hit the graph.
+    graph = len(MODEL)
+    refused = 0
+    for _ in range(200):
+        (folder / "mutated.onnx").write_bytes(mutate(content[:graph], random) + content[graph:])
+        refused += is_refused(folder / "mutated.onnx")
+    assert refused > 100
+
+
+def test_using_a_bundle_needs_nothing_that_trains(folder: Path) -> None:
+    script = (
+        "import sys\n"
+        "from mien import bundle\n"
+        f"bundle.load({str(folder)!r})\n"
+        "heavy = {'keras', 'tensorflow', 'onnx', 'matplotlib', 'cv2', 'torch', 'jax'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
