@@ -118,6 +118,9 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
 
     def restore(self) -> None:
         """Put the state's weights and optimizer into the model; its metrics follow when the epoch begins."""
+        # Keras makes the variables of metrics with the first answer it sees, which is too late to set them.
+        answer = np.full((1, self.feed.classes), 1 / self.feed.classes, np.float32)
+        self.model.compute_metrics(None, answer, answer)
         if self._state is not None:
             _assign(_variables(self.model), self._state.group("variables"))
             self._spent = dict(self._state.facts["spent"])
@@ -148,14 +151,30 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
             )
         now = time.monotonic()
         self._show(now, logs)
+        if self.step < self.feed.steps:
+            self._keep(now)
+        elif self.stop:
+            self._leave(self._last_step)
+        self._step_at = time.monotonic()
+
+    def _keep(self, now: float) -> None:
+        """Save or remember the state inside an epoch.
+
+        None is saved after an epoch's last step, for from there Keras cannot go on: the state before that
+        step is remembered instead, until the validation after it is done.
+        """
         if self.stop:
-            self._leave()
+            self._leave(self._capture())
         if now - self._saved_at > 60 * self.recipe.checkpoints.minutes:
             self.run.save(self._capture())
             self._saved_at = time.monotonic()
-        elif now - self._step_at > _LONG_STEP:
+        if now - self._step_at > _LONG_STEP or self.step == self.feed.steps - 1:
             self._last_step = self._capture()
-        self._step_at = time.monotonic()
+
+    def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Look at the signals while validating too, which may take minutes."""
+        if self.stop:
+            self._leave(self._last_step)
 
     def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
         """Keep the weights that were just validated: with a moving average these are not the trained ones."""
@@ -179,6 +198,7 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
         self.epoch, self.step, self._first_step = epoch + 1, 0, 0
         self._spent = {"seconds": 0.0, "cpu_seconds": 0.0}
         self._wall, self._cpu = time.monotonic(), time.process_time()
+        self._last_step = None
         self.run.save(self._capture())
         self._saved_at = time.monotonic()
         self.run.write_history(self.history)
@@ -186,15 +206,15 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
         if is_over(self.history, self.recipe):
             self.model.stop_training = True
         elif self.stop:
-            self._leave(saved=True)
+            self._leave(None)
 
-    def _leave(self, *, saved: bool = False) -> None:
+    def _leave(self, state: State | None) -> None:
+        """End the training after a signal; without a state, the one saved last is as good."""
         self.stop.reached()
-        if not saved:
-            self.run.save(self._capture())
+        if state is not None:
+            self.run.save(state)
         raise Stopped(
-            f"stopped in epoch {self.epoch + 1} at step {self.step}, and saved; go on with: "
-            f"mien train --resume {self.run.path}",
+            f"stopped in epoch {self.epoch + 1}, and saved; go on with: mien train --resume {self.run.path}",
             self.stop.signal_number,
         )
 
