@@ -52,9 +52,10 @@ def understand(
     """
     notes: list[str] = []
     # A file without a suffix may be a README as well as an image, so it has no say if others can speak.
-    telling = [name for name in faces if _suffix(name)] or list(faces)
+    telling = [name for name in faces if _suffix(name)]
+    telling = telling or [name for name, face in faces.items() if not isinstance(face, str)]
     roots = _roots(telling, notes)
-    located = _locate_all(faces, roots)
+    located = _locate_all(faces, roots) if telling else {}
     if not located:
         return None
     hollow = set(_locate_all((f"{folder}/" for folder in empty), roots).values()) - set(located.values())

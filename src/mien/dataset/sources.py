@@ -25,22 +25,30 @@ def read(
         DataError: There are none, or the folders, columns or votes cannot be used.
         ArchiveError: The archive is damaged, unsafe or beyond `limits`.
     """
+    try:
+        return _read(source, size, votes, limits, progress)
+    except OSError as error:
+        raise DataError(f"'{source}' cannot be read: {error.strerror}; check its permissions") from error
+
+
+def _read(
+    source: Path, size: int, votes: Path | None, limits: extract.Limits | None, progress: _Progress
+) -> Found:
     if source.is_dir():
         return _folder(source, size, votes, progress)
-    if not source.exists():
-        raise DataError(f"'{source}' does not exist; give a folder, an archive or a csv of labelled faces")
+    if not source.is_file():
+        raise DataError(
+            f"'{source}' is no file or folder; give a folder, an archive or a csv of labelled faces"
+        )
     if extract.is_archive(source):
         return _archive(source, size, votes, limits, progress)
     return _csv(source, source.name, size, votes, progress)
 
 
 def _csv(path: Path, name: str, size: int, votes: Path | None, progress: _Progress) -> Found:
-    try:
-        with path.open("rb") as stream:
-            total = path.stat().st_size
-            return tables.read(stream, name=name, size=size, total=total, votes=votes, progress=progress)
-    except OSError as error:
-        raise DataError(f"'{path}' cannot be read: {error.strerror}; check the path") from error
+    with path.open("rb") as stream:
+        total = path.stat().st_size
+        return tables.read(stream, name=name, size=size, total=total, votes=votes, progress=progress)
 
 
 def _folder(source: Path, size: int, votes: Path | None, progress: _Progress) -> Found:
@@ -49,22 +57,17 @@ def _folder(source: Path, size: int, votes: Path | None, progress: _Progress) ->
     check_room(len(candidates), size)
     faces: dict[str, NDArray[np.uint8] | str] = {}
     for done, name in enumerate(candidates, start=1):
-        try:
-            faces[name] = _face((source / name).read_bytes(), size)
-        except OSError as error:
-            faces[name] = f"the file cannot be read: {error.strerror}"
+        faces[name] = _face_in(source / name, size)
         if progress:
             progress(done, len(candidates))
     others = [name for name in names if not folders.may_be_image(name)]
     found = folders.understand(faces, others=others, empty=empty)
-    if found is not None:
-        return _without_votes(found, votes)
-    for name in _best_first(names):
-        with (source / name).open("rb") as stream:
-            if not tables.is_table(stream):
-                continue
-        return _csv(source / name, name, size, votes, progress)
-    raise _nothing(source, names)
+    table = None
+    if found is None or len(found.classes) < 2:
+        table = next((name for name in _best_first(names) if _is_table(source / name)), None)
+    if table is not None:
+        return _csv(source / table, table, size, votes, progress)
+    return _chosen(source, found, names, votes)
 
 
 def _archive(
@@ -84,13 +87,21 @@ def _archive(
             # One is kept, because each may be as large as memory.
             csvs = {name: data}
     found = folders.understand(faces, others=[name for name in names if name not in faces])
-    if found is not None:
-        return _without_votes(found, votes)
-    for name, data in csvs.items():
-        return tables.read(
-            io.BytesIO(data), name=name, size=size, total=len(data), votes=votes, progress=progress
-        )
-    raise _nothing(source, names)
+    if csvs and (found is None or len(found.classes) < 2):
+        ((name, data),) = csvs.items()
+        return tables.read(io.BytesIO(data), name=name, size=size, total=len(data), votes=votes)
+    return _chosen(source, found, names, votes)
+
+
+def _face_in(path: Path, size: int) -> NDArray[np.uint8] | str:
+    if not path.is_file():
+        return "it is no file, or a link to one that is gone"
+    try:
+        with path.open("rb") as file:
+            data = file.read(images.MAX_BYTES + 1)
+    except OSError as error:
+        return f"the file cannot be read: {error.strerror}"
+    return _face(data, size)
 
 
 def _face(data: bytes, size: int) -> NDArray[np.uint8] | str:
@@ -130,17 +141,24 @@ def _best_first(names: list[str]) -> list[str]:
     return sorted((name for name in names if name.lower().endswith(".csv")), key=rank)
 
 
-def _without_votes(found: Found, votes: Path | None) -> Found:
+def _is_table(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return tables.is_table(stream)
+
+
+def _chosen(source: Path, found: Found | None, names: list[str], votes: Path | None) -> Found:
+    """The class folders that were found, if there are any and nothing asked for a csv."""
+    if found is None:
+        held = f"it holds {shorten(names)}" if names else "it is empty"
+        raise DataError(
+            f"'{source.resolve().name}' has no images in class folders (as in train/happy/1.png) and no "
+            f"fer2013.csv; {held}"
+        )
     if votes is not None:
         raise DataError(
             f"the votes '{votes.name}' are joined by csv row, and the source has class folders; "
             "give fer2013.csv or icml_face_data.csv, or leave the votes out"
         )
     return found
-
-
-def _nothing(source: Path, names: list[str]) -> DataError:
-    held = f"it holds {shorten(names)}" if names else "it is empty"
-    return DataError(
-        f"'{source.name}' has no images in class folders (as in train/happy/1.png) and no fer2013.csv; {held}"
-    )

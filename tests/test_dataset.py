@@ -1,0 +1,805 @@
+"""Loading: every layout FER2013 is passed around in, one order, and a clear word for what cannot be used."""
+
+import csv
+import gzip
+import hashlib
+import io
+import lzma
+import os
+import tarfile
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from mien import dataset, emotions
+from mien.dataset import division, found
+from mien.errors import DataError
+
+SEVEN = emotions.EMOTIONS
+
+
+def face(number: int, side: int = 48) -> np.ndarray:
+    return np.random.default_rng(number).integers(0, 256, (side, side), dtype=np.uint8)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
+
+
+def small(splits=("train", "val", "test"), classes=("happy", "sad"), each=3, wrap="") -> dict[str, bytes]:
+    """Distinct faces in class folders; a split of "" is none."""
+    names = [
+        "/".join(part for part in (wrap, split, name, f"{index}.png") if part)
+        for split in splits
+        for name in classes
+        for index in range(each)
+    ]
+    return {name: png(face(number)) for number, name in enumerate(names)}
+
+
+def lay(root: Path, files: dict[str, bytes]) -> Path:
+    for name, data in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return root
+
+
+def zipped(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as out:
+        for name, data in files.items():
+            out.writestr(name, data)
+    return path
+
+
+def tarred(path: Path, files: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w:gz") as out:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            out.addfile(member, io.BytesIO(data))
+    return path
+
+
+def row(label: object, pixels: np.ndarray, usage: str) -> str:
+    return f"{label},{' '.join(map(str, pixels.ravel().tolist()))},{usage}"
+
+
+USAGES = (
+    "Training",
+    "Training",
+    "Training",
+    "Training",
+    "PublicTest",
+    "PublicTest",
+    "PrivateTest",
+    "PrivateTest",
+)
+
+
+def table(usages=USAGES, header="emotion,pixels,Usage") -> str:
+    rows = [row((3, 4)[index % 2], face(index), usage) for index, usage in enumerate(usages)]
+    return "\n".join([header, *rows]) + "\n"
+
+
+def written(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def sizes(data: dataset.Dataset) -> dict[str, int]:
+    return {split.name: len(split) for split in data.splits}
+
+
+# Class folders
+
+
+def test_a_folder_is_loaded_in_the_order_of_class_then_name(tmp_path):
+    files = small(classes=("sad", "happy"))
+    data = dataset.load(lay(tmp_path / "faces", files))
+    assert data.root == "faces"
+    assert data.labels == ("happy", "sad")
+    assert sizes(data) == {"train": 6, "val": 6, "test": 6}
+    assert data.problems == data.excluded == data.notes == ()
+    train = data.split("train")
+    assert train.files == tuple(f"train/{name}/{index}.png" for name in data.labels for index in range(3))
+    assert train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert train.labels.dtype == np.int64
+    assert train.votes is None
+    for split in data.splits:
+        assert split.images.shape == (6, 48, 48, 1)
+        assert split.images.dtype == np.uint8
+        for pixels, name in zip(split.images, split.files, strict=True):
+            assert png(pixels[:, :, 0]) == files[name]
+
+
+def test_the_splits_are_views_of_one_array_that_cannot_be_written_to(tmp_path):
+    data = dataset.load(lay(tmp_path, small()))
+    whole = data.train.images.base
+    assert whole is not None
+    assert all(split.images.base is whole for split in data.splits)
+    assert len(whole) == sum(map(len, data.splits))
+    with pytest.raises(ValueError, match="read-only"):
+        data.train.images[0] = 0
+    with pytest.raises(ValueError, match="read-only"):
+        data.train.labels[0] = 0
+
+
+@pytest.mark.parametrize("wrap", ["", "data", "data/data", "images/faces 2013"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train", "val", "test"),
+        ("Training", "validation", "testing"),
+        ("TRAIN", "valid", "Test"),
+        ("training", "PublicTest", "PrivateTest"),
+        ("train_set", "dev", "Private Test"),
+    ],
+)
+def test_usual_spellings_beneath_wrapping_folders(tmp_path, wrap, names):
+    plain = dataset.load(lay(tmp_path / "plain", small()))
+    data = dataset.load(zipped(tmp_path / "a.zip", small(splits=names, wrap=wrap)))
+    assert data.fingerprint == plain.fingerprint
+    assert data.notes == ()
+
+
+def test_classes_may_be_wrapped_within_their_split(tmp_path):
+    files = {name.replace("/", "/images/", 1): data for name, data in small().items()}
+    assert sizes(dataset.load(lay(tmp_path, files))) == {"train": 6, "val": 6, "test": 6}
+
+
+def test_what_lies_deeper_belongs_to_its_class(tmp_path):
+    files = {name.replace("/0.png", "/person 1/0.png"): data for name, data in small().items()}
+    data = dataset.load(lay(tmp_path, files))
+    assert data.labels == ("happy", "sad")
+    assert sizes(data) == {"train": 6, "val": 6, "test": 6}
+
+
+def test_folder_zip_and_tar_agree_in_any_order(tmp_path):
+    files = small(wrap="data")
+    backwards = dict(reversed(files.items()))
+    loaded = [
+        dataset.load(lay(tmp_path / "folder", files)),
+        dataset.load(zipped(tmp_path / "archive (4).zip", files)),
+        dataset.load(zipped(tmp_path / "backwards.zip", backwards)),
+        dataset.load(tarred(tmp_path / "faces.tar.gz", backwards)),
+    ]
+    assert len({data.fingerprint for data in loaded}) == 1
+    assert len({data.train.files for data in loaded}) == 1
+    assert loaded[1].root == "archive (4).zip"
+
+
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        (("Happiness", "SADNESS", "anger"), ("angry", "happy", "sad")),
+        (("3_happy", "0_angry", "6-neutral"), ("angry", "happy", "neutral")),
+        (("cat", "Ant", "bee"), ("Ant", "bee", "cat")),
+        (("happy", "joy", "thrilled"), ("happy", "joy", "thrilled")),
+        (SEVEN[::-1], SEVEN),
+    ],
+)
+def test_class_names(tmp_path, folders, expected):
+    assert dataset.load(lay(tmp_path, small(classes=folders))).labels == expected
+
+
+def test_numbered_folders_are_fer2013s_labels_and_said_to_be(tmp_path):
+    data = dataset.load(lay(tmp_path, small(classes=("0", "3"))))
+    assert data.labels == ("angry", "happy")
+    assert "0 angry, 3 happy" in data.notes[0]
+
+
+def test_splits_may_spell_an_emotion_differently(tmp_path):
+    files = small(splits=("train",), classes=("happy", "sad")) | small(
+        splits=("val",), classes=("Joy", "sadness")
+    )
+    data = dataset.load(lay(tmp_path, files))
+    assert data.labels == ("happy", "sad")
+    assert sizes(data) == {"train": 6, "val": 6}
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (small(classes=("happy", "Happiness", "sad")), "'Happiness' and 'happy' both spell happy in t"),
+        (small(splits=("",), classes=("happy", "joy", "sad")), "'happy' and 'joy' both spell happy; merge"),
+        (
+            small() | {"old/train/happy/9.png": png(face(99))},
+            "'train' and 'old/train' both hold the split train",
+        ),
+        (small() | {"Training/sad/9.png": png(face(99))}, "both hold the split train"),
+        (small() | {"val/fear/9.png": png(face(99))}, "train has no image of the class fear"),
+        (
+            small(classes=("cat", "dog")) | {"test/Lion/9.png": png(face(99))},
+            "train has no image of the class Lion",
+        ),
+        (small(classes=("happy",)), "holds the one class 'happy'"),
+        ({"train/happy/1.png": png(face(1))}, "one readable image only"),
+        ({"1.png": png(face(1)), "2.png": png(face(2))}, "has no images in class folders"),
+        (
+            {"train/1.png": png(face(1)), "test/2.png": png(face(2))},
+            "named like splits and hold no class folders",
+        ),
+        ({"happy/train/1.png": png(face(1)), "sad/train/2.png": png(face(2))}, "named like splits"),
+        ({"notes.txt": b"hello"}, "it holds 'notes.txt'"),
+        ({"train/happy/1.png": b"x", "train/sad/1.png": b"x"}, "none of the 2 images of 'faces' can be read"),
+        (
+            small() | {f"val/{name}/{i}.png": b"" for name in ("happy", "sad") for i in range(3)},
+            "the split val holds",
+        ),
+        (small() | {f"train/happy/{i}.png": b"" for i in range(3)}, "train has no image of the class happy"),
+    ],
+)
+def test_folders_that_cannot_be_used_are_refused(tmp_path, files, message):
+    for source in (lay(tmp_path / "faces", files), zipped(tmp_path / "faces.zip", files)):
+        with pytest.raises(DataError, match=message.replace("'faces'", r"'faces(\.zip)?'")) as caught:
+            dataset.load(source)
+        assert "\n" not in str(caught.value)
+
+
+def test_an_empty_class_or_split_folder_is_refused(tmp_path):
+    lay(tmp_path / "a", small())
+    (tmp_path / "a/train/fear").mkdir()
+    with pytest.raises(DataError, match="the class folder 'fear' is empty"):
+        dataset.load(tmp_path / "a")
+    lay(tmp_path / "b", small(splits=("train",)))
+    (tmp_path / "b/val").mkdir()
+    with pytest.raises(DataError, match="the split val holds no readable image"):
+        dataset.load(tmp_path / "b")
+    (tmp_path / "c").mkdir()
+    with pytest.raises(DataError, match="it is empty"):
+        dataset.load(tmp_path / "c")
+    with pytest.raises(DataError, match="is no file or folder"):
+        dataset.load(tmp_path / "absent")
+
+
+def test_a_class_missing_in_val_is_a_note(tmp_path):
+    files = small() | small(splits=("train",), classes=("fear",))
+    data = dataset.load(lay(tmp_path, files))
+    assert data.notes == ("val has no image of the class fear", "test has no image of the class fear")
+    (tmp_path / "val/fear").mkdir()
+    assert dataset.load(tmp_path).fingerprint == data.fingerprint
+
+
+def test_a_copy_of_a_split_by_its_names_is_left_out_and_said(tmp_path):
+    files = small()
+    doubled = files | {f"images/{name}": data for name, data in files.items()}
+    data = dataset.load(lay(tmp_path / "doubled", doubled))
+    assert data.fingerprint == dataset.load(lay(tmp_path / "plain", files)).fingerprint
+    assert "'images/test' holds the same names as 'test'" in " ".join(data.notes)
+
+
+def test_unreadable_files_are_listed_and_skipped(tmp_path):
+    bad = {
+        "train/happy/broken.png": png(face(50))[:200],
+        "train/happy/empty.jpg": b"",
+        "val/sad/text.png": b"no image",
+        "val/sad/notes.txt": b"words",
+        "train/happy/README": b"words",
+    }
+    ignored = {
+        "README.md": b"words",
+        "train/happy/.DS_Store": b"x",
+        ".cache/train/happy/1.png": png(face(1)),
+        "__MACOSX/train/happy/._0.png": b"x",
+        "train/sad/Thumbs.db": b"x",
+        "LICENSE": b"words",
+    }
+    good = dataset.load(lay(tmp_path / "good", small()))
+    for source in (
+        lay(tmp_path / "bad", small() | bad | ignored),
+        zipped(tmp_path / "bad.zip", small() | bad | ignored),
+    ):
+        data = dataset.load(source)
+        assert data.fingerprint == good.fingerprint
+        assert [problem.file for problem in data.problems] == sorted(bad)
+        reasons = {problem.file: problem.reason for problem in data.problems}
+        assert "empty" in reasons["train/happy/empty.jpg"]
+        assert "suffixes" in reasons["val/sad/notes.txt"]
+
+
+def test_images_outside_class_folders_are_left_out_and_said(tmp_path):
+    data = dataset.load(lay(tmp_path, small() | {"cover.png": png(face(70)), "test/1.png": png(face(71))}))
+    assert sizes(data) == {"train": 6, "val": 6, "test": 6}
+    assert data.notes == ("2 images outside the class folders were left out: 'cover.png', 'test/1.png'",)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_is_a_problem(tmp_path):
+    lay(tmp_path, small())
+    (tmp_path / "train/happy/0.png").chmod(0)
+    assert [problem.file for problem in dataset.load(tmp_path).problems] == ["train/happy/0.png"]
+
+
+def test_a_broken_link_is_a_problem_and_a_loop_of_links_ends(tmp_path):
+    lay(tmp_path, small())
+    (tmp_path / "train/happy/gone.png").symlink_to(tmp_path / "nowhere.png")
+    os.mkfifo(tmp_path / "train/happy/pipe.png")
+    (tmp_path / "train/happy/again").symlink_to(tmp_path)
+    data = dataset.load(tmp_path)
+    assert sizes(data) == {"train": 6, "val": 6, "test": 6}
+    assert [problem.file for problem in data.problems] == ["train/happy/gone.png", "train/happy/pipe.png"]
+
+
+def test_a_broken_link_to_a_csv_is_passed_over(tmp_path):
+    (tmp_path / "fer2013.csv").symlink_to(tmp_path / "nowhere.csv")
+    with pytest.raises(DataError, match=r"it holds 'fer2013\.csv'"):
+        dataset.load(tmp_path)
+    written(tmp_path / "other.csv", table())
+    assert sizes(dataset.load(tmp_path)) == {"train": 4, "val": 2, "test": 2}
+
+
+def test_a_disk_that_fails_is_named(tmp_path, monkeypatch):
+    source = written(tmp_path / "a.csv", table())
+    # A failing disk cannot be had in a test.
+    monkeypatch.setattr(
+        dataset.sources.tables, "read", lambda *_, **__: (_ for _ in ()).throw(OSError(5, "I/O error"))
+    )
+    with pytest.raises(DataError, match=r"a\.csv' cannot be read: I/O error"):
+        dataset.load(source)
+
+
+def test_other_sizes_and_modes_go_through_the_one_door(tmp_path):
+    colour = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    data = dataset.load(lay(tmp_path, small() | {"train/happy/x.png": png(colour)}), size=32)
+    assert data.train.images.shape == (7, 32, 32, 1)
+
+
+# Splits that the source does not have
+
+
+def test_without_splits_a_tenth_each_is_set_apart_by_class(tmp_path):
+    data = dataset.load(zipped(tmp_path / "a.zip", small(splits=("",), each=40, wrap="data")))
+    assert {split.name: np.bincount(split.labels).tolist() for split in data.splits} == {
+        "train": [32, 32],
+        "val": [4, 4],
+        "test": [4, 4],
+    }
+    assert "a tenth of each class became val and a tenth test, by seed 42" in data.notes[0]
+    assert dataset.load(tmp_path / "a.zip").fingerprint == data.fingerprint
+    assert dataset.load(tmp_path / "a.zip", seed=43).fingerprint != data.fingerprint
+
+
+def test_a_missing_val_is_a_tenth_of_train_and_test_stays(tmp_path):
+    files = small(splits=("train", "test"), each=20)
+    whole = dataset.load(lay(tmp_path, files))
+    assert sizes(whole) == {"train": 36, "val": 4, "test": 40}
+    assert set(whole.val.files) < {name for name in files if name.startswith("train")}
+    assert set(whole.val.files).isdisjoint(whole.train.files)
+    assert "the source has no val" in whole.notes[0]
+
+
+def test_missing_splits_are_none(tmp_path):
+    data = dataset.load(lay(tmp_path / "a", small(splits=("train", "val"))))
+    assert data.test is None
+    assert data.notes == ("there is no test split",)
+    with pytest.raises(DataError, match="'a' has no split 'test'; it has train, val"):
+        data.split("test")
+    data = dataset.load(lay(tmp_path / "b", small(splits=("test",))))
+    assert sizes(data) == {"test": 6}
+    assert data.train is None
+    assert data.notes == ("there is no train and no val split",)
+
+
+def test_too_few_images_to_set_apart(tmp_path):
+    with pytest.raises(DataError, match="too few images to set some apart for val"):
+        dataset.load(lay(tmp_path / "a", small(splits=("",), each=1)))
+    data = dataset.load(lay(tmp_path / "b", small(splits=("",), each=2)))
+    assert sizes(data) == {"train": 2, "val": 2}
+
+
+def pictures(numbers: list[int], labels: list[int], splits: list[str]) -> found.Found:
+    return found.Found(
+        classes=("a", "b", "c"),
+        faces=[np.full((2, 2, 1), number, np.uint8) for number in numbers],
+        labels=np.array(labels, np.int64),
+        splits=splits,
+        files=[str(place) for place in range(len(numbers))],
+        declared=frozenset(split for split in splits if split),
+    )
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.integers(0, 2)), min_size=6, max_size=150),
+    st.integers(0, 2**31),
+    st.sampled_from(["", "train"]),
+)
+@settings(max_examples=100, deadline=None)
+def test_equal_images_are_never_parted(images, seed, split):
+    numbers, labels = [number for number, _ in images], [label for _, label in images]
+    try:
+        parts, notes = division.divide(pictures(numbers, labels, [split] * len(images)), seed)
+    except DataError:
+        return
+    assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(len(images)))
+    seen = [{numbers[member] for member in members} for members in parts.values()]
+    assert sum(map(len, seen)) == len(set(numbers))
+    assert notes
+    assert ("test" in parts) <= (split == "")
+    again, _ = division.divide(pictures(numbers, labels, [split] * len(images)), seed)
+    assert {name: members.tolist() for name, members in again.items()} == {
+        name: members.tolist() for name, members in parts.items()
+    }
+
+
+def test_equal_images_of_unequal_labels_stay_together():
+    numbers = [*range(40), *range(20)]
+    labels = [0] * 20 + [1] * 20 + [2] * 20
+    parts, _ = division.divide(pictures(numbers, labels, [""] * 60), 1)
+    assert {"train", "val", "test"} == set(parts)
+    for members in parts.values():
+        counts = Counter(numbers[member] for member in members)
+        assert all(count == numbers.count(number) for number, count in counts.items())
+
+
+# Csv
+
+
+def test_fer2013_csv(tmp_path):
+    data = dataset.load(written(tmp_path / "fer2013.csv", table()))
+    assert data.labels == ("happy", "sad")
+    assert sizes(data) == {"train": 4, "val": 2, "test": 2}
+    assert data.val.files == ("row 4", "row 5")
+    assert data.val.labels.tolist() == [0, 1]
+    for split in data.splits:
+        for pixels, name in zip(split.images, split.files, strict=True):
+            np.testing.assert_array_equal(pixels[:, :, 0], face(int(name.removeprefix("row "))))
+
+
+def icml(text: str) -> str:
+    rows = [line.split(",") for line in text.splitlines()[1:]]
+    return "\n".join(
+        ["emotion, Usage, pixels", *(f"{label},{usage},{pixels}" for label, pixels, usage in rows)]
+    )
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        icml(table()),
+        table().replace("\n", "\r\n"),
+        "\ufeff" + table(),
+        table().replace("\n", "\n\n"),
+        table(header="Emotion,PIXELS,usage"),
+        table().replace("\n3,", "\nHappiness,").replace("\n4,", "\nsad,"),
+        "\n".join(",".join(f'"{field}"' for field in line.split(",")) for line in table().splitlines()),
+        table().replace(",Training", " ,training").replace(" ", "  "),
+    ],
+    ids=["icml", "crlf", "bom", "blank", "case", "names", "quoted", "spaces"],
+)
+def test_csv_dialects_agree(tmp_path, other):
+    plain = dataset.load(written(tmp_path / "a.csv", table()))
+    data = dataset.load(written(tmp_path / "b.csv", other))
+    assert data.fingerprint == plain.fingerprint
+    assert data.train.files == plain.train.files
+
+
+def test_a_csv_is_found_in_archives_and_folders(tmp_path):
+    plain = dataset.load(written(tmp_path / "a.csv", table()))
+    files = {
+        "challenge/example_submission.csv": b"id,emotion\n1,2\n",
+        "challenge/fer2013/fer2013.csv": table().encode(),
+        "challenge/icml_face_data.csv": icml(table()).encode(),
+        "challenge/train.csv": table(header="emotion,pixels,fold").encode(),
+        "challenge/README": b"words",
+        "challenge/about/cover.png": png(face(1)),
+    }
+    for source in (
+        lay(tmp_path / "folder", files),
+        zipped(tmp_path / "a.zip", files),
+        zipped(tmp_path / "b.zip", dict(reversed(files.items()))),
+        tarred(tmp_path / "fer2013.tar.gz", files),
+    ):
+        assert dataset.load(source).fingerprint == plain.fingerprint
+    with pytest.raises(DataError, match=r"no fer2013\.csv; it holds"):
+        dataset.load(lay(tmp_path / "other", {"a.csv": b"x,y\n"}))
+
+
+def test_a_csv_without_usage_is_divided(tmp_path):
+    lines = [line.rpartition(",")[0] for line in table(USAGES * 10).splitlines()]
+    data = dataset.load(written(tmp_path / "a.csv", "\n".join(lines)))
+    assert sizes(data) == {"train": 64, "val": 8, "test": 8}
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (row(3, face(1).ravel()[:-1], "Training"), "has 2303 pixels"),
+        (row(3, np.array([]), "Training"), "has 0 pixels"),
+        (row(7, face(1), "Training"), "the label is '7'"),
+        (row("joyless", face(1), "Training"), "the label is 'joyless'"),
+        (row(3, face(1), "Training").replace(" ", " x ", 1), "a pixel is not a whole number"),
+        (row(3, face(1), "Training").replace(" ", " 1.5 ", 1), "a pixel is not a whole number"),
+        ("3, ,Training", "has 0 pixels"),
+        (row(3, np.full(4, 256), "Training"), "from 256 to 256; they lie in 0..255"),
+        (row(3, np.array([0, 1, 2, -1]), "Training"), "from -1 to 2"),
+        (row(3, face(1), "Holiday"), "the usage is 'holiday'"),
+        ("3,1 2 3 4", "the row has 2 fields; the header has 3"),
+        ('3,"1 2 3 4', "the row has 2 fields"),
+        ('3,"' + "1 " * 100_000 + '",Training', "no text of a csv"),
+        ("3,\udcff,Training", "no text of a csv"),
+    ],
+)
+def test_bad_rows_are_problems_by_number(tmp_path, bad, reason):
+    lines = table().splitlines()
+    lines.insert(3, bad)
+    path = tmp_path / "a.csv"
+    path.write_bytes("\n".join(lines).encode("utf-8", "surrogateescape"))
+    data = dataset.load(path)
+    assert [problem.file for problem in data.problems] == ["row 2"]
+    assert reason in data.problems[0].reason
+    assert data.train.files == ("row 0", "row 1", "row 3", "row 4")
+
+
+def test_rows_of_any_square_are_fitted(tmp_path):
+    rows = [row(label, face(label, side), "Training") for label, side in ((3, 48), (4, 64), (3, 10), (4, 48))]
+    rows += [row(label, face(9, 48), "PublicTest") for label in (3, 4)]
+    data = dataset.load(written(tmp_path / "a.csv", "\n".join(["emotion,pixels,Usage", *rows])))
+    assert data.train.images.shape == (4, 48, 48, 1)
+    assert "different sides: 10, 48, 64 pixels" in data.notes[0]
+
+
+def test_csv_that_cannot_be_used(tmp_path, monkeypatch):
+    cases = {
+        "emotion,image,Usage\n": "no csv with the column 'pixels'",
+        "": "no csv with the column 'emotion', 'pixels'",
+        "emotion,pixels,Usage\n": "none of the 0 images",
+        table(("Training",) * 4).replace("\n4,", "\n3,"): "holds the one class 'happy'",
+        table(("Training",)): "one readable image only",
+        table(("Training", "Training", "Training"))
+        + "3,x,PublicTest\n": r"the split val holds .*row 3: a pixel",
+    }
+    for text, message in cases.items():
+        with pytest.raises(DataError, match=message):
+            dataset.load(written(tmp_path / "a.csv", text))
+    monkeypatch.setattr(dataset.tables, "_LONGEST_LINE", 10_000)
+    with pytest.raises(DataError, match="has a line above"):
+        dataset.load(written(tmp_path / "a.csv", "emotion,pixels,Usage\n3," + "1 " * 10_000))
+
+
+def test_too_many_pixels_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(found, "MAX_PIXEL_BYTES", 10 * 48 * 48)
+    files = small()
+    for source in (lay(tmp_path / "a", files), zipped(tmp_path / "a.zip", files)):
+        with pytest.raises(DataError, match="take fewer images or a smaller size"):
+            dataset.load(source)
+    tiny = [row((3, 4)[index % 2], face(index, 4), "Training") for index in range(1100)]
+    with pytest.raises(DataError, match="take fewer images or a smaller size"):
+        dataset.load(written(tmp_path / "a.csv", "\n".join(["emotion,pixels,Usage", *tiny])))
+
+
+def test_progress_rises_to_its_total(tmp_path):
+    rows = [row((3, 4)[index % 2], face(index, 4), USAGES[index % 8]) for index in range(1100)]
+    sources = [
+        lay(tmp_path / "a", small()),
+        zipped(tmp_path / "a.zip", small()),
+        written(tmp_path / "a.csv", "\n".join(["emotion,pixels,Usage", *rows])),
+    ]
+    for source in sources:
+        calls = []
+        dataset.load(source, progress=lambda done, total, calls=calls: calls.append((done, total)))
+        assert len(calls) > 1
+        assert calls == sorted(calls)
+        assert calls[-1][0] == calls[-1][1] > 0
+
+
+# Votes
+
+
+def ballots(usages=USAGES, header=("Usage", "Image name", *emotions.FERPLUS_COLUMNS)) -> str:
+    lines = [
+        [usage, f"fer{number * 7:07d}.png", *range(number, number + 10)]
+        for number, usage in enumerate(usages)
+    ]
+    out = io.StringIO()
+    csv.writer(out).writerows([header, *lines])
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("pack", [bytes, lzma.compress, gzip.compress])
+@pytest.mark.parametrize("change", [str, str.upper])
+def test_votes_are_joined_by_row(tmp_path, pack, change):
+    header, _, rest = ballots().partition("\n")
+    votes = tmp_path / "votes"
+    votes.write_bytes(pack(f"{change(header)}\n{rest}".encode()))
+    lines = table().splitlines()
+    lines[2] = "4,1 2 3,Training"
+    data = dataset.load(written(tmp_path / "a.csv", "\n".join(lines)), votes=votes)
+    assert data.train.votes.dtype == np.float32
+    assert data.train.votes.shape == (3, 10)
+    for split in data.splits:
+        for vote, name in zip(split.votes, split.files, strict=True):
+            number = int(name.removeprefix("row "))
+            expected = dict(zip(emotions.FERPLUS_COLUMNS.values(), range(number, number + 10), strict=True))
+            assert vote.tolist() == [expected[column] for column in emotions.VOTES]
+
+
+@pytest.mark.parametrize(
+    ("votes", "message"),
+    [
+        (ballots(USAGES[:-1]), "have 7 rows and the images 8"),
+        (ballots(USAGES[::-1]), "row 0 of the votes 'votes.csv' is of the split test and its image of train"),
+        (ballots().replace("surprise", "shock"), "lack the column 'surprise'"),
+        (ballots().replace("0,1,2", "0,x,2", 1), "row 0 of the votes 'votes.csv' is not ten numbers"),
+        (ballots().replace("0,1,2", "0,-1,2", 1), "negative or not finite"),
+        (ballots().replace("0,1,2", "0,nan,2", 1), "negative or not finite"),
+        ("", "lack the column"),
+    ],
+)
+def test_votes_that_do_not_fit_are_refused(tmp_path, votes, message):
+    source = written(tmp_path / "a.csv", table())
+    with pytest.raises(DataError, match=message):
+        dataset.load(source, votes=written(tmp_path / "votes.csv", votes))
+
+
+def test_votes_may_lack_the_usage_and_csvs_too(tmp_path):
+    votes = written(tmp_path / "votes.csv", ballots().replace("Usage", "Use"))
+    assert dataset.load(written(tmp_path / "a.csv", table()), votes=votes).test.votes.shape == (2, 10)
+
+
+def test_unreadable_votes_are_refused(tmp_path, monkeypatch):
+    source = written(tmp_path / "a.csv", table())
+    votes = tmp_path / "votes.csv.xz"
+    with pytest.raises(DataError, match="cannot be read as a csv"):
+        dataset.load(source, votes=votes)
+    for data in (
+        lzma.compress(ballots().encode())[:-20],
+        gzip.compress(ballots().encode())[:-20],
+        b"\xff\xfe\xff",
+    ):
+        votes.write_bytes(data)
+        with pytest.raises(DataError, match="cannot be read as a csv"):
+            dataset.load(source, votes=votes)
+    votes.write_bytes(lzma.compress(b" " * 2000))
+    monkeypatch.setattr(dataset.tables, "_LARGEST_VOTES", 1000)
+    with pytest.raises(DataError, match="is no table for these images"):
+        dataset.load(source, votes=votes)
+
+
+def test_votes_need_a_csv_source(tmp_path):
+    votes = written(tmp_path / "votes.csv", ballots())
+    for source in (lay(tmp_path / "a", small()), zipped(tmp_path / "a.zip", small())):
+        with pytest.raises(DataError, match="the source has class folders"):
+            dataset.load(source, votes=votes)
+
+
+# Exclusion
+
+
+def test_rows_are_excluded_from_train_alone(tmp_path):
+    source = written(tmp_path / "a.csv", table())
+    listed = written(tmp_path / "leaks.csv", "row,kind\n0,near\n 01 ,exact\n5,exact\n7,near\n99,exact\n")
+    data = dataset.load(source, exclude=listed)
+    assert data.train.files == ("row 2", "row 3")
+    assert data.excluded == (dataset.Exclusion("exact", 1), dataset.Exclusion("near", 1))
+    notes = " ".join(data.notes)
+    assert "1 lines of 'leaks.csv' name no image: 'row 99'" in notes
+    assert "2 lines of 'leaks.csv' name images outside train" in notes
+    plain = dataset.load(source)
+    assert data.val.fingerprint == plain.val.fingerprint
+    assert data.test.fingerprint == plain.test.fingerprint
+    assert data.train.fingerprint != plain.train.fingerprint
+
+
+def test_files_and_hashes_are_excluded(tmp_path):
+    same = png(face(500))
+    source = lay(
+        tmp_path / "a", small() | {"train/happy/x.png": same, "train/sad/x.png": same, "val/sad/x.png": same}
+    )
+    plain = dataset.load(source)
+    digest = hashlib.sha256(
+        plain.train.images[plain.train.files.index("train/happy/x.png")].tobytes()
+    ).hexdigest()
+    listed = written(
+        tmp_path / "b.csv", f"file,sha256,Reason\n,{digest.upper()},copy\ntrain/sad/1.png,,blank\n,,\n"
+    )
+    data = dataset.load(source, exclude=listed)
+    gone = {"train/happy/x.png", "train/sad/x.png", "train/sad/1.png"}
+    assert set(plain.train.files) - set(data.train.files) == gone
+    assert data.excluded == (dataset.Exclusion("blank", 1), dataset.Exclusion("copy", 2))
+    assert data.val.files == plain.val.files
+
+
+def test_exclusion_never_moves_images_between_splits(tmp_path):
+    source = lay(tmp_path / "a", small(splits=("",), each=30))
+    plain = dataset.load(source)
+    listed = written(tmp_path / "b.csv", "\n".join(["file", *plain.train.files[:5]]))
+    data = dataset.load(source, exclude=listed)
+    assert data.train.files == plain.train.files[5:]
+    assert data.excluded == (dataset.Exclusion("listed", 5),)
+    assert data.val.fingerprint == plain.val.fingerprint
+    assert data.test.fingerprint == plain.test.fingerprint
+
+
+def test_an_empty_list_excludes_nothing(tmp_path):
+    source = lay(tmp_path / "a", small())
+    data = dataset.load(source, exclude=written(tmp_path / "b.csv", "file,reason\n"))
+    assert data.fingerprint == dataset.load(source).fingerprint
+    assert data.excluded == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file\nfaces/1.png\nfaces/2.png\n", "no line of 'b.csv' names an image"),
+        ("name\ntrain/happy/0.png\n", "has no column row, file or sha256"),
+        ("", "has no column row, file or sha256"),
+        ("row\n1\n", "which only csv sources have"),
+        ("row,file\n1,\n", "no line of 'b.csv' names an image"),
+        (
+            "file\ntrain/sad/0.png\ntrain/sad/1.png\ntrain/sad/2.png\n",
+            "train has no image of the class sad after 3 were excluded",
+        ),
+    ],
+)
+def test_exclusions_that_cannot_be_used_are_refused(tmp_path, text, message):
+    source = lay(tmp_path / "a", small())
+    with pytest.raises(DataError, match=message):
+        dataset.load(source, exclude=written(tmp_path / "b.csv", text))
+
+
+def test_exclusion_needs_a_train_split(tmp_path):
+    source = lay(tmp_path / "a", small(splits=("test",)))
+    with pytest.raises(DataError, match="has no train split"):
+        dataset.load(source, exclude=written(tmp_path / "b.csv", "file\ntest/happy/0.png\n"))
+
+
+# Fingerprint
+
+
+def test_the_fingerprint_follows_pixels_labels_order_and_names():
+    images = np.arange(4 * 16, dtype=np.uint8).reshape(4, 4, 4, 1)
+    labels = np.array([0, 1, 0, 1])
+
+    def made(images=images, labels=labels, names=("happy", "sad"), split="train"):
+        part = dataset.Split(split, images, labels, None, ("a", "b", "c", "d"))
+        places = dict.fromkeys(("train", "val", "test")) | {split: part}
+        return dataset.Dataset("x", names, **places).fingerprint
+
+    changed = images.copy()
+    changed[3, 3, 3] ^= 1
+    variants = [
+        made(),
+        made(images=changed),
+        made(images=images.reshape(4, 2, 8, 1)),
+        made(labels=labels[::-1]),
+        made(images=images[::-1]),
+        made(names=("sad", "happy")),
+        made(split="val"),
+    ]
+    assert len(set(variants)) == len(variants)
+    assert made() == made(images=images[::-1].copy()[::-1], labels=labels.astype(">i8"))
+
+
+# The real thing
+
+
+@pytest.mark.real
+def test_fer2013_has_its_published_counts():
+    source = os.environ.get("MIEN_FER2013")
+    if not source:
+        pytest.skip("MIEN_FER2013 names no fer2013.csv or archive")
+    data = dataset.load(source)
+    assert data.labels == SEVEN
+    assert data.problems == ()
+    assert np.bincount(data.val.labels).tolist() == [467, 56, 496, 895, 653, 415, 607]
+    training = np.bincount(data.train.labels, minlength=7)
+    if source.endswith(".csv"):
+        # Read again, the slowest and plainest way.
+        with Path(source).open(newline="") as file:
+            lines = csv.reader(file)
+            assert next(lines) == ["emotion", "pixels", "Usage"]
+            for number, (label, pixels, _) in zip(range(300), lines, strict=False):
+                assert data.train.labels[number] == int(label)
+                assert data.train.images[number].ravel().tolist() == [int(pixel) for pixel in pixels.split()]
+    else:
+        training += np.bincount(data.test.labels, minlength=7)
+    assert training.tolist() == [3995, 436, 4097, 7215, 4830, 3171, 4965]
