@@ -1,6 +1,6 @@
 """How hard drawn faces are: for a linear model on pixels, and for the demo's network.
 
-    python benchmarks/drawn_difficulty.py --train 4900 --val 700 --epochs 12 --seeds 0 1 2
+    python benchmarks/drawn_difficulty.py --train 4900 --val 700 --epochs 8 --seeds 0 1 2
 
 Both learn from noisy labels and are scored on held-out faces, once against the labels as they stand and once
 against the emotions drawn.
@@ -94,7 +94,7 @@ def main():
     parser.add_argument("--val", type=int, default=700)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--network", default="tiny")
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--peak", type=float, default=0.1, help="highest learning rate")
     parser.add_argument("--skip-linear", action="store_true")

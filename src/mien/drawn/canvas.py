@@ -74,7 +74,7 @@ def _background(light: Light, side: int) -> Image.Image:
 
 
 def _draw(face: Face, tones: ImageDraw.ImageDraw, shades: ImageDraw.ImageDraw, side: int) -> None:
-    # A fold that would change the light by less than 2 % cannot be seen.
+    # A fold within 2 % of even light cannot be seen; one that is exactly even is there to cover others.
     todo = [mark for mark in marks(face) if not mark.fold or abs(mark.tone - 1) >= 0.02 or mark.tone == 1]
     unit = face.view.scale * side / 2
     numbers = [number for mark in todo for arc in mark.arcs for point in arc for number in point]

@@ -81,14 +81,14 @@ class View:
     """Where the head stands before the camera, and what stands between them.
 
     Args:
-        roll: Turn in the image's plane, radians, clockwise.
+        roll: Turn in the image's plane, radians clockwise.
         yaw: Turn to the image's right, radians.
         pitch: Nod down, radians.
         scale: Half face heights a half image side: 1 lets a face of 2 fill the image.
         right: Shift to the right as a share of the image's side.
         down: Shift downward as a share of the image's side.
-        cover: A bar over a corner of the image: the angle it comes from in radians, and how much of the
-            image's side stays free of it; None for no bar.
+        cover: Something that hides one side of the image: the side as an angle in radians, clockwise from the
+            right, and how far from the centre it begins as a share of the image's side; None for nothing.
     """
 
     roll: float

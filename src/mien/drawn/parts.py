@@ -65,7 +65,7 @@ def _oval(x: float, y: float, across: float, tall: float) -> tuple[Arc, ...]:
 
 
 def _mirrored(*right: Point) -> tuple[Arc, ...]:
-    """Close a chain that runs down the right half by its mirror image up the left one."""
+    """Close a chain that runs down the right half, from middle to middle, by its mirror image."""
     left = [(-x, y) for x, y in reversed(right)]
     return _chain(*right, *left[1:])
 
@@ -75,10 +75,11 @@ def _behind(face: Face, at: dict[str, Point]) -> Iterator[Mark]:
     width, chin = head.width, at["chin"][1]
     if head.hair == "long":
         back = _mirrored(
-            (0.0, -1.27), (width * 0.95, -1.0), (width * 1.18, -0.1), (width * 1.25, 0.7), (0.75, 1.5)
-        )
+            (0.0, -1.27), (width * 0.95, -1.0), (width * 1.18, -0.1), (width * 1.25, 0.7), (0.75, 1.5),
+            (0.4, 1.5), (0.0, 1.5),
+        )  # fmt: skip
         yield Mark(back, head.hair_tone * 0.75, lift=None)
-    shirt = _mirrored((0.0, 1.15), (0.6, 1.22), (1.25, 1.5), (1.6, 2.2), (1.7, 2.8))
+    shirt = _mirrored((0.0, 1.15), (0.6, 1.22), (1.25, 1.5), (1.6, 2.2), (1.7, 2.8), (0.8, 2.8), (0.0, 2.8))
     neck = _mirrored((0.0, 0.6), (0.42, 0.7), (0.44, 1.1), (0.40, 1.3), (0.0, 1.42))
     yield Mark(shirt, face.light.shirt, lift=None)
     yield Mark(neck, head.skin * 0.62, lift=None)
