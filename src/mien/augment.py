@@ -85,8 +85,8 @@ def batch(
     """Return changed copies of `images[indices]`.
 
     Image i gets the same change in an epoch whatever batch it stands in, and in whatever order, process or
-    platform. (Bilinear interpolation itself is OpenCV's: another version or kind of processor may round a
-    pixel in some ten thousand to the neighbouring grey level.)
+    platform. (Bilinear interpolation itself is OpenCV's: another version, or a processor with other vector
+    instructions, may round a few pixels to the neighbouring grey level.)
 
     Args:
         images: Faces `(n, s, s, 1)` uint8 in [0, 255]; left as they are.
