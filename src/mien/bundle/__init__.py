@@ -115,6 +115,17 @@ class Bundle:
         batches = list(self._batches(images, batch_size)) or [images]
         return np.concatenate([self._ask("features", batch) for batch in batches])
 
+    def read(self) -> bytes:
+        """Return the bytes of the ONNX file, the same that were loaded.
+
+        Raises:
+            ModelError: The file is gone, or another one stands there now.
+        """
+        content = _read(_file(self.path), MAX_BYTES)
+        if hashlib.sha256(content).hexdigest() != self.card.sha256:
+            raise ModelError(f"{str(self.path)!r} has changed since it was loaded; load it again")
+        return content
+
     def _batches(self, images: npt.NDArray[np.uint8], batch_size: int) -> Iterator[npt.NDArray[np.uint8]]:
         shape = (self.card.size, self.card.size, 1)
         if images.dtype != np.uint8 or images.shape[1:] != shape:
@@ -150,7 +161,7 @@ def load(path: str | os.PathLike[str] | None = None, *, threads: int | None = No
     if path is None:
         raise ModelError("mien ships no model yet; name the bundle to load, such as runs/quick-1/bundle")
     place = Path(path)
-    file = place / MODEL if place.is_dir() else place
+    file = _file(place)
     model = _read(file, MAX_BYTES)
     inside = onnx_file.read_entry(model, KEY)
     if inside is None:
@@ -237,6 +248,10 @@ def put(file: Path, content: bytes) -> None:
     except OSError:
         new.unlink(missing_ok=True)
         raise
+
+
+def _file(place: Path) -> Path:
+    return place / MODEL if place.is_dir() else place
 
 
 def _read(file: Path, limit: int) -> bytes:

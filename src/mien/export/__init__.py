@@ -1,14 +1,15 @@
 """A trained network becomes files that others can use, each proved to answer as the network does.
 
 `bundle` writes the ONNX file and card that mien itself runs; `write` knows the other formats as well: Keras'
-own `.keras` and `.h5`, and LiteRT for phones.
+own `.keras` and `.h5`, and LiteRT for phones. `convert` makes any of them from a finished run: the network is
+rebuilt from the weights in its bundle, so that what is converted is what ships.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mien import bundle as bundles
+from mien import drawn, networks
 from mien.bundle import Bundle, Card, Parity
-from mien.errors import ModelError
+from mien.errors import ModelError, RunError
 from mien.export import keras_files
 from mien.export.onnx_graph import serialise, weights
-from mien.networks import load_keras
+from mien.run import Run
 
 if TYPE_CHECKING:
     import keras
@@ -29,9 +31,12 @@ __all__ = [
     "FORMATS",
     "IMAGES",
     "TOLERANCE",
+    "Exported",
     "bundle",
     "compare",
+    "convert",
     "in_float32",
+    "rebuild",
     "serialise",
     "weights",
     "write",
@@ -49,6 +54,69 @@ Probabilities = npt.NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
 
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written, and the proof that it answers as the network does."""
+
+    path: Path
+    parity: Parity
+
+
+def convert(
+    run: Run,
+    format: str,  # noqa: A002 - what Keras calls it, and what the command's option is
+    to: str | os.PathLike[str] | None = None,
+    *,
+    progress: Progress | None = None,
+) -> Exported:
+    """Write the model of a finished run in one of four formats.
+
+    Answers are compared on drawn faces, for a run does not hold its images.
+
+    Args:
+        run: The run; its bundle holds the weights.
+        format: One of `FORMATS`.
+        to: As in `write`; None writes into the run's own folder: `onnx` anew into `bundle`, the others into
+            `export`.
+        progress: Called with (images compared, images in all).
+
+    Raises:
+        RunError: The run has no bundle yet.
+        ModelError: As in `write` and `rebuild`.
+        MissingExtra: As in `write`.
+    """
+    _check_format(format)
+    if not (run.bundle / bundles.MODEL).is_file():
+        raise RunError(f"run {run.name!r} has no bundle yet; finish its training with mien train --resume")
+    shipped = bundles.load(run.bundle)
+    if to is None:
+        to = run.bundle if format == "onnx" else run.path / "export"
+    images, _, _ = drawn.sample(IMAGES, seed=0, size=shipped.card.size)
+    return write(rebuild(shipped), shipped.card, format, to, images=images, progress=progress)
+
+
+def rebuild(bundle: Bundle) -> keras.Model:
+    """Return the Keras network that a bundle was written from, with its weights: to train on, or to convert.
+
+    Raises:
+        ModelError: The bundle's card names no network, its file has changed since it was loaded, or its
+            weights are not that network's.
+        RecipeError: mien does not know the network.
+        MissingExtra: Keras or onnx is not installed.
+    """
+    card = bundle.card
+    name = card.recipe.get("network")
+    if not isinstance(name, str):
+        raise ModelError(f"the card of {card.name!r} names no network, so none can be built from it")
+    found = weights(bundle.read())
+    model = networks.build(name, size=card.size, classes=len(card.labels))
+    shapes = {variable.path: tuple(variable.shape) for variable in model.weights}
+    if shapes != {path: value.shape for path, value in found.items()}:
+        raise ModelError(f"the weights of {card.name!r} are not those of the network {name!r} its card names")
+    model.set_weights([found[variable.path] for variable in model.weights])
+    return model
+
+
 def write(
     model: keras.Model,
     card: Card,
@@ -57,7 +125,8 @@ def write(
     *,
     images: Pixels,
     at_least: int = IMAGES,
-) -> Path:
+    progress: Progress | None = None,
+) -> Exported:
     """Write `model` in one of four formats, and keep it only if it answers as the network does.
 
     Args:
@@ -69,32 +138,38 @@ def write(
             ending. `labels.txt` goes beside it.
         images: Images to compare on, `(n, size, size, 1)` uint8.
         at_least: Compare on this many; random pixels stand in where `images` are fewer.
-
-    Returns:
-        The file written.
+        progress: Called with (images compared, images in all).
 
     Raises:
         ModelError: The format is unknown or cannot be written here, or file and network differ by more
             than 1e-4.
         MissingExtra: Keras, onnx, or LiteRT's interpreter is not installed.
     """
-    if format not in FORMATS:
-        raise ModelError(f"{format!r} is no format mien exports; it exports {', '.join(FORMATS)}")
+    _check_format(format)
     place = Path(to)
     file = place if place.suffix == FORMATS[format] else place / f"model{FORMATS[format]}"
     if format == "onnx":
-        bundle(model, card, to, images=images, temperature=card.temperature, at_least=at_least)
+        made = bundle(
+            model,
+            card,
+            to,
+            images=images,
+            temperature=card.temperature,
+            at_least=at_least,
+            progress=progress,
+        )
         _put(file.with_name(bundles.LABELS), bundles.listed(card.labels))
-        return file
+        assert made.card.parity is not None
+        return Exported(file, made.card.parity)
     model = in_float32(model)
     if format == "litert":
         model = _tempered(model, card.temperature)
     images = _enough(images, card.size, at_least)
     content, answers = keras_files.make(model, format, images)
-    compare(answers, keras_files.ask(model, images), "Keras in float32")
+    parity = compare(answers, keras_files.ask(model, images, progress=progress), "Keras in float32")
     _put(file.with_name(bundles.LABELS), bundles.listed(card.labels))
     _put(file, content)
-    return file
+    return Exported(file, parity)
 
 
 def bundle(
@@ -167,7 +242,7 @@ def _copy(model: keras.Model) -> keras.Model:
     def clone(layer: Any) -> Any:
         return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
 
-    copy = load_keras().models.clone_model(model, clone_function=clone)
+    copy = networks.load_keras().models.clone_model(model, clone_function=clone)
     copy.set_weights(model.get_weights())
     return copy
 
@@ -199,6 +274,11 @@ def _enough(images: Pixels, size: int, at_least: int) -> Pixels:
     missing = max(at_least - len(images), 0)
     noise = np.random.default_rng(0).integers(0, 256, (missing, size, size, 1), np.uint8)
     return np.concatenate([images, noise])
+
+
+def _check_format(name: str) -> None:
+    if name not in FORMATS:
+        raise ModelError(f"{name!r} is no format mien exports; it exports {', '.join(FORMATS)}")
 
 
 def _put(file: Path, content: bytes) -> None:

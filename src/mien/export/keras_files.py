@@ -10,7 +10,7 @@ import contextlib
 import importlib
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,18 +56,19 @@ def make(model: keras.Model, kind: str, images: Pixels) -> tuple[bytes, Probabil
         return file.read_bytes(), answers
 
 
-def ask(model: keras.Model, images: Pixels, *, batch_size: int = BATCH_SIZE) -> Probabilities:
+def ask(
+    model: keras.Model, images: Pixels, *, progress: Callable[[int, int], None] | None = None
+) -> Probabilities:
     """Return a Keras model's probabilities `(n, k)` float32 for uint8 images."""
     keras = load_keras()
-    batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
-    return np.concatenate(
-        [
-            np.asarray(
-                keras.ops.convert_to_numpy(model(batch.astype(np.float32), training=False)), np.float32
-            )
-            for batch in batches
-        ]
-    )
+    found = []
+    for start in range(0, len(images), BATCH_SIZE):
+        batch = images[start : start + BATCH_SIZE]
+        answers = model(batch.astype(np.float32), training=False)
+        found.append(np.asarray(keras.ops.convert_to_numpy(answers), np.float32))
+        if progress is not None:
+            progress(start + len(batch), len(images))
+    return np.concatenate(found)
 
 
 def _read(file: Path) -> Any:
@@ -83,12 +84,12 @@ def _require_tensorflow() -> None:
         )
 
 
-def _ask_litert(file: Path, images: Pixels, *, batch_size: int = BATCH_SIZE) -> Probabilities:
+def _ask_litert(file: Path, images: Pixels) -> Probabilities:
     interpreter = _interpreter()(model_path=str(file))
     source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     found = []
-    for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size].astype(np.float32)
+    for start in range(0, len(images), BATCH_SIZE):
+        batch = images[start : start + BATCH_SIZE].astype(np.float32)
         interpreter.resize_tensor_input(source["index"], batch.shape)
         interpreter.allocate_tensors()
         interpreter.set_tensor(source["index"], batch)

@@ -1,0 +1,440 @@
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from mien import bundle, export, networks, recipes, run
+from mien.bundle import Card
+from mien.errors import MissingExtra, ModelError, RunError
+
+keras = networks.load_keras()
+layers = keras.layers
+
+# Keras 3.15 hands NumPy 2 its arrays in a way that NumPy warns about.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
+
+
+def lively(model: Any, seed: int = 0) -> Any:
+    """Give `model` the statistics and offsets of a trained one; fresh ones would hide most mistakes."""
+    random = np.random.default_rng(seed)
+    for variable in model.weights:
+        if variable.path.endswith(("gamma", "moving_variance")):
+            variable.assign(random.uniform(0.5, 1.5, variable.shape))
+        elif variable.path.endswith(("beta", "bias", "moving_mean")):
+            variable.assign(random.normal(0, 0.2, variable.shape))
+    return model
+
+
+def images(n: int, size: int) -> np.ndarray:
+    """Half noise, half smooth blobs, which is closer to faces."""
+    random = np.random.default_rng(n)
+    noise = random.integers(0, 256, (n - n // 2, size, size, 1))
+    rows, columns = np.mgrid[:size, :size] / size
+    centre, width = random.uniform(0, 1, (2, n // 2, 1, 1)), random.uniform(0.1, 1, (n // 2, 1, 1))
+    blobs = 255 * np.exp(-((rows - centre[0]) ** 2 + (columns - centre[1]) ** 2) / width)
+    return np.concatenate([noise, blobs[..., None]]).astype(np.uint8)
+
+
+def labels(count: int) -> tuple[str, ...]:
+    return tuple(f"class {index}" for index in range(count))
+
+
+def card(size: int = 16, count: int = 7, **settings: Any) -> Card:
+    return Card(name="made", labels=labels(count), size=size, **settings)
+
+
+def answers(model: Any, pixels: np.ndarray) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(model(pixels.astype(np.float32), training=False)))
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Any:
+    return lively(networks.build("tiny", size=16))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "count"),
+    [("tiny", 48, 7), ("tiny", 33, 2), ("small", 48, 7), ("small", 19, 7), ("seed", 16, 3)],
+)
+def test_every_network_exports_within_tolerance(name: str, size: int, count: int, tmp_path: Path) -> None:
+    model = lively(networks.build(name, size=size, classes=count))
+    pixels = images(24, size)
+    made = export.bundle(model, card(size, count), tmp_path / name, images=pixels, at_least=0)
+    assert made.card.parity is not None
+    assert made.card.parity.images == 24
+    assert made.card.parity.largest_difference < 1e-5
+    found, expected = bundle.load(tmp_path / name).run(pixels), answers(model, pixels)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.ptp(expected, axis=0).max() > 0.001
+    features = keras.Model(model.inputs[0], model.get_layer("features").output)
+    np.testing.assert_allclose(made.features(pixels), answers(features, pixels), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(networks.NETWORKS))
+def test_every_network_exports_within_tolerance_on_1000_images(name: str, tmp_path: Path) -> None:
+    made = export.bundle(lively(networks.build(name)), card(48), tmp_path / name, images=images(1000, 48))
+    assert made.card.parity is not None
+    assert made.card.parity.images == 1000
+
+
+def everything() -> Any:
+    """A network with every layer and setting that can be exported."""
+    pixels = layers.Input((21, 21, 1))
+    x = layers.Rescaling(1 / 255, offset=-0.5, name="rescale")(pixels)
+    x = layers.Conv2D(8, (3, 5), strides=(2, 1), padding="same", name="wide")(x)
+    x = layers.BatchNormalization(scale=False, name="unscaled")(x)
+    x = layers.ReLU(max_value=6, name="relu6")(x)
+    x = layers.DepthwiseConv2D(3, depth_multiplier=2, padding="same", activation="silu", name="depth")(x)
+    x = layers.BatchNormalization(center=False, epsilon=0.1, name="uncentred")(x)
+    left = layers.Conv2D(6, 3, dilation_rate=2, padding="same", activation="tanh", name="dilated")(x)
+    right = layers.Conv2D(6, 3, groups=2, padding="same", use_bias=False, name="grouped")(x)
+    right = layers.Activation("sigmoid", name="gate")(right)
+    x = layers.Multiply(name="times")([left, right])
+    x = layers.Concatenate(name="beside")([x, left, right])
+    x = layers.SpatialDropout2D(0.5, name="drop")(x)
+    pooled = layers.AveragePooling2D(3, strides=2, padding="same", name="means")(x)
+    most = layers.MaxPooling2D(3, strides=2, padding="same", name="most")(x)
+    x = layers.Add(name="sum")([pooled, most, pooled])
+    x = layers.Conv2D(4, 2, strides=2, padding="valid", activation="relu", name="features")(x)
+    flat = layers.Flatten(name="flat")(x)
+    flat = layers.Dense(9, activation="linear", name="rows")(flat)
+    flat = layers.BatchNormalization(name="flat_norm")(flat)
+    top = layers.GlobalMaxPooling2D(name="top")(x)
+    mean = layers.GlobalAveragePooling2D(keepdims=True, name="mean")(x)
+    mean = layers.Flatten(name="flat_mean")(mean)
+    weight = layers.Dense(4, use_bias=False, name="weight")(mean)
+    weight = layers.Activation("softmax", name="attention")(weight)
+    x = layers.Concatenate(axis=1, name="all")([flat, top, weight])
+    x = layers.Flatten(name="flat_already")(x)
+    x = layers.Dense(5, name="logits")(x)
+    return lively(keras.Model(pixels, layers.Softmax(name="answer")(x), name="everything"))
+
+
+def test_every_layer_that_can_be_exported(tmp_path: Path) -> None:
+    model, pixels = everything(), images(32, 21)
+    made = export.bundle(model, card(21, 5), tmp_path / "all", images=pixels, at_least=0)
+    np.testing.assert_allclose(made.run(pixels), answers(model, pixels), atol=1e-5)
+    found = export.weights((tmp_path / "all" / "model.onnx").read_bytes())
+    assert {name: value.shape for name, value in found.items()} == {
+        variable.path: tuple(variable.shape) for variable in model.weights
+    }
+    for variable in model.weights:
+        assert (found[variable.path] == variable.numpy()).all()
+
+
+def test_weights_go_back_into_a_fresh_network(tiny: Any) -> None:
+    found = export.weights(export.serialise(tiny))
+    fresh = networks.build("tiny", size=16)
+    fresh.set_weights([found[variable.path] for variable in fresh.weights])
+    pixels = images(8, 16)
+    assert (answers(fresh, pixels) == answers(tiny, pixels)).all()
+    with pytest.raises(ModelError, match="not ONNX"):
+        export.weights(b"\x0b")
+
+
+def test_normalisation_stays_apart_and_names_stay(tiny: Any) -> None:
+    graph = onnx.load_from_string(export.serialise(tiny)).graph
+    kinds = [node.op_type for node in graph.node]
+    norms = sum(isinstance(layer, layers.BatchNormalization) for layer in tiny.layers)
+    assert kinds.count("BatchNormalization") == norms > 0
+    names = {each.name for each in graph.initializer}
+    assert {"stem_conv/kernel", "stem_norm/moving_mean", "answer/kernel"} <= names
+    assert [each.name for each in graph.input] == ["images"]
+
+
+def test_few_images_are_joined_by_noise(tiny: Any, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    made = export.bundle(
+        tiny, card(), tmp_path / "few", images=images(4, 16), progress=lambda *each: seen.append(each)
+    )
+    assert made.card.parity is not None
+    assert made.card.parity.images == export.IMAGES == 1000
+    assert seen[-1] == (1000, 1000)
+    assert seen == sorted(seen)
+
+
+def test_temperature_is_in_the_file(tiny: Any, tmp_path: Path) -> None:
+    pixels = images(16, 16)
+    made = export.bundle(tiny, card(), tmp_path / "soft", images=pixels, temperature=2.5, at_least=0)
+    logits = np.log(answers(tiny, pixels).astype(np.float64)) / 2.5
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(made.run(pixels), expected, atol=1e-5)
+    assert bundle.load(tmp_path / "soft").card.temperature == 2.5
+    unsoftened = export.weights((tmp_path / "soft" / "model.onnx").read_bytes())
+    assert (unsoftened["answer/kernel"] == tiny.get_layer("answer").kernel.numpy()).all()
+    with pytest.raises(ModelError, match="takes no temperature"):
+        export.bundle(everything(), card(21, 5), tmp_path / "no", images=images(4, 21), temperature=2.0)
+
+
+def test_a_network_trained_in_bfloat16_is_exported_in_float32(tiny: Any, tmp_path: Path) -> None:
+    pixels = images(16, 16)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        mixed = networks.build("tiny", size=16)
+    finally:
+        keras.config.set_dtype_policy(before)
+    mixed.set_weights(tiny.get_weights())
+    assert mixed.get_layer("stem_conv").compute_dtype == "bfloat16"
+    made = export.bundle(mixed, card(), tmp_path / "mixed", images=pixels, at_least=0)
+    np.testing.assert_allclose(made.run(pixels), answers(tiny, pixels), atol=1e-5)
+    assert np.abs(answers(mixed, pixels) - made.run(pixels)).max() > 1e-4
+    assert export.in_float32(tiny) is tiny
+    file = export.write(mixed, card(), "keras", tmp_path / "mixed.keras", images=pixels, at_least=0).path
+    assert keras.models.load_model(file).get_layer("stem_conv").compute_dtype == "float32"
+
+
+def test_a_file_that_answers_otherwise_is_not_written(tmp_path: Path) -> None:
+    class Rescaling(layers.Rescaling):
+        """Under a known name, something that the writer does not know of."""
+
+        def call(self, inputs: Any) -> Any:
+            return super().call(inputs) * 1.05
+
+    pixels = layers.Input((16, 16, 1))
+    x = Rescaling(1 / 255)(pixels)
+    x = layers.Conv2D(4, 3, name="features")(x)
+    x = layers.Dense(7, activation="softmax")(layers.Flatten()(x))
+    model = keras.Model(pixels, x)
+    with pytest.raises(ModelError, match="nothing was written"):
+        export.bundle(model, card(), tmp_path / "wrong", images=images(8, 16), at_least=0)
+    assert not (tmp_path / "wrong").exists()
+
+
+@pytest.mark.parametrize("value", [np.nan, 2e-4])
+def test_parity_refuses_differences_and_no_numbers(value: float) -> None:
+    expected = np.full((3, 2), 0.5, np.float32)
+    assert export.compare(expected + 5e-5, expected, "itself").largest_difference == pytest.approx(5e-5, 1e-2)
+    with pytest.raises(ModelError, match="nothing was written"):
+        export.compare(expected + np.float32(value), expected, "itself")
+
+
+def test_cards_and_images_must_be_the_networks(tiny: Any, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="7 answers, its card 3 labels"):
+        export.bundle(tiny, card(count=3), tmp_path / "x", images=images(4, 16))
+    with pytest.raises(ModelError, match="takes"):
+        export.bundle(tiny, card(size=20), tmp_path / "x", images=images(4, 20))
+    for wrong in (images(4, 20), images(4, 16).astype(np.float32)):
+        with pytest.raises(ModelError, match="parity is measured on uint8 images"):
+            export.bundle(tiny, card(), tmp_path / "x", images=wrong)
+    assert not (tmp_path / "x").exists()
+
+
+def network(*middle: Any, top: Any = None, shape: tuple[int, ...] = (16, 16, 1)) -> Any:
+    pixels = layers.Input(shape)
+    x = layers.Conv2D(4, 3, name="features")(pixels)
+    for layer in middle:
+        x = layer(x)
+    if len(x.shape) == 4:
+        x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(pixels, (top or layers.Dense(7, activation="softmax"))(x))
+
+
+def shared() -> Any:
+    layer = layers.Conv2D(4, 3, padding="same", name="shared")
+    return network(layer, layer)
+
+
+def two_outputs() -> Any:
+    model = network()
+    return keras.Model(model.inputs, [model.outputs[0], model.get_layer("features").output])
+
+
+def nameless() -> Any:
+    pixels = layers.Input((16, 16, 1))
+    return keras.Model(pixels, layers.Dense(7, activation="softmax")(layers.Flatten()(pixels)))
+
+
+def bare_operation() -> Any:
+    pixels = layers.Input((16, 16, 1))
+    x = layers.Conv2D(4, 3, name="features")(pixels)
+    x = layers.Flatten()(x + x)
+    return keras.Model(pixels, layers.Dense(7, activation="softmax")(x))
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: network(layers.UpSampling2D(name="up")), "'up' is a UpSampling2D"),
+        (bare_operation, "'add.*' is a Add"),
+        (
+            lambda: network(layers.Conv2D(4, 3, activation="gelu", name="odd")),
+            "'odd' has the activation 'gelu'",
+        ),
+        (lambda: network(layers.ReLU(negative_slope=0.1, name="leaky")), "'leaky' is a ReLU with a slope"),
+        (lambda: network(layers.BatchNormalization(axis=1, name="rows")), "'rows' normalises axis 1"),
+        (lambda: network(layers.Dense(4, name="deep")), "'deep' is dense over a map"),
+        (lambda: network(layers.Softmax(name="soft")), "'soft' is a softmax over a map"),
+        (
+            lambda: network(layers.AveragePooling2D(2, data_format="channels_first", name="cf")),
+            "channels_first",
+        ),
+        (shared, "'shared' twice"),
+        (two_outputs, "2 outputs"),
+        (nameless, "no layer 'features'"),
+        (lambda: network(top=layers.Dense(7)), "does not end in a softmax"),
+        (lambda: network(shape=(16, 16, 3)), "square grey images"),
+        (lambda: network(shape=(16, 20, 1)), "square grey images"),
+    ],
+)
+def test_what_cannot_be_exported_is_named(make: Any, says: str) -> None:
+    with pytest.raises(ModelError, match=says) as caught:
+        export.serialise(make())
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("keras", ".keras"), ("h5", ".h5")])
+def test_keras_files_load_in_plain_keras(
+    kind: str, suffix: str, tiny: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pixels = images(8, 16)
+    file = export.write(tiny, card(), kind, tmp_path / "out", images=pixels, at_least=0).path
+    assert file == tmp_path / "out" / f"model{suffix}"
+    assert sorted(each.name for each in file.parent.iterdir()) == ["labels.txt", file.name]
+    assert (tmp_path / "out" / "labels.txt").read_text().splitlines() == list(labels(7))
+    read = keras.models.load_model(file, compile=False)
+    assert [type(layer) for layer in read.layers] == [type(layer) for layer in tiny.layers]
+    assert (answers(read, pixels) == answers(tiny, pixels)).all()
+    assert "legacy" not in caplog.text
+
+
+def test_the_seeds_h5_holds_the_seeds_layers(tmp_path: Path) -> None:
+    model = networks.build("seed", size=16)
+    file = export.write(model, card(), "h5", tmp_path / "seed.h5", images=images(2, 16), at_least=0).path
+    read = keras.models.load_model(file, compile=False)
+    kinds = [type(layer).__name__ for layer in read.layers]
+    block = ["Conv2D", "BatchNormalization", "MaxPooling2D", "Dropout"]
+    assert read.name == "fer_model"
+    assert kinds == [
+        *["InputLayer", "Rescaling", "Conv2D"],
+        *block * 4,
+        *["Flatten", "Dense", "BatchNormalization", "Dropout", "Dense"],
+    ]
+
+
+def test_litert_answers_as_keras_and_holds_the_temperature(tiny: Any, tmp_path: Path) -> None:
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+    pixels = images(8, 16)
+    soft = card(temperature=2.0)
+    file = export.write(tiny, soft, "litert", tmp_path / "phone.tflite", images=pixels, at_least=0).path
+    assert file == tmp_path / "phone.tflite"
+    assert (tmp_path / "labels.txt").is_file()
+    running = interpreter.Interpreter(model_path=str(file))
+    source = running.get_input_details()[0]
+    running.resize_tensor_input(source["index"], pixels.shape)
+    running.allocate_tensors()
+    running.set_tensor(source["index"], pixels.astype(np.float32))
+    running.invoke()
+    found = running.get_tensor(running.get_output_details()[0]["index"])
+    expected = export.bundle(tiny, soft, tmp_path / "b", images=pixels, temperature=2.0, at_least=0).run(
+        pixels
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_litert_without_its_own_package_is_asked_through_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mien.export import keras_files
+
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    if keras.backend.backend() == "tensorflow":
+        assert keras_files._interpreter().__module__.startswith("tensorflow")
+    monkeypatch.setitem(sys.modules, "tensorflow.lite.python.interpreter", None)
+    with pytest.raises(MissingExtra, match=r"mien\[cpu\]"):
+        keras_files._interpreter()
+
+
+def test_onnx_goes_into_a_folder_or_one_file(tiny: Any, tmp_path: Path) -> None:
+    pixels = images(4, 16)
+    soft = card(temperature=1.5)
+    whole = export.write(tiny, soft, "onnx", tmp_path / "out", images=pixels, at_least=0).path
+    alone = export.write(tiny, soft, "onnx", tmp_path / "one" / "mine.onnx", images=pixels, at_least=0).path
+    assert whole == tmp_path / "out" / "model.onnx"
+    assert sorted(each.name for each in alone.parent.iterdir()) == ["labels.txt", "mine.onnx"]
+    assert bundle.load(whole.parent).card == bundle.load(alone).card
+    assert bundle.load(alone).card.temperature == 1.5
+
+
+@pytest.fixture(scope="module")
+def finished(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> run.Run:
+    """A run's folder as a training leaves it, as far as exporting reads it."""
+    made = run.create(
+        recipes.Recipe(name="made", network="tiny", size=16), out=tmp_path_factory.mktemp("r") / "r"
+    )
+    known = card(recipe=recipes.to_dict(made.recipe()), licence="CC0", temperature=1.5)
+    export.bundle(tiny, known, made.bundle, images=images(4, 16), temperature=1.5, at_least=0)
+    return made
+
+
+def test_a_runs_model_becomes_keras_and_onnx(finished: run.Run, tiny: Any, tmp_path: Path) -> None:
+    pixels, before = images(8, 16), bundle.load(finished.bundle)
+    seen: list[tuple[int, int]] = []
+    made = export.convert(finished, "keras", progress=lambda *each: seen.append(each))
+    assert made.path == finished.path / "export" / "model.keras"
+    assert made.parity.images == seen[-1][0] == seen[-1][1] == 1000
+    assert (answers(keras.models.load_model(made.path), pixels) == answers(tiny, pixels)).all()
+    again = bundle.load(export.convert(finished, "onnx", tmp_path / "copy").path)
+    assert again.card.licence == "CC0"
+    np.testing.assert_allclose(again.run(pixels), before.run(pixels), atol=1e-6)
+    anew = export.convert(finished, "onnx")
+    assert bundle.load(finished.bundle).card == again.card
+    assert anew.path == finished.bundle / "model.onnx"
+
+
+def test_a_bundle_becomes_its_network_again(finished: run.Run, tiny: Any, tmp_path: Path) -> None:
+    loaded = bundle.load(finished.bundle)
+    model = export.rebuild(loaded)
+    assert model.trainable_weights
+    assert all((a == b).all() for a, b in zip(model.get_weights(), tiny.get_weights(), strict=True))
+    other = dataclasses.replace(loaded, card=dataclasses.replace(loaded.card, recipe={"network": "small"}))
+    with pytest.raises(ModelError, match="not those of the network 'small'"):
+        export.rebuild(other)
+    nameless = dataclasses.replace(loaded, card=dataclasses.replace(loaded.card, recipe={}))
+    with pytest.raises(ModelError, match="names no network"):
+        export.rebuild(nameless)
+    copied = bundle.write(loaded.read(), loaded.card, tmp_path / "copy")
+    bundle.write(loaded.read(), dataclasses.replace(loaded.card, licence="other"), tmp_path / "copy")
+    with pytest.raises(ModelError, match="has changed since it was loaded"):
+        export.rebuild(copied)
+
+
+def test_a_run_without_a_bundle_is_refused(tmp_path: Path, finished: run.Run) -> None:
+    made = run.create(recipes.get("quick"), out=tmp_path / "young")
+    with pytest.raises(RunError, match="'young' has no bundle yet"):
+        export.convert(made, "keras")
+    with pytest.raises(ModelError, match="no format"):
+        export.convert(finished, "pickle")
+
+
+def test_unknown_formats_and_unwritable_places(tiny: Any, tmp_path: Path) -> None:
+    with pytest.raises(
+        ModelError, match="'pickle' is no format mien exports; it exports onnx, keras, h5, litert"
+    ):
+        export.write(tiny, card(), "pickle", tmp_path, images=images(4, 16))
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ModelError, match="cannot be written"):
+        export.write(tiny, card(), "keras", tmp_path / "file", images=images(4, 16), at_least=0)
+
+
+def test_without_onnx_the_extra_is_named(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingExtra, match=r"mien\[train\]"):
+        export.serialise(tiny)
+
+
+def test_litert_on_another_backend_says_what_to_do(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ModelError, match=r"Keras runs on jax.*KERAS_BACKEND=tensorflow"):
+        export.write(tiny, card(), "litert", tmp_path, images=images(4, 16), at_least=0)
+
+
+def test_importing_export_loads_neither_keras_nor_onnx() -> None:
+    script = "import sys, mien.export; assert not {'keras', 'tensorflow', 'onnx'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True)
