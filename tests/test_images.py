@@ -315,7 +315,10 @@ def test_the_wrong_suffix_does_not_matter(tmp_path):
 
 
 def test_unusable_sources_are_named(tmp_path):
+    closed = io.BytesIO(b"x")
+    closed.close()
     cases = [
+        (closed, "the image cannot be read: I/O operation on closed file"),
         (b"", "the image is empty"),
         (io.BytesIO(), "the image is empty"),
         (tmp_path / "absent.png", "cannot be read as an image: No such file"),

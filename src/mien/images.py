@@ -142,14 +142,18 @@ def _bytes_of(source: object) -> tuple[str, bytes]:
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
             raise ImageError(f"'{path}' cannot be read as an image: {why}; check the path") from error
+    name = str(getattr(source, "name", "the image"))
     read_some = getattr(source, "read", None)
-    data = read_some(MAX_BYTES + 1) if callable(read_some) else None
+    try:
+        data = read_some(MAX_BYTES + 1) if callable(read_some) else None
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{name} cannot be read: {error}; open it anew") from error
     if not isinstance(data, bytes):
         kind = "a file opened as text" if isinstance(data, str) else f"a {type(source).__name__}"
         raise ImageError(
             f"{kind} is no source of an image; give a path, bytes, a binary file, an array or a PIL image"
         )
-    return str(getattr(source, "name", "the image")), data
+    return name, data
 
 
 def _decode(image: Image.Image, name: str) -> NDArray[np.uint8]:
