@@ -295,5 +295,18 @@ _QUICK = Recipe(
     command="mien train DATA --recipe quick",
 )
 
+_DEMO = Recipe(
+    name="demo",
+    network="tiny",
+    epochs=8,
+    batch_size=64,
+    optimizer=Optimizer(name="sgd", learning_rate=0.1, schedule="one-cycle", warmup=0.25, weight_decay=5e-4),
+    augment=Augment(shift=0.04, flip=True),
+    stopping=Stopping(patience=0),
+    select="last",
+    about="A tiny residual network on drawn faces; what mien demo trains.",
+    command="mien demo",
+)
+
 #: Every named recipe.
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (_SEED, _QUICK)}
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (_SEED, _QUICK, _DEMO)}

@@ -45,10 +45,13 @@ def demo(
     """Run the whole chain on drawn faces: extract, train, evaluate, plot, export."""
     from mien import demo as room
 
-    with screen.bar("demo") as progress, screen.training() as on_status:
-        result = room.run(to, progress=progress, on_status=on_status, on_note=screen.note)
+    timer = screen.Timer()
+    with screen.live() as (progress, on_status):
+        result = room.show(to, progress=progress, on_status=on_status, on_note=screen.note)
     if json:
-        screen.emit(result.to_dict())
+        screen.emit(result.to_dict() | timer.seconds())
     else:
-        screen.table("What was made", ("what", "where", "how much"), result.rows())
+        rows = [(item.what, str(item.path), item.size) for item in result.made]
+        screen.table("What was made of drawn faces", ("what", "where", "how much"), rows)
+        screen.out.print(f"done in {screen.clock(timer.seconds()['seconds'])}", markup=False)
     return 0

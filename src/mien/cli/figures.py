@@ -1,5 +1,6 @@
 """The figures that commands write without being asked; without matplotlib, one sentence instead."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mien.cli import screen
@@ -41,7 +42,7 @@ def draw_report(made: "Run", report: dict[str, Any], name: str) -> None:
         screen.note(str(error))
 
 
-def _of_report(made: "Run", report: dict[str, Any], name: str) -> list[Any]:
+def _of_report(made: "Run", report: dict[str, Any], name: str) -> list[Path]:
     from mien import plot
 
     return [
@@ -50,7 +51,7 @@ def _of_report(made: "Run", report: dict[str, Any], name: str) -> list[Any]:
     ]
 
 
-def _samples(made: "Run", dataset: "Dataset") -> list[Any]:
+def _samples(made: "Run", dataset: "Dataset") -> list[Path]:
     import numpy as np
 
     from mien import augment, plot

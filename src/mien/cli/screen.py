@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -46,38 +46,31 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
 
 
 @contextmanager
-def bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on stderr; yields what rooms call with (done, total)."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True) as progress:
-        task = progress.add_task(what, total=None)
+def live() -> Iterator[tuple[Callable[[str, int, int], None], Callable[["Status"], None]]]:
+    """Show one progress line on stderr, and a lasting line for each epoch done.
 
-        def move(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
-
-        yield move
-
-
-@contextmanager
-def training() -> Iterator[Callable[["Status"], None]]:
-    """Show a training live on stderr: a bar for the epoch, and a line for each one done."""
+    Yields two callables: one for (stage, done, total), one for where a training stands.
+    """
     columns = (
-        TextColumn("epoch {task.fields[epoch]}"),
+        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[numbers]}"),
     )
     with Progress(*columns, console=err, transient=True) as progress:
-        task = progress.add_task("", total=None, epoch="1", numbers="building the network")
+        task = progress.add_task("", total=None, numbers="")
         shown = 0.0
+
+        def move(stage: str, done: int, total: int) -> None:
+            progress.update(task, description=stage, completed=done, total=total, numbers="")
 
         def show(status: "Status") -> None:
             nonlocal shown
             progress.update(
                 task,
+                description=f"epoch {status.epoch}/{status.epochs}",
                 completed=status.step,
                 total=status.steps,
-                epoch=f"{status.epoch}/{status.epochs}",
                 numbers=f"loss {status.loss:.3f}  accuracy {status.accuracy:.1%}  "
                 f"{status.images_per_second:,.0f} images/s  {clock(status.seconds_left)} left",
             )
@@ -85,7 +78,15 @@ def training() -> Iterator[Callable[["Status"], None]]:
                 shown = status.last["epoch"]
                 progress.console.print(epoch_line(status.last, status.epochs), markup=False)
 
-        yield show
+        yield move, show
+
+
+@contextmanager
+def bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar on stderr; yields what rooms call with (done, total)."""
+    with live() as (move, _):
+        move(what, 0, 0)
+        yield lambda done, total: move(what, done, total)
 
 
 def epoch_line(row: Mapping[str, float], epochs: int) -> str:

@@ -84,7 +84,7 @@ def _begin(
     dataset = load(data, size=recipe.size, **origin)
     from mien import train as room
 
-    with screen.training() as on_status:
+    with screen.live() as (_, on_status):
         made = room.fit(
             dataset,
             recipe,
@@ -104,7 +104,7 @@ def _go_on(path: Path, data: Path | None) -> tuple["Run", "Dataset"]:
     dataset = load_again(made, data)
     from mien import train as room
 
-    with screen.training() as on_status:
+    with screen.live() as (_, on_status):
         room.resume(made, dataset, on_status=on_status, on_note=screen.note)
     return made, dataset
 
@@ -160,7 +160,7 @@ def networks(json: Json = False) -> int:
     """List the networks: parameters, work for one image, input."""
     from mien import networks as room
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     with screen.bar("building") as progress:
         for number, network in enumerate(room.NETWORKS.values(), start=1):
             model = room.build(network.name)

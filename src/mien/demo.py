@@ -1,0 +1,162 @@
+"""The whole chain on drawn faces: draw, extract, train, evaluate, plot, export.
+
+Numbers on drawn faces show that the chain works; they say nothing about real ones.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mien import bundle, dataset, drawn, evaluate, export, extract, plot, recipes, run, train
+from mien.errors import InputError
+from mien.train import Status
+
+#: Drawn faces in each split.
+TRAIN, VAL, TEST = 4_900, 700, 700
+_MARK = ".mien-demo"
+
+
+@dataclass(frozen=True)
+class Made:
+    """Something that the demo made.
+
+    Args:
+        what: In words.
+        path: Where it lies.
+        size: How much it is, in words.
+    """
+
+    what: str
+    path: Path
+    size: str
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo made, and what its model scored on drawn faces it had not seen.
+
+    Args:
+        made: Each thing, in the order it was made.
+        report: The evaluation of the shipped bundle on the drawn test split, as plain values.
+    """
+
+    made: tuple[Made, ...]
+    report: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        made = [{"what": item.what, "path": str(item.path), "size": item.size} for item in self.made]
+        return {"data": "drawn", "made": made, "test": self.report}
+
+
+def show(
+    to: Path,
+    *,
+    train_images: int = TRAIN,
+    val_images: int = VAL,
+    test_images: int = TEST,
+    settings: tuple[str, ...] = (),
+    progress: Callable[[str, int, int], None] | None = None,
+    on_status: Callable[[Status], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
+) -> Demo:
+    """Run the whole chain on drawn faces into the folder `to`.
+
+    Args:
+        to: A new or empty folder, or one that an earlier demo made, which is emptied first.
+        train_images: Drawn faces to train on.
+        val_images: Drawn faces to choose the epoch by.
+        test_images: Drawn faces to score.
+        settings: Changes to the recipe `demo`, `key=value` each.
+        progress: Called with (stage, done, total).
+        on_status: Called while training, as `train.fit` does.
+        on_note: Called with a sentence whenever there is something to say.
+
+    Raises:
+        InputError: `to` holds something that no demo made.
+        Stopped: A signal came while training.
+    """
+    move = progress or (lambda stage, done, total: None)
+    _empty(to)
+    archive = drawn.write_archive(
+        to / "archive (drawn).zip",
+        train=train_images,
+        val=val_images,
+        test=test_images,
+        seed=0,
+        progress=lambda done, total: move("drawing faces", done, total),
+    )
+    folder = extract.unpack(
+        archive, to / "data", progress=lambda done, total: move("extracting", done, total)
+    )
+    faces = dataset.load(folder.root, progress=lambda done, total: move("reading", done, total))
+    recipe = recipes.override(recipes.get("demo"), settings)
+    made = train.fit(
+        faces,
+        recipe,
+        out=to / "run",
+        origin={"source": str(folder.root.resolve())},
+        on_status=on_status,
+        on_note=on_note,
+    )
+    test = faces.split("test")
+    move("scoring", 0, len(test))
+    report = evaluate.score(
+        bundle.load(made.bundle),
+        test,
+        labels=faces.labels,
+        data="drawn faces",
+        progress=lambda done, total: move("scoring", done, total),
+    ).to_dict()
+    run.write_file(made.evaluation / "test.json", (json.dumps(report, indent=2) + "\n").encode())
+    move("drawing figures", 0, 1)
+    figures = plot.run(made)
+    move("exporting", 0, 1)
+    keras_file = export.convert(made, "keras", to / "export").path
+    move("exporting", 1, 1)
+    return Demo(_list(archive, folder, made, figures, keras_file, report), report)
+
+
+def _list(
+    archive: Path,
+    folder: extract.Extraction,
+    made: run.Run,
+    figures: list[Path],
+    keras_file: Path,
+    report: dict[str, Any],
+) -> tuple[Made, ...]:
+    low, high = report["accuracy_interval"]
+    return (
+        Made("drawn faces, as an archive", archive, _bytes(archive)),
+        Made("the same, extracted", folder.root, f"{folder.files} files"),
+        Made("the run: recipe, history, weights", made.path, f"{len(made.history())} epochs"),
+        Made("the model that ships, with its card", made.bundle, _bytes(made.bundle / bundle.MODEL)),
+        Made("the model for Keras", keras_file, _bytes(keras_file)),
+        Made("figures", made.figures, f"{len(figures)} files"),
+        Made(
+            "scores on drawn test faces",
+            made.evaluation / "test.json",
+            f"{report['accuracy']:.1%} right of {report['n']} ({low:.1%} to {high:.1%})",
+        ),
+    )
+
+
+def _bytes(path: Path) -> str:
+    return f"{path.stat().st_size / 1e6:.1f} MB"
+
+
+def _empty(to: Path) -> None:
+    """Make `to` an empty folder that is marked as a demo's; only a folder with the mark is emptied."""
+    if to.exists() and (not to.is_dir() or (any(to.iterdir()) and not (to / _MARK).exists())):
+        raise InputError(f"{to} holds something that no demo made; name a new folder with --to")
+    if to.exists():
+        # Moved aside first, so that a demo that is stopped here leaves no half of the last one.
+        aside = Path(tempfile.mkdtemp(prefix=f".{to.name}-", dir=to.parent))
+        to.rename(aside / "old")
+        shutil.rmtree(aside)
+    to.mkdir(parents=True)
+    (to / _MARK).touch()

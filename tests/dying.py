@@ -1,0 +1,84 @@
+"""A training that dies on purpose: run in a process of its own by the tests of resuming."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+SETTINGS = [
+    "network=tiny",
+    "size=16",
+    "epochs=3",
+    "batch_size=32",
+    "stopping.patience=2",
+    "select=val_loss",
+    "optimizer.learning_rate=0.05",
+    "optimizer.ema=0.8",
+    "checkpoints.minutes=0.0005",
+    "augment.rotation=20",
+    "augment.erase=0.5",
+    "augment.brightness=0.1",
+]
+
+
+def recipe(*settings: str) -> Any:
+    """The recipe that dies: everything that has a state is on."""
+    from mien import recipes
+
+    return recipes.override(recipes.get("quick"), [*SETTINGS, *settings])
+
+
+def data() -> Any:
+    """The images that it learns."""
+    from conftest import blobs
+
+    return blobs({"train": 150, "val": 40})
+
+
+def train(folder: Path, kill_at: tuple[str, int] | None = None, settings: tuple[str, ...] = ()) -> None:
+    """Train into `folder`, going on where it holds a run; die at the n-th event of a kind, if told to."""
+    from mien import run
+    from mien import train as room
+
+    if kill_at is not None:
+        _arm(*kill_at)
+    if (folder / "run.json").exists():
+        room.resume(run.open_run(folder), data())
+    else:
+        if (folder / "recipe.toml").exists() or (folder / "checkpoints").exists():
+            import shutil
+
+            shutil.rmtree(folder)
+        room.fit(data(), recipe(*settings), out=folder)
+
+
+def _arm(kind: str, count: int) -> None:
+    """Kill this process, as the system would, at the `count`-th event of a kind."""
+    from mien.train import recorder
+
+    left = count
+
+    def deadly(function: Callable[..., Any], *, after: bool) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left == 0 and not after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            result = function(*args, **options)
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return call
+
+    if kind == "write":
+        os.fsync = deadly(os.fsync, after=False)
+    elif kind == "fsync":
+        os.fsync = deadly(os.fsync, after=True)
+    elif kind == "rename":
+        Path.replace = deadly(Path.replace, after=True)
+    elif kind == "step":
+        recorder.Recorder.on_train_batch_end = deadly(recorder.Recorder.on_train_batch_end, after=True)
+    else:
+        raise ValueError(kind)

@@ -1,0 +1,219 @@
+"""The house itself: where things live, how large they are, what they may not touch."""
+
+import ast
+import importlib
+import inspect
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer
+
+from mien import cli, errors
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = sorted((ROOT / "src" / "mien").rglob("*.py"))
+ROOMS = sorted(
+    path.stem if path.suffix else path.name
+    for path in (ROOT / "src" / "mien").iterdir()
+    if (path.suffix == ".py" and path.stem != "__init__") or (path / "__init__.py").exists()
+)
+
+#: Which room a command opens, where that is not the room of its own name.
+COMMANDS = {
+    "demo": "demo",
+    "extract": "extract",
+    "train": "train",
+    "evaluate": "evaluate",
+    "plot": "plot",
+    "export": "export",
+    "networks": "networks",
+    "recipes": "recipes",
+}
+#: Rooms without a docs page of their own, and where they are described.
+DESCRIBED = {
+    "cli": "architecture",
+    "demo": "drawn",
+    "emotions": "dataset",
+    "errors": "architecture",
+    "run": "train",
+} | {
+    "networks": "train",
+    "recipes": "train",
+}
+
+
+def commands() -> dict[str, object]:
+    return {command.callback.__name__: command.callback for command in cli.app.registered_commands}
+
+
+def test_every_command_stands_in_the_table_and_opens_its_room() -> None:
+    assert set(commands()) == set(COMMANDS)
+    assert set(COMMANDS.values()) <= set(ROOMS)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_room_has_a_test_file_and_a_docs_page(room: str) -> None:
+    assert (ROOT / "tests" / f"test_{room}.py").is_file()
+    assert (ROOT / "docs" / f"{DESCRIBED.get(room, room)}.md").is_file()
+
+
+def test_architecture_lists_every_room_and_no_other() -> None:
+    listed = re.findall(
+        r"^\| \d \| (\w+)\.py \|", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE
+    )
+    assert sorted(listed) == ROOMS
+
+
+def test_layers_of_the_linter_hold_every_room() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    named = set(re.findall(r"mien\.(\w+)", " ".join(contracts[0]["layers"])))
+    assert named == set(ROOMS)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_files_and_functions_stay_small(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            assert lines <= 60, f"{node.name} has {lines} lines"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_nothing_dangerous_is_called(path: Path) -> None:
+    forbidden = {"eval", "exec", "extractall", "unsafe_load", "system", "popen"}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = {alias.name for alias in node.names} | {getattr(node, "module", None)}
+            assert not names & {"pickle", "marshal", "shelve", "yaml"}
+        if isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            assert name not in forbidden, f"line {node.lineno} calls {name}"
+            shell = [word.value for word in node.keywords if word.arg == "shell"]
+            assert not shell, f"line {node.lineno} opens a shell"
+        if isinstance(node, ast.ExceptHandler):
+            assert not (len(node.body) == 1 and isinstance(node.body[0], ast.Pass)), f"line {node.lineno}"
+
+
+def run_python(code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    ).stdout
+
+
+HEAVY = ("keras", "tensorflow", "torch", "jax", "matplotlib", "cv2", "onnx", "scipy", "pandas")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"], ["recipes", "--json"]])
+def test_light_commands_load_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys, contextlib, io\nfrom mien import cli\n"
+        f"with contextlib.redirect_stdout(io.StringIO()): code = cli.run({arguments!r})\n"
+        f"print(code, [name for name in {(*HEAVY, 'onnxruntime', 'numpy')!r} if name in sys.modules])"
+    )
+    assert run_python(code) == "0 []\n"
+
+
+def test_the_using_wing_loads_nothing_that_trains() -> None:
+    rooms = ["bundle", "dataset", "emotions", "errors", "evaluate", "extract", "images", "run"]
+    code = (
+        f"import sys, importlib\nfor room in {rooms!r}: importlib.import_module('mien.' + room)\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    assert run_python(code) == "[]\n"
+
+
+def test_importing_mien_does_nothing_but_name_its_rooms() -> None:
+    code = "import sys, mien; print([name for name in sys.modules if name.startswith('mien.')])"
+    assert run_python(code) == "[]\n"
+
+
+def test_every_room_that_a_program_may_want_is_named_at_the_door() -> None:
+    import mien
+
+    assert set(mien.__all__) == {"__version__", *ROOMS} - {"cli"}
+    assert mien.emotions is importlib.import_module("mien.emotions")
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = mien.nonsense
+
+
+def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
+    drawn = errors.__doc__ or ""
+    for name, kind in vars(errors).items():
+        if isinstance(kind, type) and issubclass(kind, errors.MienError):
+            assert f" {name} " in drawn, f"{name} is not in the drawing"
+
+
+def defaults_of(command: object) -> dict[str, object]:
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(command).parameters.items()  # type: ignore[arg-type]
+        if parameter.default is not inspect.Parameter.empty
+    }
+
+
+def test_command_line_and_python_have_the_same_defaults() -> None:
+    from mien import dataset, train
+
+    of_train = defaults_of(commands()["train"])
+    assert of_train["runs"] == inspect.signature(train.fit).parameters["runs"].default
+    assert of_train["split_seed"] == inspect.signature(dataset.load).parameters["seed"].default
+    assert defaults_of(commands()["evaluate"])["split_seed"] == of_train["split_seed"]
+
+
+def test_every_command_takes_json() -> None:
+    for name, command in commands().items():
+        assert "json" in inspect.signature(command).parameters, name  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_answers_help_and_refuses_an_unknown_option(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run([name, "--help"]) == 0
+    assert name in capsys.readouterr().out
+    assert cli.run([name, "--nonsense"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_the_tree_is_small_and_names_no_machine() -> None:
+    files = tracked()
+    assert sum(path.stat().st_size for path in files) < 12_000_000
+    for path in files:
+        if path.suffix in {".py", ".md", ".toml", ".ipynb", ".yml", ""} and path != Path(__file__):
+            text = path.read_text(encoding="utf-8", errors="ignore")
+            found = re.search(r"(?<![\w./-])/(?:work|root|home|Users)/\w+", text)
+            assert not found, f"{path.name}: {found and found[0]}"
+            assert (
+                "registry" not in text or "http" not in text or not re.search(r"https?://\S*/simple/", text)
+            )
+
+
+def test_the_version_is_said_once() -> None:
+    import mien
+
+    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+)?", mien.__version__)
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dynamic"] == ["version"]
+    assert json.dumps(mien.__version__)
+
+
+def test_exit_codes_are_those_of_the_house() -> None:
+    assert errors.MienError.exit_code == 2
+    assert errors.Stopped("stopped", 15).exit_code == 143
+    assert cli.FAULT == 70
+    assert issubclass(typer.BadParameter, typer.TyperException)

@@ -1,0 +1,283 @@
+"""The run's folder: whole files, two generations of states, one trainer at a time."""
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mien import recipes, run
+from mien.errors import RunError, TrainingError
+from mien.run import State
+
+RECIPE = recipes.get("quick")
+
+
+def state(step: int, *, size: int = 100) -> State:
+    rng = np.random.default_rng(step)
+    return State(
+        step=step,
+        arrays={"variables/0000": rng.random(size, np.float32), "best/0000": np.arange(3)},
+        facts={"history": [{"epoch": 1.0}], "spent": {"seconds": 0.1}},
+    )
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> run.Run:
+    return run.create(RECIPE, out=tmp_path / "run")
+
+
+def test_runs_are_numbered_and_gaps_are_not_filled(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    assert [run.create(RECIPE, runs=runs).name for _ in range(3)] == ["quick-1", "quick-2", "quick-3"]
+    (runs / "quick-9").mkdir()
+    (runs / "quick-old").mkdir()
+    assert run.create(RECIPE, runs=runs).name == "quick-10"
+    assert run.create(recipes.get("seed"), runs=runs).name == "seed-1"
+
+
+def test_processes_that_begin_at_once_get_folders_of_their_own(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from mien import recipes, run\n"
+        "for _ in range(5): print(run.create(recipes.get('quick'), runs=Path(sys.argv[1])).name)"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    names = [name for process in processes for name in process.communicate()[0].split()]
+    assert len(names) == len(set(names)) == 15
+
+
+def test_recipe_comes_back_equal(made: run.Run) -> None:
+    assert made.recipe() == RECIPE
+    assert run.open_run(made.path).recipe() == RECIPE
+
+
+def test_a_folder_that_holds_something_is_refused(tmp_path: Path, made: run.Run) -> None:
+    with pytest.raises(RunError, match="--resume"):
+        run.create(RECIPE, out=made.path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").touch()
+    with pytest.raises(RunError, match="another folder"):
+        run.create(RECIPE, out=tmp_path / "photos")
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="another folder"):
+        run.create(RECIPE, out=tmp_path / "file")
+    assert run.create(RECIPE, out=tmp_path / "new" / "deep").path.is_dir()
+
+
+@pytest.mark.parametrize("what", ["absent", "empty", "file"])
+def test_what_is_no_run_is_refused(tmp_path: Path, what: str) -> None:
+    path = tmp_path / what
+    if what == "empty":
+        path.mkdir()
+    elif what == "file":
+        path.touch()
+    with pytest.raises(RunError, match=r"is no folder|is no run"):
+        run.open_run(path)
+
+
+def test_facts_are_kept_and_damage_is_named(made: run.Run) -> None:
+    with pytest.raises(RunError, match=r"no run\.json"):
+        made.facts()
+    made.update(status="training", labels=["a", "b"])
+    made.update(status="done")
+    assert made.facts() == {"status": "done", "labels": ["a", "b"]}
+    (made.path / "run.json").write_text("{")
+    with pytest.raises(RunError, match="damaged"):
+        made.facts()
+    (made.path / "recipe.toml").unlink()
+    with pytest.raises(RunError, match=r"no recipe\.toml"):
+        made.recipe()
+
+
+def test_history_reads_back_to_the_bit(made: run.Run) -> None:
+    with pytest.raises(RunError, match="no epoch"):
+        made.history()
+    rng = np.random.default_rng(0)
+    rows = [{column: float(value) for column, value in zip(run.COLUMNS, rng.random(9), strict=True)}] * 2
+    rows[0]["val_loss"] = float("inf")
+    made.write_history(rows)
+    assert made.history() == rows
+
+
+def test_a_state_comes_back_to_the_bit(made: run.Run) -> None:
+    assert made.load() == (None, [])
+    saved = state(7)
+    made.save(saved)
+    loaded, complaints = made.load()
+    assert loaded is not None
+    assert complaints == []
+    assert loaded.step == 7
+    assert loaded.facts == saved.facts
+    assert set(loaded.arrays) == set(saved.arrays)
+    for name, array in saved.arrays.items():
+        np.testing.assert_array_equal(loaded.arrays[name], array)
+        assert loaded.arrays[name].dtype == array.dtype
+    np.testing.assert_array_equal(loaded.group("best")[0], np.arange(3))
+
+
+def test_the_two_newest_states_stay(made: run.Run) -> None:
+    for step in (5, 9, 100, 12_345):
+        made.save(state(step))
+    names = sorted(path.name[:16] for path in (made.path / "checkpoints").iterdir())
+    assert names == ["state-0000000100", "state-0000012345"]
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "rename"])
+def test_a_damaged_state_is_noticed_and_the_one_before_is_used(made: run.Run, damage: str) -> None:
+    made.save(state(1))
+    newest = made.save(state(2))
+    data = bytearray(newest.read_bytes())
+    if damage == "flip":
+        data[len(data) // 2] ^= 1
+        newest.write_bytes(data)
+    elif damage == "cut":
+        newest.write_bytes(data[:-10])
+    elif damage == "empty":
+        newest.write_bytes(b"")
+    else:
+        newest.rename(newest.with_name("state-0000000009-abc.npz"))
+    loaded, complaints = made.load()
+    assert loaded is not None
+    assert loaded.step == 1
+    assert len(complaints) == 1
+    assert "damaged" in complaints[0]
+
+
+def test_when_every_state_is_damaged_it_says_so(made: run.Run) -> None:
+    made.save(state(1)).write_bytes(b"gone")
+    with pytest.raises(RunError, match="every saved state"):
+        made.load()
+
+
+def test_a_state_of_another_kind_is_refused_though_its_hash_is_right(made: run.Run) -> None:
+    import hashlib
+
+    data = b"not an archive at all"
+    name = f"state-0000000001-{hashlib.sha256(data).hexdigest()}.npz"
+    (made.path / "checkpoints" / name).write_bytes(data)
+    with pytest.raises(RunError, match="another version"):
+        made.load()
+
+
+def hold(path: Path, ready: "multiprocessing.synchronize.Event") -> None:
+    with run.Run(path).lock():
+        ready.set()
+        import time
+
+        time.sleep(60)
+
+
+def test_one_process_trains_a_run_and_a_dead_one_holds_nothing(made: run.Run) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    process = context.Process(target=hold, args=(made.path, ready))
+    process.start()
+    assert ready.wait(30)
+    with pytest.raises(RunError, match="another process"), made.lock():
+        pass
+    process.kill()
+    process.join()
+    with made.lock():
+        pass
+
+
+def test_where_advisory_locks_are_unknown_a_lock_file_does(
+    made: run.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import filelock
+
+    def unknown(self: object, **options: object) -> None:
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", unknown)
+    with made.lock():
+        assert (made.path / "run.lock").exists()
+        with pytest.raises(RunError, match="another process"), made.lock():
+            pass
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    run.write_file(path, b"old")
+
+    def fail(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(TrainingError, match="the disk is full"):
+        run.write_file(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_will_not_sync_is_no_failure_but_a_broken_disk_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+
+    def refuse(number: int) -> None:
+        monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(number, "no")))
+
+    refuse(errno.EINVAL)
+    run.sync_folder(tmp_path)
+    refuse(errno.EIO)
+    with pytest.raises(OSError, match="no"):
+        run.sync_folder(tmp_path)
+
+
+@contextlib.contextmanager
+def small_disk(path: Path, *, kilobytes: int) -> Iterator[None]:
+    """A disk of a few kilobytes, where the system lets us mount one."""
+    path.mkdir()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"none", str(path).encode(), b"tmpfs", 0, f"size={kilobytes}k".encode()) != 0:
+        pytest.skip("this machine lets nobody mount a small disk")
+    try:
+        yield
+    finally:
+        libc.umount2(str(path).encode(), 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
+@pytest.mark.parametrize("kilobytes", [24, 28, 32, 40, 48, 60, 64, 72, 80, 96])
+def test_on_a_full_disk_the_last_state_still_loads(tmp_path: Path, kilobytes: int) -> None:
+    with small_disk(tmp_path / "disk", kilobytes=kilobytes):
+        made = run.create(RECIPE, out=tmp_path / "disk" / "run")
+        done = 0
+        message = ""
+        for step in range(1, 8):
+            try:
+                made.save(state(step, size=500 * step))
+                done = step
+            except TrainingError as error:
+                message = str(error)
+                break
+        assert "the disk is full" in message or done == 7
+        loaded, complaints = made.load()
+        assert complaints == []
+        assert (loaded.step if loaded else 0) == done
+        assert not list(made.path.rglob("*.partial"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
+def test_a_read_only_disk_is_named(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", kilobytes=64):
+        made = run.create(RECIPE, out=tmp_path / "disk" / "run")
+        made.save(state(1))
+        ctypes.CDLL(None).mount(b"none", str(tmp_path / "disk").encode(), b"tmpfs", 1 | 32, None)
+        with pytest.raises(TrainingError, match=r"(?i)read-only"):
+            made.save(state(2))
+        with pytest.raises(RunError, match=r"(?i)read-only"):
+            run.create(RECIPE, out=tmp_path / "disk" / "other")
+        loaded, _ = made.load()
+        assert loaded is not None
+        assert loaded.step == 1
