@@ -111,6 +111,8 @@ def _explained(source: Path, root: Path) -> Iterator[None]:
 def _parents(target: Path) -> Iterator[None]:
     """Make the folders above; take them away again if the work fails."""
     missing = [folder for folder in target.parents if not folder.exists()]
+    if not target.parents[len(missing)].is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "what lies above it is a file")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield

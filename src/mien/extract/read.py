@@ -132,7 +132,7 @@ def _parse(file: BinaryIO, limits: Limits) -> Contents:
         return Tar(lambda: Plain(file), limits)
     if kind is None:
         foreign = next((what for magic, what in _FOREIGN.items() if head.startswith(magic)), None)
-        raise ArchiveError(f"it is {f'a {foreign} file' if foreign else 'no archive'}, not {_KINDS}")
+        raise ArchiveError(f"it is {f'a {foreign} file' if foreign else 'no archive'}; give {_KINDS}")
     if not is_header(Packed(file, kind, limits).some(BLOCK)):
         raise ArchiveError(f"it is one compressed file, not an archive; unpack it with {_TOOLS[kind]}")
     return Tar(lambda: Packed(file, kind, limits), limits)

@@ -139,7 +139,7 @@ def is_header(block: bytes) -> bool:
     except ArchiveError:
         return False
     # The checksum counts its own eight bytes as spaces.
-    return stated == sum(block[:148]) + sum(block[156:BLOCK]) + 8 * 0x20
+    return stated == sum(block) - sum(block[148:156]) + 8 * 0x20
 
 
 def _parse(block: bytes) -> _Header:

@@ -88,8 +88,8 @@ class Zip:
         entries = sorted(_entries(file, directory, limits), key=lambda entry: entry.offset)
         self._entries: list[tuple[_Entry, int]] = []
         tree = Tree(limits)
-        for entry, after in zip(entries, [*entries[1:], None], strict=True):
-            bound = after.offset if after else directory.start
+        bounds = [*(entry.offset for entry in entries[1:]), directory.start]
+        for entry, bound in zip(entries, bounds, strict=False):
             if entry.offset + _LOCAL.size + len(entry.raw) + entry.packed > bound:
                 raise refused(entry.path, "overlaps what follows it", FETCH)
             if not entry.path or is_junk(entry.path):
@@ -122,6 +122,9 @@ def _find_directory(file: BinaryIO) -> _Directory:
     ):
         at = tail.rfind(b"PK\5\6", 0, at)
     if at < 0:
+        file.seek(0)
+        if file.read(4) == b"PK\7\x08":
+            raise ArchiveError(_MULTI_DISK)
         raise ArchiveError(f"it is cut off: no zip directory stands at its end; {FETCH}")
     _, disk, first_disk, here, count, length, start, _ = _END.unpack_from(tail, at)
     end = size - len(tail) + at
@@ -202,7 +205,9 @@ def _entry(fields: tuple[int, ...], raw: bytes, extra: bytes, limits: Limits) ->
     kind, folder = stat.S_IFMT(mode), name.endswith("/")
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR) or (kind == stat.S_IFDIR and not folder):
         raise refused(name, f"is {_KINDS.get(kind, 'neither a file nor a folder')}")
-    if (size != packed and method == _STORED) or (folder and size):
+    if folder and size:
+        raise refused(name, f"is a folder that says it has {size:,} bytes", FETCH)
+    if size != packed and method == _STORED:
         raise refused(name, f"says that {packed:,} packed bytes become {size:,}", FETCH)
     if is_bomb(size, packed, limits):
         raise refused(
@@ -313,7 +318,7 @@ def _inflated(file: BinaryIO, entry: _Entry) -> Iterator[bytes]:
             raise refused(entry.path, f"is damaged ({error})", FETCH) from error
         if piece:
             yield piece
-        elif not data:
+        elif not data and not decoder.eof:
             raise refused(entry.path, "is cut off", FETCH)
     if left or decoder.unused_data:
         raise refused(entry.path, "ends before its packed bytes do", FETCH)

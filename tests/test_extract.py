@@ -1,0 +1,394 @@
+import bz2
+import fcntl
+import gzip
+import itertools
+import json
+import lzma
+import os
+import random
+import re
+import resource
+import signal
+import struct
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archives import (
+    FACE,
+    FILE,
+    FILES,
+    GOOD,
+    Zipped,
+    named,
+    pax,
+    tar_of,
+    tarred,
+    zip_of,
+    zipped,
+)
+from hostile import HOSTILE, heavy
+from mien import extract
+from mien.errors import ArchiveError
+from mien.extract import place
+from unpacking import (
+    NOTE,
+    change,
+    inside,
+    killed_and_run_again,
+    many,
+    put,
+    read_only,
+    refusal_alone,
+    touches,
+    tree,
+    worker,
+)
+
+
+@pytest.mark.parametrize("what", GOOD)
+def test_good_archives_come_out_as_they_went_in(tmp_path, what):
+    data, files = GOOD[what]
+    archive = put(tmp_path, data)
+    assert extract.is_archive(archive)
+    seen = []
+    assert dict(extract.members(archive, progress=lambda *at: seen.append(at))) == files
+    total = sum(map(len, files.values()))
+    assert seen[-1] == (total, total)
+    assert len(seen) == len(files)
+    made = extract.unpack(archive, tmp_path / "new" / "out")
+    assert tree(tmp_path / "new" / "out") == files
+    assert made == extract.Extraction(tmp_path / "new" / "out", len(files), total, False)
+    assert inside(tmp_path / "new") == ["out"]
+
+
+def test_there_are_enough_hostile_archives():
+    assert len(HOSTILE) >= 40
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_hostile_archives_are_refused_and_leave_nothing(tmp_path, what):
+    data, say = HOSTILE[what]
+    archive = put(tmp_path, data)
+    with pytest.raises(ArchiveError, match=say) as refusal:
+        extract.unpack(archive, tmp_path / "new" / "out")
+    message = str(refusal.value)
+    assert message.isprintable()
+    assert message.startswith("'archive (4).zip' cannot be used: ")
+    assert ";" in message
+    assert inside(tmp_path) == [archive.name]
+    with pytest.raises(ArchiveError, match=re.escape(message)):
+        list(extract.members(archive))
+
+
+def test_every_name_is_checked_before_the_first_file(tmp_path):
+    good = [(b"%d" % i, FACE, b"0") for i in range(99)]
+    last = Zipped(name=b"../x")
+    for data in (
+        zip_of(*(Zipped(name=b"%d" % i) for i in range(99)), last),
+        tar_of(*good, (b"../x", FACE, b"0")),
+        gzip.compress(tar_of(*good, (b"../x", FACE, b"0"))),
+    ):
+        with pytest.raises(ArchiveError, match="leads out"):
+            next(extract.members(put(tmp_path, data)))
+
+
+@pytest.mark.parametrize(
+    ("limits", "say"),
+    [
+        ({"entries": 5}, "entries"),
+        ({"bytes": 9999}, "raise bytes"),
+        ({"file_bytes": 9999}, "file_bytes"),
+        ({"names_bytes": 50}, "names_bytes"),
+        ({"path_bytes": 50}, "path_bytes"),
+        ({"depth": 2}, "depth"),
+    ],
+)
+@pytest.mark.parametrize("data", [zipped(), tarred(), gzip.compress(tarred())], ids=["zip", "tar", "tar.gz"])
+def test_each_limit_names_itself(tmp_path, limits, say, data):
+    with pytest.raises(ArchiveError, match=say):
+        next(extract.members(put(tmp_path, data), limits=extract.Limits(**limits)))
+
+
+def test_a_ratio_can_be_trusted(tmp_path):
+    archive = put(tmp_path, named("a", data=bytes(2**21)))
+    assert dict(extract.members(archive, limits=extract.Limits(ratio=2000))) == {"a": bytes(2**21)}
+
+
+def test_folders_that_names_imply_count(tmp_path):
+    archive = put(tmp_path, named("a/b/c", "d/e/f"))
+    assert len(list(extract.members(archive, limits=extract.Limits(entries=6)))) == 2
+    with pytest.raises(ArchiveError, match="more than 5 files and folders"):
+        list(extract.members(archive, limits=extract.Limits(entries=5)))
+
+
+def test_headers_count(tmp_path):
+    archive = put(tmp_path, tar_of(*[(b"g", pax(comment=b"1")[1], b"g")] * 9, FILE))
+    with pytest.raises(ArchiveError, match="headers"):
+        list(extract.members(archive, limits=extract.Limits(entries=2)))
+
+
+def test_what_is_no_archive(tmp_path):
+    assert not extract.is_archive(tmp_path)
+    assert not extract.is_archive(tmp_path / "none")
+    for data in (b"", b"emotion,pixels\n", bytes(9999), FACE, gzip.compress(b"emotion,pixels\n" * 99)):
+        assert not extract.is_archive(put(tmp_path, data, "archive.zip"))
+    assert extract.is_archive(put(tmp_path, b"\x1f\x8b" + b"damaged" * 99))
+    os.mkfifo(tmp_path / "fifo")
+    assert not extract.is_archive(tmp_path / "fifo")
+    for path, say in (("none", "No such file"), ("", "is a folder"), ("fifo", "no regular file")):
+        with pytest.raises(ArchiveError, match=say):
+            extract.unpack(tmp_path / path, tmp_path / "out")
+
+
+def test_a_second_run_finds_it_done_under_any_name(tmp_path):
+    archive = put(tmp_path, zipped())
+    first = extract.unpack(archive, tmp_path / "out")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    (tmp_path / "out" / ".DS_Store").touch()
+    second = extract.unpack(archive.rename(tmp_path / "other"), str(tmp_path / "out"))
+    assert (first.found_done, second.found_done) == (False, True)
+    assert (second.files, second.bytes) == (first.files, first.bytes)
+    assert all(path.stat().st_mtime_ns == then for path, then in before.items() if path != tmp_path / "out")
+    note = json.loads((tmp_path / "out" / NOTE).read_bytes())
+    assert str(tmp_path) not in json.dumps(note)
+
+
+@pytest.mark.parametrize(
+    ("what", "say"),
+    [
+        ("another archive", "another archive"),
+        ("a file more", "has changed"),
+        ("a file less", "has changed"),
+        ("a file changed", "has changed"),
+        ("a link", "has changed"),
+        ("no note", "holds other files"),
+        ("a strange note", "cannot read"),
+    ],
+)
+def test_a_folder_with_other_content_is_left_alone(tmp_path, what, say):
+    archive = put(tmp_path, zipped())
+    root = tmp_path / "out"
+    extract.unpack(archive, root)
+    change(root, what)
+    before = tree(root)
+    with pytest.raises(ArchiveError, match=f"{say}.*; move it away or choose another folder") as refusal:
+        extract.unpack(archive, root)
+    assert str(refusal.value).isprintable()
+    assert tree(root) == before
+    assert inside(tmp_path) == [archive.name, "out"]
+
+
+def test_places_to_unpack_into(tmp_path):
+    archive = put(tmp_path, zipped())
+    (tmp_path / "empty").mkdir()
+    extract.unpack(archive, tmp_path / "empty")
+    (tmp_path / "link").symlink_to(tmp_path / "behind")
+    extract.unpack(archive, tmp_path / "link")
+    assert tree(tmp_path / "empty") == tree(tmp_path / "behind") == FILES
+    (tmp_path / "file").write_bytes(b"mine")
+    with pytest.raises(ArchiveError, match="is a file"):
+        extract.unpack(archive, tmp_path / "file")
+    with pytest.raises(ArchiveError, match=r"cannot be unpacked into .*a file; choose"):
+        extract.unpack(archive, tmp_path / "file" / "below")
+    with pytest.raises(ArchiveError, match="File name too long"):
+        extract.unpack(archive, tmp_path / ("x" * 300))
+    assert (tmp_path / "file").read_bytes() == b"mine"
+    extract.unpack(archive, tmp_path / ("x" * 255))
+    assert inside(tmp_path) == sorted([archive.name, "behind", "empty", "file", "link", "x" * 255])
+
+
+def test_aread_only_folder_is_said():
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        archive = put(home, zipped())
+        with read_only(home), pytest.raises(ArchiveError, match="Permission denied; choose another folder"):
+            extract.unpack(archive, home / "a" / "b")
+        archive.chmod(0)
+        with read_only(home), pytest.raises(ArchiveError, match="cannot be opened: Permission denied"):
+            extract.is_archive(archive)
+        assert inside(home) == [archive.name]
+
+
+def test_a_disk_too_small_is_said_before_anything_is_written(tmp_path):
+    huge = struct.pack("<2HQ", 1, 8, 2**60)
+    archive = put(tmp_path, named("a", size=2**32 - 1, extra=huge))
+    trusting = extract.Limits(bytes=2**62, file_bytes=2**62, ratio=2**62)
+    with pytest.raises(ArchiveError, match=r"needs 1,152,921,504,606,846,976 bytes .*; free some space"):
+        extract.unpack(archive, tmp_path / "new" / "out", limits=trusting)
+    assert inside(tmp_path) == [archive.name]
+
+
+def test_a_disk_that_stops_taking_bytes_leaves_no_folder(tmp_path):
+    archive = put(tmp_path, zipped())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, hard))
+    try:
+        with pytest.raises(ArchiveError, match=r"cannot be unpacked into .*File too large; choose another"):
+            extract.unpack(archive, tmp_path / "new" / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert inside(tmp_path) == [archive.name]
+
+
+@pytest.mark.parametrize("at", range(len(FILES)))
+def test_ctrl_c_leaves_no_folder(tmp_path, at):
+    archive = put(tmp_path, zipped())
+    calls = itertools.count()
+
+    def progress(done, total):
+        if next(calls) == at:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        extract.unpack(archive, tmp_path / "new" / "out", progress=progress)
+    assert inside(tmp_path) == [archive.name]
+
+
+def test_folders_above_stay_if_somebody_uses_them(tmp_path):
+    archive = put(tmp_path, zipped())
+
+    def progress(done, total):
+        (tmp_path / "new" / "mine").touch()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract.unpack(archive, tmp_path / "new" / "out", progress=progress)
+    assert inside(tmp_path / "new") == ["mine"]
+
+
+def test_another_process_at_work_is_waited_for_then_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(place, "_PATIENCE", 0.1)
+    archive = put(tmp_path, zipped())
+    with (tmp_path / ".out.mien-lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(ArchiveError, match="another process is unpacking into"):
+            extract.unpack(archive, tmp_path / "out")
+    extract.unpack(archive, tmp_path / "out")
+    assert inside(tmp_path) == [archive.name, "out"]
+
+
+def test_who_waited_finds_it_done(tmp_path):
+    archive = put(tmp_path, zipped())
+    extract.unpack(archive, tmp_path / "made")
+    with ThreadPoolExecutor(1) as pool, (tmp_path / ".out.mien-lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        waiting = pool.submit(extract.unpack, archive, tmp_path / "out" / ".." / "out")
+        time.sleep(0.2)
+        (tmp_path / "made").rename(tmp_path / "out")
+        fcntl.flock(other, fcntl.LOCK_UN)
+        assert waiting.result().found_done
+    assert inside(tmp_path) == [archive.name, "out"]
+
+
+def test_each_file_is_synced_where_one_sync_for_all_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(place, "_SYNC", False)
+    extract.unpack(put(tmp_path, zipped()), tmp_path / "out")
+    assert tree(tmp_path / "out") == FILES
+
+
+def test_kill_at_any_touch_of_the_disk_then_run_again(tmp_path):
+    files = many(20)
+    archive = put(tmp_path, zipped(files))
+    total = touches(archive, tmp_path)
+    middle = random.Random(7).sample(range(2, total - 5), 4)
+    for at in (*middle, *range(total - 3, total + 1)):
+        assert killed_and_run_again(tmp_path / str(at), archive, files, at, None) == -signal.SIGKILL
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pack", [zipped, lambda files: gzip.compress(tarred(files))], ids=["zip", "tar.gz"])
+def test_kill_at_fifty_moments_then_run_again(tmp_path, pack):
+    files = many(400)
+    archive = put(tmp_path, pack(files))
+    total = touches(archive, tmp_path)
+    started = time.perf_counter()
+    extract.unpack(archive, tmp_path / "timed")
+    whole = time.perf_counter() - started
+    draw = random.Random(8)
+    for at in draw.sample(range(1, total + 1), 25):
+        killed_and_run_again(tmp_path / f"touch {at}", archive, files, at, None)
+    for turn in range(25):
+        killed_and_run_again(tmp_path / f"time {turn}", archive, files, 0, draw.uniform(0, whole))
+
+
+def test_two_at_once_make_one_folder(tmp_path):
+    files = many(300)
+    archive = put(tmp_path, zipped(files))
+    both = [worker(archive, tmp_path / "out") for _ in range(2)]
+    for process in both:
+        process.stdout.readline()
+    for process in both:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    found = [process.communicate()[0].split()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sorted(found) == ["False", "True"]
+    assert tree(tmp_path / "out") == files
+    assert inside(tmp_path) == [archive.name, "out"]
+
+
+@pytest.mark.parametrize("what", ["zip", "zip that lies", "zip of long names", "tar.gz", "bombs"])
+def test_a_million_entries_take_neither_memory_nor_time(tmp_path, what):
+    archive, say = heavy(tmp_path / "archive.zip", what)
+    said, mebibytes, seconds = refusal_alone(archive, tmp_path / "out")
+    assert say in said
+    assert mebibytes < 300
+    assert seconds < 5
+    assert inside(tmp_path) == [archive.name]
+
+
+PARTS = ["..", ".", "", "a", "A", "C:", "\\", "\0", "\n", "é", "e\u0301", "CON", "~", "x" * 256, " ", "a."]
+PATHS = st.lists(st.sampled_from(PARTS), min_size=1, max_size=5).map(lambda parts: "/".join(parts).encode())
+TEXTS = st.text(max_size=9).map(lambda text: text.encode(errors="surrogatepass"))
+NAMES = st.lists(PATHS | TEXTS | st.binary(max_size=9), min_size=1, max_size=3)
+
+
+@settings(max_examples=50, deadline=None)
+@given(NAMES, st.booleans())
+def test_no_name_writes_outside_the_folder(names, as_tar):
+    members = [member for name in names for member in (pax(path=name), FILE)]
+    with tempfile.TemporaryDirectory() as folder:
+        home, refusal = Path(folder), None
+        archive = put(home, tar_of(*members) if as_tar else named(*names))
+        try:
+            made = extract.unpack(archive, home / "above" / "out")
+        except ArchiveError as error:
+            refusal = str(error)
+        if refusal:
+            assert refusal.isprintable()
+            assert inside(home) == [archive.name]
+        else:
+            assert inside(home) == ["above", archive.name]
+            assert inside(home / "above") == ["out"]
+            assert set(tree(home / "above" / "out").values()) == {FACE}
+            assert len(tree(home / "above" / "out")) == made.files <= len(names)
+
+
+ZIP, TAR = zip_of(Zipped(), Zipped(name=b"b/c", method=0)), tar_of(FILE, pax(path=b"b/c"), FILE)
+WHOLE = [ZIP, TAR, gzip.compress(TAR, mtime=0), lzma.compress(TAR, preset=0), bz2.compress(TAR)]
+WOUNDS = st.lists(st.tuples(st.integers(0, 2**16), st.binary(min_size=1, max_size=4)), max_size=3)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(WHOLE), WOUNDS, st.integers(0, 30))
+def test_damage_is_refused_or_harmless(whole, wounds, cut):
+    data = bytearray(whole)
+    for at, wound in wounds:
+        start = at % len(data)
+        data[start : start + len(wound)] = wound
+    with tempfile.TemporaryDirectory() as folder:
+        archive, refusal, found = put(Path(folder), bytes(data[: len(data) - cut])), None, {}
+        extract.is_archive(archive)
+        try:
+            found = dict(extract.members(archive))
+        except ArchiveError as error:
+            refusal = str(error)
+    assert refusal is None or refusal.isprintable()
+    # A plain tar has no checksum over its files; every other kind has.
+    assert whole is TAR or set(found.values()) <= {FACE}
