@@ -7,6 +7,9 @@ from mien import networks
 from mien.networks import load_keras
 from mien.recipes import Recipe
 
+#: Where Linux says what the processor can do.
+CPUINFO = Path("/proc/cpuinfo")
+
 _CPU_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
 
 
@@ -24,10 +27,9 @@ def choose(precision: str) -> str:
 def _computes_bfloat16() -> bool:
     if load_keras().distribution.list_devices("gpu"):
         return True
-    cpuinfo = Path("/proc/cpuinfo")
-    if not cpuinfo.exists():
+    if not CPUINFO.exists():
         return False
-    words = cpuinfo.read_text(errors="replace").split("flags", 1)[-1].split("\n", 1)[0].split()
+    words = CPUINFO.read_text(errors="replace").split("flags", 1)[-1].split("\n", 1)[0].split()
     return any(flag in words for flag in _CPU_FLAGS)
 
 

@@ -1,0 +1,570 @@
+"""Training: what it learns, what it leaves, and that no way of dying changes it."""
+
+import importlib.util
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dying
+from mien import bundle, evaluate, recipes, run
+from mien.dataset import Dataset
+from mien.errors import DataError, MissingExtra, RunError, TrainingError
+
+pytest.importorskip("keras", reason="training needs mien[train]")
+
+from mien import train
+from mien.train import precision, recorder
+from mien.train.feed import Feed, one_hot
+
+FORK = multiprocessing.get_context("forkserver")
+FORK.set_forkserver_preload(["mien.train", "conftest"])
+
+MOMENTS = [
+    ("step", 1),
+    ("step", 4),
+    ("step", 5),
+    ("step", 8),
+    ("step", 14),
+    ("write", 12),
+    ("write", 25),
+    ("fsync", 16),
+    ("fsync", 21),
+    ("rename", 3),
+    ("rename", 8),
+    ("rename", 13),
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Ending:
+    """All of a run that must not depend on how often it died."""
+
+    history: list[dict[str, float]]
+    arrays: dict[str, Any]
+    shipped: dict[str, Any]
+    answers: Any
+
+
+def ending(path: Path) -> Ending:
+    made = run.open_run(path)
+    state, complaints = made.load()
+    assert state is not None
+    assert complaints == []
+    rows = [{key: row[key] for key in row if key not in run.CLOCKS} for row in made.history()]
+    val = dying.data().split("val")
+    return Ending(rows, dict(state.arrays), made.facts()["shipped"], bundle.load(made.bundle).run(val.images))
+
+
+def assert_same(one: Ending, other: Ending) -> None:
+    assert one.history == other.history
+    assert one.shipped == other.shipped
+    assert one.arrays.keys() == other.arrays.keys()
+    for name, array in one.arrays.items():
+        np.testing.assert_array_equal(array, other.arrays[name], err_msg=name)
+    np.testing.assert_array_equal(one.answers, other.answers)
+
+
+def in_process(*arguments: Any) -> int | None:
+    process = FORK.Process(target=dying.train, args=arguments)
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Ending:
+    path = tmp_path_factory.mktemp("uninterrupted") / "run"
+    assert in_process(path) == 0
+    return ending(path)
+
+
+def test_the_same_seed_twice_is_the_same_to_the_bit(tmp_path: Path, uninterrupted: Ending) -> None:
+    assert in_process(tmp_path / "run") == 0
+    assert_same(ending(tmp_path / "run"), uninterrupted)
+
+
+@pytest.mark.parametrize("moment", MOMENTS, ids=lambda moment: f"{moment[0]}-{moment[1]}")
+def test_killed_and_resumed_is_as_if_never_killed(
+    tmp_path: Path, uninterrupted: Ending, moment: tuple[str, int]
+) -> None:
+    path = tmp_path / "run"
+    assert in_process(path, moment) == -signal.SIGKILL
+    assert in_process(path) == 0
+    assert_same(ending(path), uninterrupted)
+    assert not list(path.rglob("*partial*"))
+
+
+def _many_moments() -> list[tuple[str, int]]:
+    drawn = random.Random(0)
+    most = {"step": 15, "write": 50, "fsync": 50, "rename": 25}
+    return [(kind, drawn.randint(1, most[kind])) for kind in most for _ in range(12)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", _many_moments(), ids=lambda moment: f"{moment[0]}-{moment[1]}")
+def test_killed_at_many_moments(tmp_path: Path, uninterrupted: Ending, moment: tuple[str, int]) -> None:
+    path = tmp_path / "run"
+    in_process(path, moment)
+    assert in_process(path) == 0
+    assert_same(ending(path), uninterrupted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(12))
+def test_killed_again_and_again_at_any_time(tmp_path: Path, uninterrupted: Ending, number: int) -> None:
+    path = tmp_path / "run"
+    drawn = random.Random(number)
+    for _ in range(3):
+        process = FORK.Process(target=dying.train, args=(path,))
+        process.start()
+        process.join(drawn.uniform(0.5, 12))
+        process.kill()
+        process.join()
+    assert in_process(path) == 0
+    assert_same(ending(path), uninterrupted)
+
+
+def test_a_damaged_state_costs_one_generation_and_nothing_else(tmp_path: Path, uninterrupted: Ending) -> None:
+    path = tmp_path / "run"
+    assert in_process(path, ("step", 9)) == -signal.SIGKILL
+    newest = sorted((path / "checkpoints").glob("state-*.npz"))[-1]
+    newest.write_bytes(newest.read_bytes()[:-100])
+    assert in_process(path) == 0
+    damaged = [found for found in (path / "checkpoints").iterdir() if found.name == newest.name]
+    for found in damaged:
+        found.unlink()
+    assert_same(ending(path), uninterrupted)
+
+
+def _wait_for(condition: Callable[[], Any], *, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """The data of dying.py as class folders."""
+    from PIL import Image
+
+    data = dying.data()
+    for split in (data.train, data.val):
+        for image, label, file in zip(split.images, split.labels, split.files, strict=True):
+            place = tmp_path / "data" / split.name / data.labels[label] / Path(file).name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[:, :, 0]).save(place)
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_ends_with_its_code(tmp_path: Path, folders: Path, number: signal.Signals) -> None:
+    settings = [
+        word
+        for setting in (*dying.SETTINGS, "epochs=2000", "stopping.patience=0")
+        for word in ("--set", setting)
+    ]
+    path = tmp_path / "run"
+    command = [sys.executable, "-m", "mien", "train", str(folders), "--out", str(path), *settings]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    _wait_for(lambda: (path / "history.csv").exists())
+    process.send_signal(number)
+    before = time.monotonic()
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert time.monotonic() - before < 10
+    assert output == ""
+    assert "--resume" in errors.splitlines()[-1]
+    state, complaints = run.open_run(path).load()
+    assert state is not None
+    assert complaints == []
+
+
+def _slow_steps(path: Path) -> None:
+    """Train with steps that last longer than a signal may wait."""
+    from mien import augment
+    from mien.train import signals
+
+    signals.GRACE = 0.3
+    recorder._LONG_STEP = 0.0
+    quick = augment.batch
+    calls = 0
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls > 6:
+            (path.parent / "stuck").touch()
+            time.sleep(3600)
+        return quick(*arguments, **options)
+
+    augment.batch = slow
+    dying.train(path)
+
+
+def test_a_signal_inside_a_long_step_saves_the_step_before(tmp_path: Path, uninterrupted: Ending) -> None:
+    path = tmp_path / "run"
+    process = FORK.Process(target=_slow_steps, args=(path,))
+    process.start()
+    _wait_for((tmp_path / "stuck").exists)
+    time.sleep(0.5)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGTERM)
+    process.join(30)
+    assert process.exitcode == 128 + signal.SIGTERM
+    assert in_process(path) == 0
+    assert_same(ending(path), uninterrupted)
+
+
+@pytest.fixture
+def learnt(tmp_path: Path) -> tuple[run.Run, Dataset, list[train.Status], list[str]]:
+    data = dying.data()
+    statuses: list[train.Status] = []
+    notes: list[str] = []
+    recipe = dying.recipe("epochs=6", "optimizer.ema=0", "select=val_accuracy", "checkpoints.keep=1")
+    made = train.fit(
+        data,
+        recipe,
+        runs=tmp_path / "runs",
+        origin={"source": "somewhere"},
+        on_status=statuses.append,
+        on_note=notes.append,
+    )
+    return made, data, statuses, notes
+
+
+def test_a_training_learns_and_leaves_a_whole_run(
+    learnt: tuple[run.Run, Dataset, list[train.Status], list[str]],
+) -> None:
+    made, data, statuses, notes = learnt
+    assert made.name == "quick-1"
+    facts = made.facts()
+    history = made.history()
+    best = recorder.best_epoch(history, "val_accuracy")
+    assert facts["status"] == "done"
+    assert facts["shipped"]["epoch"] == best + 1
+    assert facts["data"]["fingerprint"] == data.fingerprint
+    assert facts["data"]["origin"] == {"source": "somewhere"}
+    assert facts["environment"]["keras"]
+    assert any(f"ships epoch {best + 1} of" in note for note in notes)
+
+    shipped = bundle.load(made.bundle)
+    report = evaluate.score(shipped, data.split("val"), labels=data.labels)
+    assert report.accuracy == pytest.approx(history[best]["val_accuracy"])
+    assert report.accuracy > 0.6
+    assert shipped.card.metrics["val"].values["accuracy"] == report.accuracy
+    assert shipped.card.parity is not None
+    assert shipped.card.parity.images >= 1000
+    assert shipped.card.recipe == recipes.to_dict(made.recipe())
+    assert shipped.card.sha256 == facts["shipped"]["sha256"]
+    assert str(made.path) not in (made.bundle / "card.json").read_text()
+
+    names = sorted(path.name for path in made.weights.iterdir())
+    kept = {best + 1, len(history)}
+    assert {int(name[2:5]) for name in names} == kept
+    row = history[best]
+    name = f"ep{best + 1:03d}-loss{row['loss']:.3f}-val_loss{row['val_loss']:.3f}.weights.h5"
+    assert name in names
+
+    assert statuses[-1].last == history[-1]
+    assert all(0 <= status.step <= status.steps for status in statuses)
+    assert (made.tensorboard / "train").exists() == bool(importlib.util.find_spec("tensorboard"))
+
+
+def test_weight_files_load_in_plain_keras(
+    learnt: tuple[run.Run, Dataset, list[train.Status], list[str]],
+) -> None:
+    made, data, _, _ = learnt
+    model = precision.build(made.recipe(), classes=3, policy="float32")
+    epoch = made.facts()["shipped"]["epoch"]
+    model.load_weights(next(made.weights.glob(f"ep{epoch:03d}-*")))
+    images = data.split("val").images
+    ours = bundle.load(made.bundle).run(images)
+    np.testing.assert_allclose(model.predict(images, verbose=0), ours, atol=1e-4)
+
+
+def test_a_finished_run_resumes_to_itself(
+    learnt: tuple[run.Run, Dataset, list[train.Status], list[str]],
+) -> None:
+    made, data, _, _ = learnt
+    before = made.facts()["shipped"], made.history()
+    train.resume(made, data)
+    assert (made.facts()["shipped"], made.history()) == before
+
+
+def test_other_data_cannot_go_on(
+    learnt: tuple[run.Run, Dataset, list[train.Status], list[str]], make_blobs: Callable[..., Dataset]
+) -> None:
+    made = learnt[0]
+    with pytest.raises(DataError, match="fingerprint"):
+        train.resume(made, make_blobs({"train": 150, "val": 40}, seed=5))
+
+
+def test_a_changed_recipe_cannot_go_on(
+    learnt: tuple[run.Run, Dataset, list[train.Status], list[str]],
+) -> None:
+    made, data, _, _ = learnt
+    changed = replace(made.recipe(), network="small", epochs=9)
+    (made.path / "recipe.toml").write_text(recipes.to_toml(changed))
+    with pytest.raises(TrainingError, match="does not fit"):
+        train.resume(made, data)
+
+
+def test_two_trainings_of_one_folder_refuse(tmp_path: Path, make_blobs: Callable[..., Dataset]) -> None:
+    made = run.create(dying.recipe(), out=tmp_path / "run")
+    with pytest.raises(RunError, match="--resume"):
+        train.fit(dying.data(), dying.recipe(), out=made.path)
+    with made.lock(), pytest.raises(RunError, match="another process"):
+        train.resume(made, dying.data())
+
+
+def test_a_loss_that_is_no_number_stops_within_an_epoch(tmp_path: Path) -> None:
+    recipe = dying.recipe("optimizer.learning_rate=1e30", "optimizer.ema=0")
+    with pytest.raises(TrainingError, match=r"learning rate 1e\+30 is too large") as caught:
+        train.fit(dying.data(), recipe, out=tmp_path / "run")
+    assert "epoch 1" in str(caught.value)
+    made = run.open_run(tmp_path / "run")
+    assert made.facts()["status"] == "failed"
+    assert not made.bundle.exists()
+
+
+def test_when_it_diverges_later_the_best_model_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = recorder.Recorder.on_train_batch_end
+
+    def planted(self: Any, batch: int, logs: dict[str, Any]) -> None:
+        sound(self, batch, logs | {"loss": float("nan")} if self.epoch == 1 and batch == 2 else logs)
+
+    monkeypatch.setattr(recorder.Recorder, "on_train_batch_end", planted)
+    with pytest.raises(TrainingError, match=r"epoch 2, step 3.*best epoch before that is in"):
+        train.fit(dying.data(), dying.recipe(), out=tmp_path / "run")
+    made = run.open_run(tmp_path / "run")
+    assert made.facts()["status"] == "failed"
+    assert made.facts()["shipped"]["epoch"] == 1
+    assert bundle.load(made.bundle).card.labels == ("left", "middle", "right")
+
+
+def test_training_stops_early_and_ships_the_best(tmp_path: Path) -> None:
+    notes: list[str] = []
+    recipe = dying.recipe("epochs=40", "stopping.patience=1", "stopping.min_delta=10", "optimizer.ema=0")
+    made = train.fit(dying.data(), recipe, out=tmp_path / "run", on_note=notes.append)
+    assert len(made.history()) == 2
+    assert any("stopped early after epoch 2" in note for note in notes)
+
+
+def test_a_split_that_is_missing_or_of_another_size_is_named(
+    tmp_path: Path, make_blobs: Callable[..., Dataset]
+) -> None:
+    with pytest.raises(DataError, match="val"):
+        train.fit(make_blobs({"train": 30}), dying.recipe(), out=tmp_path / "a")
+    with pytest.raises(DataError, match="size=16"):
+        train.fit(make_blobs({"train": 30, "val": 9}, size=24), dying.recipe(), out=tmp_path / "b")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_class_may_be_absent_from_val(tmp_path: Path) -> None:
+    data = dying.data()
+    val = data.split("val")
+    keep = val.labels != 2
+    thin = replace(val, images=val.images[keep], labels=val.labels[keep])
+    made = train.fit(replace(data, val=thin), dying.recipe("epochs=1"), out=tmp_path / "run")
+    assert made.facts()["status"] == "done"
+
+
+def test_bfloat16_trains_and_ships_in_float32(tmp_path: Path) -> None:
+    made = train.fit(dying.data(), dying.recipe("precision=bfloat16", "epochs=2"), out=tmp_path / "run")
+    assert made.facts()["precision"] == "mixed_bfloat16"
+    parity = bundle.load(made.bundle).card.parity
+    assert parity is not None
+    assert parity.largest_difference <= 1e-4
+
+
+@pytest.mark.parametrize(
+    ("flags", "policy"), [("fpu sse avx2", "float32"), ("fpu avx512_bf16 sse", "mixed_bfloat16")]
+)
+def test_precision_follows_the_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, policy: str
+) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor : 0\nflags\t\t: {flags}\nbugs : none\n")
+    monkeypatch.setattr(precision, "CPUINFO", cpuinfo)
+    assert precision.choose("auto") == policy
+    assert precision.choose("float32") == "float32"
+    assert precision.choose("bfloat16") == "mixed_bfloat16"
+    monkeypatch.setattr(precision, "CPUINFO", tmp_path / "absent")
+    assert precision.choose("auto") == "float32"
+
+
+@pytest.mark.parametrize("images", [1, 5, 32, 33, 150])
+def test_an_epoch_sees_every_image_in_batches_of_one_size(
+    make_blobs: Callable[..., Dataset], images: int
+) -> None:
+    feed = Feed(make_blobs({"train": images}).split("train"), 3, dying.recipe())
+    batches = list(feed.batches(0, 0))
+    assert len(batches) == feed.steps * feed.recipe.epochs
+    assert {batch[0].shape[0] for batch in batches} == {min(32, images)}
+    for epoch in range(feed.recipe.epochs):
+        assert set(feed.order(epoch)) == set(range(images))
+        assert len(feed.order(epoch)) < images + feed.batch_size
+
+
+def test_batches_are_a_function_of_seed_epoch_and_step() -> None:
+    feed = Feed(dying.data().split("train"), 3, dying.recipe())
+    whole = list(feed.batches(0, 0))
+    for epoch, step in ((0, 3), (1, 0), (2, 4)):
+        rest = list(feed.batches(epoch, step))
+        assert len(rest) == len(whole) - epoch * feed.steps - step
+        for (image, target), (expected, wanted) in zip(rest, whole[-len(rest) :], strict=True):
+            np.testing.assert_array_equal(image, expected)
+            np.testing.assert_array_equal(target, wanted)
+    other = Feed(feed.split, 3, dying.recipe("seed=1"))
+    assert not np.array_equal(other.order(0), feed.order(0))
+    assert not np.array_equal(feed.order(1), feed.order(0))
+
+
+def test_one_hot() -> None:
+    np.testing.assert_array_equal(one_hot(np.array([2, 0]), 3), [[0, 0, 1], [1, 0, 0]])
+
+
+def rows(*losses: float) -> list[run.Row]:
+    return [{"val_loss": loss, "val_accuracy": 1 - loss} for loss in losses]
+
+
+def test_which_epoch_ships() -> None:
+    assert recorder.best_epoch(rows(0.5, 0.3, 0.3, 0.4), "val_loss") == 1
+    assert recorder.best_epoch(rows(0.5, 0.3, 0.3, 0.4), "val_accuracy") == 1
+    assert recorder.best_epoch(rows(0.5, 0.3, 0.3, 0.4), "last") == 3
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "min_delta", "over"),
+    [
+        ((0.5, 0.4, 0.3), 1, 0.0, False),
+        ((0.5, 0.4, 0.4), 1, 0.0, True),
+        ((0.5, 0.6, 0.4, 0.5), 2, 0.0, False),
+        ((0.5, 0.6, 0.4, 0.5, 0.5), 2, 0.0, True),
+        ((0.5, 0.45, 0.41), 2, 0.1, True),
+        ((0.5, 0.6, 0.7, 0.8), 0, 0.0, False),
+    ],
+)
+def test_when_a_training_is_over(
+    losses: tuple[float, ...], patience: int, min_delta: float, over: bool
+) -> None:
+    recipe = recipes.override(
+        recipes.get("quick"), ["epochs=9", f"stopping.patience={patience}", f"stopping.min_delta={min_delta}"]
+    )
+    assert recorder.is_over(rows(*losses), recipe) is over
+    assert recorder.is_over(rows(*losses), replace(recipe, epochs=len(losses)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (("schedule=constant",), {0: 1.0, 50: 1.0, 99: 1.0}),
+        (("schedule=constant", "warmup=0.2"), {0: 0.01, 10: 0.505, 20: 1.0, 99: 1.0}),
+        (("schedule=cosine",), {0: 1.0, 50: 0.505, 100: 0.01}),
+        (("schedule=one-cycle", "warmup=0.2"), {0: 0.01, 20: 1.0, 60: 0.505, 100: 0.01}),
+    ],
+)
+def test_learning_rates(settings: tuple[str, ...], expected: dict[int, float]) -> None:
+    from mien.train import schedule
+
+    recipe = recipes.override(
+        recipes.get("seed"),
+        ["optimizer.learning_rate=1.0", *(f"optimizer.{setting}" for setting in settings)],
+    )
+    rate = schedule._rate(recipe.optimizer, steps=100)
+    for step, value in expected.items():
+        found = rate(step) if callable(rate) else rate
+        assert float(found) == pytest.approx(value, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_kernels_alone_decay(name: str) -> None:
+    from mien.train import schedule
+
+    model = precision.build(dying.recipe(), classes=3, policy="float32")
+    settings = recipes.Optimizer(name=name, learning_rate=0.1, weight_decay=0.5)  # type: ignore[arg-type]
+    optimizer = schedule.make_optimizer(settings, model, steps=10)
+    model.set_weights([np.ones_like(weight) for weight in model.get_weights()])
+    optimizer.apply([0 * variable for variable in model.trainable_variables])
+    for variable in model.trainable_variables:
+        value = np.array(variable)
+        assert np.allclose(value, 0.95 if variable.name == "kernel" else 1.0, atol=1e-6), variable.path
+
+
+def test_without_keras_a_sentence_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['keras'] = None\n"
+        "from mien import networks\n"
+        "try: networks.load_keras()\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.startswith(MissingExtra.__name__)
+    assert "pip install 'mien[train]'" in said
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs mien[jax]")
+def test_the_jax_backend_trains_unchanged_and_resumes_to_the_bit(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import dying; from pathlib import Path\n"
+        "place = Path(sys.argv[2])\n"
+        "dying.train(place, (sys.argv[3], int(sys.argv[4])) if len(sys.argv) > 3 else None)"
+    )
+    environment = os.environ | {"KERAS_BACKEND": "jax"}
+
+    def go(place: Path, *kill: str) -> int:
+        command = [sys.executable, "-c", code, str(Path(__file__).parent), str(place), *kill]
+        return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
+
+    assert go(tmp_path / "whole" / "run") == 0
+    assert go(tmp_path / "killed" / "run", "step", "8") == -signal.SIGKILL
+    assert go(tmp_path / "killed" / "run") == 0
+    facts = run.open_run(tmp_path / "whole" / "run").facts()
+    assert facts["environment"]["backend"].startswith("jax")
+    assert_same(ending(tmp_path / "killed" / "run"), ending(tmp_path / "whole" / "run"))
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow(tmp_path: Path) -> None:
+    resident: list[float] = []
+
+    def measure(status: train.Status) -> None:
+        if status.step == 0:
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            resident.append(pages * os.sysconf("SC_PAGE_SIZE"))
+
+    recipe = dying.recipe("epochs=40", "stopping.patience=0")
+    train.fit(dying.data(), recipe, out=tmp_path / "run", on_status=measure)
+    assert len(resident) == 40
+    assert resident[-1] < 1.05 * resident[3]
+
+
+@pytest.mark.slow
+@pytest.mark.real
+def test_quick_reaches_its_score_on_fer2013(tmp_path: Path) -> None:
+    source = os.environ.get("MIEN_FER2013")
+    if not source:
+        pytest.skip("set MIEN_FER2013 to FER2013's csv or archive")
+    command = [sys.executable, "-m", "mien", "train", source, "--out", str(tmp_path / "run"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    document = json.loads(done.stdout)
+    assert document["val"]["n"] == 3589
+    assert document["val"]["accuracy"] >= 0.58
+    assert document["cpu_seconds"] <= 660
+    shutil.rmtree(tmp_path / "run")
