@@ -45,8 +45,8 @@ __all__ = [
 MODEL, CARD, LABELS = "model.onnx", "card.json", "labels.txt"
 #: Largest model file in bytes. The largest network mien trains takes 20 MB.
 MAX_BYTES = 256 << 20
-#: Images run at once. More only take memory: 32 run as fast as 256 (docs/bundle.md), and 256 through the
-#: seed's network would take more than a GiB.
+#: Images run at once. More take memory, 256 through the seed's network more than a GiB, and gain little speed
+#: (measured: docs/bundle.md).
 BATCH_SIZE = 32
 #: Under what key the card stands in the ONNX file's metadata.
 KEY = "mien.card"
