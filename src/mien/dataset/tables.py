@@ -96,22 +96,23 @@ def read(
                 progress(done, total)
     if progress:
         progress(total, total)
-    ballots = None
-    if votes is not None:
-        ballots, splits = read_votes(votes, row)
-        _check_same_splits(votes.name, splits, dict(zip(rows, good, strict=True)))
-        ballots = ballots[rows]
+    ballots = None if votes is None else _votes_of(votes, row, dict(zip(rows, good, strict=True)))
     return _found(good, rows, problems, declared=frozenset(declared), votes=ballots)
 
 
-def _check_same_splits(name: str, splits: list[str], rows: dict[int, _Row]) -> None:
-    """Refuse votes in another order: FER+ repeats each row's usage, which has to be the image's."""
+def _votes_of(path: Path, count: int, rows: dict[int, _Row]) -> NDArray[np.float32]:
+    """The votes for the good rows among `count`.
+
+    FER+ repeats each row's usage, which has to be the image's, or the two are in different orders.
+    """
+    votes, splits = read_votes(path, count)
     for number, row in rows.items():
         if row.split and splits[number] and row.split != splits[number]:
             raise DataError(
-                f"row {number} of the votes '{name}' is of the split {splits[number]} and its image of "
+                f"row {number} of the votes '{path.name}' is of the split {splits[number]} and its image of "
                 f"{row.split}; they are joined row by row, so take the votes of the same csv in its order"
             )
+    return votes[list(rows)]
 
 
 def _found(
