@@ -20,7 +20,7 @@ SOURCES = sorted((ROOT / "src" / "mien").rglob("*.py"))
 ROOMS = sorted(
     path.stem if path.suffix else path.name
     for path in (ROOT / "src" / "mien").iterdir()
-    if (path.suffix == ".py" and path.stem != "__init__") or (path / "__init__.py").exists()
+    if (path.suffix == ".py" and not path.stem.startswith("__")) or (path / "__init__.py").exists()
 )
 
 #: Which room a command opens, where that is not the room of its own name.

@@ -1,0 +1,94 @@
+"""The command itself: exit codes, JSON, words and clocks."""
+
+import json
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from mien import __version__, cli
+from mien.cli import screen
+from mien.errors import MissingExtra, Stopped
+
+
+def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def app(arguments: list[str] | None, **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", app)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (MissingExtra("plotting", "plot"), 2, "mien[plot]"),
+        (Stopped("stopped, and saved", signal.SIGTERM), 143, "saved"),
+        (KeyboardInterrupt(), 130, "stopped"),
+        (ZeroDivisionError("division by zero"), 70, "fault of mien's own"),
+    ],
+)
+def test_each_ending_has_its_code(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    code: int,
+    says: str,
+) -> None:
+    fail_with(monkeypatch, error)
+    assert cli.run([]) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert says in captured.err
+    assert ("Traceback" in captured.err) == (code == 70)
+
+
+def test_a_reader_that_left_is_no_fault() -> None:
+    command = f"{sys.executable} -m mien recipes seed | head -n 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ['name = "seed"', "0"]
+    assert done.stderr == ""
+
+
+def test_version_and_help_as_a_program() -> None:
+    def say(*arguments: str) -> str:
+        command = [sys.executable, "-m", "mien", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert say("--version") == f"mien {__version__}\n"
+    assert "evaluate" in say("--help")
+
+
+def test_sigterm_outside_of_training_exits_with_143() -> None:
+    code = (
+        "import os, signal, time\nfrom mien import cli\nfrom mien.cli import data\n"
+        "cli.app = lambda *arguments, **options: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(30))\n"
+        "cli.main([])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert done.returncode == 143
+    assert "Traceback" not in done.stderr
+
+
+def test_json_holds_no_nan_and_keeps_unicode(capsys: pytest.CaptureFixture[str]) -> None:
+    screen.emit({"a": float("nan"), "b": [float("inf"), 1.5], "c": ("é",), 3: {"d": -float("inf")}})
+    output = capsys.readouterr().out
+    assert "é" in output
+    assert json.loads(output) == {"a": None, "b": [None, 1.5], "c": ["é"], "3": {"d": None}}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.4, "0s"), (59.4, "59s"), (59.6, "1m 00s"), (125, "2m 05s"), (7325, "2h 02m"), (float("inf"), "long")],
+)
+def test_clocks(seconds: float, words: str) -> None:
+    assert screen.clock(seconds) == words
+
+
+def test_tables_show_names_that_look_like_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    screen.table("title", ("class", "n"), [("[red]x[/red]", 3), ("[", "–")])
+    output = capsys.readouterr().out
+    assert "[red]x[/red]" in output

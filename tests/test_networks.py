@@ -1,0 +1,140 @@
+"""Every network through the same battery."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mien import export, networks
+from mien.bundle import Card
+from mien.errors import RecipeError
+
+keras = pytest.importorskip("keras", reason="building networks needs mien[train]")
+
+NAMES = sorted(networks.NETWORKS)
+LIGHT = [name for name in NAMES if name != "seed"]
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[str, Any]:
+    keras.utils.set_random_seed(0)
+    return {name: networks.build(name) for name in NAMES}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_network_takes_raw_pixels_and_answers_probabilities(models: dict[str, Any], name: str) -> None:
+    model = models[name]
+    images = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 1), dtype=np.uint8)
+    answers = model.predict(images, verbose=0)
+    assert answers.shape == (4, 7)
+    assert answers.dtype == np.float32
+    np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-6)
+    assert model.input_shape == (None, 48, 48, 1)
+    scaled = next(layer for layer in model.layers if isinstance(layer, keras.layers.Rescaling))
+    ends = np.asarray(scaled(np.array([0.0, 255.0], np.float32)))
+    assert -1.001 <= ends[0] < ends[1] <= 1.001
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_network_names_its_last_feature_map(models: dict[str, Any], name: str) -> None:
+    features = models[name].get_layer("features").output
+    assert len(features.shape) == 4
+    following = [type(layer).__name__ for layer in models[name].layers]
+    place = [layer.name for layer in models[name].layers].index("features")
+    assert not {"Conv2D", "MaxPooling2D"} & set(following[place + 1 :])
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_every_network_learns_one_batch(name: str) -> None:
+    keras.utils.set_random_seed(1)
+    model = networks.build(name, size=24, classes=3)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (12, 24, 24, 1), dtype=np.uint8)
+    labels = np.arange(12) % 3
+    model.compile(
+        keras.optimizers.Adam(0.003),
+        "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
+    history = model.fit(images, labels, batch_size=12, epochs=30, verbose=0).history
+    assert history["loss"][-1] < 0.3 * history["loss"][0]
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_every_network_survives_saving(tmp_path: Path, models: dict[str, Any], name: str) -> None:
+    model = models[name]
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    images = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 1), dtype=np.uint8)
+    np.testing.assert_array_equal(again.predict(images, verbose=0), model.predict(images, verbose=0))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_network_exports_alike(tmp_path: Path, models: dict[str, Any], name: str) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 1), dtype=np.uint8)
+    card = Card(name=name, labels=tuple("abcdefg"), size=48)
+    shipped = export.bundle(models[name], card, tmp_path / "bundle", images=images, at_least=4)
+    assert shipped.card.parity is not None
+    assert shipped.card.parity.largest_difference <= 1e-4
+
+
+def test_the_seeds_network_is_the_readmes_layer_for_layer(models: dict[str, Any]) -> None:
+    model = models["seed"]
+    assert model.name == "fer_model"
+    assert model.count_params() == 5_173_959
+    kinds = [type(layer).__name__ for layer in model.layers]
+    block = ["Conv2D", "BatchNormalization", "MaxPooling2D", "Dropout"]
+    assert kinds == [
+        "InputLayer",
+        "Rescaling",
+        "Conv2D",
+        *block * 4,
+        "Flatten",
+        "Dense",
+        "BatchNormalization",
+        "Dropout",
+        "Dense",
+    ]
+    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert [layer.filters for layer in convolutions] == [256, 512, 384, 192, 384]
+    assert {layer.kernel_size for layer in convolutions} == {(3, 3)}
+    assert {layer.padding for layer in convolutions} == {"same"}
+    assert {layer.activation.__name__ for layer in convolutions} == {"relu"}
+    dropouts = [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
+    assert dropouts == [0.4, 0.4, 0.4, 0.4, 0.3]
+    dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
+    assert [(layer.units, layer.activation.__name__) for layer in dense] == [(256, "relu"), (7, "softmax")]
+
+
+def test_flops_are_those_counted_by_hand(models: dict[str, Any]) -> None:
+    convolutions = [(48, 1, 256), (48, 256, 512), (24, 512, 384), (12, 384, 192), (6, 192, 384)]
+    by_hand = sum(2 * side * side * 9 * before * after for side, before, after in convolutions)
+    by_hand += 2 * (3 * 3 * 384 * 256 + 256 * 7)
+    assert networks.flops(models["seed"]) == by_hand
+
+
+def test_no_convolution_is_of_the_kind_that_crashes(models: dict[str, Any]) -> None:
+    for name in NAMES:
+        for layer in models[name].layers:
+            if isinstance(layer, keras.layers.Conv2D) and layer.kernel_size == (1, 1):
+                assert layer.strides == (1, 1), f"{name}: {layer.name}"
+
+
+def test_an_unknown_network_or_too_small_an_input_is_refused() -> None:
+    with pytest.raises(RecipeError, match="it knows seed, small"):
+        networks.build("vgg")
+    with pytest.raises(RecipeError, match="at least 16 pixels"):
+        networks.build("tiny", size=8)
+
+
+def test_the_users_own_choice_of_kernels_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    networks.load_keras()
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "0"
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    networks.load_keras()
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "1"

@@ -1,0 +1,262 @@
+"""From an archive to a scored, exported model, through the command line, as a user would."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mien import bundle, cli, drawn, run
+
+pytest.importorskip("keras", reason="training needs mien[train]")
+
+Json = Callable[..., tuple[int, Any]]
+SETTINGS = ["--set", "epochs=2", "--set", "network=tiny", "--set", "batch_size=32"]
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return drawn.write_archive(
+        tmp_path_factory.mktemp("archive") / "archive (4).zip", train=140, val=42, test=42, seed=0
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("trained") / "run"
+    assert cli.run(["train", str(archive), "--out", str(path), *SETTINGS]) == 0
+    return path
+
+
+@pytest.fixture
+def ask(capsys: pytest.CaptureFixture[str]) -> Json:
+    """Run a command with --json; stdout must hold one document and nothing else."""
+
+    def call(*arguments: str) -> tuple[int, Any]:
+        capsys.readouterr()
+        code = cli.run([*arguments, "--json"])
+        return code, json.loads(capsys.readouterr().out)
+
+    return call
+
+
+@pytest.fixture
+def refuse(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command that must end with code 2, one line on stderr and nothing on stdout."""
+
+    def call(*arguments: str) -> str:
+        capsys.readouterr()
+        assert cli.run(list(arguments)) == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        lines = [line for line in captured.err.splitlines() if line.startswith("mien: ")]
+        assert len(lines) == 1
+        assert "Traceback" not in captured.err
+        return lines[0]
+
+    return call
+
+
+def test_archive_to_prediction(away: Path, archive: Path, ask: Json) -> None:
+    shutil.copy(archive, away / "archive (4).zip")
+
+    code, unpacked = ask("extract", "archive (4).zip", "--to", "data")
+    assert code == 0
+    assert unpacked["files"] == 224
+    assert not unpacked["found_done"]
+    code, again = ask("extract", "archive (4).zip", "--to", "data")
+    assert (code, again["found_done"]) == (0, True)
+
+    code, document = ask("train", "data", "--recipe", "quick", *SETTINGS)
+    assert code == 0
+    assert document["run"] == str(Path("runs") / "quick-1")
+    assert document["status"] == "done"
+    assert document["val"]["n"] == 42
+    made = run.open_run(Path("runs/quick-1"))
+    assert {path.suffix for path in made.figures.iterdir()} == {".png", ".svg"}
+    assert {path.stem for path in made.figures.iterdir()} >= {"loss", "accuracy", "confusion-val", "samples"}
+    assert all(Path(path).is_file() for path in document["figures"])
+
+    code, scored = ask("evaluate", "runs/quick-1", "--split", "test")
+    assert code == 0
+    for key in ("n", "accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece"):
+        assert isinstance(scored[key], int | float)
+    low, high = scored["accuracy_interval"]
+    assert 0 <= low <= scored["accuracy"] <= high <= 1
+    assert json.loads((made.evaluation / "test.json").read_text())["accuracy"] == scored["accuracy"]
+    assert (made.figures / "confusion-test.png").is_file()
+
+    code, alone = ask(
+        "evaluate", str(made.bundle / "model.onnx"), "--data", "archive (4).zip", "--split", "test"
+    )
+    assert code == 0
+    assert alone["accuracy"] == scored["accuracy"]
+    assert alone["split_fingerprint"] == scored["split_fingerprint"]
+
+    code, figures = ask("plot", "runs/quick-1")
+    assert code == 0
+    assert any(path.endswith("confusion-test.svg") for path in figures["figures"])
+
+    image = np.zeros((1, 48, 48, 1), np.uint8)
+    assert bundle.load(made.bundle).run(image).shape == (1, 7)
+
+
+@pytest.mark.parametrize("format_", ["onnx", "keras", "h5", "litert"])
+def test_every_format_is_written_where_asked(trained: Path, tmp_path: Path, ask: Json, format_: str) -> None:
+    if format_ == "litert":
+        pytest.importorskip("tensorflow")
+    code, document = ask("export", str(trained), "--format", format_, "--to", str(tmp_path / "out"))
+    assert code == 0
+    assert Path(document["path"]).is_file()
+    assert document["images"] >= 1000
+    assert document["largest_difference"] <= 1e-4
+    assert (tmp_path / "out" / "labels.txt").read_text().split() == list(run.Run(trained).facts()["labels"])
+
+
+def test_words_for_people_stand_on_stdout_without_json(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["evaluate", str(trained)]) == 0
+    output = capsys.readouterr().out
+    assert "n = 42" in output
+    assert "disgust" in output
+    assert cli.run(["export", str(trained), "--format", "h5"]) == 0
+    assert "differ by at most" in capsys.readouterr().out
+    assert cli.run(["plot", str(trained)]) == 0
+    assert "loss.png" in capsys.readouterr().out
+    assert cli.run(["networks"]) == 0
+    assert "5,173,959" in capsys.readouterr().out
+    assert cli.run(["recipes"]) == 0
+    assert "quick" in capsys.readouterr().out
+    assert cli.run(["recipes", "seed"]) == 0
+    assert "rotation = 10.0" in capsys.readouterr().out
+
+
+def test_networks_and_recipes_as_json(ask: Json) -> None:
+    code, networks = ask("networks")
+    assert code == 0
+    seed = next(row for row in networks["networks"] if row["name"] == "seed")
+    assert (seed["parameters"], seed["input"]) == (5_173_959, [48, 48, 1])
+    assert seed["mflop"] == pytest.approx(7725.5, abs=0.1)
+    code, recipes = ask("recipes")
+    assert {recipe["name"] for recipe in recipes["recipes"]} >= {"seed", "quick"}
+    assert ask("recipes", "seed")[1]["augment"]["rotation"] == 10
+
+
+def test_a_printed_recipe_trains_again(
+    away: Path, archive: Path, ask: Json, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.run(["recipes", "quick"])
+    Path("mine.toml").write_text(capsys.readouterr().out)
+    code, document = ask("train", str(archive), "--recipe", "mine.toml", *SETTINGS, "--set", "name=mine")
+    assert code == 0
+    assert document["run"] == str(Path("runs") / "mine-1")
+
+
+def test_unreadable_images_are_skipped_listed_and_told_by_exit_code_3(
+    away: Path, archive: Path, ask: Json
+) -> None:
+    cli.run(["extract", str(archive), "--to", "data"])
+    broken = sorted(Path("data").rglob("train/happy/*.png"))[0]
+    broken.write_bytes(broken.read_bytes()[:60])
+    code, document = ask("train", "data", "--out", "run", *SETTINGS)
+    assert code == 3
+    assert [problem["file"].split("/")[-1] for problem in document["data"]["problems"]] == [broken.name]
+    assert document["data"]["splits"]["train"]["n"] == 139
+    assert ask("evaluate", "run")[0] == 3
+
+
+def test_exclusions_go_into_the_run_and_the_card(away: Path, archive: Path, ask: Json) -> None:
+    cli.run(["extract", str(archive), "--to", "data"])
+    names = [
+        path.relative_to("data").as_posix() for path in sorted(Path("data").rglob("train/sad/*.png"))[:3]
+    ]
+    with Path("leave.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([["file", "reason"], *([name, "odd"] for name in names)])
+    code, document = ask("train", "data", "--out", "run", "--exclude", "leave.csv", *SETTINGS)
+    assert code == 0
+    assert document["data"]["excluded"] == {"odd": 3}
+    assert document["data"]["splits"]["train"]["n"] == 137
+    assert bundle.load("run/bundle").card.excluded == {"odd": 3}
+
+
+def test_any_other_classes_train_too(away: Path, archive: Path, ask: Json) -> None:
+    cli.run(["extract", str(archive), "--to", "unpacked"])
+    for number, emotion in enumerate(("happy", "sad", "neutral")):
+        for file in Path("unpacked").rglob(f"train/{emotion}/*.png"):
+            place = Path("own") / ("tired", "Awake", "élan")[number] / file.name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, place)
+    code, document = ask("train", "own", "--out", "run", *SETTINGS)
+    assert code == 0
+    assert document["labels"] == ["Awake", "tired", "élan"]
+    assert (Path("run/bundle") / "labels.txt").read_text(encoding="utf-8").split() == document["labels"]
+
+
+def test_a_run_whose_data_moved_asks_for_it_and_takes_it(
+    away: Path, archive: Path, ask: Json, refuse: Callable[..., str]
+) -> None:
+    shutil.copy(archive, "here.zip")
+    assert ask("train", "here.zip", "--out", "run", *SETTINGS)[0] == 0
+    Path("here.zip").rename("there.zip")
+    assert "--data" in refuse("evaluate", "run")
+    assert ask("evaluate", "run", "--data", "there.zip")[1]["n"] == 42
+    assert "no longer at" in refuse("train", "--resume", "run")
+    assert ask("train", "there.zip", "--resume", "run")[1]["status"] == "done"
+    assert ask("plot", "run")[0] == 0
+    drawn.write_archive(Path("other.zip"), train=70, val=14, test=14, seed=9)
+    assert "fingerprint" in refuse("train", "other.zip", "--resume", "run")
+    assert ask("evaluate", "run", "--data", "other.zip")[1]["n"] == 14
+    names = sorted(path.name for path in Path("run/evaluation").iterdir())
+    assert names[-1] == "val.json"
+    assert names[0].startswith("val-")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["train"], "no data was named"),
+        (["train", "absent.zip"], "absent.zip"),
+        (["train", "{archive}", "--recipe", "quik"], "did you mean 'quick'"),
+        (["train", "{archive}", "--recipe", "absent.toml"], "absent.toml"),
+        (["train", "{archive}", "--set", "epocs=3"], "did you mean 'epochs'"),
+        (["train", "{archive}", "--set", "network=vgg"], "it knows seed"),
+        (["train", "{archive}", "--set", "size=16000"], "size"),
+        (["train", "{archive}", "--votes", "votes.csv"], "votes"),
+        (["train", "{archive}", "--exclude", "absent.csv"], "absent.csv"),
+        (["train", "--resume", "absent"], "absent"),
+        (["train", "--resume", "empty"], "no run"),
+        (["train", "--resume", "{run}", "--set", "epochs=3"], "--resume goes on"),
+        (["train", "{archive}", "--out", "full"], "holds something"),
+        (["evaluate", "absent"], "absent"),
+        (["evaluate", "{run}/bundle"], "--data"),
+        (["evaluate", "{run}", "--split", "dev"], "dev"),
+        (["evaluate", "{run}/recipe.toml", "--data", "{archive}"], "recipe.toml"),
+        (["plot", "empty"], "no run"),
+        (["export", "{run}", "--format", "pickle"], "'pickle' is no format"),
+        (["export", "empty"], "no run"),
+        (["extract", "full/cat.jpg", "--to", "out"], "cat.jpg"),
+        (["extract", "{archive}", "--to", "full"], "full"),
+        (["recipes", "nonsense"], "known"),
+        (["demo", "--to", "full"], "no demo made"),
+        (["fly"], "fly"),
+        (["train", "--epochs", "3"], "--epochs"),
+        (["evaluate"], "model"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    away: Path, archive: Path, trained: Path, refuse: Callable[..., str], arguments: list[str], says: str
+) -> None:
+    (away / "empty").mkdir()
+    (away / "full").mkdir()
+    (away / "full" / "cat.jpg").write_bytes(b"meow")
+    (away / "votes.csv").write_text("Usage,Image name\n")
+    words = [word.replace("{archive}", str(archive)).replace("{run}", str(trained)) for word in arguments]
+    assert says.lower() in refuse(*words).lower()
+    assert (away / "full" / "cat.jpg").read_bytes() == b"meow"
+    assert sorted(path.name for path in away.iterdir()) == ["empty", "full", "votes.csv"]

@@ -1,0 +1,116 @@
+"""Recipes: frozen, typed, and there and back through TOML."""
+
+import dataclasses
+import json
+
+import pytest
+
+from mien import networks, recipes
+from mien.errors import RecipeError
+from mien.recipes import RECIPES, Recipe
+
+NAMES = sorted(RECIPES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_goes_there_and_back(name: str) -> None:
+    recipe = recipes.get(name)
+    assert recipe.name == name
+    assert recipes.parse(recipes.to_toml(recipe)) == recipe
+    assert recipes.from_dict(json.loads(json.dumps(recipes.to_dict(recipe)))) == recipe
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_says_what_it_is_and_names_a_network(name: str) -> None:
+    recipe = recipes.get(name)
+    assert recipe.network in networks.NETWORKS
+    assert recipe.about
+    assert recipe.command.startswith("mien ")
+
+
+def test_the_seed_is_the_readmes() -> None:
+    seed = recipes.get("seed")
+    assert (seed.epochs, seed.batch_size, seed.seed, seed.size) == (25, 128, 42, 48)
+    assert seed.optimizer == recipes.Optimizer(name="adam", learning_rate=0.001)
+    assert seed.augment == recipes.Augment(rotation=10, zoom=0.1, flip=True)
+    assert seed.stopping == recipes.Stopping(patience=10, min_delta=0)
+    assert seed.checkpoints.weights == "all"
+    assert seed.label_smoothing == 0
+
+
+def test_recipes_cannot_be_changed_in_place() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        recipes.get("seed").epochs = 3  # type: ignore[misc]
+
+
+def test_settings_change_a_copy() -> None:
+    seed = recipes.get("seed")
+    changed = recipes.override(
+        seed,
+        [
+            "epochs=5",
+            "augment.rotation = 15",
+            "augment.flip=false",
+            "optimizer.name=sgd",
+            "augment.erase_area=[0.1, 0.3]",
+            "name=mine",
+        ],
+    )
+    assert (changed.epochs, changed.augment.rotation, changed.augment.flip) == (5, 15.0, False)
+    assert (changed.optimizer.name, changed.augment.erase_area) == ("sgd", (0.1, 0.3))
+    assert changed.name == "mine"
+    assert seed == RECIPES["seed"]
+    assert recipes.override(seed, []) == seed
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("epocs=5", "did you mean 'epochs'"),
+        ("augment.rotatoin=5", "did you mean 'augment.rotation'"),
+        ("zzzzzz=5", "known: name, network"),
+        ("epochs", "key=value"),
+        ("epochs=five", "epochs='five'"),
+        ("epochs=0", "greater than or equal to 1"),
+        ("epochs=2.5", "epochs=2.5"),
+        ("optimizer.name=lion", "'adam', 'adamw' or 'sgd'"),
+        ("optimizer.learning_rate=-1", "greater than 0"),
+        ("optimizer.learning_rate=nan", "finite"),
+        ("augment.zoom=1", "less than 1"),
+        ("augment=5", "is no setting"),
+        ("seed=-1", "greater than or equal to 0"),
+        ("name=../up", "match pattern"),
+    ],
+)
+def test_a_wrong_setting_is_named_in_one_line(setting: str, says: str) -> None:
+    with pytest.raises(RecipeError, match=r"^[^\n]*$") as caught:
+        recipes.override(recipes.get("seed"), [setting])
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("name = ", "not TOML"),
+        ("epochs = 3", "name"),
+        ('name = "a"\nnetwork = "seed"\nepoch = 3', "did you mean 'epochs'"),
+        ('name = "a"\nnetwork = "seed"\n[augment]\nrotate = 3', "did you mean 'augment.rotation'"),
+        ('name = "a"\nnetwork = 3', "network=3"),
+    ],
+)
+def test_a_wrong_file_is_named_in_one_line(text: str, says: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        recipes.parse(text)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_nearest_recipe_is_named() -> None:
+    with pytest.raises(RecipeError, match="did you mean 'quick'"):
+        recipes.get("quik")
+    with pytest.raises(RecipeError, match="known: "):
+        recipes.get("zzz")
+
+
+def test_a_recipe_of_ones_own_needs_but_a_name_and_a_network() -> None:
+    assert recipes.parse('name = "mine"\nnetwork = "small"') == Recipe(name="mine", network="small")
