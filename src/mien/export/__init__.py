@@ -67,6 +67,7 @@ def convert(
     format: str,  # noqa: A002 - what Keras calls it, and what the command's option is
     to: str | os.PathLike[str] | None = None,
     *,
+    at_least: int = IMAGES,
     progress: Progress | None = None,
 ) -> Exported:
     """Write the model of a finished run in one of four formats.
@@ -78,6 +79,7 @@ def convert(
         format: One of `FORMATS`.
         to: As in `write`; None writes into the run's own folder: `onnx` anew into `bundle`, the others into
             `export`.
+        at_least: Number of drawn faces to compare on.
         progress: Called with (images compared, images in all).
 
     Raises:
@@ -91,8 +93,10 @@ def convert(
     shipped = bundles.load(run.bundle)
     if to is None:
         to = run.bundle if format == "onnx" else run.path / "export"
-    images, _, _ = drawn.sample(IMAGES, seed=0, size=shipped.card.size)
-    return write(rebuild(shipped), shipped.card, format, to, images=images, progress=progress)
+    images, _, _ = drawn.sample(at_least, seed=0, size=shipped.card.size)
+    return write(
+        rebuild(shipped), shipped.card, format, to, images=images, at_least=at_least, progress=progress
+    )
 
 
 def rebuild(bundle: Bundle) -> keras.Model:
