@@ -11,7 +11,7 @@ geometry is one affine warp an image, with one bilinear interpolation.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +46,7 @@ _PLACES = (
 _WEYL = np.uint64(0x9E3779B97F4A7C15)
 _MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 _LARGEST_ASPECT = 1 / 0.3
+_FRAMED_AT_ONCE = 16
 _IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 
 _lock = threading.Lock()
@@ -136,8 +137,9 @@ def draw(
         )
     words = _words(indices, _key(seed, "seed"), _key(epoch, "epoch"))
     # The upper 53 bits make a float in [0, 1) with nothing rounded, the same everywhere.
-    chance = dict(zip(_PLACES, (words >> np.uint64(11)).astype(np.float64).T * 2.0**-53, strict=True))
-    even = {name: 2.0 * values - 1.0 for name, values in chance.items()}
+    chances = (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    chance = dict(zip(_PLACES, chances, strict=True))
+    even = dict(zip(_PLACES, 2.0 * chances - 1.0, strict=True))
     zoom_y = even["zoom_x" if settings.zoom_together else "zoom_y"]
     return Changes(
         rotation=settings.rotation * even["rotation"],
@@ -147,7 +149,7 @@ def draw(
         contrast=1.0 + settings.contrast * even["contrast"],
         brightness=255.0 * settings.brightness * even["brightness"],
         box=_boxes(chance, settings, size),
-        noise=words[:, _PLACES.index("noise")],
+        noise=words[_PLACES.index("noise")],
     )
 
 
@@ -207,7 +209,7 @@ def _key(value: int, what: str) -> np.uint64:
 
 
 def _words(indices: npt.NDArray[np.integer[Any]], seed: np.uint64, epoch: np.uint64) -> Words:
-    """Hash (seed, epoch, index, place) to uint64 `(b, places)`.
+    """Hash (seed, epoch, index, place) to uint64 `(places, b)`.
 
     Source: the output function and increment of SplitMix64, Steele, Lea and Flood 2014,
     doi:10.1145/2660193.2660195; one round for each thing that goes in.
@@ -216,7 +218,7 @@ def _words(indices: npt.NDArray[np.integer[Any]], seed: np.uint64, epoch: np.uin
     state = _mix((state ^ epoch) + _WEYL)
     state = _mix((state ^ indices.astype(np.uint64)) + _WEYL)
     places = np.arange(1, len(_PLACES) + 1, dtype=np.uint64) * _WEYL
-    return _mix(state[:, np.newaxis] + places)
+    return _mix(state + places[:, np.newaxis])
 
 
 def _mix(words: Words) -> Words:
@@ -283,11 +285,38 @@ def _warp(cv2: Any, faces: Images, matrices: Floats, fill: str) -> Images:
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     side = faces.shape[1:]
     results = np.empty(faces.shape, np.uint8)
+    sources: Iterable[Images] = faces
+    if fill == "nearest":
+        wide = side[0] // 6
+        sources = _framed(faces, wide)
+        matrices = matrices + np.array([0.0, 0.0, wide])
     warp = cv2.warpAffine
     # The one loop over images in Python: what it calls is bound outside, and passed by position.
-    for face, matrix, result in zip(faces, matrices, results, strict=True):
+    for face, matrix, result in zip(sources, matrices, results, strict=True):
         warp(face, matrix, side, result, flags, border)
     return results
+
+
+def _framed(faces: Images, wide: int) -> Iterator[Images]:
+    """Yield each face in a frame of its border pixels, which holds until the next one is asked for.
+
+    OpenCV is slow where it looks up a pixel outside the image; the frame saves more than it costs. Its width
+    must follow from the size alone, so that a face's sums round alike in every batch. What reaches beyond
+    it is OpenCV's to fill, with the same pixels. A few faces at a time keep the memory small, and so the
+    allocator from handing it back and fetching it anew for every batch.
+    """
+    size = faces.shape[1]
+    end = wide + size
+    buffer = np.empty((_FRAMED_AT_ONCE, end + wide, end + wide), np.uint8)
+    for start in range(0, len(faces), _FRAMED_AT_ONCE):
+        some = faces[start : start + _FRAMED_AT_ONCE]
+        framed = buffer[: len(some)]
+        framed[:, wide:end, wide:end] = some
+        framed[:, wide:end, :wide] = some[:, :, :1]
+        framed[:, wide:end, end:] = some[:, :, -1:]
+        framed[:, :wide] = framed[:, wide : wide + 1]
+        framed[:, end:] = framed[:, end - 1 : end]
+        yield from framed
 
 
 def _relight(cv2: Any, faces: Images, changes: Changes) -> None:
