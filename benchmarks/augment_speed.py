@@ -82,6 +82,7 @@ def _mien(images: np.ndarray, settings: recipes.Augment, size: int) -> Callable[
 
 def _image_data_generator(images: np.ndarray, size: int) -> Callable[[int], None] | None:
     """Return the seed's generator over the same faces in memory: no file is read and nothing rescaled."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         import scipy  # noqa: F401
         from tensorflow.keras.preprocessing.image import ImageDataGenerator
@@ -90,15 +91,14 @@ def _image_data_generator(images: np.ndarray, size: int) -> Callable[[int], None
         return None
     generator = ImageDataGenerator(rotation_range=10, zoom_range=0.1, horizontal_flip=True)
     faces = images[:512].astype(np.float32)
-    rounds = len(images) // len(faces)
 
     def run(epoch: int) -> None:
-        # Eight times fewer faces than the others, counted as such: it is that much slower.
         flow = generator.flow(faces, batch_size=size, shuffle=True, seed=epoch)
         for _ in range(len(flow)):
             next(flow)
 
-    run.share = 1 / rounds  # type: ignore[attr-defined]
+    # Fewer faces than the others, and counted as such, because it is that much slower.
+    run.share = len(faces) / len(images)  # type: ignore[attr-defined]
     return run
 
 
