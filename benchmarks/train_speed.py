@@ -13,6 +13,7 @@ What the lines mean:
     images per CPU-second  over all threads of the process
     input, by repeating    1 − CPU time a step with one batch repeated / CPU time a step with real input
     input, as clocked      CPU time inside the input's own code / CPU time of the process
+                           (steadier on a busy machine, for it compares nothing between two processes)
     share of peak          3 × the network's forward operations × images per CPU-second / the operations
                            per CPU-second of a large matrix product, in the same process and precision
 """
