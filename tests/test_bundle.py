@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from mien import bundle
+from mien import bundle, disk
 from mien.bundle import onnx_file
 from mien.errors import ModelError
 
@@ -184,7 +184,7 @@ def test_a_card_reads_back_equal(tmp_path: Path) -> None:
         ({"temperature": 0}, "temperature"),
         ({"threshold": 1.5}, "threshold"),
         ({"sha256": "abc"}, "sha256"),
-        ({"name": "/root/models/quick"}, "name"),
+        ({"name": "/srv/models/quick"}, "name"),
         ({"data": {"name": "C:\\faces", "fingerprint": "a" * 64}}, "data.name"),
         ({"data": {"name": "faces", "fingerprint": "?"}}, "data.fingerprint"),
         ({"excluded": {"blank": -1}}, "excluded"),
@@ -240,16 +240,16 @@ def test_one_file_alone_can_be_written(tmp_path: Path) -> None:
 def test_a_write_stopped_at_any_moment_leaves_the_old_or_the_new(
     folder: Path, moment: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put, puts = bundle.put, []
+    write, written = disk.write, []
 
     def stop(file: Path, content: bytes) -> None:
-        if len(puts) == moment:
+        if len(written) == moment:
             raise KeyboardInterrupt
-        puts.append(file)
-        put(file, content)
+        written.append(file)
+        write(file, content)
 
     old = bundle.load(folder).card
-    monkeypatch.setattr(bundle, "put", stop)
+    monkeypatch.setattr(disk, "write", stop)
     with pytest.raises(KeyboardInterrupt):
         bundle.write(MODEL, card(licence="new"), folder)
     found = bundle.load(folder).card

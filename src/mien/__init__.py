@@ -14,6 +14,7 @@ _ROOMS = (
     "bundle",
     "dataset",
     "demo",
+    "disk",
     "drawn",
     "emotions",
     "errors",

@@ -82,43 +82,46 @@ def show(
     """
     move = progress or (lambda stage, done, total: None)
     _empty(to)
+
+    def stage(name: str) -> Callable[[int, int], None]:
+        move(name, 0, 1)
+        return lambda done, total: move(name, done, total)
+
     archive = drawn.write_archive(
         to / "archive (drawn).zip",
         train=train_images,
         val=val_images,
         test=test_images,
         seed=0,
-        progress=lambda done, total: move("drawing faces", done, total),
+        progress=stage("drawing faces"),
     )
-    folder = extract.unpack(
-        archive, to / "data", progress=lambda done, total: move("extracting", done, total)
-    )
-    faces = dataset.load(folder.root, progress=lambda done, total: move("reading", done, total))
-    recipe = recipes.override(recipes.get("demo"), settings)
+    folder = extract.unpack(archive, to / "data", progress=stage("extracting"))
+    faces = dataset.load(folder.root, progress=stage("reading"))
     made = train.fit(
         faces,
-        recipe,
+        recipes.override(recipes.get("demo"), settings),
         out=to / "run",
         origin={"source": str(folder.root.resolve())},
         on_status=on_status,
         on_note=on_note,
     )
-    test = faces.split("test")
-    move("scoring", 0, len(test))
+    report = _score(made, faces, progress=stage("scoring"))
+    stage("drawing figures")
+    figures = plot.run(made)
+    keras_file = export.convert(made, "keras", to / "export", progress=stage("exporting")).path
+    return Demo(_list(archive, folder, made, figures, keras_file, report), report)
+
+
+def _score(made: run.Run, faces: dataset.Dataset, *, progress: Callable[[int, int], None]) -> dict[str, Any]:
     report = evaluate.score(
         bundle.load(made.bundle),
-        test,
+        faces.split("test"),
         labels=faces.labels,
         data="drawn faces",
-        progress=lambda done, total: move("scoring", done, total),
+        progress=progress,
     ).to_dict()
     run.write_file(made.evaluation / "test.json", (json.dumps(report, indent=2) + "\n").encode())
-    move("drawing figures", 0, 1)
-    figures = plot.run(made)
-    move("exporting", 0, 1)
-    keras_file = export.convert(made, "keras", to / "export").path
-    move("exporting", 1, 1)
-    return Demo(_list(archive, folder, made, figures, keras_file, report), report)
+    return report
 
 
 def _list(

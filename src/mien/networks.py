@@ -7,8 +7,11 @@ softmax over the classes, computed in float32. The layer called `features` is th
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +59,32 @@ def build(name: str, *, size: int = 48, classes: int = 7) -> keras.Model:
             f"network {name!r} takes images of at least {network.smallest} pixels a side, not {size}; "
             f"set size={network.smallest} or larger"
         )
-    return network.build(size, classes)
+    with _quietly():
+        return network.build(size, classes)
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Hold back what TensorFlow 2.21 writes to stderr as it starts, whatever log level it is told.
+
+    It is shown when something fails, and to who sets TF_CPP_MIN_LOG_LEVEL to 0 or 1.
+    """
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2") < "2":
+        yield
+        return
+    with tempfile.TemporaryFile() as held:
+        sys.stderr.flush()
+        stderr = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(stderr, held.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 def get(name: str) -> Network:
@@ -107,7 +135,8 @@ def load_keras() -> Any:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        import keras
+        with _quietly():
+            import keras
     except ImportError as error:
         raise MissingExtra("training", "cpu" if error.name == "tensorflow" else "train") from error
     return keras

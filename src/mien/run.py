@@ -14,14 +14,12 @@ Every file appears whole or not at all: it is written beside, synced and renamed
 
 import contextlib
 import csv
-import errno
 import hashlib
 import io
 import json
-import os
 import re
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ import filelock
 import numpy as np
 from numpy.typing import NDArray
 
+from mien import disk
 from mien.errors import RunError, TrainingError
 from mien.recipes import Recipe, parse, to_toml
 
@@ -193,6 +192,10 @@ class Run:
             raise RunError(f"every saved state in {folder} is damaged; start the training anew")
         return None, complaints
 
+    def sweep(self) -> None:
+        """Delete what a killed training left half written; only its lock's holder may."""
+        disk.sweep(self.path)
+
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run; a lock whose holder died is taken over.
@@ -235,9 +238,9 @@ def create(recipe: Recipe, *, out: Path | None = None, runs: Path = Path("runs")
         path = _claim(out) if out is not None else _number(runs, recipe.name)
         for folder in ("checkpoints", "weights", "figures"):
             (path / folder).mkdir(exist_ok=True)
-        write_file(path / "recipe.toml", to_toml(recipe).encode())
+        disk.write(path / "recipe.toml", to_toml(recipe).encode())
     except OSError as error:
-        raise RunError(f"the run's folder cannot be made: {error.strerror} ({error.filename})") from None
+        raise RunError(f"the run's folder cannot be made: {disk.reason(error)} ({error.filename})") from None
     return Run(path)
 
 
@@ -255,47 +258,27 @@ def open_run(path: Path) -> Run:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file so that `path` holds the old content or the new, whole, whenever the machine stops.
+    """Write a file of a run, whole or not at all.
 
     Raises:
         TrainingError: There is no room on the disk, or no right to write; `path` is as it was.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    fill_file(path, lambda partial: partial.write_bytes(data))
+
+
+def fill_file(path: Path, make: Callable[[Path], object]) -> None:
+    """Have `make` write a file of a run beside its place, and put it there once it is whole.
+
+    Raises:
+        TrainingError: As `write_file`.
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        sync_folder(path.parent)
+        disk.fill(path, make)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise _write_failure(path, error) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` last through a power cut, where the system can."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        # Network drives refuse to sync a folder; the rename itself has happened.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def _write_failure(path: Path, error: OSError) -> TrainingError:
-    reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
-    return TrainingError(
-        f"{path.name} cannot be written in {path.parent}: {reason}; what was saved before is untouched, "
-        "make room and go on with --resume"
-    )
+        raise TrainingError(
+            f"{path.name} cannot be written in {path.parent}: {disk.reason(error)}; what was saved before is "
+            "untouched, make room and go on with --resume"
+        ) from error
 
 
 def _claim(path: Path) -> Path:

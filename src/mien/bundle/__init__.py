@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from mien import disk
 from mien.bundle import onnx_file
 from mien.bundle.card import Card, Data, Measured, Parity, Part, parse, to_json, without_hash
 from mien.errors import ModelError
@@ -214,40 +215,21 @@ def write(model: bytes, card: Card, to: str | os.PathLike[str], *, threads: int 
     bundle = of(file, card, path=place, threads=threads)
     try:
         if place.suffix == ".onnx" and not place.is_dir():
-            put(place, file)
+            disk.write(place, file)
             return bundle
         # Without card.json the ONNX file counts alone, so that no moment pairs a file with another's card.
         (place / CARD).unlink(missing_ok=True)
-        put(place / MODEL, file)
-        put(place / LABELS, listed(card.labels))
-        put(place / CARD, to_json(bundle.card).encode())
+        disk.write(place / MODEL, file)
+        disk.write(place / LABELS, listed(card.labels))
+        disk.write(place / CARD, to_json(bundle.card).encode())
     except OSError as error:
-        raise ModelError(f"no bundle can be written to {str(place)!r}: {error.strerror}") from None
+        raise ModelError(f"no bundle can be written to {str(place)!r}: {disk.reason(error)}") from None
     return bundle
 
 
 def listed(labels: Sequence[str]) -> bytes:
     """Return the content of `labels.txt`: a label a line, in the order of the answers."""
     return "".join(f"{label}\n" for label in labels).encode()
-
-
-def put(file: Path, content: bytes) -> None:
-    """Write a file whole or not at all, into a folder that is made if need be.
-
-    Raises:
-        OSError: The disk is full, or the place cannot be written to.
-    """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    new = file.with_name(f".{file.name}.new")
-    try:
-        with new.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        new.replace(file)
-    except OSError:
-        new.unlink(missing_ok=True)
-        raise
 
 
 def _file(place: Path) -> Path:

@@ -1,7 +1,6 @@
 """Sets of drawn faces: in memory, and packed as an archive."""
 
 import io
-import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mien import disk
 from mien.drawn.canvas import check_size, paint
 from mien.drawn.faces import check_seed, describe
 from mien.emotions import EMOTIONS
@@ -121,22 +121,17 @@ def write_archive(
         raise DataError(f"a split has 0 faces or more, not {min(counts.values())}; ask for 7 or more a split")
     images, labels, _ = sample(sum(counts.values()), seed=seed, progress=progress)
     splits = np.repeat(list(counts), list(counts.values()))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with beside.open("wb") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                for index, (split, label) in enumerate(zip(splits, labels, strict=True)):
-                    # ZipInfo's own date, 1980, is the same on every day.
-                    name = zipfile.ZipInfo(f"data/{split}/{EMOTIONS[label]}/{index:06}.png")
-                    name.external_attr = 0o644 << 16
-                    name.create_system = 3
-                    archive.writestr(name, _png(images[index, :, :, 0]))
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+
+    def zip_up(beside: Path) -> None:
+        with zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as archive:
+            for index, (split, label) in enumerate(zip(splits, labels, strict=True)):
+                # ZipInfo's own date, 1980, is the same on every day.
+                name = zipfile.ZipInfo(f"data/{split}/{EMOTIONS[label]}/{index:06}.png")
+                name.external_attr = 0o644 << 16
+                name.create_system = 3
+                archive.writestr(name, _png(images[index, :, :, 0]))
+
+    disk.fill(path, zip_up)
     return path
 
 

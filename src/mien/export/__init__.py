@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mien import bundle as bundles
-from mien import drawn, networks
+from mien import disk, drawn, networks
 from mien.bundle import Bundle, Card, Parity
 from mien.errors import ModelError, RunError
 from mien.export import keras_files
@@ -287,6 +287,6 @@ def _check_format(name: str) -> None:
 
 def _put(file: Path, content: bytes) -> None:
     try:
-        bundles.put(file, content)
+        disk.write(file, content)
     except OSError as error:
-        raise ModelError(f"{str(file)!r} cannot be written: {error.strerror}") from None
+        raise ModelError(f"{str(file)!r} cannot be written: {disk.reason(error)}") from None

@@ -130,6 +130,7 @@ def _train(
 ) -> Run:
     """Train from the last saved state, or from the beginning, to the end."""
     say = on_note or (lambda sentence: None)
+    made.sweep()
     feed = Feed(dataset.split("train"), len(dataset.labels), recipe)
     library = load_keras()
     model.compile(

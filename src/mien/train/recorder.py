@@ -1,6 +1,5 @@
 """The callback that keeps a training's record: history, best weights, saved states, and stopping."""
 
-import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from mien.errors import Stopped, TrainingError
 from mien.networks import load_keras
 from mien.recipes import Recipe, Stopping
-from mien.run import Row, Run, State, sync_folder
+from mien.run import Row, Run, State, fill_file
 from mien.train.feed import Feed
 from mien.train.signals import Stop
 
@@ -237,21 +236,10 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
     def _write_weights(self, row: Row) -> None:
         """Write the validated weights as `epNNN-lossN-val_lossN.weights.h5`; drop what is not kept."""
         name = f"ep{self.epoch + 1:03d}-loss{row['loss']:.3f}-val_loss{row['val_loss']:.3f}.weights.h5"
-        path = self.run.weights / name
-        partial = path.with_name(f".partial-{name}")
         trained = self.model.get_weights()
         self.model.set_weights(self._candidate)
         try:
-            self.model.save_weights(partial)
-            partial.replace(path)
-            sync_folder(path.parent)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-            raise TrainingError(
-                f"{name} cannot be written in {path.parent}: {error.strerror or error}; the training up to "
-                "the last saved state is kept, make room and go on with --resume"
-            ) from error
+            fill_file(self.run.weights / name, self.model.save_weights)
         finally:
             self.model.set_weights(trained)
         if self.recipe.checkpoints.weights == "last":

@@ -1,0 +1,72 @@
+"""Files that appear whole or not at all, whenever the machine stops."""
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file so that `path` holds the old content or the new, whole; its folder is made if need be.
+
+    Raises:
+        OSError: The disk is full, or the place cannot be written to; `path` is as it was.
+    """
+    fill(path, lambda partial: partial.write_bytes(data))
+
+
+def fill(path: Path, make: Callable[[Path], object]) -> None:
+    """Have `make` write a file beside `path`, and put it there once it is whole and on the disk.
+
+    Args:
+        path: Where the file goes.
+        make: Writes the file whose path it is given, which has the same suffixes as `path`.
+
+    Raises:
+        OSError: As `write`; whatever else `make` raises passes through. `path` is as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        make(partial)
+        _sync(partial)
+        partial.replace(path)
+        sync_folder(path.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def sweep(folder: Path) -> None:
+    """Delete what writers that died left half done, in `folder` and below; nobody may be writing there."""
+    for partial in folder.rglob(".partial-*"):
+        partial.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` last through a power cut, where the system can."""
+    if os.name != "posix":
+        return
+    try:
+        _sync(folder)
+    except OSError as error:
+        # Network drives refuse to sync a folder; the rename itself has happened.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+
+
+def reason(error: OSError) -> str:
+    """Say in a few words why a file could not be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full"
+    return (error.strerror or str(error)).lower()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

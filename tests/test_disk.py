@@ -1,0 +1,79 @@
+"""Files that appear whole or not at all."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from mien import disk
+
+
+def test_a_file_is_written_and_its_folder_made(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "er" / "file.txt"
+    disk.write(path, b"one")
+    disk.write(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_a_write_that_fails_leaves_what_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException
+) -> None:
+    path = tmp_path / "file"
+    disk.write(path, b"old")
+
+    def fail(descriptor: int) -> None:
+        raise failure
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(type(failure)):
+        disk.write(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_maker_gets_a_name_of_the_same_kind(tmp_path: Path) -> None:
+    seen: list[Path] = []
+
+    def make(partial: Path) -> None:
+        seen.append(partial)
+        partial.write_text("made")
+
+    disk.fill(tmp_path / "a.weights.h5", make)
+    assert seen[0].name.endswith("a.weights.h5")
+    assert seen[0].parent == tmp_path
+    assert (tmp_path / "a.weights.h5").read_text() == "made"
+
+
+def test_sweeping_takes_only_what_is_half_done(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / ".partial-a").touch()
+    (tmp_path / "in" / "whole").touch()
+    disk.sweep(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*")] == ["in", "whole"]
+
+
+def test_a_folder_that_will_not_sync_is_no_failure_but_a_broken_disk_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(number: int) -> None:
+        def fsync(descriptor: int) -> None:
+            raise OSError(number, "no")
+
+        monkeypatch.setattr(os, "fsync", fsync)
+
+    refuse(errno.EINVAL)
+    disk.sync_folder(tmp_path)
+    refuse(errno.EIO)
+    with pytest.raises(OSError, match="no"):
+        disk.sync_folder(tmp_path)
+    monkeypatch.setattr(os, "name", "nt")
+    disk.sync_folder(tmp_path)
+
+
+def test_reasons_are_words() -> None:
+    assert disk.reason(OSError(errno.ENOSPC, "No space left on device")) == "the disk is full"
+    assert disk.reason(PermissionError(errno.EACCES, "Permission denied")) == "permission denied"
+    assert disk.reason(OSError("odd")) == "odd"
