@@ -82,7 +82,7 @@ PROTOTYPES: dict[str, Prototype] = {
     "neutral": Prototype((), {}),
 }
 
-_STRENGTH = (0.65, 1.0)
+_STRENGTH = (0.7, 1.0)
 _SPREAD = (0.85, 1.15)
 _RESTLESS = 0.04
 _TALKING = 0.12

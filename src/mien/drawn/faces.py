@@ -248,6 +248,6 @@ def _light(rng: np.random.Generator) -> Light:
         brightness=float(rng.uniform(95.0, 160.0)),
         contrast=float(rng.uniform(40.0, 64.0)),
         blur=float(rng.uniform(0.0, 0.014)),
-        noise=float(rng.uniform(0.0, 8.0)),
+        noise=float(rng.uniform(0.0, 7.0)),
         grain=int(rng.integers(2**32)),
     )
