@@ -101,6 +101,7 @@ def _round(data: Path, number: int, options: argparse.Namespace) -> dict[str, di
         for name in ("network", "steps", "warmup", "batch", "precision"):
             command += [f"--{name}", str(getattr(options, name))]
         environment = os.environ | {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment.pop("TF_ENABLE_ONEDNN_OPTS", None)  # each side starts TensorFlow as its users would
         answer = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         if answer.returncode:
             sys.exit(f"{side} with {source} input failed:\n{answer.stderr}")
@@ -154,8 +155,12 @@ class _Measured(Exception):
 
 def _child(side: str, source: str, data: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Train one side until its timed steps are done, and return what they took."""
-    import keras
+    if side == "mien":
+        from mien.networks import load_keras
 
+        keras = load_keras()  # first, for it decides how TensorFlow starts
+    else:
+        import keras
     from mien import networks
 
     clock = _Clock(options.warmup, options.steps)

@@ -85,8 +85,9 @@ def test_every_network_exports_within_tolerance_on_1000_images(name: str, tmp_pa
 
 def everything() -> Any:
     """A network with every layer and setting that can be exported."""
-    pixels = layers.Input((21, 21, 1))
+    pixels = layers.Input((24, 24, 1))
     x = layers.Rescaling(1 / 255, offset=-0.5, name="rescale")(pixels)
+    x = layers.Cropping2D(((1, 2), (0, 3)), name="crop")(x)
     x = layers.Conv2D(8, (3, 5), strides=(2, 1), padding="same", name="wide")(x)
     x = layers.BatchNormalization(scale=False, name="unscaled")(x)
     x = layers.ReLU(max_value=6, name="relu6")(x)
@@ -117,8 +118,8 @@ def everything() -> Any:
 
 
 def test_every_layer_that_can_be_exported(tmp_path: Path) -> None:
-    model, pixels = everything(), images(32, 21)
-    made = export.bundle(model, card(21, 5), tmp_path / "all", images=pixels, at_least=0)
+    model, pixels = everything(), images(32, 24)
+    made = export.bundle(model, card(24, 5), tmp_path / "all", images=pixels, at_least=0)
     np.testing.assert_allclose(made.run(pixels), answers(model, pixels), atol=1e-5)
     found = export.weights((tmp_path / "all" / "model.onnx").read_bytes())
     assert {name: value.shape for name, value in found.items()} == {
@@ -169,7 +170,7 @@ def test_temperature_is_in_the_file(tiny: Any, tmp_path: Path) -> None:
     unsoftened = export.weights((tmp_path / "soft" / "model.onnx").read_bytes())
     assert (unsoftened["answer/kernel"] == tiny.get_layer("answer").kernel.numpy()).all()
     with pytest.raises(ModelError, match="takes no temperature"):
-        export.bundle(everything(), card(21, 5), tmp_path / "no", images=images(4, 21), temperature=2.0)
+        export.bundle(everything(), card(24, 5), tmp_path / "no", images=images(4, 24), temperature=2.0)
 
 
 def test_a_network_trained_in_bfloat16_is_exported_in_float32(tiny: Any, tmp_path: Path) -> None:

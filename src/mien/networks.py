@@ -162,9 +162,12 @@ def _seed(size: int, classes: int) -> keras.Model:
 
 
 def _residual(
-    name: str, widths: tuple[int, ...], blocks: int, dropout: float
+    name: str, widths: tuple[int, ...], *, blocks: int = 1, dropout: float, crop: bool = False
 ) -> Callable[[int, int], keras.Model]:
     """Return a builder of residual networks: a stem of stride 2, then one stage a width.
+
+    With `crop` the network looks at the middle ten twelfths of the image alone: the outermost pixels of a
+    face crop hold hair and background, and leaving them out saves 30 % of the work.
 
     Every stage but the first halves the map: average-pool, then 1×1 on the short way, which avoids the
     1×1 convolution of stride 2 whose weight gradient crashes with few channels (uxlfoundation/oneDNN
@@ -202,6 +205,8 @@ def _residual(
 
         pixels = layers.Input((size, size, 1), name="pixels")
         x = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescale")(pixels)
+        if crop:
+            x = layers.Cropping2D(size // 12, name="crop")(x)
         x = convolve(x, widths[0], "stem", stride=2)
         x = layers.ReLU(name="stem_relu")(x)
         for stage, filters in enumerate(widths, start=1):
@@ -228,14 +233,14 @@ NETWORKS: dict[str, Network] = {
         Network("seed", "five wide convolutions; the network mien grew out of", _seed, 16),
         Network(
             "small",
-            "residual, 32 to 256 channels, one block a stage; fast on two cores",
-            _residual("small", (32, 64, 128, 256), 1, 0.2),
-            16,
+            "residual, 24 to 160 channels, on the image's middle; fast on two cores",
+            _residual("small", (24, 48, 96, 160), dropout=0.2, crop=True),
+            24,
         ),
         Network(
             "tiny",
             "residual, 16 to 64 channels, one block a stage; for drawn faces and tests",
-            _residual("tiny", (16, 32, 64), 1, 0.1),
+            _residual("tiny", (16, 32, 64), dropout=0.1),
             16,
         ),
     )

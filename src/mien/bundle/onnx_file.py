@@ -43,6 +43,7 @@ OPERATIONS = frozenset(
         "Relu",
         "Reshape",
         "Sigmoid",
+        "Slice",
         "Softmax",
         "Sub",
         "Tanh",

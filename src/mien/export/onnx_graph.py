@@ -141,9 +141,9 @@ class Graph:
         )
         return output
 
-    def constant(self, name: str, value: Any) -> str:
-        """Keep `value` as a float32 initialiser and return its name."""
-        self.constants[name] = np.ascontiguousarray(np.asarray(value, np.float32))
+    def constant(self, name: str, value: Any, kind: Any = np.float32) -> str:
+        """Keep `value` as an initialiser of the type `kind` and return its name."""
+        self.constants[name] = np.ascontiguousarray(np.asarray(value, kind))
         return name
 
     def weight(self, variable: Any, arrange: Callable[[Array], Array] = np.asarray) -> str:

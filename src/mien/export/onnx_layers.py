@@ -135,6 +135,15 @@ def _global_pool(graph: Graph, layer: Any) -> str:
     return output if layer.keepdims else graph.node("Flatten", [output], f"{layer.name}/out")
 
 
+def _crop(graph: Graph, layer: Any) -> str:
+    (top, bottom), (left, right) = layer.cropping
+    height, width = layer.input.shape[1:3]
+    starts = graph.constant(f"{layer.name}.starts", [top, left], np.int64)
+    ends = graph.constant(f"{layer.name}.ends", [height - bottom, width - right], np.int64)
+    axes = graph.constant(f"{layer.name}.axes", [2, 3], np.int64)
+    return graph.node("Slice", [*graph.inputs(layer), starts, ends, axes], f"{layer.name}/out")
+
+
 def _flatten(graph: Graph, layer: Any) -> str:
     (name,) = graph.inputs(layer)
     if len(layer.input.shape) == 4:  # Keras counts channels fastest, and so do the dense weights after it
@@ -235,6 +244,7 @@ WRITERS: dict[str, Callable[[Graph, Any], str]] = {
     "GlobalMaxPooling2D": _global_pool,
     "Dropout": _identity,
     "SpatialDropout2D": _identity,
+    "Cropping2D": _crop,
     "Flatten": _flatten,
     "Dense": _dense,
     "Add": _fold("Add"),

@@ -1,0 +1,177 @@
+"""The notebook, run as a reader runs it: all cells, in a kernel of this interpreter, on drawn faces."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import types
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import PIL
+import pytest
+from jupyter_client.kernelspec import KernelSpecManager
+from nbclient import NotebookClient
+
+from mien import bundle, drawn, run
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOK = ROOT / "notebooks" / "colab.ipynb"
+ARCHIVE = "archive (drawn).zip"
+
+
+def read() -> Any:
+    return nbformat.read(NOTEBOOK, as_version=4)
+
+
+def source(name: str) -> str:
+    return str(next(cell.source for cell in read().cells if cell.id == name))
+
+
+def execute(folder: Path) -> Any:
+    """Run all cells in `folder`; no kernel or setting of the user's has a say."""
+    notebook = read()
+    client = NotebookClient(
+        notebook, kernel_name="python3", timeout=300, resources={"metadata": {"path": str(folder)}}
+    )
+    # Without folders to look in, the kernel is the one of the interpreter that runs this.
+    client.create_kernel_manager().kernel_spec_manager = KernelSpecManager(kernel_dirs=[])
+    client.execute()
+    return notebook
+
+
+def text(notebook: Any, name: str) -> str:
+    cell = next(cell for cell in notebook.cells if cell.id == name)
+    return "".join(output.get("text", "") for output in cell.outputs)
+
+
+def pictures(notebook: Any) -> int:
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    return sum("image/png" in output.get("data", {}) for output in outputs)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to run in, whose `mien-drive` stands for Drive and holds an archive."""
+    drawn.write_archive(tmp_path / "mien-drive" / ARCHIVE, train=140, val=70, test=70, seed=1)
+    monkeypatch.setenv("MIEN_NOTEBOOK_ARCHIVE", ARCHIVE)
+    monkeypatch.setenv("MIEN_NOTEBOOK_SETTINGS", "network=tiny epochs=2 precision=float32")
+    monkeypatch.delenv("MIEN_NOTEBOOK_DRIVE", raising=False)
+    for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "TMPDIR"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(name, str(tmp_path / name))
+    return tmp_path
+
+
+def test_trains_measures_saves_and_shows_then_goes_on_after_a_disconnect(place: Path) -> None:
+    first = execute(place)
+    drive = place / "mien-drive"
+    made = run.open_run(drive / "mien-runs" / "quick-1")
+    facts = made.facts()
+    assert facts["status"] == "done"
+    assert facts["shipped"]["epoch"] == len(made.history()) == made.recipe().epochs == 2
+    for split, n in (("val", 70), ("test", 70)):
+        report = json.loads((made.evaluation / f"{split}.json").read_text())
+        assert report["n"] == n
+        assert f"{split}: {report['accuracy']:.2%} right of {n} images" in text(first, "evaluate")
+
+    saved = drive / "mien-models" / "quick-1"
+    files = {"card.json", "labels.txt", "model.h5", "model.keras", "model.onnx"}
+    assert {path.name for path in saved.iterdir()} == files
+    assert bundle.load(saved).card.sha256 == facts["shipped"]["sha256"]
+    drawn_figures = {path.stem for path in made.figures.glob("*.png")}
+    assert {"loss", "accuracy", "confusion-val", "confusion-test", "samples"} <= drawn_figures
+    assert pictures(first) == len(drawn_figures)
+
+    # What is left on Drive when the machine is lost after the first epoch.
+    history = made.history()
+    (made.bundle / bundle.MODEL).unlink()
+    max((made.path / "checkpoints").glob("state-*.npz")).unlink()
+    made.update(status="training", shipped={})
+    second = execute(place)
+    assert made.facts()["status"] == "done"
+    assert made.facts()["shipped"] == facts["shipped"]
+    assert [drop_clocks(row) for row in made.history()] == [drop_clocks(row) for row in history]
+    assert made.history()[0] == history[0], "the first epoch was trained again"
+    assert pictures(second) == pictures(first)
+    assert text(second, "evaluate") == text(first, "evaluate")
+
+
+def drop_clocks(row: dict[str, float]) -> dict[str, float]:
+    return {key: value for key, value in row.items() if key not in run.CLOCKS}
+
+
+def test_is_stored_without_results_and_names_no_place_but_colabs() -> None:
+    notebook = read()
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    for cell in notebook.cells:
+        assert cell.cell_type in ("code", "markdown")
+        if cell.cell_type == "code":
+            assert cell.outputs == []
+            assert cell.execution_count is None
+    paths = set(re.findall(r"(?<![\w./])(?:/|[A-Za-z]:\\|~/)[\w.-]+(?:/[\w.-]+)*", NOTEBOOK.read_text()))
+    assert paths == {"/content/drive", "/content/drive/MyDrive"}
+
+
+def test_on_colab_drive_is_mounted_and_local_settings_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    mounted: list[str] = []
+    colab: Any = types.ModuleType("google.colab")
+    colab.drive = types.SimpleNamespace(mount=mounted.append)
+    monkeypatch.setitem(sys.modules, "google.colab", colab)
+    monkeypatch.setenv("MIEN_NOTEBOOK_DRIVE", "elsewhere")
+    monkeypatch.setenv("MIEN_NOTEBOOK_SETTINGS", "epochs=1")
+    names: dict[str, Any] = {}
+    exec(source("settings"), names)
+    assert mounted == ["/content/drive"]
+    assert names["DRIVE"] == Path("/content/drive/MyDrive")
+    assert names["SETTINGS"] == []
+
+
+def install(monkeypatch: pytest.MonkeyPatch, drive: Path) -> list[list[str]]:
+    """Run the cell that installs as if mien were not there; returns the commands it would have run."""
+    real, ran = importlib.util.find_spec, []
+
+    def find_spec(name: str, package: str | None = None) -> Any:
+        return None if name == "mien" else real(name, package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+    monkeypatch.setattr(subprocess, "run", lambda command, check: ran.append(command))
+    exec(source("install"), {"DRIVE": drive, "MIEN": "mien-*.whl"})
+    return ran
+
+
+def test_installs_the_newest_wheel_beside_the_tensorflow_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for age, name in enumerate(("mien-0.10.0-py3-none-any.whl", "mien-0.9.0-py3-none-any.whl")):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
+    ran = install(monkeypatch, tmp_path)
+    wheel = f"{tmp_path / 'mien-0.10.0-py3-none-any.whl'}[train,plot]"
+    assert ran == [[sys.executable, "-m", "pip", "install", "--quiet", wheel]]
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    brought = [*project["dependencies"], *extras["train"], *extras["plot"]]
+    assert not [name for name in brought if re.match("tensorflow|jax|torch|mien", name)]
+
+
+def test_asks_for_a_restart_when_a_loaded_package_was_renewed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mien-0.1.0-py3-none-any.whl").touch()
+    monkeypatch.setattr(PIL, "__version__", "11.3.0")
+    assert version("pillow") != "11.3.0"
+    with pytest.raises(RuntimeError, match="pillow was renewed: choose Runtime, Restart session"):
+        install(monkeypatch, tmp_path)
+
+
+def test_says_where_to_put_mien_when_it_is_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no mien-\*\.whl in .*run make wheel"):
+        install(monkeypatch, tmp_path)
