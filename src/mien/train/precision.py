@@ -25,7 +25,7 @@ def choose(precision: str) -> str:
 
 
 def _computes_bfloat16() -> bool:
-    if load_keras().distribution.list_devices("gpu"):
+    if any("gpu" in device or "cuda" in device for device in load_keras().distribution.list_devices()):
         return True
     if not CPUINFO.exists():
         return False

@@ -1,0 +1,59 @@
+"""The README does what it says: its commands and its Python run, its links lead somewhere."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from mien import cli, drawn
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    return re.findall(
+        rf"^```{language}\n(.*?)^```$", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+
+
+def test_the_readmes_commands_and_python_run(away: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("keras", reason="training needs mien[train]")
+    drawn.write_archive(away / "archive (4).zip", train=140, val=35, test=35, seed=0)
+    run = 0
+    for line in "".join(blocks(ROOT / "README.md", "bash")).splitlines():
+        words = shlex.split(line)
+        if words and words[0] == "mien":
+            assert cli.run(words[1:]) == 0, line
+            run += 1
+    assert run == 3
+    capsys.readouterr()
+    for code in blocks(ROOT / "README.md", "python"):
+        exec(compile(code, "README.md", "exec"), {})
+    accuracy = float(capsys.readouterr().out.split()[0])
+    assert 0 <= accuracy <= 1
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_within_the_project_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_readmes_tree_names_every_room() -> None:
+    tree = blocks(ROOT / "README.md", "")[0]
+    rooms = {
+        path.stem for path in (ROOT / "src" / "mien").iterdir() if not path.name.startswith(("_", "py."))
+    }
+    assert rooms == {
+        name.strip("/") for name in re.findall(r"\b(\w+)(?:\.py|/)(?=\s)", tree.split("tests/")[0])
+    } - {"mien"}
+
+
+def test_every_command_that_docs_show_exists() -> None:
+    known = {command.callback.__name__ for command in cli.app.registered_commands if command.callback}
+    for page in PAGES:
+        for name in re.findall(r"(?:^|`)\s*mien ([a-z]+)\b", page.read_text(encoding="utf-8"), re.MULTILINE):
+            assert name in known, f"{page.name} shows mien {name}"
