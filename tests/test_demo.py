@@ -27,6 +27,7 @@ def test_the_demo_leaves_what_it_lists(tmp_path: Path) -> None:
         "loss",
         "accuracy",
         "confusion-test",
+        "samples",
     }
     assert shown.report["n"] == 21
     assert list(dict.fromkeys(stages))[:3] == ["drawing faces", "extracting", "reading"]

@@ -107,7 +107,7 @@ def show(
     )
     report = _score(made, faces, progress=stage("scoring"))
     stage("drawing figures")
-    figures = plot.run(made)
+    figures = plot.run(made, faces)
     keras_file = export.convert(made, "keras", to / "export", progress=stage("exporting")).path
     return Demo(_list(archive, folder, made, figures, keras_file, report), report)
 

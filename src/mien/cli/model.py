@@ -11,6 +11,7 @@ from mien.cli.training import SOME_BAD, load, load_again
 from mien.errors import InputError
 
 if TYPE_CHECKING:
+    from mien.bundle import Bundle
     from mien.dataset import Dataset
     from mien.run import Run
 
@@ -25,6 +26,7 @@ def evaluate(
 ) -> int:
     """Score the bundle that ships on a split."""
     from mien import bundle
+    from mien.cli import figures
 
     timer = screen.Timer()
     if is_run(model):
@@ -33,12 +35,13 @@ def evaluate(
         made = run.open_run(model)
         dataset = load_again(made, data)
         document = score_run(made, dataset, split)
+        figures.draw_report(made, Path(document["report"]))
     else:
         if data is None:
             raise InputError(f"{model} does not know its data; name it with --data")
         loaded = bundle.load(model)
         dataset = load(data, size=loaded.card.size, votes=votes, seed=split_seed)
-        document = score(model, dataset, split)
+        document = score(loaded, dataset, split)
     if json:
         screen.emit(document | timer.seconds())
     else:
@@ -51,14 +54,13 @@ def is_run(path: Path) -> bool:
     return (path / "recipe.toml").is_file()
 
 
-def score(path: Path, dataset: "Dataset", split: str) -> dict[str, Any]:
-    """Score the bundle in `path` on one split, with a progress bar; returns the report as plain values."""
-    from mien import bundle
+def score(loaded: "Bundle", dataset: "Dataset", split: str) -> dict[str, Any]:
+    """Score a bundle on one split, with a progress bar; returns the report as plain values."""
     from mien import evaluate as room
 
     with screen.bar(f"scoring {split}") as progress:
         report = room.score(
-            bundle.load(path),
+            loaded,
             dataset.split(split),
             labels=dataset.labels,
             data=dataset.root,
@@ -68,18 +70,17 @@ def score(path: Path, dataset: "Dataset", split: str) -> dict[str, Any]:
 
 
 def score_run(made: "Run", dataset: "Dataset", split: str) -> dict[str, Any]:
-    """Score a run's bundle, keep the report in the run, and draw its confusion matrix."""
+    """Score a run's bundle, and keep the report in the run; for data not its own under another name."""
     import json
 
-    from mien import run
-    from mien.cli import figures
+    from mien import bundle, run
 
-    report = score(made.bundle, dataset, split)
+    report = score(bundle.load(made.bundle), dataset, split)
     own = made.facts()["data"]["splits"].get(split, {}).get("fingerprint")
     name = split if report["split_fingerprint"] == own else f"{split}-{report['split_fingerprint'][:12]}"
-    run.write_file(made.evaluation / f"{name}.json", (json.dumps(report, indent=2) + "\n").encode())
-    figures.draw_report(made, report, name)
-    return report
+    path = made.evaluation / f"{name}.json"
+    run.write_file(path, (json.dumps(report, indent=2) + "\n").encode())
+    return report | {"report": str(path)}
 
 
 def tell(report: dict[str, Any]) -> None:

@@ -7,6 +7,10 @@ pyplot, its current figure and the user's backend and settings stay as they are.
 import json
 from pathlib import Path
 
+import numpy as np
+
+from mien import augment
+from mien.dataset import Dataset, Split
 from mien.errors import RunError
 from mien.plot.calibration import reliability
 from mien.plot.curves import history
@@ -17,11 +21,16 @@ from mien.run import Run
 __all__ = ["confusion", "history", "reliability", "run", "samples"]
 
 
-def run(made: Run) -> list[Path]:
+#: Pairs of images on the sheet of training samples, for each class.
+_PAIRS = 2
+
+
+def run(made: Run, dataset: Dataset | None = None) -> list[Path]:
     """Draw a run's history, and the confusion and reliability of every split it was scored on.
 
     Args:
         made: The run; its figures are replaced.
+        dataset: The run's data, for a sheet of its training images before and after augmentation.
 
     Returns:
         The files, in the order they were written.
@@ -41,4 +50,16 @@ def run(made: Run) -> list[Path]:
             raise RunError(f"{file} is damaged: {error}; score the split again") from None
         paths += confusion(report, made.figures, name=file.stem)
         paths += reliability(report, made.figures, name=file.stem)
+    if dataset is not None and dataset.train is not None:
+        paths += _sheet(made, dataset, dataset.train)
     return paths
+
+
+def _sheet(made: Run, dataset: Dataset, split: Split) -> list[Path]:
+    chosen = np.concatenate(
+        [np.flatnonzero(split.labels == number)[:_PAIRS] for number in range(len(dataset.labels))]
+    )
+    recipe = made.recipe()
+    after = augment.batch(split.images, chosen, recipe.augment, seed=recipe.seed, epoch=0)
+    names = [dataset.labels[number] for number in split.labels[chosen]]
+    return samples(split.images[chosen], after, names, made.figures)
