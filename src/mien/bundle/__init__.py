@@ -164,7 +164,10 @@ def load(path: str | os.PathLike[str] | None = None, *, threads: int | None = No
     place = Path(path)
     file = _file(place)
     model = _read(file, MAX_BYTES)
-    inside = onnx_file.read_entry(model, KEY)
+    try:
+        inside = onnx_file.read_entry(model, KEY)
+    except ModelError as error:
+        raise ModelError(f"{file.name!r} is no bundle: {error}") from None
     if inside is None:
         raise ModelError(f"{file.name!r} carries no card of mien's; export it with mien export")
     card = parse(inside)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from mien.dataset import Dataset
     from mien.run import Run
 
+#: Classes whose confusion still fits a terminal.
+_MOST_COLUMNS = 9
+
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A run's folder, a bundle's folder, or a model.onnx.")],
@@ -103,17 +106,21 @@ def tell(report: dict[str, Any]) -> None:
     )
     screen.table(
         "Each class",
-        ("class", "n", "precision", "recall", "F1", *report["labels"]),
+        ("class", "n", "precision", "recall", "F1"),
         [
-            (
-                name,
-                str(figures["n"]),
-                *(share(figures[key]) for key in ("precision", "recall", "f1")),
-                *map(str, report["confusion"][index]),
-            )
-            for index, (name, figures) in enumerate(report["per_class"].items())
+            (name, str(figures["n"]), *(share(figures[key]) for key in ("precision", "recall", "f1")))
+            for name, figures in report["per_class"].items()
         ],
     )
+    if len(report["labels"]) <= _MOST_COLUMNS:
+        screen.table(
+            "Images by what they are (rows) and what was answered (columns)",
+            ("class", *(label[:8] for label in report["labels"])),
+            [
+                (name, *map(str, counts))
+                for name, counts in zip(report["labels"], report["confusion"], strict=True)
+            ],
+        )
     if report["absent"]:
         screen.note(f"without images, and left out of the means: {', '.join(report['absent'])}")
 

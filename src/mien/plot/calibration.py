@@ -47,7 +47,11 @@ def reliability(report: Mapping[str, Any], to: Path, *, name: str) -> list[Path]
             each.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
         axes.tick_params(axis="x", labelbottom=False)
         what, on = scored(name, report.get("split", ""), report.get("data", ""), report["n"])
-        headline(axes, f"Reliability, {what}: ECE {report['ece']:.3f}", [on, "whiskers: 95% intervals"])
+        headline(
+            axes,
+            f"Reliability, {what}: ECE {report['ece']:.3f}",
+            [on, "whiskers: 95% intervals, grey where they reach the diagonal"],
+        )
         return save(figure, to, f"reliability-{name}")
 
 
@@ -77,7 +81,7 @@ def _bins(axes: Axes, bins: list[Mapping[str, Any]]) -> None:
             continue
         sure, right = each["confidence"], each["accuracy"]
         low, high = wilson(round(right * each["n"]), each["n"])
-        colour = VERMILION if sure > right else BLUE
+        colour = SOFT if low <= sure <= high else VERMILION if sure > right else BLUE
         axes.plot((sure, sure), (low, high), color=colour, linewidth=1.4, alpha=0.55, clip_on=False, zorder=3)
         axes.plot(
             sure, right, "o", color=colour, markersize=7, markeredgecolor="white", clip_on=False, zorder=4

@@ -7,7 +7,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullLocator,
+    PercentFormatter,
+    ScalarFormatter,
+)
 
 from mien.errors import RunError
 from mien.plot import words
@@ -35,6 +43,14 @@ class _Measure:
     percent: bool
 
 
+@dataclass(frozen=True, eq=False)
+class _Curve:
+    name: str
+    values: Floats
+    colour: str
+    width: float
+
+
 _MEASURES = (
     _Measure("loss", "loss", "val_loss", words.decimal, percent=False),
     _Measure("accuracy", "accuracy", "val_accuracy", words.percent, percent=True),
@@ -51,7 +67,8 @@ def history(
 
     Args:
         rows: A row an epoch, as `Run.history` returns them: `epoch` from 1, `loss`, `accuracy`, `val_loss`,
-            `val_accuracy`, `learning_rate`; accuracy as a fraction. A column that is not there is not drawn.
+            `val_accuracy`, `learning_rate`; accuracy as a fraction. What has no
+            column is not drawn.
         to: The folder to write into.
         title: The run's name.
         best: The epoch that ships, from 1; None if none does yet.
@@ -70,54 +87,59 @@ def history(
         epochs = np.arange(1, len(rows) + 1, dtype=np.float64)
     if best is not None and best not in epochs:
         raise RunError(f"epoch {best} is said to ship, and the history holds {_span(epochs)}")
+    rate = _column(rows, "learning_rate")
     paths = []
     for measure in _MEASURES:
-        paths += _draw(measure, epochs, rows, to, title=title, best=best)
+        if curves := _curves(measure, rows):
+            paths += _draw(measure, epochs, curves, rate, to, title=title, best=best)
     return paths
 
 
 def _draw(
     measure: _Measure,
     epochs: Floats,
-    rows: Sequence[Mapping[str, float]],
+    curves: list[_Curve],
+    rate: Floats,
     to: Path,
     *,
     title: str,
     best: int | None,
 ) -> list[Path]:
-    rate = _column(rows, "learning_rate")
-    changes = np.isfinite(rate).all() and rate.min() < rate.max()
+    changes = _drawable(rate).all() and rate.min() < rate.max()
     below = _GAP + _STRIP if changes else 0.0
     height = _HEIGHT + below
-    curves = [
-        (name, _column(rows, key), colour, width)
-        for name, key, colour, width in (
-            ("training", measure.training, BLUE, 1.5),
-            ("validation", measure.validation, VERMILION, 2.2),
-        )
-        if any(key in row for row in rows)
-    ]
+    notes = [_summary(measure, epochs, curves, best)]
+    if not all(_drawable(curve.values).all() for curve in curves):
+        notes.append("× infinite or not a number")
     with page(_WIDTH, height) as figure:
         axes = figure.add_axes((0, below / height, 1, _HEIGHT / height))
-        _scale(axes, measure, np.concatenate([values for _, values, _, _ in curves] or [np.zeros(0)]))
         axes.grid(axis="y")
-        for _, values, colour, width in curves:
-            _line(axes, epochs, values, colour, width)
+        _scale(axes, measure, np.concatenate([curve.values for curve in curves]))
         _epochs(axes, epochs)
-        _ends(axes, [(name, values[-1], colour) for name, values, colour, _ in curves], measure)
-        notes = [_summary(measure, epochs, curves, best)]
-        if any(not _drawable(values).all() for _, values, _, _ in curves):
-            notes.append("× infinite or not a number")
+        for curve in curves:
+            _line(axes, epochs, curve)
+        _ends(axes, curves, measure)
         if best is not None:
             _mark(axes, best, epochs, curves)
         name = words.shorten(words.plain(title), 44)
-        headline(axes, f"{measure.name.capitalize()}, {name}", notes, rise=24 if best is not None else 12)
+        headline(axes, f"{measure.name.capitalize()}, {name}", notes, rise=12 if best is None else 24)
         if changes:
             axes.tick_params(axis="x", labelbottom=False)
             _rate(figure.add_axes((0, 0, 1, _STRIP / height)), epochs, rate)
         else:
             axes.set_xlabel("epoch")
         return save(figure, to, measure.name)
+
+
+def _curves(measure: _Measure, rows: Sequence[Mapping[str, float]]) -> list[_Curve]:
+    return [
+        _Curve(name, _column(rows, key), colour, width)
+        for name, key, colour, width in (
+            ("training", measure.training, BLUE, 1.5),
+            ("validation", measure.validation, VERMILION, 2.2),
+        )
+        if any(key in row for row in rows)
+    ]
 
 
 def _column(rows: Sequence[Mapping[str, float]], key: str) -> Floats:
@@ -150,21 +172,28 @@ def _scale(axes: Axes, measure: _Measure, values: Floats) -> None:
         ceiling = 1.0 if measure.percent and high <= 1 else np.inf
         axes.set_ylim(max(low - room, floor), min(high + room, ceiling))
         axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    form = (lambda value, _: f"{100 * value:.6g}%") if measure.percent else (lambda value, _: f"{value:.6g}")
-    axes.yaxis.set_major_formatter(FuncFormatter(form))
+    if measure.percent:
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+    elif axes.get_yscale() == "log" or high >= 1e5:
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    else:
+        plain = ScalarFormatter(useOffset=False)
+        plain.set_scientific(False)
+        axes.yaxis.set_major_formatter(plain)
 
 
-def _line(axes: Axes, epochs: Floats, values: Floats, colour: str, width: float) -> None:
-    there = _drawable(values)
-    shown = np.where(there, values, np.nan)
+def _line(axes: Axes, epochs: Floats, curve: _Curve) -> None:
+    colour, width = curve.colour, curve.width
+    there = _drawable(curve.values)
+    shown = np.where(there, curve.values, np.nan)
     axes.plot(epochs, shown, color=colour, linewidth=width, solid_capstyle="round", clip_on=False, zorder=3)
     # A line needs two points; one that stands between gaps would vanish.
     alone = there & ~np.append(False, there[:-1]) & ~np.append(there[1:], False)
     dots = there if len(epochs) <= 30 else alone
-    axes.plot(epochs[dots], values[dots], "o", color=colour, markersize=2 + width, clip_on=False, zorder=3)
+    axes.plot(epochs[dots], shown[dots], "o", color=colour, markersize=2 + width, clip_on=False, zorder=3)
     axes.plot(
         epochs[~there],
-        np.ones((~there).sum()),
+        np.ones(np.count_nonzero(~there)),
         "x",
         color=colour,
         markersize=5 + width,
@@ -187,40 +216,40 @@ def _epochs(axes: Axes, epochs: Floats) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _ends(axes: Axes, ends: list[tuple[str, float, str]], measure: _Measure) -> None:
+def _ends(axes: Axes, curves: list[_Curve], measure: _Measure) -> None:
     """Write each curve's name and last value beside its end, moved apart where they would overlap."""
     top = axes.get_ylim()[1]
-    height = [value if abs(value) <= _LARGEST else top for _, value, _ in ends]
-    place = [float(axes.transData.transform((1, y))[1]) * POINTS / DPI for y in height]
-    moved = dict(enumerate(place))
-    if len(place) == 2 and abs(place[0] - place[1]) < _LINE:
-        middle, upper = sum(place) / 2, int(place[1] >= place[0])
-        moved = {upper: middle + _LINE / 2, 1 - upper: middle - _LINE / 2}
-    for number, (name, value, colour) in enumerate(ends):
+    ends = [float(curve.values[-1]) for curve in curves]
+    heights = [end if abs(end) <= _LARGEST else top for end in ends]
+    places = [float(axes.transData.transform((1, height))[1]) * POINTS / DPI for height in heights]
+    moved = list(places)
+    if len(places) == 2 and abs(places[0] - places[1]) < _LINE:
+        middle, upper = sum(places) / 2, int(places[1] >= places[0])
+        moved[upper], moved[1 - upper] = middle + _LINE / 2, middle - _LINE / 2
+    for number, curve in enumerate(curves):
         axes.annotate(
-            f"{name} {measure.write(value)}",
-            xy=(1, height[number]),
+            f"{curve.name} {measure.write(ends[number])}",
+            xy=(1, heights[number]),
             xycoords=("axes fraction", "data"),
-            xytext=(8, moved[number] - place[number]),
+            xytext=(8, moved[number] - places[number]),
             textcoords="offset points",
-            color=colour,
+            color=curve.colour,
             fontweight="bold",
             va="center",
             annotation_clip=False,
         )
 
 
-def _summary(
-    measure: _Measure, epochs: Floats, curves: list[tuple[str, Floats, str, float]], best: int | None
-) -> str:
+def _summary(measure: _Measure, epochs: Floats, curves: list[_Curve], best: int | None) -> str:
     if best is None:
         return "1 epoch" if len(epochs) == 1 else f"{len(epochs):,} epochs"
-    index = int(np.flatnonzero(epochs == best)[0])
-    values = ", ".join(f"{name} {measure.write(values[index])}" for name, values, _, _ in curves)
-    return f"epoch {best:,} of {int(epochs[-1]):,} ships" + (f": {values}" if values else "")
+    values = ", ".join(
+        f"{curve.name} {measure.write(float(curve.values[epochs == best][0]))}" for curve in curves
+    )
+    return f"epoch {best:,} of {int(epochs[-1]):,} ships: {values}"
 
 
-def _mark(axes: Axes, best: int, epochs: Floats, curves: list[tuple[str, Floats, str, float]]) -> None:
+def _mark(axes: Axes, best: int, epochs: Floats, curves: list[_Curve]) -> None:
     axes.axvline(best, color=INK, linewidth=0.9, linestyle=(0, (2, 2)), zorder=2)
     axes.annotate(
         "ships",
@@ -232,20 +261,19 @@ def _mark(axes: Axes, best: int, epochs: Floats, curves: list[tuple[str, Floats,
         fontsize=8.5,
         annotation_clip=False,
     )
-    for _, values, colour, width in curves:
-        value = values[epochs == best]
-        if _drawable(value).all():
-            axes.plot(
-                best,
-                value[0],
-                "o",
-                color="white",
-                markeredgecolor=colour,
-                markeredgewidth=width,
-                markersize=7,
-                clip_on=False,
-                zorder=5,
-            )
+    for curve in curves:
+        there = (epochs == best) & _drawable(curve.values)
+        axes.plot(
+            epochs[there],
+            curve.values[there],
+            "o",
+            color="white",
+            markeredgecolor=curve.colour,
+            markeredgewidth=curve.width,
+            markersize=7,
+            clip_on=False,
+            zorder=5,
+        )
 
 
 def _rate(axes: Axes, epochs: Floats, rate: Floats) -> None:
@@ -254,7 +282,7 @@ def _rate(axes: Axes, epochs: Floats, rate: Floats) -> None:
     top = float(rate.max())
     axes.set_ylim(min(0.0, float(rate.min())), top * 1.08)
     axes.yaxis.set_major_locator(FixedLocator([0.0, top]))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
     axes.tick_params(axis="y", labelsize=8)
     axes.grid(axis="y")
     axes.set_xlabel("epoch")

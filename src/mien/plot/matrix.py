@@ -89,25 +89,28 @@ def confusion(report: Mapping[str, Any], to: Path, *, name: str) -> list[Path]:
             f"a report with {len(labels)} labels and a confusion of shape {counts.shape} cannot be drawn; "
             "counts of images are needed, a row and a column for each label"
         )
-    grid = _lay_out(counts)
+    names = words.names(labels)
+    grid = _lay_out(counts, max(map(len, names)))
     colours = matplotlib.colormaps["Blues"]
     with page(grid.side, grid.side) as figure:
         axes = figure.add_axes((0, 0, 1, 1))
         shares = _shares(counts)
         _cells(axes, shares, grid, colours)
         _numbers(axes, counts, shares, grid, colours)
-        _classes(axes, words.names(labels), counts.sum(axis=1), grid)
+        _classes(axes, names, counts.sum(axis=1), grid)
         if not grid.share:
             _scale(figure, grid, colours)
         _headline(axes, report, name, grid)
         return save(figure, to, f"confusion-{name}")
 
 
-def _lay_out(counts: Counts) -> _Grid:
+def _lay_out(counts: Counts, longest: int) -> _Grid:
     k = len(counts)
     cell, names, count, share = next(
         sizes for most, *sizes in (*_SIZES, (k, 14 / k, 7.0, 0.0, 0.0)) if k <= most
     )
+    # A few classes may have wider cells, so that their names need not be slanted.
+    cell = max(cell, min(0.66 * names * longest / POINTS, 7 / k, 2.0))
     digits = len(f"{counts.max():,}")
     count = min(count, 0.9 * cell * POINTS / (_DIGIT * digits))
     return _Grid(
@@ -127,16 +130,19 @@ def _shares(counts: Counts) -> npt.NDArray[np.float64]:
 
 
 def _cells(axes: Axes, shares: npt.NDArray[np.float64], grid: _Grid, colours: Colormap) -> None:
-    axes.pcolormesh(
+    axes.imshow(
         np.ma.masked_invalid(shares),
-        cmap=colours,
+        cmap=colours.with_extremes(bad=PALE),
         vmin=0,
         vmax=1,
-        edgecolors="white",
-        linewidth=min(1.5, 2.5 * grid.cell),
+        interpolation="nearest",
+        extent=(0, grid.k, grid.k, 0),
+        aspect="auto",
     )
-    axes.set_facecolor(PALE)
-    axes.invert_yaxis()
+    if grid.share:
+        edges = np.arange(1, grid.k)
+        axes.hlines(edges, 0, grid.k, color="white", linewidth=2.5 * grid.cell)
+        axes.vlines(edges, 0, grid.k, color="white", linewidth=2.5 * grid.cell)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, labelsize=grid.names, labelcolor="black", pad=5)
 
@@ -148,12 +154,11 @@ def _numbers(
         share, count = shares[row, column], counts[row, column]
         if math.isnan(share):
             continue
-        lines = []
-        if grid.count:
-            lines.append((f"{count:,}", grid.count))
-        if grid.share and (count or not grid.count):
-            small = grid.cell < 0.4
-            lines.append((f"{100 * share:.0f}" if small else f"{share:.0%}", grid.share))
+        lines = [(f"{count:,}", grid.count)] if grid.count else []
+        if grid.share and count:
+            # A narrow cell has room for a number alone, and none to spare for zeros.
+            text = f"{share:.0%}" if grid.cell > 0.4 else f"{100 * share:.0f}".removeprefix("0")
+            lines.append((text, grid.share))
         ink = _readable(colours(float(share)))
         offset = -0.5 * _SPACING * sum(size for _, size in lines)
         for text, size in lines:
@@ -166,6 +171,7 @@ def _numbers(
                 va="center_baseline",
                 fontsize=size,
                 color=ink,
+                family=words.FONT,
                 # It stands inside the matrix; thousands of texts need not be measured for the page's edge.
                 in_layout=False,
             )
@@ -200,13 +206,14 @@ def _classes(axes: Axes, names: list[str], n: Counts, grid: _Grid) -> None:
         slant = 45 if grid.step == 1 and grid.cell * POINTS > 1.5 * grid.names else 90
         for label in axes.get_xticklabels():
             label.set(rotation=slant, ha="right", va="center", rotation_mode="anchor")
-    for row, text in [(-0.5 / grid.cell * 0.3, "n"), *((place + 0.5, f"{n[place]:,}") for place in places)]:
+    header = -9 / (grid.cell * POINTS)
+    for row, text in [(header, "n"), *((place + 0.5, f"{n[place]:,}") for place in places)]:
         axes.annotate(
             text,
             xy=(grid.k, row),
             xytext=(7, 0),
             textcoords="offset points",
-            va="center",
+            va="center_baseline",
             color=SOFT,
             fontsize=grid.names,
             annotation_clip=False,

@@ -36,6 +36,8 @@ _STYLE = {
     "figure.facecolor": "white",
     "font.size": 9.5,
     "text.color": INK,
+    # Hinting makes DejaVu's figures look like another typeface at some sizes.
+    "text.hinting": "none",
     # A class may be called $2$.
     "text.parse_math": False,
     "axes.edgecolor": SOFT,
