@@ -11,7 +11,14 @@ import numpy as np
 
 from mien import augment
 from mien.dataset import Dataset, Split
-from mien.errors import RunError
+from mien.errors import MissingExtra, RunError
+
+try:
+    # Every room behind this door needs it, and here alone its absence is told.
+    import matplotlib.figure  # noqa: F401
+except ImportError as error:
+    raise MissingExtra("plotting", "plot") from error
+
 from mien.plot.calibration import reliability
 from mien.plot.curves import history
 from mien.plot.matrix import confusion

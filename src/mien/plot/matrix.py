@@ -17,7 +17,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from mien.errors import DataError
 from mien.plot import words
-from mien.plot.page import DPI, PALE, POINTS, SOFT, headline, page, save, scored
+from mien.plot.page import DPI, FAINT, POINTS, SOFT, headline, page, save, scored
 
 Counts = npt.NDArray[np.int64]
 
@@ -96,9 +96,10 @@ def confusion(report: Mapping[str, Any], to: Path, *, name: str) -> list[Path]:
         axes = figure.add_axes((0, 0, 1, 1))
         shares = _shares(counts)
         _cells(axes, shares, grid, colours)
-        _numbers(axes, counts, shares, grid, colours)
         _classes(axes, names, counts.sum(axis=1), grid)
-        if not grid.share:
+        if grid.share:
+            _numbers(axes, counts, shares, grid, colours)
+        else:
             _scale(figure, grid, colours)
         _headline(axes, report, name, grid)
         return save(figure, to, f"confusion-{name}")
@@ -132,7 +133,7 @@ def _shares(counts: Counts) -> npt.NDArray[np.float64]:
 def _cells(axes: Axes, shares: npt.NDArray[np.float64], grid: _Grid, colours: Colormap) -> None:
     axes.imshow(
         np.ma.masked_invalid(shares),
-        cmap=colours.with_extremes(bad=PALE),
+        cmap=colours.with_extremes(bad=FAINT),
         vmin=0,
         vmax=1,
         interpolation="nearest",
@@ -155,7 +156,7 @@ def _numbers(
         if math.isnan(share):
             continue
         lines = [(f"{count:,}", grid.count)] if grid.count else []
-        if grid.share and count:
+        if count:
             # A narrow cell has room for a number alone, and none to spare for zeros.
             text = f"{share:.0%}" if grid.cell > 0.4 else f"{100 * share:.0f}".removeprefix("0")
             lines.append((text, grid.share))
@@ -176,11 +177,8 @@ def _numbers(
                 in_layout=False,
             )
             offset += 0.5 * _SPACING * size
-    if grid.share:
-        for row in np.flatnonzero(np.isnan(shares[:, 0])):
-            axes.text(
-                grid.k / 2, row + 0.5, "no images", ha="center", va="center", color=SOFT, size=grid.names
-            )
+    for row in np.flatnonzero(np.isnan(shares[:, 0])):
+        axes.text(grid.k / 2, row + 0.5, "no images", ha="center", va="center", color=SOFT, size=grid.names)
 
 
 def _readable(colour: tuple[float, float, float, float]) -> str:

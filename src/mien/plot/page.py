@@ -7,22 +7,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mien.errors import DataError, MissingExtra
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from mien.errors import DataError
 from mien.plot import words
 from mien.run import write_file
 
-try:
-    import matplotlib
-    from matplotlib.axes import Axes
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-except ImportError as error:
-    raise MissingExtra("plotting", "plot") from error
-
 # Blue and vermilion stay apart for every kind of colour vision: Okabe & Ito 2008, Color Universal Design.
 BLUE, VERMILION = "#0072B2", "#D55E00"
-INK, SOFT, FAINT, PALE = "#1B1E23", "#5A626E", "#DDE1E6", "#F1F3F5"
+INK, SOFT, FAINT = "#1B1E23", "#5A626E", "#DDE1E6"
 
 DPI = 150
 #: Points to an inch.

@@ -4,12 +4,7 @@ import functools
 import math
 from collections.abc import Sequence
 
-from mien.errors import MissingExtra
-
-try:
-    from matplotlib import font_manager
-except ImportError as error:
-    raise MissingExtra("plotting", "plot") from error
+from matplotlib import font_manager
 
 #: matplotlib brings this one, so that figures look alike everywhere.
 FONT = "DejaVu Sans"
