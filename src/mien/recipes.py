@@ -285,7 +285,7 @@ _SEED = Recipe(
 _QUICK = Recipe(
     name="quick",
     network="small",
-    epochs=10,
+    epochs=8,
     batch_size=64,
     label_smoothing=0.05,
     optimizer=Optimizer(name="sgd", learning_rate=0.2, schedule="one-cycle", warmup=0.25, weight_decay=3e-4),

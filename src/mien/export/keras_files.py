@@ -103,7 +103,7 @@ def _interpreter() -> Any:
     for package in ("ai_edge_litert.interpreter", "tensorflow.lite.python.interpreter"):
         with contextlib.suppress(ImportError):
             return importlib.import_module(package).Interpreter
-    raise MissingExtra("LiteRT", "cpu")
+    raise MissingExtra("LiteRT", "litert")
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ _PAIRS = 2
 
 
 def run(made: Run, dataset: Dataset | None = None) -> list[Path]:
-    """Draw a run's history, and the confusion and reliability of every split it was scored on.
+    """Draw a run's history, its samples, and the confusion and reliability of every split it was scored on.
 
     Args:
         made: The run; its figures are replaced.
@@ -45,6 +45,7 @@ def run(made: Run, dataset: Dataset | None = None) -> list[Path]:
     Raises:
         RunError: No epoch was finished yet, or a report is damaged.
         TrainingError: A file cannot be written.
+        MissingExtra: There is a data set, and OpenCV is not installed to augment its images.
     """
     rows = made.history()
     # A training that was killed has a history, and nothing that ships.

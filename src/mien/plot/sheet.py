@@ -83,9 +83,8 @@ def samples(before: Images, after: Images, labels: Sequence[str], to: Path) -> l
             label = axes.text(left, top + grid.face + 8, "", size=8.5, va="top")
             _fit(label, words.plain(labels[index]), 2 * grid.face + _BETWEEN)
         extent = (0, grid.width, grid.height, 0)
-        axes.imshow(
-            paper, cmap="gray", vmin=0, vmax=255, extent=extent, interpolation="nearest", aspect="auto"
-        )
+        # As colours: a colour map would round some greys to their neighbours.
+        axes.imshow(paper[..., None].repeat(3, axis=2), extent=extent, interpolation="nearest", aspect="auto")
         _heads(axes, grid, len(chosen), shape[0])
         return save(figure, to, "samples", tight=False)
 
