@@ -156,7 +156,7 @@ def _is_tick(text: Text, figure: Figure) -> bool:
 # History
 
 
-@pytest.mark.parametrize(("count", "best"), [(1, 1), (2, 2), (25, 12), (300, 300), (25, None)])
+@pytest.mark.parametrize(("count", "best"), [(1, 1), (25, 12), (300, 300), (25, None)])
 def test_history_of_any_length_says_what_ships(tmp_path, layouts, count, best):
     made = rows(count)
     check_files(plot.history(made, tmp_path, title="quick-1", best=best), "loss", "accuracy")
@@ -263,7 +263,7 @@ def test_history_refuses_what_it_cannot_show(tmp_path):
         (12, NASTY, 3),
         (14, (), None),
         (28, (), 4),
-        (60, (), 3),
+        (45, (), 3),
     ],
 )
 def test_confusion_of_any_size_stays_legible(tmp_path, layouts, classes, names, absent):
@@ -274,8 +274,8 @@ def test_confusion_of_any_size_stays_legible(tmp_path, layouts, classes, names, 
     assert f"{40 * classes:,} images of archive (4).zip" in texts
     low, high = made["accuracy_interval"]
     assert f"accuracy {made['accuracy']:.1%} (95% interval {low:.1%} to {high:.1%})" in texts
-    assert ("share of the row" in texts) == (classes == 60)
-    assert ("no images" in texts) == (absent is not None and classes < 60)
+    assert ("share of the row" in texts) == (classes == 45)
+    assert ("no images" in texts) == (absent is not None and classes < 45)
     for index, row in enumerate(made["confusion"]):
         total = sum(row)
         assert f"{total:,}" in texts
@@ -408,13 +408,14 @@ def test_samples_shorten_names(tmp_path, layouts):
     assert any(re.fullmatch(r"x+…x+", text) for text in said(tmp_path / "samples.svg"))
 
 
-def test_samples_of_many_classes_are_thinned_out(tmp_path):
+def test_samples_of_many_classes_are_thinned_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(sheet, "MOST", 24)
     before = faces(600, 2)
     labels = [f"c{index}" for index in range(600)]
     check_files(plot.samples(before, before, labels, tmp_path), "samples")
     texts = said(tmp_path / "samples.svg")
-    assert {"240 of 600 images", "c0", "c599"} <= set(texts)
-    assert len([text for text in texts if re.fullmatch(r"c\d+", text)]) == 240
+    assert {"24 of 600 images", "c0", "c599"} <= set(texts)
+    assert len([text for text in texts if re.fullmatch(r"c\d+", text)]) == 24
 
 
 @pytest.mark.parametrize(
@@ -436,18 +437,18 @@ def test_samples_refuse_what_is_no_pairs(tmp_path, before, after, labels):
 # A run's figures
 
 
-def make_run(folder: Path) -> runs.Run:
+def make_run(folder: Path, *splits: str) -> runs.Run:
     made = runs.create(recipes.get("quick"), out=folder / "quick-1")
     full = [row | dict.fromkeys(runs.CLOCKS, 1.0) for row in rows(5)]
     made.write_history(full)
     made.update(shipped={"epoch": 4, "of": 5})
-    for split in ("val", "test"):
+    for split in splits:
         runs.write_file(made.evaluation / f"{split}.json", json.dumps(report()).encode())
     return made
 
 
 def test_run_draws_all_it_finds(tmp_path):
-    made = make_run(tmp_path)
+    made = make_run(tmp_path, "val", "test")
     names = ("loss", "accuracy", "confusion-test", "reliability-test", "confusion-val", "reliability-val")
     paths = plot.run(made)
     check_files(paths, *names)
@@ -465,20 +466,18 @@ def test_run_shows_two_faces_of_each_class_that_has_them(tmp_path):
     texts = said(made.figures / "samples.svg")
     assert [texts.count(name) for name in ("calm", "tense", "none")] == [1, 2, 0]
     empty = dataset.Dataset(root="faces", labels=("calm",), train=None, val=split, test=None)
-    assert plot.run(made, empty)[-1].name == "reliability-val.svg"
+    assert plot.run(made, empty)[-1].name == "accuracy.svg"
 
 
 def test_run_that_ships_nothing_yet_has_a_history(tmp_path):
     made = make_run(tmp_path)
     runs.write_file(made.path / "run.json", b"{}")
-    for file in made.evaluation.iterdir():
-        file.unlink()
     check_files(plot.run(made), "loss", "accuracy")
     assert "5 epochs" in said(made.figures / "loss.svg")
 
 
 def test_run_names_a_damaged_report(tmp_path):
-    made = make_run(tmp_path)
+    made = make_run(tmp_path, "val", "test")
     (made.evaluation / "test.json").write_text("{", encoding="utf-8")
     with pytest.raises(RunError, match=r"test\.json is damaged"):
         plot.run(made)

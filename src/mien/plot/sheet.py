@@ -18,7 +18,7 @@ from mien.plot.page import DPI, SOFT, page, save
 Images = npt.NDArray[np.uint8]
 
 #: Pairs on one sheet; of more, so many are taken at even distances.
-MOST = 240
+MOST = 120
 # Lengths of the sheet in pixels of the PNG, so that each pixel of a face is a square of whole pixels.
 _FACE, _BETWEEN, _GUTTER, _LABEL, _MARGIN, _HEAD = 144, 6, 30, 44, 40, 124
 
