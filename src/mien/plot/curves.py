@@ -193,7 +193,7 @@ def _line(axes: Axes, epochs: Floats, curve: _Curve) -> None:
     axes.plot(epochs[dots], shown[dots], "o", color=colour, markersize=2 + width, clip_on=False, zorder=3)
     axes.plot(
         epochs[~there],
-        np.ones(np.count_nonzero(~there)),
+        np.full(np.count_nonzero(~there), 0.975),
         "x",
         color=colour,
         markersize=5 + width,
