@@ -149,7 +149,7 @@ class Run:
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows({key: repr(value) for key, value in row.items()} for row in rows)
+        writer.writerows({key: repr(float(value)) for key, value in row.items()} for row in rows)
         write_file(self.path / "history.csv", text.getvalue().encode())
 
     def save(self, state: State) -> Path:
