@@ -43,13 +43,9 @@ def train(folder: Path, kill_at: tuple[str, int] | None = None, settings: tuple[
 
     if kill_at is not None:
         _arm(*kill_at)
-    if (folder / "run.json").exists():
+    if folder.exists():
         room.resume(run.open_run(folder), data())
     else:
-        if (folder / "recipe.toml").exists() or (folder / "checkpoints").exists():
-            import shutil
-
-            shutil.rmtree(folder)
         room.fit(data(), recipe(*settings), out=folder)
 
 

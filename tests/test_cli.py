@@ -25,7 +25,6 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     [
         (MissingExtra("plotting", "plot"), 2, "mien[plot]"),
         (Stopped("stopped, and saved", signal.SIGTERM), 143, "saved"),
-        (KeyboardInterrupt(), 130, "stopped"),
         (ZeroDivisionError("division by zero"), 70, "fault of mien's own"),
     ],
 )
@@ -57,20 +56,30 @@ def test_version_and_help_as_a_program() -> None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     assert say("--version") == f"mien {__version__}\n"
+    assert json.loads(say("--version", "--json")) == {"version": __version__}
     assert "evaluate" in say("--help")
 
 
-def test_sigterm_outside_of_training_exits_with_143() -> None:
+def test_without_a_command_it_says_where_help_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run([]) == 2
+    assert cli.run(["--json"]) == 2
+    assert "mien --help" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_outside_of_training_says_what_to_do(number: signal.Signals) -> None:
     code = (
-        "import os, signal, time\nfrom mien import cli\nfrom mien.cli import data\n"
-        "cli.app = lambda *arguments, **options: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(30))\n"
-        "cli.main([])"
+        "import os, signal, time\nfrom mien import cli, recipes\n"
+        f"recipes.get = lambda name: (os.kill(os.getpid(), {int(number)}), time.sleep(30))\n"
+        "cli.main(['recipes', 'seed'])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30
     )
-    assert done.returncode == 143
+    assert done.returncode == 128 + number
     assert "Traceback" not in done.stderr
+    assert "--resume" in done.stderr
+    assert done.stderr.count("mien: ") == 1
 
 
 def test_json_holds_no_nan_and_keeps_unicode(capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,6 +98,7 @@ def test_clocks(seconds: float, words: str) -> None:
 
 
 def test_tables_show_names_that_look_like_markup(capsys: pytest.CaptureFixture[str]) -> None:
-    screen.table("title", ("class", "n"), [("[red]x[/red]", 3), ("[", "–")])
+    screen.table("[red]a [v2].zip", ("class", "n"), [("[red]x[/red]", 3), ("[", "–")])
     output = capsys.readouterr().out
     assert "[red]x[/red]" in output
+    assert "[red]a [v2].zip" in output

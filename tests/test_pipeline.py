@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mien import bundle, cli, drawn, run
+from mien import bundle, cli, disk, drawn, run
 
 pytest.importorskip("keras", reason="training needs mien[train]")
 
@@ -183,6 +185,13 @@ def test_exclusions_go_into_the_run_and_the_card(away: Path, archive: Path, ask:
     assert document["data"]["excluded"] == {"odd": 3}
     assert document["data"]["splits"]["train"]["n"] == 137
     assert bundle.load("run/bundle").card.excluded == {"odd": 3}
+    assert ask("train", "--resume", "run")[1]["status"] == "done"
+    Path("leave.csv").rename("moved.csv")
+    assert ask("evaluate", "run")[1]["n"] == 42
+    assert ask("train", "--resume", "run", "--exclude", "moved.csv")[1]["status"] == "done"
+    shutil.copytree("data", "others")
+    shutil.rmtree("others/data/train")
+    assert ask("evaluate", "run", "--data", "others")[1]["n"] == 42
 
 
 def test_any_other_classes_train_too(away: Path, archive: Path, ask: Json) -> None:
@@ -211,6 +220,9 @@ def test_a_run_whose_data_moved_asks_for_it_and_takes_it(
     assert ask("plot", "run")[0] == 0
     drawn.write_archive(Path("other.zip"), train=70, val=14, test=14, seed=9)
     assert "fingerprint" in refuse("train", "other.zip", "--resume", "run")
+    before = (Path("run/figures") / "samples.png").read_bytes()
+    assert not any("samples" in path for path in ask("plot", "run", "--data", "other.zip")[1]["figures"])
+    assert (Path("run/figures") / "samples.png").read_bytes() == before
     assert ask("evaluate", "run", "--data", "other.zip")[1]["n"] == 14
     names = sorted(path.name for path in Path("run/evaluation").iterdir())
     assert names[-1] == "val.json"
@@ -232,7 +244,11 @@ def test_a_run_whose_data_moved_asks_for_it_and_takes_it(
         (["train", "--resume", "absent"], "absent"),
         (["train", "--resume", "empty"], "no run"),
         (["train", "--resume", "{run}", "--set", "epochs=3"], "--resume goes on"),
+        (["train", "--resume", "{run}", "--recipe", "seed", "--split-seed", "3"], "--recipe, --split-seed"),
         (["train", "{archive}", "--out", "full"], "holds something"),
+        (["train", "{archive}", "--set", "epochs=999999999999999999999"], "epochs"),
+        (["evaluate", "{run}", "--votes", "votes.csv"], "--votes"),
+        (["evaluate", "full/cat.jpg"], "cat.jpg"),
         (["evaluate", "absent"], "absent"),
         (["evaluate", "{run}/bundle"], "--data"),
         (["evaluate", "{run}", "--split", "dev"], "dev"),
@@ -243,6 +259,7 @@ def test_a_run_whose_data_moved_asks_for_it_and_takes_it(
         (["extract", "full/cat.jpg", "--to", "out"], "cat.jpg"),
         (["extract", "{archive}", "--to", "full"], "full"),
         (["recipes", "nonsense"], "known"),
+        (["--json"], "--json"),
         (["demo", "--to", "full"], "no demo made"),
         (["fly"], "fly"),
         (["train", "--epochs", "3"], "--epochs"),
@@ -260,3 +277,20 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     assert says.lower() in refuse(*words).lower()
     assert (away / "full" / "cat.jpg").read_bytes() == b"meow"
     assert sorted(path.name for path in away.iterdir()) == ["empty", "full", "votes.csv"]
+
+
+def test_stdout_holds_one_document_whatever_native_code_writes(archive: Path, away: Path) -> None:
+    command = [sys.executable, "-m", "mien", "train", str(archive), "--json", *SETTINGS]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["status"] == "done"
+
+
+def test_a_read_only_run_is_scored_all_the_same(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, ask: Json, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(path: Path, data: bytes) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(disk, "write", refuse)
+    code, report = ask("evaluate", str(trained))
+    assert (code, report["n"]) == (0, 42)

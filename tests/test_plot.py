@@ -331,7 +331,7 @@ def test_confusion_refuses_what_is_no_report(tmp_path, broken):
 
 
 def test_figures_tell_no_path(tmp_path):
-    made = report() | {"data": "/home/someone/secret/faces.zip"}
+    made = report() | {"data": "/srv/someone/secret/faces.zip"}
     plot.confusion(made, tmp_path, name="val")
     text = (tmp_path / "confusion-val.svg").read_text(encoding="utf-8")
     assert "secret" not in text

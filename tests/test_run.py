@@ -30,22 +30,22 @@ def state(step: int, *, size: int = 100) -> State:
 
 @pytest.fixture
 def made(tmp_path: Path) -> run.Run:
-    return run.create(RECIPE, out=tmp_path / "run")
+    return run.create(RECIPE, {}, out=tmp_path / "run")
 
 
 def test_runs_are_numbered_and_gaps_are_not_filled(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    assert [run.create(RECIPE, runs=runs).name for _ in range(3)] == ["quick-1", "quick-2", "quick-3"]
+    assert [run.create(RECIPE, {}, runs=runs).name for _ in range(3)] == ["quick-1", "quick-2", "quick-3"]
     (runs / "quick-9").mkdir()
     (runs / "quick-old").mkdir()
-    assert run.create(RECIPE, runs=runs).name == "quick-10"
-    assert run.create(recipes.get("seed"), runs=runs).name == "seed-1"
+    assert run.create(RECIPE, {}, runs=runs).name == "quick-10"
+    assert run.create(recipes.get("seed"), {}, runs=runs).name == "seed-1"
 
 
 def test_processes_that_begin_at_once_get_folders_of_their_own(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from mien import recipes, run\n"
-        "for _ in range(5): print(run.create(recipes.get('quick'), runs=Path(sys.argv[1])).name)"
+        "for _ in range(5): print(run.create(recipes.get('quick'), {}, runs=Path(sys.argv[1])).name)"
     )
     processes = [
         subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
@@ -55,6 +55,27 @@ def test_processes_that_begin_at_once_get_folders_of_their_own(tmp_path: Path) -
     assert len(names) == len(set(names)) == 15
 
 
+def test_a_run_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="cannot be made"):
+        run.create(RECIPE, {}, runs=tmp_path / "file")
+    with pytest.raises(RunError, match="another folder"):
+        run.create(RECIPE, {}, out=tmp_path / "file")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_run_knows_its_name_from_any_path(made: run.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(made.path)
+    assert run.Run(Path()).name == made.name == "run"
+
+
+def test_reports_are_kept_by_split_and_other_datas_apart(made: run.Run) -> None:
+    made.update(data={"splits": {"val": {"n": 3, "fingerprint": "a" * 64}}})
+    own = made.keep_report({"split": "val", "split_fingerprint": "a" * 64, "n": 3})
+    other = made.keep_report({"split": "val", "split_fingerprint": "b" * 64, "n": 4})
+    assert (own.name, other.name) == ("val.json", f"val-{'b' * 12}.json")
+
+
 def test_recipe_comes_back_equal(made: run.Run) -> None:
     assert made.recipe() == RECIPE
     assert run.open_run(made.path).recipe() == RECIPE
@@ -62,15 +83,15 @@ def test_recipe_comes_back_equal(made: run.Run) -> None:
 
 def test_a_folder_that_holds_something_is_refused(tmp_path: Path, made: run.Run) -> None:
     with pytest.raises(RunError, match="--resume"):
-        run.create(RECIPE, out=made.path)
+        run.create(RECIPE, {}, out=made.path)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").touch()
     with pytest.raises(RunError, match="another folder"):
-        run.create(RECIPE, out=tmp_path / "photos")
+        run.create(RECIPE, {}, out=tmp_path / "photos")
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match="another folder"):
-        run.create(RECIPE, out=tmp_path / "file")
-    assert run.create(RECIPE, out=tmp_path / "new" / "deep").path.is_dir()
+        run.create(RECIPE, {}, out=tmp_path / "file")
+    assert run.create(RECIPE, {}, out=tmp_path / "new" / "deep").path.is_dir()
 
 
 @pytest.mark.parametrize("what", ["absent", "empty", "file"])
@@ -85,13 +106,17 @@ def test_what_is_no_run_is_refused(tmp_path: Path, what: str) -> None:
 
 
 def test_facts_are_kept_and_damage_is_named(made: run.Run) -> None:
-    with pytest.raises(RunError, match=r"no run\.json"):
-        made.facts()
+    assert made.facts() == {"recipe": recipes.to_dict(RECIPE)}
     made.update(status="training", labels=["a", "b"])
     made.update(status="done")
-    assert made.facts() == {"status": "done", "labels": ["a", "b"]}
+    assert made.facts() == {"recipe": recipes.to_dict(RECIPE), "status": "done", "labels": ["a", "b"]}
+    made.update(name="bad\udcff.png")
+    assert made.facts()["name"] == "bad\udcff.png"
     (made.path / "run.json").write_text("{")
     with pytest.raises(RunError, match="damaged"):
+        made.facts()
+    (made.path / "run.json").unlink()
+    with pytest.raises(RunError, match=r"no run\.json"):
         made.facts()
     (made.path / "recipe.toml").unlink()
     with pytest.raises(RunError, match=r"no recipe\.toml"):
@@ -163,6 +188,7 @@ def test_a_state_of_another_kind_is_refused_though_its_hash_is_right(made: run.R
 
     data = b"not an archive at all"
     name = f"state-0000000001-{hashlib.sha256(data).hexdigest()}.npz"
+    (made.path / "checkpoints").mkdir()
     (made.path / "checkpoints" / name).write_bytes(data)
     with pytest.raises(RunError, match="another version"):
         made.load()
@@ -233,10 +259,10 @@ def small_disk(path: Path, *, kilobytes: int) -> Iterator[None]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
-@pytest.mark.parametrize("kilobytes", [24, 28, 32, 40, 48, 60, 64, 72, 80, 96])
+@pytest.mark.parametrize("kilobytes", [28, 30, 32, 40, 48, 60, 64, 72, 80, 96])
 def test_on_a_full_disk_the_last_state_still_loads(tmp_path: Path, kilobytes: int) -> None:
     with small_disk(tmp_path / "disk", kilobytes=kilobytes):
-        made = run.create(RECIPE, out=tmp_path / "disk" / "run")
+        made = run.create(RECIPE, {}, out=tmp_path / "disk" / "run")
         done = 0
         message = ""
         for step in range(1, 8):
@@ -256,13 +282,15 @@ def test_on_a_full_disk_the_last_state_still_loads(tmp_path: Path, kilobytes: in
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
 def test_a_read_only_disk_is_named(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", kilobytes=64):
-        made = run.create(RECIPE, out=tmp_path / "disk" / "run")
+        made = run.create(RECIPE, {}, out=tmp_path / "disk" / "run")
         made.save(state(1))
         ctypes.CDLL(None).mount(b"none", str(tmp_path / "disk").encode(), b"tmpfs", 1 | 32, None)
         with pytest.raises(TrainingError, match=r"(?i)read-only"):
             made.save(state(2))
         with pytest.raises(RunError, match=r"(?i)read-only"):
-            run.create(RECIPE, out=tmp_path / "disk" / "other")
+            run.create(RECIPE, {}, out=tmp_path / "disk" / "other")
+        with pytest.raises(RunError, match=r"(?i)cannot be locked"), made.lock():
+            pass
         loaded, _ = made.load()
         assert loaded is not None
         assert loaded.step == 1

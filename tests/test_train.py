@@ -42,6 +42,7 @@ MOMENTS = [
     ("write", 25),
     ("fsync", 16),
     ("fsync", 21),
+    ("fsync", 1),
     ("rename", 3),
     ("rename", 8),
     ("rename", 13),
@@ -117,7 +118,7 @@ def _many_moments() -> list[tuple[str, int]]:
 @pytest.mark.parametrize("moment", _many_moments(), ids=lambda moment: f"{moment[0]}-{moment[1]}")
 def test_killed_at_many_moments(tmp_path: Path, uninterrupted: Ending, moment: tuple[str, int]) -> None:
     path = tmp_path / "run"
-    in_process(path, moment)
+    assert in_process(path, moment) == -signal.SIGKILL
     assert in_process(path) == 0
     assert_same(ending(path), uninterrupted)
 
@@ -321,16 +322,24 @@ def test_a_changed_recipe_cannot_go_on(
     learnt: tuple[run.Run, Dataset, list[train.Status], list[str]],
 ) -> None:
     made, data, _, _ = learnt
-    changed = replace(made.recipe(), network="small", epochs=9)
+    changed = replace(made.recipe(), batch_size=16, epochs=9)
     (made.path / "recipe.toml").write_text(recipes.to_toml(changed))
-    with pytest.raises(TrainingError, match="does not fit"):
+    with pytest.raises(RunError, match=r"changed since the run began \(epochs, batch_size\)"):
         train.resume(made, data)
 
 
+def test_a_state_of_another_network_is_refused() -> None:
+    model = precision.build(dying.recipe(), classes=3, policy="float32")
+    with pytest.raises(TrainingError, match="does not fit"):
+        recorder._assign(model.variables, [np.zeros(3)])
+
+
 def test_two_trainings_of_one_folder_refuse(tmp_path: Path, make_blobs: Callable[..., Dataset]) -> None:
-    made = run.create(dying.recipe(), out=tmp_path / "run")
+    recipe = dying.recipe()
+    facts = {"data": {"fingerprint": dying.data().fingerprint}, "precision": "float32"}
+    made = run.create(recipe, facts, out=tmp_path / "run")
     with pytest.raises(RunError, match="--resume"):
-        train.fit(dying.data(), dying.recipe(), out=made.path)
+        train.fit(dying.data(), recipe, out=made.path)
     with made.lock(), pytest.raises(RunError, match="another process"):
         train.resume(made, dying.data())
 
@@ -343,6 +352,45 @@ def test_a_loss_that_is_no_number_stops_within_an_epoch(tmp_path: Path) -> None:
     made = run.open_run(tmp_path / "run")
     assert made.facts()["status"] == "failed"
     assert not made.bundle.exists()
+
+
+def test_a_validation_loss_that_is_no_number_stops_before_it_ships(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = recorder.Recorder.on_epoch_end
+
+    def planted(self: Any, epoch: int, logs: dict[str, Any]) -> None:
+        sound(self, epoch, logs | {"val_loss": float("inf")})
+
+    monkeypatch.setattr(recorder.Recorder, "on_epoch_end", planted)
+    with pytest.raises(TrainingError, match="validation loss after epoch 1 is inf"):
+        train.fit(dying.data(), dying.recipe("select=last"), out=tmp_path / "run")
+    made = run.open_run(tmp_path / "run")
+    assert made.facts()["status"] == "failed"
+    assert not made.bundle.exists()
+
+
+@pytest.mark.parametrize("settings", [("optimizer.warmup=0", "select=last"), ("select=val_loss",)])
+def test_a_real_divergence_is_named(tmp_path: Path, settings: tuple[str, ...]) -> None:
+    recipe = dying.recipe("batch_size=150", "optimizer.learning_rate=1e30", "optimizer.ema=0", *settings)
+    with pytest.raises(TrainingError, match=r"is (nan|inf): the learning rate 1e\+30 is too large"):
+        train.fit(dying.data(), recipe, out=tmp_path / "run")
+    assert run.open_run(tmp_path / "run").facts()["status"] == "failed"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
+@pytest.mark.parametrize("kilobytes", [300, 1200])
+def test_a_disk_that_fills_while_training_ends_in_a_sentence(tmp_path: Path, kilobytes: int) -> None:
+    from test_run import small_disk
+
+    with small_disk(tmp_path / "disk", kilobytes=kilobytes):
+        path = tmp_path / "disk" / "run"
+        with pytest.raises(TrainingError, match=r"the disk is full.*make room, and go on with") as caught:
+            train.fit(dying.data(), dying.recipe("epochs=30", "checkpoints.weights=all"), out=path)
+        assert "\n" not in str(caught.value)
+        state, complaints = run.open_run(path).load()
+        assert complaints == []
+        assert (state is None) == (kilobytes == 300)
 
 
 def test_when_it_diverges_later_the_best_model_is_kept(
@@ -398,13 +446,15 @@ def test_bfloat16_trains_and_ships_in_float32(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "policy"), [("fpu sse avx2", "float32"), ("fpu avx512_bf16 sse", "mixed_bfloat16")]
+    ("flags", "policy"),
+    [("fpu sse avx2", "float32"), ("fpu avx512_bf16 sse", "mixed_bfloat16"), ("-", "mixed_bfloat16")],
 )
 def test_precision_follows_the_processor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, policy: str
 ) -> None:
     cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text(f"processor : 0\nflags\t\t: {flags}\nbugs : none\n")
+    arm = "Features\t: fp asimd bf16"
+    cpuinfo.write_text(f"processor : 0\n{arm if flags == '-' else 'flags : ' + flags}\nbugs : none\n")
     monkeypatch.setattr(precision, "CPUINFO", cpuinfo)
     assert precision.choose("auto") == policy
     assert precision.choose("float32") == "float32"

@@ -3,15 +3,13 @@
 Numbers on drawn faces show that the chain works; they say nothing about real ones.
 """
 
-import json
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mien import bundle, dataset, drawn, evaluate, export, extract, plot, recipes, run, train
+from mien import bundle, dataset, disk, drawn, evaluate, export, extract, plot, recipes, run, train
 from mien.errors import InputError
 from mien.train import Status
 
@@ -120,7 +118,7 @@ def _score(made: run.Run, faces: dataset.Dataset, *, progress: Callable[[int, in
         data="drawn faces",
         progress=progress,
     ).to_dict()
-    run.write_file(made.evaluation / "test.json", (json.dumps(report, indent=2) + "\n").encode())
+    made.keep_report(report)
     return report
 
 
@@ -153,13 +151,18 @@ def _bytes(path: Path) -> str:
 
 
 def _empty(to: Path) -> None:
-    """Make `to` an empty folder that is marked as a demo's; only a folder with the mark is emptied."""
+    """Make `to` an empty folder with a demo's mark; only a folder with the mark is emptied."""
     if to.exists() and (not to.is_dir() or (any(to.iterdir()) and not (to / _MARK).exists())):
         raise InputError(f"{to} holds something that no demo made; name a new folder with --to")
-    if to.exists():
-        # Moved aside first, so that a demo that is stopped here leaves no half of the last one.
-        aside = Path(tempfile.mkdtemp(prefix=f".{to.name}-", dir=to.parent))
-        to.rename(aside / "old")
-        shutil.rmtree(aside)
-    to.mkdir(parents=True)
-    (to / _MARK).touch()
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+        (to / _MARK).touch()
+        for child in to.iterdir():
+            if child.is_dir() and not child.is_symlink():
+                shutil.rmtree(child)
+            elif child.name != _MARK:
+                child.unlink()
+    except OSError as error:
+        raise InputError(
+            f"{to} cannot be made ready: {disk.reason(error)}; name another folder with --to"
+        ) from None

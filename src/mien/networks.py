@@ -178,52 +178,51 @@ def _residual(
 
     def make(size: int, classes: int) -> keras.Model:
         layers = load_keras().layers
-
-        def convolve(x: Any, filters: int, label: str, *, kernel: int = 3, stride: int = 1) -> Any:
-            x = layers.Conv2D(
-                filters,
-                kernel,
-                strides=stride,
-                padding="same",
-                use_bias=False,
-                kernel_initializer="he_normal",
-                name=f"{label}_conv",
-            )(x)
-            return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{label}_norm")(x)
-
-        def block(x: Any, filters: int, label: str, *, stride: int, last: bool) -> Any:
-            short = x
-            if stride > 1:
-                short = layers.AveragePooling2D(2, padding="same", name=f"{label}_short_pool")(short)
-            if short.shape[-1] != filters:
-                short = convolve(short, filters, f"{label}_short", kernel=1)
-            x = convolve(x, filters, f"{label}a", stride=stride)
-            x = layers.ReLU(name=f"{label}a_relu")(x)
-            x = convolve(x, filters, f"{label}b")
-            x = layers.Add(name=f"{label}_add")([x, short])
-            return layers.ReLU(name="features" if last else f"{label}_relu")(x)
-
         pixels = layers.Input((size, size, 1), name="pixels")
         x = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescale")(pixels)
         if crop:
             x = layers.Cropping2D(size // 12, name="crop")(x)
-        x = convolve(x, widths[0], "stem", stride=2)
+        x = _convolve(x, widths[0], "stem", stride=2)
         x = layers.ReLU(name="stem_relu")(x)
         for stage, filters in enumerate(widths, start=1):
             for index in range(blocks):
-                x = block(
-                    x,
-                    filters,
-                    f"stage{stage}_{index + 1}",
-                    stride=2 if stage > 1 and index == 0 else 1,
-                    last=stage == len(widths) and index == blocks - 1,
-                )
+                last = stage == len(widths) and index == blocks - 1
+                stride = 2 if stage > 1 and index == 0 else 1
+                x = _block(x, filters, f"stage{stage}_{index + 1}", stride=stride, last=last)
         x = layers.GlobalAveragePooling2D(name="pool")(x)
         x = layers.Dropout(dropout, name="dropout")(x)
         answer = layers.Dense(classes, activation="softmax", dtype="float32", name="answer")(x)
         return load_keras().Model(pixels, answer, name=name)
 
     return make
+
+
+def _convolve(x: Any, filters: int, label: str, *, kernel: int = 3, stride: int = 1) -> Any:
+    layers = load_keras().layers
+    x = layers.Conv2D(
+        filters,
+        kernel,
+        strides=stride,
+        padding="same",
+        use_bias=False,
+        kernel_initializer="he_normal",
+        name=f"{label}_conv",
+    )(x)
+    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{label}_norm")(x)
+
+
+def _block(x: Any, filters: int, label: str, *, stride: int, last: bool) -> Any:
+    layers = load_keras().layers
+    short = x
+    if stride > 1:
+        short = layers.AveragePooling2D(2, padding="same", name=f"{label}_short_pool")(short)
+    if short.shape[-1] != filters:
+        short = _convolve(short, filters, f"{label}_short", kernel=1)
+    x = _convolve(x, filters, f"{label}a", stride=stride)
+    x = layers.ReLU(name=f"{label}a_relu")(x)
+    x = _convolve(x, filters, f"{label}b")
+    x = layers.Add(name=f"{label}_add")([x, short])
+    return layers.ReLU(name="features" if last else f"{label}_relu")(x)
 
 
 #: Every named network.

@@ -140,8 +140,8 @@ class Recipe:
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
     network: str
     size: Annotated[int, Field(ge=16, le=512)] = 48
-    epochs: Count = 25
-    batch_size: Count = 128
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 25
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 128
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 42
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0

@@ -18,8 +18,10 @@ import hashlib
 import io
 import json
 import re
+import shutil
+import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,7 @@ from numpy.typing import NDArray
 
 from mien import disk
 from mien.errors import RunError, TrainingError
-from mien.recipes import Recipe, parse, to_toml
+from mien.recipes import Recipe, parse, to_dict, to_toml
 
 #: Columns of `history.csv` that clocks fill: the only ones that differ between two equal runs.
 CLOCKS = ("seconds", "cpu_seconds", "images_per_second")
@@ -74,7 +76,7 @@ class Run:
     @property
     def name(self) -> str:
         """The folder's name: `quick-1`."""
-        return self.path.name
+        return self.path.resolve().name
 
     @property
     def bundle(self) -> Path:
@@ -143,6 +145,27 @@ class Run:
                 return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
         except FileNotFoundError:
             raise RunError(f"{self.path} has no history.csv: no epoch of it was finished yet") from None
+
+    def keep_report(self, report: Mapping[str, Any]) -> Path:
+        """Keep an evaluation's report as `evaluation/<split>.json`.
+
+        A report on other data than the run's own has the split's fingerprint in its name.
+
+        Args:
+            report: What `evaluate.Report.to_dict` returns.
+
+        Returns:
+            The file.
+
+        Raises:
+            TrainingError: It cannot be written.
+        """
+        split, fingerprint = report["split"], report["split_fingerprint"]
+        own = self.facts()["data"]["splits"].get(split, {}).get("fingerprint")
+        name = split if fingerprint == own else f"{split}-{fingerprint[:12]}"
+        path = self.evaluation / f"{name}.json"
+        write_file(path, _json(report))
+        return path
 
     def write_history(self, rows: Sequence[Row]) -> None:
         """Replace `history.csv`; every float is written so that it reads back equal."""
@@ -216,17 +239,22 @@ class Run:
             raise RunError(
                 f"{self.path} is being trained by another process; wait for it, or train into another folder"
             ) from None
+        except OSError as error:
+            raise RunError(f"{self.path} cannot be locked: {disk.reason(error)}") from None
         try:
             yield
         finally:
             lock.release()
 
 
-def create(recipe: Recipe, *, out: Path | None = None, runs: Path = Path("runs")) -> Run:
-    """Make a new run's folder with its recipe in it.
+def create(
+    recipe: Recipe, facts: Mapping[str, Any], *, out: Path | None = None, runs: Path = Path("runs")
+) -> Run:
+    """Make a new run's folder, which appears with recipe and facts in it or not at all.
 
     Args:
         recipe: What will be trained.
+        facts: What `run.json` begins with.
         out: The folder to make; it must not exist, or be empty. Without it, the next free
             `runs/<recipe>-<number>`.
         runs: Where numbered folders stand.
@@ -234,14 +262,19 @@ def create(recipe: Recipe, *, out: Path | None = None, runs: Path = Path("runs")
     Raises:
         RunError: `out` holds something already, or cannot be made.
     """
+    parent = runs if out is None else out.resolve().parent
     try:
-        path = _claim(out) if out is not None else _number(runs, recipe.name)
-        for folder in ("checkpoints", "weights", "figures"):
-            (path / folder).mkdir(exist_ok=True)
-        disk.write(path / "recipe.toml", to_toml(recipe).encode())
+        parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=".partial-", dir=parent))
+        try:
+            made.chmod(0o755)
+            disk.write(made / "recipe.toml", to_toml(recipe).encode())
+            disk.write(made / "run.json", _json(dict(facts) | {"recipe": to_dict(recipe)}))
+            return Run(_claim(made, out) if out is not None else _number(made, runs, recipe.name))
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
     except OSError as error:
         raise RunError(f"the run's folder cannot be made: {disk.reason(error)} ({error.filename})") from None
-    return Run(path)
 
 
 def open_run(path: Path) -> Run:
@@ -263,48 +296,38 @@ def write_file(path: Path, data: bytes) -> None:
     Raises:
         TrainingError: There is no room on the disk, or no right to write; `path` is as it was.
     """
-    fill_file(path, lambda partial: partial.write_bytes(data))
-
-
-def fill_file(path: Path, make: Callable[[Path], object]) -> None:
-    """Have `make` write a file of a run beside its place, and put it there once it is whole.
-
-    Raises:
-        TrainingError: As `write_file`.
-    """
     try:
-        disk.fill(path, make)
+        disk.write(path, data)
     except OSError as error:
         raise TrainingError(
             f"{path.name} cannot be written in {path.parent}: {disk.reason(error)}; what was saved before is "
-            "untouched, make room and go on with --resume"
+            "untouched"
         ) from error
 
 
-def _claim(path: Path) -> Path:
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+def _claim(made: Path, path: Path) -> Path:
+    """Move a new run's folder to `path`, where nothing or an empty folder stands."""
+    try:
+        made.rename(path)
+    except OSError as error:
+        if not path.exists():
+            raise
         advice = f"go on with --resume {path}, or" if (path / "recipe.toml").exists() else "please"
-        raise RunError(f"{path} holds something already; {advice} name another folder")
-    path.mkdir(parents=True, exist_ok=True)
+        raise RunError(f"{path} holds something already; {advice} name another folder") from error
     return path
 
 
-def _number(runs: Path, name: str) -> Path:
-    runs.mkdir(parents=True, exist_ok=True)
-    taken = [0]
-    for path in runs.glob(f"{name}-*"):
-        number = path.name.removeprefix(f"{name}-")
-        if number.isdecimal():
-            taken.append(int(number))
-    number_next = max(taken) + 1
+def _number(made: Path, runs: Path, name: str) -> Path:
+    """Move a new run's folder to the next free number; of two at once, the second takes the one after."""
+    numbers = [path.name.removeprefix(f"{name}-") for path in runs.glob(f"{name}-*")]
+    number = max((int(number) for number in numbers if number.isdecimal()), default=0)
     while True:
-        path = runs / f"{name}-{number_next}"
+        number += 1
         try:
-            path.mkdir()
-        except FileExistsError:
-            number_next += 1
-        else:
-            return path
+            return made.rename(runs / f"{name}-{number}")
+        except OSError:
+            if not (runs / f"{name}-{number}").exists():
+                raise
 
 
 def _unpack(data: bytes) -> State:
@@ -319,4 +342,5 @@ def _unpack(data: bytes) -> State:
 
 
 def _json(facts: Mapping[str, Any]) -> bytes:
-    return (json.dumps(facts, indent=2, ensure_ascii=False) + "\n").encode()
+    # A file name that is no UTF-8 goes in as the escapes that JSON has for it.
+    return (json.dumps(facts, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")

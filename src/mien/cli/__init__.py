@@ -13,34 +13,35 @@ from typing import Annotated, NoReturn
 import typer
 
 from mien import __version__
-from mien.cli import data, model, training
-from mien.errors import MienError
+from mien.cli import data, model, screen, training
+from mien.errors import InputError, MienError
 
 FAULT = 70
+
+_STOPPED = "stopped by a signal; a training that had begun goes on with: mien train --resume RUN"
 
 app = typer.Typer(
     name="mien",
     help="Facial emotion recognition, from an archive of labelled faces to a model you can trust and ship.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        sys.stdout.write(f"mien {__version__}\n")
-        raise typer.Exit
-
-
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    json: data.Json = False,
 ) -> None:
-    pass
+    if version:
+        screen.emit({"version": __version__}) if json else screen.out.print(f"mien {__version__}")
+        raise typer.Exit
+    if json:
+        raise InputError("--json stands after a command, such as mien recipes --json, or with --version")
+    if context.invoked_subcommand is None:
+        raise InputError("no command was given; try mien --help")
 
 
 for command in (
@@ -65,13 +66,13 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def run(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code, and prints one sentence where it is not 0."""
     try:
-        return app(arguments, standalone_mode=False) or 0
+        code = app(arguments, standalone_mode=False) or 0
+        if code == 128 + signal.SIGINT:  # typer's answer to Ctrl-C
+            _say(_STOPPED)
+        return code
     except MienError as error:
         _say(str(error))
         return error.exit_code
-    except KeyboardInterrupt:
-        _say("stopped; nothing half-made was left behind")
-        return 128 + signal.SIGINT
     except BrokenPipeError:
         sys.stderr.close()
         return 0
@@ -89,4 +90,5 @@ def _say(sentence: str) -> None:
 
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:
+    _say(_STOPPED)
     sys.exit(128 + number)

@@ -17,6 +17,10 @@ def draw(made: "Run", dataset: "Dataset | None") -> list[str]:
     try:
         from mien import plot
 
+        own = made.facts()["data"]["splits"]["train"]["fingerprint"]
+        if dataset is not None and (dataset.train is None or dataset.train.fingerprint != own):
+            screen.note(f"no samples are drawn: {dataset.root} is not what {made.name} was trained on")
+            dataset = None
         paths = plot.run(made, dataset)
     except MissingExtra as error:
         screen.note(str(error))

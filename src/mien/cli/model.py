@@ -8,7 +8,7 @@ import typer
 from mien.cli import screen
 from mien.cli.data import Json
 from mien.cli.training import SOME_BAD, load, load_again
-from mien.errors import InputError
+from mien.errors import InputError, TrainingError
 
 if TYPE_CHECKING:
     from mien.bundle import Bundle
@@ -20,6 +20,7 @@ _MOST_COLUMNS = 9
 
 
 def evaluate(
+    context: typer.Context,
     model: Annotated[Path, typer.Argument(help="A run's folder, a bundle's folder, or a model.onnx.")],
     data: Annotated[Path | None, typer.Option(help="Data to score on; a run knows its own.")] = None,
     split: Annotated[str, typer.Option(help="val or test.")] = "val",
@@ -29,20 +30,23 @@ def evaluate(
 ) -> int:
     """Score the bundle that ships on a split."""
     from mien import bundle
-    from mien.cli import figures
 
     timer = screen.Timer()
     if is_run(model):
         from mien import run
 
+        if given := screen.given(context, "votes", "split_seed"):
+            raise InputError(f"{model} is a run, which knows how its data was read; it takes no {given}")
         made = run.open_run(model)
-        dataset = load_again(made, data)
-        document = score_run(made, dataset, split)
-        figures.draw_report(made, Path(document["report"]))
+        # What was left out of training changes neither val nor test.
+        origin = made.facts()["data"]["origin"] | {"exclude": None}
+        dataset = load_again(made, data, origin | ({"votes": None} if data else {}))
+        document = score(bundle.load(made.bundle), dataset, split)
+        _keep(made, document)
     else:
+        loaded = bundle.load(model)
         if data is None:
             raise InputError(f"{model} does not know its data; name it with --data")
-        loaded = bundle.load(model)
         dataset = load(data, size=loaded.card.size, votes=votes, seed=split_seed)
         document = score(loaded, dataset, split)
     if json:
@@ -72,18 +76,14 @@ def score(loaded: "Bundle", dataset: "Dataset", split: str) -> dict[str, Any]:
     return report.to_dict()
 
 
-def score_run(made: "Run", dataset: "Dataset", split: str) -> dict[str, Any]:
-    """Score a run's bundle, and keep the report in the run; for data not its own under another name."""
-    import json
+def _keep(made: "Run", report: dict[str, Any]) -> None:
+    """Keep a report and its figures in the run; where that cannot be, the report is shown all the same."""
+    from mien.cli import figures
 
-    from mien import bundle, run
-
-    report = score(bundle.load(made.bundle), dataset, split)
-    own = made.facts()["data"]["splits"].get(split, {}).get("fingerprint")
-    name = split if report["split_fingerprint"] == own else f"{split}-{report['split_fingerprint'][:12]}"
-    path = made.evaluation / f"{name}.json"
-    run.write_file(path, (json.dumps(report, indent=2) + "\n").encode())
-    return report | {"report": str(path)}
+    try:
+        figures.draw_report(made, made.keep_report(report))
+    except TrainingError as error:
+        screen.note(f"the report is not kept: {error}")
 
 
 def tell(report: dict[str, Any]) -> None:
@@ -141,7 +141,7 @@ def plot(
 
     made = room.open_run(run)
     try:
-        dataset = load_again(made, data)
+        dataset = load_again(made, data, made.facts()["data"]["origin"])
     except InputError as error:
         screen.note(f"no samples are drawn: {error}")
         dataset = None
@@ -151,7 +151,7 @@ def plot(
     else:
         for path in drawn:
             screen.out.print(path, markup=False)
-    return 0
+    return SOME_BAD if dataset is not None and dataset.problems else 0
 
 
 def export(

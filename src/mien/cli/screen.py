@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
@@ -37,12 +39,14 @@ def note(sentence: str) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table to stdout; every column but the first is aligned right if it holds numbers."""
-    drawn = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    drawn = Table(
+        title=escape(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+    )
     for index, column in enumerate(columns):
         numbers = index > 0 and all(_is_number(row[index]) for row in rows)
         drawn.add_column(column, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
-        drawn.add_row(*(_escape(str(cell)) for cell in row))
+        drawn.add_row(*(escape(str(cell)) for cell in row))
     out.print(drawn)
 
 
@@ -63,7 +67,7 @@ def live() -> Iterator[tuple[Callable[[str, int, int], None], Callable[["Status"
         shown = 0.0
 
         def move(stage: str, done: int, total: int) -> None:
-            progress.update(task, description=stage, completed=done, total=total, numbers="")
+            progress.update(task, description=escape(stage), completed=done, total=total, numbers="")
 
         def show(status: "Status") -> None:
             nonlocal shown
@@ -109,6 +113,16 @@ def clock(seconds: float) -> str:
     return f"{whole // 60}m {whole % 60:02d}s" if whole >= 60 else f"{whole}s"
 
 
+def given(context: typer.Context, *names: str) -> str:
+    """Return those of the options `names` that stand on the command line, as people write them."""
+    found = []
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            found.append("--" + name.strip("_").replace("_", "-"))
+    return ", ".join(found)
+
+
 class Timer:
     """Seconds of wall clock and processor since it was made."""
 
@@ -135,7 +149,3 @@ def _finite(value: Any) -> Any:
 
 def _is_number(cell: object) -> bool:
     return isinstance(cell, int | float) or str(cell)[:1].isdigit() or cell in ("", "–")
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", "\\[")

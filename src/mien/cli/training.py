@@ -19,6 +19,7 @@ SOME_BAD = 3
 
 
 def train(
+    context: typer.Context,
     data: Annotated[
         Path | None, typer.Argument(help="A folder, zip, tar or fer2013.csv; with --resume only if it moved.")
     ] = None,
@@ -39,19 +40,19 @@ def train(
     """Train a recipe; leave a run's folder with history, figures and the bundle that ships."""
     timer = screen.Timer()
     if resume is not None:
-        if set_ or out or votes or exclude:
-            raise InputError(
-                "--resume goes on with a run as it was; it takes no --set, --out, --votes or --exclude"
-            )
-        made, dataset = _go_on(resume, data)
+        if given := screen.given(context, "recipe", "set_", "out", "runs", "split_seed"):
+            raise InputError(f"--resume goes on with a run as it was; it takes no {given}")
+        made, dataset = _go_on(resume, data, votes=votes, exclude=exclude)
     else:
         if data is None:
             raise InputError("no data was named; try: mien train 'archive (4).zip' --recipe quick")
         origin = {"votes": _absolute(votes), "exclude": _absolute(exclude), "seed": split_seed}
         made, dataset = _begin(data, _recipe(recipe, set_ or []), out, runs, origin)
-    from mien.cli import figures, model
+    import json as reader
 
-    report = model.score_run(made, dataset, "val")
+    from mien.cli import figures
+
+    report = reader.loads((made.evaluation / "val.json").read_text(encoding="utf-8"))
     drawn = figures.draw(made, dataset)
     document = {"run": str(made.path), **made.facts(), "val": report, "figures": drawn, **timer.seconds()}
     if json:
@@ -97,11 +98,15 @@ def _begin(
     return made, dataset
 
 
-def _go_on(path: Path, data: Path | None) -> tuple["Run", "Dataset"]:
+def _go_on(
+    path: Path, data: Path | None, *, votes: Path | None, exclude: Path | None
+) -> tuple["Run", "Dataset"]:
     from mien import run
 
     made = run.open_run(path)
-    dataset = load_again(made, data)
+    moved = {"votes": _absolute(votes), "exclude": _absolute(exclude)}
+    origin = made.facts()["data"]["origin"] | {key: value for key, value in moved.items() if value}
+    dataset = load_again(made, data, origin)
     from mien import train as room
 
     with screen.live() as (_, on_status):
@@ -124,14 +129,14 @@ def load(source: Path, *, size: int, **origin: Any) -> "Dataset":
     return found
 
 
-def load_again(made: "Run", data: Path | None = None) -> "Dataset":
-    """Load the data that a run was trained on, from where it was or from `data`."""
-    origin = dict(made.facts()["data"]["origin"])
-    source = data or Path(origin.pop("source", ""))
-    origin.pop("source", None)
-    if not source.exists() or source == Path():
-        raise InputError(f"the data of {made.name} is no longer at {source}; name it: --data or DATA")
-    return load(source, size=made.recipe().size, **origin)
+def load_again(made: "Run", data: Path | None, origin: dict[str, Any]) -> "Dataset":
+    """Load the data that a run was trained on, from where `origin` says it was or from `data`."""
+    options = {key: value for key, value in origin.items() if key != "source"}
+    if data is None:
+        data = Path(origin.get("source", "nowhere"))
+        if not data.exists():
+            raise InputError(f"the data of {made.name} is no longer at {data}; name it: --data or DATA")
+    return load(data, size=made.recipe().size, **options)
 
 
 def _absolute(path: Path | None) -> str | None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from mien import __version__, bundle, evaluate, export, run
 from mien.dataset import Dataset, Split
-from mien.errors import DataError, TrainingError
+from mien.errors import DataError, RunError, TrainingError
 from mien.networks import load_keras
 from mien.recipes import Recipe, to_dict
 from mien.run import Run
@@ -70,16 +70,16 @@ def fit(
     library.utils.set_random_seed(recipe.seed)
     policy = precision.choose(recipe.precision)
     model = precision.build(recipe, classes=len(dataset.labels), policy=policy)
-    made = run.create(recipe, out=out, runs=runs)
+    facts = {
+        "schema": 1,
+        "status": "training",
+        "labels": list(dataset.labels),
+        "precision": policy,
+        "data": _describe(dataset) | {"origin": dict(origin or {})},
+        "environment": _environment(),
+    }
+    made = run.create(recipe, facts, out=out, runs=runs)
     with made.lock():
-        made.update(
-            schema=1,
-            status="training",
-            labels=list(dataset.labels),
-            precision=policy,
-            data=_describe(dataset) | {"origin": dict(origin or {})},
-            environment=_environment(),
-        )
         return _train(made, model, dataset, recipe, on_status=on_status, on_note=on_note)
 
 
@@ -105,9 +105,10 @@ def resume(
         Stopped: As `fit`.
     """
     recipe = made.recipe()
+    facts = made.facts()
+    _check_unchanged(recipe, facts["recipe"])
     _check(dataset, recipe)
     with made.lock():
-        facts = made.facts()
         if facts["data"]["fingerprint"] != dataset.fingerprint:
             raise DataError(
                 f"{dataset.root} is not the data that {made.name} was trained on: its fingerprint is "
@@ -115,7 +116,6 @@ def resume(
             )
         load_keras().utils.set_random_seed(recipe.seed)
         model = precision.build(recipe, classes=len(dataset.labels), policy=facts["precision"])
-        made.update(status="training")
         return _train(made, model, dataset, recipe, on_status=on_status, on_note=on_note)
 
 
@@ -155,6 +155,7 @@ def _train(
         _fail(made, recorder, dataset, recipe, error)
         raise
     _finish(made, recorder, dataset, recipe, say=say)
+    made.update(status="done")
     return made
 
 
@@ -219,23 +220,32 @@ def _finish(
     )
     file = (made.bundle / bundle.MODEL).read_bytes()
     shipped = bundle.write(file, replace(shipped.card, metrics={"val": measured}), made.bundle)
-    made.update(
-        status="done",
-        shipped={"epoch": index + 1, "of": len(recorder.history), "sha256": shipped.card.sha256},
-    )
+    made.update(shipped={"epoch": index + 1, "of": len(recorder.history), "sha256": shipped.card.sha256})
+    made.keep_report(replace(report, bundle=shipped.card.sha256 or "").to_dict())
 
 
 _MEASURED = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece")
 
 
 def _fail(made: Run, recorder: Recorder, dataset: Dataset, recipe: Recipe, error: TrainingError) -> None:
-    """Note why the training ended; where it diverged, export the best epoch before that."""
+    """Say how to go on; where the training diverged, note it and export the best epoch before that."""
     if not recorder.diverged:
+        error.args = (f"{error}; make room, and go on with: mien train --resume {made.path}",)
         return
+    made.update(status="failed", reason=str(error))
     if recorder.best:
         _finish(made, recorder, dataset, recipe, say=lambda sentence: None)
         error.args = (f"{error}; the best epoch before that is in {made.bundle}",)
-    made.update(status="failed", reason=str(error))
+
+
+def _check_unchanged(recipe: Recipe, begun: Mapping[str, Any]) -> None:
+    now = to_dict(recipe)
+    changed = [key for key in now if now[key] != begun.get(key)]
+    if changed:
+        raise RunError(
+            f"recipe.toml was changed since the run began ({', '.join(changed)}); a run goes on as it began: "
+            "undo that, or train anew with --recipe and the file"
+        )
 
 
 def _check(dataset: Dataset, recipe: Recipe) -> None:

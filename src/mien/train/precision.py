@@ -29,8 +29,10 @@ def _computes_bfloat16() -> bool:
         return True
     if not CPUINFO.exists():
         return False
-    words = CPUINFO.read_text(errors="replace").split("flags", 1)[-1].split("\n", 1)[0].split()
-    return any(flag in words for flag in _CPU_FLAGS)
+    lines = CPUINFO.read_text(errors="replace").splitlines()
+    # Linux calls them flags on x86 and Features on ARM.
+    found = {word for line in lines if line.startswith(("flags", "Features")) for word in line.split()}
+    return not found.isdisjoint(_CPU_FLAGS)
 
 
 def build(recipe: Recipe, *, classes: int, policy: str) -> Any:

@@ -1,6 +1,7 @@
 """The callback that keeps a training's record: history, best weights, saved states, and stopping."""
 
 import math
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from mien.errors import Stopped, TrainingError
 from mien.networks import load_keras
 from mien.recipes import Recipe, Stopping
-from mien.run import Row, Run, State, fill_file
+from mien.run import Row, Run, State, write_file
 from mien.train.feed import Feed
 from mien.train.signals import Stop
 
@@ -125,7 +126,7 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
             self._spent = dict(self._state.facts["spent"])
 
     def save_last(self) -> None:
-        """Save the state after the last whole step; for a signal that comes inside a long one."""
+        """Save the newest state in memory; for a signal that comes inside a long step."""
         if self._last_step is not None:
             self.run.save(self._last_step)
 
@@ -141,13 +142,7 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
         """Look at the loss, the clock and the signals."""
         logs = logs or {}
         self.step = self._first_step + batch + 1
-        if not math.isfinite(logs["loss"]):
-            self.diverged = True
-            raise TrainingError(
-                f"the loss is {logs['loss']} in epoch {self.epoch + 1}, step {self.step}: the learning rate "
-                f"{self.recipe.optimizer.learning_rate} is too large for this network and data; try "
-                f"--set optimizer.learning_rate={self.recipe.optimizer.learning_rate / 3:.2g}"
-            )
+        self._check(logs["loss"], f"loss in epoch {self.epoch + 1}, step {self.step}")
         now = time.monotonic()
         self._show(now, logs)
         if self.step < self.feed.steps:
@@ -155,6 +150,16 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
         elif self.stop:
             self._leave(self._last_step)
         self._step_at = time.monotonic()
+
+    def _check(self, loss: float, which: str) -> None:
+        if math.isfinite(loss):
+            return
+        self.diverged = True
+        rate = self.recipe.optimizer.learning_rate
+        raise TrainingError(
+            f"the {which} is {loss}: the learning rate {rate} is too large for this network and data; try "
+            f"--set optimizer.learning_rate={rate / 3:.2g}"
+        )
 
     def _keep(self, now: float) -> None:
         """Save or remember the state inside an epoch.
@@ -182,6 +187,7 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Write the epoch's row, its weights, and the state at its end."""
         logs = logs or {}
+        self._check(logs["val_loss"], f"validation loss after epoch {epoch + 1}")
         clocks = self._clocks()
         row = {key: float(logs[key]) for key in ("loss", "accuracy", "val_loss", "val_accuracy")}
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
@@ -239,7 +245,11 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
         trained = self.model.get_weights()
         self.model.set_weights(self._candidate)
         try:
-            fill_file(self.run.weights / name, self.model.save_weights)
+            with tempfile.TemporaryDirectory() as aside:
+                # HDF5 ends the process where its disk is full, so the run's disk gets the bytes alone.
+                file = Path(aside) / name
+                self.model.save_weights(file)
+                write_file(self.run.weights / name, file.read_bytes())
         finally:
             self.model.set_weights(trained)
         if self.recipe.checkpoints.weights == "last":
@@ -296,7 +306,7 @@ def _assign(variables: list[Any], arrays: list[NDArray[Any]]) -> None:
 
 def _thin(folder: Path, *, keep: int, best: int) -> None:
     """Delete all weight files but those of the best epoch and the last `keep`."""
-    files = sorted(folder.glob("ep*.weights.h5"))
+    files = sorted(folder.glob("ep*.weights.h5"), key=lambda path: int(path.name[2:].split("-")[0]))
     for path in files[:-keep]:
         if not path.name.startswith(f"ep{best:03d}-"):
             path.unlink()

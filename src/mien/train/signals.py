@@ -2,8 +2,8 @@
 
 Python handles a signal only between two of its own instructions, and a training step is one call into
 native code that may take longer than a machine waits before it kills. So a thread watches too: when the
-training has not reached the end of its step in time, the thread saves the state after the last whole step
-and ends the process.
+training has not reached the end of its step in time, the thread saves the newest state that was kept in
+memory, which is the one after the last step that took long, and ends the process.
 """
 
 import os
@@ -18,13 +18,15 @@ from types import FrameType
 GRACE = 4.0
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+#: Shows the cursor again, for a progress bar may have hidden it, and says what to do.
+_FAREWELL = b"\x1b[?25h\nmien: stopped inside a long step, and saved; go on with: mien train --resume RUN\n"
 
 
 class Stop:
     """Whether a signal asked the training to stop.
 
     Args:
-        save_last: Saves the state after the last whole step; called from another thread.
+        save_last: Saves the newest state in memory; called from another thread.
     """
 
     def __init__(self, save_last: Callable[[], None]) -> None:
@@ -51,6 +53,7 @@ class Stop:
         if not received or self._reached.wait(GRACE):
             return
         self._save_last()
+        os.write(2, _FAREWELL)
         os._exit(128 + received[0])
 
 
