@@ -346,7 +346,7 @@ def test_litert_without_its_own_package_is_asked_through_tensorflow(monkeypatch:
     if keras.backend.backend() == "tensorflow":
         assert keras_files._interpreter().__module__.startswith("tensorflow")
     monkeypatch.setitem(sys.modules, "tensorflow.lite.python.interpreter", None)
-    with pytest.raises(MissingExtra, match=r"mien\[cpu\]"):
+    with pytest.raises(MissingExtra, match=r"mien\[litert\]"):
         keras_files._interpreter()
 
 
@@ -365,7 +365,7 @@ def test_onnx_goes_into_a_folder_or_one_file(tiny: Any, tmp_path: Path) -> None:
 def finished(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> run.Run:
     """A run's folder as a training leaves it, as far as exporting reads it."""
     made = run.create(
-        recipes.Recipe(name="made", network="tiny", size=16), out=tmp_path_factory.mktemp("r") / "r"
+        recipes.Recipe(name="made", network="tiny", size=16), {}, out=tmp_path_factory.mktemp("r") / "r"
     )
     known = card(recipe=recipes.to_dict(made.recipe()), licence="CC0", temperature=1.5)
     export.bundle(tiny, known, made.bundle, images=images(4, 16), temperature=1.5, at_least=0)
@@ -405,7 +405,7 @@ def test_a_bundle_becomes_its_network_again(finished: run.Run, tiny: Any, tmp_pa
 
 
 def test_a_run_without_a_bundle_is_refused(tmp_path: Path, finished: run.Run) -> None:
-    made = run.create(recipes.get("quick"), out=tmp_path / "young")
+    made = run.create(recipes.get("quick"), {}, out=tmp_path / "young")
     with pytest.raises(RunError, match="'young' has no bundle yet"):
         export.convert(made, "keras")
     with pytest.raises(ModelError, match="no format"):

@@ -438,7 +438,7 @@ def test_samples_refuse_what_is_no_pairs(tmp_path, before, after, labels):
 
 
 def make_run(folder: Path, *splits: str) -> runs.Run:
-    made = runs.create(recipes.get("quick"), out=folder / "quick-1")
+    made = runs.create(recipes.get("quick"), {}, out=folder / "quick-1")
     full = [row | dict.fromkeys(runs.CLOCKS, 1.0) for row in rows(5)]
     made.write_history(full)
     made.update(shipped={"epoch": 4, "of": 5})

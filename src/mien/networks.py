@@ -234,7 +234,7 @@ NETWORKS: dict[str, Network] = {
             "small",
             "residual, 24 to 160 channels, on the image's middle; fast on two cores",
             _residual("small", (24, 48, 96, 160), dropout=0.2, crop=True),
-            24,
+            16,
         ),
         Network(
             "tiny",
