@@ -158,7 +158,7 @@ def _child(side: str, source: str, data: Path, options: argparse.Namespace) -> d
     if side == "mien":
         from mien.networks import load_keras
 
-        keras = load_keras()  # first, for it decides how TensorFlow starts
+        keras = load_keras(options.network)  # first, for it decides how TensorFlow starts
     else:
         import keras
     from mien import networks

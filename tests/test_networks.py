@@ -1,5 +1,8 @@
 """Every network through the same battery."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -129,12 +132,18 @@ def test_an_unknown_network_or_too_small_an_input_is_refused() -> None:
         networks.build("tiny", size=8)
 
 
-def test_the_users_own_choice_of_kernels_wins(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
-    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
-    networks.load_keras()
-    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "0"
-    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
-    networks.load_keras()
-    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "1"
+@pytest.mark.parametrize(
+    ("network", "users", "expected"),
+    [("None", None, "1"), ("'small'", None, "1"), ("'seed'", None, "None"), ("None", "0", "0")],
+)
+def test_kernels_are_chosen_before_tensorflow_starts(network: str, users: str | None, expected: str) -> None:
+    code = (
+        f"import os; from mien import networks; networks.load_keras({network}); networks.load_keras()\n"
+        "print(os.environ.get('TF_ENABLE_ONEDNN_OPTS'))"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "TF_ENABLE_ONEDNN_OPTS"}
+    if users is not None:
+        environment["TF_ENABLE_ONEDNN_OPTS"] = users
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == expected

@@ -30,12 +30,14 @@ class Network:
         about: One line for people.
         build: Makes the Keras model from the input's side in pixels and the number of classes.
         smallest: The smallest input side in pixels it can take.
+        wide: Whether its convolutions are so wide that TensorFlow's own kernels are as fast as any.
     """
 
     name: str
     about: str
     build: Callable[[int, int], keras.Model]
     smallest: int
+    wide: bool = False
 
 
 def build(name: str, *, size: int = 48, classes: int = 7) -> keras.Model:
@@ -122,17 +124,22 @@ def _fan_in(layer: Any) -> int:
     return fan_in
 
 
-def load_keras() -> Any:
+def load_keras(network: str | None = None) -> Any:
     """Import Keras, the one way mien does.
 
-    TensorFlow takes oneDNN's kernels by default only on processors with AVX-512 VNNI or better; elsewhere
-    they are 1.5 times as fast all the same (measured: docs/experiments.md), so they are asked for before
-    TensorFlow starts. A user's own TF_ENABLE_ONEDNN_OPTS wins.
+    TensorFlow takes oneDNN's kernels by default only on processors with AVX-512 VNNI or better. Elsewhere
+    they are 1.5 times as fast all the same for narrow networks, and slower for wide ones (measured:
+    docs/experiments.md), so they are asked for before TensorFlow starts, unless a wide network is named.
+    A user's own TF_ENABLE_ONEDNN_OPTS wins.
+
+    Args:
+        network: What will be trained, where that is known; it counts when Keras is first imported.
 
     Raises:
         MissingExtra: Keras, or the backend it was told to use, is not installed.
     """
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    if "keras" not in sys.modules and not (network and get(network).wide):
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         with _quietly():
@@ -229,7 +236,7 @@ def _block(x: Any, filters: int, label: str, *, stride: int, last: bool) -> Any:
 NETWORKS: dict[str, Network] = {
     network.name: network
     for network in (
-        Network("seed", "five wide convolutions; the network mien grew out of", _seed, 16),
+        Network("seed", "five wide convolutions; the network mien grew out of", _seed, 16, wide=True),
         Network(
             "small",
             "residual, 24 to 160 channels, on the image's middle; fast on two cores",

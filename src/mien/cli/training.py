@@ -83,6 +83,7 @@ def _begin(
 
     networks.get(recipe.network)
     dataset = load(data, size=recipe.size, **origin)
+    networks.load_keras(recipe.network)
     from mien import train as room
 
     with screen.live() as (_, on_status):
@@ -101,12 +102,13 @@ def _begin(
 def _go_on(
     path: Path, data: Path | None, *, votes: Path | None, exclude: Path | None
 ) -> tuple["Run", "Dataset"]:
-    from mien import run
+    from mien import networks, run
 
     made = run.open_run(path)
     moved = {"votes": _absolute(votes), "exclude": _absolute(exclude)}
     origin = made.facts()["data"]["origin"] | {key: value for key, value in moved.items() if value}
     dataset = load_again(made, data, origin)
+    networks.load_keras(made.recipe().network)
     from mien import train as room
 
     with screen.live() as (_, on_status):

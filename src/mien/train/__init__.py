@@ -304,4 +304,5 @@ def _environment() -> dict[str, Any]:
         "keras": library.version(),
         "backend": f"{backend} {version}".strip(),
         "numpy": np.__version__,
+        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "TensorFlow's default"),
     }
