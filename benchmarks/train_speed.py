@@ -21,6 +21,7 @@ What the lines mean:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -174,14 +175,11 @@ def _child(side: str, source: str, data: Path, options: argparse.Namespace) -> d
 
     # Both sides end in Keras' fit. Its input and callbacks are all that is touched.
     keras.Model.fit = timed_fit
-    with tempfile.TemporaryDirectory() as out:
-        try:
-            if side == "script":
-                seed_script(data, Path(out), batch_size=options.batch, network=options.network)
-            else:
-                _mien(data, Path(out), options)
-        except _Measured:
-            pass
+    with tempfile.TemporaryDirectory() as out, contextlib.suppress(_Measured):
+        if side == "script":
+            seed_script(data, Path(out), batch_size=options.batch, network=options.network)
+        else:
+            _mien(data, Path(out), options)
     model = models[-1]
     images = options.steps * options.batch
     seconds, cpu_seconds, input_seconds = clock.spent()
