@@ -122,7 +122,7 @@ def test_light_commands_load_nothing_heavy(arguments: list[str]) -> None:
 
 
 def test_the_using_wing_loads_nothing_that_trains() -> None:
-    rooms = ["bundle", "dataset", "emotions", "errors", "evaluate", "extract", "images", "run"]
+    rooms = ["bundle", "corrupt", "dataset", "emotions", "errors", "evaluate", "extract", "images", "run"]
     code = (
         f"import sys, importlib\nfor room in {rooms!r}: importlib.import_module('mien.' + room)\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
