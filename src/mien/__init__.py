@@ -12,6 +12,7 @@ __version__ = "0.1.0.dev0"
 _ROOMS = (
     "augment",
     "bundle",
+    "calibrate",
     "corrupt",
     "dataset",
     "demo",

@@ -1,0 +1,226 @@
+"""How far a model's confidence can be believed: fit a temperature, measure what it mends, choose a threshold.
+
+A temperature divides the logits. It changes no answer, only how sure the model says it is. What a fit is
+worth is measured on images it did not see: every figure here is taken fold by fold.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mien import evaluate
+from mien.errors import DataError
+
+#: Between what temperatures `fit` looks. Beyond the first a model is as good as always certain, beyond the
+#: second it says next to nothing.
+LOWEST, HIGHEST = 0.05, 20.0
+#: What stands for a probability of 0, whose logarithm a softmax in float32 could not tell: its smallest.
+FLOOR = float(np.finfo(np.float32).tiny)
+
+Floats = npt.NDArray[np.float64]
+Probabilities = npt.NDArray[np.floating[Any]]
+Labels = npt.NDArray[np.integer[Any]] | npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What a temperature and a threshold do for a model. Fractions in [0, 1]; intervals 95 %.
+
+    Args:
+        n: Images.
+        folds: Parts that the images were cut into; each was judged by what the others taught.
+        temperature: What logits are to be divided by; fitted on all images.
+        ece_before: Expected calibration error as the model is.
+        ece_after: The same with the temperature of the other folds.
+        nll_before: Mean cross entropy with the labels as the model is, in nats.
+        nll_after: The same with the temperature of the other folds.
+        threshold: Confidence, after `temperature`, under which an answer counts as uncertain.
+        answered: Share of images at or above the threshold of the other folds.
+        accuracy_answered: Share of these named right; None if there are none.
+        accuracy_answered_interval: Wilson.
+    """
+
+    n: int
+    folds: int
+    temperature: float
+    ece_before: float
+    ece_after: float
+    nll_before: float
+    nll_after: float
+    threshold: float
+    answered: float
+    accuracy_answered: float | None
+    accuracy_answered_interval: evaluate.Interval | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as plain JSON values."""
+        return asdict(self)
+
+
+def fit(probabilities: Probabilities, labels: Labels) -> float:
+    """Return the temperature under which the labels are the least surprising.
+
+    The cross entropy is convex in one over the temperature, so its only minimum is found by halving.
+
+    Args:
+        probabilities: `(n, k)` in [0, 1], each row summing to 1, of a model without a temperature.
+        labels: `(n,)` numbers in [0, k); or votes or shares `(n, k)`, not negative, some in every row.
+
+    Returns:
+        A number in [0.05, 20]; either end where nothing between is best, as with answers all right or
+        all wrong. 1 where no temperature changes anything.
+
+    Raises:
+        DataError: There are no images, or shapes or values do not fit.
+
+    Source: Guo et al. 2017, arXiv:1706.04599.
+    """
+    logits, targets = _checked(probabilities, labels)
+    wanted = float((targets * logits).sum(axis=1).mean())
+    if np.ptp(logits, axis=1).max() == 0:
+        return 1.0
+    low, high = np.log(LOWEST), np.log(HIGHEST)
+    for _ in range(50):
+        middle = (low + high) / 2
+        chances = _soften(logits, float(np.exp(middle)))
+        # The slope of the cross entropy against one over the temperature; flat where all answers are right.
+        if (chances * logits).sum(axis=1).mean() <= wanted:
+            high = middle
+        else:
+            low = middle
+    return float(np.exp((low + high) / 2))
+
+
+def apply(probabilities: Probabilities, temperature: float) -> Floats:
+    """Return the probabilities of the same model with its logits divided by `temperature`.
+
+    Args:
+        probabilities: `(n, k)` in [0, 1], each row summing to 1.
+        temperature: Above 0; above 1 less certain, below 1 more.
+
+    Returns:
+        `(n, k)` float64, each row summing to 1, in the same order of likelihood.
+
+    Raises:
+        DataError: The temperature is not above 0, or the probabilities are none.
+    """
+    if not 0 < temperature < np.inf:
+        raise DataError(f"a temperature of {temperature} divides no logits; it must be a number above 0")
+    return _soften(_logits(probabilities), temperature)
+
+
+def measure(
+    probabilities: Probabilities, labels: Labels, *, folds: int = 5, seed: int = 0, answered: float = 0.8
+) -> Calibration:
+    """Fit temperature and threshold, and measure both on images that they were not fitted on.
+
+    Every class is spread over the folds alike. Each fold is judged with the temperature and the threshold
+    that the other folds give.
+
+    Args:
+        probabilities: `(n, k)` in [0, 1], each row summing to 1, of a model without a temperature.
+        labels: `(n,)` numbers in [0, k); or votes or shares `(n, k)`, of which the likeliest class, the
+            first among equals, counts as the right one.
+        folds: Parts, from 2 to n.
+        seed: Of the draw of the folds.
+        answered: Share of images to be answered, above 0 and at most 1.
+
+    Raises:
+        DataError: As in `fit`; or the folds or the share do not fit.
+    """
+    logits, targets = _checked(probabilities, labels)
+    n, truth = len(logits), targets.argmax(axis=1)
+    if not 2 <= folds <= n:
+        raise DataError(f"{folds} folds cannot be made of {n} images; choose from 2 to the number of images")
+    if not 0 < answered <= 1:
+        raise DataError(f"a share of {answered} cannot be answered; it must be above 0 and at most 1")
+    after, sure = np.empty_like(logits), np.empty(n, np.bool_)
+    for here in _folds(truth, folds, seed):
+        temperature = fit(probabilities[~here], targets[~here])
+        after[here] = _soften(logits[here], temperature)
+        confidence = _soften(logits[~here], temperature).max(axis=1)
+        sure[here] = after[here].max(axis=1) >= _threshold(confidence, answered)
+    temperature = fit(probabilities, targets)
+    right = int((after.argmax(axis=1) == truth)[sure].sum())
+    count = int(sure.sum())
+    before = _soften(logits, 1.0)
+    return Calibration(
+        n=n,
+        folds=folds,
+        temperature=temperature,
+        ece_before=_ece(before, truth),
+        ece_after=_ece(after, truth),
+        nll_before=_surprise(before, targets),
+        nll_after=_surprise(after, targets),
+        threshold=_threshold(_soften(logits, temperature).max(axis=1), answered),
+        answered=count / n,
+        accuracy_answered=right / count if count else None,
+        accuracy_answered_interval=evaluate.wilson(right, count) if count else None,
+    )
+
+
+def _checked(probabilities: Probabilities, labels: Labels) -> tuple[Floats, Floats]:
+    """Return logits and targets, both `(n, k)`, each row of the targets summing to 1."""
+    logits = _logits(probabilities)
+    n, k = logits.shape
+    if labels.shape == (n,) and np.issubdtype(labels.dtype, np.integer):
+        if labels.min() < 0 or labels.max() >= k:
+            raise DataError(f"labels from {labels.min()} to {labels.max()} do not fit {k} classes")
+        return logits, np.eye(k)[labels]
+    targets = labels.astype(np.float64)
+    if targets.shape != (n, k):
+        raise DataError(
+            f"labels of shape {labels.shape} do not fit probabilities of shape {(n, k)}; "
+            "a whole number or a row of shares an image is needed"
+        )
+    sums = targets.sum(axis=1, keepdims=True)
+    if not (np.isfinite(targets).all() and targets.min() >= 0 and sums.min() > 0):
+        raise DataError("the shares of an image are negative, all 0 or no numbers; leave such images out")
+    return logits, targets / sums
+
+
+def _logits(probabilities: Probabilities) -> Floats:
+    if probabilities.ndim != 2 or 0 in probabilities.shape:
+        raise DataError(
+            f"probabilities of shape {probabilities.shape} hold no answers; a row an image is needed"
+        )
+    chances = probabilities.astype(np.float64)
+    if not (np.isfinite(chances).all() and chances.min() >= 0 and abs(chances.sum(axis=1) - 1).max() < 1e-3):
+        raise DataError("the probabilities are none: every row must be 0 or more and sum to 1")
+    return np.log(np.maximum(chances, FLOOR))
+
+
+def _soften(logits: Floats, temperature: float) -> Floats:
+    scaled = (logits - logits.max(axis=1, keepdims=True)) / temperature
+    chances = np.exp(scaled)
+    softened: Floats = chances / chances.sum(axis=1, keepdims=True)
+    return softened
+
+
+def _folds(truth: npt.NDArray[np.int64], folds: int, seed: int) -> Iterator[npt.NDArray[np.bool_]]:
+    """Yield which images are in each fold; classes and sizes differ by one image at most."""
+    random = np.random.default_rng(seed)
+    shuffled = random.permutation(len(truth))
+    # Dealt out class after class, like cards, so that no fold is left without a hand.
+    dealt = shuffled[np.argsort(truth[shuffled], kind="stable")]
+    fold = np.empty(len(truth), np.int64)
+    fold[dealt] = np.arange(len(truth)) % folds
+    for index in range(folds):
+        yield fold == index
+
+
+def _threshold(confidence: Floats, answered: float) -> float:
+    """Return the confidence that at least `answered` of the images reach."""
+    count = int(np.ceil(answered * len(confidence) - 1e-9))
+    return float(np.sort(confidence)[len(confidence) - count])
+
+
+def _ece(chances: Floats, truth: npt.NDArray[np.int64]) -> float:
+    return evaluate.metrics(chances, truth, [str(index) for index in range(chances.shape[1])]).ece
+
+
+def _surprise(chances: Floats, targets: Floats) -> float:
+    return float(-(targets * np.log(np.maximum(chances, 1e-12))).sum(axis=1).mean())

@@ -1,0 +1,244 @@
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mien import calibrate, evaluate
+from mien.errors import DataError
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    chances = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return chances / chances.sum(axis=1, keepdims=True)
+
+
+def honest(n: int, k: int = 7, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities, and labels drawn from them: no temperature but 1 is right."""
+    random = np.random.default_rng(seed)
+    chances = softmax(random.normal(0, 2, (n, k)))
+    labels = (chances.cumsum(axis=1) < random.random((n, 1))).sum(axis=1)
+    return chances, np.minimum(labels, k - 1)
+
+
+def surprise(chances: np.ndarray, labels: np.ndarray) -> float:
+    return float(-np.log(np.maximum(chances[np.arange(len(labels)), labels], 1e-12)).mean())
+
+
+@pytest.mark.parametrize("sharpened", [0.4, 1.0, 1.7, 3.0])
+def test_a_known_temperature_is_found_again(sharpened: float) -> None:
+    chances, labels = honest(20_000)
+    told = softmax(np.log(chances) * sharpened)
+    assert calibrate.fit(told, labels) == pytest.approx(sharpened, rel=0.03)
+    # With every answer's true share as its label nothing is left to chance.
+    assert calibrate.fit(told, chances) == pytest.approx(sharpened, rel=1e-9)
+    assert calibrate.fit(told, 10 * chances) == pytest.approx(sharpened, rel=1e-9)
+
+
+def test_what_applies_is_the_softmax_of_divided_logits() -> None:
+    logits = np.random.default_rng(0).normal(0, 3, (50, 5))
+    chances = softmax(logits).astype(np.float32)
+    np.testing.assert_allclose(calibrate.apply(chances, 2.5), softmax(logits / 2.5), atol=1e-6)
+    np.testing.assert_allclose(calibrate.apply(chances, 1.0), chances, atol=1e-6)
+    assert (calibrate.apply(chances, 7.0).argmax(axis=1) == chances.argmax(axis=1)).all()
+    assert calibrate.apply(chances, 20.0).max() < chances.max() < calibrate.apply(chances, 0.1).max() <= 1.0
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(1, 40), k=st.integers(2, 5), seed=st.integers(0, 10**6), spread=st.floats(0.1, 8))
+def test_no_other_temperature_is_better(n: int, k: int, seed: int, spread: float) -> None:
+    random = np.random.default_rng(seed)
+    logits = random.normal(0, spread, (n, k))
+    chances, labels = softmax(logits), random.integers(0, k, n)
+    best = calibrate.fit(chances, labels)
+    least = surprise(calibrate.apply(chances, best), labels)
+    for other in np.geomspace(calibrate.LOWEST, calibrate.HIGHEST, 60):
+        assert least <= surprise(calibrate.apply(chances, float(other)), labels) + 1e-9
+
+
+def test_votes_pull_towards_their_spread() -> None:
+    chances, labels = honest(2_000)
+    certain = np.eye(7)[labels]
+    assert calibrate.fit(chances, certain) == calibrate.fit(chances, labels)
+    unsure = 0.5 * certain + 0.5 / 7
+    assert calibrate.fit(chances, unsure) > calibrate.fit(chances, certain) * 1.2
+
+
+def test_the_ends_of_the_search() -> None:
+    labels = np.array([0, 1, 2, 0])
+    sure = np.eye(3)[labels]
+    assert calibrate.fit(sure * 0.8 + 0.2 / 3, labels) == pytest.approx(calibrate.LOWEST)
+    wrong = np.roll(sure, 1, axis=1)
+    assert calibrate.fit(wrong, labels) == pytest.approx(calibrate.HIGHEST)
+    assert calibrate.fit(np.full((4, 3), 1 / 3), labels) == 1.0
+    assert calibrate.fit(np.ones((2, 1)), np.zeros(2, np.int64)) == 1.0
+
+
+def test_zeros_of_a_float32_softmax_stay_finite() -> None:
+    chances = np.array([[1, 0, 0], [0, 1, 0], [0.5, 0.5, 0]], np.float32)
+    labels = np.array([0, 2, 1])
+    assert calibrate.LOWEST <= calibrate.fit(chances, labels) <= calibrate.HIGHEST
+    assert np.isfinite(calibrate.apply(chances, 0.05)).all()
+    measured = calibrate.measure(np.tile(chances, (4, 1)), np.tile(labels, 4), folds=3)
+    assert np.isfinite(measured.nll_before)
+    assert np.isfinite(measured.nll_after)
+
+
+def test_an_overconfident_model_is_mended() -> None:
+    chances, labels = honest(5_000)
+    told = softmax(np.log(chances) * 2)
+    found = calibrate.measure(told, labels)
+    assert found.temperature == calibrate.fit(told, labels) == pytest.approx(2, rel=0.05)
+    assert found.n == 5_000
+    assert found.folds == 5
+    assert found.ece_before == evaluate.metrics(told, labels, "abcdefg").ece > 0.05
+    assert found.ece_after < 0.02
+    assert found.nll_before == pytest.approx(surprise(told, labels))
+    assert found.nll_after < found.nll_before
+    assert found.nll_after == pytest.approx(surprise(chances, labels), abs=0.002)
+    # The threshold stands in what the model says after the temperature.
+    confidence = calibrate.apply(told, found.temperature).max(axis=1)
+    assert (confidence >= found.threshold).mean() == pytest.approx(0.8)
+    assert found.answered == pytest.approx(0.8, abs=0.02)
+    kept = confidence >= found.threshold
+    right = chances.argmax(axis=1) == labels
+    assert found.accuracy_answered == pytest.approx(right[kept].mean(), abs=0.005)
+    assert found.accuracy_answered > right.mean()
+    assert found.accuracy_answered_interval is not None
+    low, high = found.accuracy_answered_interval
+    assert low < found.accuracy_answered < high
+    assert high - low < 0.04
+
+
+def test_a_calibrated_model_is_left_alone() -> None:
+    chances, labels = honest(20_000)
+    found = calibrate.measure(chances, labels)
+    assert found.temperature == pytest.approx(1, abs=0.03)
+    assert found.ece_before < 0.01
+    assert found.ece_after < 0.01
+
+
+def test_no_fold_is_judged_by_what_itself_taught() -> None:
+    """The one surprising image shows how hot it is only to the folds that it is not in."""
+    chances = np.tile([0.9, 0.1], (6, 1))
+    labels = np.array([0, 0, 0, 0, 0, 1])
+    found = calibrate.measure(chances, labels, folds=6)
+    alone = calibrate.fit(chances[:5], labels[:5])
+    rest = calibrate.fit(chances[:5], labels[1:])
+    assert alone == pytest.approx(calibrate.LOWEST)
+    surprises = [surprise(calibrate.apply(chances[:1], rest), labels[:1])] * 5
+    surprises.append(surprise(calibrate.apply(chances[:1], alone), labels[5:]))
+    assert found.nll_after == pytest.approx(np.mean(surprises))
+    assert found.nll_after > found.nll_before
+    # Fitted on all six, as a leak would be, it would look like a gain.
+    assert surprise(calibrate.apply(chances, found.temperature), labels) < found.nll_before
+
+
+def test_no_fold_is_answered_by_its_own_threshold() -> None:
+    confidence = np.array([0.95, 0.9, 0.8, 0.7, 0.6])
+    chances = np.stack([confidence, 1 - confidence], axis=1)
+    found = calibrate.measure(chances, np.array([0, 1, 0, 1, 0]), folds=5, answered=0.5)
+    # Each left out, the other four answer their upper two: only the upper two reach what they are asked for.
+    assert found.answered == 2 / 5
+    assert found.threshold == pytest.approx(
+        calibrate.apply(chances, found.temperature).max(axis=1)[2], rel=1e-12
+    )
+
+
+def test_every_fold_holds_its_share_of_every_class() -> None:
+    truth = np.repeat([0, 1, 2], [50, 13, 3])
+    folds = list(calibrate._folds(truth, 5, 0))
+    assert (np.sum(folds, axis=0) == 1).all()
+    for label in range(3):
+        counts = [int((truth[fold] == label).sum()) for fold in folds]
+        assert max(counts) - min(counts) <= 1
+    assert sorted(int(fold.sum()) for fold in folds) == [13, 13, 13, 13, 14]
+    again, other = calibrate._folds(truth, 5, 0), calibrate._folds(truth, 5, 1)
+    assert all((a == b).all() for a, b in zip(folds, again, strict=True))
+    assert any((a != b).any() for a, b in zip(folds, other, strict=True))
+
+
+def test_the_same_seed_gives_the_same_figures() -> None:
+    chances, labels = honest(300)
+    found = calibrate.measure(chances, labels, seed=3)
+    assert found == calibrate.measure(chances, labels, seed=3)
+    assert found != calibrate.measure(chances, labels, seed=4)
+    assert json.loads(json.dumps(found.to_dict()))["n"] == 300
+
+
+def test_equally_sure_answers_are_answered_together() -> None:
+    found = calibrate.measure(np.tile([0.7, 0.3], (10, 1)), np.repeat([0, 1], [7, 3]), answered=0.2)
+    assert found.answered == 1.0
+    assert found.accuracy_answered == 0.7
+
+
+def test_all_answered_and_one_class_alone() -> None:
+    chances, _ = honest(50)
+    labels = np.full(50, 3)
+    found = calibrate.measure(chances, labels, folds=2, answered=1.0)
+    confidence = calibrate.apply(chances, found.temperature).max(axis=1)
+    assert found.threshold == confidence.min()
+    assert found.accuracy_answered is not None
+
+
+def test_none_answered_has_no_accuracy() -> None:
+    """The first is the less sure one when both are sharpened, the second when both are flattened."""
+    chances = np.array([[0.5, 0.49, 0.01], [0.4, 0.3, 0.3]])
+    labels = np.array([2, 0])  # alone, the first asks for the highest temperature, the second for the lowest
+    found = calibrate.measure(chances, labels, folds=2)
+    assert found.answered == 0
+    assert found.accuracy_answered is None
+    assert found.accuracy_answered_interval is None
+
+
+def test_votes_count_by_their_likeliest_class() -> None:
+    chances, labels = honest(400)
+    votes = np.eye(7)[labels] * 6 + 0.5
+    found = calibrate.measure(chances, votes)
+    assert found.ece_before == calibrate.measure(chances, labels).ece_before
+    assert found.temperature > calibrate.measure(chances, labels).temperature
+
+
+@pytest.mark.parametrize(
+    ("chances", "labels", "says"),
+    [
+        (np.empty((0, 3)), np.empty(0, np.int64), "hold no answers"),
+        (np.ones(3), np.zeros(3, np.int64), "hold no answers"),
+        (np.full((2, 2), 0.6), np.zeros(2, np.int64), "sum to 1"),
+        (np.array([[1.5, -0.5]]), np.zeros(1, np.int64), "sum to 1"),
+        (np.array([[np.nan, 1.0]]), np.zeros(1, np.int64), "sum to 1"),
+        (np.full((2, 2), 0.5), np.array([0, 2]), "do not fit 2 classes"),
+        (np.full((2, 2), 0.5), np.array([-1, 0]), "do not fit 2 classes"),
+        (np.full((2, 2), 0.5), np.array([0.0, 1.0]), "a row of shares"),
+        (np.full((2, 2), 0.5), np.zeros((2, 3)), "a row of shares"),
+        (np.full((2, 2), 0.5), np.array([[1.0, 0.0], [0.0, 0.0]]), "leave such images out"),
+        (np.full((2, 2), 0.5), np.array([[1.0, 0.0], [2.0, -1.0]]), "leave such images out"),
+        (np.full((2, 2), 0.5), np.array([[1.0, 0.0], [np.nan, 1.0]]), "leave such images out"),
+    ],
+)
+def test_what_does_not_fit_is_refused(chances: np.ndarray, labels: np.ndarray, says: str) -> None:
+    for verb in (calibrate.fit, calibrate.measure):
+        with pytest.raises(DataError, match=says):
+            verb(chances, labels)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"folds": 1}, "1 folds cannot"),
+        ({"folds": 11}, "11 folds cannot be made of 10"),
+        ({"answered": 0.0}, "above 0"),
+        ({"answered": 1.1}, "at most 1"),
+    ],
+)
+def test_senseless_settings_are_refused(settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        calibrate.measure(*honest(10), **settings)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_senseless_temperature_is_refused(temperature: float) -> None:
+    with pytest.raises(DataError, match="a number above 0"):
+        calibrate.apply(np.array([[0.5, 0.5]]), temperature)
