@@ -1,0 +1,113 @@
+"""How well faces are read when they are disturbed: bundles of mien beside the network of the package fer.
+
+    python benchmarks/robustness.py BUNDLE... --data fer2013.csv --json robustness.json
+
+Accuracy on PublicTest, untouched and under each of mien.corrupt's stated disturbances, with 95 % Wilson
+intervals, as a Markdown table. Everybody is asked about the same pixels, disturbed at the data set's own 48
+a side and then fitted to each network's input. A model with two readings of a face answers with FER2013's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from typing import Any
+
+import numpy as np
+
+import contenders
+import mien
+from contenders import Contender
+from mien import corrupt, dataset, errors, evaluate
+
+
+def main() -> None:
+    """Ask, score and print."""
+    parser = contenders.parser(__doc__)
+    parser.add_argument("--seed", type=int, default=0, help="decides noise, directions and places")
+    options = parser.parse_args()
+    if options.data is None:
+        parser.error("name fer2013.csv with --data or MIEN_FER2013")
+    try:
+        document = _document(options)
+    except errors.MienError as error:
+        parser.error(str(error))
+    if options.json:
+        options.json.write_text(json.dumps(document, indent=1) + "\n")
+    print(_table(document))
+
+
+def _document(options: argparse.Namespace) -> dict[str, Any]:
+    present = contenders.enter(options)
+    data = dataset.load(options.data)
+    split = data.split("val")
+    for each in present:
+        if each.labels != data.labels:
+            raise SystemExit(f"{each.name} knows {', '.join(each.labels)}, not {', '.join(data.labels)}")
+    names = ["clean", *corrupt.DISTURBANCES]
+    rows = []
+    for place, name in enumerate(names, start=1):
+        print(f"\r{place} of {len(names)}: {name:20}", end="", file=sys.stderr)
+        images = split.images if name == "clean" else corrupt.apply(split.images, name, seed=options.seed)
+        kind, _, strength = name.partition(" ")
+        scores = {each.name: _score(each, images, split.labels) for each in present}
+        rows.append({"kind": kind, "strength": float(strength) if strength else None, "scores": scores})
+    print(file=sys.stderr)
+    return {
+        "split": "PublicTest",
+        "n": len(split),
+        "fingerprint": split.fingerprint,
+        "seed": options.seed,
+        "mien": mien.__version__,
+        "fer": None if options.without_fer else contenders.FER,
+        "sha256": {each.name: hashlib.sha256(each.content).hexdigest() for each in present},
+        "rows": rows,
+        "mean_of_kinds": {each.name: _mean(rows, each.name) for each in present},
+        **contenders.machine(),
+    }
+
+
+def _score(contender: Contender, images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    right = int((contenders.ask(contender, images).argmax(axis=1) == labels).sum())
+    return {
+        "right": right,
+        "accuracy": right / len(labels),
+        "interval": evaluate.wilson(right, len(labels)),
+    }
+
+
+def _mean(rows: list[dict[str, Any]], name: str) -> float:
+    """Return the mean accuracy over kinds, each the mean of its strengths."""
+    kinds: dict[str, list[float]] = {}
+    for row in rows:
+        if row["kind"] != "clean":
+            kinds.setdefault(row["kind"], []).append(row["scores"][name]["accuracy"])
+    return float(np.mean([np.mean(values) for values in kinds.values()]))
+
+
+def _table(document: dict[str, Any]) -> str:
+    names = list(document["mean_of_kinds"])
+    lines = [
+        f"Accuracy on {document['split']} in percent, n = {document['n']}, 95 % Wilson intervals, seed "
+        f"{document['seed']}",
+        "",
+        "| disturbance | " + " | ".join(names) + " |",
+        "|---|" + "---|" * len(names),
+    ]
+    for row in document["rows"]:
+        strength = "" if row["strength"] is None else f" {row['strength']:g}"
+        cells = []
+        for name in names:
+            score = row["scores"][name]
+            low, high = score["interval"]
+            cells.append(f"{100 * score['accuracy']:.1f} ({100 * low:.1f}–{100 * high:.1f})")
+        lines.append(f"| {row['kind']}{strength} | " + " | ".join(cells) + " |")
+    means = (f"{100 * document['mean_of_kinds'][name]:.1f}" for name in names)
+    lines.append("| mean of the kinds | " + " | ".join(means) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
