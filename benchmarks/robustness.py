@@ -10,7 +10,6 @@ a side and then fitted to each network's input. A model with two readings of a f
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 from typing import Any
@@ -19,15 +18,17 @@ import numpy as np
 
 import contenders
 import mien
-from contenders import Contender
-from mien import corrupt, dataset, errors, evaluate
+from mien import corrupt, errors
 
 
 def main() -> None:
     """Ask, score and print."""
     parser = contenders.parser(__doc__)
     parser.add_argument("--seed", type=int, default=0, help="decides noise, directions and places")
-    options = parser.parse_args()
+    parser.add_argument(
+        "--only", nargs="+", choices=corrupt.DISTURBANCES, metavar="DISTURBANCE", help='such as "blur 2"'
+    )
+    options = parser.parse_intermixed_args()
     if options.data is None:
         parser.error("name fer2013.csv with --data or MIEN_FER2013")
     try:
@@ -41,18 +42,14 @@ def main() -> None:
 
 def _document(options: argparse.Namespace) -> dict[str, Any]:
     present = contenders.enter(options)
-    data = dataset.load(options.data)
-    split = data.split("val")
-    for each in present:
-        if each.labels != data.labels:
-            raise SystemExit(f"{each.name} knows {', '.join(each.labels)}, not {', '.join(data.labels)}")
-    names = ["clean", *corrupt.DISTURBANCES]
+    split = contenders.public_test(options.data, present)
+    names = ["clean", *(options.only or corrupt.DISTURBANCES)]
     rows = []
     for place, name in enumerate(names, start=1):
         print(f"\r{place} of {len(names)}: {name:20}", end="", file=sys.stderr)
         images = split.images if name == "clean" else corrupt.apply(split.images, name, seed=options.seed)
         kind, _, strength = name.partition(" ")
-        scores = {each.name: _score(each, images, split.labels) for each in present}
+        scores = {each.name: contenders.score(each, images, split.labels) for each in present}
         rows.append({"kind": kind, "strength": float(strength) if strength else None, "scores": scores})
     print(file=sys.stderr)
     return {
@@ -62,19 +59,10 @@ def _document(options: argparse.Namespace) -> dict[str, Any]:
         "seed": options.seed,
         "mien": mien.__version__,
         "fer": None if options.without_fer else contenders.FER,
-        "sha256": {each.name: hashlib.sha256(each.content).hexdigest() for each in present},
+        "files": {each.name: each.file() for each in present},
         "rows": rows,
         "mean_of_kinds": {each.name: _mean(rows, each.name) for each in present},
         **contenders.machine(),
-    }
-
-
-def _score(contender: Contender, images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    right = int((contenders.ask(contender, images).argmax(axis=1) == labels).sum())
-    return {
-        "right": right,
-        "accuracy": right / len(labels),
-        "interval": evaluate.wilson(right, len(labels)),
     }
 
 

@@ -1,0 +1,104 @@
+"""The scripts that make the tables, on a network whose answers are known: it reads how bright a face is."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from mien import bundle
+from mien.emotions import EMOTIONS
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+#: Each emotion's grey level.
+LEVELS = 30 + 30 * np.arange(len(EMOTIONS))
+
+
+def by_brightness() -> bytes:
+    """A network that answers with the emotion whose grey level is nearest to the image's mean."""
+    weights = {
+        "weight": (2 * LEVELS[None] / 100).astype(np.float32),
+        "bias": (-(LEVELS**2) / 100).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Cast", ["images"], ["features"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["features"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("GlobalAveragePool", ["planes"], ["mean"]),
+        helper.make_node("Flatten", ["mean"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "weight", "bias"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "brightness",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", 48, 48, 1])],
+        [
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", len(EMOTIONS)]),
+            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", 48, 48, 1]),
+        ],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A bundle and a csv in which every face is one even grey."""
+    bundle.write(by_brightness(), bundle.Card(name="grey", labels=EMOTIONS, size=48), tmp_path / "bundle")
+    rows = ["emotion,pixels,Usage"]
+    for usage in ("Training", "PublicTest"):
+        rows += [f"{label},{' '.join([str(level)] * 48 * 48)},{usage}" for label, level in enumerate(LEVELS)]
+    (tmp_path / "fer2013.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path
+
+
+def run(script: str, folder: Path, *words: str) -> tuple[str, dict]:
+    command = [sys.executable, BENCHMARKS / script, f"one={folder / 'bundle'}", "--without-fer"]
+    command += ["--data", folder / "fer2013.csv", "--json", folder / "figures.json", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, json.loads((folder / "figures.json").read_text())
+
+
+def test_robustness_counts_who_is_right_under_each_disturbance(folder: Path) -> None:
+    table, figures = run("robustness.py", folder, "--only", "brightness -64", "scale 0.75")
+    rights = [row["scores"]["one"]["right"] for row in figures["rows"]]
+    # Darker by 64, all but the darkest are taken for another.
+    assert rights == [7, 1, 7]
+    assert figures["mean_of_kinds"]["one"] == pytest.approx((1 / 7 + 1) / 2)
+    assert figures["n"] == 7
+    assert "| brightness -64 | 14.3 (2.6–51.3) |" in table  # Wilson, 1 of 7
+    assert str(folder) not in table + json.dumps(figures)
+
+
+def test_inference_times_one_face_and_batches_and_scores_them(folder: Path) -> None:
+    words = ["--threads", "1", "--repeats", "1", "--seconds", "0.05"]
+    table, figures = run("inference.py", folder, *words, f"two={folder / 'bundle' / 'model.onnx'}")
+    tasks = [(row["contender"], row["task"]) for row in figures["figures"]]
+    assert tasks == [("one", "batch"), ("one", "one"), ("two", "batch"), ("two", "one")]
+    for row in figures["figures"]:
+        assert 0 < row["fastest_ms"]["min"] <= row["ms"]["min"] <= row["ms"]["median"] <= row["ms"]["max"]
+        assert 10 < row["peak_mb"]["median"] < 1000
+        assert row["against_fer"] is None
+    assert {score["right"] for score in figures["accuracy"]["scores"].values()} == {7}
+    assert figures["files"]["one"] == figures["files"]["two"]
+    assert "100.0 (64.6–100.0)" in table  # Wilson, 7 of 7
+    assert str(folder) not in table + json.dumps(figures)
+
+
+def test_two_contenders_of_one_name_are_told_apart_or_refused(folder: Path) -> None:
+    command = [sys.executable, BENCHMARKS / "inference.py", "--without-fer"]
+    for words, reason in (
+        ([folder / "bundle"] * 2, "two contenders are called grey; give each a name, as in NAME=PATH"),
+        ([], "nobody takes part; name a bundle"),
+        ([folder / "nothing"], "no bundle at"),
+    ):
+        done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=60)
+        assert done.returncode != 0
+        assert reason in done.stderr
