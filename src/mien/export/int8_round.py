@@ -100,6 +100,7 @@ def observe(
     names = list(dict.fromkeys([*activations, *(node.input[0] for node in kernels)]))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(net.serialise(names), options, providers=["CPUExecutionProvider"])
     (pixels,) = (each.name for each in session.get_inputs())
     random = np.random.default_rng(0)
