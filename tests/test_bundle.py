@@ -144,8 +144,7 @@ FULL = bundle.Card(
     name="quick-1",
     labels=LABELS,
     size=SIZE,
-    temperature=1.25,
-    threshold=0.4,
+    readings={"labels": bundle.Reading(about="their own", temperature=1.25, threshold=0.4)},
     recipe={"name": "quick", "epochs": 8, "augment": {"flip": True, "erase_area": [0.02, 0.2]}},
     data=bundle.Data(
         name="archive (4).zip",
@@ -181,8 +180,10 @@ def test_a_card_reads_back_equal(tmp_path: Path) -> None:
         ({"size": 100_000}, "size"),
         ({"colour": "rgb"}, "colour"),
         ({"pixel_range": [0, 1]}, "pixel_range"),
-        ({"temperature": 0}, "temperature"),
-        ({"threshold": 1.5}, "threshold"),
+        ({"readings": {}}, "readings"),
+        ({"readings": {"labels": {"temperature": 0}}}, "temperature"),
+        ({"readings": {"labels": {"threshold": 1.5}}}, "threshold"),
+        ({"readings": {"labels": {"output": "features"}}}, "output"),
         ({"sha256": "abc"}, "sha256"),
         ({"name": "/srv/models/quick"}, "name"),
         ({"data": {"name": "C:\\faces", "fingerprint": "a" * 64}}, "data.name"),
@@ -215,7 +216,13 @@ def test_a_card_with_wrong_values_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="size"):
         bundle.write(MODEL, card(size=3), tmp_path / "bad")
     with pytest.raises(ModelError, match="does not hold"):
-        bundle.write(MODEL, card(recipe={"rate": float("nan")}, temperature=float("inf")), tmp_path / "bad")
+        bundle.write(
+            MODEL,
+            card(
+                recipe={"rate": float("nan")}, readings={"labels": bundle.Reading(temperature=float("inf"))}
+            ),
+            tmp_path / "bad",
+        )
     assert not (tmp_path / "bad").exists()
 
 

@@ -689,6 +689,14 @@ def test_rows_are_excluded_from_train_alone(tmp_path):
     assert data.train.fingerprint != plain.train.fingerprint
 
 
+def test_several_lists_exclude_together_and_the_first_gives_the_reason(tmp_path):
+    source = written(tmp_path / "images.csv", table())
+    first = written(tmp_path / "a.csv", "row,reason\n0,early\n")
+    second = written(tmp_path / "b.csv", "row,reason\n0,late\n1,late\n")
+    data = dataset.load(source, exclude=[first, second])
+    assert data.excluded == (dataset.Exclusion("early", 1), dataset.Exclusion("late", 1))
+
+
 def test_files_and_hashes_are_excluded(tmp_path):
     same = png(face(500))
     source = lay(

@@ -44,6 +44,10 @@ def labels(count: int) -> tuple[str, ...]:
     return tuple(f"class {index}" for index in range(count))
 
 
+def at(temperature: float) -> dict[str, bundle.Reading]:
+    return {"labels": bundle.Reading(temperature=temperature)}
+
+
 def card(size: int = 16, count: int = 7, **settings: Any) -> Card:
     return Card(name="made", labels=labels(count), size=size, **settings)
 
@@ -162,15 +166,44 @@ def test_few_images_are_joined_by_noise(tiny: Any, tmp_path: Path) -> None:
 
 def test_temperature_is_in_the_file(tiny: Any, tmp_path: Path) -> None:
     pixels = images(16, 16)
-    made = export.bundle(tiny, card(), tmp_path / "soft", images=pixels, temperature=2.5, at_least=0)
+    made = export.bundle(tiny, card(readings=at(2.5)), tmp_path / "soft", images=pixels, at_least=0)
     logits = np.log(answers(tiny, pixels).astype(np.float64)) / 2.5
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(made.run(pixels), expected, atol=1e-5)
-    assert bundle.load(tmp_path / "soft").card.temperature == 2.5
+    assert bundle.load(tmp_path / "soft").card.reading().temperature == 2.5
     unsoftened = export.weights((tmp_path / "soft" / "model.onnx").read_bytes())
     assert (unsoftened["answer/kernel"] == tiny.get_layer("answer").kernel.numpy()).all()
     with pytest.raises(ModelError, match="takes no temperature"):
-        export.bundle(everything(), card(24, 5), tmp_path / "no", images=images(4, 24), temperature=2.0)
+        export.bundle(everything(), card(24, 5, readings=at(2.0)), tmp_path / "no", images=images(4, 24))
+
+
+def test_two_answers_are_two_readings_each_with_its_temperature(tmp_path: Path) -> None:
+    model = lively(networks.build("tiny", size=16, consensus=True))
+    pixels = images(16, 16)
+    first, second = (np.asarray(each) for each in model(pixels.astype(np.float32), training=False).values())
+    assert np.abs(first - second).max() > 0.01
+    readings = {
+        "fer2013": bundle.Reading(temperature=2.0),
+        "consensus": bundle.Reading(output="consensus", temperature=0.5),
+    }
+    made = export.bundle(model, card(readings=readings), tmp_path / "two", images=pixels, at_least=0)
+    for name, raw, temperature in (("fer2013", first, 2.0), ("consensus", second, 0.5)):
+        chances = raw.astype(np.float64) ** (1 / temperature)
+        np.testing.assert_allclose(
+            made.run(pixels, labels=name), chances / chances.sum(axis=1, keepdims=True), atol=1e-5
+        )
+    np.testing.assert_array_equal(made.run(pixels), made.run(pixels, labels="fer2013"))
+    with pytest.raises(ModelError, match="no reading 'votes'; it has fer2013, consensus"):
+        made.run(pixels, labels="votes")
+    known = card(readings=readings, recipe={"network": "tiny"})
+    again = export.rebuild(export.bundle(model, known, tmp_path / "b", images=pixels, at_least=0))
+    for weight, expected in zip(again.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, expected)
+    for kind in ("keras", "litert"):
+        written = export.write(model, known, kind, tmp_path / kind, images=pixels, at_least=0)
+        assert written.parity.largest_difference < 1e-4
+    with pytest.raises(ModelError, match="gives probabilities and features"):
+        bundle.of((tmp_path / "two" / "model.onnx").read_bytes(), card())
 
 
 def test_a_network_trained_in_bfloat16_is_exported_in_float32(tiny: Any, tmp_path: Path) -> None:
@@ -277,7 +310,7 @@ def bare_operation() -> Any:
             "channels_first",
         ),
         (shared, "'shared' twice"),
-        (two_outputs, "2 outputs"),
+        (two_outputs, "and has the outputs"),
         (nameless, "no layer 'features'"),
         (lambda: network(top=layers.Dense(7)), "does not end in a softmax"),
         (lambda: network(shape=(16, 16, 3)), "square grey images"),
@@ -322,7 +355,7 @@ def test_the_seeds_h5_holds_the_seeds_layers(tmp_path: Path) -> None:
 def test_litert_answers_as_keras_and_holds_the_temperature(tiny: Any, tmp_path: Path) -> None:
     interpreter = pytest.importorskip("ai_edge_litert.interpreter")
     pixels = images(8, 16)
-    soft = card(temperature=2.0)
+    soft = card(readings=at(2.0))
     file = export.write(tiny, soft, "litert", tmp_path / "phone.tflite", images=pixels, at_least=0).path
     assert file == tmp_path / "phone.tflite"
     assert (tmp_path / "labels.txt").is_file()
@@ -333,9 +366,7 @@ def test_litert_answers_as_keras_and_holds_the_temperature(tiny: Any, tmp_path: 
     running.set_tensor(source["index"], pixels.astype(np.float32))
     running.invoke()
     found = running.get_tensor(running.get_output_details()[0]["index"])
-    expected = export.bundle(tiny, soft, tmp_path / "b", images=pixels, temperature=2.0, at_least=0).run(
-        pixels
-    )
+    expected = export.bundle(tiny, soft, tmp_path / "b", images=pixels, at_least=0).run(pixels)
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
@@ -352,13 +383,13 @@ def test_litert_without_its_own_package_is_asked_through_tensorflow(monkeypatch:
 
 def test_onnx_goes_into_a_folder_or_one_file(tiny: Any, tmp_path: Path) -> None:
     pixels = images(4, 16)
-    soft = card(temperature=1.5)
+    soft = card(readings=at(1.5))
     whole = export.write(tiny, soft, "onnx", tmp_path / "out", images=pixels, at_least=0).path
     alone = export.write(tiny, soft, "onnx", tmp_path / "one" / "mine.onnx", images=pixels, at_least=0).path
     assert whole == tmp_path / "out" / "model.onnx"
     assert sorted(each.name for each in alone.parent.iterdir()) == ["labels.txt", "mine.onnx"]
     assert bundle.load(whole.parent).card == bundle.load(alone).card
-    assert bundle.load(alone).card.temperature == 1.5
+    assert bundle.load(alone).card.reading().temperature == 1.5
 
 
 @pytest.fixture(scope="module")
@@ -367,8 +398,8 @@ def finished(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> run.Run:
     made = run.create(
         recipes.Recipe(name="made", network="tiny", size=16), {}, out=tmp_path_factory.mktemp("r") / "r"
     )
-    known = card(recipe=recipes.to_dict(made.recipe()), licence="CC0", temperature=1.5)
-    export.bundle(tiny, known, made.bundle, images=images(4, 16), temperature=1.5, at_least=0)
+    known = card(recipe=recipes.to_dict(made.recipe()), licence="CC0", readings=at(1.5))
+    export.bundle(tiny, known, made.bundle, images=images(4, 16), at_least=0)
     return made
 
 

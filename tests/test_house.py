@@ -31,6 +31,7 @@ COMMANDS = {
     "evaluate": "evaluate",
     "plot": "plot",
     "export": "export",
+    "ship": "ship",
     "networks": "networks",
     "recipes": "recipes",
 }
@@ -44,6 +45,7 @@ DESCRIBED = {
     "run": "train",
 } | {
     "networks": "train",
+    "probabilities": "train",
     "recipes": "train",
 }
 
@@ -122,7 +124,18 @@ def test_light_commands_load_nothing_heavy(arguments: list[str]) -> None:
 
 
 def test_the_using_wing_loads_nothing_that_trains() -> None:
-    rooms = ["bundle", "corrupt", "dataset", "emotions", "errors", "evaluate", "extract", "images", "run"]
+    rooms = [
+        "bundle",
+        "corrupt",
+        "dataset",
+        "emotions",
+        "errors",
+        "evaluate",
+        "extract",
+        "images",
+        "probabilities",
+        "run",
+    ]
     code = (
         f"import sys, importlib\nfor room in {rooms!r}: importlib.import_module('mien.' + room)\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mien import bundle, cli, disk, drawn, run
+from mien import bundle, cli, dataset, disk, drawn, run
 
 pytest.importorskip("keras", reason="training needs mien[train]")
 
@@ -192,6 +192,41 @@ def test_exclusions_go_into_the_run_and_the_card(away: Path, archive: Path, ask:
     shutil.copytree("data", "others")
     shutil.rmtree("others/data/train")
     assert ask("evaluate", "run", "--data", "others")[1]["n"] == 42
+
+
+def test_folds_teach_a_student_and_several_models_are_averaged(
+    away: Path, trained: Path, archive: Path, ask: Json, refuse: Callable[..., str]
+) -> None:
+    code, made = ask("train", str(archive), "--folds", "2", "--out", "folds", *SETTINGS)
+    assert code == 0
+    assert made["path"] == "folds/out-of-fold.npz"
+    assert made["images"] == 140
+    weights = Path("folds/fold-2/bundle/model.onnx").read_bytes()
+    assert ask("train", str(archive), "--folds", "2", "--out", "folds", *SETTINGS)[0] == 0
+    assert Path("folds/fold-2/bundle/model.onnx").read_bytes() == weights
+    assert "another recipe" in refuse("train", str(archive), "--folds", "2", "--out", "folds")
+    assert "takes no --teacher" in refuse(
+        "train", str(archive), "--folds", "2", "--teacher", "folds/out-of-fold.npz"
+    )
+
+    assert ask("evaluate", str(trained), "--split", "train", "--probabilities", "direct.npz")[0] == 0
+    taught = ["--teacher", "folds/out-of-fold.npz", "--teacher", "direct.npz"]
+    code, student = ask("train", str(archive), "--out", "student", *taught, *SETTINGS)
+    assert code == 0
+    assert student["teacher"]["about"].startswith("mean of 2")
+    assert ask("train", "--resume", "student")[1]["status"] == "done"
+    assert "goes on with the same alone" in refuse("train", "--resume", "student", "--teacher", "direct.npz")
+    assert "begun with no teacher" in refuse("train", "--resume", str(trained), *taught)
+    drawn.write_archive(Path("other.zip"), train=70, val=14, test=0, seed=1)
+    assert "name the data, size and exclusions" in refuse("train", "other.zip", *taught)
+
+    code, both = ask("evaluate", str(trained), "student/bundle", "--data", str(archive))
+    assert code == 0
+    one, two = bundle.load(trained / "bundle"), bundle.load("student/bundle")
+    val = dataset.load(archive).split("val")
+    mean = one.run(val.images) + two.run(val.images)
+    assert both["accuracy"] == (mean.argmax(axis=1) == val.labels).mean()
+    assert both["bundle"].split() == [one.card.sha256, two.card.sha256]
 
 
 def test_any_other_classes_train_too(away: Path, archive: Path, ask: Json) -> None:

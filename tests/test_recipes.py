@@ -35,7 +35,7 @@ def test_the_seed_is_the_readmes() -> None:
     assert seed.augment == recipes.Augment(rotation=10, zoom=0.1, flip=True)
     assert seed.stopping == recipes.Stopping(patience=10, min_delta=0)
     assert seed.checkpoints.weights == "all"
-    assert seed.label_smoothing == 0
+    assert seed.targets.smoothing == 0
 
 
 def test_recipes_cannot_be_changed_in_place() -> None:

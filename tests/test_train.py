@@ -19,15 +19,15 @@ import numpy as np
 import pytest
 
 import dying
-from mien import bundle, evaluate, recipes, run
-from mien.dataset import Dataset
+from mien import bundle, emotions, evaluate, recipes, run
+from mien.dataset import Dataset, Split
 from mien.errors import DataError, MissingExtra, RunError, TrainingError
 
 pytest.importorskip("keras", reason="training needs mien[train]")
 
 from mien import train
-from mien.train import precision, recorder
-from mien.train.feed import Feed, one_hot
+from mien.train import losses, precision, recorder, targets
+from mien.train.feed import Feed
 
 FORK = multiprocessing.get_context("forkserver")
 FORK.set_forkserver_preload(["mien.train", "conftest"])
@@ -407,7 +407,7 @@ def test_when_it_diverges_later_the_best_model_is_kept(
     made = run.open_run(tmp_path / "run")
     assert made.facts()["status"] == "failed"
     assert made.facts()["shipped"]["epoch"] == 1
-    assert bundle.load(made.bundle).card.labels == ("left", "middle", "right")
+    assert bundle.load(made.bundle).card.labels == ("angry", "disgust", "fear")
 
 
 def test_training_stops_early_and_ships_the_best(tmp_path: Path) -> None:
@@ -463,11 +463,16 @@ def test_precision_follows_the_processor(
     assert precision.choose("auto") == "float32"
 
 
+def wanted(data: Dataset) -> dict[str, np.ndarray]:
+    return targets.make(data.split("train"), data.labels, recipes.Targets())
+
+
 @pytest.mark.parametrize("images", [1, 5, 32, 33, 150])
 def test_an_epoch_sees_every_image_in_batches_of_one_size(
     make_blobs: Callable[..., Dataset], images: int
 ) -> None:
-    feed = Feed(make_blobs({"train": images}).split("train"), 3, dying.recipe())
+    data = make_blobs({"train": images})
+    feed = Feed(data.split("train"), wanted(data), dying.recipe())
     batches = list(feed.batches(0, 0))
     assert len(batches) == feed.steps * feed.recipe.epochs
     assert {batch[0].shape[0] for batch in batches} == {min(32, images)}
@@ -477,21 +482,111 @@ def test_an_epoch_sees_every_image_in_batches_of_one_size(
 
 
 def test_batches_are_a_function_of_seed_epoch_and_step() -> None:
-    feed = Feed(dying.data().split("train"), 3, dying.recipe())
+    feed = Feed(dying.data().split("train"), wanted(dying.data()), dying.recipe())
     whole = list(feed.batches(0, 0))
     for epoch, step in ((0, 3), (1, 0), (2, 4)):
         rest = list(feed.batches(epoch, step))
         assert len(rest) == len(whole) - epoch * feed.steps - step
-        for (image, target), (expected, wanted) in zip(rest, whole[-len(rest) :], strict=True):
+        for (image, target), (expected, answer) in zip(rest, whole[-len(rest) :], strict=True):
             np.testing.assert_array_equal(image, expected)
-            np.testing.assert_array_equal(target, wanted)
-    other = Feed(feed.split, 3, dying.recipe("seed=1"))
+            np.testing.assert_array_equal(target, answer)
+    other = Feed(feed.split, feed.targets, dying.recipe("seed=1"))
     assert not np.array_equal(other.order(0), feed.order(0))
     assert not np.array_equal(feed.order(1), feed.order(0))
 
 
+def voted(votes: list[list[float]], label: int = 0) -> Split:
+    return Split(
+        name="train",
+        images=np.zeros((len(votes), 16, 16, 1), np.uint8),
+        labels=np.full(len(votes), label, np.int64),
+        votes=np.array(votes, np.float32),
+        files=tuple(map(str, range(len(votes)))),
+    )
+
+
+def test_votes_become_targets() -> None:
+    split = voted([[0, 0, 0, 3, 0, 0, 1, 2, 3, 1], [0] * 7 + [4, 3, 3]], label=6)
+    settings = recipes.Targets(votes=0.25, consensus=1.0)
+    found = targets.make(split, emotions.EMOTIONS, settings)
+    shares = np.zeros((2, 7), np.float32)
+    shares[0, 3], shares[0, 6], shares[1, 6] = 0.75, 0.25, 1  # contempt and the like count for nothing
+    np.testing.assert_allclose(found["consensus"], shares)
+    np.testing.assert_allclose(found["answer"], 0.75 * np.eye(7)[[6, 6]] + 0.25 * shares)
+    fewer = targets.consensus(voted([[0, 0, 0, 3, 0, 0, 1, 2, 3, 1]]), ("happy", "neutral"))
+    np.testing.assert_allclose(fewer, [[0.75, 0.25]])
+
+
+def test_votes_that_are_not_there_are_asked_for(make_blobs: Callable[..., Dataset]) -> None:
+    blobs = make_blobs({"train": 6})
+    with pytest.raises(DataError, match="name them with --votes"):
+        targets.consensus(blobs.split("train"), emotions.EMOTIONS)
+    with pytest.raises(DataError, match="know no 'contempt'"):
+        targets.consensus(voted([[1] * 10]), (*emotions.EMOTIONS, "contempt"))
+
+
+def test_mixing_blends_images_and_targets_alike() -> None:
+    rng = np.random.default_rng(0)
+    images = np.arange(64, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 1), np.uint8)
+    wanted = {"answer": np.arange(64, dtype=np.float32)[:, None]}
+    blended, mixed = targets.mixed(images, wanted, 0.4, rng)
+    np.testing.assert_allclose(blended[:, 0, 0, 0], mixed["answer"][:, 0], atol=0.51)
+    assert 0.01 < np.abs(mixed["answer"][:, 0] - np.arange(64)).mean() < 16
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_distilling_is_cross_entropy_with_both(temperature: float) -> None:
+    rng = np.random.default_rng(1)
+    student, teacher = rng.dirichlet(np.ones(5), (2, 8)).astype(np.float32)
+    truth = targets.one_hot(rng.integers(0, 5, 8), 5)
+    loss = losses.Distillation(smoothing=0.1, share=0.6, temperature=temperature)
+
+    def soft(chances: np.ndarray) -> np.ndarray:
+        powered = chances ** (1 / temperature)
+        return powered / powered.sum(axis=1, keepdims=True)
+
+    with_data = -((0.9 * truth + 0.02) * np.log(student)).sum(axis=1)
+    with_teacher = -(soft(teacher) * np.log(soft(student))).sum(axis=1)
+    expected = (0.4 * with_data + 0.6 * temperature**2 * with_teacher).mean()
+    assert float(loss(np.hstack([truth, teacher]), student)) == pytest.approx(expected, rel=1e-4)
+    # On validation images no teacher is given, and its share of the loss is none.
+    alone = float(loss(np.hstack([truth, np.zeros_like(truth)]), student))
+    assert alone == pytest.approx(0.4 * with_data.mean(), rel=1e-4)
+
+
+def test_a_second_answer_learns_the_votes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    names = emotions.EMOTIONS[:3]
+
+    def split(name: str, n: int) -> Split:
+        seen = rng.integers(0, 3, n)
+        images = rng.integers(0, 100, (n, 16, 16, 1)).astype(np.uint8)
+        for index, place in enumerate(seen):
+            images[index, :, 5 * place : 5 * place + 5] += 120
+        votes = np.zeros((n, 10), np.float32)
+        votes[np.arange(n), seen] = 10
+        labels = (seen + 1) % 3  # the label is another thing than what people see
+        return Split(name, images, labels.astype(np.int64), votes, tuple(map(str, range(n))))
+
+    data = Dataset(root="made", labels=names, train=split("train", 120), val=split("val", 60), test=None)
+    made = train.fit(
+        data, dying.recipe("targets.consensus=1", "epochs=5", "augment.flip=false"), out=tmp_path / "whole"
+    )
+    rows = made.history()
+    assert {"consensus_accuracy", "val_consensus_accuracy"} <= rows[-1].keys()
+    shipped = bundle.load(made.bundle)
+    assert list(shipped.card.readings) == ["fer2013", "consensus"]
+    val = data.split("val")
+    for name, truth in (("fer2013", val.labels), ("consensus", val.votes.argmax(axis=1))):
+        share = (shipped.run(val.images, labels=name).argmax(axis=1) == truth).mean()
+        assert share > 0.8, name
+    assert rows[-1]["val_accuracy"] == pytest.approx(
+        (shipped.run(val.images).argmax(axis=1) == val.labels).mean(), abs=0.02
+    )
+
+
 def test_one_hot() -> None:
-    np.testing.assert_array_equal(one_hot(np.array([2, 0]), 3), [[0, 0, 1], [1, 0, 0]])
+    np.testing.assert_array_equal(targets.one_hot(np.array([2, 0]), 3), [[0, 0, 1], [1, 0, 0]])
 
 
 def rows(*losses: float) -> list[run.Row]:

@@ -26,8 +26,10 @@ _ROOMS = (
     "images",
     "networks",
     "plot",
+    "probabilities",
     "recipes",
     "run",
+    "ship",
     "train",
 )
 

@@ -40,16 +40,18 @@ class Network:
     wide: bool = False
 
 
-def build(name: str, *, size: int = 48, classes: int = 7) -> keras.Model:
+def build(name: str, *, size: int = 48, classes: int = 7, consensus: bool = False) -> keras.Model:
     """Build the network called `name`, with fresh weights from Keras' global seed.
 
     Args:
         name: One of `NETWORKS`.
         size: Side of the square grey input in pixels.
         classes: Number of answers.
+        consensus: Give the network a second answer beside the first, from the same features.
 
     Returns:
-        A model from `(n, size, size, 1)` pixels in [0, 255] to `(n, classes)` probabilities.
+        A model from `(n, size, size, 1)` pixels in [0, 255] to `(n, classes)` probabilities; with a second
+        answer to a dict of two of them, `answer` and `consensus`.
 
     Raises:
         RecipeError: There is no such network, or it cannot take so small an input.
@@ -62,7 +64,16 @@ def build(name: str, *, size: int = 48, classes: int = 7) -> keras.Model:
             f"set size={network.smallest} or larger"
         )
     with _quietly():
-        return network.build(size, classes)
+        model = network.build(size, classes)
+        return _with_consensus(model, classes) if consensus else model
+
+
+def _with_consensus(model: keras.Model, classes: int) -> keras.Model:
+    keras = load_keras()
+    answer = model.layers[-1]
+    second = keras.layers.Dense(classes, activation="softmax", dtype="float32", name="consensus")
+    outputs = {"answer": answer.output, "consensus": second(answer.input)}
+    return keras.Model(model.inputs[0], outputs, name=model.name)
 
 
 @contextlib.contextmanager
@@ -241,6 +252,12 @@ NETWORKS: dict[str, Network] = {
             "small",
             "residual, 24 to 160 channels, on the image's middle; fast on two cores",
             _residual("small", (24, 48, 96, 160), dropout=0.2, crop=True),
+            16,
+        ),
+        Network(
+            "medium",
+            "residual, 32 to 224 channels, on the image's middle; twice small's work",
+            _residual("medium", (32, 64, 128, 224), dropout=0.3, crop=True),
             16,
         ),
         Network(

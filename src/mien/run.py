@@ -168,9 +168,13 @@ class Run:
         return path
 
     def write_history(self, rows: Sequence[Row]) -> None:
-        """Replace `history.csv`; every float is written so that it reads back equal."""
+        """Replace `history.csv`; every float is written so that it reads back equal.
+
+        A network with a second answer has columns for it after the usual ones.
+        """
         text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        more = sorted({key for row in rows for key in row} - set(COLUMNS))
+        writer = csv.DictWriter(text, (*COLUMNS, *more), lineterminator="\n")
         writer.writeheader()
         writer.writerows({key: repr(float(value)) for key, value in row.items()} for row in rows)
         write_file(self.path / "history.csv", text.getvalue().encode())

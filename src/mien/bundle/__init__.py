@@ -19,21 +19,36 @@ import onnxruntime
 
 from mien import disk
 from mien.bundle import onnx_file
-from mien.bundle.card import Card, Data, Measured, Parity, Part, parse, to_json, without_hash
+from mien.bundle.card import (
+    LABELS_READING,
+    TWO_READINGS,
+    Card,
+    Data,
+    Measured,
+    Parity,
+    Part,
+    Reading,
+    parse,
+    to_json,
+    without_hash,
+)
 from mien.errors import ModelError
 
 __all__ = [
     "BATCH_SIZE",
     "CARD",
     "LABELS",
+    "LABELS_READING",
     "MAX_BYTES",
     "MODEL",
+    "TWO_READINGS",
     "Bundle",
     "Card",
     "Data",
     "Measured",
     "Parity",
     "Part",
+    "Reading",
     "listed",
     "load",
     "of",
@@ -70,6 +85,7 @@ class Bundle:
         self,
         images: npt.NDArray[np.uint8],
         *,
+        labels: str | None = None,
         batch_size: int = BATCH_SIZE,
         progress: Callable[[int, int], None] | None = None,
     ) -> npt.NDArray[np.float32]:
@@ -77,6 +93,7 @@ class Bundle:
 
         Args:
             images: `(n, size, size, 1)` uint8 in [0, 255], grey.
+            labels: Which of `card.readings` answers, such as `fer2013` or `consensus`; None for the first.
             batch_size: Images run at once; changes memory and speed, never the result.
             progress: Called with (images done, images in all) after every batch.
 
@@ -84,12 +101,14 @@ class Bundle:
             Probabilities `(n, labels)` float32, each row summing to 1, in the order of `card.labels`.
 
         Raises:
-            ModelError: The images are of another shape or type, or the model answers no probabilities.
+            ModelError: The images are of another shape or type, the model has no such reading, or it
+                answers no probabilities.
         """
+        output = self.card.reading(labels).output
         answers = np.empty((len(images), len(self.card.labels)), np.float32)
         done = 0
         for batch in self._batches(images, batch_size):
-            answer = self._ask("probabilities", batch)
+            answer = self._ask(output, batch)
             if answer.shape != (len(batch), answers.shape[1]) or not np.isfinite(answer).all():
                 raise ModelError(f"the model {self.path.name!r} does not answer with probabilities")
             answers[done : done + len(batch)] = answer
@@ -285,17 +304,21 @@ def _check_fit(bundle: Bundle) -> None:
     wanted = [("images", "tensor(uint8)", [card.size, card.size, 1])]
     if takes != wanted or isinstance(session.get_inputs()[0].shape[0], int):
         raise ModelError(f"the model takes {takes}; a bundle of this card takes any number of {wanted}")
+    outputs = [reading.output for reading in card.readings.values()]
     gives = {each.name: (each.type, len(each.shape)) for each in session.get_outputs()}
-    if gives != {"probabilities": ("tensor(float)", 2), "features": ("tensor(float)", 4)}:
-        raise ModelError(f"the model gives {gives}; a bundle gives probabilities and features")
-    answers = next(each.shape[1] for each in session.get_outputs() if each.name == "probabilities")
-    if answers != len(card.labels):
-        raise ModelError(f"the model has {answers} answers, its card {len(card.labels)} labels")
+    if gives != {"features": ("tensor(float)", 4)} | dict.fromkeys(outputs, ("tensor(float)", 2)):
+        raise ModelError(
+            f"the model gives {gives}; a bundle of this card gives {', '.join(outputs)} and features"
+        )
+    for each in session.get_outputs():
+        if each.name in outputs and each.shape[1] != len(card.labels):
+            raise ModelError(f"the model has {each.shape[1]} answers, its card {len(card.labels)} labels")
     probe = np.zeros((2, card.size, card.size, 1), np.uint8)
     probe[1] = 255
-    chances = bundle.run(probe)
-    if chances.min() < 0 or np.abs(chances.sum(axis=1) - 1).max() > 1e-3:
-        raise ModelError(f"the model {bundle.path.name!r} does not answer with probabilities")
+    for name in card.readings:
+        chances = bundle.run(probe, labels=name)
+        if chances.min() < 0 or np.abs(chances.sum(axis=1) - 1).max() > 1e-3:
+            raise ModelError(f"the model {bundle.path.name!r} does not answer with probabilities")
 
 
 def _first_line(error: Exception) -> str:

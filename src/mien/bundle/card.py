@@ -71,6 +71,33 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reading:
+    """One of the answers that a model gives to an image.
+
+    Args:
+        output: The ONNX output that holds its probabilities.
+        about: What it reads a face as, in one sentence.
+        temperature: What its logits are divided by inside the file; 1 changes nothing.
+        threshold: Confidence under which an answer counts as uncertain; None where none was chosen.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    output: Literal["probabilities", "consensus"] = "probabilities"
+    about: str = ""
+    temperature: Annotated[float, Field(ge=0.01, le=100.0)] = 1.0
+    threshold: Fraction | None = None
+
+
+#: The only reading of a model with one answer, and the two of a model with two.
+LABELS_READING = {"labels": Reading(about="the data set's own labels")}
+TWO_READINGS = {
+    "fer2013": Reading(about="FER2013's label, which the literature compares by"),
+    "consensus": Reading(output="consensus", about="what ten people see, as FER+'s votes have it"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parity:
     """How close the shipped file answers to the network it was written from.
 
@@ -99,8 +126,8 @@ class Card:
         colour: How many channels, as a word; always grey.
         pixel_range: Lowest and highest pixel value; rescaling is inside the model.
         framing: How faces stood in the training images.
-        temperature: What logits are divided by inside the file; 1 changes nothing.
-        threshold: Confidence under which an answer counts as uncertain; None where none was chosen.
+        precision: What it computes in.
+        readings: What its answers can be read as, by name; the first is the default.
         sha256: Hash of the bytes of `model.onnx`. Inside that file it is None, for no file can hold its
             own hash.
         recipe: The recipe it was trained by, as nested plain values.
@@ -121,8 +148,10 @@ class Card:
     colour: Literal["grey"] = "grey"
     pixel_range: tuple[Literal[0], Literal[255]] = (0, 255)
     framing: str = "the whole image, as the data set has it"
-    temperature: Annotated[float, Field(ge=0.01, le=100.0)] = 1.0
-    threshold: Fraction | None = None
+    precision: Literal["float32", "int8"] = "float32"
+    readings: Annotated[dict[Name, Reading], Field(min_length=1)] = field(
+        default_factory=lambda: dict(LABELS_READING)
+    )
     sha256: Sha256 | None = None
     recipe: dict[str, Any] = field(default_factory=dict)
     data: Data | None = None
@@ -131,6 +160,20 @@ class Card:
     parity: Parity | None = None
     licence: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+
+    def reading(self, name: str | None = None) -> Reading:
+        """Return one reading, the default where none is named.
+
+        Raises:
+            ModelError: The model has no such reading.
+        """
+        if name is None:
+            return next(iter(self.readings.values()))
+        if name not in self.readings:
+            raise ModelError(
+                f"the model {self.name!r} has no reading {name!r}; it has {', '.join(self.readings)}"
+            )
+        return self.readings[name]
 
 
 _ADAPTER = TypeAdapter(Card)

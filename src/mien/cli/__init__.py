@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mien import __version__
-from mien.cli import data, model, screen, training
+from mien.cli import data, model, screen, shipping, training
 from mien.errors import InputError, MienError
 
 FAULT = 70
@@ -51,6 +51,7 @@ for command in (
     model.evaluate,
     model.plot,
     model.export,
+    shipping.ship,
     training.networks,
     training.recipes,
 ):

@@ -11,6 +11,7 @@ from mien.errors import InputError
 
 if TYPE_CHECKING:
     from mien.dataset import Dataset
+    from mien.probabilities import Stored
     from mien.recipes import Recipe
     from mien.run import Run
 
@@ -32,7 +33,15 @@ def train(
     resume: Annotated[Path | None, typer.Option(help="Go on with this run.")] = None,
     votes: Annotated[Path | None, typer.Option(help="FER+ votes, for csv data.")] = None,
     exclude: Annotated[
-        Path | None, typer.Option(help="A csv of training images to leave out: row, file or sha256.")
+        list[Path] | None,
+        typer.Option(help="A csv of training images to leave out: row, file or sha256. Repeatable."),
+    ] = None,
+    teacher: Annotated[
+        list[Path] | None,
+        typer.Option(help="Distil from this file of probabilities; of several, from their mean. Repeatable."),
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Train so many times without a part, and keep what is said of it.")
     ] = None,
     split_seed: Annotated[int, typer.Option(help="Decides splits that the data does not bring.")] = 42,
     json: Json = False,
@@ -40,14 +49,21 @@ def train(
     """Train a recipe; leave a run's folder with history, figures and the bundle that ships."""
     timer = screen.Timer()
     if resume is not None:
-        if given := screen.given(context, "recipe", "set_", "out", "runs", "split_seed"):
+        if given := screen.given(context, "recipe", "set_", "out", "runs", "split_seed", "folds"):
             raise InputError(f"--resume goes on with a run as it was; it takes no {given}")
-        made, dataset = _go_on(resume, data, votes=votes, exclude=exclude)
+        made, dataset = _go_on(resume, data, votes=votes, exclude=exclude, teacher=teacher)
     else:
         if data is None:
             raise InputError("no data was named; try: mien train 'archive (4).zip' --recipe quick")
-        origin = {"votes": _absolute(votes), "exclude": _absolute(exclude), "seed": split_seed}
-        made, dataset = _begin(data, _recipe(recipe, set_ or []), out, runs, origin)
+        origin = {"votes": _absolute(votes), "exclude": _all_absolute(exclude), "seed": split_seed}
+        chosen = _recipe(recipe, set_ or [])
+        if folds is not None:
+            if teacher:
+                raise InputError("--folds makes what a teacher is made of; it takes no --teacher")
+            return _cross(data, chosen, folds, out, runs, origin, json=json)
+        if teacher:
+            origin["teacher"] = _all_absolute(teacher)
+        made, dataset = _begin(data, chosen, out, runs, origin)
     import json as reader
 
     from mien.cli import figures
@@ -82,6 +98,7 @@ def _begin(
     from mien import networks
 
     networks.get(recipe.network)
+    taught = _teacher(origin)
     dataset = load(data, size=recipe.size, **origin)
     networks.load_keras(recipe.network)
     from mien import train as room
@@ -92,6 +109,7 @@ def _begin(
             recipe,
             out=out,
             runs=runs,
+            teacher=taught,
             origin={"source": str(data.resolve()), **origin},
             on_status=on_status,
             on_note=screen.note,
@@ -99,29 +117,78 @@ def _begin(
     return made, dataset
 
 
+def _teacher(origin: dict[str, Any]) -> "Stored | None":
+    """Read the files that a training distils from, if it does."""
+    from mien import probabilities
+
+    files = origin.get("teacher")
+    return probabilities.average([probabilities.read(file) for file in files]) if files else None
+
+
+def _cross(
+    data: Path,
+    recipe: "Recipe",
+    folds: int,
+    out: Path | None,
+    runs: Path,
+    origin: dict[str, Any],
+    *,
+    json: bool,
+) -> int:
+    """Train the folds, one after the other, and say where the probabilities are."""
+    from mien import networks
+
+    timer = screen.Timer()
+    networks.get(recipe.network)
+    dataset = load(data, size=recipe.size, **origin)
+    networks.load_keras(recipe.network)
+    from mien import train as room
+
+    with screen.live() as (_, on_status):
+        made = room.cross(
+            dataset, recipe, folds=folds, out=out, runs=runs, on_status=on_status, on_note=screen.note
+        )
+    train = dataset.split("train")
+    if json:
+        document = {"path": str(made), "folds": folds, "images": len(train), "fingerprint": train.fingerprint}
+        screen.emit(document | timer.seconds())
+    else:
+        screen.out.print(f"{made}: probabilities for {len(train):,} images", markup=False)
+        screen.out.print(f"next: mien train {data} --teacher {made}", markup=False)
+    return SOME_BAD if dataset.problems else 0
+
+
 def _go_on(
-    path: Path, data: Path | None, *, votes: Path | None, exclude: Path | None
+    path: Path,
+    data: Path | None,
+    *,
+    votes: Path | None,
+    exclude: list[Path] | None,
+    teacher: list[Path] | None,
 ) -> tuple["Run", "Dataset"]:
     from mien import networks, run
 
     made = run.open_run(path)
-    moved = {"votes": _absolute(votes), "exclude": _absolute(exclude)}
+    moved = {"votes": _absolute(votes), "exclude": _all_absolute(exclude)}
+    moved["teacher"] = _all_absolute(teacher)
     origin = made.facts()["data"]["origin"] | {key: value for key, value in moved.items() if value}
+    taught = _teacher(origin)
     dataset = load_again(made, data, origin)
     networks.load_keras(made.recipe().network)
     from mien import train as room
 
     with screen.live() as (_, on_status):
-        room.resume(made, dataset, on_status=on_status, on_note=screen.note)
+        room.resume(made, dataset, teacher=taught, on_status=on_status, on_note=screen.note)
     return made, dataset
 
 
-def load(source: Path, *, size: int, **origin: Any) -> "Dataset":
+def load(source: Path, /, *, size: int, **origin: Any) -> "Dataset":
     """Load a data set with a progress bar, and say what is notable about it."""
     from mien import dataset
 
+    options = {key: value for key, value in origin.items() if key not in ("source", "teacher")}
     with screen.bar(f"reading {source.name}") as progress:
-        found = dataset.load(source, size=size, progress=progress, **origin)
+        found = dataset.load(source, size=size, progress=progress, **options)
     for sentence in found.notes:
         screen.note(sentence)
     if found.problems:
@@ -133,16 +200,19 @@ def load(source: Path, *, size: int, **origin: Any) -> "Dataset":
 
 def load_again(made: "Run", data: Path | None, origin: dict[str, Any]) -> "Dataset":
     """Load the data that a run was trained on, from where `origin` says it was or from `data`."""
-    options = {key: value for key, value in origin.items() if key != "source"}
     if data is None:
         data = Path(origin.get("source", "nowhere"))
         if not data.exists():
             raise InputError(f"the data of {made.name} is no longer at {data}; name it: --data or DATA")
-    return load(data, size=made.recipe().size, **options)
+    return load(data, size=made.recipe().size, **origin)
 
 
 def _absolute(path: Path | None) -> str | None:
     return None if path is None else str(path.resolve())
+
+
+def _all_absolute(paths: list[Path] | None) -> list[str] | None:
+    return [str(path.resolve()) for path in paths] if paths else None
 
 
 def _tell(document: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ data.split("val").images     # (n, 48, 48, 1) uint8
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -108,7 +108,7 @@ def load(
     *,
     size: int = 48,
     votes: str | os.PathLike[str] | None = None,
-    exclude: str | os.PathLike[str] | None = None,
+    exclude: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     seed: int = 42,
     limits: extract.Limits | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -124,7 +124,7 @@ def load(
             icml_face_data.csv, plain or within a folder or archive.
         size: Side in pixels that every image is fitted to.
         votes: FER+'s csv for the rows of a csv source, plain, `.xz` or `.gz`.
-        exclude: A csv of training images to leave out, by `row`, `file` or `sha256`.
+        exclude: Csv files of training images to leave out, by `row`, `file` or `sha256`.
         seed: Decides which images go to val and test where the source does not say.
         limits: What an archive may hold.
         progress: Called with what is done and the total, in files or bytes.
@@ -144,10 +144,11 @@ def load(
     _check_enough(found, root)
     parts, notes = division.divide(found, seed)
     excluded: tuple[Exclusion, ...] = ()
-    if exclude is not None:
+    if exclude:
         if "train" not in parts:
             raise DataError(f"'{root}' has no train split, and images are excluded from training alone")
-        parts["train"], excluded, more = exclusion.exclude(Path(exclude), found, parts)
+        lists = [exclude] if isinstance(exclude, str | os.PathLike) else exclude
+        parts["train"], excluded, more = exclusion.exclude([Path(each) for each in lists], found, parts)
         notes += more
     notes += _check_classes(found, parts, left_out=sum(item.count for item in excluded))
     splits = _gather(found, parts, size)

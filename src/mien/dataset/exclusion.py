@@ -3,7 +3,7 @@
 import csv
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,14 +26,15 @@ class Exclusion:
 
 
 def exclude(
-    path: Path, found: Found, parts: Mapping[str, NDArray[np.intp]]
+    paths: Sequence[Path], found: Found, parts: Mapping[str, NDArray[np.intp]]
 ) -> tuple[NDArray[np.intp], tuple[Exclusion, ...], tuple[str, ...]]:
-    """Find the training images that stay when those listed in a csv are left out.
+    """Find the training images that stay when those listed in csv files are left out.
 
     Args:
-        path: A csv with a column `row` (0-based data row of a csv of images), `file` (as in `Split.files`)
-            or `sha256` (of an image's pixels as loaded), and `reason` or `kind` if wanted. A line that
-            fills several is taken by the first of them.
+        paths: Each a csv with a column `row` (0-based data row of a csv of images), `file` (as in
+            `Split.files`) or `sha256` (of an image's pixels as loaded), and `reason` or `kind` if wanted. A
+            line that fills several is taken by the first of them. An image that several lists name counts
+            for the first list's reason.
         found: The images.
         parts: Indices into them by split. Only `train` is acted on.
 
@@ -42,12 +43,22 @@ def exclude(
         other splits, or none.
 
     Raises:
-        DataError: The csv cannot be used, or none of its lines names an image.
+        DataError: A csv cannot be used, or none of its lines names an image.
     """
-    lines = _lines(path, with_rows=found.rows is not None)
-    names = _names(found, {key for key, _, _ in lines})
     train = set(parts.get("train", np.empty(0, np.intp)).tolist())
     reasons: dict[int, str] = {}
+    notes: list[str] = []
+    for path in paths:
+        notes += _exclude(path, found, train, reasons)
+    counts = Counter(reasons.values())
+    stay = np.array(sorted(train - reasons.keys()), np.intp)
+    return stay, tuple(Exclusion(reason, counts[reason]) for reason in sorted(counts)), tuple(notes)
+
+
+def _exclude(path: Path, found: Found, train: set[int], reasons: dict[int, str]) -> list[str]:
+    """Add the training images that one csv names to `reasons`; returns notes about its other lines."""
+    lines = _lines(path, with_rows=found.rows is not None)
+    names = _names(found, {key for key, _, _ in lines})
     unmatched = []
     elsewhere = 0
     for key, value, reason in lines:
@@ -69,9 +80,7 @@ def exclude(
         notes.append(f"{len(unmatched):,} lines of '{path.name}' name no image: {shorten(unmatched)}")
     if elsewhere:
         notes.append(f"{elsewhere:,} lines of '{path.name}' name images outside train, which stay")
-    counts = Counter(reasons.values())
-    stay = np.array(sorted(train - reasons.keys()), np.intp)
-    return stay, tuple(Exclusion(reason, counts[reason]) for reason in sorted(counts)), tuple(notes)
+    return notes
 
 
 def _lines(path: Path, *, with_rows: bool) -> list[tuple[str, str, str]]:

@@ -113,7 +113,7 @@ def rebuild(bundle: Bundle) -> keras.Model:
     if not isinstance(name, str):
         raise ModelError(f"the card of {card.name!r} names no network, so none can be built from it")
     found = weights(bundle.read())
-    model = networks.build(name, size=card.size, classes=len(card.labels))
+    model = networks.build(name, size=card.size, classes=len(card.labels), consensus=len(card.readings) > 1)
     shapes = {variable.path: tuple(variable.shape) for variable in model.weights}
     if shapes != {path: value.shape for path, value in found.items()}:
         raise ModelError(f"the weights of {card.name!r} are not those of the network {name!r} its card names")
@@ -135,8 +135,8 @@ def write(
 
     Args:
         model: A network from pixels `(n, size, size, 1)` in [0, 255] to probabilities.
-        card: What the model is. `onnx` and `litert` hold its temperature; Keras' files are the network as
-            it was trained.
+        card: What the model is. `onnx` and `litert` hold its temperatures, and `litert` the first reading
+            alone; Keras' files are the network as it was trained.
         format: One of `FORMATS`.
         to: A folder, where the file is called `model` with the format's ending; or a file's name with that
             ending. `labels.txt` goes beside it.
@@ -158,7 +158,6 @@ def write(
             card,
             to,
             images=images,
-            temperature=card.temperature,
             at_least=at_least,
             progress=progress,
         )
@@ -167,7 +166,7 @@ def write(
         return Exported(file, made.card.parity)
     model = in_float32(model)
     if format == "litert":
-        model = _tempered(model, card.temperature)
+        model = _first_answer(_tempered(model, card))
     images = _enough(images, card.size, at_least)
     content, answers = keras_files.make(model, format, images)
     parity = compare(answers, keras_files.ask(model, images, progress=progress), "Keras in float32")
@@ -182,7 +181,6 @@ def bundle(
     to: str | os.PathLike[str],
     *,
     images: Pixels,
-    temperature: float = 1.0,
     at_least: int = IMAGES,
     progress: Progress | None = None,
 ) -> Bundle:
@@ -192,10 +190,9 @@ def bundle(
 
     Args:
         model: A network from pixels `(n, size, size, 1)` in [0, 255] to probabilities.
-        card: What the model is; its temperature, parity and hash are set here.
+        card: What the model is, and the temperature of each reading; its parity and hash are set here.
         to: The bundle's folder, or a name that ends in `.onnx`.
         images: Images to compare on, `(n, size, size, 1)` uint8; the more like real ones the better.
-        temperature: What logits are divided by.
         at_least: Compare on this many; random pixels stand in where `images` are fewer.
         progress: Called with (images compared, images in all).
 
@@ -205,14 +202,17 @@ def bundle(
         MissingExtra: Keras or onnx is not installed.
     """
     images = _enough(images, card.size, at_least)
-    file = serialise(model, temperature=temperature)
-    card = replace(card, temperature=temperature, parity=None)
+    temperatures: dict[str, float] = {
+        reading.output: reading.temperature for reading in card.readings.values()
+    }
+    file = serialise(model, temperatures=temperatures)
+    card = replace(card, parity=None)
     written = bundles.of(file, card)
-    network = _tempered(in_float32(model), temperature)
+    network = _tempered(in_float32(model), card)
     answers, expected = [], []
     for start in range(0, len(images), keras_files.BATCH_SIZE):
         batch = images[start : start + keras_files.BATCH_SIZE]
-        answers.append(written.run(batch))
+        answers.append(np.hstack([written.run(batch, labels=name) for name in card.readings]))
         expected.append(keras_files.ask(network, batch))
         if progress is not None:
             progress(start + len(batch), len(images))
@@ -251,22 +251,29 @@ def _copy(model: keras.Model) -> keras.Model:
     return copy
 
 
-def _tempered(model: keras.Model, temperature: float) -> keras.Model:
-    """Return `model` with the temperature in its last weights, which is the same function.
+def _tempered(model: keras.Model, card: Card) -> keras.Model:
+    """Return `model` with the card's temperatures in its last weights, which is the same function.
 
     Raises:
-        ModelError: The network's last layer is not a dense softmax, so there are no such weights.
+        ModelError: A last layer of the network's is not a dense softmax, so there are no such weights.
     """
-    if temperature == 1.0:
+    if all(reading.temperature == 1.0 for reading in card.readings.values()):
         return model
     copy = _copy(model)
-    last = copy.layers[-1]
-    if getattr(getattr(last, "activation", None), "__name__", "") != "softmax" or not last.get_weights():
-        raise ModelError(
-            f"the network's last layer {last.name!r} is not a dense softmax; it takes no temperature"
-        )
-    last.set_weights([weight / temperature for weight in last.get_weights()])
+    for tensor, reading in zip(copy.outputs, card.readings.values(), strict=True):
+        last = tensor._keras_history.operation
+        if getattr(getattr(last, "activation", None), "__name__", "") != "softmax" or not last.get_weights():
+            raise ModelError(
+                f"the network's last layer {last.name!r} is not a dense softmax; it takes no temperature"
+            )
+        last.set_weights([weight / reading.temperature for weight in last.get_weights()])
     return copy
+
+
+def _first_answer(model: keras.Model) -> keras.Model:
+    if len(model.outputs) == 1:
+        return model
+    return networks.load_keras().Model(model.inputs[0], model.outputs[0], name=model.name)
 
 
 def _enough(images: Pixels, size: int, at_least: int) -> Pixels:

@@ -59,13 +59,13 @@ def make(model: keras.Model, kind: str, images: Pixels) -> tuple[bytes, Probabil
 def ask(
     model: keras.Model, images: Pixels, *, progress: Callable[[int, int], None] | None = None
 ) -> Probabilities:
-    """Return a Keras model's probabilities `(n, k)` float32 for uint8 images."""
+    """Return a model's probabilities `(n, k)` float32 for uint8 images, several answers side by side."""
     keras = load_keras()
     found = []
     for start in range(0, len(images), BATCH_SIZE):
         batch = images[start : start + BATCH_SIZE]
-        answers = model(batch.astype(np.float32), training=False)
-        found.append(np.asarray(keras.ops.convert_to_numpy(answers), np.float32))
+        answers = keras.tree.flatten(model(batch.astype(np.float32), training=False))
+        found.append(np.hstack([keras.ops.convert_to_numpy(each) for each in answers]).astype(np.float32))
         if progress is not None:
             progress(start + len(batch), len(images))
     return np.concatenate(found)

@@ -1,16 +1,18 @@
 """Write a Keras network as an ONNX graph that keeps the weights' names.
 
 The graph takes raw pixels `images` uint8 `(n, size, size, 1)` and gives `probabilities` float32 `(n, k)`
-and `features` float32 `(n, h, w, c)`. Every layer becomes the ONNX operation of the same meaning, and every
-weight an initialiser under its Keras path (`stem_conv/kernel`), so that a network can be rebuilt from the
-file and trained further. Inside, feature maps stand channels first, as ONNX has them.
+and `features` float32 `(n, h, w, c)`; a network's second answer `consensus` stands beside the first.
+
+Every layer becomes the ONNX operation of the same meaning, and every weight an initialiser under its Keras
+path (`stem_conv/kernel`), so that a network can be rebuilt from the file and trained further. Inside, feature
+maps stand channels first, as ONNX has them.
 
 Why not a converter: docs/decisions/0003-own-onnx-writer.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,18 +31,18 @@ OPSET, IR_VERSION = 17, 8
 Array = npt.NDArray[Any]
 
 
-def serialise(model: keras.Model, *, temperature: float = 1.0) -> bytes:
+def serialise(model: keras.Model, *, temperatures: Mapping[str, float] | None = None) -> bytes:
     """Return `model` as the bytes of an ONNX file that computes in float32.
 
     Args:
         model: A functional network from pixels `(n, s, s, 1)` to a softmax, with a layer `features`.
-        temperature: What logits are divided by before the softmax.
+        temperatures: What logits are divided by before the softmax of each output; 1 where none is given.
 
     Raises:
         ModelError: A layer, or a setting of one, has no counterpart here; the message names it.
         MissingExtra: onnx is not installed.
     """
-    graph = Graph(model, temperature)
+    graph = Graph(model, temperatures or {})
     for operation in model.operations:
         graph.add(operation)
     file: bytes = graph.finish().SerializeToString()
@@ -54,12 +56,16 @@ def weights(file: bytes) -> dict[str, npt.NDArray[np.float32]]:
         file: The bytes of `model.onnx`.
 
     Raises:
-        ModelError: The bytes are no ONNX file that a bundle may hold.
+        ModelError: The bytes are no ONNX file that a bundle may hold, or an int8 copy.
         MissingExtra: onnx is not installed.
     """
     onnx = _onnx()
     onnx_file.check(file)  # before onnx would follow a weight into another file
     graph = onnx.load_from_string(file).graph
+    if any(node.op_type == "QuantizeLinear" for node in graph.node):
+        raise ModelError(
+            "the model is an int8 copy, whose weights are rounded; rebuild the float32 bundle it was made of"
+        )
     kernels = {node.input[1]: node.doc_string for node in graph.node if node.op_type == "Conv"}
     found = {}
     for tensor in graph.initializer:
@@ -95,18 +101,24 @@ def _onnx() -> Any:
 class Graph:
     """An ONNX graph under construction; `names` maps a Keras tensor's id to its ONNX name."""
 
-    def __init__(self, model: keras.Model, temperature: float) -> None:
+    def __init__(self, model: keras.Model, temperatures: Mapping[str, float]) -> None:
         self.onnx = _onnx()
         self.model = model
         self.nodes: list[Any] = []
-        self.constants: dict[str, Array] = {"temperature": np.array(temperature, np.float32)}
+        self.constants: dict[str, Array] = {}
+        self.temperatures = temperatures
         self.names: dict[int, str] = {}
         (shape,) = (tuple(each.shape) for each in model.inputs)
-        if len(shape) != 4 or shape[1] != shape[2] or shape[3] != 1 or len(model.outputs) != 1:
+        first, *rest = [tensor._keras_history.operation.name for tensor in model.outputs]
+        if len(shape) != 4 or shape[1] != shape[2] or shape[3] != 1 or rest not in ([], ["consensus"]):
             raise ModelError(
-                f"the network takes {shape} and has {len(model.outputs)} outputs; mien exports networks from "
-                "square grey images (n, size, size, 1) to one output"
+                f"the network takes {shape} and has the outputs {', '.join([first, *rest])}; mien exports "
+                "networks from square grey images (n, size, size, 1) to one output, or to a second, consensus"
             )
+        #: The ONNX name of each answer, by the id of its Keras tensor.
+        self.answers = {
+            id(tensor): name for tensor, name in zip(model.outputs, ["probabilities", *rest], strict=True)
+        }
         self.side = int(shape[1])
         self.classes = int(model.outputs[0].shape[-1])
 
@@ -158,14 +170,17 @@ class Graph:
             raise ModelError(
                 "the network has no layer 'features' that gives a feature map; name its last one so"
             )
-        if self.names.get(id(self.model.outputs[0])) != "probabilities":
+        if any(self.names.get(tensor) != name for tensor, name in self.answers.items()):
             raise ModelError("the network does not end in a softmax, so its answers are no probabilities")
         self.node("Transpose", [self.names[id(layer.output)]], "features", perm=[0, 2, 3, 1])
         pixels = helper.make_tensor_value_info(
             "images", self.onnx.TensorProto.UINT8, ["n", self.side, self.side, 1]
         )
         outputs = [
-            helper.make_tensor_value_info("probabilities", floats, ["n", self.classes]),
+            *(
+                helper.make_tensor_value_info(name, floats, ["n", self.classes])
+                for name in self.answers.values()
+            ),
             helper.make_tensor_value_info("features", floats, ["n", *layer.output.shape[1:]]),
         ]
         constants = [self.onnx.numpy_helper.from_array(value, name) for name, value in self.constants.items()]

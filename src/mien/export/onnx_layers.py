@@ -215,15 +215,17 @@ def _activate(graph: Graph, layer: Any, activation: Any, name: str) -> str:
 
 
 def _soften(graph: Graph, layer: Any, name: str) -> str:
-    """Write a softmax; the network's last one has the temperature before it."""
+    """Write a softmax; one that gives the network's answers has its temperature before it."""
     if len(layer.output.shape) != 2:
         raise ModelError(
             f"the network's layer {layer.name!r} is a softmax over a map; mien exports it over classes"
         )
-    if id(layer.output) != id(graph.model.outputs[0]):
+    output = graph.answers.get(id(layer.output))
+    if output is None:
         return graph.node("Softmax", [name], f"{layer.name}/softmax", axis=-1)
-    logits = graph.node("Div", [name, "temperature"], f"{layer.name}/softened")
-    return graph.node("Softmax", [logits], "probabilities", axis=-1)
+    temperature = graph.constant(f"{output}.temperature", graph.temperatures.get(output, 1.0))
+    logits = graph.node("Div", [name, temperature], f"{layer.name}/softened")
+    return graph.node("Softmax", [logits], output, axis=-1)
 
 
 _ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh"}

@@ -4,28 +4,25 @@ A training is a function of data, recipe, machine and software alone: killed at 
 ends in the same weights, history and metrics, to the bit, as if nothing had happened.
 """
 
-import importlib
 import importlib.util
-import os
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from mien import __version__, bundle, evaluate, export, run
-from mien.dataset import Dataset, Split
+from mien import bundle, evaluate, export, run
+from mien.dataset import Dataset
 from mien.errors import DataError, RunError, TrainingError
 from mien.networks import load_keras
+from mien.probabilities import Stored
 from mien.recipes import Recipe, to_dict
 from mien.run import Run
-from mien.train import precision, schedule, signals
-from mien.train.feed import Feed, one_hot
+from mien.train import facts, losses, precision, schedule, signals, targets
+from mien.train import folds as crossing
+from mien.train.feed import Batch, Feed, for_keras
 from mien.train.recorder import Recorder, Status, best_epoch, is_over
 
-__all__ = ["Status", "fit", "resume"]
+__all__ = ["Status", "cross", "fit", "resume"]
 
 #: Validation images scored at once: changes memory and speed, never the result.
 _VALIDATION_BATCH = 256
@@ -37,6 +34,7 @@ def fit(
     *,
     out: Path | None = None,
     runs: Path = Path("runs"),
+    teacher: Stored | None = None,
     origin: Mapping[str, Any] | None = None,
     on_status: Callable[[Status], None] | None = None,
     on_note: Callable[[str], None] | None = None,
@@ -51,6 +49,7 @@ def fit(
         recipe: What to train, and how.
         out: The run's folder; without it the next free `runs/<recipe>-<number>`.
         runs: Where numbered run folders stand.
+        teacher: Probabilities for the training images to distil from, as `recipe.targets` weighs them.
         origin: How the data can be loaded again (arguments of `dataset.load`), kept in `run.json`.
         on_status: Called a few times a second with where the training stands.
         on_note: Called with a sentence whenever there is something to say.
@@ -59,34 +58,38 @@ def fit(
         The run; its bundle holds the epoch that the recipe's `select` names.
 
     Raises:
-        DataError: A split is missing, or its images have another size than the recipe's.
+        DataError: A split is missing, or its images have another size than the recipe's; the recipe wants
+            votes that are not there; or the teacher's probabilities are not for the training images.
         RecipeError: The recipe's network does not exist or cannot take the size.
         RunError: `out` holds something already.
         TrainingError: The loss is no number any more, or the disk is full; what was learnt is saved.
         Stopped: A signal came; go on with `resume`.
     """
     _check(dataset, recipe)
+    wanted = targets.of(dataset, recipe, teacher)
     library = load_keras()
     library.utils.set_random_seed(recipe.seed)
     policy = precision.choose(recipe.precision)
     model = precision.build(recipe, classes=len(dataset.labels), policy=policy)
-    facts = {
+    known = {
         "schema": 1,
         "status": "training",
         "labels": list(dataset.labels),
         "precision": policy,
-        "data": _describe(dataset) | {"origin": dict(origin or {})},
-        "environment": _environment(),
+        "data": facts.describe(dataset) | {"origin": dict(origin or {})},
+        "teacher": None if teacher is None else {"about": teacher.about, "sha256": teacher.sha256},
+        "environment": facts.environment(),
     }
-    made = run.create(recipe, facts, out=out, runs=runs)
+    made = run.create(recipe, known, out=out, runs=runs)
     with made.lock():
-        return _train(made, model, dataset, recipe, on_status=on_status, on_note=on_note)
+        return _train(made, model, dataset, recipe, wanted, on_status=on_status, on_note=on_note)
 
 
 def resume(
     made: Run,
     dataset: Dataset,
     *,
+    teacher: Stored | None = None,
     on_status: Callable[[Status], None] | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> Run:
@@ -95,28 +98,75 @@ def resume(
     Args:
         made: The run.
         dataset: The data it was trained on, to the bit.
+        teacher: The probabilities it distils from, where it does.
         on_status: Called a few times a second with where the training stands.
         on_note: Called with a sentence whenever there is something to say.
 
     Raises:
-        DataError: The data is not what the run was trained on.
+        DataError: The data, or the teacher, is not what the run was trained on.
         RunError: The run is damaged, or another process trains it.
         TrainingError: As `fit`.
         Stopped: As `fit`.
     """
     recipe = made.recipe()
-    facts = made.facts()
-    _check_unchanged(recipe, facts["recipe"])
+    known = made.facts()
+    _check_unchanged(recipe, known["recipe"])
     _check(dataset, recipe)
     with made.lock():
-        if facts["data"]["fingerprint"] != dataset.fingerprint:
+        if known["data"]["fingerprint"] != dataset.fingerprint:
             raise DataError(
                 f"{dataset.root} is not the data that {made.name} was trained on: its fingerprint is "
-                f"{dataset.fingerprint[:12]}, not {facts['data']['fingerprint'][:12]}; name the same data"
+                f"{dataset.fingerprint[:12]}, not {known['data']['fingerprint'][:12]}; name the same data"
             )
+        _check_teacher(made, known.get("teacher"), teacher)
+        wanted = targets.of(dataset, recipe, teacher)
         load_keras().utils.set_random_seed(recipe.seed)
-        model = precision.build(recipe, classes=len(dataset.labels), policy=facts["precision"])
-        return _train(made, model, dataset, recipe, on_status=on_status, on_note=on_note)
+        model = precision.build(recipe, classes=len(dataset.labels), policy=known["precision"])
+        return _train(made, model, dataset, recipe, wanted, on_status=on_status, on_note=on_note)
+
+
+def cross(
+    dataset: Dataset,
+    recipe: Recipe,
+    *,
+    folds: int = 5,
+    out: Path | None = None,
+    runs: Path = Path("runs"),
+    on_status: Callable[[Status], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
+) -> Path:
+    """Train one network a fold of the training images, and ask each about the fold it did not learn from.
+
+    Called again it goes on where it was stopped. The validation images take no part.
+
+    Args:
+        dataset: Its train split is cut into folds, equal images together.
+        recipe: What each network is trained by; `select` sees the fold that is left out.
+        folds: How many.
+        out: The folder of the folds' runs; without it `runs/<recipe>-folds`.
+        runs: Where that folder stands.
+        on_status: As in `fit`.
+        on_note: As in `fit`.
+
+    Returns:
+        `out-of-fold.npz` in that folder: probabilities for every training image (`mien.probabilities`).
+
+    Raises:
+        DataError: A class has fewer different images than there are folds; or as in `fit`.
+        RunError: The folder holds runs of another recipe or other data.
+        Stopped: A signal came; the same call goes on.
+    """
+    to = out or runs / f"{recipe.name}-folds"
+    say = on_note or (lambda sentence: None)
+
+    def begin(part: Dataset, path: Path) -> Run:
+        return fit(part, recipe, out=path, on_status=on_status, on_note=on_note)
+
+    def go_on(made: Run, part: Dataset) -> Run:
+        return resume(made, part, on_status=on_status, on_note=on_note)
+
+    crossing.cross(dataset, recipe, folds, to, fit=begin, resume=go_on, say=say)
+    return to / crossing.FILE
 
 
 def _train(
@@ -124,6 +174,7 @@ def _train(
     model: Any,
     dataset: Dataset,
     recipe: Recipe,
+    wanted: targets.Wanted,
     *,
     on_status: Callable[[Status], None] | None,
     on_note: Callable[[str], None] | None,
@@ -131,12 +182,12 @@ def _train(
     """Train from the last saved state, or from the beginning, to the end."""
     say = on_note or (lambda sentence: None)
     made.sweep()
-    feed = Feed(dataset.split("train"), len(dataset.labels), recipe)
+    feed = Feed(dataset.split("train"), wanted.train, recipe)
+    validation = dataset.split("val").images, for_keras(wanted.val)
     library = load_keras()
     model.compile(
         optimizer=schedule.make_optimizer(recipe.optimizer, model, steps=feed.steps * recipe.epochs),
-        loss=library.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
-        metrics=["accuracy"],
+        **losses.settings(recipe.targets, distils=wanted.distils),
         # On processors XLA trains these networks 25 % slower than TensorFlow does without it.
         jit_compile=False if library.backend.backend() == "tensorflow" else "auto",
     )
@@ -150,7 +201,7 @@ def _train(
             if is_over(recorder.history, recipe):
                 break
             recorder.restore()
-            _fit_some(model, recorder, dataset.split("val"), callbacks=_callbacks(made, recipe, say))
+            _fit_some(model, recorder, validation, callbacks=_callbacks(made, recipe, say))
     except TrainingError as error:
         _fail(made, recorder, dataset, recipe, error)
         raise
@@ -159,7 +210,19 @@ def _train(
     return made
 
 
-def _fit_some(model: Any, recorder: Recorder, val: Split, *, callbacks: list[Any]) -> None:
+def _check_teacher(made: Run, begun: Mapping[str, Any] | None, teacher: Stored | None) -> None:
+    had, has = begun and begun["sha256"], teacher and teacher.sha256
+    if had != has:
+        was = f"a teacher ({begun['about']})" if begun else "no teacher"
+        raise DataError(
+            f"{made.name} was begun with {was}, and goes on with the same alone; name the files it was begun "
+            "with by --teacher"
+            if begun
+            else f"{made.name} was begun with no teacher; leave --teacher out"
+        )
+
+
+def _fit_some(model: Any, recorder: Recorder, validation: Batch, *, callbacks: list[Any]) -> None:
     """Train to the end; or, from within an epoch, to that epoch's end, for Keras cannot begin inside one.
 
     The caller goes on from the state that was saved there. That also undoes what Keras does to the weights
@@ -173,7 +236,7 @@ def _fit_some(model: Any, recorder: Recorder, val: Split, *, callbacks: list[Any
             steps_per_epoch=feed.steps - recorder.step,
             initial_epoch=recorder.epoch,
             epochs=recorder.epoch + 1 if inside else recipe.epochs,
-            validation_data=(val.images, one_hot(val.labels, feed.classes)),
+            validation_data=validation,
             validation_batch_size=_VALIDATION_BATCH,
             # Callbacks end in their order: the recorder sees validated weights before they are swapped back.
             callbacks=[recorder, *callbacks],
@@ -210,7 +273,7 @@ def _finish(
     model = precision.build(recipe, classes=len(dataset.labels), policy="float32")
     model.set_weights(recorder.best)
     val = dataset.split("val")
-    card = _card(made, dataset, recipe)
+    card = facts.card(made, dataset, recipe)
     shipped = export.bundle(model, card, made.bundle, images=val.images[: export.IMAGES])
     report = evaluate.score(shipped, val, labels=dataset.labels, data=dataset.root)
     measured = bundle.Measured(
@@ -256,53 +319,3 @@ def _check(dataset: Dataset, recipe: Recipe) -> None:
                 f"split {name!r} has images of shape {split.images.shape[1:]}, the recipe's size is "
                 f"{recipe.size}; load the data with size={recipe.size}"
             )
-
-
-def _describe(dataset: Dataset) -> dict[str, Any]:
-    splits = {split.name: split for split in (dataset.train, dataset.val, dataset.test) if split is not None}
-    return {
-        "name": dataset.root,
-        "fingerprint": dataset.fingerprint,
-        "splits": {
-            name: {"n": len(split), "fingerprint": split.fingerprint} for name, split in splits.items()
-        },
-        "problems": [{"file": problem.file, "reason": problem.reason} for problem in dataset.problems],
-        "excluded": {item.reason: item.count for item in dataset.excluded},
-        "notes": list(dataset.notes),
-    }
-
-
-def _card(made: Run, dataset: Dataset, recipe: Recipe) -> bundle.Card:
-    data = _describe(dataset)
-    environment = made.facts()["environment"]
-    return bundle.Card(
-        name=made.name,
-        labels=dataset.labels,
-        size=recipe.size,
-        recipe=to_dict(recipe),
-        data=bundle.Data(
-            name=data["name"],
-            fingerprint=data["fingerprint"],
-            splits={name: bundle.Part(**part) for name, part in data["splits"].items()},
-        ),
-        excluded=data["excluded"],
-        versions={name: environment[name] for name in ("mien", "python", "keras", "backend", "numpy")},
-    )
-
-
-def _environment() -> dict[str, Any]:
-    library = load_keras()
-    backend = library.backend.backend()
-    module = {"tensorflow": "tensorflow", "jax": "jax"}.get(backend)
-    version = importlib.import_module(module).__version__ if module else ""
-    return {
-        "mien": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "keras": library.version(),
-        "backend": f"{backend} {version}".strip(),
-        "numpy": np.__version__,
-        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "TensorFlow's default"),
-    }

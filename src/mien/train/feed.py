@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from mien import augment
 from mien.dataset import Split
 from mien.recipes import Recipe
+from mien.train import targets
 
-Batch = tuple[NDArray[np.uint8], NDArray[np.float32]]
+Target = NDArray[np.float32] | dict[str, NDArray[np.float32]]
+Batch = tuple[NDArray[np.uint8], Target]
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,13 +23,13 @@ class Feed:
     with the epoch's first images, so that all batches are equally large and a compiled step fits them all.
 
     Args:
-        split: Images `(n, s, s, 1)` uint8 in [0, 255] and labels `(n,)`.
-        classes: Number of classes.
+        split: Images `(n, s, s, 1)` uint8 in [0, 255].
+        targets: What the network should answer to each, by output.
         recipe: Gives batch size, seed and augmentation.
     """
 
     split: Split
-    classes: int
+    targets: dict[str, NDArray[np.float32]]
     recipe: Recipe
 
     @property
@@ -46,19 +48,23 @@ class Feed:
         return np.resize(order, self.steps * self.batch_size)
 
     def batches(self, epoch: int, step: int) -> Iterator[Batch]:
-        """Yield images `(b, s, s, 1)` uint8 and targets `(b, classes)`, from a step on to the very end."""
-        targets = one_hot(self.split.labels, self.classes)
-        for number in range(epoch, self.recipe.epochs):
+        """Yield images `(b, s, s, 1)` uint8 and their targets, from a step on to the very end."""
+        recipe = self.recipe
+        for number in range(epoch, recipe.epochs):
             order = self.order(number)
             for place in range(step * self.batch_size, len(order), self.batch_size):
                 indices = order[place : place + self.batch_size]
                 images = augment.batch(
-                    self.split.images, indices, self.recipe.augment, seed=self.recipe.seed, epoch=number
+                    self.split.images, indices, recipe.augment, seed=recipe.seed, epoch=number
                 )
-                yield images, targets[indices]
+                wanted = {name: target[indices] for name, target in self.targets.items()}
+                if recipe.augment.mixup:
+                    rng = np.random.default_rng([recipe.seed, number, place])
+                    images, wanted = targets.mixed(images, wanted, recipe.augment.mixup, rng)
+                yield images, for_keras(wanted)
             step = 0
 
 
-def one_hot(labels: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
-    """Return labels `(n,)` as rows `(n, classes)` with a single 1."""
-    return np.eye(classes, dtype=np.float32)[labels]
+def for_keras(wanted: dict[str, NDArray[np.float32]]) -> Target:
+    """Return targets as a network takes them: by output, or alone where it has a single one."""
+    return wanted if len(wanted) > 1 else wanted["answer"]

@@ -41,6 +41,8 @@ def build(recipe: Recipe, *, classes: int, policy: str) -> Any:
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
-        return networks.build(recipe.network, size=recipe.size, classes=classes)
+        return networks.build(
+            recipe.network, size=recipe.size, classes=classes, consensus=recipe.targets.consensus > 0
+        )
     finally:
         keras.config.set_dtype_policy(before)

@@ -15,13 +15,23 @@ from mien.errors import Stopped, TrainingError
 from mien.networks import load_keras
 from mien.recipes import Recipe, Stopping
 from mien.run import Row, Run, State, write_file
-from mien.train.feed import Feed
+from mien.train.feed import Feed, for_keras
 from mien.train.signals import Stop
 
 keras = load_keras()
 
 #: Steps longer than this many seconds have their state kept in memory, for a signal that comes inside one.
 _LONG_STEP = 1.0
+
+#: What Keras measures of an epoch; the last two only where a network has a second answer.
+_MEASURED = (
+    "loss",
+    "accuracy",
+    "val_loss",
+    "val_accuracy",
+    "consensus_accuracy",
+    "val_consensus_accuracy",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,9 +128,13 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
 
     def restore(self) -> None:
         """Put the state's weights and optimizer into the model; its metrics follow when the epoch begins."""
-        # Keras makes the variables of metrics with the first answer it sees, which is too late to set them.
-        answer = np.full((1, self.feed.classes), 1 / self.feed.classes, np.float32)
-        self.model.compute_metrics(None, answer, answer)
+        # Keras makes the variables of losses and metrics with the first answer it sees, which is too late to
+        # set them.
+        wanted = {name: target[:1] for name, target in self.feed.targets.items()}
+        classes = self.model.outputs[0].shape[-1]
+        answers = {name: np.full((1, classes), 1 / classes, np.float32) for name in wanted}
+        self.model.compute_loss(None, for_keras(wanted), for_keras(answers))
+        self.model.compute_metrics(None, for_keras(wanted), for_keras(answers))
         if self._state is not None:
             _assign(_variables(self.model), self._state.group("variables"))
             self._spent = dict(self._state.facts["spent"])
@@ -140,7 +154,7 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Look at the loss, the clock and the signals."""
-        logs = logs or {}
+        logs = _plain(logs)
         self.step = self._first_step + batch + 1
         self._check(logs["loss"], f"loss in epoch {self.epoch + 1}, step {self.step}")
         now = time.monotonic()
@@ -186,10 +200,10 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Write the epoch's row, its weights, and the state at its end."""
-        logs = logs or {}
+        logs = _plain(logs)
         self._check(logs["val_loss"], f"validation loss after epoch {epoch + 1}")
         clocks = self._clocks()
-        row = {key: float(logs[key]) for key in ("loss", "accuracy", "val_loss", "val_accuracy")}
+        row = {key: float(logs[key]) for key in _MEASURED if key in logs}
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         images = self.feed.steps * self.feed.batch_size
         self.history.append(
@@ -280,6 +294,15 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
                 last=last,
             )
         )
+
+
+def _plain(logs: dict[str, Any] | None) -> dict[str, Any]:
+    """Return Keras' logs under the names they have for a network with one answer."""
+    found = dict(logs or {})
+    for prefix in ("", "val_"):
+        if f"{prefix}answer_accuracy" in found:
+            found[f"{prefix}accuracy"] = found.pop(f"{prefix}answer_accuracy")
+    return found
 
 
 def _variables(model: Any) -> list[Any]:

@@ -1,0 +1,63 @@
+"""The command `ship`: from a finished run to the file that ships."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mien.cli import screen
+from mien.cli.data import Json
+from mien.cli.training import SOME_BAD, load_again
+
+if TYPE_CHECKING:
+    from mien.ship import Shipped
+
+
+def ship(
+    run: Annotated[Path, typer.Argument(help="A finished run's folder.")],
+    to: Annotated[Path, typer.Option("--to", help="The folder of the file and its evaluation.")] = Path(
+        "models"
+    ),
+    name: Annotated[
+        str | None, typer.Option(help="What the model is called; its run's name if not said.")
+    ] = None,
+    licence: Annotated[str, typer.Option(help="Under what terms the model may be used.")] = "",
+    data: Annotated[Path | None, typer.Option(help="The run's data, if it moved.")] = None,
+    json: Json = False,
+) -> int:
+    """Calibrate a model on val, quantise it where that costs nothing, measure it, and write one file."""
+    from mien import run as runs
+
+    timer = screen.Timer()
+    made = runs.open_run(run)
+    dataset = load_again(made, data, made.facts()["data"]["origin"])
+    from mien import ship as room
+
+    with screen.bar("shipping") as progress:
+        shipped = room.make(made, dataset, to=to, name=name, licence=licence, progress=progress)
+    if json:
+        screen.emit({"path": str(shipped.bundle.path), **shipped.document, **timer.seconds()})
+    else:
+        _tell(shipped)
+    return SOME_BAD if dataset.problems else 0
+
+
+def _tell(shipped: "Shipped") -> None:
+    rows = []
+    for name, found in shipped.document["readings"].items():
+        report, calibration, copy = found["report"], found["calibration"], found["int8"]
+        rows += [
+            (f"{name}: accuracy, n = {report['n']}", f"{report['accuracy']:.2%}"),
+            (f"{name}: macro F1", f"{report['macro_f1']:.2%}"),
+        ]
+        if report["agreement"] is not None:
+            rows.append((f"{name}: with most of ten people", f"{report['agreement']['share']:.2%}"))
+        rows += [
+            (
+                f"{name}: ECE before and after T = {calibration['temperature']:.2f}, cross-fitted",
+                f"{calibration['ece_before']:.2%}, {calibration['ece_after']:.2%}",
+            ),
+            (f"{name}: int8 answers as float32 on", f"{copy['agreement']:.2%}"),
+        ]
+    rows.append(("precision", shipped.document["precision"]))
+    screen.table(f"{shipped.bundle.path}, {shipped.document['bytes']:,} bytes", ("what", "value"), rows)

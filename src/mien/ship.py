@@ -1,0 +1,196 @@
+"""From a finished run to the file that ships: calibrated, in int8 where that costs nothing, and measured.
+
+made = ship.make(run.open_run("runs/release-1"), data, to="models", name="default")
+made.bundle.card.precision            # "int8" or "float32"
+
+What is fitted here is fitted on val: the temperatures, the thresholds, and whether int8 is good enough. The
+calibration's own figures are cross-fitted for that reason.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien import bundle as bundles
+from mien import calibrate, disk, evaluate, export
+from mien.bundle import Bundle, Card, Measured
+from mien.calibrate import Calibration
+from mien.dataset import Dataset, Split
+from mien.errors import DataError, ModelError, RunError
+from mien.evaluate import Report
+from mien.export import int8
+from mien.run import Run
+
+#: Training images that the ranges of int8 are taken from.
+CALIBRATING = 512
+
+_MEASURED = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece")
+_WITH_INTERVAL = _MEASURED[:3]
+_STAGES = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Shipped:
+    """A model that is ready to ship.
+
+    Args:
+        bundle: The file, loaded.
+        evaluation: The JSON document beside it, with every figure of its card.
+        document: What stands in there.
+    """
+
+    bundle: Bundle
+    evaluation: Path
+    document: dict[str, Any]
+
+
+def make(
+    run: Run,
+    dataset: Dataset,
+    *,
+    to: str | os.PathLike[str],
+    name: str | None = None,
+    licence: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> Shipped:
+    """Calibrate, quantise and measure a run's model; write it as one ONNX file with its evaluation beside it.
+
+    Args:
+        run: A finished run.
+        dataset: The data that it was trained on.
+        to: The folder of `<name>.onnx` and `<name>.json`.
+        name: What the model is called; its run's name where none is given.
+        licence: Under what terms the model may be used.
+        progress: Called with (stages done, stages in all).
+
+    Raises:
+        RunError: The run has no bundle yet.
+        DataError: Train or val is missing.
+        ModelError: The model and the data do not fit together, or the files cannot be written.
+    """
+    tell = progress or (lambda done, total: None)
+    if not (run.bundle / bundles.MODEL).is_file():
+        raise RunError(f"run {run.name!r} has no bundle yet; finish its training with mien train --resume")
+    trained = bundles.load(run.bundle)
+    train, val = dataset.split("train"), dataset.split("val")
+    tell(0, _STAGES)
+    calibrations = {reading: _calibration(trained, reading, val) for reading in trained.card.readings}
+    tell(1, _STAGES)
+    card = replace(
+        _calibrated(trained.card, calibrations), name=name or run.name, licence=licence, metrics={}
+    )
+    plain = _in_float32(trained, card, val)
+    tell(2, _STAGES)
+    small = _in_int8(plain, train)
+    tell(3, _STAGES)
+    verdicts = {reading: _verdict(plain, small, reading, val) for reading in card.readings}
+    chosen = small if all(verdict.accepted for verdict in verdicts.values()) else plain
+    tell(4, _STAGES)
+    reports = {
+        reading: evaluate.score(chosen.bundle, val, labels=dataset.labels, reading=reading, data=dataset.root)
+        for reading in card.readings
+    }
+    metrics = {f"val as {reading}": _measured(report) for reading, report in reports.items()}
+    folder = Path(to)
+    made = bundles.write(
+        chosen.content, replace(chosen.bundle.card, metrics=metrics), folder / f"{card.name}.onnx"
+    )
+    document = {
+        "schema": 1,
+        "name": card.name,
+        "sha256": made.card.sha256,
+        "bytes": (folder / f"{card.name}.onnx").stat().st_size,
+        "precision": made.card.precision,
+        "readings": {
+            reading: {
+                "report": replace(reports[reading], bundle=made.card.sha256 or "").to_dict(),
+                "calibration": calibrations[reading].to_dict(),
+                "int8": verdicts[reading].to_dict(),
+            }
+            for reading in card.readings
+        },
+    }
+    path = folder / f"{card.name}.json"
+    _put(path, document)
+    tell(_STAGES, _STAGES)
+    return Shipped(made, path, document)
+
+
+@dataclass(frozen=True, eq=False)
+class _File:
+    """An ONNX file in memory, and the bundle it makes."""
+
+    content: bytes
+    bundle: Bundle
+
+
+def _truth(reading: str, card: Card, val: Split) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Return which images say something about a reading, and the right answer to each."""
+    if card.reading(reading).output == "probabilities":
+        return np.ones(len(val), bool), val.labels
+    if val.votes is None:
+        raise DataError(f"split {val.name!r} has no votes, which the reading {reading!r} is measured by")
+    return evaluate.plurality(val.votes, card.labels)
+
+
+def _calibration(trained: Bundle, reading: str, val: Split) -> Calibration:
+    """Fit a reading's temperature, whatever temperature is in the file already."""
+    decided, truth = _truth(reading, trained.card, val)
+    answers = trained.run(val.images, labels=reading)
+    raw = calibrate.apply(answers, 1 / trained.card.reading(reading).temperature)
+    return calibrate.measure(raw[decided], truth[decided])
+
+
+def _calibrated(card: Card, calibrations: dict[str, Calibration]) -> Card:
+    readings = {
+        name: replace(
+            reading, temperature=calibrations[name].temperature, threshold=calibrations[name].threshold
+        )
+        for name, reading in card.readings.items()
+    }
+    return replace(card, readings=readings)
+
+
+def _in_float32(trained: Bundle, card: Card, val: Split) -> _File:
+    model = export.rebuild(trained)
+    with tempfile.TemporaryDirectory() as aside:
+        made = export.bundle(model, card, aside, images=val.images[: export.IMAGES])
+        return _File(made.read(), made)
+
+
+def _in_int8(plain: _File, train: Split) -> _File:
+    chosen = np.random.default_rng(0).permutation(len(train))[:CALIBRATING]
+    content = int8.quantise(plain.content, train.images[np.sort(chosen)])
+    card = replace(plain.bundle.card, precision="int8")
+    return _File(content, bundles.of(content, card))
+
+
+def _verdict(plain: _File, small: _File, reading: str, val: Split) -> int8.Verdict:
+    decided, truth = _truth(reading, plain.bundle.card, val)
+    images = val.images[decided]
+    return int8.acceptable(
+        plain.bundle.run(images, labels=reading), small.bundle.run(images, labels=reading), truth[decided]
+    )
+
+
+def _measured(report: Report) -> Measured:
+    values = {name: getattr(report, name) for name in _MEASURED}
+    intervals = {name: getattr(report, f"{name}_interval") for name in _WITH_INTERVAL}
+    if report.agreement is not None:
+        values["agreement"] = report.agreement.share
+        intervals["agreement"] = report.agreement.interval
+    return Measured(n=report.n, values=values, intervals=intervals)
+
+
+def _put(path: Path, document: dict[str, Any]) -> None:
+    try:
+        disk.write(path, (json.dumps(document, indent=1) + "\n").encode())
+    except OSError as error:
+        raise ModelError(f"{str(path)!r} cannot be written: {disk.reason(error)}") from None

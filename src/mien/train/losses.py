@@ -1,0 +1,81 @@
+"""What a recipe's targets mean to Keras: losses, their weights, and accuracy."""
+
+from typing import Any
+
+from mien.networks import load_keras
+from mien.recipes import Targets
+
+keras = load_keras()
+
+
+class Distillation(keras.losses.Loss):  # type: ignore[misc, name-defined]
+    """Cross-entropy with the data's targets, and with a teacher's probabilities at a temperature.
+
+    A row of target holds both, `(n, 2 k)`: the data's, then the teacher's; zeros stand for no teacher.
+
+    Args:
+        smoothing: Share of the data's target spread evenly over all classes.
+        share: The teacher's share of the loss, in [0, 1].
+        temperature: What the logits of both are divided by; its square keeps the gradient's size.
+
+    Source: Hinton et al. 2015, arXiv:1503.02531.
+    """
+
+    def __init__(self, *, smoothing: float, share: float, temperature: float) -> None:
+        super().__init__(name="distillation")
+        self.smoothing = smoothing
+        self.share = share
+        self.temperature = temperature
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Return the loss of each image `(n,)` for probabilities `(n, k)`."""
+        ops = keras.ops
+        k = y_pred.shape[-1]
+        y_true = ops.cast(y_true, y_pred.dtype)
+        hard, teacher = y_true[:, :k], y_true[:, k:]
+        logits = ops.log(ops.maximum(y_pred, 1e-7))
+        hard = hard * (1 - self.smoothing) + self.smoothing / k
+        with_data = -ops.sum(hard * logits, axis=-1)
+        softened = ops.log_softmax(logits / self.temperature, axis=-1)
+        with_teacher = -ops.sum(_soften(teacher, self.temperature) * softened, axis=-1)
+        return (1 - self.share) * with_data + self.share * self.temperature**2 * with_teacher
+
+
+def _soften(probabilities: Any, temperature: float) -> Any:
+    """Return probabilities with their logits divided by a temperature; zeros stay zeros."""
+    powered = keras.ops.power(probabilities, 1 / temperature)
+    total = keras.ops.sum(powered, axis=-1, keepdims=True)
+    return powered / keras.ops.maximum(total, 1e-7)
+
+
+def settings(targets: Targets, *, distils: bool) -> dict[str, Any]:
+    """Return `loss`, `loss_weights` and `metrics` as `Model.compile` takes them."""
+    if distils:
+        loss: Any = Distillation(
+            smoothing=targets.smoothing, share=targets.teacher, temperature=targets.temperature
+        )
+        metrics: list[Any] = [_accuracy]
+    else:
+        loss = keras.losses.CategoricalCrossentropy(label_smoothing=targets.smoothing)
+        metrics = ["accuracy"]
+    if not targets.consensus:
+        return {"loss": loss, "metrics": metrics}
+    # What ten people share out is smooth as it is.
+    votes = (
+        Distillation(smoothing=0.0, share=targets.teacher, temperature=targets.temperature)
+        if distils
+        else keras.losses.CategoricalCrossentropy()
+    )
+    return {
+        "loss": {"answer": loss, "consensus": votes},
+        "loss_weights": {"answer": 1.0, "consensus": targets.consensus},
+        "metrics": {"answer": metrics, "consensus": metrics},
+    }
+
+
+def _accuracy(y_true: Any, y_pred: Any) -> Any:
+    """Compare answers with the data's half of the targets alone."""
+    return keras.metrics.categorical_accuracy(y_true[:, : y_pred.shape[-1]], y_pred)
+
+
+_accuracy.__name__ = "accuracy"

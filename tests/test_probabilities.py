@@ -1,0 +1,134 @@
+"""Probabilities on disk."""
+
+import dataclasses
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mien import probabilities
+from mien.errors import DataError
+from mien.probabilities import Stored
+
+LABELS = ("angry", "happy", "sad")
+
+
+def stored(n: int = 20, *, seed: int = 0, **changes: Any) -> Stored:
+    rng = np.random.default_rng(seed)
+    answers = {
+        name: rng.dirichlet(np.ones(3), n).astype(np.float32) for name in ("probabilities", "consensus")
+    }
+    return dataclasses.replace(Stored("f" * 64, LABELS, answers, "made up"), **changes)
+
+
+def test_a_file_reads_back_and_its_rows_sum_to_one(tmp_path: Path) -> None:
+    kept = stored(1000)
+    probabilities.write(tmp_path / "p.npz", kept)
+    found = probabilities.read(tmp_path / "p.npz")
+    assert (found.fingerprint, found.labels, found.about) == (kept.fingerprint, LABELS, "made up")
+    for name, array in found.answers.items():
+        assert array.dtype == np.float32
+        np.testing.assert_allclose(array, kept.answers[name], atol=1e-3)
+        np.testing.assert_allclose(array.sum(axis=1), 1, atol=1e-6)
+    assert found.sha256 == probabilities.read(tmp_path / "p.npz").sha256 != kept.sha256
+
+
+def test_seven_classes_of_fer2013_take_little_room(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    answers = {"probabilities": rng.dirichlet(np.ones(7), 28_709).astype(np.float32)}
+    probabilities.write(tmp_path / "p.npz", Stored("f" * 64, tuple("abcdefg"), answers))
+    assert (tmp_path / "p.npz").stat().st_size < 420_000
+
+
+def test_a_mean_is_over_what_all_have() -> None:
+    one, two = stored(), stored(seed=1)
+    mean = probabilities.average([one, two])
+    assert set(mean.answers) == {"probabilities", "consensus"}
+    np.testing.assert_allclose(
+        mean.answers["consensus"], (one.answers["consensus"] + two.answers["consensus"]) / 2, rtol=1e-6
+    )
+    alone = dataclasses.replace(two, answers={"probabilities": two.answers["probabilities"]})
+    assert set(probabilities.average([one, alone]).answers) == {"probabilities"}
+    with pytest.raises(DataError, match="different data cannot be averaged"):
+        probabilities.average([one, stored(fingerprint="e" * 64)])
+    with pytest.raises(DataError, match="name at least one file"):
+        probabilities.average([])
+
+
+def test_columns_follow_the_data_and_other_data_is_refused() -> None:
+    kept = stored()
+    found = kept.of("f" * 64, ("sad", "angry", "happy"))
+    np.testing.assert_array_equal(found["probabilities"], kept.answers["probabilities"][:, [2, 0, 1]])
+    with pytest.raises(DataError, match="name the data, size and exclusions"):
+        stored().of("e" * 64, LABELS)
+    with pytest.raises(DataError, match="for the classes angry, happy, sad"):
+        kept.of("f" * 64, ("left", "right"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda path: path.unlink(), "cannot be read"),
+        (lambda path: path.write_bytes(b"no"), "holds no probabilities"),
+        (lambda path: path.write_bytes(path.read_bytes()[:400]), "holds no probabilities"),
+        (lambda path: np.savez(path, labels=np.array(["a"])), "holds no probabilities"),
+        (lambda path: np.savez(path, fingerprint=np.array([{}], object)), "holds no probabilities"),
+        (
+            lambda path: np.savez(path, fingerprint="f", labels=["a", "b"], about="", consensus=[[0.5, 0.5]]),
+            "no array 'probabilities'",
+        ),
+        (
+            lambda path: np.savez(path, fingerprint="f", labels=["a", "b"], about="", probabilities=[[1, 1]]),
+            None,
+        ),
+        (
+            lambda path: np.savez(
+                path, fingerprint="f", labels=["a", "b"], about="", probabilities=[[-1.0, 2.0]]
+            ),
+            "no table of probabilities",
+        ),
+        (
+            lambda path: np.savez(
+                path, fingerprint="f", labels=["a", "b"], about="", probabilities=[[0.0, 0.0]]
+            ),
+            "no table of probabilities",
+        ),
+        (
+            lambda path: np.savez(path, fingerprint="f", labels=["a", "b"], about="", probabilities=[[1.0]]),
+            "no table of probabilities",
+        ),
+    ],
+)
+def test_files_that_hold_none(tmp_path: Path, spoil: Callable[[Path], Any], says: str | None) -> None:
+    path = tmp_path / "p.npz"
+    probabilities.write(path, stored())
+    spoil(path)
+    if says is None:
+        np.testing.assert_array_equal(probabilities.read(path).answers["probabilities"], [[0.5, 0.5]])
+        return
+    with pytest.raises(DataError, match=says) as caught:
+        probabilities.read(path)
+    assert str(caught.value).count("\n") == 0
+
+
+def test_a_file_that_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probabilities, "MAX_BYTES", 10_000)
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("probabilities.npy", bytes(100_000))
+    with pytest.raises(DataError, match="unpacks to more than 10000 bytes"):
+        probabilities.read(tmp_path / "bomb.npz")
+    (tmp_path / "large.npz").write_bytes(bytes(20_000))
+    with pytest.raises(DataError, match="larger than 10000 bytes"):
+        probabilities.read(tmp_path / "large.npz")
+
+
+def test_what_are_no_probabilities_is_not_written(tmp_path: Path) -> None:
+    wrong = stored(answers={"probabilities": np.ones((4, 3), np.float32)})
+    with pytest.raises(DataError, match="rows must sum to 1"):
+        probabilities.write(tmp_path / "p.npz", wrong)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be written"):
+        probabilities.write(tmp_path / "file" / "p.npz", stored())

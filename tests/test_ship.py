@@ -1,0 +1,111 @@
+"""From a run to the file that ships."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("keras", reason="shipping needs mien[train]")
+
+import dying
+from mien import bundle, calibrate, evaluate, recipes, run, ship, train
+from mien.dataset import Dataset
+from mien.errors import DataError, ModelError, RunError
+
+
+def noisy() -> Dataset:
+    """The images of `dying.data`, every tenth with a wrong label and every fourth with wrong votes."""
+    data = dying.data()
+    for split in data.splits:
+        labels = np.where(np.arange(len(split)) % 10 == 0, (split.labels + 1) % 3, split.labels)
+        split.votes[::4] = np.roll(split.votes[::4], 1, axis=1)
+        object.__setattr__(split, "labels", labels)
+    return data
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> run.Run:
+    """Two readings, trained until they know something."""
+    recipe = dying.recipe("targets.consensus=1", "epochs=4", "augment.flip=false", "optimizer.ema=0")
+    return train.fit(noisy(), recipe, out=tmp_path_factory.mktemp("trained") / "run")
+
+
+@pytest.fixture(scope="module")
+def shipped(trained: run.Run, tmp_path_factory: pytest.TempPathFactory) -> ship.Shipped:
+    stages: list[tuple[int, int]] = []
+    made = ship.make(
+        trained,
+        noisy(),
+        to=tmp_path_factory.mktemp("models"),
+        name="tried",
+        licence="CC0-1.0",
+        progress=lambda *each: stages.append(each),
+    )
+    assert stages == [(done, 5) for done in range(6)]
+    return made
+
+
+def test_the_file_answers_as_the_run_does_at_its_temperature(trained: run.Run, shipped: ship.Shipped) -> None:
+    before, val = bundle.load(trained.bundle), noisy().split("val")
+    alone = bundle.load(shipped.bundle.path)
+    assert alone.card == shipped.bundle.card
+    assert (alone.card.name, alone.card.licence) == ("tried", "CC0-1.0")
+    for name, reading in alone.card.readings.items():
+        expected = calibrate.apply(before.run(val.images, labels=name), reading.temperature)
+        tolerance = 1e-4 if alone.card.precision == "float32" else 0.1
+        np.testing.assert_allclose(alone.run(val.images, labels=name), expected, atol=tolerance)
+        assert reading.threshold is not None
+    assert len({reading.temperature for reading in alone.card.readings.values()}) == 2
+
+
+def test_every_figure_of_the_card_stands_in_the_evaluation(shipped: ship.Shipped) -> None:
+    document = json.loads(shipped.evaluation.read_text())
+    assert document == json.loads(json.dumps(shipped.document))
+    card = shipped.bundle.card
+    assert document["sha256"] == card.sha256
+    assert document["bytes"] == shipped.bundle.path.stat().st_size
+    for name, reading in card.readings.items():
+        found = document["readings"][name]
+        assert found["calibration"]["temperature"] == reading.temperature
+        assert found["calibration"]["threshold"] == reading.threshold
+        measured = card.metrics[f"val as {name}"]
+        for key, value in measured.values.items():
+            assert value == (found["report"][key]["share"] if key == "agreement" else found["report"][key])
+    val = noisy().split("val")
+    report = evaluate.score(shipped.bundle, val, labels=noisy().labels)
+    assert document["readings"]["fer2013"]["report"]["accuracy"] == report.accuracy
+
+
+def test_int8_ships_only_where_it_is_good_enough(
+    trained: run.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = {}
+    for agreement, precision in ((0.0, "int8"), (1.1, "float32")):
+        monkeypatch.setattr(ship.int8, "AGREEMENT", agreement)
+        monkeypatch.setattr(ship.int8, "LOSS", 1.0)
+        made = ship.make(trained, noisy(), to=tmp_path / precision)
+        assert made.bundle.card.precision == made.document["precision"] == precision
+        assert made.bundle.path.name == f"{trained.name}.onnx"
+        sizes[precision] = made.document["bytes"]
+    assert sizes["int8"] < 0.6 * sizes["float32"]
+
+
+def test_what_cannot_ship(
+    trained: run.Run, tmp_path: Path, make_blobs: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unfinished = run.create(recipes.get("quick"), {}, out=tmp_path / "run")
+    with pytest.raises(RunError, match="has no bundle yet"):
+        ship.make(unfinished, noisy(), to=tmp_path)
+    data = noisy()
+    with pytest.raises(DataError, match="no split 'val'"):
+        ship.make(trained, dataclasses.replace(data, val=None), to=tmp_path)
+    voteless = dataclasses.replace(data.split("val"), votes=None)
+    with pytest.raises(DataError, match="no votes, which the reading 'consensus'"):
+        ship.make(trained, dataclasses.replace(data, val=voteless), to=tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ModelError, match="can be written"):
+        ship.make(trained, data, to=tmp_path / "file")
+    assert not list(tmp_path.glob("*.onnx"))
