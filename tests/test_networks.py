@@ -16,7 +16,13 @@ from mien.errors import RecipeError
 keras = pytest.importorskip("keras", reason="building networks needs mien[train]")
 
 NAMES = sorted(networks.NETWORKS)
-LIGHT = [name for name in NAMES if name != "seed"]
+#: Networks for a GPU: a processor is shown small images, and not every time.
+TEACHERS = {"resnet18", "vgg", "densenet"}
+LIGHT = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in TEACHERS else [])
+    for name in NAMES
+    if name != "seed"
+]
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +57,10 @@ def test_every_network_names_its_last_feature_map(models: dict[str, Any], name: 
 @pytest.mark.parametrize("name", LIGHT)
 def test_every_network_learns_one_batch(name: str) -> None:
     keras.utils.set_random_seed(1)
-    model = networks.build(name, size=24, classes=3)
+    size = 16 if name in TEACHERS else 24
+    model = networks.build(name, size=size, classes=3)
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (12, 24, 24, 1), dtype=np.uint8)
+    images = rng.integers(0, 256, (12, size, size, 1), dtype=np.uint8)
     labels = np.arange(12) % 3
     model.compile(
         keras.optimizers.Adam(0.003),
@@ -81,6 +88,17 @@ def test_every_network_exports_alike(tmp_path: Path, models: dict[str, Any], nam
     shipped = export.bundle(models[name], card, tmp_path / "bundle", images=images, at_least=4)
     assert shipped.card.parity is not None
     assert shipped.card.parity.largest_difference <= 1e-4
+
+
+def test_a_second_answer_stands_beside_the_first() -> None:
+    model = networks.build("tiny", consensus=True)
+    answers = model.predict(np.zeros((2, 48, 48, 1), np.uint8), verbose=0)
+    assert {name: answer.shape for name, answer in answers.items()} == {
+        "answer": (2, 7),
+        "consensus": (2, 7),
+    }
+    alone = networks.build("tiny")
+    assert model.count_params() - alone.count_params() == (64 + 1) * 7
 
 
 def test_the_seeds_network_is_the_readmes_layer_for_layer(models: dict[str, Any]) -> None:
@@ -127,7 +145,7 @@ def test_no_convolution_is_of_the_kind_that_crashes(models: dict[str, Any]) -> N
 
 def test_an_unknown_network_or_too_small_an_input_is_refused() -> None:
     with pytest.raises(RecipeError, match="it knows seed, small"):
-        networks.build("vgg")
+        networks.build("alexnet")
     with pytest.raises(RecipeError, match="at least 16 pixels"):
         networks.build("tiny", size=8)
 

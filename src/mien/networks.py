@@ -180,9 +180,15 @@ def _seed(size: int, classes: int) -> keras.Model:
 
 
 def _residual(
-    name: str, widths: tuple[int, ...], *, blocks: int = 1, dropout: float, crop: bool = False
+    name: str,
+    widths: tuple[int, ...],
+    *,
+    blocks: int = 1,
+    dropout: float,
+    crop: bool = False,
+    stem: int = 2,
 ) -> Callable[[int, int], keras.Model]:
-    """Return a builder of residual networks: a stem of stride 2, then one stage a width.
+    """Return a builder of residual networks: a stem of stride `stem`, then one stage a width.
 
     With `crop` the network looks at the middle ten twelfths of the image alone: the outermost pixels of a
     face crop hold hair and background, and leaving them out saves 30 % of the work.
@@ -200,7 +206,7 @@ def _residual(
         x = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescale")(pixels)
         if crop:
             x = layers.Cropping2D(size // 12, name="crop")(x)
-        x = _convolve(x, widths[0], "stem", stride=2)
+        x = _convolve(x, widths[0], "stem", stride=stem)
         x = layers.ReLU(name="stem_relu")(x)
         for stage, filters in enumerate(widths, start=1):
             for index in range(blocks):
@@ -243,6 +249,69 @@ def _block(x: Any, filters: int, label: str, *, stride: int, last: bool) -> Any:
     return layers.ReLU(name="features" if last else f"{label}_relu")(x)
 
 
+def _stacked(
+    name: str, stages: tuple[tuple[int, int], ...], *, dropout: float
+) -> Callable[[int, int], keras.Model]:
+    """Return a builder of plain stacks of 3×3 convolutions: a stage is (channels, convolutions) and a pool.
+
+    Source: Simonyan & Zisserman 2015, arXiv:1409.1556, with batch normalisation.
+    """
+
+    def make(size: int, classes: int) -> keras.Model:
+        layers = load_keras().layers
+        pixels = layers.Input((size, size, 1), name="pixels")
+        x = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescale")(pixels)
+        for stage, (filters, count) in enumerate(stages, start=1):
+            for index in range(1, count + 1):
+                x = _convolve(x, filters, f"stage{stage}_{index}")
+                last = (stage, index) == (len(stages), count)
+                x = layers.ReLU(name="features" if last else f"stage{stage}_{index}_relu")(x)
+            if stage < len(stages):
+                x = layers.MaxPooling2D(2, name=f"stage{stage}_pool")(x)
+        x = layers.GlobalAveragePooling2D(name="pool")(x)
+        x = layers.Dropout(dropout, name="dropout")(x)
+        answer = layers.Dense(classes, activation="softmax", dtype="float32", name="answer")(x)
+        return load_keras().Model(pixels, answer, name=name)
+
+    return make
+
+
+def _dense(
+    name: str, blocks: tuple[int, ...], *, growth: int, dropout: float
+) -> Callable[[int, int], keras.Model]:
+    """Return a builder of densely connected networks: every layer sees all maps before it in its block.
+
+    Source: Huang et al. 2017, arXiv:1608.06993 (bottlenecks of four times the growth, maps halved between
+        blocks).
+    """
+
+    def make(size: int, classes: int) -> keras.Model:
+        layers = load_keras().layers
+        pixels = layers.Input((size, size, 1), name="pixels")
+        x = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescale")(pixels)
+        x = _convolve(x, 2 * growth, "stem")
+        x = layers.ReLU(name="stem_relu")(x)
+        for block, count in enumerate(blocks, start=1):
+            for index in range(1, count + 1):
+                label = f"block{block}_{index}"
+                new = _convolve(x, 4 * growth, f"{label}a", kernel=1)
+                new = layers.ReLU(name=f"{label}a_relu")(new)
+                new = _convolve(new, growth, f"{label}b")
+                new = layers.ReLU(name=f"{label}b_relu")(new)
+                x = layers.Concatenate(name=f"{label}_join")([x, new])
+            last = block == len(blocks)
+            x = _convolve(x, x.shape[-1] // 2, f"block{block}_halve", kernel=1)
+            x = layers.ReLU(name="features" if last else f"block{block}_relu")(x)
+            if not last:
+                x = layers.AveragePooling2D(2, name=f"block{block}_pool")(x)
+        x = layers.GlobalAveragePooling2D(name="pool")(x)
+        x = layers.Dropout(dropout, name="dropout")(x)
+        answer = layers.Dense(classes, activation="softmax", dtype="float32", name="answer")(x)
+        return load_keras().Model(pixels, answer, name=name)
+
+    return make
+
+
 #: Every named network.
 NETWORKS: dict[str, Network] = {
     network.name: network
@@ -258,6 +327,32 @@ NETWORKS: dict[str, Network] = {
             "medium",
             "residual, 32 to 224 channels, on the image's middle; twice small's work",
             _residual("medium", (32, 64, 128, 224), dropout=0.3, crop=True),
+            16,
+        ),
+        Network(
+            "light",
+            "residual, 16 to 160 channels, on the image's middle; for video and weak machines",
+            _residual("light", (16, 40, 88, 160), dropout=0.2, crop=True),
+            16,
+        ),
+        Network(
+            "resnet18",
+            "residual, 64 to 512 channels, two blocks a stage, no stride in the stem; a teacher for a GPU",
+            _residual("resnet18", (64, 128, 256, 512), blocks=2, dropout=0.4, stem=1),
+            16,
+            wide=True,
+        ),
+        Network(
+            "vgg",
+            "ten plain convolutions of 64 to 512 channels; a teacher for a GPU",
+            _stacked("vgg", ((64, 2), (128, 2), (256, 3), (512, 3)), dropout=0.5),
+            16,
+            wide=True,
+        ),
+        Network(
+            "densenet",
+            "densely connected, 3 blocks of 8 to 16 layers, growth 24; a teacher for a GPU",
+            _dense("densenet", (8, 12, 16), growth=24, dropout=0.3),
             16,
         ),
         Network(
