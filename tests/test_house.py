@@ -32,6 +32,7 @@ COMMANDS = {
     "plot": "plot",
     "export": "export",
     "ship": "ship",
+    "card": "card",
     "networks": "networks",
     "recipes": "recipes",
 }

@@ -13,6 +13,7 @@ _ROOMS = (
     "augment",
     "bundle",
     "calibrate",
+    "card",
     "corrupt",
     "dataset",
     "demo",

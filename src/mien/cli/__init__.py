@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mien import __version__
-from mien.cli import data, model, screen, shipping, training
+from mien.cli import cards, data, model, screen, shipping, training
 from mien.errors import InputError, MienError
 
 FAULT = 70
@@ -52,6 +52,7 @@ for command in (
     model.plot,
     model.export,
     shipping.ship,
+    cards.card,
     training.networks,
     training.recipes,
 ):

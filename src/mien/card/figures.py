@@ -1,0 +1,242 @@
+"""What was measured, in tables: the sections on metrics and on their values."""
+
+from collections.abc import Iterator, Sequence
+
+from mien.card.evidence import Evidence, Finding
+from mien.card.markdown import NONE, bullets, code, count, listed, measured, paragraph, plain, share, table
+from mien.card.words import ECE, INTERVAL
+from mien.evaluate import Report
+
+#: Classes whose confusion is still a readable table.
+_MOST_COLUMNS = 12
+
+
+def metrics(models: Sequence[Evidence]) -> list[str]:
+    """Say what is measured, and how sure the figures are."""
+    findings = [finding for model in models for finding in model.findings]
+    bins = listed(sorted({str(len(finding.report.reliability)) for finding in findings}))
+    points = [
+        "**accuracy**: share of images answered with the label of the data set, every image counting once.",
+        "**balanced accuracy, macro F1**: means of recall and of F1 over classes, every class counting once, "
+        f"and so showing what accuracy hides in rare ones.{_rarest(findings)}",
+        "**NLL, Brier**: how surprising the labels are to the probabilities (nats), and their squared error.",
+        f"**ECE**: how far confidence is from accuracy, over {bins or 'equal'} bins of equal width ({ECE}).",
+    ]
+    if any(finding.report.agreement for finding in findings):
+        points.insert(
+            1,
+            "**agreement**: share of images answered with what most of FER+'s taggers saw; images where "
+            "that is none of the classes do not count.",
+        )
+    if any(finding.calibration for finding in findings):
+        points.append(
+            "**threshold**: confidence under which an answer counts as uncertain; chosen for the share of "
+            "images that it answers."
+        )
+    return [
+        bullets(points),
+        paragraph(
+            f"Intervals are {INTERVAL}, in parentheses: Wilson's for shares of images, bootstrapped over "
+            "images for means over classes."
+        ),
+    ]
+
+
+def analyses(models: Sequence[Evidence]) -> list[str]:
+    """Give every figure: of readings, of confidence, of int8, of each class."""
+    if not any(model.findings for model in models):
+        return ["Nothing was scored yet: `mien evaluate RUN` does that."]
+    return [
+        *_scores(models),
+        *_missing(models),
+        *_calibrations(models),
+        *_int8(models),
+        *(block for model in models for block in _classes(model)),
+    ]
+
+
+def _each(models: Sequence[Evidence]) -> Iterator[tuple[Evidence, Finding, tuple[str, str, str]]]:
+    """Yield every finding with the cells that name it."""
+    for model in models:
+        for finding in model.findings:
+            report = finding.report
+            yield model, finding, (code(model.card.name), code(report.reading), plain(_split(model, report)))
+
+
+def _split(model: Evidence, report: Report) -> str:
+    """Name a split, with its data where these are not the model's own."""
+    own = model.card.data is not None and report.data == model.card.data.name
+    return report.split if own else f"{report.split} of {report.data}"
+
+
+def _rarest(findings: Sequence[Finding]) -> str:
+    """Give an example of what accuracy hides."""
+    for finding in findings:
+        there = {name: each.n for name, each in finding.report.per_class.items() if each.n}
+        name = min(there, key=lambda label: there[label], default="")
+        return (
+            name and f" The rarest here, {plain(name)}, is {count(there[name])} of {count(finding.report.n)}."
+        )
+    return ""
+
+
+def _scores(models: Sequence[Evidence]) -> list[str]:
+    rows, more = [], []
+    for _, finding, named in _each(models):
+        report, agreement = finding.report, finding.report.agreement
+        rows.append(
+            (
+                *named,
+                count(report.n),
+                measured(report.accuracy, report.accuracy_interval),
+                measured(agreement.share, agreement.interval) if agreement else NONE,
+                count(agreement.n) if agreement else NONE,
+            )
+        )
+        more.append(
+            (
+                *named,
+                measured(report.balanced_accuracy, report.balanced_accuracy_interval),
+                measured(report.macro_f1, report.macro_f1_interval),
+                f"{report.nll:.3f}",
+                f"{report.brier:.3f}",
+                share(report.ece, 2),
+            )
+        )
+    head = ("model", "read as", "split")
+    return [
+        "### Readings",
+        table((*head, "n", "accuracy", "agreement with people", "n of these"), rows),
+        "Against the labels of the data set, whatever the reading:",
+        table((*head, "balanced accuracy", "macro F1", "NLL", "Brier", "ECE"), more),
+    ]
+
+
+def missing(models: Sequence[Evidence]) -> list[str]:
+    """Return the readings that no report is about, each with its model."""
+    return [
+        f"{code(name)} of {code(model.card.name)}"
+        for model in models
+        for name in model.card.readings
+        if name not in {finding.report.reading for finding in model.findings}
+    ]
+
+
+def _missing(models: Sequence[Evidence]) -> list[str]:
+    unscored = missing(models)
+    return [paragraph(f"Not scored yet: {listed(unscored)}; `mien evaluate` does that.")] if unscored else []
+
+
+def _calibrations(models: Sequence[Evidence]) -> list[str]:
+    fits, answers = [], []
+    folds: set[str] = set()
+    for model, finding, named in _each(models):
+        found = finding.calibration
+        if found is None:
+            continue
+        folds.add(str(found.folds))
+        people = model.card.reading(finding.report.reading).output == "consensus"
+        fits.append(
+            (
+                *named[:2],
+                "most people" if people else "the label",
+                count(found.n),
+                f"{found.temperature:.3f}",
+                share(found.ece_before, 2),
+                share(found.ece_after, 2),
+                f"{found.nll_before:.3f}",
+                f"{found.nll_after:.3f}",
+            )
+        )
+        answers.append(
+            (
+                *named[:2],
+                f"{found.threshold:.3f}",
+                share(found.answered),
+                measured(found.accuracy_answered, found.accuracy_answered_interval),
+            )
+        )
+    if not fits:
+        return [
+            "### Confidence",
+            paragraph(
+                "No temperature and no threshold was fitted: confidence is what the network says, and the "
+                "ECE above says how far that is off. `mien ship` fits both."
+            ),
+        ]
+    return [
+        "### Confidence",
+        paragraph(
+            "A temperature is folded into each file, one a reading; it changes no answer. ECE and NLL "
+            "after it, and the share answered and its accuracy, are cross-fitted: each of "
+            f"{listed(sorted(folds))} parts of the images was judged with what the others gave."
+        ),
+        table(
+            (
+                "model",
+                "read as",
+                "right is",
+                "n",
+                "temperature",
+                "ECE before",
+                "ECE after",
+                "NLL before",
+                "NLL after",
+            ),
+            fits,
+        ),
+        paragraph("Where an answer less sure than the threshold counts as uncertain:"),
+        table(("model", "read as", "threshold", "answered", "accuracy on those"), answers),
+    ]
+
+
+def _int8(models: Sequence[Evidence]) -> list[str]:
+    rows = [
+        (
+            *named[:2],
+            count(found.n),
+            share(found.agreement, 2),
+            share(found.accuracy_float32, 2),
+            share(found.accuracy_int8, 2),
+            model.card.precision,
+        )
+        for model, finding, named in _each(models)
+        if (found := finding.int8) is not None
+    ]
+    if not rows:
+        return []
+    return [
+        "### int8 beside float32",
+        table(
+            ("model", "read as", "n", "same answer", "right in float32", "right in int8", "ships in"), rows
+        ),
+    ]
+
+
+def _classes(model: Evidence) -> list[str]:
+    """Give the figures of each class; and what is taken for what, by the default reading."""
+    blocks = []
+    for place, finding in enumerate(model.findings):
+        report = finding.report
+        title = f"{code(model.card.name)} read as {code(report.reading)} on {plain(_split(model, report))}"
+        rows = [
+            (
+                plain(name),
+                count(each.n),
+                share(each.precision),
+                measured(each.recall, each.recall_interval),
+                share(each.f1),
+            )
+            for name, each in report.per_class.items()
+        ]
+        blocks += [f"### Each class: {title}", table(("class", "n", "precision", "recall", "F1"), rows)]
+        if place == 0 and len(report.labels) <= _MOST_COLUMNS:
+            counts = [
+                (plain(name), *map(count, row))
+                for name, row in zip(report.labels, report.confusion, strict=True)
+            ]
+            blocks += [
+                "Images by label (rows) and answer (columns):",
+                table(("label", *map(plain, report.labels)), counts, numbers=True),
+            ]
+    return blocks

@@ -1,0 +1,631 @@
+"""Model cards and datasheets: every figure from an evaluation, every name as its owner wrote it."""
+
+import copy
+import dataclasses
+import functools
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from markdown_it import MarkdownIt
+
+from mien import bundle, calibrate, card, cli, emotions, evaluate, recipes, run
+from mien.bundle import Card, Data, Parity, Part, Reading
+from mien.card import markdown, words
+from mien.errors import InputError, ModelError, RunError
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "model-card.md"
+LABELS = emotions.EMOTIONS
+HOSTILE = "a|b <img src=x onerror=alert(1)> `*_[x](y)_*` $1$ & #"
+
+
+def fingerprint(name: str) -> str:
+    return (name.encode().hex() * 64)[:64]
+
+
+@functools.cache
+def report(
+    reading: str, seed: int, *, labels: tuple[str, ...] = LABELS, n: int = 613, votes: bool = True
+) -> Any:
+    """A report on made answers, right about half the time."""
+    random = np.random.default_rng(seed)
+    truth = random.integers(0, len(labels), n)
+    logits = random.normal(0, 1, (n, len(labels)))
+    logits[np.arange(n), truth] += 1.2
+    chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    found = evaluate.metrics(chances, truth, labels)
+    people = random.multinomial(10, np.full(10, 0.1), n)
+    return dataclasses.replace(
+        found,
+        agreement=evaluate.agreement(chances, people, labels) if votes else None,
+        reading=reading,
+        bundle=fingerprint("file"),
+        split="val",
+        split_fingerprint=fingerprint("val"),
+        data="fer2013.csv",
+    ), calibrate.measure(chances, truth, folds=7)
+
+
+def evaluation(seed: int = 0, readings: tuple[str, ...] = ("fer2013", "consensus")) -> dict[str, Any]:
+    """What `mien ship` writes beside a file."""
+    return json.loads(_evaluation(seed, readings))
+
+
+@functools.cache
+def _evaluation(seed: int, readings: tuple[str, ...]) -> str:
+    found = {}
+    for place, name in enumerate(readings):
+        scored, calibration = report(name, seed + place)
+        found[name] = {
+            "report": scored.to_dict(),
+            "calibration": calibration.to_dict(),
+            "int8": {
+                "n": 611,
+                "agreement": 0.98765,
+                "accuracy_float32": 0.51234,
+                "accuracy_int8": 0.51111,
+                "accepted": True,
+            },
+        }
+    whole = {"schema": 1, "name": "tried", "sha256": fingerprint("file"), "bytes": 616_895}
+    return json.dumps(whole | {"precision": "int8", "readings": found})
+
+
+def a_card(**changes: Any) -> Card:
+    return dataclasses.replace(
+        Card(
+            name="tried",
+            labels=LABELS,
+            size=48,
+            readings=bundle.TWO_READINGS,
+            precision="int8",
+            sha256=fingerprint("file"),
+            recipe=recipes.to_dict(
+                recipes.override(recipes.get("quick"), ["targets.consensus=1", "epochs=33"])
+            ),
+            data=Data(
+                name="fer2013.csv",
+                fingerprint=fingerprint("all"),
+                splits={
+                    "train": Part(n=27_638, fingerprint=fingerprint("train")),
+                    "val": Part(n=613, fingerprint=fingerprint("val")),
+                },
+            ),
+            excluded={"blank": 19, "no face": 139},
+            parity=Parity(images=997, largest_difference=5.7e-7, against="Keras in float32"),
+            licence="Apache-2.0",
+            versions={"mien": "0.1.0", "keras": "3.15.1"},
+        ),
+        **changes,
+    )
+
+
+def model(**changes: Any) -> bundle.Bundle:
+    """A model as far as a card looks at it."""
+    return bundle.Bundle(Path("models/tried.onnx"), a_card(**changes), None)
+
+
+def html(text: str) -> str:
+    return MarkdownIt("commonmark", {"html": True}).enable("table").render(text.split("\n---\n", 1)[-1])
+
+
+def numbers(text: str) -> set[str]:
+    return set(re.findall(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?:e-\d+)?", text))
+
+
+def test_the_page_in_the_docs_is_what_the_package_models_give() -> None:
+    if not list(bundle.MODELS.glob("*.onnx")):
+        pytest.skip("the package holds no model yet, so docs/model-card.md has nothing to say")
+    assert PAGE.read_text(encoding="utf-8") == card.models(card.shipped(bundle.MODELS)), (
+        "docs/model-card.md is stale; run: mien card src/mien/models --to docs/model-card.md"
+    )
+
+
+def moved(value: Any, by: float) -> Any:
+    """Return the same document with every number another one."""
+    if isinstance(value, dict):
+        return {key: moved(item, by) for key, item in value.items()}
+    if isinstance(value, list):
+        return [moved(item, by) for item in value]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    return value * 3 + round(10_000 * by) if isinstance(value, int) else by + value * 0.31
+
+
+def test_no_figure_is_written_by_hand() -> None:
+    """Models that have no number in common have cards with none in common but papers, laws and years."""
+    texts = [card.model(model(), evaluation())]
+    for by, bins in ((0.0173, 13), (0.1171, 14)):
+        document = moved(evaluation(), by) | {"schema": 1}
+        for found in document["readings"].values():
+            found["report"]["reliability"] = found["report"]["reliability"][:bins]
+        whole = a_card()
+        sizes = {
+            name: Part(n=part.n + bins, fingerprint="0" * 64) for name, part in whole.data.splits.items()
+        }
+        shown = model(
+            size=whole.size + bins,
+            recipe=moved(whole.recipe, by),
+            data=dataclasses.replace(whole.data, splits=sizes),
+            excluded=moved(whole.excluded, by),
+            parity=Parity(images=bins, largest_difference=by / 1e6, against="Keras in float32"),
+            versions={"mien": f"0.{bins}.0"},
+            licence=f"Own-{bins}.0",
+        )
+        texts.append(card.model(shown, document))
+    texts = [re.sub(r"[0-9a-f]{64}", "", text) for text in texts]  # they hold digits that are no numbers
+    written = numbers(" ".join(str(value) for name, value in vars(words).items() if name.isupper()))
+    assert set.intersection(*map(numbers, texts)) - written <= {"0", "255"}  # every model's range of pixels
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "readings.fer2013.report.accuracy",
+        "readings.fer2013.report.macro_f1_interval.1",
+        "readings.consensus.report.agreement.share",
+        "readings.consensus.report.per_class.disgust.recall_interval.0",
+        "readings.fer2013.report.confusion.1.2",
+        "readings.consensus.report.ece",
+        "readings.fer2013.calibration.ece_before",
+        "readings.fer2013.calibration.ece_after",
+        "readings.consensus.calibration.threshold",
+        "readings.consensus.calibration.answered",
+        "readings.fer2013.calibration.accuracy_answered_interval.0",
+        "readings.fer2013.int8.agreement",
+        "bytes",
+    ],
+)
+def test_another_number_in_the_evaluation_is_another_number_in_the_text(where: str) -> None:
+    document = evaluation()
+    *way, last = (int(part) if part.isdecimal() else part for part in where.split("."))
+    place: Any = document
+    before = card.model(model(), document)
+    for part in way:
+        place = place[part]
+    place[last] += 1_000 if isinstance(place[last], int) else 0.05
+    after = card.model(model(), document)
+    assert before != after
+    assert len(before.splitlines()) == len(after.splitlines())
+
+
+def test_every_statement_is_made_of_a_model_that_ships() -> None:
+    text = " ".join(card.model(model(), evaluation()).split())
+    for stated in (
+        "No licence of the images' owners is known",
+        "are under the MIT licence (microsoft/FERPlus",
+        "It is FER2013's PublicTest. On it",
+        "temperatures and thresholds were fitted",
+        "measured on 48-pixel grey crops of images from the web",
+        "`fer2013` (the default): FER2013's label",
+        "deserves `consensus`, what most people would call it: ask for it by name",
+        "| blank | 19 | | no face | 139 | | together | 158 |",
+        "Regulation 2024/1689 prohibits",
+        "cross-fitted: each of 7 parts",
+    ):
+        assert stated in text, stated
+    titles = re.findall(r"^## (.*)$", card.model(model(), evaluation()), re.MULTILINE)
+    assert titles == [
+        "Model details",
+        "Intended use",
+        "Factors",
+        "Metrics",
+        "Evaluation data",
+        "Training data",
+        "Quantitative analyses",
+        "Ethical considerations",
+        "Caveats and recommendations",
+    ]
+
+
+def test_both_readings_of_both_models_stand_in_every_table() -> None:
+    fast = bundle.Bundle(Path("fast.onnx"), a_card(name="fast", excluded={"other": 5}), None)
+    text = card.models([(model(), evaluation()), (fast, evaluation(seed=9))])
+    assert text.startswith("---\n")
+    for name in ("tried", "fast"):
+        for reading in ("fer2013", "consensus"):
+            assert text.count(f"| `{name}` | `{reading}` |") == 5
+            assert f"### Each class: `{name}` read as `{reading}` on val" in text
+    assert "| left out because | `tried` | `fast` |" in text
+    assert "| other | – | 5 |" in text
+    assert text.count("FER2013 | train | 27,638") == 1
+
+
+def test_the_header_says_what_the_hub_asks() -> None:
+    text = card.model(model(), evaluation())
+    found = evaluation()["readings"]["fer2013"]["report"]
+    assert text.startswith(
+        f"""---
+license: "apache-2.0"
+library_name: "mien"
+pipeline_tag: "image-classification"
+tags:
+  - "facial-emotion-recognition"
+  - "facial-expression-recognition"
+  - "onnx"
+datasets:
+  - "fer2013"
+  - "ferplus"
+metrics:
+  - "accuracy"
+  - "f1"
+model-index:
+  - name: "tried"
+    results:
+      - task:
+          type: "image-classification"
+          name: "facial emotion recognition"
+        dataset:
+          type: "fer2013"
+          name: "FER2013"
+          split: "val"
+        metrics:
+          - type: "accuracy"
+            name: "accuracy, read as fer2013"
+            value: {round(found["accuracy"], 4)}
+"""
+    )
+    assert text.count("\n---\n") == 1
+    assert 'license: "unknown"' in card.model(model(licence=""), evaluation())
+    own = card.model(model(licence='ours: "1"'), evaluation())
+    assert 'license: "other"\nlicense_name: "ours: \\"1\\""\n' in own
+
+
+def test_what_a_name_holds_is_shown_and_never_obeyed() -> None:
+    labels = (HOSTILE, "- 1. b", "\u202e\x7fü\x85" + "c" * 90, *LABELS[3:])
+    scored, _ = report("labels", 3, labels=labels, votes=False)
+    scored = dataclasses.replace(scored, data=HOSTILE)
+    document = evaluation(readings=("labels",))
+    document["readings"]["labels"] |= {
+        "report": json.loads(json.dumps(scored.to_dict())),
+        "calibration": None,
+    }
+    shown = model(
+        labels=labels,
+        name=HOSTILE.replace("/", ""),
+        readings={"labels": Reading(about=HOSTILE)},
+        excluded={HOSTILE: 3, "x\n\n# y": 1},
+        licence=HOSTILE,
+        framing=f"<script>{HOSTILE}",
+        recipe={},
+        data=None,
+    )
+    text = card.model(shown, document)
+    page = html(text)
+    assert not re.search(r"<(img|script|a|em|strong)\b[^>]*(onerror|href)|<script|<img|<em", page)
+    assert page.count("<h1>") == 1
+    assert "<h1>y" not in page
+    assert page.count("a|b &lt;img src=x onerror=alert(1)&gt; `*_[x](y)_*` $1$ &amp; #") >= 6
+    width = {row.count("<td>") + row.count("<th>") for row in re.findall(r"<tr>.*?</tr>", page, re.DOTALL)}
+    assert max(width) <= 9
+    header = text.split("\n---\n")[0]
+    assert "\x85" not in header
+    assert "\x7f" not in header
+    quoted = re.search(r'license_name: (".*")$', header, re.MULTILINE)
+    assert quoted
+    assert json.loads(quoted[1]) == HOSTILE
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("1. first", "1\\. first"),
+        ("- point", "\\- point"),
+        ("+ point", "\\+ point"),
+        ("=", "\\="),
+        ("3.5 of 7-fold", "3.5 of 7-fold"),
+        ("2013.", "2013\\."),
+    ],
+)
+def test_no_line_of_prose_begins_a_list_or_a_heading(said: str, shown: str) -> None:
+    assert markdown.paragraph(said) == shown
+    page = html(markdown.paragraph("word " * 22 + said))
+    assert page.count("<p>") == 1
+    assert not re.search(r"<(li|h\d|ol|ul)", page)
+
+
+def test_text_that_code_cannot_hold_is_plain() -> None:
+    assert markdown.code("runs/a-1") == "`runs/a-1`"
+    assert markdown.code("a`b|c") == r"a\`b\|c"
+    assert markdown.code("a <b") == r"a \<b"
+    assert markdown.code("") == ""
+    assert markdown.plain("caf\udce9") == r"caf\\udce9"
+
+
+def test_an_evaluation_of_another_file_is_refused() -> None:
+    with pytest.raises(ModelError, match="is another file's"):
+        card.model(model(sha256="0" * 64), evaluation())
+    with pytest.raises(ModelError, match="knows the readings fer2013, its card fer2013, consensus"):
+        card.model(model(), evaluation(readings=("fer2013",)))
+    for change in ({"schema": 2}, {"bytes": "many"}, {"readings": {"fer2013": {}}}):
+        with pytest.raises(ModelError, match=r"the evaluation of 'tried\.onnx' does not hold at"):
+            card.model(model(), evaluation() | change)
+    document = evaluation()
+    document["readings"]["consensus"]["report"]["reading"] = "fer2013"
+    with pytest.raises(ModelError, match=r"of 'tried\.onnx' has 'fer2013' where 'consensus' belongs"):
+        card.model(model(), document)
+    with pytest.raises(InputError, match="no model was given"):
+        card.models([])
+
+
+def test_readings_of_ones_own_and_classes_without_images() -> None:
+    document = evaluation(readings=("strict", "kind"))
+    found = document["readings"]["strict"]["report"]
+    found["per_class"]["fear"] |= {"n": 0, "recall": None, "recall_interval": None, "f1": None}
+    readings = {"strict": Reading(about="what one says"), "kind": Reading(about="what another says")}
+    text = card.model(model(readings=readings), document)
+    assert re.search(r"^\| fear \| 0 \| \S+ % \| – \| – \|$", text, re.MULTILINE)
+    assert 'labels="kind"' in text
+    assert "- `strict` (the default): what one says." in text
+    assert "deserves" not in text
+    assert "Every reading is scored below, for every file." in " ".join(text.split())
+
+
+def test_one_reading_without_votes_or_calibration_says_so() -> None:
+    document = evaluation(readings=("labels",))
+    document["readings"]["labels"] |= {"calibration": None, "int8": None}
+    document["readings"]["labels"]["report"] |= {"agreement": None, "data": "mine"}
+    own = Data(name="mine", fingerprint="0" * 64)
+    text = card.model(
+        model(
+            readings=bundle.LABELS_READING, data=own, excluded={}, parity=None, recipe={"select": "val_loss"}
+        ),
+        document,
+    )
+    flat = " ".join(text.split())
+    assert "An answer says one thing: the data set's own labels." in flat
+    assert "No temperature and no threshold was fitted" in flat
+    assert "No image was left out of training." in flat
+    assert "the epoch that ships was chosen" in flat
+    assert "If these images are FER2013's, under whatever file name" in flat
+    assert "What it was trained on is not recorded." in flat
+    for absent in ("int8 beside float32", "PublicTest", "FER+", "consensus", "| network |", "| exported |"):
+        assert absent not in flat, absent
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Callable[..., run.Run]:
+    """Make a run of two classes of one's own, with its bundle and the report on val."""
+    onnx = pytest.importorskip("onnx", reason="making a model by hand needs mien[train]")
+    assert onnx
+    from test_bundle import LABELS as OWN
+    from test_bundle import MODEL, SIZE
+
+    def make(**changes: Any) -> run.Run:
+        known = Data(
+            name="faces",
+            fingerprint=fingerprint("all"),
+            splits={"train": Part(n=90, fingerprint=fingerprint("train"))},
+        )
+        data = {
+            "name": "faces",
+            "fingerprint": fingerprint("all"),
+            "splits": {
+                "train": {"n": 90, "fingerprint": fingerprint("train")},
+                "val": {"n": 613, "fingerprint": fingerprint("val")},
+            },
+            "problems": [{"file": f"bad/{HOSTILE}-{n}.png", "reason": "it is empty"} for n in range(12)],
+            "excluded": {"blank": 4},
+            "notes": ["the source has no val"],
+            "origin": {"source": "/somewhere/private/faces"},
+        }
+        facts = {"schema": 1, "data": data, "teacher": {"about": "three large ones", "sha256": "0"}} | changes
+        new = run.create(recipes.get("quick"), facts, out=tmp_path / "run")
+        written = bundle.write(
+            MODEL, Card(name="run", labels=OWN, size=SIZE, data=known, excluded={"blank": 4}), new.bundle
+        )
+        scored, _ = report("labels", 5, labels=OWN, votes=False)
+        scored = dataclasses.replace(scored, data="faces", bundle=written.card.sha256)
+        new.keep_report(scored.to_dict())
+        return new
+
+    return make
+
+
+def test_a_run_on_own_data_has_both_pages(
+    made: Callable[..., run.Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = made()
+    assert cli.run(["card", str(new.path)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        str(new.path / "model-card.md"),
+        str(new.path / "datasheet.md"),
+    ]
+    page = (new.path / "model-card.md").read_text(encoding="utf-8")
+    assert page == card.of_run(new)
+    kept = json.loads(next(new.evaluation.glob("*.json")).read_text())
+    assert f"{100 * kept['accuracy']:.1f} %" in page
+    assert "| also learnt from | three large ones |" in page
+    assert "No split that was kept out of every choice" in " ".join(page.split())
+    sheet = (new.path / "datasheet.md").read_text(encoding="utf-8")
+    assert sheet == card.datasheet(new)
+    assert sheet.startswith("# Datasheet: faces\n")
+    assert re.findall(r"^## (.*)$", sheet, re.MULTILINE) == [
+        "Motivation",
+        "Composition",
+        "Collection process",
+        "Preprocessing, cleaning and labelling",
+        "Uses",
+        "Distribution",
+        "Maintenance",
+        "Ethical considerations",
+    ]
+    assert "| it is empty | 12 |" in sheet
+    assert "The first of them:" in sheet
+    assert "*Under what licence" in sheet
+    assert "| happy | " in sheet
+    assert "<img" not in html(sheet)
+    for text in (page, sheet):
+        assert "/somewhere" not in text
+        assert "private" not in text
+        assert "FER2013 was" not in text
+
+
+def test_a_run_on_fer2013_has_its_datasheet_filled_in(made: Callable[..., run.Run]) -> None:
+    new = made(
+        data={
+            "name": "fer2013.csv",
+            "fingerprint": "0" * 64,
+            "splits": {"val": {"n": 5, "fingerprint": "1" * 64}},
+        },
+        teacher=None,
+    )
+    shutil.rmtree(new.evaluation)
+    whole = bundle.load(new.bundle)
+    recipe = {"targets": {"votes": 0.3}}
+    named = dataclasses.replace(
+        whole.card, data=Data(name="fer2013.csv", fingerprint="0" * 64), recipe=recipe
+    )
+    bundle.write(whole.read(), named, new.bundle)
+    sheet, page = card.datasheet(new), card.of_run(new)
+    assert sheet.startswith("# Datasheet: FER2013\n")
+    assert "gathered by web search" in sheet
+    assert "microsoft/FERPlus" in sheet
+    assert "No image was left out of training." in sheet
+    assert not re.search(r"^- \*\w", sheet, re.MULTILINE)
+    assert page.count("Nothing was scored yet") == 2
+    assert "model-index" not in page
+
+
+def test_reports_of_a_run_are_read_in_order_and_with_all_readings(made: Callable[..., run.Run]) -> None:
+    new = made()
+    file = next(new.evaluation.glob("*.json"))
+    kept = json.loads(file.read_text())
+    (new.evaluation / "test.json").write_text(
+        json.dumps(kept | {"split": "test", "n": 4_321, "readings": {}})
+    )
+    elsewhere = kept | {"data": "others"}
+    (new.evaluation / "other.json").write_text(json.dumps(elsewhere | {"readings": {"labels": elsewhere}}))
+    text = card.of_run(new)
+    told = re.findall(r"^### Each class: .* on (.*)$", text, re.MULTILINE)
+    assert told == ["val", "test", "val of others", "val of others"]
+    assert "`test` is worth more as long as nothing was chosen by it." in " ".join(text.split())
+
+
+def test_reports_that_do_not_belong_to_a_run_are_refused(
+    made: Callable[..., run.Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = made()
+    file = next(new.evaluation.glob("*.json"))
+    good = file.read_text()
+    for text, says in (
+        ("{", "is damaged"),
+        ("[]", "is no report"),
+        (json.dumps(json.loads(good) | {"accuracy": "high"}), "does not hold at 'accuracy'"),
+        (json.dumps(json.loads(good) | {"labels": ["a", "b"]}), "has the classes a, b, the model happy, sad"),
+        (json.dumps(json.loads(good) | {"reading": "mine"}), "has the reading 'mine', the model labels"),
+        (json.dumps(json.loads(good) | {"readings": [1]}), "is no report"),
+        (json.dumps(json.loads(good) | {"confusion": [[1]]}), "has a confusion of another size"),
+        (json.dumps(json.loads(good) | {"bundle": "0" * 64}), "scores another file than the bundle holds"),
+    ):
+        file.write_text(text)
+        with pytest.raises(RunError, match=says):
+            card.of_run(new)
+    file.write_text(good)
+    new.update(data={"name": "faces"})
+    with pytest.raises(RunError, match=r"run\.json of 'run' does not hold at 'data\.fingerprint'"):
+        card.datasheet(new)
+    shutil.rmtree(new.bundle)
+    with pytest.raises(RunError, match="has no bundle yet"):
+        card.of_run(new)
+    assert cli.run(["card", str(new.path)]) == 2
+    assert not (new.path / "model-card.md").exists()
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of two shipped models, one of them named as the package names one."""
+    pytest.importorskip("onnx", reason="making a model by hand needs mien[train]")
+    from test_bundle import LABELS as OWN
+    from test_bundle import MODEL, SIZE
+
+    for name in ("another", "fast"):
+        written = bundle.write(
+            MODEL, Card(name=name, labels=OWN, size=SIZE), tmp_path / "models" / f"{name}.onnx"
+        )
+        scored, calibration = report("labels", 7, labels=OWN, votes=False)
+        found = {
+            "report": scored.to_dict() | {"bundle": written.card.sha256},
+            "calibration": calibration.to_dict(),
+        }
+        document = {"schema": 1, "sha256": written.card.sha256, "bytes": 1_234, "readings": {"labels": found}}
+        (tmp_path / "models" / f"{name}.json").write_text(json.dumps(document))
+    return tmp_path / "models"
+
+
+def test_the_command_takes_a_file_or_a_folder_of_shipped_models(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = card.shipped(folder)
+    assert [each.card.name for each, _ in pairs] == ["fast", "another"]
+    whole = card.models(pairs)
+    assert cli.run(["card", str(folder)]) == 0
+    assert capsys.readouterr().out == whole
+    to = tmp_path / "docs" / "page.md"
+    assert cli.run(["card", str(folder), "--to", str(to), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"models": ["fast", "another"], "model_card": str(to), "datasheet": None}
+    assert to.read_text(encoding="utf-8") == whole
+    assert cli.run(["card", str(folder / "another.onnx"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["text"] == card.model(*pairs[1])
+    assert not (folder / "model-card.md").exists()
+
+
+def test_what_the_command_refuses(
+    folder: Path, made: Callable[..., run.Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "taken").write_text("")
+    new = made()
+    (folder / "another.json").write_text("[]")
+    (folder / "third.onnx").write_bytes((folder / "fast.onnx").read_bytes())
+    (folder / "fourth.onnx").write_bytes((folder / "fast.onnx").read_bytes())
+    (folder / "fourth.json").write_text("{")
+    for arguments, says in (
+        ([tmp_path / "empty"], "neither a run nor a folder with models"),
+        ([folder / "another.onnx"], "is no evaluation"),
+        ([folder / "third.onnx"], "has no 'third.json' beside it"),
+        ([folder / "fourth.onnx"], "cannot be read"),
+        ([folder / "none.onnx"], "no bundle at"),
+        ([folder / "fast.onnx", "--to", tmp_path / "taken" / "page.md"], "cannot be written"),
+        ([new.path, "--to", tmp_path / "datasheet.md"], "give the model card another name"),
+    ):
+        assert cli.run(["card", *map(str, arguments)]) == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert says in captured.err
+        assert captured.err.count("\n") == 1
+
+
+def test_a_run_can_have_its_pages_elsewhere(
+    made: Callable[..., run.Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = made()
+    to = tmp_path / "pages" / "card.md"
+    assert cli.run(["card", str(new.path), "--to", str(to), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"models": ["run"], "model_card": str(to), "datasheet": str(to.parent / "datasheet.md")}
+    assert to.read_text(encoding="utf-8") == card.of_run(new)
+
+
+def test_models_of_the_package_are_called_by_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bundle, "MODELS", folder)
+    assert cli.run(["card", "fast"]) == 0
+    assert capsys.readouterr().out == card.models(card.shipped(folder / "fast.onnx"))
+
+
+def test_a_card_changes_nothing_it_is_given() -> None:
+    document = evaluation()
+    before = copy.deepcopy(document)
+    card.model(model(), document)
+    assert document == before
