@@ -127,6 +127,7 @@ def test_light_commands_load_nothing_heavy(arguments: list[str]) -> None:
 def test_the_using_wing_loads_nothing_that_trains() -> None:
     rooms = [
         "bundle",
+        "card",
         "corrupt",
         "dataset",
         "emotions",

@@ -128,35 +128,12 @@ def _missing(models: Sequence[Evidence]) -> list[str]:
 
 
 def _calibrations(models: Sequence[Evidence]) -> list[str]:
-    fits, answers = [], []
-    folds: set[str] = set()
-    for model, finding, named in _each(models):
-        found = finding.calibration
-        if found is None:
-            continue
-        folds.add(str(found.folds))
-        people = model.card.reading(finding.report.reading).output == "consensus"
-        fits.append(
-            (
-                *named[:2],
-                "most people" if people else "the label",
-                count(found.n),
-                f"{found.temperature:.3f}",
-                share(found.ece_before, 2),
-                share(found.ece_after, 2),
-                f"{found.nll_before:.3f}",
-                f"{found.nll_after:.3f}",
-            )
-        )
-        answers.append(
-            (
-                *named[:2],
-                f"{found.threshold:.3f}",
-                share(found.answered),
-                measured(found.accuracy_answered, found.accuracy_answered_interval),
-            )
-        )
-    if not fits:
+    fitted = [
+        (finding.report.reading, found, named, model)
+        for model, finding, named in _each(models)
+        if (found := finding.calibration) is not None
+    ]
+    if not fitted:
         return [
             "### Confidence",
             paragraph(
@@ -164,27 +141,36 @@ def _calibrations(models: Sequence[Evidence]) -> list[str]:
                 "ECE above says how far that is off. `mien ship` fits both."
             ),
         ]
+    folds = listed(sorted({str(found.folds) for _, found, _, _ in fitted}))
+    fits = [
+        (
+            *named[:2],
+            "most people" if model.card.reading(reading).output == "consensus" else "the label",
+            count(found.n),
+            f"{found.temperature:.3f}",
+            *(share(ece, 2) for ece in (found.ece_before, found.ece_after)),
+            *(f"{nll:.3f}" for nll in (found.nll_before, found.nll_after)),
+        )
+        for reading, found, named, model in fitted
+    ]
+    answers = [
+        (
+            *named[:2],
+            f"{found.threshold:.3f}",
+            share(found.answered),
+            measured(found.accuracy_answered, found.accuracy_answered_interval),
+        )
+        for _, found, named, _ in fitted
+    ]
+    before_and_after = ("ECE before", "ECE after", "NLL before", "NLL after")
     return [
         "### Confidence",
         paragraph(
-            "A temperature is folded into each file, one a reading; it changes no answer. ECE and NLL "
-            "after it, and the share answered and its accuracy, are cross-fitted: each of "
-            f"{listed(sorted(folds))} parts of the images was judged with what the others gave."
+            "A temperature is folded into each file, one a reading; it changes no answer. ECE and NLL after "
+            "it, and the share answered and its accuracy, are cross-fitted: each of "
+            f"{folds} parts of the images was judged with what the others gave."
         ),
-        table(
-            (
-                "model",
-                "read as",
-                "right is",
-                "n",
-                "temperature",
-                "ECE before",
-                "ECE after",
-                "NLL before",
-                "NLL after",
-            ),
-            fits,
-        ),
+        table(("model", "read as", "right is", "n", "temperature", *before_and_after), fits),
         paragraph("Where an answer less sure than the threshold counts as uncertain:"),
         table(("model", "read as", "threshold", "answered", "accuracy on those"), answers),
     ]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mien.card.evidence import Evidence, Finding
-from mien.card.markdown import yaml
+from mien.card.markdown import as_yaml
 
 #: Licences that the hub knows by these names; any other is `other`.
 _LICENCES = frozenset(
@@ -46,7 +46,7 @@ def write(models: Sequence[Evidence]) -> str:
             {"name": model.card.name, "results": [_result(model, finding) for finding in model.findings]}
             for model in indexed
         ]
-    return f"---\n{yaml(values)}---"
+    return f"---\n{as_yaml(values)}---"
 
 
 def _licence(models: Sequence[Evidence]) -> dict[str, Any]:

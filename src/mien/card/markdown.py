@@ -75,21 +75,21 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join(part for part in (", ".join(words[:-1]), words[-1] if words else "") if part)
 
 
-def yaml(value: Any, indent: int = 0) -> str:
+def as_yaml(value: Any, indent: int = 0) -> str:
     """Return nested dicts and lists of plain values as YAML, every string in quotes."""
     space = "  " * indent
     if isinstance(value, dict):
         return "".join(f"{space}{key}:{_below(item, indent)}" for key, item in value.items())
     if isinstance(value, list):
         # A mapping begins on the line of its dash.
-        return "".join(f"{space}- {yaml(item, indent + 1).lstrip(' ')}" for item in value)
+        return "".join(f"{space}- {as_yaml(item, indent + 1).lstrip(' ')}" for item in value)
     text = json.dumps(value, ensure_ascii=False)
     return _NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
 
 
 def _below(value: Any, indent: int) -> str:
     """Return what stands after a key: a plain value beside it, all else under it."""
-    return f"\n{yaml(value, indent + 1)}" if isinstance(value, dict | list) else f" {yaml(value)}"
+    return f"\n{as_yaml(value, indent + 1)}" if isinstance(value, dict | list) else f" {as_yaml(value)}"
 
 
 def _line(text: str) -> str:
