@@ -25,6 +25,7 @@ ROOMS = sorted(
 
 #: Which room a command opens, where that is not the room of its own name.
 COMMANDS = {
+    "audit": "audit",
     "demo": "demo",
     "extract": "extract",
     "train": "train",
@@ -126,10 +127,12 @@ def test_light_commands_load_nothing_heavy(arguments: list[str]) -> None:
 
 def test_the_using_wing_loads_nothing_that_trains() -> None:
     rooms = [
+        "audit",
         "bundle",
         "card",
         "corrupt",
         "dataset",
+        "duplicates",
         "emotions",
         "errors",
         "evaluate",

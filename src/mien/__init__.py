@@ -10,6 +10,7 @@ from types import ModuleType
 __version__ = "0.1.0.dev0"
 
 _ROOMS = (
+    "audit",
     "augment",
     "bundle",
     "calibrate",
@@ -19,6 +20,7 @@ _ROOMS = (
     "demo",
     "disk",
     "drawn",
+    "duplicates",
     "emotions",
     "errors",
     "evaluate",

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mien import __version__
-from mien.cli import cards, data, model, screen, shipping, training
+from mien.cli import auditing, cards, data, model, screen, shipping, training
 from mien.errors import InputError, MienError
 
 FAULT = 70
@@ -47,6 +47,7 @@ def _options(
 for command in (
     data.demo,
     data.extract,
+    auditing.audit,
     training.train,
     model.evaluate,
     model.plot,
