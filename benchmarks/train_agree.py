@@ -107,7 +107,7 @@ def _script(seed: int, out: Path, options: argparse.Namespace) -> float:
         return history
 
     keras.Model.fit = one_epoch
-    seed_script(options.data, out, batch_size=options.batch, network=options.network)
+    seed_script(options.data, out, batch_size=options.batch, network=options.network, seed=seed)
     return losses[-1]
 
 

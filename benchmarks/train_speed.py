@@ -303,7 +303,7 @@ def _mien(data: Path, out: Path, options: argparse.Namespace) -> None:
     train.fit(dataset.load(data, size=recipe.size), recipe, out=out / "run")
 
 
-def seed_script(data: Path, out: Path, *, batch_size: int, network: str) -> None:
+def seed_script(data: Path, out: Path, *, batch_size: int, network: str, seed: int = 42) -> None:
     """Train as the script does that mien grew out of, from its generators to its call of fit.
 
     Mended, and no more, where today's Keras refuses it: ImageDataGenerator comes from tensorflow.keras; the
@@ -326,7 +326,7 @@ def seed_script(data: Path, out: Path, *, batch_size: int, network: str) -> None
         "class_mode": "categorical",
         "batch_size": batch_size,
         "shuffle": True,
-        "seed": 42,
+        "seed": seed,
     }
     train = changes.flow_from_directory(directory=data / "train", **options)
     val = plain.flow_from_directory(directory=data / "val", **options)

@@ -689,6 +689,31 @@ def test_the_jax_backend_trains_unchanged_and_resumes_to_the_bit(tmp_path: Path)
     assert_same(ending(tmp_path / "killed" / "run"), ending(tmp_path / "whole" / "run"))
 
 
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs mien[jax]")
+@pytest.mark.parametrize(
+    "name",
+    ["teacher-vgg", *(pytest.param(name, marks=pytest.mark.slow) for name in ("teacher", "teacher-dense"))],
+)
+def test_teachers_take_a_few_steps_in_bfloat16_on_the_jax_backend(tmp_path: Path, name: str) -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import dying; from dataclasses import replace\n"
+        "from pathlib import Path; from mien import recipes, train; from mien.train.folds import pick\n"
+        "import numpy as np\n"
+        "data = dying.data()\n"
+        "data = replace(data, **{part.name: pick(part, np.arange(16)) for part in data.splits})\n"
+        "settings = ['size=16', 'epochs=2', 'batch_size=8', 'precision=bfloat16']\n"
+        "recipe = recipes.override(recipes.get(sys.argv[3]), settings)\n"
+        "train.fit(data, recipe, out=Path(sys.argv[2]))"
+    )
+    command = [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path / "run"), name]
+    subprocess.run(command, env=os.environ | {"KERAS_BACKEND": "jax"}, capture_output=True, check=True)
+    made = run.open_run(tmp_path / "run")
+    assert made.facts()["environment"]["backend"].startswith("jax")
+    assert made.facts()["precision"] == "mixed_bfloat16"
+    assert len(made.history()) == 2
+    assert list(bundle.load(made.bundle).card.readings) == ["fer2013", "consensus"]
+
+
 @pytest.mark.slow
 def test_memory_does_not_grow(tmp_path: Path) -> None:
     resident: list[float] = []

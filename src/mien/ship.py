@@ -93,31 +93,8 @@ def make(
     verdicts = {reading: _verdict(plain, small, reading, val) for reading in card.readings}
     chosen = small if all(verdict.accepted for verdict in verdicts.values()) else plain
     tell(4, _STAGES)
-    reports = {
-        reading: evaluate.score(chosen.bundle, val, labels=dataset.labels, reading=reading, data=dataset.root)
-        for reading in card.readings
-    }
-    metrics = {f"val as {reading}": _measured(report) for reading, report in reports.items()}
-    folder = Path(to)
-    made = bundles.write(
-        chosen.content, replace(chosen.bundle.card, metrics=metrics), folder / f"{card.name}.onnx"
-    )
-    document = {
-        "schema": 1,
-        "name": card.name,
-        "sha256": made.card.sha256,
-        "bytes": (folder / f"{card.name}.onnx").stat().st_size,
-        "precision": made.card.precision,
-        "readings": {
-            reading: {
-                "report": replace(reports[reading], bundle=made.card.sha256 or "").to_dict(),
-                "calibration": calibrations[reading].to_dict(),
-                "int8": verdicts[reading].to_dict(),
-            }
-            for reading in card.readings
-        },
-    }
-    path = folder / f"{card.name}.json"
+    made, document = _write(chosen, dataset, calibrations, verdicts, Path(to))
+    path = Path(to) / f"{card.name}.json"
     _put(path, document)
     tell(_STAGES, _STAGES)
     return Shipped(made, path, document)
@@ -129,6 +106,41 @@ class _File:
 
     content: bytes
     bundle: Bundle
+
+
+def _write(
+    chosen: _File,
+    dataset: Dataset,
+    calibrations: dict[str, Calibration],
+    verdicts: dict[str, int8.Verdict],
+    folder: Path,
+) -> tuple[Bundle, dict[str, Any]]:
+    """Score the file that ships and write it; returns it with its evaluation."""
+    card = chosen.bundle.card
+    reports = {
+        reading: evaluate.score(
+            chosen.bundle, dataset.split("val"), labels=dataset.labels, reading=reading, data=dataset.root
+        )
+        for reading in card.readings
+    }
+    metrics = {f"val as {reading}": _measured(report) for reading, report in reports.items()}
+    file = folder / f"{card.name}.onnx"
+    made = bundles.write(chosen.content, replace(card, metrics=metrics), file)
+    return made, {
+        "schema": 1,
+        "name": card.name,
+        "sha256": made.card.sha256,
+        "bytes": file.stat().st_size,
+        "precision": made.card.precision,
+        "readings": {
+            reading: {
+                "report": replace(reports[reading], bundle=made.card.sha256 or "").to_dict(),
+                "calibration": calibrations[reading].to_dict(),
+                "int8": verdicts[reading].to_dict(),
+            }
+            for reading in card.readings
+        },
+    }
 
 
 def _truth(reading: str, card: Card, val: Split) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:

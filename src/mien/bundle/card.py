@@ -131,6 +131,7 @@ class Card:
         sha256: Hash of the bytes of `model.onnx`. Inside that file it is None, for no file can hold its
             own hash.
         recipe: The recipe it was trained by, as nested plain values.
+        teacher: Whose probabilities it was distilled from; empty where it was not.
         data: What it learnt from.
         excluded: Number of training images left out, by reason.
         metrics: How it did, by split.
@@ -154,6 +155,7 @@ class Card:
     )
     sha256: Sha256 | None = None
     recipe: dict[str, Any] = field(default_factory=dict)
+    teacher: str = ""
     data: Data | None = None
     excluded: dict[str, Count] = field(default_factory=dict)
     metrics: dict[Name, Measured] = field(default_factory=dict)

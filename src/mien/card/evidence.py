@@ -159,7 +159,13 @@ def of_model(bundle: Bundle, document: Mapping[str, Any]) -> Evidence:
             raise ModelError(
                 f"{what} has {finding.report.reading!r} where {reading!r} belongs; ship it again"
             )
-    return Evidence(card=bundle.card, file=name, bytes=found.bytes, findings=tuple(found.readings.values()))
+    return Evidence(
+        card=bundle.card,
+        file=name,
+        bytes=found.bytes,
+        findings=tuple(found.readings.values()),
+        teacher=bundle.card.teacher,
+    )
 
 
 def of_run(made: Run) -> Evidence:

@@ -32,13 +32,14 @@ def describe(dataset: Dataset) -> dict[str, Any]:
 def card(made: Run, dataset: Dataset, recipe: Recipe) -> bundle.Card:
     """Return the card of what a run has trained, before anything was measured."""
     data = describe(dataset)
-    known = made.facts()["environment"]
+    known, teacher = made.facts()["environment"], made.facts().get("teacher")
     return bundle.Card(
         name=made.name,
         labels=dataset.labels,
         size=recipe.size,
         readings=dict(bundle.TWO_READINGS if recipe.targets.consensus else bundle.LABELS_READING),
         recipe=to_dict(recipe),
+        teacher=teacher["about"] if teacher else "",
         data=bundle.Data(
             name=data["name"],
             fingerprint=data["fingerprint"],

@@ -1,0 +1,186 @@
+"""Score a bundle on a split: the file that ships, on images it did not learn from.
+
+Accuracy counts every image once; balanced accuracy and macro F1 count every class once, and so show what
+accuracy hides where classes differ in size. Every figure that has one stands with its 95 % interval.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mien.bundle import BATCH_SIZE, Bundle
+from mien.emotions import VOTES
+from mien.errors import DataError, ModelError
+from mien.evaluate.measures import (
+    RESAMPLES,
+    Agreement,
+    Bin,
+    ClassScore,
+    Interval,
+    Report,
+    Z,
+    metrics,
+    wilson,
+)
+
+if TYPE_CHECKING:
+    from mien.dataset import Split
+
+__all__ = [
+    "RESAMPLES",
+    "Agreement",
+    "Bin",
+    "ClassScore",
+    "Interval",
+    "Report",
+    "Z",
+    "agreement",
+    "ask",
+    "metrics",
+    "plurality",
+    "score",
+    "wilson",
+]
+
+
+def score(
+    bundle: Bundle | Sequence[Bundle],
+    split: "Split",
+    *,
+    labels: Sequence[str],
+    reading: str | None = None,
+    data: str = "",
+    batch_size: int = BATCH_SIZE,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Measure how often `bundle` names the right class on `split`.
+
+    Args:
+        bundle: The model as it ships; or several with the same classes, whose probabilities are averaged.
+        split: Images `(n, size, size, 1)` uint8 in [0, 255], and a number into `labels` for each.
+        labels: The data set's class names, in its own order; they are matched with the bundle's by name.
+        reading: Which of the model's readings answers; None for its first.
+        data: The data set's name, for the report.
+        batch_size: Images run at once; changes memory and speed, never the result.
+        progress: Called with (images done, images in all).
+
+    Returns:
+        The figures, and what they were measured with.
+
+    Raises:
+        ModelError: The data has a class that the bundle cannot answer, or images of another size; the model
+            has no such reading; or several models have different classes.
+        DataError: The split has no images.
+    """
+    bundles = [bundle] if isinstance(bundle, Bundle) else list(bundle)
+    known = bundles[0].card.labels
+    strange = [label for label in labels if label not in known]
+    if strange:
+        raise ModelError(
+            f"the data has the class {strange[0]!r}, which the model cannot answer; "
+            f"it answers {', '.join(known)}"
+        )
+    order = np.array([known.index(label) for label in labels], np.int64)
+    if len(split.labels) == 0:
+        raise DataError(f"split {split.name!r} has no images; there is nothing to score")
+    if split.labels.min() < 0 or split.labels.max() >= len(order):
+        raise DataError(f"split {split.name!r} has labels beyond its {len(order)} classes")
+    probabilities = ask(bundles, split.images, reading=reading, batch_size=batch_size, progress=progress)
+    report = metrics(probabilities, order[split.labels], known)
+    return Report(
+        **{
+            **vars(report),
+            "agreement": None if split.votes is None else agreement(probabilities, split.votes, known),
+            "reading": reading or next(iter(bundles[0].card.readings)),
+            "bundle": " ".join(each.card.sha256 or "" for each in bundles),
+            "split": split.name,
+            "split_fingerprint": split.fingerprint,
+            "data": data,
+        }
+    )
+
+
+def ask(
+    bundles: Sequence[Bundle],
+    images: npt.NDArray[np.uint8],
+    *,
+    reading: str | None = None,
+    batch_size: int = BATCH_SIZE,
+    progress: Callable[[int, int], None] | None = None,
+) -> npt.NDArray[np.float32]:
+    """Return the mean of several models' probabilities `(n, k)`, in the order of the first one's labels.
+
+    Args:
+        bundles: One model or more.
+        images: `(n, size, size, 1)` uint8 in [0, 255].
+        reading: Which of the models' readings answers; None for the first of each.
+        batch_size: Images run at once; changes memory and speed, never the result.
+        progress: Called with (images done, images in all), all models together.
+
+    Raises:
+        ModelError: There is no model, the models have different classes or sizes, or no such reading.
+    """
+    if not bundles:
+        raise ModelError("no model was named; name one bundle at least")
+    first = bundles[0].card.labels
+    total = np.zeros((len(images), len(first)), np.float32)
+    for number, bundle in enumerate(bundles):
+        if sorted(bundle.card.labels) != sorted(first):
+            raise ModelError(
+                f"the models answer different classes, {', '.join(first)} and "
+                f"{', '.join(bundle.card.labels)}; their mean says nothing"
+            )
+
+        def done(count: int, of: int, before: int = number * len(images)) -> None:
+            if progress is not None:
+                progress(before + count, of * len(bundles))
+
+        answers = bundle.run(images, labels=reading, batch_size=batch_size, progress=done)
+        total += answers[:, [bundle.card.labels.index(label) for label in first]]
+    total /= len(bundles)
+    return total
+
+
+def agreement(
+    probabilities: npt.NDArray[np.floating[Any]], votes: npt.NDArray[np.floating[Any]], names: Sequence[str]
+) -> Agreement | None:
+    """Measure how often answers are what most of FER+'s taggers saw.
+
+    Args:
+        probabilities: `(n, k)`.
+        votes: `(n, 10)`, how many taggers chose each of `emotions.VOTES`.
+        names: The k class names.
+
+    Returns:
+        The agreement; None where no image's plurality is one of `names`.
+    """
+    decided, seen = plurality(votes, names)
+    n = int(decided.sum())
+    if n == 0:
+        return None
+    right = int((probabilities.argmax(axis=1) == seen)[decided].sum())
+    return Agreement(n=n, share=right / n, interval=wilson(right, n), left_out=len(votes) - n)
+
+
+def plurality(
+    votes: npt.NDArray[np.floating[Any]], names: Sequence[str]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+    """Return what most of FER+'s taggers saw.
+
+    Args:
+        votes: `(n, 10)`, how many taggers chose each of `emotions.VOTES`.
+        names: The k class names.
+
+    Returns:
+        `(n,)` whether one of `names` got the most votes, or as many as anything else; `(n,)` its number, of
+        equal ones the first.
+    """
+    columns = [VOTES.index(name) for name in names if name in VOTES]
+    if not columns:
+        return np.zeros(len(votes), bool), np.zeros(len(votes), np.int64)
+    most = votes[:, columns].max(axis=1)
+    decided = (most > 0) & (most >= np.delete(votes, columns, axis=1).max(axis=1, initial=0))
+    numbers = np.array([names.index(VOTES[column]) for column in columns], np.int64)
+    return decided, numbers[votes[:, columns].argmax(axis=1)]
