@@ -561,8 +561,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_command_takes_a_file_or_a_folder_of_shipped_models(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(bundle, "SHIPPED", ("default", "fast"))
     pairs = card.shipped(folder)
     assert [each.card.name for each, _ in pairs] == ["fast", "another"]
     whole = card.models(pairs)
@@ -620,6 +621,7 @@ def test_models_of_the_package_are_called_by_name(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(bundle, "MODELS", folder)
+    monkeypatch.setattr(bundle, "SHIPPED", ("default", "fast"))
     assert cli.run(["card", "fast"]) == 0
     assert capsys.readouterr().out == card.models(card.shipped(folder / "fast.onnx"))
 

@@ -7,6 +7,7 @@ given to ONNX Runtime.
 """
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -41,6 +42,8 @@ __all__ = [
     "LABELS_READING",
     "MAX_BYTES",
     "MODEL",
+    "MODELS",
+    "SHIPPED",
     "TWO_READINGS",
     "Bundle",
     "Card",
@@ -59,6 +62,9 @@ __all__ = [
 ]
 
 MODEL, CARD, LABELS = "model.onnx", "card.json", "labels.txt"
+#: The models in the package, the first of them the default, and where they are.
+SHIPPED = ("default",)
+MODELS = Path(__file__).parent.parent / "models"
 #: Largest model file in bytes. The largest network mien trains takes 20 MB.
 MAX_BYTES = 256 << 20
 #: Images run at once. More take memory, 256 through the seed's network more than a GiB, and gain little speed
@@ -170,7 +176,9 @@ def load(path: str | os.PathLike[str] | None = None, *, threads: int | None = No
     """Read a bundle, check it, and make it ready to run.
 
     Args:
-        path: A bundle's folder, or its ONNX file alone, which carries the card inside.
+        path: A bundle's folder, or its ONNX file alone, which carries the card inside; or the name of a
+            model in the package, one of `SHIPPED`. None is the first of them. A folder of your own that has
+            such a name is meant by `./default`.
         threads: Threads that compute one batch; None takes every core.
 
     Raises:
@@ -178,11 +186,13 @@ def load(path: str | os.PathLike[str] | None = None, *, threads: int | None = No
             what a bundle may not (other files' data, custom operations, sizes beyond the limits); or
             the model and its card do not fit together.
     """
-    if path is None:
-        raise ModelError("mien ships no model yet; name the bundle to load, such as runs/quick-1/bundle")
-    place = Path(path)
+    name = SHIPPED[0] if path is None else str(path)
+    shipped = name in SHIPPED
+    place = MODELS / f"{name}.onnx" if shipped else Path(name)
     file = _file(place)
     model = _read(file, MAX_BYTES)
+    if shipped:
+        _check_shipped(name, model)
     try:
         inside = onnx_file.read_entry(model, KEY)
     except ModelError as error:
@@ -268,6 +278,17 @@ def _read(file: Path, limit: int) -> bytes:
     if len(content) > limit:
         raise ModelError(f"{file.name!r} is larger than the {limit} bytes that a bundle's may have")
     return content
+
+
+def _check_shipped(name: str, model: bytes) -> None:
+    """Make sure that a model of the package is the one whose evaluation stands beside it."""
+    evaluation = json.loads(_read(MODELS / f"{name}.json", MAX_BYTES))
+    digest = hashlib.sha256(model).hexdigest()
+    if evaluation["sha256"] != digest:
+        raise ModelError(
+            f"the package's model {name!r} is damaged: its sha256 is {digest}, not {evaluation['sha256']}; "
+            "install mien again"
+        )
 
 
 def _check_beside(folder: Path, inside: Card, digest: str) -> None:

@@ -1,0 +1,89 @@
+"""The models in the package: what they are, what they weigh, and that they answer as they say."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mien import bundle, dataset, drawn, emotions, evaluate
+from mien.errors import ModelError
+
+
+@pytest.mark.parametrize("name", [None, *bundle.SHIPPED])
+def test_a_model_of_the_package_reads_a_face_in_two_ways(name: str | None) -> None:
+    model = bundle.load(name)
+    assert model.card.name == (name or "default")
+    assert model.card.labels == emotions.EMOTIONS
+    assert list(model.card.readings) == ["fer2013", "consensus"]
+    assert model.card.licence
+    images, _, _ = drawn.sample(4, seed=0, size=model.card.size)
+    answers = [model.run(images, labels=labels) for labels in model.card.readings]
+    for answer in answers:
+        np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-4)
+    assert np.abs(answers[0] - answers[1]).max() > 0.01
+
+
+@pytest.mark.parametrize("name", bundle.SHIPPED)
+def test_every_figure_of_a_card_stands_in_its_evaluation(name: str) -> None:
+    card = bundle.load(name).card
+    document = json.loads((bundle.MODELS / f"{name}.json").read_text())
+    assert document["sha256"] == card.sha256
+    assert document["precision"] == card.precision
+    for reading, found in card.readings.items():
+        of = document["readings"][reading]
+        assert of["calibration"]["temperature"] == found.temperature
+        assert of["calibration"]["threshold"] == found.threshold
+        for key, value in card.metrics[f"val as {reading}"].values.items():
+            assert value == (of["report"][key]["share"] if key == "agreement" else of["report"][key])
+    assert {"leak", "exact", "near"} & set(card.excluded), "a released model leaves the leaks out"
+
+
+def test_they_need_neither_network_nor_what_trains_them() -> None:
+    code = (
+        "import socket, sys\n"
+        "def refuse(*given): raise OSError('no network here')\n"
+        "socket.socket.connect = socket.socket.bind = socket.getaddrinfo = refuse\n"
+        "import numpy as np\nfrom mien import bundle\n"
+        "for name in bundle.SHIPPED: bundle.load(name).run(np.zeros((1, 48, 48, 1), np.uint8))\n"
+        "heavy = ('keras', 'tensorflow', 'torch', 'jax', 'matplotlib', 'cv2', 'onnx')\n"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert ran.stdout == "[]\n"
+
+
+def test_they_are_small() -> None:
+    assert sum(file.stat().st_size for file in bundle.MODELS.iterdir()) < 13_000_000
+
+
+def test_a_damaged_model_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for file in bundle.MODELS.iterdir():
+        shutil.copy(file, tmp_path)
+    monkeypatch.setattr(bundle, "MODELS", tmp_path)
+    bundle.load()
+    content = bytearray((tmp_path / "default.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "default.onnx").write_bytes(content)
+    with pytest.raises(ModelError, match=r"'default' is damaged.*install mien again"):
+        bundle.load()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", bundle.SHIPPED)
+def test_they_score_what_they_say(name: str) -> None:
+    source = os.environ.get("MIEN_FER2013")
+    if not source:
+        pytest.skip("MIEN_FER2013 names no fer2013.csv or archive")
+    data = dataset.load(source)
+    report = evaluate.score(bundle.load(name), data.split("val"), labels=data.labels)
+    said = json.loads((bundle.MODELS / f"{name}.json").read_text())["readings"]["fer2013"]["report"]
+    assert report.split_fingerprint == said["split_fingerprint"]
+    # int8 kernels differ by processor in the last bit of a sum, and so may a few of 3,589 answers.
+    assert report.accuracy == pytest.approx(said["accuracy"], abs=0.002)
