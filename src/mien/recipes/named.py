@@ -36,7 +36,7 @@ _QUICK = Recipe(
 _RELEASE = Recipe(
     name="release",
     network="medium",
-    epochs=70,
+    epochs=45,
     batch_size=64,
     targets=Targets(smoothing=0.1, consensus=1.0),
     optimizer=Optimizer(name="sgd", learning_rate=0.12, schedule="one-cycle", warmup=0.15, weight_decay=5e-4),
@@ -45,6 +45,8 @@ _RELEASE = Recipe(
     select="last",
     about="The network that ships, on labels and FER+ votes, in at most two hours on two cores.",
     command="mien train fer2013.csv --recipe release --votes VOTES --exclude LIST",
+    measured="66.0 % of FER2013's PublicTest (64.4 to 67.5) without its copies, 81.8 % with most of FER+'s "
+    "taggers, in 1h 25m of CPU, two AVX2 cores, 2026-11-22",
 )
 
 _FAST = replace(
