@@ -1,31 +1,43 @@
-"""What is wrong with a data set, and the list of images that training is better without.
+"""What is wrong with a data set: copies across splits, blank images, wrong labels; and a clean copy of it.
 
 report = audit.inspect(dataset.load("archive (4).zip"))
 report.counts["test_in_train"]
 report.findings[0].evidence
 audit.exclude(report, Path("exclusions.csv"))      # for mien train --exclude
+audit.page(report, Path("audit.html"))
+audit.fix(report, Path("archive (4).zip"), Path("clean"))
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mien import duplicates
-from mien.audit import copies, exclusion, pictures, votes
+from mien import disk, duplicates
+from mien.audit import copies, copying, exclusion, files, labels, mend, pictures, votes, web
+from mien.audit.files import Header, survey
 from mien.audit.finding import SEVERITIES, Case, Finding, Material, Removal, Severity, gather
+from mien.audit.mend import Change
+from mien.audit.pictures import Measures
 from mien.dataset import Dataset, Exclusion
+from mien.duplicates import Duplicates
 from mien.errors import DataError
+from mien.probabilities import Stored
 
 __all__ = [
     "SEVERITIES",
     "AuditReport",
     "Case",
+    "Change",
     "Finding",
+    "Header",
     "Removal",
     "Severity",
     "exclude",
+    "fix",
     "inspect",
+    "page",
+    "survey",
     "worst",
 ]
 
@@ -41,7 +53,9 @@ class AuditReport:
         findings: The worst first.
         removals: Training images that training is better without; an image may stand here more than once,
             and its first reason counts.
-        material: The images, for pictures and copies.
+        material: The images.
+        measures: What was measured of each.
+        copies: Which of them are equal or near.
     """
 
     root: str
@@ -50,6 +64,8 @@ class AuditReport:
     findings: tuple[Finding, ...]
     removals: tuple[Removal, ...]
     material: Material
+    measures: Measures
+    copies: Duplicates
 
     def at_least(self, severity: Severity) -> tuple[Finding, ...]:
         """Return the findings that are as bad as `severity` or worse."""
@@ -63,6 +79,7 @@ class AuditReport:
             "data": self.root,
             "fingerprint": self.fingerprint,
             "splits": {split.name: len(split) for split in self.material.dataset.splits},
+            "classes": labels.classes(self.material),
             "counts": self.counts,
             "findings": [item.to_dict() for item in self.findings],
         }
@@ -71,6 +88,8 @@ class AuditReport:
 def inspect(
     dataset: Dataset,
     *,
+    headers: Mapping[str, Header] | None = None,
+    probabilities: Stored | None = None,
     near: float = duplicates.NEAR,
     progress: Callable[[int, int], None] | None = None,
 ) -> AuditReport:
@@ -78,32 +97,44 @@ def inspect(
 
     Args:
         dataset: What `dataset.load` returned; with votes, images without a face are found by them.
+        headers: What `survey` returned, to tell of odd files.
+        probabilities: Of train's images, by models that did not learn from the image they speak of, as
+            `mien train --folds` writes them; tells of labels that are probably wrong.
         near: Correlation in (0, 1) above which two images count as copies.
-        progress: Called with (done, total) steps.
+        progress: Called with (done, total) in percent.
 
     Returns:
         Counts and findings; the images that training is better without.
 
     Raises:
-        DataError: `near` is out of its range, or the images are smaller than 12 pixels.
+        DataError: `near` is out of its range, the images are smaller than 12 pixels, or the probabilities are
+            for other images.
     """
     material = gather(dataset)
-    found = duplicates.find(material.images, near=near, progress=progress)
+    doubts = [] if probabilities is None else labels.doubts(material, probabilities)
     measures = pictures.measure(material)
+    found = duplicates.find(material.images, near=near, progress=progress)
     told = [
         *copies.findings(material, found),
         *pictures.findings(material, measures),
+        *files.findings(material, headers or {}),
         *votes.findings(material),
+        *labels.findings(material),
+        *doubts,
     ]
+    counts = {
+        "images": len(material.images),
+        **copies.count(material, found),
+        **pictures.count(measures),
+        **files.count(material, headers or {}),
+        **votes.count(material),
+    }
+    if probabilities is not None:
+        counts["label_errors"] = sum(len(item.cases) for item in doubts)
     return AuditReport(
         root=dataset.root,
         fingerprint=dataset.fingerprint,
-        counts={
-            "images": len(material.images),
-            **copies.count(material, found),
-            **pictures.count(measures),
-            **votes.count(material),
-        },
+        counts=counts,
         findings=tuple(sorted(told, key=lambda item: SEVERITIES.index(item.severity))),
         removals=(
             *pictures.removals(material, measures),
@@ -111,6 +142,8 @@ def inspect(
             *copies.removals(material, found),
         ),
         material=material,
+        measures=measures,
+        copies=found,
     )
 
 
@@ -130,6 +163,59 @@ def exclude(report: AuditReport, path: Path, *, also: Path | None = None) -> tup
     """
     counts = exclusion.write(path, report.removals, also=also)
     return tuple(Exclusion(reason, counts[reason]) for reason in sorted(counts))
+
+
+def fix(
+    report: AuditReport,
+    source: Path,
+    out: Path,
+    *,
+    regroup: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Change, ...]:
+    """Write a clean copy of a data set into a new folder, with the list of changes as `changes.csv`.
+
+    Images that are unreadable, blank or no face by votes are dropped. Equal images get one label: the one
+    among theirs that has most votes, or without votes the most frequent; where two have as many, all of them
+    are dropped. Copies across splits are dropped from train, and those of val and test from val. Of equal
+    images in one split the first stays.
+
+    Class folders and archives of them become `out/train/happy/1.png`, each file with the bytes it had. A csv
+    becomes `out/fer2013.csv` with images of the size that it was loaded in, and its votes
+    `out/fer2013new.csv`. The source is only read.
+
+    Args:
+        report: What was found.
+        source: Where the data set was loaded from.
+        out: The folder to make: complete in the end, or absent.
+        regroup: Move copies into train, and those of val and test into val, instead of dropping them.
+        progress: Called with (done, total) files.
+
+    Returns:
+        Every change, and why.
+
+    Raises:
+        DataError: `out` is there already, overlaps with the source or cannot be written; or the source has
+            changed since it was looked at.
+    """
+    plan = mend.plan(report.material, report.measures, report.copies, regroup=regroup)
+    copying.write(report.material, plan, source, out, progress=progress)
+    return plan.changes
+
+
+def page(report: AuditReport, path: Path) -> None:
+    """Write the report as one page of HTML that needs nothing beside itself.
+
+    It shows pictures of the data set's images; treat it like the data set.
+
+    Raises:
+        DataError: It cannot be written.
+    """
+    text = web.write(report.material, report.measures, report.counts, report.findings)
+    try:
+        disk.write(path, text.encode())
+    except OSError as error:
+        raise DataError(f"the page cannot be written to '{path}': {disk.reason(error)}") from error
 
 
 def worst(name: str) -> Severity:

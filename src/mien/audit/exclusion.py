@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mien import disk
+from mien.audit.copying import spreadsheet
 from mien.audit.finding import Removal
 from mien.dataset import tables
 from mien.errors import DataError
@@ -41,9 +42,9 @@ def write(path: Path, removals: Sequence[Removal], *, also: Path | None = None) 
     table = csv.writer(text, lineterminator="\n")
     table.writerow([*keys, "reason", "evidence"])
     for key, value, reason, evidence in lines:
-        table.writerow([*(value if key == column else "" for column in keys), reason, evidence])
+        table.writerow([*(value if key == column else "" for column in keys), reason, spreadsheet(evidence)])
     try:
-        disk.write(path, text.getvalue().encode())
+        disk.write(path, text.getvalue().encode(errors="backslashreplace"))
     except OSError as error:
         raise DataError(f"the exclusions cannot be written to '{path}': {disk.reason(error)}") from error
     return dict(Counter(reason for _, _, reason, _ in lines))
@@ -52,10 +53,12 @@ def write(path: Path, removals: Sequence[Removal], *, also: Path | None = None) 
 def _name(removal: Removal) -> tuple[str, str]:
     if row := re.fullmatch(r"row (\d+)", removal.file):
         return "row", row[1]
-    # What train --exclude reads is cut at line ends and stripped of outer space.
-    if removal.file.splitlines() != [removal.file] or removal.file != removal.file.strip():
-        return "sha256", removal.sha256
-    return "file", removal.file
+    # What train --exclude reads is cut at line ends and stripped of outer space, is UTF-8, and may pass
+    # through a spreadsheet.
+    plain = removal.file.splitlines() == [removal.file.strip()] and removal.file == spreadsheet(removal.file)
+    if plain and removal.file.encode(errors="replace").decode() == removal.file:
+        return "file", removal.file
+    return "sha256", removal.sha256
 
 
 def _read(path: Path) -> list[tuple[str, str, str, str]]:

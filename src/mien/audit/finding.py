@@ -62,8 +62,11 @@ class Finding:
             "severity": self.severity,
             "evidence": self.evidence,
             "advice": self.advice,
-            "files": list(self.files),
-            "cases": [{"files": list(case.files), "says": case.says} for case in self.cases],
+            "files": [_plain(file) for file in self.files],
+            "cases": [
+                {"files": [_plain(file) for file in case.files], "says": _plain(case.says)}
+                for case in self.cases
+            ],
         }
 
 
@@ -128,9 +131,9 @@ class Material:
         """Return the name of the class that an image is labelled with."""
         return self.dataset.labels[int(self.labels[place])]
 
-    def where(self, place: int) -> str:
-        """Return the name of an image's split."""
-        return self.names[int(self.splits[place])]
+    def tell(self, place: int) -> str:
+        """Return an image's split and class: `train: happy`."""
+        return f"{self.names[int(self.splits[place])]}: {self.label(place)}"
 
 
 def gather(dataset: Dataset) -> Material:
@@ -149,3 +152,8 @@ def gather(dataset: Dataset) -> Material:
 def _votes(split: Split) -> NDArray[np.float32]:
     assert split.votes is not None
     return split.votes
+
+
+def _plain(text: str) -> str:
+    """Names that are no UTF-8 on disk, in characters that every file can hold."""
+    return text.encode(errors="backslashreplace").decode()

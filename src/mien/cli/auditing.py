@@ -1,5 +1,6 @@
 """The command about a data set's faults: `audit`."""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,6 +9,7 @@ import typer
 from mien.cli import screen
 from mien.cli.data import Json
 from mien.cli.training import load
+from mien.errors import InputError
 
 if TYPE_CHECKING:
     from mien.audit import AuditReport
@@ -19,6 +21,10 @@ FINDINGS = 1
 def audit(
     data: Annotated[Path, typer.Argument(help="A folder, zip, tar or fer2013.csv.")],
     votes: Annotated[Path | None, typer.Option(help="FER+ votes, for csv data.")] = None,
+    probabilities: Annotated[
+        Path | None,
+        typer.Option(help="Out-of-fold probabilities, as mien train --folds writes: find wrong labels."),
+    ] = None,
     exclude: Annotated[
         Path | None,
         typer.Option(help="A csv of training images that are left out already: row, file or sha256."),
@@ -26,24 +32,44 @@ def audit(
     exclusions: Annotated[
         Path | None, typer.Option(help="Write the training images to leave out, for mien train --exclude.")
     ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with pictures of the worst cases.")] = None,
+    fix: Annotated[Path | None, typer.Option(help="Write a clean copy into this new folder.")] = None,
+    regroup: Annotated[
+        bool, typer.Option("--regroup", help="With --fix: move copies into one split, instead of dropping.")
+    ] = False,
     fail_on: Annotated[
         str, typer.Option(help="Exit with 1 from this severity on: error, warning or note.")
     ] = "error",
+    size: Annotated[int, typer.Option(help="Pixels a side that images are fitted to.")] = 48,
     split_seed: Annotated[int, typer.Option(help="Decides splits that the data does not bring.")] = 42,
     json: Json = False,
 ) -> int:
     """Find what is wrong with a data set: copies across splits, blank images, wrong labels."""
     from mien import audit as room
+    from mien import probabilities as reader
 
     timer = screen.Timer()
     severity = room.worst(fail_on)
-    dataset = load(data, size=48, votes=votes, exclude=exclude, seed=split_seed)
+    if regroup and fix is None:
+        raise InputError("--regroup says how --fix treats copies; give --fix OUT too")
+    stored = None if probabilities is None else reader.read(probabilities)
+    dataset = load(data, size=size, votes=votes, exclude=exclude, seed=split_seed)
+    names = [file for split in dataset.splits for file in split.files]
+    with screen.bar("reading headers") as progress:
+        headers = room.survey(data, names, progress=progress)
     with screen.bar("comparing images") as progress:
-        report = room.inspect(dataset, progress=progress)
+        report = room.inspect(dataset, headers=headers, probabilities=stored, progress=progress)
     document: dict[str, Any] = report.to_dict()
     if exclusions is not None:
         listed = room.exclude(report, exclusions, also=exclude)
         document["exclusions"] = {item.reason: item.count for item in listed}
+    if html is not None:
+        room.page(report, html)
+        document["html"] = str(html)
+    if fix is not None:
+        with screen.bar("writing a clean copy") as progress:
+            changes = room.fix(report, data, fix, regroup=regroup, progress=progress)
+        document["fix"] = {"path": str(fix), **Counter(item.change for item in changes)}
     if json:
         screen.emit(document | timer.seconds())
     else:
@@ -67,4 +93,11 @@ def _tell(report: "AuditReport", document: dict[str, Any]) -> None:
             "Left out by the list that was written",
             ("reason", "lines"),
             [(reason, f"{count:,}") for reason, count in listed.items()],
+        )
+    if html := document.get("html"):
+        screen.out.print(f"{html}: a page with pictures of the data; treat it like the data", markup=False)
+    if fixed := document.get("fix"):
+        numbers = ", ".join(f"{count:,} {change}" for change, count in fixed.items() if change != "path")
+        screen.out.print(
+            f"{fixed['path']}: a clean copy; {numbers or 'nothing'} to change, see changes.csv", markup=False
         )

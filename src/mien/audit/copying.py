@@ -1,0 +1,136 @@
+"""Write a clean copy: class folders with the files as they were, or a csv like fer2013.csv."""
+
+import csv
+import hashlib
+import io
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+
+from mien import disk, emotions, extract
+from mien.audit.finding import Material
+from mien.audit.mend import Change, Plan
+from mien.errors import DataError
+
+#: How fer2013.csv spells the splits.
+_USAGES = {"train": "Training", "val": "PublicTest", "test": "PrivateTest"}
+
+_Progress = Callable[[int, int], None] | None
+
+
+def write(material: Material, plan: Plan, source: Path, out: Path, *, progress: _Progress = None) -> None:
+    """Write what `plan` keeps into the new folder `out`, with the list of changes as `changes.csv`.
+
+    Class folders and archives of them become `out/train/happy/1.png`, each file with the bytes it had. A csv
+    becomes `out/fer2013.csv`, and its votes `out/fer2013new.csv`, rows in their order without those dropped.
+    The folder appears whole or not at all, and the source is only read.
+
+    Raises:
+        DataError: `out` is there already, overlaps with the source or cannot be written; or the source has
+            changed since it was looked at.
+    """
+    _check(source, out)
+    partial = out.with_name(f".partial-{out.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        if material.files[0].startswith("row "):
+            _table(material, plan, partial)
+        else:
+            _folders(material, plan, source, partial, progress)
+        (partial / "changes.csv").write_bytes(_list(plan.changes))
+        partial.rename(out)
+        disk.sync_folder(out.parent)
+    except OSError as error:
+        raise DataError(f"the clean copy cannot be written to '{out}': {disk.reason(error)}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def spreadsheet(text: str) -> str:
+    """Return `text` so that a spreadsheet shows it, and never takes it for a formula."""
+    return f"'{text}" if text[:1] in {"=", "+", "-", "@", "\t", "\r"} else text
+
+
+def _check(source: Path, out: Path) -> None:
+    here, there = source.resolve(), out.resolve()
+    if there == here or here in there.parents or there in here.parents:
+        raise DataError(f"the copy '{out}' would overlap with its source '{source}'; name another folder")
+    if out.exists():
+        raise DataError(f"'{out}' is there already; name a folder that is not")
+
+
+def _folders(material: Material, plan: Plan, source: Path, out: Path, progress: _Progress) -> None:
+    targets = _targets(material, plan)
+    total = len(targets)
+    for name, data in _contents(source, targets):
+        target = out / targets.pop(name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+        if progress:
+            progress(total - len(targets), total)
+    if targets:
+        raise DataError(f"'{next(iter(targets))}' is gone from '{source.name}'; audit it again")
+
+
+def _targets(material: Material, plan: Plan) -> dict[str, PurePosixPath]:
+    """Where each kept file goes; two of one name in one class are told apart by a hash."""
+    targets: dict[str, PurePosixPath] = {}
+    # Names that differ in case alone are one file on some systems.
+    taken: set[str] = set()
+    for place, file in enumerate(material.files):
+        if not plan.kept[place]:
+            continue
+        folder = PurePosixPath(
+            material.names[plan.splits[place]], material.dataset.labels[plan.labels[place]]
+        )
+        leaf = PurePosixPath(file).name
+        if str(folder / leaf).casefold() in taken:
+            mark = hashlib.sha256(file.encode(errors="surrogateescape")).hexdigest()[:12]
+            leaf = f"{mark}-{leaf}"
+        taken.add(str(folder / leaf).casefold())
+        targets[file] = folder / leaf
+    return targets
+
+
+def _contents(source: Path, names: Mapping[str, object]) -> Iterator[tuple[str, bytes]]:
+    if source.is_dir():
+        for name in tuple(names):
+            yield name, (source / name).read_bytes()
+    else:
+        for name, data in extract.members(source, limits=extract.Limits()):
+            if name in names:
+                yield name, data
+
+
+def _table(material: Material, plan: Plan, out: Path) -> None:
+    rows = sorted(
+        (int(material.files[place].removeprefix("row ")), place)
+        for place in range(len(material.files))
+        if plan.kept[place]
+    )
+    with (out / "fer2013.csv").open("w", encoding="ascii", newline="") as file:
+        file.write("emotion,pixels,Usage\n")
+        for _, place in rows:
+            label = emotions.EMOTIONS.index(material.dataset.labels[plan.labels[place]])
+            pixels = " ".join(map(str, material.images[place].ravel().tolist()))
+            file.write(f"{label},{pixels},{_USAGES[material.names[plan.splits[place]]]}\n")
+    if material.votes is None:
+        return
+    with (out / "fer2013new.csv").open("w", encoding="ascii", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["Usage", *emotions.FERPLUS_COLUMNS])
+        columns = [emotions.VOTES.index(name) for name in emotions.FERPLUS_COLUMNS.values()]
+        for _, place in rows:
+            usage = _USAGES[material.names[plan.splits[place]]]
+            table.writerow([usage, *(f"{vote:g}" for vote in material.votes[place, columns].tolist())])
+
+
+def _list(changes: tuple[Change, ...]) -> bytes:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["file", "change", "was", "becomes", "reason"])
+    for each in changes:
+        cells = (each.file, each.change, each.was, each.becomes, each.reason)
+        table.writerow([spreadsheet(cell) for cell in cells])
+    return text.getvalue().encode(errors="backslashreplace")
