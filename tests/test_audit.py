@@ -455,6 +455,34 @@ def test_sure_and_right_probabilities_suspect_nothing() -> None:
     assert "label errors" not in kinds(report)
 
 
+def test_the_command_reads_probabilities_for_the_same_size_and_exclusions(
+    tmp_path: Path, faces: tuple[np.ndarray, np.ndarray], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = folder(tmp_path / "data", faces)
+    left_out = tmp_path / "left-out.csv"
+    first = dataset.load(root).train.files[0]
+    left_out.write_text(f"file\n{first}\n")
+    train = dataset.load(root, size=24, exclude=left_out).train
+    values = np.full((len(train), 7), 0.02, np.float32)
+    values[np.arange(len(train)), train.labels] = 0.88
+    values[5] = np.roll(values[5], 1)
+    probabilities.write(tmp_path / "folds.npz", stored(train, values))
+    arguments = ["audit", str(root), "--probabilities", str(tmp_path / "folds.npz")]
+    same = ["--size", "24", "--exclude", str(left_out)]
+    assert cli.run([*arguments, *same, "--exclusions", str(tmp_path / "list.csv")]) == 0
+    shown = capsys.readouterr().out
+    assert "warning: label errors" in shown
+    assert "listed" in shown
+    assert cli.run([*arguments, *same, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["counts"]["label_errors"] == 1
+    assert [item["files"] for item in document["findings"] if item["kind"] == "label errors"] == [
+        [train.files[5]]
+    ]
+    assert cli.run(arguments) == 2
+    assert "fingerprint" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -725,8 +753,11 @@ def test_names_that_are_no_text_go_everywhere(
     assert len(dataset.load(root, exclude=out[0]).train) == 140
     (Path(out[2]) / "changes.csv").unlink()
     assert cli.run(["audit", out[2], "--regroup"]) == 2
-    assert cli.run(["audit", out[2], "--regroup", "--fix", str(tmp_path / "twice")]) == 0
-    assert "nothing to change" in capsys.readouterr().out
+    arguments = ["audit", out[2], "--regroup", "--fix", str(tmp_path / "twice"), "--html", out[1]]
+    assert cli.run(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "nothing to change" in shown
+    assert "treat it like the data" in shown
 
 
 @pytest.mark.real

@@ -95,6 +95,15 @@ def test_cells_lose_next_to_nothing(faces: np.ndarray, monkeypatch: pytest.Monke
     assert hits(found, 400, 400) >= 396
 
 
+def test_counting_in_steps_changes_nothing(faces: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = planted(faces, CHANGES["left 1"], 100)
+    whole = duplicates.find(images)
+    monkeypatch.setattr(duplicates, "_BLOCK", 7)
+    stepwise = duplicates.find(images)
+    assert np.array_equal(stepwise.pairs, whole.pairs)
+    assert stepwise.similarity == pytest.approx(whole.similarity, abs=1e-5)
+
+
 def test_equal_images_are_told_by_the_first_of_them(faces: np.ndarray) -> None:
     images = np.concatenate([faces[:5], faces[3:4], faces[1:2], faces[1:2]])
     found = duplicates.find(images)

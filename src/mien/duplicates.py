@@ -204,19 +204,46 @@ def _likely(
     centres = middle[np.random.default_rng(seed).choice(len(chosen), cells, replace=False)]
     homes = _members(middle, centres, _HOMES)
     visits = [_members(vectors, centres, _VISITS) for vectors in looked]
-    parts = []
+    met = _Pairs(len(pixels))
     for cell in range(cells):
         here = homes[cell]
         for (_, _, mirrored), vectors, guests in zip(views, looked, visits, strict=True):
             visitors = guests[cell]
             for part in _blocks(len(visitors)):
                 one, other = np.nonzero(vectors[visitors[part]] @ middle[here].T > _LIKELY)
-                a, b = chosen[visitors[part][one]], chosen[here[other]]
-                met = np.stack([np.minimum(a, b), np.maximum(a, b), np.full_like(a, mirrored)], axis=1)
-                parts.append(met[a != b])
+                met.add(chosen[visitors[part][one]], chosen[here[other]], mirrored)
         if progress:
             progress(_SEARCH * (cell + 1) // cells, 100)
-    return np.unique(np.concatenate(parts), axis=0)
+    return met.all()
+
+
+class _Pairs:
+    """Pairs of images, each once, as one number each: the same pair meets in many cells."""
+
+    def __init__(self, images: int) -> None:
+        self._images = images
+        self._known = np.empty(0, np.int64)
+        self._new: list[NDArray[np.int64]] = []
+        self._count = 0
+
+    def add(self, one: NDArray[np.int64], other: NDArray[np.int64], mirrored: bool) -> None:
+        apart = one != other
+        low, high = np.minimum(one, other)[apart], np.maximum(one, other)[apart]
+        self._new.append((low * self._images + high) * 2 + mirrored)
+        self._count += len(low)
+        # In proportion to what is known, so that sorting again and again costs little.
+        if self._count > max(_BLOCK * _BLOCK, len(self._known)):
+            self._settle()
+
+    def all(self) -> NDArray[np.int64]:
+        """Return `(m, 3)`: smaller index, larger index, mirrored 0 or 1; ascending."""
+        self._settle()
+        pair, mirrored = np.divmod(self._known, 2)
+        return np.stack([*np.divmod(pair, self._images), mirrored], axis=1)
+
+    def _settle(self) -> None:
+        self._known = np.unique(np.concatenate([self._known, *self._new]))
+        self._new, self._count = [], 0
 
 
 def _vectors(
