@@ -272,7 +272,7 @@ def test_a_run_whose_data_moved_asks_for_it_and_takes_it(
         (["train", "{archive}", "--recipe", "quik"], "did you mean 'quick'"),
         (["train", "{archive}", "--recipe", "absent.toml"], "absent.toml"),
         (["train", "{archive}", "--set", "epocs=3"], "did you mean 'epochs'"),
-        (["train", "{archive}", "--set", "network=vgg"], "it knows seed"),
+        (["train", "{archive}", "--set", "network=alexnet"], "it knows seed"),
         (["train", "{archive}", "--set", "size=16000"], "size"),
         (["train", "{archive}", "--votes", "votes.csv"], "votes"),
         (["train", "{archive}", "--exclude", "absent.csv"], "absent.csv"),
