@@ -183,7 +183,7 @@ def _residual(
     name: str,
     widths: tuple[int, ...],
     *,
-    blocks: int = 1,
+    blocks: int | tuple[int, ...] = 1,
     dropout: float,
     crop: bool = False,
     stem: int = 2,
@@ -209,8 +209,9 @@ def _residual(
         x = _convolve(x, widths[0], "stem", stride=stem)
         x = layers.ReLU(name="stem_relu")(x)
         for stage, filters in enumerate(widths, start=1):
-            for index in range(blocks):
-                last = stage == len(widths) and index == blocks - 1
+            deep = blocks if isinstance(blocks, int) else blocks[stage - 1]
+            for index in range(deep):
+                last = stage == len(widths) and index == deep - 1
                 stride = 2 if stage > 1 and index == 0 else 1
                 x = _block(x, filters, f"stage{stage}_{index + 1}", stride=stride, last=last)
         x = layers.GlobalAveragePooling2D(name="pool")(x)
@@ -327,6 +328,12 @@ NETWORKS: dict[str, Network] = {
             "medium",
             "residual, 32 to 224 channels, on the image's middle; twice small's work",
             _residual("medium", (32, 64, 128, 224), dropout=0.3, crop=True),
+            16,
+        ),
+        Network(
+            "large",
+            "residual, 32 to 256 channels, five blocks, on the image's middle; the one that ships",
+            _residual("large", (32, 64, 128, 256), blocks=(1, 1, 2, 1), dropout=0.3, crop=True),
             16,
         ),
         Network(

@@ -43,8 +43,27 @@ class Split:
     votes: NDArray[np.float32] | None
     files: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        lengths = {"images": len(self.images), "labels": len(self.labels), "files": len(self.files)}
+        if self.votes is not None:
+            lengths["votes"] = len(self.votes)
+        if len(set(lengths.values())) > 1:
+            counts = ", ".join(f"{count} {name}" for name, count in lengths.items())
+            raise DataError(f"split {self.name!r} has {counts}; there must be one of each an image")
+
     def __len__(self) -> int:
         return len(self.labels)
+
+    def take(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> "Split":
+        """Return the split of some images alone: those a mask `(n,)` names, or those at some indices."""
+        indices = np.arange(len(self))[which]
+        return Split(
+            name=self.name,
+            images=self.images[indices],
+            labels=self.labels[indices],
+            votes=None if self.votes is None else self.votes[indices],
+            files=tuple(self.files[index] for index in indices),
+        )
 
     @cached_property
     def fingerprint(self) -> str:

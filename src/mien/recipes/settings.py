@@ -57,6 +57,9 @@ class Targets:
         consensus: Weight of a second answer's loss, which learns the votes alone; 0 for no second answer.
         teacher: Share of the loss that asks for the teacher's probabilities, where one is given.
         temperature: What the logits of teacher and student are divided by for that share.
+        balance: How much of the classes' unequal frequencies training takes upon itself, so that the first
+            answer favours rare classes more: 0 learns the frequencies too, 1 answers as if all classes were
+            equally frequent. Validation loss is measured alike.
     """
 
     __pydantic_config__ = _STRICT
@@ -66,6 +69,7 @@ class Targets:
     consensus: NotNegative = 0.0
     teacher: Fraction = 0.7
     temperature: Positive = 3.0
+    balance: Fraction = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

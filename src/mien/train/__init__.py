@@ -187,7 +187,7 @@ def _train(
     library = load_keras()
     model.compile(
         optimizer=schedule.make_optimizer(recipe.optimizer, model, steps=feed.steps * recipe.epochs),
-        **losses.settings(recipe.targets, distils=wanted.distils),
+        **losses.settings(recipe.targets, distils=wanted.distils, frequencies=wanted.frequencies),
         # On processors XLA trains these networks 25 % slower than TensorFlow does without it.
         jit_compile=False if library.backend.backend() == "tensorflow" else "auto",
     )

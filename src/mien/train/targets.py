@@ -22,11 +22,19 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Wanted:
-    """What the network should answer to the images of train and val, by output; and if a teacher says so."""
+    """What the network should answer to the images of train and val, by output.
+
+    Args:
+        train: Targets of each training image by output.
+        val: The same for validation.
+        distils: Whether a teacher's word stands beside the data's.
+        frequencies: Of the k classes among the training labels.
+    """
 
     train: dict[str, Floats]
     val: dict[str, Floats]
     distils: bool
+    frequencies: tuple[float, ...]
 
 
 def of(dataset: Dataset, recipe: Recipe, teacher: Stored | None) -> Wanted:
@@ -56,6 +64,7 @@ def of(dataset: Dataset, recipe: Recipe, teacher: Stored | None) -> Wanted:
         train=make(train, labels, settings, teacher=taught, distils=distils),
         val=make(val, labels, settings, distils=distils),
         distils=distils,
+        frequencies=tuple(float(x) for x in one_hot(train.labels, len(labels)).mean(axis=0)),
     )
 
 
