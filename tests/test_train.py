@@ -553,6 +553,22 @@ def test_distilling_is_cross_entropy_with_both(temperature: float) -> None:
     assert alone == pytest.approx(0.4 * with_data.mean(), rel=1e-4)
 
 
+@pytest.mark.parametrize("balance", [0.3, 1.0])
+def test_a_balanced_loss_takes_the_frequencies_out_of_the_answer(balance: float) -> None:
+    frequencies = np.array([0.7, 0.25, 0.05])
+    compiled = losses.settings(recipes.Targets(balance=balance), distils=False, frequencies=frequencies)
+    truth = np.repeat(np.eye(3, dtype=np.float32), [70, 25, 5], axis=0)
+
+    def cost(answer: np.ndarray) -> float:
+        return float(compiled["loss"](truth, np.tile(answer.astype(np.float32), (100, 1))))
+
+    # Of images that show nothing, the best answer is what the frequencies leave to be said.
+    best = frequencies ** (1 - balance) / (frequencies ** (1 - balance)).sum()
+    assert cost(best) == pytest.approx(-(frequencies * np.log(frequencies)).sum(), rel=1e-5)
+    for change in ([0.05, -0.05, 0], [0, 0.04, -0.04], [-0.04, 0, 0.04]):
+        assert cost(best + change) > cost(best)
+
+
 def test_a_second_answer_learns_the_votes(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     names = emotions.EMOTIONS[:3]
