@@ -45,6 +45,7 @@ DESCRIBED = {
     "emotions": "dataset",
     "errors": "architecture",
     "run": "train",
+    "track": "video",
 } | {
     "networks": "train",
     "probabilities": "train",

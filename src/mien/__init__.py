@@ -33,6 +33,7 @@ _ROOMS = (
     "recipes",
     "run",
     "ship",
+    "track",
     "train",
 )
 
