@@ -18,6 +18,7 @@ _ROOMS = (
     "corrupt",
     "dataset",
     "demo",
+    "detect",
     "disk",
     "drawn",
     "duplicates",

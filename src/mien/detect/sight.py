@@ -1,0 +1,126 @@
+"""How large a detector looks at an image: shrunk where that shows enough, in tiles where it does not."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mien.detect.found import Found, Framing
+from mien.errors import ImageError, InputError
+
+#: Pixels of the longer side that an image is shrunk to unless the smallest face demands more.
+SIDE = 640
+#: Pixels of a tile's side, and of the strip that neighbouring tiles share at least.
+TILE, SHARED = 640, 160
+#: Largest factor by which an image is enlarged for small faces.
+LARGEST = 2.0
+#: Overlap above which two boxes are one face: intersection over union, or over the smaller box.
+SAME, WITHIN = 0.4, 0.75
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A detector: a function that finds faces in images of moderate size, led over images of any size.
+
+    Args:
+        name: What `load` calls it.
+        framing: How its boxes lie about a face.
+        look: Finds the faces of one `(h, w, 3)` RGB image of at most `TILE` pixels a side.
+        seen: Width in pixels of the smallest face that `look` finds reliably.
+    """
+
+    name: str
+    framing: Framing
+    look: Callable[[NDArray[np.uint8]], list[Found]] = field(repr=False)
+    seen: int
+
+    def find(self, image: NDArray[np.uint8], *, smallest: int) -> list[Found]:
+        """Return the faces of an upright image, the largest first.
+
+        Args:
+            image: `(h, w)` grey or `(h, w, 3)` RGB, 0..255.
+            smallest: Width in pixels below which faces need not be found. The smaller, the slower.
+
+        Raises:
+            ImageError: The array is no such image.
+            InputError: `smallest` is below 1.
+        """
+        if smallest < 1:
+            raise InputError(f"smallest is {smallest}; it is the width of a face in pixels, at least 1")
+        if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
+            raise ImageError(
+                f"a detector takes (h, w) or (h, w, 3) uint8, not {image.dtype} of shape {image.shape}; "
+                "read it with mien.images"
+            )
+        if not image.size:
+            return []
+        picture = Image.fromarray(image).convert("RGB")
+        longer = max(picture.size)
+        whole = min(1.0, SIDE / longer)
+        fine = min(LARGEST, self.seen / smallest)
+        faces = self._seen_whole(picture, max(whole, fine) if longer * fine <= TILE else whole)
+        if longer * fine > max(TILE, longer * whole):
+            faces += self._seen_in_tiles(picture, fine)
+        return merged(faces)
+
+    def _seen_whole(self, picture: Image.Image, scale: float) -> list[Found]:
+        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        shrunk = picture if size == picture.size else picture.resize(size, Image.Resampling.BILINEAR)
+        across, down = picture.width / size[0], picture.height / size[1]
+        return [
+            Found(face.left * across, face.top * down, face.width * across, face.height * down, face.score)
+            for face in self.look(np.asarray(shrunk))
+        ]
+
+    def _seen_in_tiles(self, picture: Image.Image, scale: float) -> list[Found]:
+        faces = []
+        for left, right in _spans(picture.width, TILE / scale, SHARED / scale):
+            for top, bottom in _spans(picture.height, TILE / scale, SHARED / scale):
+                for face in self._seen_whole(picture.crop((left, top, right, bottom)), scale):
+                    cut = (
+                        (face.left <= 1 / scale and left > 0)
+                        or (face.top <= 1 / scale and top > 0)
+                        or (face.left + face.width >= right - left - 1 / scale and right < picture.width)
+                        or (face.top + face.height >= bottom - top - 1 / scale and bottom < picture.height)
+                    )
+                    # Such a face stands whole in the next tile, or in the whole image.
+                    if not cut:
+                        faces.append(
+                            Found(face.left + left, face.top + top, face.width, face.height, face.score)
+                        )
+        return faces
+
+
+def merged(faces: list[Found]) -> list[Found]:
+    """Return each face once, the largest first: of boxes that show the same one, the surest.
+
+    Args:
+        faces: What several looks at one image found, in its pixels.
+    """
+    kept: list[Found] = []
+    for face in sorted(faces, key=lambda face: (-face.score, face.left, face.top, face.width, face.height)):
+        if not any(_same(face, other) for other in kept):
+            kept.append(face)
+    return sorted(kept, key=lambda face: (-face.width * face.height, face.left, face.top))
+
+
+def _same(one: Found, other: Found) -> bool:
+    width = min(one.left + one.width, other.left + other.width) - max(one.left, other.left)
+    height = min(one.top + one.height, other.top + other.height) - max(one.top, other.top)
+    if width <= 0 or height <= 0:
+        return False
+    shared, areas = width * height, (one.width * one.height, other.width * other.height)
+    return shared > SAME * (sum(areas) - shared) or shared > WITHIN * min(areas)
+
+
+def _spans(length: int, span: float, shared: float) -> Iterator[tuple[int, int]]:
+    """Cover `length` pixels by equal spans that overlap by `shared` or more."""
+    if length <= span:
+        yield 0, length
+        return
+    count = int(np.ceil((length - shared) / (span - shared)))
+    for number in range(count):
+        start = round(number * (length - span) / (count - 1))
+        yield start, min(length, start + int(span))
