@@ -253,12 +253,15 @@ def test_the_report_is_plain_json() -> None:
     for name in ("n", "accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece"):
         assert type(document[name]) in (int, float)
     assert len(document["accuracy_interval"]) == 2
+    low, _ = evaluate.wilson(1, 1)
     assert document["per_class"]["happy"] == {
         "n": 1,
         "precision": 1.0,
         "recall": 1.0,
         "f1": 1.0,
         "recall_interval": evaluate.wilson(1, 1),
+        "precision_interval": evaluate.wilson(1, 1),
+        "f1_interval": pytest.approx((2 * low / (1 + low), 1)),
     }
     assert document["confusion"] == ((1, 0, 0), (0, 1, 0), (0, 0, 0))
 

@@ -5,6 +5,7 @@ accuracy hides where classes differ in size. Every figure that has one stands wi
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,8 @@ import numpy.typing as npt
 from mien.bundle import BATCH_SIZE, Bundle
 from mien.emotions import VOTES
 from mien.errors import DataError, ModelError
+from mien.evaluate.copies import Copies, copies
+from mien.evaluate.groups import FEW, Group, Groups, Listing, listing, separate
 from mien.evaluate.measures import (
     RESAMPLES,
     Agreement,
@@ -24,25 +27,80 @@ from mien.evaluate.measures import (
     metrics,
     wilson,
 )
+from mien.evaluate.selective import Point, area, selective
+from mien.evaluate.uses import USES, Uses, count, role
 
 if TYPE_CHECKING:
     from mien.dataset import Split
 
 __all__ = [
+    "FEW",
     "RESAMPLES",
+    "USES",
     "Agreement",
+    "Answers",
     "Bin",
     "ClassScore",
+    "Copies",
+    "Group",
+    "Groups",
     "Interval",
+    "Listing",
+    "Point",
     "Report",
+    "Uses",
     "Z",
     "agreement",
+    "answer",
+    "area",
     "ask",
+    "copies",
+    "count",
+    "judge",
+    "listing",
     "metrics",
     "plurality",
+    "role",
     "score",
+    "selective",
+    "separate",
     "wilson",
 ]
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a model says of a split's images, beside what they are.
+
+    Args:
+        split: The images; its labels are numbers into the data set's own names, not into `names`.
+        names: The model's k class names.
+        probabilities: `(n, k)` float32, a column for each of `names`.
+        truth: `(n,)` int64, numbers into `names`.
+        reading: Which of the model's readings answered.
+        bundle: sha256 of the model file; of several, one after the other.
+        data: The data set's name.
+    """
+
+    split: "Split"
+    names: tuple[str, ...]
+    probabilities: npt.NDArray[np.float32]
+    truth: npt.NDArray[np.int64]
+    reading: str = ""
+    bundle: str = ""
+    data: str = ""
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    def take(self, which: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> "Answers":
+        """Return the answers on some images alone: those a mask `(n,)` names, or those at some indices."""
+        return replace(
+            self,
+            split=self.split.take(which),
+            probabilities=self.probabilities[which],
+            truth=self.truth[which],
+        )
 
 
 def score(
@@ -74,6 +132,24 @@ def score(
             has no such reading; or several models have different classes.
         DataError: The split has no images.
     """
+    return judge(
+        answer(
+            bundle, split, labels=labels, reading=reading, data=data, batch_size=batch_size, progress=progress
+        )
+    )
+
+
+def answer(
+    bundle: Bundle | Sequence[Bundle],
+    split: "Split",
+    *,
+    labels: Sequence[str],
+    reading: str | None = None,
+    data: str = "",
+    batch_size: int = BATCH_SIZE,
+    progress: Callable[[int, int], None] | None = None,
+) -> Answers:
+    """Ask a model about every image of a split; arguments and errors are those of `score`."""
     bundles = [bundle] if isinstance(bundle, Bundle) else list(bundle)
     known = bundles[0].card.labels
     strange = [label for label in labels if label not in known]
@@ -87,18 +163,34 @@ def score(
         raise DataError(f"split {split.name!r} has no images; there is nothing to score")
     if split.labels.min() < 0 or split.labels.max() >= len(order):
         raise DataError(f"split {split.name!r} has labels beyond its {len(order)} classes")
-    probabilities = ask(bundles, split.images, reading=reading, batch_size=batch_size, progress=progress)
-    report = metrics(probabilities, order[split.labels], known)
-    return Report(
-        **{
-            **vars(report),
-            "agreement": None if split.votes is None else agreement(probabilities, split.votes, known),
-            "reading": reading or next(iter(bundles[0].card.readings)),
-            "bundle": " ".join(each.card.sha256 or "" for each in bundles),
-            "split": split.name,
-            "split_fingerprint": split.fingerprint,
-            "data": data,
-        }
+    return Answers(
+        split=split,
+        names=known,
+        probabilities=ask(bundles, split.images, reading=reading, batch_size=batch_size, progress=progress),
+        truth=order[split.labels],
+        reading=reading or next(iter(bundles[0].card.readings)),
+        bundle=" ".join(each.card.sha256 or "" for each in bundles),
+        data=data,
+    )
+
+
+def judge(answers: Answers) -> Report:
+    """Measure what answers are worth.
+
+    Raises:
+        DataError: There are none.
+    """
+    split = answers.split
+    return replace(
+        metrics(answers.probabilities, answers.truth, answers.names),
+        agreement=None
+        if split.votes is None
+        else agreement(answers.probabilities, split.votes, answers.names),
+        reading=answers.reading,
+        bundle=answers.bundle,
+        split=split.name,
+        split_fingerprint=split.fingerprint,
+        data=answers.data,
     )
 
 

@@ -28,6 +28,9 @@ class ClassScore:
         recall: Share of this class's images that are named right; None if it has no images.
         f1: Harmonic mean of the two; None if the class has no images.
         recall_interval: 95 %, Wilson.
+        precision_interval: 95 %, Wilson.
+        f1_interval: 95 %: Wilson's of the share of images right among those that are of this class or were
+            answered with it, j, carried over by F1 = 2 j / (1 + j).
     """
 
     n: int
@@ -35,6 +38,8 @@ class ClassScore:
     recall: float | None
     f1: float | None
     recall_interval: Interval | None
+    precision_interval: Interval | None = None
+    f1_interval: Interval | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +207,14 @@ def _class_score(confusion: npt.NDArray[np.int64], index: int) -> ClassScore:
         recall=right / n if n else None,
         f1=2 * right / (n + answered) if n else None,
         recall_interval=wilson(right, n) if n else None,
+        precision_interval=wilson(right, answered) if answered else None,
+        f1_interval=_f1_interval(right, n + answered - right) if n else None,
     )
+
+
+def _f1_interval(right: int, either: int) -> Interval:
+    low, high = wilson(right, either)
+    return 2 * low / (1 + low), 2 * high / (1 + high)
 
 
 def _means(confusions: npt.NDArray[np.integer[Any]]) -> tuple[Floats, Floats]:

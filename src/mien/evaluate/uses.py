@@ -1,0 +1,167 @@
+"""How often images were scored that should be scored once: a count in the run's folder.
+
+A score is one of images that nothing was chosen by. Whoever scores a test split, changes something and scores
+it again chooses by it, and the better of two scores is too good by an amount that nobody knows. So a run
+counts, in `scored.json`, every scoring of images that it neither learnt from nor chose by.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import filelock
+
+from mien import disk
+from mien.bundle import Card
+from mien.errors import RunError
+from mien.run import Run, open_run, write_file
+
+#: The file in a run's folder.
+USES = "scored.json"
+
+Role = Literal["train", "val", "other", "unknown"]
+
+#: Seconds to wait for another process that counts in the same run.
+_PATIENCE = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uses:
+    """What images were to a model, and how often they were scored.
+
+    Args:
+        role: `train` for images learnt from, `val` for those that chose the epoch that ships, `other` for
+            neither, `unknown` where the model's card does not say what it learnt from.
+        times: How often a run has scored these images, this time included; None where nobody counts.
+        models: How many model files it scored on them.
+        beside: Names of the runs in the same folder that were scored on them too.
+        warnings: Why the score may be too good, a sentence each.
+    """
+
+    role: Role
+    times: int | None = None
+    models: int | None = None
+    beside: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def role(card: Card, fingerprint: str, split: str = "") -> Uses:
+    """Say what images were to a model, as its card has it; nothing is counted.
+
+    Args:
+        card: The model's.
+        fingerprint: Of the split scored.
+        split: The split's name, for the warning where it is not what it says.
+    """
+    if card.data is None:
+        return Uses(
+            role="unknown",
+            warnings=(
+                "the model's card does not name its data: whether it has seen these images is unknown",
+            ),
+        )
+    parts = card.data.splits
+    for name in ("train", "val"):
+        if name in parts and parts[name].fingerprint == fingerprint:
+            what = f"the split {split} is {name}, which" if split not in ("", name) else name
+            return Uses(role=_ROLES[name], warnings=(f"{what} {_WHY[name]}",))
+    return Uses(role="other")
+
+
+_ROLES: Mapping[str, Role] = {"train": "train", "val": "val"}
+_WHY = {
+    "train": "is what the model learnt from: this score says nothing about new images",
+    "val": "chose the epoch that ships: this score serves to choose by, and is a little too good to report",
+}
+
+
+def count(made: Run, card: Card, report: Mapping[str, Any]) -> Uses:
+    """Count that a run's model was scored, and say how often it was.
+
+    Images that the run learnt from or chose by are not counted: scoring them again spoils nothing.
+
+    Args:
+        made: The run.
+        card: The model's.
+        report: What `Report.to_dict` returns; of it `split_fingerprint`, `split`, `data`, `n` and `bundle`.
+
+    Raises:
+        RunError: The count is damaged, or another process holds it for long.
+        TrainingError: It cannot be written.
+    """
+    fingerprint = report["split_fingerprint"]
+    known = role(card, fingerprint, report["split"])
+    if known.role in ("train", "val"):
+        return known
+    entry = {
+        "split_fingerprint": fingerprint,
+        "split": report["split"],
+        "data": report["data"],
+        "n": report["n"],
+        "model": report["bundle"],
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    path = made.path / USES
+    try:
+        with filelock.FileLock(made.path / f".{USES}.lock", timeout=_PATIENCE):
+            entries = [*_entries(made), entry]
+            write_file(path, (json.dumps(entries, indent=2, ensure_ascii=False) + "\n").encode())
+    except filelock.Timeout:
+        raise RunError(f"{path.name} of {made.name} is held by another process; try again") from None
+    except (OSError, NotImplementedError) as error:
+        why = disk.reason(error) if isinstance(error, OSError) else "the drive knows no locks"
+        raise RunError(f"{path.name} of {made.name} cannot be written: {why}") from None
+    here = [each for each in entries if each["split_fingerprint"] == fingerprint]
+    models = len({each["model"] for each in here})
+    beside = _beside(made, fingerprint)
+    return Uses(
+        role=known.role,
+        times=len(here),
+        models=models,
+        beside=beside,
+        warnings=(*known.warnings, *_warnings(made, len(here), models, beside)),
+    )
+
+
+def _warnings(made: Run, times: int, models: int, beside: tuple[str, ...]) -> tuple[str, ...]:
+    told = []
+    if models > 1:
+        told.append(
+            f"{made.name} scored {models} different models on these images, {times} scorings in all: if one "
+            "was chosen by that, its score is too good; choose by val"
+        )
+    if beside:
+        more = f" and {len(beside) - 3} more" if len(beside) > 3 else ""
+        were = "were" if len(beside) > 1 else "was"
+        told.append(
+            f"{', '.join(beside[:3])}{more}, beside {made.name}, {were} scored on these images too: "
+            "if one run is chosen by that, its score is too good; choose by val"
+        )
+    return tuple(told)
+
+
+def _beside(made: Run, fingerprint: str) -> tuple[str, ...]:
+    names = []
+    own = made.path.resolve()
+    for path in sorted(own.parent.glob(f"*/{USES}")):
+        if path.parent == own or not (path.parent / "recipe.toml").is_file():
+            continue
+        if any(each["split_fingerprint"] == fingerprint for each in _entries(open_run(path.parent))):
+            names.append(path.parent.name)
+    return tuple(names)
+
+
+def _entries(made: Run) -> list[dict[str, Any]]:
+    try:
+        entries = json.loads((made.path / USES).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise RunError(f"{USES} of {made.name} is damaged: {error}; move it away") from None
+    if not isinstance(entries, list) or not all(
+        isinstance(each, dict) and {"split_fingerprint", "model"} <= each.keys() for each in entries
+    ):
+        raise RunError(f"{USES} of {made.name} holds no list of scorings; move it away")
+    return entries
