@@ -439,6 +439,77 @@ def test_fit_takes_long_thin_images(shape):
     assert (face == 9).all()
 
 
+def ramp(height: int, width: int, *, across: float = 1.0, down: float = 0.0) -> np.ndarray:
+    return np.rint(np.arange(width) * across + np.arange(height)[:, None] * down).astype(np.uint8)
+
+
+def test_cut_of_whole_pixels_is_those_pixels():
+    image = colours(60, 80)
+    part = images.cut(image, (13, 7, 48), 48)
+    np.testing.assert_array_equal(part[:, :, 0], images.grey(image)[7:55, 13:61])
+
+
+@pytest.mark.parametrize("side", [48, 53, 96, 500])
+def test_cut_of_the_whole_image_is_what_fit_gives(side):
+    image = colours(side, side)
+    np.testing.assert_array_equal(images.cut(image, (0, 0, side), 48), images.fit(image, 48))
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.25, 0.5, 0.9])
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.5])
+def test_cut_lies_where_it_is_told_between_pixels(shift, scale):
+    # On a ramp of 2 grey values a pixel, the value at x is 2 (x - 0.5).
+    size = 20
+    row = images.cut(ramp(100, 120, across=2), (30 + shift, 40, size * scale), size)[10, :, 0]
+    middles = 30 + shift + (np.arange(size) + 0.5) * scale
+    assert abs(row - 2 * (middles - 0.5)).max() <= 1.01
+
+
+def test_cut_goes_on_with_edge_pixels():
+    image = colours(30, 40)
+    wide = np.pad(image, ((50, 50), (50, 50), (0, 0)), mode="edge")
+    for square in [(-10, -5, 48), (20, 10, 31.5), (-7.25, 12.5, 30), (-20, -30, 90)]:
+        there = (square[0] + 50, square[1] + 50, square[2])
+        np.testing.assert_array_equal(images.cut(image, square, 24), images.cut(wide, there, 24))
+
+
+@pytest.mark.parametrize(
+    "square", [(-1e9, 0, 10), (1e12, -1e12, 3), (0, 0, 1e12), (-5e5, -5e5, 1e6), (0, 0, 1e-6)]
+)
+def test_cut_takes_any_finite_square(square):
+    face = images.cut(np.full((30, 40), 9, np.uint8), square, 48)
+    assert face.shape == (48, 48, 1)
+    assert (face == 9).all()
+
+
+def test_cut_averages_when_it_shrinks():
+    checks = (np.indices((96, 96)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    assert abs(images.cut(checks, (3.3, 2.2, 90), 12)[2:-2, 2:-2, 0].astype(int) - 127.5).max() < 4
+
+
+def test_cut_of_a_large_square_is_that_of_the_image_shrunk():
+    image = np.tile(ramp(6000, 200), (1, 30))
+    small = np.asarray(Image.fromarray(image).resize((3000, 3000), Image.Resampling.BILINEAR))
+    large = images.cut(image, (100, 200, 5000), 24).astype(int)
+    assert abs(large - images.cut(small, (50, 100, 2500), 24)).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("left", "top", "side"), [(3.3, 2.7, 20.2), (-6.4, -3.3, 50.1), (25.6, 4.4, 30.7), (5.5, 5.5, 9.25)]
+)
+def test_cut_keeps_mirror_images_mirrored(left, top, side):
+    image = colours(30, 40)
+    one = images.cut(image, (left, top, side), 16).astype(int)
+    other = images.cut(image[:, ::-1], (40 - left - side, top, side), 16)[:, ::-1]
+    assert abs(one - other).max() <= 1
+
+
+@pytest.mark.parametrize("square", [(0, 0, 0), (0, 0, -3), (float("nan"), 0, 9), (0, 0, float("inf"))])
+def test_cut_refuses_a_square_that_is_none(square):
+    with pytest.raises(ImageError, match="side above 0"):
+        images.cut(colours(), square, 48)
+
+
 def open_files(path):
     return sum(place.exists() and place.samefile(path) for place in Path("/proc/self/fd").iterdir())
 

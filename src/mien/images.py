@@ -1,12 +1,14 @@
-"""The one door for pixels: read an image from anywhere, turn it grey, fit it to the network's input.
+"""The one door for pixels: read an image from anywhere, turn it grey, fit or cut it to the network's input.
 
     pixels = images.read("photo.jpg")    # upright, (h, w) grey or (h, w, 3) RGB, uint8
     face = images.fit(pixels, 48)        # (48, 48, 1) uint8, what every network here takes
+    face = images.cut(pixels, (12.5, 8.0, 96.0), 48)   # the same, of a square in it
 
 There is no other preprocessing in mien: training, evaluation and prediction all come through here.
 """
 
 import io
+import math
 import os
 from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias
@@ -128,6 +130,69 @@ def fit(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     if longer != size:
         face = np.asarray(Image.fromarray(face).resize((size, size), Image.Resampling.BILINEAR))
     return face[:, :, np.newaxis]
+
+
+def cut(image: NDArray[np.uint8], square: tuple[float, float, float], size: int) -> NDArray[np.uint8]:
+    """Cut a square out of an image as the network's input: grey, `size` pixels a side.
+
+    Edges may lie between pixels. Beyond the image its edge pixels go on. Shrinking averages every pixel, and
+    the square that is the whole image gives what `fit` gives. What is cut from a side above 4096 pixels is
+    shrunk to that first.
+
+    Args:
+        image: `(h, w)` grey or `(h, w, 3)` RGB, 0..255, as `read` returns it.
+        square: Left, top and side in pixels from the image's upper left corner; it may reach over the edges.
+        size: Pixels a side, at least 1.
+
+    Returns:
+        `(size, size, 1)`, 0..255.
+
+    Raises:
+        ImageError: The side is not above 0, or one of the three is not finite.
+
+    Source: Pillow's BILINEAR, a triangle filter as wide as the scale.
+    """
+    left, top, side = (float(number) for number in square)
+    if not (side > 0 and np.isfinite([left, top, side]).all()):
+        raise ImageError(
+            f"a square of side {side} at ({left}, {top}) cannot be cut out; "
+            "give finite numbers and a side above 0"
+        )
+    # The filter reaches over the square's edges, so a window around it is kept.
+    reach = math.ceil(max(1.0, side / size)) + 1
+    (first, end), (upper, lower) = (
+        (
+            max(0, min(length - 1, math.floor(start) - reach)),
+            max(1, min(length, math.ceil(start + side) + reach)),
+        )
+        for start, length in ((left, image.shape[1]), (top, image.shape[0]))
+    )
+    part = grey(image[upper:lower, first:end])
+    left, top = left - first, top - upper
+    if side > _LARGEST_PADDED_SIDE:
+        scale = _LARGEST_PADDED_SIDE / side
+        kept = (max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale)))
+        part = np.asarray(Image.fromarray(part).resize(kept, Image.Resampling.BILINEAR))
+        left, top, side = left * scale, top * scale, float(_LARGEST_PADDED_SIDE)
+        reach = math.ceil(max(1.0, side / size)) + 1
+    (left, columns), (top, rows) = (
+        _beyond(left, side, part.shape[1], reach),
+        _beyond(top, side, part.shape[0], reach),
+    )
+    part = np.pad(part, (rows, columns), mode="edge")
+    # The sum of two fractions may lie a rounding beyond what is there.
+    box = (left, top, min(left + side, part.shape[1]), min(top + side, part.shape[0]))
+    face = np.asarray(Image.fromarray(part).resize((size, size), Image.Resampling.BILINEAR, box=box))
+    return face[:, :, np.newaxis]
+
+
+def _beyond(start: float, side: float, length: int, reach: int) -> tuple[float, tuple[int, int]]:
+    """How many pixels to repeat before and after an axis, and where the square starts then."""
+    # Further out there is nothing but the repeated pixel.
+    start = max(-side - reach, min(float(length + reach), start))
+    before = math.ceil(-start) + reach if start < 0 else 0
+    after = math.ceil(start + side - length) + reach if start + side > length else 0
+    return start + before, (before, after)
 
 
 def _bytes_of(source: object) -> tuple[str, bytes]:
