@@ -19,7 +19,8 @@ _MOST_CASES, _MOST_IMAGES = 12, 6
 
 _BINS = 40
 
-_STYLE = """
+#: How the house's pages look: light and dark, wide and narrow.
+STYLE = """
 :root { color-scheme: light dark; --ink: #1c2024; --paper: #ffffff; --faint: #646b73; --line: #d9dde1;
   --card: #f6f7f9; --error: #b3261e; --warning: #8a5a00; --note: #2b5c8a; --a: #2b5c8a; --b: #c2571a;
   --c: #3d7a3f; }
@@ -56,27 +57,38 @@ def write(
     material: Material, measures: Measures, counts: Mapping[str, int], findings: tuple[Finding, ...]
 ) -> str:
     """Return the page: findings with pictures of the worst cases, counts, classes, histograms per split."""
-    root = _text(material.dataset.root)
+    root = escaped(material.dataset.root)
     splits = ", ".join(f"{split.name} {len(split):,}" for split in material.dataset.splits)
     parts = [
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
-        "style-src 'unsafe-inline'\">"
-        f"<title>Audit of {root}</title><style>{_STYLE}</style></head><body>",
         f"<h1>Audit of {root}</h1><p>{escape(_summary(findings))} {escape(splits)}.</p>",
         f'<p class="faint">fingerprint {material.dataset.fingerprint}</p>',
         "<h2>Findings</h2>",
         *(_finding(material, each) for each in findings),
         "<h2>Counts</h2>",
-        _table(("what", "count"), [(name.replace("_", " "), f"{n:,}") for name, n in counts.items()]),
+        table(("what", "count"), [(name.replace("_", " "), f"{n:,}") for name, n in counts.items()]),
         "<h2>Classes</h2>",
         _classes(material),
         "<h2>How the splits look</h2>",
         _charts(material, measures),
-        "</body></html>\n",
     ]
-    return "".join(parts)
+    return document(f"Audit of {material.dataset.root}", "".join(parts))
+
+
+def document(title: str, body: str, *, style: str = "") -> str:
+    """Return a page that loads nothing, for its policy forbids it.
+
+    Args:
+        title: Plain text.
+        body: HTML.
+        style: CSS after the house's own.
+    """
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+        "style-src 'unsafe-inline'\">"
+        f"<title>{escaped(title)}</title><style>{STYLE}{style}</style></head><body>{body}</body></html>\n"
+    )
 
 
 def _summary(findings: tuple[Finding, ...]) -> str:
@@ -90,8 +102,8 @@ def _summary(findings: tuple[Finding, ...]) -> str:
     return f"{', '.join(numbers)}."
 
 
-def _text(text: str) -> str:
-    """Escaped, with what no page can hold made visible."""
+def escaped(text: str) -> str:
+    """Return text as HTML shows it as it is, with what no page can hold made visible."""
     shown = text.encode(errors="backslashreplace").decode()
     return escape("".join(char if char.isprintable() else ascii(char)[1:-1] for char in shown))
 
@@ -102,8 +114,8 @@ def _finding(material: Material, finding: Finding) -> str:
     cases = "".join(_case(material, case) for case in finding.cases[:_MOST_CASES])
     return (
         f'<section class="finding {finding.severity}">'
-        f"<h3><b>{finding.severity}</b> {_text(finding.kind)}</h3>"
-        f"<p>{_text(finding.evidence)}</p><p>{_options(_text(finding.advice))}</p>"
+        f"<h3><b>{finding.severity}</b> {escaped(finding.kind)}</h3>"
+        f"<p>{escaped(finding.evidence)}</p><p>{_options(escaped(finding.advice))}</p>"
         f'<div class="cases">{cases}</div>{rest}</section>'
     )
 
@@ -115,22 +127,24 @@ def _options(text: str) -> str:
 
 def _case(material: Material, case: Case) -> str:
     shown = "".join(
-        f'<img src="{_picture(material.images[place])}" alt="{_text(material.files[place])}">'
+        f'<img src="{picture(material.images[place])}" alt="{escaped(material.files[place])}">'
         for place in case.images[:_MOST_IMAGES]
     )
-    names = "".join(f"<span>{_text(file)}</span>" for file in case.files[:_MOST_IMAGES])
-    return f"<figure>{shown}<figcaption>{_text(case.says)}{names}</figcaption></figure>"
+    names = "".join(f"<span>{escaped(file)}</span>" for file in case.files[:_MOST_IMAGES])
+    return f"<figure>{shown}<figcaption>{escaped(case.says)}{names}</figcaption></figure>"
 
 
-def _picture(image: NDArray[np.uint8]) -> str:
+def picture(image: NDArray[np.uint8]) -> str:
+    """Return a grey image `(h, w, 1)` as an address that holds its pixels, without loss."""
     packed = io.BytesIO()
     Image.fromarray(image[:, :, 0]).save(packed, "PNG")
     return f"data:image/png;base64,{base64.b64encode(packed.getvalue()).decode()}"
 
 
-def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    head = "".join(f"<th>{_text(name)}</th>" for name in columns)
-    body = "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in rows)
+def table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Return a table of plain texts, which scrolls where it is wider than the page."""
+    head = "".join(f"<th>{escaped(name)}</th>" for name in columns)
+    body = "".join(f"<tr>{''.join(f'<td>{escaped(cell)}</td>' for cell in row)}</tr>" for row in rows)
     return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
 
 
@@ -142,11 +156,13 @@ def _classes(material: Material) -> str:
             f"{counts[label]:,} ({counts[label] / sum(counts.values()):.1%})" for counts in counted.values()
         ]
         rows.append((label, *cells))
-    return _table(("class", *counted), rows)
+    return table(("class", *counted), rows)
 
 
 def _charts(material: Material, measures: Measures) -> str:
-    key = "".join(f'<span class="k{place}">{_text(name)}</span>' for place, name in enumerate(material.names))
+    key = "".join(
+        f'<span class="k{place}">{escaped(name)}</span>' for place, name in enumerate(material.names)
+    )
     drawn = "".join(
         f"<div><h3>{what}</h3>{_chart(what, getattr(measures, what), material, measures.telling)}</div>"
         for what in ("sharpness", "brightness", "contrast")
