@@ -34,6 +34,7 @@ COMMANDS = {
     "export": "export",
     "ship": "ship",
     "card": "card",
+    "compare": "compare",
     "networks": "networks",
     "recipes": "recipes",
 }
@@ -131,6 +132,7 @@ def test_the_using_wing_loads_nothing_that_trains() -> None:
         "audit",
         "bundle",
         "card",
+        "compare",
         "corrupt",
         "dataset",
         "duplicates",

@@ -15,6 +15,7 @@ _ROOMS = (
     "bundle",
     "calibrate",
     "card",
+    "compare",
     "corrupt",
     "dataset",
     "demo",

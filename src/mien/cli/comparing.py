@@ -1,0 +1,161 @@
+"""The command about two models: `compare`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mien.cli import screen
+from mien.cli.data import Json
+from mien.cli.model import is_run
+from mien.cli.training import SOME_BAD, load, load_again
+from mien.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from mien.bundle import Bundle
+    from mien.compare import Answers, Comparison
+    from mien.dataset import Dataset, Split
+    from mien.probabilities import Stored
+
+
+def compare(
+    context: typer.Context,
+    a: Annotated[
+        Path, typer.Argument(help="A run, a bundle, a model.onnx, a shipped name, or probabilities (.npz).")
+    ],
+    b: Annotated[Path, typer.Argument(help="What to compare it with: any of these.")],
+    data: Annotated[Path | None, typer.Option(help="Data to compare on; a run knows its own.")] = None,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    labels: Annotated[
+        str | None, typer.Option(help="Which reading answers, such as fer2013 or consensus.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with pictures of where the two part.")
+    ] = None,
+    votes: Annotated[Path | None, typer.Option(help="FER+ votes, for csv data.")] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Pixels a side that two files of probabilities were made with.")
+    ] = None,
+    split_seed: Annotated[int, typer.Option(help="Decides splits that the data does not bring.")] = 42,
+    json: Json = False,
+) -> int:
+    """Say whether one model beats another, on the same images."""
+    from mien import compare as room
+
+    timer = screen.Timer()
+    sides = [_open(path) for path in (a, b)]
+    sizes = _sizes(sides, size)
+    sets = _read(context, (a, b), data, sizes, votes=votes, split=split, split_seed=split_seed)
+    first = sets[sizes[0]]
+    part = first.split(split)
+    one, other = (
+        _ask(side, path, sets[own].split(split), labels)
+        for side, path, own in zip(sides, (a, b), sizes, strict=True)
+    )
+    copies = _copies(first, part)
+    found = room.weigh(one, other, part, labels=first.labels, data=first.root, copies=copies)
+    document: dict[str, Any] = found.to_dict()
+    if html is not None:
+        room.page(found, part, html)
+        document["html"] = str(html)
+    if json:
+        screen.emit(document | timer.seconds())
+    else:
+        _tell(found, html)
+    return SOME_BAD if first.problems else 0
+
+
+def _open(path: Path) -> "Bundle | Stored":
+    from mien import bundle, probabilities
+
+    if path.suffix == ".npz":
+        return probabilities.read(path)
+    return bundle.load(path / "bundle" if is_run(path) else path)
+
+
+def _sizes(sides: list["Bundle | Stored"], size: int | None) -> list[int]:
+    """Return the size of the images that each is asked about; probabilities go by the model beside them."""
+    from mien.bundle import Bundle
+
+    own = [side.card.size if isinstance(side, Bundle) else None for side in sides]
+    if size is not None and None not in own:
+        raise InputError("--size is for files of probabilities; models know the size they take")
+    other = size or next((each for each in own if each is not None), 48)
+    return [each or other for each in own]
+
+
+def _read(
+    context: typer.Context,
+    paths: tuple[Path, Path],
+    data: Path | None,
+    sizes: list[int],
+    *,
+    votes: Path | None,
+    split: str,
+    split_seed: int,
+) -> dict[int, "Dataset"]:
+    """Load the data in each size that is needed."""
+    if data is not None:
+        return {size: load(data, size=size, votes=votes, seed=split_seed) for size in dict.fromkeys(sizes)}
+    path = next((path for path in paths if is_run(path)), None)
+    if path is None:
+        raise InputError(f"neither {paths[0]} nor {paths[1]} knows its data; name it with --data")
+    if given := screen.given(context, "votes", "split_seed"):
+        raise InputError(f"{path} is a run, which knows how its data was read; {given} needs --data")
+    from mien import run
+
+    made = run.open_run(path)
+    origin = made.facts()["data"]["origin"]
+    if split != "train":  # what was left out of training changes neither val nor test
+        origin |= {"exclude": None}
+    own = load_again(made, None, origin)
+    usual = made.recipe().size
+    more = {size: load(Path(origin["source"]), size=size, **origin) for size in {*sizes} - {usual}}
+    return {usual: own, **more}
+
+
+def _ask(side: "Bundle | Stored", path: Path, part: "Split", labels: str | None) -> "Answers":
+    from mien import compare as room
+    from mien.bundle import Bundle
+
+    if isinstance(side, Bundle):
+        name = path.resolve().name if is_run(path) else side.card.name
+        with screen.bar(f"asking {name}") as progress:
+            return room.ask(side, part, reading=labels, name=name, progress=progress)
+    try:
+        return room.stored(side, part, reading=labels, name=path.stem)
+    except DataError as error:
+        raise DataError(f"{path.name}: {error}") from error
+
+
+def _copies(dataset: "Dataset", part: "Split") -> "npt.NDArray[np.bool_] | None":
+    """Say which images of the split stand in train too, to the last bit."""
+    import numpy as np
+
+    if dataset.train is None or part.name == "train":
+        return None
+    there = {image.tobytes() for image in dataset.train.images}
+    return np.array([image.tobytes() in there for image in part.images], bool)
+
+
+def _tell(found: "Comparison", html: Path | None) -> None:
+    from mien.compare import web
+
+    screen.table(f"{found.a.name} (A) against {found.b.name} (B)", *web.figures(found))
+    screen.table("Each class", *web.classes(found))
+    both = found.n - len(found.disagreements)
+    screen.out.print(
+        f"They name {both:,} of {found.n:,} images alike; {found.mcnemar.only_a:,} only A names right, "
+        f"{found.mcnemar.only_b:,} only B.",
+        markup=False,
+    )
+    for note in found.notes:
+        screen.out.print(f"· {note}", markup=False)
+    for warning in found.warnings:
+        screen.out.print(f"warning: {warning}", markup=False)
+    screen.out.print(found.verdict, style="bold", markup=False)
+    if html is not None:
+        screen.out.print(f"{html}: a page with pictures of the data; treat it like the data", markup=False)

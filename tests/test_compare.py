@@ -1,0 +1,567 @@
+"""Compare: the tests are those of the books, the words say what the figures say."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+from scipy import stats
+from sklearn import metrics as judge
+
+from mien import bundle, cli, compare, dataset, emotions, errors, recipes, run
+from mien.compare import words
+from mien.dataset import Split
+
+NAMES = ("x", "y", "z")
+
+
+def split(truth: np.ndarray, *, name: str = "val", votes: np.ndarray | None = None, seed: int = 0) -> Split:
+    images = np.random.default_rng(seed).integers(0, 256, (len(truth), 8, 8, 1), np.uint8)
+    return Split(
+        name, images, truth.astype(np.int64), votes, tuple(f"{name}/{i}.png" for i in range(len(truth)))
+    )
+
+
+def answers(
+    said: np.ndarray, name: str = "one", labels: tuple[str, ...] = NAMES, **more: object
+) -> compare.Answers:
+    """Answers that name each image `said`, surer from image to image."""
+    k = len(labels)
+    sure = np.linspace(0.5, 0.9, len(said))[:, None]
+    chances = np.where(np.eye(k)[said] > 0, sure, (1 - sure) / (k - 1)).astype(np.float32)
+    return compare.Answers(name, labels, chances, **more)  # type: ignore[arg-type]
+
+
+def said_with(truth: np.ndarray, wrong: np.ndarray, k: int = 3) -> np.ndarray:
+    return np.where(wrong, (truth + 1) % k, truth)
+
+
+# The statistics
+
+
+@given(only_a=st.integers(0, 400), only_b=st.integers(0, 400))
+def test_mcnemar_is_the_binomial_test_and_from_25_on_mid_p(only_a: int, only_b: int) -> None:
+    found = compare.mcnemar(only_a, only_b)
+    n, fewer = only_a + only_b, min(only_a, only_b)
+    exact = stats.binomtest(only_a, n).pvalue if n else 1.0
+    if n < 25:
+        assert (found.method, found.p) == ("exact", pytest.approx(exact, abs=1e-9))
+    else:
+        expected = 2 * stats.binom.cdf(fewer, n, 0.5) - stats.binom.pmf(fewer, n, 0.5)
+        assert (found.method, found.p) == ("mid-p", pytest.approx(expected, abs=1e-9))
+    assert found.p == compare.mcnemar(only_b, only_a).p
+    assert 0 <= found.p <= 1
+
+
+def test_mcnemar_of_the_books() -> None:
+    # Fagerland, Lydersen and Laake 2013, table 2: 1 and 7 discordant; exact 0.0703.
+    assert compare.mcnemar(1, 7).p == pytest.approx(0.0703, abs=5e-5)
+    assert compare.mcnemar(0, 0).p == 1
+    assert compare.mcnemar(0, 5).p == pytest.approx(2 * 0.5**5)
+    # A million images do not overflow, and the normal curve is right there.
+    z = (501_500 - 498_500) / 1e6**0.5
+    assert compare.mcnemar(501_500, 498_500).p == pytest.approx(2 * stats.norm.sf(z), rel=0.01)
+    with pytest.raises(errors.DataError, match="no count"):
+        compare.mcnemar(-1, 3)
+
+
+@given(data=st.data(), n=st.integers(1, 60))
+def test_the_interval_of_shares_is_bonett_and_prices(data: st.DataObject, n: int) -> None:
+    bits = st.lists(st.booleans(), min_size=n, max_size=n)
+    one, other = np.array(data.draw(bits)), np.array(data.draw(bits))
+    found = compare.shares(one, other)
+    b, c = (int((one & ~other).sum()) + 1) / (n + 2), (int((other & ~one).sum()) + 1) / (n + 2)
+    half = stats.norm.ppf(0.975) * np.sqrt((b + c - (b - c) ** 2) / (n + 2))
+    assert found.interval == pytest.approx((max(-1, b - c - half), min(1, b - c + half)))
+    low, high = found.interval
+    assert low <= found.difference <= high
+    back = compare.shares(other, one)
+    assert (-back.interval[1], -back.interval[0]) == pytest.approx(found.interval)
+
+
+@settings(max_examples=20, deadline=None)
+@given(n=st.integers(1, 200), k=st.integers(2, 9), seed=st.integers(0, 999))
+def test_the_figures_are_scikit_learns(n: int, k: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    truth, a, b = random.integers(0, k, (3, n))
+    accuracy, macro = compare.bootstrap(truth, a, b, k, resamples=20)
+    there = sorted(set(truth.tolist()))
+    for said, own in ((a, (accuracy.a, macro.a)), (b, (accuracy.b, macro.b))):
+        expected = judge.f1_score(truth, said, average="macro", labels=there, zero_division=0)
+        assert own == pytest.approx((judge.accuracy_score(truth, said), expected))
+    assert accuracy.difference == pytest.approx(accuracy.a - accuracy.b)
+
+
+def test_the_bootstrap_over_counts_is_the_bootstrap_over_images() -> None:
+    random = np.random.default_rng(4)
+    truth = random.integers(0, 4, 400)
+    a = np.where(random.random(400) < 0.7, truth, random.integers(0, 4, 400))
+    b = np.where(random.random(400) < 0.5, a, random.integers(0, 4, 400))
+    naive = []
+    for _ in range(1500):
+        drawn = random.integers(0, 400, 400)
+        own = truth[drawn]
+        f1 = []
+        for said in (a[drawn], b[drawn]):
+            confusion = np.bincount(own * 4 + said, minlength=16).reshape(4, 4)
+            sums = confusion.sum(axis=0) + confusion.sum(axis=1)
+            f1.append((2 * confusion.diagonal() / sums).mean())
+        naive.append(((a[drawn] == own).mean() - (b[drawn] == own).mean(), f1[0] - f1[1]))
+    for found, figures in zip(compare.bootstrap(truth, a, b, 4), np.transpose(naive), strict=True):
+        expected = np.percentile(figures, (2.5, 97.5))
+        assert found.interval == pytest.approx(expected, abs=0.1 * np.diff(expected)[0])
+        assert compare.bootstrap(truth, a, b, 4)[0] == compare.bootstrap(truth, a, b, 4)[0]
+
+
+def test_blocks_of_the_bootstrap_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(5)
+    truth, a, b = random.integers(0, 3, (3, 90))
+    whole = compare.bootstrap(truth, a, b, 3)
+    monkeypatch.setattr("mien.compare.paired._CELLS", 100)
+    assert compare.bootstrap(truth, a, b, 3) == whole
+
+
+@pytest.mark.parametrize(("n", "apart"), [(300, 60), (1000, 100), (3589, 500), (200, 12)])
+def test_a_visible_difference_is_seen_four_times_of_five(n: int, apart: int) -> None:
+    difference = compare.visible(n, apart)
+    assert difference is not None
+    rate = apart / n
+    random = np.random.default_rng(0)
+    one, other = (rate + difference) / 2, (rate - difference) / 2
+    drawn = random.multinomial(n, [one, other, 1 - rate], 3000)
+    seen = np.mean([compare.mcnemar(int(b), int(c)).p < 0.05 for b, c, _ in drawn])
+    # The formula is of the normal curve; the test is a little more timid where few images part.
+    assert seen == pytest.approx(0.8, abs=0.04 if apart > 20 else 0.12)
+
+
+def test_a_visible_difference_shrinks_with_images_and_grows_with_parting() -> None:
+    found = [compare.visible(n, n // 10) for n in (100, 1000, 10_000)]
+    assert found == sorted(found, reverse=True)
+    assert compare.visible(1000, 400) > compare.visible(1000, 100)  # type: ignore[operator]
+    # Models that never part: 8 images would have to be named right by one alone.
+    assert compare.visible(1000, 0) == pytest.approx(0.008, abs=0.001)
+    assert compare.visible(1000, 2) == compare.visible(1000, 0)
+    assert compare.visible(3, 1) is None
+    assert compare.visible(3, 3) is None
+
+
+def test_holm_holds() -> None:
+    assert compare.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert compare.holm([]) == []
+    assert compare.holm([0.9, 0.8]) == [1, 1]
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_turning_a_and_b_around_turns_the_answer(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    truth = random.integers(0, 3, 120)
+    one = answers(said_with(truth, random.random(120) < 0.2), "one")
+    other = answers(said_with(truth, random.random(120) < 0.4), "other")
+    part = split(truth)
+    found = compare.weigh(one, other, part, labels=NAMES)
+    back = compare.weigh(other, one, part, labels=NAMES)
+    assert back.mcnemar.p == found.mcnemar.p
+    low, high = found.accuracy.interval
+    assert (back.accuracy.difference, back.accuracy.interval) == (-found.accuracy.difference, (-high, -low))
+    assert {found.winner, back.winner} in ({"a", "b"}, {None})
+    assert len(back.disagreements) == len(found.disagreements)
+
+
+# The words
+
+
+def compared(only_a: int, only_b: int, both: int, **more: object) -> compare.Comparison:
+    n = only_a + only_b + both
+    truth = np.arange(n) % 3
+    places = np.random.default_rng(0).permutation(n)
+    a, b = truth.copy(), truth.copy()
+    b[places[:only_a]] = (truth[places[:only_a]] + 1) % 3
+    a[places[only_a : only_a + only_b]] = (truth[places[only_a : only_a + only_b]] + 1) % 3
+    return compare.weigh(answers(a, "one"), answers(b, "other"), split(truth), labels=NAMES, **more)  # type: ignore[arg-type]
+
+
+def test_a_clear_difference_is_called_one() -> None:
+    found = compared(60, 20, 220, data="faces")
+    assert found.winner == "a"
+    assert found.verdict.startswith(
+        "one beats other on faces, split val: accuracy 93.3% against 80.0%, +13.3 points ("
+    )
+    assert "McNemar p < 0.0001 (mid-p)" in found.verdict
+    assert (found.a.right, found.b.right) == (280, 240)
+    turned = compared(20, 60, 220)
+    assert turned.winner == "b"
+    assert turned.verdict.startswith(
+        "other beats one on split val: accuracy 93.3% against 80.0%, +13.3 points ("
+    )
+
+
+def test_chance_is_not_called_a_difference() -> None:
+    found = compared(22, 18, 160)
+    assert found.winner is None
+    assert found.verdict.startswith("Nothing here shows that one or other beats the other on split val")
+    assert "With 200 images a difference of" in found.verdict
+    assert compared(0, 0, 30).winner is None
+    assert "With one image no difference at all" in compared(0, 0, 1).verdict
+    # All of five, and no more can be had, is still chance.
+    assert compared(5, 0, 5).winner is None
+
+
+def test_macro_f1_may_say_otherwise() -> None:
+    # One class is large and B's, two are small and A's.
+    truth = np.array([0] * 900 + [1] * 50 + [2] * 50)
+    a, b = truth.copy(), truth.copy()
+    a[:100] = 1
+    b[900:940] = 0
+    b[950:990] = 0
+    found = compare.weigh(answers(b, "wide"), answers(a, "fair"), split(truth), labels=NAMES)
+    assert (found.accuracy.difference, found.winner) == (pytest.approx(0.02), None)
+    a[:180] = 1
+    found = compare.weigh(answers(b, "wide"), answers(a, "fair"), split(truth), labels=NAMES)
+    assert found.winner == "a"
+    assert "On macro F1 it is the other way round: " in found.verdict
+    assert found.notes == (
+        "wide names more right of x (+20.0)",
+        "fair names more right of y (+80.0), z (+80.0)",
+    )
+    b = truth.copy()
+    a = truth.copy()
+    a[:30] = 1
+    b[900:915] = 0
+    found = compare.weigh(answers(b, "wide"), answers(a, "fair"), split(truth), labels=NAMES)
+    assert found.winner == "a"
+    assert "On macro F1 nothing shows it: " in found.verdict
+
+
+def test_images_are_named_by_who_is_right_and_how_sure() -> None:
+    truth = np.array([0, 0, 0, 0, 1])
+    found = compare.weigh(
+        answers(np.array([0, 0, 1, 1, 1]), "one"),
+        answers(np.array([1, 1, 0, 2, 1]), "other"),
+        split(truth),
+        labels=NAMES,
+    )
+    assert [(each.place, each.right) for each in found.disagreements] == [
+        (2, "b"),
+        (1, "a"),
+        (0, "a"),
+        (3, None),
+    ]
+    last = found.disagreements[-1]
+    assert (last.truth, last.a, last.b, last.file) == ("x", "y", "z", "val/3.png")
+    assert last.confidence_a == pytest.approx(0.8)
+
+
+def test_labels_are_matched_by_name_and_extra_classes_are_wrong() -> None:
+    truth = np.array([0, 1, 2, 2])
+    one = answers(np.array([2, 1, 0, 0]), "one", ("z", "y", "x"))
+    other = answers(np.array([1, 2, 3, 0]), "other", ("w", "x", "y", "z"))
+    found = compare.weigh(one, other, split(truth), labels=NAMES)
+    assert (found.a.right, found.b.right) == (4, 3)
+    assert found.labels == (*NAMES, "w")
+    assert set(found.per_class) == set(NAMES)
+    assert found.macro_f1.a == 1
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    truth = np.array([0, 1])
+    one = answers(truth, "one")
+    with pytest.raises(errors.ModelError, match="class 'z', which small cannot answer; it answers x, y"):
+        compare.weigh(one, answers(truth, "small", ("x", "y")), split(truth), labels=NAMES)
+    with pytest.raises(errors.DataError, match=r"answers of shape \(3, 3\) for 2 images"):
+        compare.weigh(one, answers(np.zeros(3, int), "long"), split(truth), labels=NAMES)
+    with pytest.raises(errors.DataError, match="no images"):
+        compare.weigh(one, one, split(np.zeros(0)), labels=NAMES)
+
+
+def test_two_of_one_name_are_told_apart() -> None:
+    truth = np.arange(6) % 3
+    found = compare.weigh(answers(truth), answers(truth), split(truth), labels=NAMES)
+    assert (found.a.name, found.b.name) == ("one (A)", "one (B)")
+    found = compare.weigh(
+        answers(truth, reading="fer2013"), answers(truth, reading="consensus"), split(truth), labels=NAMES
+    )
+    assert (found.a.name, found.b.name) == ("one as fer2013", "one as consensus")
+    assert any("two questions" in each for each in found.warnings)
+
+
+def test_what_a_model_was_made_with_is_told() -> None:
+    truth = np.arange(30) % 3
+    part = split(truth)
+    clean = answers(truth, "clean", made_with={"train": "f" * 64})
+    chosen = answers(truth, "chosen", made_with={"train": "0" * 64, "val": part.fingerprint})
+    learnt = answers(truth, "learnt", made_with={"train": part.fingerprint, "val": part.fingerprint})
+    own = answers(truth, "own", fingerprint="9" * 64, made_with={"val": "9" * 64})
+    unknown = answers(truth, "unknown")
+
+    def told(a: compare.Answers, b: compare.Answers, **more: object) -> list[str]:
+        return list(compare.weigh(a, b, more.get("part", part), labels=NAMES, data="faces").warnings)  # type: ignore[arg-type]
+
+    assert told(clean, replace(clean, name="too")) == []
+    (said,) = told(clean, chosen)
+    assert "chosen had these images as val" in said
+    assert "favours it" in said
+    (said,) = told(own, chosen)
+    assert "own and chosen had" in said
+    assert "favours both" in said
+    (said,) = told(clean, learnt)
+    assert "learnt learnt from these images" in said
+    (said,) = told(unknown, clean)
+    assert "what unknown learnt from is not known" in said
+    # Images left out of training change the fingerprint of train, and not its name.
+    same = answers(truth, "same", data="faces", made_with={"train": "1" * 64})
+    (said,) = told(same, clean, part=split(truth, name="train"))
+    assert "same learnt from these images" in said
+
+
+def test_votes_and_copies_are_parts_of_their_own() -> None:
+    labels = emotions.EMOTIONS
+    truth = np.arange(70) % 7
+    votes = np.zeros((70, 10), np.float32)
+    votes[np.arange(70), [emotions.VOTES.index(labels[each]) for each in truth]] = 10
+    votes[:7, emotions.VOTES.index("not a face")] = 11
+    wrong = said_with(truth, np.arange(70) >= 40, 7)
+    part = split(truth, votes=votes)
+    copies = np.arange(70) < 20
+    found = compare.weigh(
+        answers(truth, "one", labels), answers(wrong, "other", labels), part, labels=labels, copies=copies
+    )
+    assert found.agreement is not None
+    assert found.without_copies is not None
+    assert (found.agreement.n, found.agreement.share.a, found.agreement.mcnemar.only_a) == (63, 1, 30)
+    assert (found.without_copies.n, found.without_copies.share.b) == (50, pytest.approx(20 / 50))
+    said = " ".join(found.notes)
+    assert "one agrees more often with most of ten people than other: 100.0% against 52.4%" in said
+    assert "without the 20 images that stand in train too, one against other" in said
+    same = answers(truth, "same", labels)
+    found = compare.weigh(answers(truth, "one", labels), same, part, labels=labels, copies=copies | True)
+    assert found.without_copies is None
+    assert "nothing shows that same or one agrees more often" in " ".join(found.notes)
+    none = compare.weigh(answers(truth, "one", labels), same, part, labels=labels, copies=copies & False)
+    assert none.without_copies is None
+
+
+def test_numbers_are_written_as_people_read_them() -> None:
+    assert [words.points(each) for each in (0.0132, -0.0132, 0.0001, -0.0001)] == [
+        "+1.3",
+        "−1.3",
+        "0.0",
+        "0.0",
+    ]
+    assert [words.chance(p) for p in (1.0, 0.51, 0.0404, 0.0041, 1e-9)] == [
+        "= 1.00", "= 0.51", "= 0.04", "= 0.0041", "< 0.0001",
+    ]  # fmt: skip
+
+
+# From models, files and the command line
+
+
+SIZE = 16
+
+
+def meter(name: str, edges: tuple[float, float], *, size: int = SIZE, **card: object) -> bytes:
+    """A model of known answers: dark images are happy, grey ones sad, bright ones surprise."""
+    nodes = [
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Transpose", ["planes"], ["features"], perm=[0, 2, 3, 1]),
+        helper.make_node("GlobalAveragePool", ["planes"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "kernel", "bias"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
+    ]
+    low, high = edges
+    weights = {
+        "kernel": np.array([[0.0, 0.1, 0.2]], np.float32),
+        "bias": np.array([0.0, -low / 10, -(low + high) / 10], np.float32),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "meter",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", size, size, 1])],
+        [
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 3]),
+            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", size, size, 1]),
+        ],
+        [numpy_helper.from_array(value, key) for key, value in weights.items()],
+    )
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+    return model.SerializeToString()
+
+
+LABELS = ("happy", "sad", "surprise")
+
+
+@pytest.fixture
+def place(away: Path) -> Path:
+    """Class folders, and two models in files: `good.onnx` is right, `bad.onnx` calls grey ones happy."""
+    for name, count in (("train", 12), ("val", 60)):
+        for index in range(count):
+            label, level = (
+                LABELS[index % 3],
+                (40, 120, 220)[index % 3] + (index // 3 if name == "val" else 5),
+            )
+            file = away / "data" / name / label / f"{index:02}<b>.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            image = np.full((SIZE, SIZE), min(level, 255), np.uint8)
+            Image.fromarray(image).save(file)
+    card = bundle.Card(name="good", labels=LABELS, size=20)
+    bundle.write(meter("good", (85, 170), size=20), card, "good.onnx")
+    bundle.write(meter("bad", (150, 170)), replace(card, name="bad", size=SIZE), "bad.onnx")
+    return away
+
+
+Json = Callable[..., tuple[int, dict[str, object]]]
+
+
+def test_the_command_compares_models_of_other_sizes(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        cli.run(["compare", "good.onnx", "bad.onnx", "--data", "data", "--html", "page.html", "--json"]) == 0
+    )
+    document = json.loads(capsys.readouterr().out)
+    assert document["winner"] == "a"
+    assert document["mcnemar"] == {"only_a": 20, "only_b": 0, "p": 2 * 0.5**20, "method": "exact"}
+    assert (document["a"]["name"], document["b"]["name"]) == ("good", "bad")
+    assert {each["truth"] for each in document["disagreements"]} == {"sad"}
+    assert document["html"] == "page.html"
+    # Training images are as bright as three of val.
+    assert document["without_copies"]["n"] == 57
+    assert cli.run(["compare", "good.onnx", "bad.onnx", "--data", "data"]) == 0
+    shown = capsys.readouterr().out
+    assert "good beats bad on data, split val: accuracy 100.0% against 66.7%" in shown
+    assert "20 only A names right, 0 only B" in shown
+
+
+class Reader(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for key, value in attributes if key in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_shows_where_they_part_and_needs_nothing(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["compare", "good.onnx", "bad.onnx", "--data", "data", "--html", "page.html"]) == 0
+    text = (place / "page.html").read_text(encoding="utf-8")
+    page = Reader()
+    page.feed(text)
+    assert page.tags.count("img") == 20
+    assert {"script", "link", "a", "b"}.isdisjoint(page.tags)
+    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    assert "good beats bad" in page.text
+    assert "val/sad/01<b>.png" in page.text
+    assert "Only good is right: 20" in page.text
+    assert "treat it like the data" in capsys.readouterr().out
+    assert cli.run(["compare", "good.onnx", "bad.onnx", "--data", "data", "--html", "data"]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_page_of_many_says_how_many_more(tmp_path: Path) -> None:
+    found = compared(60, 20, 220)
+    part = split(np.arange(300) % 3)
+    compare.page(found, part, tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "and 36 more, all in the JSON" in text
+    assert text.count("<img") == 24 + 20
+
+
+def test_kept_probabilities_stand_for_a_model(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["evaluate", "bad.onnx", "--data", "data", "--probabilities", "bad.npz"]) == 0
+    capsys.readouterr()
+    assert cli.run(["compare", "bad.npz", "bad.onnx", "--data", "data", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["winner"] is None
+    assert document["disagreements"] == []
+    assert document["a"]["name"] == "bad (A)"
+    assert cli.run(["compare", "bad.npz", "bad.npz", "--data", "data", "--size", str(SIZE)]) == 0
+    capsys.readouterr()
+    # The other model takes 20 pixels, and images of that size have another fingerprint.
+    assert cli.run(["compare", "good.onnx", "bad.npz", "--data", "data"]) == 2
+    assert "bad.npz: the probabilities are for images with the fingerprint" in capsys.readouterr().err
+    assert (
+        cli.run(["compare", "bad.npz", "bad.npz", "--data", "data", "--size", "16", "--labels", "consensus"])
+        == 2
+    )
+    assert "hold no reading 'consensus'; they have probabilities" in capsys.readouterr().err
+
+
+def test_a_run_knows_its_data(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = dataset.load("data", size=SIZE)
+    facts = {"data": {"origin": {"source": str(place / "data"), "exclude": str(place / "gone.csv")}}}
+    made = run.create(replace(recipes.get("quick"), size=SIZE), facts, out=place / "mine")
+    parts = {each.name: bundle.Part(n=len(each), fingerprint=each.fingerprint) for each in data.splits}
+    card = bundle.Card(
+        name="bad",
+        labels=LABELS,
+        size=SIZE,
+        data=bundle.Data(name="data", fingerprint="0" * 64, splits=parts),
+    )
+    bundle.write(meter("bad", (150, 170)), card, made.bundle)
+    assert cli.run(["compare", "good.onnx", "mine", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["winner"], document["b"]["name"]) == ("a", "mine")
+    assert "mine had these images as val" in document["warnings"][0]
+    # A list of exclusions matters to train alone, and this one is gone.
+    assert cli.run(["compare", "good.onnx", "mine", "--split", "train"]) == 2
+    assert cli.run(["compare", "mine", "mine", "--data", "data", "--split", "train"]) == 0
+    shown = capsys.readouterr().out
+    assert "mine (A) and mine (B) learnt from these images" in shown
+    assert "stand in train too" not in shown
+    assert cli.run(["compare", "good.onnx", "mine", "--split-seed", "3"]) == 2
+    assert "--split-seed needs --data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["good.onnx", "bad.onnx"], "knows its data; name it with --data"),
+        (["good.onnx", "nothing.onnx", "--data", "data"], "no bundle at 'nothing.onnx'"),
+        (["good.onnx", "bad.onnx", "--data", "data", "--split", "test"], "has no split 'test'"),
+        (["good.onnx", "bad.onnx", "--data", "data", "--labels", "mine"], "has no reading 'mine'"),
+        (["good.onnx", "bad.onnx", "--data", "data", "--size", "9"], "--size is for files of probabilities"),
+        (["good.onnx", "nothing.npz", "--data", "data"], "cannot be read"),
+    ],
+)
+def test_what_cannot_be_used_is_said_in_one_line(
+    place: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["compare", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = [line for line in captured.err.splitlines() if line.startswith("mien: ")]
+    assert len(lines) == 1
+    assert said in lines[0]
+
+
+def test_comparing_needs_nothing_that_trains() -> None:
+    script = (
+        "import sys\n"
+        "from mien import compare\n"
+        "compare.mcnemar(3, 4)\n"
+        "heavy = {'keras', 'tensorflow', 'onnx', 'matplotlib', 'cv2', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_onnx_is_what_the_meter_is() -> None:
+    onnx.checker.check_model(onnx.load_from_string(meter("good", (85, 170))))
