@@ -23,9 +23,10 @@ from mien.plot.calibration import reliability
 from mien.plot.curves import history
 from mien.plot.matrix import confusion
 from mien.plot.sheet import samples
+from mien.plot.timeline import course
 from mien.run import Run
 
-__all__ = ["confusion", "history", "reliability", "run", "samples"]
+__all__ = ["confusion", "course", "history", "reliability", "run", "samples"]
 
 
 #: Pairs of images on the sheet of training samples, for each class.
