@@ -142,6 +142,7 @@ def test_the_using_wing_loads_nothing_that_trains() -> None:
         "extract",
         "images",
         "probabilities",
+        "report",
         "run",
     ]
     code = (

@@ -33,6 +33,7 @@ _ROOMS = (
     "plot",
     "probabilities",
     "recipes",
+    "report",
     "run",
     "ship",
     "track",

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mien import __version__
-from mien.cli import auditing, cards, comparing, data, model, screen, shipping, training
+from mien.cli import auditing, cards, comparing, data, model, scoring, screen, shipping, training
 from mien.errors import InputError, MienError
 
 FAULT = 70
@@ -49,7 +49,7 @@ for command in (
     data.extract,
     auditing.audit,
     training.train,
-    model.evaluate,
+    scoring.evaluate,
     comparing.compare,
     model.plot,
     model.export,

@@ -1,0 +1,360 @@
+"""The command that scores a model: `evaluate`."""
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mien.cli import screen
+from mien.cli.data import Json
+from mien.cli.model import is_run
+from mien.cli.training import SOME_BAD, load, load_again
+from mien.errors import DataError, InputError, RunError, TrainingError
+
+if TYPE_CHECKING:
+    from mien.bundle import Bundle
+    from mien.dataset import Dataset
+    from mien.evaluate import Answers, Listing, Uses
+
+#: Classes whose confusion still fits a terminal.
+_MOST_COLUMNS = 9
+
+
+def evaluate(
+    context: typer.Context,
+    models: Annotated[
+        list[Path], typer.Argument(help="Runs, bundles, model.onnx files; several are averaged.")
+    ],
+    data: Annotated[Path | None, typer.Option(help="Data to score on; a run knows its own.")] = None,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    labels: Annotated[
+        str | None, typer.Option(help="Which reading answers, such as fer2013 or consensus.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write report.json and report.html into this folder.")
+    ] = None,
+    groups: Annotated[
+        str | None, typer.Option(metavar="FILE[:COLUMN]", help="Score the groups of this csv by themselves.")
+    ] = None,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Score disturbed images too; takes 20 times as long.")
+    ] = False,
+    table: Annotated[
+        str | None, typer.Option(help="Print the main results for a paper: md or latex.")
+    ] = None,
+    probabilities: Annotated[
+        Path | None, typer.Option(help="Keep the answers in this .npz file, to distil from.")
+    ] = None,
+    votes: Annotated[Path | None, typer.Option(help="FER+ votes, for csv data.")] = None,
+    split_seed: Annotated[int, typer.Option(help="Decides splits that the data does not bring.")] = 42,
+    json: Json = False,
+) -> int:
+    """Score what ships on a split: one model, or the mean of several."""
+    from mien import bundle
+    from mien import evaluate as room
+
+    timer = screen.Timer()
+    _check(table, report)
+    listed = None if groups is None else room.listing(groups)
+    loaded = [bundle.load(path / "bundle" if is_run(path) else path) for path in models]
+    if is_run(models[0]) and (data is None or len(models) == 1):
+        dataset = _data_of_run(context, models[0], data, whole=report is not None or split == "train")
+    elif data is None:
+        raise InputError(f"{models[0]} does not know its data; name it with --data")
+    else:
+        dataset = load(data, size=loaded[0].card.size, votes=votes, seed=split_seed)
+    answers = _ask(loaded, dataset, split, labels)
+    document = _judge(answers)
+    uses = _count(models, loaded, document)
+    document["uses"] = asdict(uses)
+    _keep(models, document)
+    if probabilities is not None:
+        _keep_answers(loaded, answers, probabilities)
+    document |= _more(loaded, dataset, answers, uses, listed=listed, robustness=robustness, report=report)
+    if table is not None:
+        document["table"] = _tabled(document, table, report)
+    if json:
+        screen.emit(document | timer.seconds())
+    else:
+        tell(document)
+    for sentence in uses.warnings:
+        screen.note(sentence)
+    return SOME_BAD if dataset.problems else 0
+
+
+def _check(table: str | None, report: Path | None) -> None:
+    """Refuse what would only fail after the work is done."""
+    from mien import report as room
+
+    if table is not None and table not in room.FORMATS:
+        raise InputError(f"--table takes {' or '.join(room.FORMATS)}, not {table!r}")
+    if report is not None and report.exists() and not report.is_dir():
+        raise InputError(f"--report {report} is a file; name a folder for the report")
+
+
+def _data_of_run(context: typer.Context, path: Path, data: Path | None, *, whole: bool) -> "Dataset":
+    """Load the data that a run was trained on; with `whole`, its training split as it was.
+
+    What was left out of training changes neither val nor test, so that without `whole` the lists of it need
+    not be there any more.
+    """
+    from mien import run
+
+    if given := screen.given(context, "votes", "split_seed"):
+        raise InputError(f"{path} is a run, which knows how its data was read; it takes no {given}")
+    made = run.open_run(path)
+    origin = made.facts()["data"]["origin"]
+    if not whole:
+        origin |= {"exclude": None}
+    return load_again(made, data, origin | ({"votes": None} if data else {}))
+
+
+def _ask(loaded: list["Bundle"], dataset: "Dataset", split: str, labels: str | None) -> list["Answers"]:
+    """Ask about one split, with a progress bar: as the reading that was named, then as the others."""
+    from mien import evaluate as room
+
+    readings = loaded[0].card.readings
+    shared = [name for name in readings if all(name in each.card.readings for each in loaded)]
+    chosen = labels or next(iter(readings))
+    found = []
+    for name in (chosen, *(name for name in shared if name != chosen)):
+        with screen.bar(f"scoring {split} as {name}") as progress:
+            found.append(
+                room.answer(
+                    loaded,
+                    dataset.split(split),
+                    labels=dataset.labels,
+                    reading=name if labels or len(shared) > 1 else None,
+                    data=dataset.root,
+                    progress=progress,
+                )
+            )
+    return found
+
+
+def _judge(answers: list["Answers"]) -> dict[str, Any]:
+    """Return the report as plain values; those of the other readings stand under `readings`."""
+    from mien import evaluate as room
+
+    first, *others = (room.judge(each).to_dict() for each in answers)
+    return first | {"readings": {each["reading"]: each for each in others}}
+
+
+def _count(paths: list[Path], loaded: list["Bundle"], document: dict[str, Any]) -> "Uses":
+    """Count the scoring in every run that it is one of; returns what is the worst to know of them."""
+    from mien import evaluate as room
+    from mien import run
+
+    found = []
+    for path, model in zip(paths, loaded, strict=True):
+        # A run's own bundle, named by itself, is that run's model all the same.
+        home = next((place for place in (path, *path.resolve().parents[:2]) if is_run(place)), None)
+        known = room.role(model.card, document["split_fingerprint"], document["split"])
+        if home is not None:
+            try:
+                known = room.count(run.open_run(home), model.card, document)
+            except (RunError, TrainingError) as error:
+                screen.note(f"the scoring is not counted: {error}")
+        found.append(known)
+    ranks = ("train", "val", "other", "unknown")
+    worst = min(found, key=lambda each: (ranks.index(each.role), -(each.times or 0)))
+    return replace(worst, warnings=tuple(dict.fromkeys(text for each in found for text in each.warnings)))
+
+
+def _keep(paths: list[Path], report: dict[str, Any]) -> None:
+    """Keep a run's report and its figures in it; where that cannot be, the report is shown all the same."""
+    from mien import run
+    from mien.cli import figures
+
+    if len(paths) > 1 or not is_run(paths[0]):
+        return
+    made = run.open_run(paths[0])
+    try:
+        figures.draw_report(made, made.keep_report(report))
+    except TrainingError as error:
+        screen.note(f"the report is not kept: {error}")
+
+
+def _keep_answers(loaded: list["Bundle"], answers: list["Answers"], to: Path) -> None:
+    from mien import probabilities
+
+    card = loaded[0].card
+    kept: dict[str, Any] = {
+        card.reading(each.reading).output: each.probabilities
+        for each in answers
+        if all(each.reading in model.card.readings for model in loaded)
+    }
+    about = " + ".join(each.card.name for each in loaded)
+    probabilities.write(
+        to,
+        probabilities.Stored(answers[0].split.fingerprint, card.labels, kept, f"{about}, asked directly"),
+    )
+
+
+def _more(
+    loaded: list["Bundle"],
+    dataset: "Dataset",
+    answers: list["Answers"],
+    uses: "Uses",
+    *,
+    listed: "Listing | None",
+    robustness: bool,
+    report: Path | None,
+) -> dict[str, Any]:
+    """Measure what was asked for beyond the report's figures, and write the report's folder."""
+    from mien import evaluate
+    from mien import report as room
+
+    first, *others = answers
+    with screen.live() as (move, _):
+        if report is not None:
+            found = room.measure(
+                loaded,
+                dataset,
+                first,
+                uses=uses,
+                listing=listed,
+                robust=robustness,
+                others=others,
+                progress=move,
+            )
+            return found | {"report": [str(path) for path in room.write(found, first, report)]}
+        found = {}
+        if listed is not None:
+            parted = evaluate.separate(
+                listed, first.split.files, first.probabilities, first.truth, first.names
+            )
+            found["groups"] = asdict(parted)
+        if robustness:
+            found["robustness"] = room.robustness(loaded, first, progress=move)
+        return found
+
+
+def _tabled(document: dict[str, Any], form: str, report: Path | None) -> str:
+    from mien import disk
+    from mien import report as room
+
+    text = room.table(document, form)
+    if report is not None:
+        try:
+            disk.write(report / f"table{room.FORMATS[form]}", text.encode())
+        except OSError as error:
+            raise DataError(f"no table can be written to {report}: {disk.reason(error)}") from None
+    return text
+
+
+def tell(report: dict[str, Any]) -> None:
+    """Print a report's figures as tables for people; or, where one was asked for, the table for a paper."""
+    if "table" in report:
+        screen.out.print(report["table"], markup=False, end="")
+        return
+    rows: list[tuple[str, str, str]] = []
+    for key, label in (
+        ("accuracy", "accuracy"),
+        ("balanced_accuracy", "balanced accuracy"),
+        ("macro_f1", "macro F1"),
+    ):
+        low, high = report[f"{key}_interval"]
+        rows.append((label, f"{report[key]:.2%}", f"{low:.2%} to {high:.2%}"))
+    rows += [
+        (name, f"{report[key]:.4f}", "") for key, name in (("nll", "NLL"), ("brier", "Brier"), ("ece", "ECE"))
+    ]
+    rows += _agreement(report)
+    for name, other in report.get("readings", {}).items():
+        low, high = other["accuracy_interval"]
+        rows.append((f"read as {name}: accuracy", f"{other['accuracy']:.2%}", f"{low:.2%} to {high:.2%}"))
+        rows += [(f"read as {name}: {what}", value, between) for what, value, between in _agreement(other)]
+    screen.table(
+        f"{report['data']}, split {report['split']}, read as {report['reading']}, n = {report['n']}",
+        ("what", "value", "95 % interval"),
+        rows,
+    )
+    screen.table(
+        "Each class",
+        ("class", "n", "precision", "recall", "F1"),
+        [
+            (name, str(figures["n"]), *(share(figures[key]) for key in ("precision", "recall", "f1")))
+            for name, figures in report["per_class"].items()
+        ],
+    )
+    if len(report["labels"]) <= _MOST_COLUMNS:
+        screen.table(
+            "Images by what they are (rows) and what was answered (columns)",
+            ("class", *(label[:8] for label in report["labels"])),
+            [
+                (name, *map(str, counts))
+                for name, counts in zip(report["labels"], report["confusion"], strict=True)
+            ],
+        )
+    _tell_more(report)
+    if report["absent"]:
+        screen.note(f"without images, and left out of the means: {', '.join(report['absent'])}")
+
+
+def _tell_more(report: dict[str, Any]) -> None:
+    """Print what was asked for besides, and how often these images were scored."""
+    if found := report.get("groups"):
+        screen.table(
+            f"By {found['column']} of {found['file']}; {found['unlisted']:,} images have none",
+            ("group", "n", "accuracy", "95 % interval", "macro F1", "few"),
+            [
+                (
+                    group["name"],
+                    str(group["n"]),
+                    f"{group['accuracy']:.2%}",
+                    "{:.2%} to {:.2%}".format(*group["accuracy_interval"]),
+                    f"{group['macro_f1']:.2%}",
+                    "too few to tell" if group["few"] else "",
+                )
+                for group in found["groups"]
+            ],
+        )
+    if found := report.get("robustness"):
+        rows = [
+            (
+                row["disturbance"],
+                f"{row['accuracy']:.2%}",
+                "{:.2%} to {:.2%}".format(*row["interval"]),
+                f"{-100 * row['loss']:+.1f}",
+            )
+            for row in found["rows"]
+        ]
+        rows.append(("mean of the kinds", f"{found['mean_of_kinds']:.2%}", "", ""))
+        screen.table("Disturbed images", ("images", "accuracy", "95 % interval", "points"), rows)
+    if found := report.get("against_training"):
+        screen.out.print(_without_copies(found), markup=False)
+    if times := report["uses"]["times"]:
+        files = report["uses"]["models"]
+        screen.out.print(
+            f"scored on these images {'once' if times == 1 else f'{times} times'} so far, with {files} model "
+            f"file{'s' if files > 1 else ''}",
+            markup=False,
+        )
+    for path in report.get("report", ()):
+        screen.out.print(path, markup=False)
+
+
+def _without_copies(found: dict[str, Any]) -> str:
+    if not found["checked"]:
+        return f"copies in training could not be looked for: {found['why']}"
+    text = f"{found['equal']:,} images stand in training too, and {found['near']:,} nearly"
+    if (rest := found["without_either"]) and found["equal"] + found["near"]:
+        low, high = rest["accuracy_interval"]
+        text += f"; without them {rest['accuracy']:.2%} ({low:.2%} to {high:.2%}) of {rest['n']:,} are right"
+    return text
+
+
+def _agreement(report: dict[str, Any]) -> list[tuple[str, str, str]]:
+    found = report.get("agreement")
+    if found is None:
+        return []
+    low, high = found["interval"]
+    return [
+        (f"with most of ten people, n = {found['n']}", f"{found['share']:.2%}", f"{low:.2%} to {high:.2%}")
+    ]
+
+
+def share(value: float | None) -> str:
+    """Return a fraction as percent, or a dash where it is undefined."""
+    return "–" if value is None else f"{value:.1%}"

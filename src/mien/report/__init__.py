@@ -1,0 +1,147 @@
+"""An evaluation that one can hand to a reviewer: what was scored on what, and all that its figure hides.
+
+found = report.measure([model], data, answers)     # plain values, as report.json holds them
+report.write(found, answers, "report")             # report.json and report.html
+report.table(found, "latex")                       # the main results, for a paper
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import mien
+from mien import disk, evaluate
+from mien.bundle import Bundle
+from mien.dataset import Dataset
+from mien.errors import DataError
+from mien.report import page
+from mien.report.figures import against_training, calibrations, examples, robustness, selection
+from mien.report.tables import FORMATS, table
+
+__all__ = ["FORMATS", "HTML", "JSON", "SCHEMA", "measure", "robustness", "table", "write"]
+
+#: Version of `report.json`; it rises when a key changes its meaning or goes.
+SCHEMA = 1
+
+JSON, HTML = "report.json", "report.html"
+
+#: Images shown of the worst and of the most uncertain.
+_SHOWN = 12
+
+
+def measure(
+    models: Sequence[Bundle],
+    dataset: Dataset,
+    answers: evaluate.Answers,
+    *,
+    uses: evaluate.Uses | None = None,
+    listing: evaluate.Listing | None = None,
+    robust: bool = False,
+    others: Sequence[evaluate.Answers] = (),
+    progress: Callable[[str, int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Measure all that a report holds.
+
+    Args:
+        models: Whose answers these are; of several, the mean.
+        dataset: Where the split comes from; its training split is compared with it, its validation split
+            gives a temperature to models that have none.
+        answers: As `evaluate.answer` gives them.
+        uses: How often the split was scored, as `evaluate.count` says; else what the card tells of it.
+        listing: Groups to be measured by themselves.
+        robust: Whether to measure under each of `mien.corrupt`'s disturbances too, which takes as many times
+            as long.
+        others: The same images as other readings of the model answer them.
+        progress: Called with (what is done, done, total).
+
+    Returns:
+        Plain values: those of `evaluate.Report` at the top, and more.
+
+    Raises:
+        DataError: The listing does not fit the images, or these are smaller than 12 pixels a side.
+    """
+    card, split = models[0].card, answers.split
+    found = evaluate.judge(answers).to_dict()
+    known = uses or evaluate.role(card, split.fingerprint, split.name)
+    groups = None
+    if listing is not None:
+        groups = evaluate.separate(listing, split.files, answers.probabilities, answers.truth, answers.names)
+    return found | {
+        "schema": SCHEMA,
+        "readings": {each.reading: evaluate.judge(each).to_dict() for each in others},
+        "versions": {"mien": mien.__version__, "onnxruntime": metadata.version("onnxruntime")},
+        "models": [_model(each, answers.reading) for each in models],
+        "dataset": _dataset(dataset),
+        "preprocessing": f"grey, {card.size} × {card.size} pixels of 0 to 255, framing: {card.framing}; "
+        "rescaling, temperature and softmax are in the model file",
+        "uses": asdict(known),
+        "selective": selection(answers),
+        "calibration": calibrations(models, dataset, answers, known, progress=progress),
+        "against_training": against_training(card, dataset, answers, known, progress=progress),
+        "groups": None if groups is None else asdict(groups),
+        "robustness": robustness(models, answers, progress=progress) if robust else None,
+        "worst": examples(answers, "worst", _SHOWN),
+        "uncertain": examples(answers, "uncertain", _SHOWN),
+    }
+
+
+def write(
+    found: Mapping[str, Any], answers: evaluate.Answers, folder: str | os.PathLike[str]
+) -> tuple[Path, Path]:
+    """Write `report.json` and `report.html`, each whole or not at all.
+
+    The page needs nothing beside itself, and holds pictures of the data: treat it like the data.
+
+    Args:
+        found: What `measure` returned.
+        answers: What it was measured on.
+        folder: Made if need be; other files in it stay.
+
+    Returns:
+        The two files.
+
+    Raises:
+        DataError: They cannot be written.
+    """
+    place = Path(folder)
+    # A file name that is no UTF-8 goes in as the escapes that JSON has for it.
+    text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        disk.write(place / JSON, text.encode(errors="backslashreplace"))
+        disk.write(place / HTML, page.write(found, answers).encode())
+    except OSError as error:
+        raise DataError(f"no report can be written to {str(place)!r}: {disk.reason(error)}") from None
+    return place / JSON, place / HTML
+
+
+def _model(model: Bundle, reading: str) -> dict[str, Any]:
+    card = model.card
+    learnt = None if card.data is None else {"name": card.data.name, "fingerprint": card.data.fingerprint}
+    # Of several models, those without the first one's reading answer by their own first.
+    used = card.reading(reading if reading in card.readings else None)
+    return {
+        "name": card.name,
+        "sha256": card.sha256,
+        "precision": card.precision,
+        "recipe": card.recipe.get("name"),
+        "learnt_from": learnt,
+        "excluded": dict(card.excluded),
+        "temperature": used.temperature,
+        "threshold": used.threshold,
+        "licence": card.licence,
+    }
+
+
+def _dataset(dataset: Dataset) -> dict[str, Any]:
+    splits = {part.name: {"n": len(part), "fingerprint": part.fingerprint} for part in dataset.splits}
+    return {
+        "name": dataset.root,
+        "fingerprint": dataset.fingerprint,
+        "splits": splits,
+        "unreadable": len(dataset.problems),
+        "notes": list(dataset.notes),
+    }

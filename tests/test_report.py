@@ -1,0 +1,392 @@
+import csv
+import html.parser
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn import metrics as judge
+
+from mien import bundle, calibrate, cli, corrupt, dataset, drawn, emotions, evaluate, recipes, report, run
+from mien.errors import DataError, InputError
+
+BAD = "<script>alert(1)</script> $x^2$ & =1+1 \"q\" 'r'"
+
+
+@pytest.fixture(scope="module")
+def model() -> bundle.Bundle:
+    return bundle.load()
+
+
+@pytest.fixture(scope="module")
+def data() -> dataset.Dataset:
+    """Drawn faces; of the test split's, ten stand in training too, and ten mirrored."""
+    images, labels, _ = drawn.sample(420, seed=3, size=48)
+    parts = {}
+    for name, start, stop in (("train", 0, 140), ("val", 140, 280), ("test", 280, 420)):
+        files = tuple(f"{name}/{BAD} {place}.png" for place in range(stop - start))
+        votes = np.zeros((stop - start, 10), np.float32)
+        votes[:, 0] = 10
+        parts[name] = dataset.Split(name, images[start:stop].copy(), labels[start:stop], votes, files)
+    parts["test"].images[:10] = parts["train"].images[:10]
+    parts["test"].images[10:20] = parts["train"].images[10:20, :, ::-1]
+    return dataset.Dataset(f"faces {BAD}", emotions.EMOTIONS, **parts, problems=(), notes=(BAD,))
+
+
+@pytest.fixture(scope="module")
+def answers(model: bundle.Bundle, data: dataset.Dataset) -> evaluate.Answers:
+    return evaluate.answer(model, data.split("test"), labels=data.labels, data=data.root)
+
+
+@pytest.fixture(scope="module")
+def found(model: bundle.Bundle, data: dataset.Dataset, answers: evaluate.Answers) -> dict:
+    files = answers.split.files
+    groups = {file: BAD if place < 20 else "others" for place, file in enumerate(files[:100])}
+    listing = evaluate.Listing("ages <b>.csv", BAD, groups)
+    second = evaluate.answer(
+        model, data.split("test"), labels=data.labels, reading="consensus", data=data.root
+    )
+    return report.measure([model], data, answers, listing=listing, others=[second])
+
+
+def test_it_holds_what_json_prints_and_more(found: dict, answers: evaluate.Answers) -> None:
+    plain = evaluate.judge(answers).to_dict()
+    assert {key: found[key] for key in plain} == plain
+    assert found["schema"] == report.SCHEMA
+    assert json.loads(json.dumps(found, allow_nan=False)) == json.loads(json.dumps(found))
+    assert found["models"][0]["sha256"] == bundle.load().card.sha256
+    assert found["dataset"]["splits"]["test"]["fingerprint"] == found["split_fingerprint"]
+    assert set(found["readings"]) == {"consensus"}
+
+
+def test_copies_are_left_out_and_counted(found: dict, answers: evaluate.Answers) -> None:
+    told = found["against_training"]
+    assert (told["checked"], told["equal"]) == (True, 10)
+    assert told["near"] >= 10
+    assert told["learnt_from"] is False
+    given = answers.probabilities.argmax(axis=1)
+    assert told["without_equal"]["n"] == len(answers) - 10
+    assert told["without_equal"]["accuracy"] == pytest.approx(
+        judge.accuracy_score(answers.truth[10:], given[10:])
+    )
+    rest = told["without_either"]
+    assert rest["n"] == len(answers) - told["equal"] - told["near"]
+    assert rest["accuracy_interval"][0] <= rest["accuracy"] <= rest["accuracy_interval"][1]
+
+
+def test_copies_that_cannot_be_looked_for_are_said(
+    model: bundle.Bundle, data: dataset.Dataset, answers: evaluate.Answers
+) -> None:
+    alone = dataset.Dataset("alone", data.labels, train=None, val=None, test=data.test)
+    told = report.measure([model], alone, answers)
+    assert told["against_training"]["checked"] is False
+    assert "no training split" in told["against_training"]["why"]
+    learnt = report.measure([model], data, answers, uses=evaluate.Uses(role="train"))
+    assert "learnt from" in learnt["against_training"]["why"]
+    everywhere = dataset.Dataset("all", data.labels, train=data.test, val=None, test=data.test)
+    told = report.measure([model], everywhere, answers)["against_training"]
+    assert (told["equal"], told["without_equal"], told["without_either"]) == (len(answers), None, None)
+
+
+def test_calibration_with_and_without_temperature(
+    model: bundle.Bundle, data: dataset.Dataset, answers: evaluate.Answers, found: dict
+) -> None:
+    shipped, bare = found["calibration"]
+    temperature = model.card.reading().temperature
+    assert (shipped["temperature"], bare["temperature"]) == (temperature, 1)
+    assert shipped["ece"] == found["ece"]
+    back = evaluate.metrics(
+        calibrate.apply(calibrate.apply(answers.probabilities, 1 / temperature), temperature),
+        answers.truth,
+        answers.names,
+    )
+    assert back.nll == pytest.approx(shipped["nll"], abs=1e-4)
+    assert bare["nll"] != shipped["nll"]
+    both = report.measure([model, model], data, answers)["calibration"]
+    assert [each["name"] for each in both] == ["as it ships", "with a temperature fitted on val"]
+    val = evaluate.answer(model, data.split("val"), labels=data.labels)
+    assert both[1]["temperature"] == pytest.approx(calibrate.fit(val.probabilities, val.truth))
+    folded = report.measure([model, model], data, val)["calibration"]
+    assert folded[1]["brier"] is None
+    assert "other folds of 5" in folded[1]["name"]
+    single = report.measure([model, model], data, val.take(np.arange(1)))["calibration"]
+    assert len(single) == 1
+
+
+def test_examples_are_the_worst_and_the_most_uncertain(found: dict, answers: evaluate.Answers) -> None:
+    shares = answers.probabilities[np.arange(len(answers)), answers.truth]
+    wrong = answers.probabilities.argmax(axis=1) != answers.truth
+    assert found["worst"][0]["place"] == np.flatnonzero(wrong)[shares[wrong].argmin()]
+    assert found["uncertain"][0]["place"] == answers.probabilities.max(axis=1).argmin()
+    for each in (*found["worst"], *found["uncertain"]):
+        assert each["answer"] == max(each["probabilities"], key=each["probabilities"].__getitem__)
+        assert each["confidence"] == each["probabilities"][each["answer"]]
+    assert all(each["answer"] != each["label"] for each in found["worst"])
+
+
+def test_robustness_is_the_score_on_disturbed_images(
+    model: bundle.Bundle, answers: evaluate.Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {name: corrupt.DISTURBANCES[name] for name in ("blur 1", "blur 2", "noise 8")}
+    monkeypatch.setattr(corrupt, "DISTURBANCES", few)
+    part = answers.take(np.arange(40))
+    seen: list[tuple[str, int, int]] = []
+    told = report.robustness([model], part, seed=1, progress=lambda *each: seen.append(each))
+    assert [row["disturbance"] for row in told["rows"]] == list(few)
+    assert [each[1:] for each in seen] == [(1, 3), (2, 3), (3, 3)]
+    images = corrupt.apply(part.split.images, "noise 8", seed=1)
+    right = model.run(images).argmax(axis=1) == part.truth
+    assert told["rows"][2]["accuracy"] == right.mean()
+    blur = (told["rows"][0]["accuracy"] + told["rows"][1]["accuracy"]) / 2
+    assert told["mean_of_kinds"] == pytest.approx((blur + right.mean()) / 2)
+
+
+class Reader(html.parser.HTMLParser):
+    """Collects a page's tags, the addresses in it and its text, and checks that tags are closed."""
+
+    VOID = ("meta", "img", "rect", "circle", "path")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.words = ""
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "action")]
+        assert not any(name.startswith("on") for name, _ in attrs)
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+def test_the_page_needs_nothing_and_escapes_all(
+    found: dict, answers: evaluate.Answers, tmp_path: Path
+) -> None:
+    paths = report.write(found, answers, tmp_path / "made" / "here")
+    assert sorted(path.name for path in (tmp_path / "made" / "here").iterdir()) == [report.HTML, report.JSON]
+    assert json.loads(paths[0].read_text()) == json.loads(json.dumps(found))
+    text = paths[1].read_text()
+    read = Reader(text)
+    assert "script" not in read.tags
+    assert all(address.startswith("data:image/png;base64,") for address in read.addresses)
+    assert len(read.addresses) == len(found["worst"]) + len(found["uncertain"])
+    assert "http" not in text.replace("http-equiv", "")
+    assert "url(" not in text
+    assert read.words.count("<script>alert(1)</script>") > 20
+    assert f"{found['accuracy']:.1%}" in read.words
+    assert "10 of the 140 images" in read.words
+    assert "Fewer than 30 images" in read.words
+    assert "read as consensus" in read.words
+
+
+def test_odd_names_and_odd_reports_make_pages(
+    model: bundle.Bundle, data: dataset.Dataset, tmp_path: Path
+) -> None:
+    split = data.split("test").take(np.arange(3))
+    odd = dataset.Split("test", split.images, split.labels, None, ("a\udcff\n.png", "\x00", "=HYPERLINK()"))
+    only = dataset.Dataset("\udcfe", data.labels, train=None, val=None, test=odd)
+    asked = evaluate.answer(model, odd, labels=data.labels, data=only.root)
+    told = report.measure([model], only, asked)
+    json_file, page = report.write(told, asked, tmp_path)
+    assert json.loads(json_file.read_text())["n"] == 3
+    assert "a\\udcff" in page.read_text()
+    right = evaluate.Answers(odd, asked.names, np.eye(7, dtype=np.float32)[asked.truth], asked.truth)
+    told = report.measure([model, model], only, right)
+    assert told["worst"] == []
+    report.write(told, right, tmp_path)
+    assert "There are none." in page.read_text()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="no report can be written"):
+        report.write(told, right, tmp_path / "file")
+
+
+def test_many_classes_list_their_worst_mistakes(
+    found: dict, answers: evaluate.Answers, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    names = [f"class {index}" for index in range(40)]
+    chances, truth = random.dirichlet(np.ones(40), 300), random.integers(0, 39, 300)
+    many = evaluate.metrics(chances, truth, names).to_dict()
+    keep = ("readings", "versions", "models", "dataset", "preprocessing", "uses", "selective", "calibration")
+    keep += ("against_training", "worst", "uncertain", "split", "split_fingerprint", "data", "reading")
+    odd = many | {key: found[key] for key in keep} | {"groups": None, "robustness": None, "agreement": None}
+    words = Reader(report.write(odd, answers, tmp_path)[1].read_text()).words
+    assert "of its class" in words
+    assert "left out of the means: class 39" in words
+
+
+def cells(row: str, apart: str) -> list[str]:
+    return [cell.strip() for cell in re.split(apart, row)]
+
+
+def test_tables_hold_the_figures_and_escape_names(found: dict) -> None:
+    text = report.table(found, "md")
+    lines = text.splitlines()
+    first = cells(lines[2].strip("|"), r"(?<!\\)\|")
+    assert f"{100 * found['accuracy']:.1f} (" in first[2]
+    assert first[1] == str(found["n"])
+    assert "<script>" not in text.replace(r"\<script\>", "")
+    assert all(len(re.findall(r"(?<!\\)\|", line)) == 9 for line in lines[:6])
+    assert "without equal and near images of training" in text
+    assert all(label in text for label in found["labels"])
+
+    text = report.table(found, "latex")
+    assert r"\textless{}script\textgreater{}alert(1)" in text
+    assert r"\$x\textasciicircum{}2\$ \&" in text
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert {len(cells(row, r"(?<!\\)&")) for row in rows} == {8, 5}
+    with pytest.raises(InputError, match="'csv' is no format"):
+        report.table(found, "csv")
+
+
+def test_tables_of_a_bare_report_need_nothing_more(answers: evaluate.Answers) -> None:
+    bare = evaluate.metrics(np.eye(3)[:2], np.array([0, 0]), ["a_b", "c|d", "e\nf"]).to_dict()
+    assert r"a\_b" in report.table(bare, "md")
+    assert r"c\textbar{}d" in report.table(bare, "latex")
+    assert "e f" in report.table(bare, "md")
+    assert "–" in report.table(bare, "md")
+    assert "--" in report.table(bare, "latex")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run as training leaves it, without the training: the package's model over drawn faces."""
+    place = tmp_path_factory.mktemp("reports")
+    archive = drawn.write_archive(place / "faces.zip", train=140, val=42, test=42, seed=5)
+    data = dataset.load(archive)
+    model = bundle.load()
+    splits = {each.name: bundle.Part(n=len(each), fingerprint=each.fingerprint) for each in data.splits}
+    facts = {
+        "data": {
+            "origin": {"source": str(archive), "votes": None, "exclude": None, "seed": 42},
+            "splits": {name: vars(part) for name, part in splits.items()},
+        }
+    }
+    run.create(recipes.get("quick"), facts, out=place / "runs" / "one")
+    about = bundle.Data(name=data.root, fingerprint=data.fingerprint, splits=splits)
+    bundle.write(model.read(), replace(model.card, data=about), place / "runs" / "one" / "bundle")
+    return place / "runs" / "one"
+
+
+Ask = Callable[..., dict]
+
+
+@pytest.fixture
+def ask(capsys: pytest.CaptureFixture[str]) -> Ask:
+    def call(*arguments: object) -> dict:
+        assert cli.run(["evaluate", *map(str, arguments), "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    return call
+
+
+def test_a_run_counts_how_often_its_test_was_scored(made: Path, tmp_path: Path, ask: Ask) -> None:
+    home = tmp_path / "runs" / "one"
+    shutil.copytree(made, home)
+    on_val = ask(home)
+    assert on_val["uses"]["role"] == "val"
+    assert "choose by" in on_val["uses"]["warnings"][0]
+    assert not (home / evaluate.USES).exists()
+    first = ask(home, "--split", "test")["uses"]
+    assert (first["role"], first["times"], first["models"], first["warnings"]) == ("other", 1, 1, [])
+    again = ask(home, "--split", "test", "--report", tmp_path / "out")
+    assert (again["uses"]["times"], again["uses"]["models"], again["uses"]["warnings"]) == (2, 1, [])
+    alone = ask(home / "bundle" / "model.onnx", "--data", made.parent.parent / "faces.zip", "--split", "test")
+    assert alone["uses"]["times"] == 3
+    entries = json.loads((home / evaluate.USES).read_text())
+    assert [entry["split_fingerprint"] for entry in entries] == [again["split_fingerprint"]] * 3
+    document = json.loads((tmp_path / "out" / report.JSON).read_text())
+    assert document["uses"]["times"] == 2
+    assert document["against_training"]["learnt_from"] is True
+    other = tmp_path / "runs" / "two"
+    shutil.copytree(made, other)
+    assert "one, beside two" in ask(other, "--split", "test")["uses"]["warnings"][0]
+
+
+def test_words_tables_groups_and_pages_come_from_the_command(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], ask: Ask
+) -> None:
+    files = dataset.load(made.parent.parent / "faces.zip").split("test").files
+    with (tmp_path / "g.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([("file", "half"), *((f, f"h{i % 2}") for i, f in enumerate(files))])
+    arguments = ["evaluate", str(made), "--split", "test", "--groups", str(tmp_path / "g.csv")]
+    assert cli.run([*arguments, "--report", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr().out
+    assert "By half of g.csv" in shown
+    assert "too few to tell" in shown
+    assert "stand in training too" in shown
+    assert "so far, with 1 model file" in shown
+    assert "report.html" in shown
+    assert cli.run([*arguments, "--table", "latex", "--report", str(tmp_path / "out")]) == 0
+    table = capsys.readouterr().out
+    assert table == (tmp_path / "out" / "table.tex").read_text()
+    assert table.startswith(r"\begin{tabular}")
+    plain = ask(*arguments[1:], "--table", "md")
+    assert {group["n"] for group in plain["groups"]["groups"]} == {21}
+    assert plain["table"].startswith("| split |")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--table", "csv"], "md or latex"),
+        (["--report", "{file}"], "is a file"),
+        (["--groups", "{file}"], "no column row or file"),
+        (["--groups", "absent.csv"], "absent.csv"),
+    ],
+)
+def test_bad_input_is_refused_before_the_work(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    (tmp_path / "file").write_text("a,b\n")
+    words = [word.replace("{file}", str(tmp_path / "file")) for word in arguments]
+    assert cli.run(["evaluate", str(made), *words]) == 2
+    captured = capsys.readouterr()
+    assert says in captured.err
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed")
+def test_the_page_opens_offline_without_a_word_on_the_console(
+    found: dict, answers: evaluate.Answers, tmp_path: Path
+) -> None:
+    page = report.write(found, answers, tmp_path)[1]
+    done = subprocess.run(
+        [
+            "chromium",
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--enable-logging=stderr",
+            f"--screenshot={tmp_path / 'page.png'}",
+            f"file://{page}",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert "CONSOLE" not in done.stderr
+    assert (tmp_path / "page.png").stat().st_size > 10_000
