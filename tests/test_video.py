@@ -1,0 +1,737 @@
+"""Made clips: true times, people who keep their numbers, damaged files, nothing done twice."""
+
+import contextlib
+import csv
+import importlib
+import inspect
+import itertools
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from pyarrow import parquet
+from skimage import data
+
+from mien import cli, video
+from mien.cli import watching
+from mien.errors import InputError, MissingExtra, VideoError
+from mien.faces import Box, Face
+from mien.predict import Predictor
+from mien.track import Tracked
+
+Pixels = NDArray[np.uint8]
+WIDE, HIGH = 320, 180
+
+
+def background() -> Image.Image:
+    """A soft pattern that holds no face."""
+    random = np.random.default_rng(3)
+    coarse = random.integers(70, 180, (5, 9, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((WIDE, HIGH), Image.Resampling.BICUBIC)
+
+
+BACKGROUND = background()
+HEAD = Image.fromarray(data.astronaut()).crop((150, 0, 310, 200)).resize((80, 100), Image.Resampling.LANCZOS)
+
+
+def scene(*middles: tuple[int, int]) -> Pixels:
+    """The astronaut's head at each place, the later ones in front."""
+    picture = BACKGROUND.copy()
+    for x, y in middles:
+        picture.paste(HEAD, (x - 40, y - 50))
+    return np.asarray(picture)
+
+
+def make(
+    path: Path,
+    pictures: Sequence[Pixels],
+    *,
+    times: Sequence[int] | None = None,
+    turned: int = 0,
+    sound: str | None = None,
+    codec: str = "libx264",
+) -> Path:
+    """A video file of `pictures`, shown at `times` in milliseconds; 25 a second where none are given."""
+    stamps = times if times is not None else [40 * number for number in range(len(pictures))]
+    with av.open(str(path), "w") as out:
+        stream: Any = out.add_stream(codec, rate=25, options={"crf": "12", "preset": "ultrafast"})
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+        if turned:
+            stream.set_display_rotation(turned)
+        tone: Any = out.add_stream(sound, rate=16000) if sound else None
+        for pixels, stamp in zip(pictures, stamps, strict=True):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels))
+            frame.pts, frame.time_base = stamp, Fraction(1, 1000)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+        if tone is not None:
+            length = 16 * (stamps[-1] + 40)
+            wave = (8000 * np.sin(np.arange(length) * 440 * 2 * np.pi / 16000)).astype(np.int16)[None]
+            for start in range(0, length, 1024):
+                piece = av.AudioFrame.from_ndarray(wave[:, start : start + 1024], format="s16", layout="mono")
+                piece.sample_rate, piece.pts, piece.time_base = 16000, start, Fraction(1, 16000)
+                out.mux(tone.encode(piece))
+            out.mux(tone.encode())
+    return path
+
+
+def plain(count: int) -> list[Pixels]:
+    """Pictures without a face that can be told apart: the whole picture brightens."""
+    return [np.full((36, 64, 3), 40 + 4 * number, np.uint8) for number in range(count)]
+
+
+def decoded(path: Path) -> list[video.Picture]:
+    """Every picture of a file, with the times it has."""
+    with video.Clip(path) as clip:
+        return list(clip.pictures())
+
+
+def damage(path: Path) -> tuple[int, list[str]]:
+    """How many pictures of a file can be decoded, and what is told of the others."""
+    with video.Clip(path) as clip:
+        return len(list(clip.pictures())), clip.problems
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return video.predictor(look=320)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("clips")
+
+
+@pytest.fixture(scope="module")
+def crossing(folder: Path) -> Path:
+    """Two who pass each other, one of them hidden for a moment; 25, then 12.5 frames a second; sound."""
+    times = [40 * number for number in range(20)] + [800 + 80 * number for number in range(10)]
+    pictures = [scene((60 + time // 8, 92), (260 - time // 8, 88)) for time in times]
+    return make(folder / "crossing.mp4", pictures, times=times, sound="aac")
+
+
+# Files
+
+
+def test_times_are_the_files_own_at_any_spacing_and_start(tmp_path: Path) -> None:
+    times = [500, 533, 600, 650, 683, 1750, 1800]
+    for ending in (".mp4", ".mkv", ".mov", ".webm"):
+        codec = "libvpx-vp9" if ending == ".webm" else "libx264"
+        clip = make(tmp_path / f"uneven{ending}", plain(7), times=times, codec=codec)
+        frames = decoded(clip)
+        assert [round(1000 * frame.time) for frame in frames] == times
+        assert [frame.number for frame in frames] == list(range(7))
+
+
+@pytest.mark.parametrize("turned", [0, 90, 180, -90])
+def test_pictures_stand_upright(tmp_path: Path, turned: int) -> None:
+    upright = np.zeros((48, 64, 3), np.uint8)
+    upright[:24, :32], upright[24:, 32:] = (250, 0, 0), (0, 250, 0)
+    stored = np.rot90(upright, -turned // 90)
+    (frame, *_) = decoded(make(tmp_path / "turned.mp4", [stored] * 3, turned=turned))
+    assert frame.size == (64, 48)
+    pixels = frame.pixels()
+    assert pixels.shape == (48, 64, 3)
+    assert np.abs(pixels[4:20, 4:28].astype(int) - [250, 0, 0]).max() < 12
+    assert np.abs(pixels[28:44, 36:60].astype(int) - [0, 250, 0]).max() < 12
+    assert pixels[4:20, 36:60].max() < 12
+
+
+def test_mirrored_pictures_are_mirrored_back() -> None:
+    from mien.video import clip
+
+    image = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    one = 65536
+    assert (clip._upright(image, (-one, 0, 0, one)) == image[:, ::-1]).all()
+    assert (clip._upright(image, (one, 0, 0, -one)) == image[::-1]).all()
+    assert (clip._upright(image, (0, one, one, 0)) == image.swapaxes(0, 1)).all()
+    assert (clip._upright(image, (0, -one, one, 0)) == np.rot90(image)).all()
+
+
+def test_pixels_that_are_not_square_are_made_so(tmp_path: Path) -> None:
+    path = tmp_path / "wide.mkv"
+    with av.open(str(path), "w") as out:
+        stream: Any = out.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8))
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    (frame,) = decoded(path)
+    assert frame.size == (85, 48)
+    assert frame.pixels().shape == (48, 85, 3)
+
+
+def test_bare_streams_without_timestamps_go_by_their_rate(tmp_path: Path) -> None:
+    frames = decoded(make(tmp_path / "bare.h264", plain(10)))
+    assert [frame.number for frame in frames] == list(range(10))
+    gaps = np.diff([frame.time for frame in frames])
+    assert gaps == pytest.approx(np.full(9, 0.04), abs=1e-3)
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".mkv"])
+def test_a_file_that_was_cut_off_gives_what_it_holds_and_says_so(tmp_path: Path, ending: str) -> None:
+    random = np.random.default_rng(0)
+    noisy = [random.integers(0, 255, (36, 64, 3), dtype=np.uint8) for _ in range(50)]
+    whole = make(tmp_path / f"whole{ending}", noisy)
+    if ending == ".mp4":  # the index, without which nothing can be read, comes first as it does on the web
+        with av.open(str(whole)) as source:
+            moved = tmp_path / "first.mp4"
+            with av.open(str(moved), "w", options={"movflags": "faststart"}) as out:
+                stream = out.add_stream_from_template(source.streams.video[0])
+                for packet in source.demux(source.streams.video[0]):
+                    if packet.dts is not None:
+                        packet.stream = stream
+                        out.mux(packet)
+        whole = moved
+    cut = tmp_path / f"cut{ending}"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
+    assert damage(whole) == (50, [])
+    count, problems = damage(cut)
+    assert 20 <= count < 40
+    assert problems
+
+
+def test_damage_in_the_middle_costs_some_frames_and_is_told(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    noisy = [random.integers(0, 255, (36, 64, 3), dtype=np.uint8) for _ in range(50)]
+    path = make(tmp_path / "damaged.mkv", noisy, codec="mpeg4")
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 3000] = random.bytes(3000)
+    path.write_bytes(content)
+    count, problems = damage(path)
+    assert 20 < count <= 50
+    assert problems
+
+
+def test_what_is_no_video_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    (tmp_path / "text.mp4").write_text("not a video")
+    (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/x.ts\n#EXT-X-ENDLIST\n")
+    Image.new("RGB", (64, 48)).save(tmp_path / "photo.jpg")
+    sound = tmp_path / "sound.wav"
+    with av.open(str(sound), "w") as out:
+        tone: Any = out.add_stream("pcm_s16le", rate=16000)
+        piece = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.int16), format="s16", layout="mono")
+        piece.sample_rate = 16000
+        out.mux(tone.encode(piece))
+    for name, said in {
+        "empty.mp4": "is not a video",
+        "text.mp4": "is not a video",
+        "list.m3u8": "is not a video",
+        "photo.jpg": "is not a video",
+        "sound.wav": "has no video in it",
+        "missing.mp4": "does not exist",
+        ".": "is not a file",
+    }.items():
+        with pytest.raises(VideoError, match=said):
+            video.read(tmp_path / name)
+
+
+def test_a_file_of_which_nothing_can_be_decoded_is_refused(tmp_path: Path) -> None:
+    path = make(tmp_path / "gone.mkv", plain(10), codec="mpeg4")
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as source:
+        places = [(p.pos, p.size) for p in source.demux(video=0) if p.size]
+    for place, size in places:
+        content[place + 5 : place + size] = bytes(size - 5)
+    path.write_bytes(content)
+    with pytest.raises(VideoError, match="no picture"):
+        decoded(path)
+
+
+def test_pictures_too_large_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make(tmp_path / "small.mp4", plain(2))
+    monkeypatch.setattr("mien.images.MAX_PIXELS", 64 * 36 - 1)
+    with pytest.raises(VideoError, match="64 × 36 pixels"):
+        video.read(path)
+
+
+# Choosing frames
+
+
+def looked(path: Path, **options: Any) -> list[int]:
+    with video.read(path, **options) as reading:
+        return [frame.number for frame in reading]
+
+
+def test_every_and_rate_choose_frames_by_number_and_by_time(tmp_path: Path, predictor: Predictor) -> None:
+    even = make(tmp_path / "even.mp4", plain(20))
+    assert looked(even, predictor=predictor) == list(range(20))
+    assert looked(even, predictor=predictor, every=7) == [0, 7, 14]
+    assert looked(even, predictor=predictor, rate=5) == [0, 5, 10, 15]
+    assert looked(even, predictor=predictor, rate=1000) == list(range(20))
+    times = [100, 110, 120, 400, 610, 620, 1150, 1300]
+    uneven = make(tmp_path / "uneven.mp4", plain(8), times=times)
+    assert looked(uneven, predictor=predictor, rate=5) == [0, 3, 4, 6, 7]
+    with video.read(even, predictor=predictor, every=7, between=True) as reading:
+        frames = list(reading)
+    assert [frame.number for frame in frames if frame.looked] == [0, 7, 14]
+    assert len(frames) == 20
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"every": 0}, {"rate": 0.0}, {"rate": float("nan")}, {"every": 2, "rate": 5.0}, {"patience": -1.0}],
+)
+def test_options_out_of_range_are_refused(tmp_path: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        video.read(tmp_path / "none.mp4", **options)
+    with pytest.raises(InputError, match="look is 10"):
+        video.predictor(look=10)
+
+
+# People
+
+
+def test_two_who_cross_keep_their_numbers_in_a_clip(crossing: Path, predictor: Predictor) -> None:
+    with video.read(crossing, predictor=predictor) as reading:
+        frames = list(reading)
+    assert reading.problems == []
+    places: dict[int, list[tuple[float, int]]] = {}
+    for frame in frames:
+        for person in frame.people:
+            box = person.face.box
+            places.setdefault(person.track, []).append((frame.time, box.left + box.width // 2))
+    assert set(places) == {1, 2}
+    courses = sorted((course[0][1], course[-1][1], len(course)) for course in places.values())
+    assert courses[0][0] < 100 < 220 < courses[0][1]
+    assert courses[1][1] < 100 < 220 < courses[1][0]
+    hidden = [frame for frame in frames if len(frame.people) == 1]
+    assert hidden
+    assert all(len(frame.lost) == 1 for frame in hidden)
+
+
+def test_boxes_lie_on_the_faces_at_full_size_though_the_search_is_smaller(
+    tmp_path: Path, predictor: Predictor
+) -> None:
+    clip = make(tmp_path / "one.mp4", [scene((150, 90))] * 3)
+    large = video.predictor(look=640)
+    with (
+        video.read(clip, predictor=video.predictor(look=200)) as small,
+        video.read(clip, predictor=large) as full,
+    ):
+        for one, other in zip(small, full, strict=True):
+            (a,), (b,) = one.people, other.people
+            assert abs(a.face.box.left - b.face.box.left) <= 4
+            assert abs(a.face.box.width - b.face.box.width) <= 6
+
+
+def test_a_video_without_a_face_has_frames_and_no_people(tmp_path: Path, predictor: Predictor) -> None:
+    clip = make(tmp_path / "empty.mp4", [scene()] * 4)
+    with video.read(clip, predictor=predictor) as reading:
+        assert [frame.people for frame in reading] == [()] * 4
+
+
+def person(track: int, emotion: str, confidence: float = 0.9) -> Tracked:
+    scores = dict.fromkeys(("angry", "happy", "sad"), (1 - confidence) / 2) | {emotion: confidence}
+    return Tracked(track, Face(Box(0, 0, 10, 10), 0.9, scores), scores)
+
+
+def test_people_are_summed_up_by_time_and_not_by_frames() -> None:
+    people = video.People()
+    people.add(0.0, [person(1, "happy")])
+    people.add(0.5, [person(1, "happy", 0.7), person(2, "sad")])
+    people.add(2.0, [])
+    people.add(3.0, [person(1, "angry")])
+    people.add(3.1, [person(1, "angry")])
+    one, two = people.end(4.0)
+    assert (one.track, one.frames, one.first, one.last, one.changes) == (1, 4, 0.0, 4.0, 1)
+    assert one.emotions == pytest.approx({"happy": 2.0, "angry": 1.0})
+    assert list(one.emotions) == ["happy", "angry"]
+    assert one.seconds == pytest.approx(3.0)
+    assert one.confidence == pytest.approx((0.9 + 0.7 + 0.9 + 0.9) / 4)
+    assert [(span.begin, span.end, span.emotion) for span in one.spans] == [(0, 2, "happy"), (3, 4, "angry")]
+    assert (two.seconds, two.frames, two.changes) == (1.5, 1, 0)
+    assert json.loads(json.dumps(one.to_dict()))["emotions"] == {"happy": 2.0, "angry": 1.0}
+    assert video.People().end(1.0) == ()
+
+
+# Writing
+
+
+def test_a_film_has_the_times_the_length_and_the_sound_of_its_clip(crossing: Path, tmp_path: Path) -> None:
+    for ending in (".mp4", ".mkv"):
+        to = tmp_path / f"copy{ending}"
+        with video.Clip(crossing) as clip, video.Film(to, clip) as film:
+            for picture in clip.pictures(on_packet=film.copy):
+                film.add(picture.pts, picture.pixels())
+            assert not to.exists()
+            film.keep()
+        assert [each.name for each in tmp_path.iterdir() if "partial" in each.name] == []
+        before, after = decoded(crossing), decoded(to)
+        assert [frame.time for frame in after] == pytest.approx([f.time for f in before], abs=1e-3)
+        assert sound_of(to) == sound_of(crossing)[ending == ".mkv" :]
+        with av.open(str(to)) as one, av.open(str(crossing)) as other:
+            assert one.duration == pytest.approx(other.duration, abs=60_000)
+        for one, other in itertools.islice(zip(before, after, strict=True), 0, 30, 9):
+            assert np.abs(one.pixels().astype(int) - other.pixels()).mean() < 4
+
+
+def sound_of(path: Path) -> list[bytes]:
+    with av.open(str(path)) as file:
+        return [bytes(packet) for packet in file.demux(audio=0) if packet.size]
+
+
+def test_odd_sizes_and_times_that_stand_still_are_written_too(tmp_path: Path) -> None:
+    clip = make(tmp_path / "clip.mp4", plain(4))
+    with video.Clip(clip) as source, video.Film(tmp_path / "odd.mp4", source) as film:
+        unit = source.stream.time_base
+        for stamp in (0, 0, 100, 50):
+            film.add(int(Fraction(stamp, 1000) / unit), np.full((35, 63, 3), 90, np.uint8))
+        film.keep()
+    frames = decoded(tmp_path / "odd.mp4")
+    assert frames[0].size == (64, 36)
+    assert len(frames) == 4
+
+
+def test_films_that_cannot_be_written_are_refused(tmp_path: Path, crossing: Path) -> None:
+    with video.Clip(crossing) as clip:
+        with pytest.raises(VideoError, match=r"ends in \.mp4"):
+            video.Film(tmp_path / "film.txt", clip)
+        with video.Film(tmp_path / "film.webm", clip) as film, pytest.raises(VideoError, match=r"aac.*\.mkv"):
+            film.add(0, scene())
+        (tmp_path / "file").write_text("")
+        with video.Film(tmp_path / "file" / "film.mp4", clip) as film, pytest.raises(InputError):
+            film.add(0, scene())
+        with video.Film(tmp_path / "none.mp4", clip) as film:
+            film.keep()
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_hidden_faces_leave_nothing_to_recognise_and_the_rest_as_it_is() -> None:
+    pixels = scene((150, 90))
+    box = Box(120, 50, 60, 80)
+    hidden = video.hide(pixels, [box, Box(310, 170, 10, 10)])
+    inside = np.s_[50:130, 120:180]
+    assert (pixels == scene((150, 90))).all()
+    assert (hidden[:, :100] == pixels[:, :100]).all()
+    grey = hidden[inside].astype(float).mean(axis=2)
+    before = pixels[inside].astype(float).mean(axis=2)
+    edges = [np.abs(np.diff(image, axis=0)).mean() for image in (grey, before)]
+    assert edges[0] < 0.4 * edges[1]
+    assert not video.predictor(look=320).image(hidden).faces
+
+
+# Resuming
+
+
+def faces_of(frames: Sequence[video.Frame]) -> list[tuple[int, tuple[Tracked, ...]]]:
+    return [(frame.number, frame.people) for frame in frames]
+
+
+def test_a_stopped_reading_goes_on_and_gives_what_an_unbroken_one_gives(
+    crossing: Path, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = video.fingerprint(crossing)
+    with video.read(crossing, predictor=predictor) as reading:
+        unbroken = faces_of(list(reading))
+    path = tmp_path / "journal"
+    with (
+        video.Journal(path, facts, resume=True) as journal,
+        video.read(crossing, predictor=predictor, journal=journal) as reading,
+    ):
+        list(itertools.islice(reading, 17))
+    path.write_bytes(path.read_bytes()[:-5])  # as a kill in the middle of a line leaves it
+    asked: list[str] = []
+    image = predictor.image
+    monkeypatch.setattr(Predictor, "image", lambda self, *a, **k: asked.append(k["name"]) or image(*a, **k))
+    with (
+        video.Journal(path, facts, resume=True) as journal,
+        video.read(crossing, predictor=predictor, journal=journal) as reading,
+    ):
+        assert journal.kept == 16
+        assert faces_of(list(reading)) == unbroken
+        journal.done()
+    assert asked == [f"crossing.mp4:{number}" for number in range(16, 30)]
+    assert not path.exists()
+
+
+def test_a_journal_of_something_else_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with video.Journal(path, {"bytes": 1}, resume=False) as journal:
+        journal.put(0, [])
+    with pytest.raises(VideoError, match="another video"):
+        video.Journal(path, {"bytes": 2}, resume=True)
+    with video.Journal(path, {"bytes": 1}, resume=True) as journal:
+        assert journal.kept == 1
+        journal.put(1, [])
+    with video.Journal(path, {"bytes": 1}, resume=True) as journal:
+        assert journal.kept == 2
+        assert journal.get(0) == ()
+        with pytest.raises(VideoError, match="does not fit"):
+            journal.get(2)
+    with video.Journal(path, {"bytes": 2}, resume=False) as journal:
+        assert journal.kept == 0
+        assert journal.get(0) is None
+    assert not path.exists()
+    path.write_bytes(b'{"by')
+    with video.Journal(path, {"bytes": 1}, resume=True) as journal:
+        assert journal.kept == 0
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError):
+        video.Journal(tmp_path / "file" / "journal", {}, resume=False)
+
+
+# Rows
+
+
+def test_rows_are_the_same_in_each_format(tmp_path: Path, crossing: Path, predictor: Predictor) -> None:
+    labels = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
+    with contextlib.ExitStack() as stack:
+        writers = {
+            kind: stack.enter_context(video.Rows(tmp_path / "rows" / kind, kind, labels))
+            for kind in ("csv", "jsonl", "parquet")
+        }
+        reading = stack.enter_context(video.read(crossing, predictor=predictor, every=3))
+        expected = []
+        for frame in reading:
+            expected += [video.row(frame, person) for person in frame.people]
+            for writer in writers.values():
+                writer.add(frame)
+        assert all("partial" in each.name for each in (tmp_path / "rows").iterdir())
+        for writer in writers.values():
+            writer.keep()
+    assert sorted(each.name for each in (tmp_path / "rows").iterdir()) == ["csv", "jsonl", "parquet"]
+    assert len(expected) > 10
+    assert parquet.read_table(tmp_path / "rows" / "parquet").to_pylist() == expected
+    with (tmp_path / "rows" / "csv").open(newline="") as file:
+        read = list(csv.DictReader(file))
+    assert read == [{name: str(value) for name, value in each.items()} for each in expected]
+    lines = [json.loads(line) for line in (tmp_path / "rows" / "jsonl").read_text().splitlines()]
+    for line, each in zip(lines, expected, strict=True):
+        assert (line["frame"], line["time"], line["track"]) == (each["frame"], each["time"], each["track"])
+        assert line["box"] == {name: each[name] for name in ("left", "top", "width", "height")}
+        assert line["scores"] == {name: each[name] for name in labels}
+        assert line["smoothed"]["scores"] == {name: each[f"smoothed_{name}"] for name in labels}
+        assert line["emotion"] == each["emotion"]
+
+
+def test_parquet_is_written_in_groups(
+    tmp_path: Path, crossing: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mien.video.rows._GROUP", 4)
+    labels = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
+    with (
+        video.Rows(tmp_path / "rows", "parquet", labels) as rows,
+        video.read(crossing, predictor=predictor, every=5) as reading,
+    ):
+        count = 0
+        for frame in reading:
+            rows.add(frame)
+            count += len(frame.people)
+        rows.keep()
+    file = parquet.ParquetFile(tmp_path / "rows")
+    assert file.metadata.num_rows == count
+    assert file.metadata.num_row_groups > 1
+    file.close()
+
+
+def test_rows_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'xml' is no format"):
+        video.Rows(tmp_path / "rows", "xml", ["a"])
+    (tmp_path / "file").write_text("")
+    for kind in ("csv", "parquet"):
+        with pytest.raises(InputError, match="cannot be written"):
+            video.Rows(tmp_path / "file" / "rows", kind, ["a"])
+    (tmp_path / "taken").mkdir()
+    with video.Rows(tmp_path / "taken", "csv", ["a"]) as rows, pytest.raises(InputError, match="written"):
+        rows.keep()
+
+
+def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtra, match=r"mien\[parquet\]"):
+        video.Rows(tmp_path / "rows", "parquet", ["a"])
+
+
+def test_without_pyav_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    for name in [name for name in sys.modules if name.startswith("mien.video")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(MissingExtra, match=r"mien\[video\]"):
+        importlib.import_module("mien.video")
+
+
+@pytest.mark.parametrize(
+    "words", [["--csv", "a.csv"], ["--jsonl", "a"], ["--parquet", "a"], ["--save", "a.mp4"]]
+)
+def test_a_full_disk_is_told_in_a_sentence(
+    words: list[str], crossing: Path, away: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
+    try:
+        assert command(crossing, *words, "--look", 200) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "cannot be written: file too large" in capsys.readouterr().err
+    assert all(each.suffix == ".journal" for each in away.iterdir())
+
+
+# The command
+
+
+def command(*words: object) -> int:
+    return cli.run(["video", *(str(word) for word in words)])
+
+
+def test_the_command_writes_all_that_is_wanted(
+    crossing: Path, away: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = ["rows.csv", "rows.jsonl", "rows.parquet", "film.mp4", "course.png"]
+    names = ["--csv", "--jsonl", "--parquet", "--save", "--timeline"]
+    words = [word for pair in zip(names, files, strict=True) for word in pair]
+    assert command(crossing, *words, "--look", 200, "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert sorted(each.name for each in away.iterdir()) == sorted([*files, "course.svg"])
+    assert sorted(document["files"]) == sorted([*files, "course.svg"])
+    assert document["frames"] == document["looked_at"] == 30
+    assert [person["track"] for person in document["people"]] == [1, 2]
+    with Path("rows.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == document["faces"] == sum(person["frames"] for person in document["people"])
+    for person in document["people"]:
+        assert sum(person["emotions"].values()) == pytest.approx(person["seconds"], abs=0.01)
+    assert document["end"] == pytest.approx(1.6, abs=0.05)
+    assert len(decoded(Path("film.mp4"))) == 30
+    assert sound_of(Path("film.mp4")) == sound_of(crossing)
+    assert document["problems"] == []
+
+
+def test_the_command_tells_people_in_a_table(
+    crossing: Path, away: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(crossing, "--look", 320, "--every", 2) == 0
+    out = capsys.readouterr().out
+    assert "15 of 30 frames looked at" in out
+    assert list(away.iterdir()) == []
+
+
+def test_a_video_without_a_face_gives_no_rows(away: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make(away / "empty.mp4", [scene()] * 3)
+    words = ("--csv", "rows.csv", "--look", 320, "--timeline", "course.png")
+    assert command("empty.mp4", *words) == 0
+    assert "no face in 3 frames" in capsys.readouterr().out
+    assert len(Path("rows.csv").read_text().splitlines()) == 1
+
+
+def test_a_broken_video_gives_what_it_holds_and_exits_with_3(
+    away: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = make(away / "whole.mkv", [scene((100 + 4 * number, 90)) for number in range(20)])
+    content = whole.read_bytes()
+    Path("cut.mkv").write_bytes(content[: len(content) // 2])
+    assert command("cut.mkv", "--jsonl", "rows.jsonl", "--look", 320) == 3
+    captured = capsys.readouterr()
+    assert 2 <= len(Path("rows.jsonl").read_text().splitlines()) < 20
+    assert "s" in captured.err
+
+
+def test_a_saved_film_hides_every_face_and_holds_the_last_look_between(crossing: Path, away: Path) -> None:
+    assert command(crossing, "--save", "plain.mp4", "--look", 320, "--every", 4) == 0
+    assert command(crossing, "--save", "hidden.mp4", "--look", 320, "--blur") == 0
+    before, drawn, hidden = (decoded(path) for path in (crossing, Path("plain.mp4"), Path("hidden.mp4")))
+    assert len(before) == len(drawn) == len(hidden)
+    finder = video.predictor(look=320).detector
+    assert [len(finder.find(each.pixels(), smallest=20)) for each in hidden[::5]] == [0] * 6
+    marked = [
+        np.abs(a.pixels().astype(int) - b.pixels()).max() > 100 for a, b in zip(before, drawn, strict=True)
+    ]
+    assert all(marked)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["none.mp4"], "does not exist"),
+        (["note.txt"], "is not a video"),
+        (["clip.mp4", "--blur"], "--save"),
+        (["clip.mp4", "--save", "x.mp4", "--blur", "--every", "2"], "every frame"),
+        (["clip.mp4", "--resume"], "--csv"),
+        (["clip.mp4", "--timeline", "x.gif"], ".png"),
+        (["clip.mp4", "--csv", "x", "--jsonl", "x"], "the same"),
+        (["clip.mp4", "--save", "clip.mp4"], "the same"),
+        (["clip.mp4", "--fps", "0"], "rate is 0"),
+        (["clip.mp4", "--every", "2", "--fps", "5"], "one of them"),
+        (["clip.mp4", "--detector", "eyes"], "'eyes'"),
+        (["clip.mp4", "--model", "none"], "'none'"),
+        (["clip.mp4", "--save", "x.txt"], "ends in"),
+    ],
+)
+def test_bad_input_gives_one_sentence_and_exits_with_2(
+    away: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(away / "clip.mp4", plain(2))
+    Path("note.txt").write_text("a note")
+    assert command(*words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert said in captured.err
+    assert sorted(each.name for each in away.iterdir()) == ["clip.mp4", "note.txt"]
+
+
+def test_after_a_kill_the_command_goes_on_and_gives_the_same_bytes(
+    away: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = [(90 + 2 * number, 90) for number in range(50)]
+    make(away / "clip.mp4", [scene(place) for place in places], sound="aac")
+    options = ["--look", "200", "--csv"]
+    assert command("clip.mp4", *options, "whole.csv", "--save", "whole.mp4", "--json") == 0
+    unbroken = json.loads(capsys.readouterr().out)
+    words = ["clip.mp4", *options, "rows.csv", "--save", "film.mp4", "--resume", "--json"]
+    process = subprocess.Popen([sys.executable, "-m", "mien", "video", *words], stderr=subprocess.DEVNULL)
+    journal = Path(".rows.csv.journal")
+    while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") > 10):
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not Path("rows.csv").exists()
+    assert command(*words) == 0
+    captured = capsys.readouterr()
+    assert int(captured.err.split(" frames were done before")[0].split()[-1]) >= 10
+    resumed = json.loads(captured.out)
+    assert Path("rows.csv").read_bytes() == Path("whole.csv").read_bytes()
+    assert [each.pts for each in decoded(Path("film.mp4"))] == [
+        each.pts for each in decoded(Path("whole.mp4"))
+    ]
+    assert resumed["people"] == unbroken["people"]
+    assert sorted(each.name for each in away.iterdir() if not each.name.startswith("whole")) == [
+        *("clip.mp4", "film.mp4", "rows.csv")
+    ]
+
+
+def test_what_an_earlier_run_left_is_given_up_only_with_a_word(
+    away: Path, crossing: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(".rows.csv.journal").write_text("{}\n")
+    assert command(crossing, "--csv", "rows.csv", "--look", 320, "--every", 9, "--resume") == 2
+    assert "another video" in capsys.readouterr().err
+    assert command(crossing, "--csv", "rows.csv", "--look", 320, "--every", 9) == 0
+    assert "--resume would keep it" in capsys.readouterr().err
+
+
+def test_the_command_has_the_defaults_of_the_room() -> None:
+    of_command = inspect.signature(watching.video).parameters
+    of_room = inspect.signature(video.read).parameters
+    assert of_command["look"].default == video.LOOK
+    assert of_command["every"].default == of_room["every"].default
+    assert of_command["fps"].default == of_room["rate"].default
+    assert of_command["patience"].default == of_room["patience"].default
+    assert of_command["settle"].default == of_room["settle"].default
