@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mien.video import Frame
 
 #: Rows that Parquet writes at once; they are held in memory until then.
-_GROUP = 10_000
+_GROUP = 1000
 FORMATS = ("csv", "jsonl", "parquet")
 
 
