@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import skimage.data
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mien import audit, cli, dataset, drawn, emotions, probabilities
+from mien import audit, cli, dataset, detect, drawn, emotions, probabilities
 from mien.audit import pictures
 from mien.audit.labels import suspects
 from mien.errors import DataError
@@ -758,6 +759,83 @@ def test_names_that_are_no_text_go_everywhere(
     shown = capsys.readouterr().out
     assert "nothing to change" in shown
     assert "treat it like the data" in shown
+
+
+# Faces that a detector looks for
+
+
+class Eye:
+    """A detector that sees a face wherever something bright is, as wide as that is."""
+
+    name = "eye"
+    framing = detect.Framing(0.0, 0.0, 1.0)
+
+    def __init__(self) -> None:
+        self.sides: list[int] = []
+
+    def find(self, image: np.ndarray, *, smallest: int) -> list[detect.Found]:
+        self.sides.append(image.shape[1])
+        across = np.flatnonzero((image > 200).any(axis=0))
+        width = float(across[-1] - across[0] + 1) if across.size else 0.0
+        return [detect.Found(float(across[0]), 0.0, width, width, 0.9)] if width else []
+
+
+def test_images_without_a_face_that_a_detector_finds_are_told() -> None:
+    images = np.tile(np.linspace(0, 150, 48).astype(np.uint8), (14, 48, 1))
+    images[:, 12:30, 12:30] = 255
+    images[3, 12:30, 12:30] = 90
+    images[5] = 7  # blank images are told already
+    images[9, 12:30, 12:30] = 90
+    images[9, 20, 20] = 255  # too narrow for a face that the image is of
+    data = data_of(train=images[:7], val=images[7:])
+    steps: list[tuple[int, int]] = []
+    eye = Eye()
+    faces = audit.seek(data, eye, progress=lambda done, total: steps.append((done, total)))
+    assert np.flatnonzero(~faces).tolist() == [3, 5, 9]
+    assert steps == [(done, 14) for done in range(1, 15)]
+    # A face that the first look finds is not looked for again; an image without one is, four times more.
+    assert eye.sides[0] == 160
+    assert len(eye.sides) == 11 + 2 * 5
+    report = audit.inspect(data, faces=faces)
+    found = kinds(report)["no face found"]
+    assert (found.severity, found.files) == ("note", ("train/3.png", "val/2.png"))
+    assert report.counts["no_face_found"] == 2
+    assert "votes" not in found.evidence
+    assert not [removal for removal in report.removals if "face" in removal.reason]
+    assert "no face found" not in kinds(audit.inspect(data, faces=np.ones(14, bool)))
+    assert "no_face_found" not in audit.inspect(data).counts
+    with pytest.raises(DataError, match="sought in 13 images; the data has 14"):
+        audit.inspect(data, faces=faces[:13])
+
+
+def test_those_that_votes_call_no_face_stand_first(
+    tmp_path: Path, faces: tuple[np.ndarray, np.ndarray]
+) -> None:
+    rows = [{"happiness": 10} for _ in range(28)]
+    rows[9] = {"nf": 10}
+    source = fer(tmp_path / "fer2013.csv", faces[0][:28], faces[1][:28], ["Training"] * 28)
+    data = dataset.load(source, votes=ballots(tmp_path / "votes.csv", rows))
+    files = [file for split in data.splits for file in split.files]
+    found = kinds(audit.inspect(data, faces=~np.isin(files, ["row 4", "row 9"])))["no face found"]
+    assert found.files == ("row 9", "row 4")
+    assert "in 2 images" in found.evidence
+    assert "1 of which are none by votes either" in found.evidence
+
+
+def test_the_command_looks_for_faces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photo = Image.fromarray(skimage.data.astronaut()).convert("L")
+    for name, left, top in (("face", 164, 40), ("wall", 360, 0)):
+        cut = np.asarray(photo.crop((left, top, left + 130, top + 130)).resize((48, 48)))
+        for label in ("happy", "sad"):
+            save(tmp_path, "train", label, f"{name}.png", np.roll(cut, label == "sad", axis=1))
+    arguments = ["audit", str(tmp_path), "--detector", "mtcnn", "--json"]
+    assert cli.run(arguments) in (0, 1)  # a shifted copy may fall into another split
+    document = json.loads(capsys.readouterr().out)
+    assert document["counts"]["no_face_found"] == 2
+    (found,) = [each for each in document["findings"] if each["kind"] == "no face found"]
+    assert sorted(found["files"]) == ["train/happy/wall.png", "train/sad/wall.png"]
+    assert cli.run(["audit", str(tmp_path), "--detector", "nobody"]) == 2
+    assert "'nobody' is no detector" in capsys.readouterr().err
 
 
 @pytest.mark.real

