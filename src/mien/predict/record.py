@@ -1,0 +1,221 @@
+"""Predictions on disk: kept line by line while the work goes on, then written as what was asked for."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, Self
+
+from mien import disk
+from mien.errors import InputError, MissingExtra
+from mien.faces import Box, Face, Prediction
+
+if TYPE_CHECKING:
+    from mien.predict import Problem
+
+FORMATS = ("jsonl", "csv", "parquet")
+#: Rows that Parquet writes at once.
+_GROUP = 10_000
+_WHOLE = ("face", "left", "top", "width", "height")
+_TEXT = ("source", "emotion", "flags")
+
+
+class Record:
+    """A file of one JSON line an image, so that a killed run goes on where it stopped. Use it in a `with`.
+
+    Leaving the `with` keeps the file; `done` deletes it.
+
+    Args:
+        path: Where it is.
+        facts: What predictions depend on, such as the model's hash; JSON values.
+        resume: Take what an earlier run left there; otherwise start anew.
+
+    Raises:
+        InputError: It was begun with other facts, or cannot be written.
+    """
+
+    def __init__(self, path: Path, facts: Mapping[str, Any], *, resume: bool) -> None:
+        self.path = path
+        #: Names of the sources that an earlier run left predictions or problems of.
+        self.known: set[str] = set()
+        header = json.dumps({"record": 1, **facts}, sort_keys=True).encode() + b"\n"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            end = self._check(header) if resume and path.is_file() else 0
+            self._file: IO[bytes] = path.open("r+b" if end else "w+b")
+            self._file.truncate(end)
+            if not end:
+                self._file.write(header)
+                self._file.flush()
+                end = len(header)
+        except OSError as error:
+            raise _unwritable(path, error) from None
+        self._begin = len(header)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def add(self, item: "Prediction | Problem") -> None:
+        """Keep a prediction or a problem.
+
+        Raises:
+            InputError: It cannot be written.
+        """
+        try:
+            self._file.seek(0, os.SEEK_END)
+            self._file.write(json.dumps(item.to_dict()).encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise _unwritable(self.path, error) from None
+
+    def items(self) -> "Iterator[Prediction | Problem]":
+        """Give all that is kept, the oldest first; do not add meanwhile."""
+        self._file.seek(self._begin)
+        for line in self._file:
+            yield _item(json.loads(line))
+
+    def done(self) -> None:
+        """Delete the file; all that came of it is in its place."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    def _check(self, header: bytes) -> int:
+        """Return how many bytes of an earlier run are whole; 0 where it left nothing."""
+        with self.path.open("rb") as file:
+            first = file.readline()
+            if not first.endswith(b"\n"):
+                return 0
+            if first != header:
+                raise InputError(
+                    f"'{self.path}' was begun with another model or other options; give the same ones, or "
+                    "start without --resume"
+                )
+            end = file.tell()
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                self.known.add(json.loads(line)["source"])
+                end += len(line)
+        return end
+
+
+def write(path: Path, items: "Iterable[Prediction | Problem]", labels: Sequence[str]) -> None:
+    """Write predictions as a file that appears whole or not at all; problems are left out.
+
+    Args:
+        path: Where to; its suffix is the format, one of `FORMATS`.
+        items: What to write.
+        labels: The model's labels, which name the columns of csv and Parquet.
+
+    Raises:
+        InputError: The suffix is no format, or the file cannot be written.
+        MissingExtra: Parquet is wanted and pyarrow is not installed.
+    """
+    kind = format_of(path)
+    predictions = (item for item in items if isinstance(item, Prediction))
+    try:
+        if kind == "parquet":
+            disk.fill(path, lambda partial: _parquet(partial, predictions, labels))
+        else:
+            lines = as_jsonl(predictions) if kind == "jsonl" else as_csv(predictions, labels)
+            disk.fill(path, lambda partial: _lines(partial, lines))
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def format_of(path: Path) -> str:
+    """Return which of `FORMATS` a file's suffix names; for Parquet its library must be there.
+
+    Raises:
+        InputError: None of them.
+        MissingExtra: Parquet, and pyarrow is not installed.
+    """
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in FORMATS:
+        raise InputError(
+            f"'{path}' ends in no format of predictions; give a name in .jsonl, .csv or .parquet"
+        )
+    if kind == "parquet":
+        try:
+            import pyarrow  # noqa: F401
+        except ImportError as error:
+            raise MissingExtra("Parquet", "parquet") from error
+    return kind
+
+
+def as_jsonl(predictions: Iterable[Prediction]) -> Iterator[str]:
+    """Give a line of JSON for each prediction."""
+    for each in predictions:
+        yield json.dumps(each.to_dict(), ensure_ascii=False) + "\n"
+
+
+def as_csv(predictions: Iterable[Prediction], labels: Sequence[str]) -> Iterator[str]:
+    """Give the lines of a csv: a header, then a row for each face.
+
+    A name that a spreadsheet would take for a formula has a quote before it.
+    """
+    held = io.StringIO()
+    writer = csv.DictWriter(held, columns(labels), lineterminator="\n")
+    writer.writeheader()
+    for each in predictions:
+        for row in each.rows():
+            writer.writerow(row | {"source": _harmless(row["source"])})
+        yield held.getvalue()
+        held.seek(0)
+        held.truncate()
+    yield held.getvalue()
+
+
+def columns(labels: Sequence[str]) -> list[str]:
+    """Return the names of a row's cells."""
+    return ["source", *_WHOLE, "detected", "emotion", "confidence", *labels, "flags"]
+
+
+def _harmless(name: str) -> str:
+    return "'" + name if name[:1] in ("=", "+", "-", "@", "\t", "\r") else name
+
+
+def _lines(path: Path, lines: Iterable[str]) -> None:
+    # What is no UTF-8 in a file's name goes back to the bytes it came from.
+    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        file.writelines(lines)
+
+
+def _parquet(path: Path, predictions: Iterable[Prediction], labels: Sequence[str]) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    kinds = {name: pyarrow.int64() for name in _WHOLE} | {name: pyarrow.string() for name in _TEXT}
+    schema = pyarrow.schema([(name, kinds.get(name, pyarrow.float64())) for name in columns(labels)])
+    held: list[dict[str, Any]] = []
+    with parquet.ParquetWriter(str(path), schema) as table:
+        for each in predictions:
+            held += each.rows()
+            if len(held) >= _GROUP:
+                table.write_table(pyarrow.Table.from_pylist(held, schema=schema))
+                held = []
+        table.write_table(pyarrow.Table.from_pylist(held, schema=schema))
+
+
+def _item(document: Mapping[str, Any]) -> "Prediction | Problem":
+    from mien.predict import Problem
+
+    if "problem" in document:
+        return Problem(document["source"], document["problem"])
+    faces = tuple(
+        Face(Box(**face["box"]), face["detected"], face["scores"], tuple(face["flags"]))
+        for face in document["faces"]
+    )
+    return Prediction(document["source"], document["width"], document["height"], faces)
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(f"'{path}' cannot be written: {disk.reason(error)}")
