@@ -13,6 +13,7 @@ import pytest
 from sklearn import metrics as judge
 
 from mien import bundle, calibrate, cli, corrupt, dataset, drawn, emotions, evaluate, recipes, report, run
+from mien.audit import web
 from mien.errors import DataError, InputError
 
 BAD = "<script>alert(1)</script> $x^2$ & =1+1 \"q\" 'r'"
@@ -189,6 +190,13 @@ def test_the_page_needs_nothing_and_escapes_all(
     assert "script" not in read.tags
     assert all(address.startswith("data:image/png;base64,") for address in read.addresses)
     assert len(read.addresses) == len(found["worst"]) + len(found["uncertain"])
+    place = found["worst"][0]["place"]
+    red = np.full((48, 48, 3), (255, 0, 0), np.uint8)
+    page = report.write(found, answers, tmp_path / "made" / "here", maps={place: red})[1].read_text()
+    more = Reader(page).addresses
+    assert len(more) > len(read.addresses)
+    assert sum(address == web.picture(red) for address in more) == len(more) - len(read.addresses)
+    assert "what spoke for the answer" in page
     assert "http" not in text.replace("http-equiv", "")
     assert "url(" not in text
     assert read.words.count("<script>alert(1)</script>") > 20

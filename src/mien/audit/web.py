@@ -135,9 +135,9 @@ def _case(material: Material, case: Case) -> str:
 
 
 def picture(image: NDArray[np.uint8]) -> str:
-    """Return a grey image `(h, w, 1)` as an address that holds its pixels, without loss."""
+    """Return an image, grey `(h, w, 1)` or RGB `(h, w, 3)`, as an address with its pixels, without loss."""
     packed = io.BytesIO()
-    Image.fromarray(image[:, :, 0]).save(packed, "PNG")
+    Image.fromarray(image if image.shape[2] == 3 else image[:, :, 0]).save(packed, "PNG")
     return f"data:image/png;base64,{base64.b64encode(packed.getvalue()).decode()}"
 
 

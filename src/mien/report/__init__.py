@@ -13,6 +13,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 import mien
 from mien import disk, evaluate
 from mien.bundle import Bundle
@@ -90,7 +93,11 @@ def measure(
 
 
 def write(
-    found: Mapping[str, Any], answers: evaluate.Answers, folder: str | os.PathLike[str]
+    found: Mapping[str, Any],
+    answers: evaluate.Answers,
+    folder: str | os.PathLike[str],
+    *,
+    maps: Mapping[int, NDArray[np.uint8]] | None = None,
 ) -> tuple[Path, Path]:
     """Write `report.json` and `report.html`, each whole or not at all.
 
@@ -100,6 +107,8 @@ def write(
         found: What `measure` returned.
         answers: What it was measured on.
         folder: Made if need be; other files in it stay.
+        maps: Pictures `(h, w, 3)` RGB that explain the answers to some images, by their places in the split;
+            they stand beside those images.
 
     Returns:
         The two files.
@@ -112,7 +121,7 @@ def write(
     text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     try:
         disk.write(place / JSON, text.encode(errors="backslashreplace"))
-        disk.write(place / HTML, page.write(found, answers).encode())
+        disk.write(place / HTML, page.write(found, answers, maps or {}).encode())
     except OSError as error:
         raise DataError(f"no report can be written to {str(place)!r}: {disk.reason(error)}") from None
     return place / JSON, place / HTML

@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mien import evaluate
 from mien.audit import web
 from mien.audit.web import escaped
@@ -46,12 +49,13 @@ svg.interval { width: 7.5rem; height: .9rem; vertical-align: middle; }
 """
 
 
-def write(found: Mapping[str, Any], answers: evaluate.Answers) -> str:
+def write(found: Mapping[str, Any], answers: evaluate.Answers, maps: Mapping[int, NDArray[np.uint8]]) -> str:
     """Return the page.
 
     Args:
         found: What `report.measure` returned.
         answers: What it was measured on; its images are shown.
+        maps: Pictures beside some of them, by place.
     """
     about = " + ".join(each["name"] for each in found["models"])
     title = f"{about} on {found['data']}, {found['split']}"
@@ -80,10 +84,10 @@ def write(found: Mapping[str, Any], answers: evaluate.Answers) -> str:
         *_optional(found),
         "<h2>The worst answers</h2>",
         '<p class="faint">Answered wrongly, with the least probability for the label.</p>',
-        parts.examples(found["worst"], answers.split.images),
+        parts.examples(found["worst"], answers.split.images, maps),
         "<h2>The most uncertain answers</h2>",
         '<p class="faint">The least probability for what was answered.</p>',
-        parts.examples(found["uncertain"], answers.split.images),
+        parts.examples(found["uncertain"], answers.split.images, maps),
         "<h2>How these figures are made</h2>",
         parts.method(found),
     ]

@@ -242,14 +242,21 @@ def robustness(told: Report, found: Report) -> str:
     )
 
 
-def examples(told: Sequence[Report], images: NDArray[np.uint8]) -> str:
-    """Return images with what they are, what was answered, and how sure."""
+def examples(told: Sequence[Report], images: NDArray[np.uint8], maps: Mapping[int, NDArray[np.uint8]]) -> str:
+    """Return images with what they are, what was answered, how sure, and why where there is a map."""
     if not told:
         return "<p>There are none.</p>"
-    return f'<div class="examples">{"".join(_example(each, images) for each in told)}</div>'
+    key = ""
+    if any(each["place"] in maps for each in told):
+        key = (
+            '<p class="faint">Below each image: what spoke for the answer that was given, from dark (little) '
+            "to bright (most).</p>"
+        )
+    shown = "".join(_example(each, images[each["place"]], maps.get(each["place"])) for each in told)
+    return f'{key}<div class="examples">{shown}</div>'
 
 
-def _example(each: Report, images: NDArray[np.uint8]) -> str:
+def _example(each: Report, image: NDArray[np.uint8], why: NDArray[np.uint8] | None) -> str:
     ordered = sorted(each["probabilities"].items(), key=lambda item: -item[1])
     shown = ordered[:_MOST_SHARES]
     if each["label"] not in dict(shown):
@@ -259,9 +266,10 @@ def _example(each: Report, images: NDArray[np.uint8]) -> str:
         f'<i style="width:{100 * chance:.1f}%"></i><span>{chance:.1%}</span>'
         for name, chance in shown
     )
+    beside = "" if why is None else f'<img src="{web.picture(why)}" alt="what spoke for the answer">'
     return (
-        f'<figure><div class="faces"><img src="{web.picture(images[each["place"]])}" '
-        f'alt="{escaped(each["file"])}"></div><figcaption><b>{escaped(each["answer"])}</b>, labelled '
+        f'<figure><div class="faces"><img src="{web.picture(image)}" '
+        f'alt="{escaped(each["file"])}">{beside}</div><figcaption><b>{escaped(each["answer"])}</b>, labelled '
         f"<b>{escaped(each['label'])}</b><span>{escaped(each['file'])}</span>"
         f'<div class="shares">{bars}</div></figcaption></figure>'
     )

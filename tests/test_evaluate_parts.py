@@ -1,0 +1,318 @@
+"""What evaluate tells besides the main figures: surety, copies, groups, and how often a test was scored."""
+
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import filelock
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as judge
+
+from mien import bundle, disk, emotions, evaluate, recipes, run
+from mien.dataset import Split
+from mien.errors import DataError, ModelError, RunError, TrainingError
+from mien.evaluate import uses
+
+
+def random_answers(n: int, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, k, n)
+    chances = random.dirichlet(np.ones(k), n)
+    chances[np.arange(n), labels] += random.uniform(0, 0.5, n)
+    return chances / chances.sum(axis=1, keepdims=True), labels
+
+
+@settings(deadline=None, max_examples=30)
+@given(n=st.integers(1, 300), k=st.integers(2, 8), seed=st.integers(0, 1000), digits=st.integers(1, 6))
+def test_selective_accuracy_is_that_of_the_surest_images(n: int, k: int, seed: int, digits: int) -> None:
+    chances, labels = random_answers(n, k, seed)
+    chances = chances.round(digits)  # few digits make many images equally sure
+    confidence, right = chances.max(axis=1), chances.argmax(axis=1) == labels
+    points = evaluate.selective(chances, labels)
+    for point in points:
+        surest = confidence >= point.threshold
+        assert point.n == surest.sum()
+        assert point.coverage == point.n / n
+        assert point.accuracy == right[surest].mean()
+        assert point.interval == evaluate.wilson(int(right[surest].sum()), point.n)
+    assert points[-1].n == n
+    counts = [point.n for point in points]
+    assert counts == sorted(set(counts))
+    for asked in (0.05, 0.5, 1.0):
+        assert any(point.coverage >= asked for point in points)
+
+
+def test_area_under_the_curve_of_risk() -> None:
+    chances, labels = random_answers(400, 5, 1)
+    order = np.argsort(-chances.max(axis=1), kind="stable")
+    wrong = (chances.argmax(axis=1) != labels)[order]
+    risks = np.cumsum(wrong) / np.arange(1, 401)
+    ideal = np.cumsum(np.sort(wrong)) / np.arange(1, 401)
+    area, best = evaluate.area(chances, labels)
+    assert area == pytest.approx(risks.mean())
+    assert best == pytest.approx(ideal.mean())
+    same = np.full((10, 2), 0.5)
+    area, best = evaluate.area(same, np.array([0] * 7 + [1] * 3))
+    assert area == pytest.approx(0.3)
+    assert best < area
+    turned, _ = evaluate.area(same, np.array([1] * 3 + [0] * 7))
+    assert turned == pytest.approx(0.3), "equally sure images have no order"
+
+
+@pytest.mark.parametrize("coverage", [0.0, -0.5, 1.5])
+def test_a_coverage_is_a_share(coverage: float) -> None:
+    chances, labels = random_answers(5, 2, 0)
+    with pytest.raises(DataError, match="share of images"):
+        evaluate.selective(chances, labels, coverages=[coverage])
+    with pytest.raises(DataError, match="no images"):
+        evaluate.area(chances[:0], labels[:0])
+
+
+def test_intervals_of_precision_and_f1() -> None:
+    chances, labels = random_answers(900, 4, 7)
+    report = evaluate.metrics(chances, labels, "abcd")
+    answers = chances.argmax(axis=1)
+    for index, score in enumerate(report.per_class.values()):
+        hits, answered = int(((answers == index) & (labels == index)).sum()), int((answers == index).sum())
+        assert score.precision_interval == evaluate.wilson(hits, answered)
+        jaccard = judge.jaccard_score(labels == index, answers == index)
+        assert score.f1 == pytest.approx(2 * jaccard / (1 + jaccard))
+        low, high = score.f1_interval or (1.0, 0.0)
+        assert low < (score.f1 or 0) < high
+    # Drawing images is drawing the counts of right, wrongly answered, missed and all other images.
+    hits = (answers == 0) & (labels == 0)
+    counts = [hits.sum(), ((answers == 0) & ~hits).sum(), ((labels == 0) & ~hits).sum()]
+    counts.append(900 - sum(counts))
+    drawn = np.random.default_rng(0).multinomial(900, np.array(counts) / 900, 4000)
+    f1 = 2 * drawn[:, 0] / (2 * drawn[:, 0] + drawn[:, 1] + drawn[:, 2])
+    low, high = np.percentile(f1, (2.5, 97.5))
+    assert report.per_class["a"].f1_interval == pytest.approx((low, high), abs=(high - low) / 10)
+
+
+def test_copies_are_found_upright_and_mirrored() -> None:
+    random = np.random.default_rng(0)
+    waves = random.normal(0, 1, (40, 6, 6))
+    smooth = np.kron(waves, np.ones((4, 4)))
+    images = np.clip(120 + 40 * smooth, 0, 255).astype(np.uint8)[:, :, :, None]
+    train, test = images[:30], images[20:].copy()
+    test[5:10] = train[:5, :, ::-1]
+    found = evaluate.copies(test, train)
+    assert np.flatnonzero(found.equal).tolist() == [0, 1, 2, 3, 4]
+    assert np.flatnonzero(found.near).tolist() == [5, 6, 7, 8, 9]
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_groups_are_joined_by_row_or_file(tmp_path: Path) -> None:
+    by_row = evaluate.listing(write(tmp_path / "r.csv", "\ufeffrow, age \n007,old\n8,\n9,young\n,old\n"))
+    assert (by_row.file, by_row.column) == ("r.csv", "age")
+    assert by_row.groups == {"row 7": "old", "row 9": "young"}
+    many = write(tmp_path / "f.csv", 'a,File,b\n1,"x, y.png",2\n3,z.png,4\n3,z.png,4\n')
+    assert evaluate.listing(f"{many}:b").groups == {"x, y.png": "2", "z.png": "4"}
+    odd = write(tmp_path / "odd:name.csv", "file,one\nx,1\n")
+    assert evaluate.listing(odd).file == "odd:name.csv"
+    assert evaluate.listing(f"{odd}:one").column == "one"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "no column row or file"),
+        ("a,b\n1,2\n", "no column row or file"),
+        ("file\nx\n", "it has no other"),
+        ("file,a,b\nx,1,2\n", "it has a, b"),
+        ("file,a\nx,1\nx,2\n", "puts 'x' into the groups '1' and '2'"),
+        ('file,a\nx,"1"2\n', "no line of a csv"),
+    ],
+)
+def test_lists_that_cannot_be_used_are_refused(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        evaluate.listing(write(tmp_path / "g.csv", text))
+
+
+def test_files_that_are_no_lists_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = write(tmp_path / "g.csv", "file,a\nx,1\n")
+    with pytest.raises(DataError, match="'c', which is not there"):
+        evaluate.listing(f"{good}:c")
+    with pytest.raises(DataError, match="cannot be read: no such file"):
+        evaluate.listing(tmp_path / "absent.csv")
+    (tmp_path / "b.csv").write_bytes(b"file,a\n\xff,1\n")
+    with pytest.raises(DataError, match="no text in UTF-8"):
+        evaluate.listing(tmp_path / "b.csv")
+    monkeypatch.setattr("mien.evaluate.groups._MAX_BYTES", 5)
+    with pytest.raises(DataError, match="larger than"):
+        evaluate.listing(good)
+
+
+def test_each_group_has_the_figures_of_its_images() -> None:
+    chances, labels = random_answers(100, 3, 4)
+    files = [f"row {index}" for index in range(100)]
+    groups = {f"row {index}": "few" if index < 29 else "many" for index in range(90)} | {"row 900": "gone"}
+    found = evaluate.separate(evaluate.Listing("g.csv", "age", groups), files, chances, labels, "abc")
+    assert (found.file, found.column, found.unlisted) == ("g.csv", "age", 10)
+    few, many = found.groups
+    assert [(each.name, each.n, each.few) for each in (few, many)] == [("few", 29, True), ("many", 61, False)]
+    answers = chances.argmax(axis=1)
+    assert few.accuracy == judge.accuracy_score(labels[:29], answers[:29])
+    assert many.macro_f1 == pytest.approx(judge.f1_score(labels[29:90], answers[29:90], average="macro"))
+    assert many.balanced_accuracy == pytest.approx(
+        judge.balanced_accuracy_score(labels[29:90], answers[29:90])
+    )
+    assert few.accuracy_interval[1] - few.accuracy_interval[0] > 0.2
+
+
+def test_groups_that_do_not_fit_are_refused() -> None:
+    chances, labels = random_answers(201, 3, 4)
+    files = [str(index) for index in range(201)]
+    with pytest.raises(DataError, match="names an image of this split, such as '0'"):
+        evaluate.separate(evaluate.Listing("g.csv", "a", {"x": "1"}), files, chances, labels, "abc")
+    each = evaluate.Listing("g.csv", "a", {file: file for file in files})
+    with pytest.raises(DataError, match="makes 201 groups"):
+        evaluate.separate(each, files, chances, labels, "abc")
+
+
+TRAIN, VAL, TEST, LATER = ("1" * 64, "2" * 64, "3" * 64, "4" * 64)
+
+
+def card() -> bundle.Card:
+    parts = {"train": TRAIN, "val": VAL, "test": TEST}
+    splits = {name: bundle.Part(n=9, fingerprint=fingerprint) for name, fingerprint in parts.items()}
+    data = bundle.Data(name="faces", fingerprint="5" * 64, splits=splits)
+    return bundle.Card(name="hand", labels=("a", "b"), size=48, data=data)
+
+
+def scored(fingerprint: str, model: str = "6" * 64) -> dict[str, object]:
+    return {"split_fingerprint": fingerprint, "split": "test", "data": "faces", "n": 9, "bundle": model}
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> run.Run:
+    return run.create(recipes.get("quick"), {}, out=tmp_path / "runs" / "one")
+
+
+def test_images_learnt_from_or_chosen_by_are_told_and_not_counted(made: run.Run) -> None:
+    for fingerprint, role in ((TRAIN, "train"), (VAL, "val")):
+        told = evaluate.count(made, card(), scored(fingerprint))
+        assert (told.role, told.times) == (role, None)
+        assert f"the split test is {role}" in told.warnings[0]
+        assert evaluate.role(card(), fingerprint, role).warnings[0].startswith(role)
+    assert evaluate.role(card(), TEST) == evaluate.Uses(role="other")
+    assert not (made.path / evaluate.USES).exists()
+    strange = evaluate.role(replace(card(), data=None), TEST)
+    assert strange.role == "unknown"
+    assert "unknown" in strange.warnings[0]
+
+
+def test_scorings_are_counted_by_fingerprint_and_model(made: run.Run) -> None:
+    for times in (1, 2):
+        told = evaluate.count(made, card(), scored(TEST))
+        assert told == evaluate.Uses(role="other", times=times, models=1)
+    assert evaluate.count(made, card(), scored(LATER)).times == 1
+    told = evaluate.count(made, card(), scored(TEST, "7" * 64))
+    assert (told.times, told.models) == (3, 2)
+    assert "one scored 2 different models on these images, 3 scorings in all" in told.warnings[0]
+    entries = json.loads((made.path / evaluate.USES).read_text())
+    assert [each["split_fingerprint"] for each in entries] == [TEST, TEST, LATER, TEST]
+    assert all(each["when"].endswith("+00:00") for each in entries)
+    nameless = evaluate.count(made, replace(card(), data=None), scored(TEST, "7" * 64))
+    assert (nameless.role, nameless.times) == ("unknown", 4)
+
+
+def test_runs_beside_that_saw_the_same_test_are_named(made: run.Run) -> None:
+    others = [run.create(recipes.get("quick"), {}, out=made.path.parent / f"other-{i}") for i in range(5)]
+    (made.path.parent / "stray").mkdir()
+    (made.path.parent / "stray" / evaluate.USES).write_text("[]")
+    evaluate.count(others[0], card(), scored(LATER))
+    assert evaluate.count(made, card(), scored(TEST)).beside == ()
+    assert "one, beside other-1, was scored" in evaluate.count(others[1], card(), scored(TEST)).warnings[0]
+    for other in others[2:]:
+        evaluate.count(other, card(), scored(TEST))
+    told = evaluate.count(made, card(), scored(TEST))
+    assert told.beside == ("other-1", "other-2", "other-3", "other-4")
+    assert "other-1, other-2, other-3 and 1 more, beside one, were scored" in told.warnings[0]
+
+
+def test_scorings_at_once_are_all_counted(made: run.Run) -> None:
+    threads = [threading.Thread(target=evaluate.count, args=(made, card(), scored(TEST))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert evaluate.count(made, card(), scored(TEST)).times == 9
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[1]", '[{"model": 1}]'])
+def test_a_damaged_count_is_refused_and_kept(made: run.Run, text: str) -> None:
+    (made.path / evaluate.USES).write_text(text)
+    with pytest.raises(RunError, match="move it away"):
+        evaluate.count(made, card(), scored(TEST))
+    assert (made.path / evaluate.USES).read_text() == text
+
+
+def test_what_cannot_be_counted_is_said(made: run.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, data: bytes) -> None:
+        raise OSError(30, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "write", refuse)
+        with pytest.raises(TrainingError, match="cannot be written"):
+            evaluate.count(made, card(), scored(TEST))
+    with monkeypatch.context() as patch:
+        patch.setattr(uses, "_PATIENCE", 0.05)
+        with (
+            filelock.FileLock(made.path / f".{evaluate.USES}.lock"),
+            pytest.raises(RunError, match="held by another process"),
+        ):
+            evaluate.count(made, card(), scored(TEST))
+
+    def unlocked(*given: object, **named: object) -> None:
+        raise NotImplementedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(filelock, "FileLock", unlocked)
+        with pytest.raises(RunError, match="the drive knows no locks"):
+            evaluate.count(made, card(), scored(TEST))
+    lock = made.path / f".{evaluate.USES}.lock"
+    lock.unlink(missing_ok=True)
+    lock.mkdir()
+    with pytest.raises(RunError, match="cannot be written: is a directory"):
+        evaluate.count(made, card(), scored(TEST))
+    assert not (made.path / evaluate.USES).exists()
+
+
+def test_answers_on_some_images_are_judged_alone() -> None:
+    votes = np.zeros((4, 10), np.float32)
+    votes[:, emotions.VOTES.index("happy")] = 9
+    votes[3] = 0
+    images = np.zeros((4, 16, 16, 1), np.uint8)
+    split = Split("test", images, np.array([0, 1, 1, 0]), votes, ("a", "b", "c", "d"))
+    chances = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]], np.float32)
+    answers = evaluate.Answers(split, ("happy", "sad"), chances, np.array([0, 1, 1, 0]))
+    whole = evaluate.judge(answers)
+    assert (len(answers), whole.n, whole.accuracy) == (4, 4, 3 / 4)
+    assert whole.agreement is not None
+    assert (whole.agreement.n, whole.agreement.share, whole.agreement.left_out) == (
+        3,
+        pytest.approx(2 / 3),
+        1,
+    )
+    some = answers.take(np.array([True, False, True, False]))
+    assert some.split.files == ("a", "c")
+    assert evaluate.judge(some).accuracy == 1
+    assert evaluate.judge(some).split_fingerprint == some.split.fingerprint
+    last = evaluate.judge(answers.take(np.array([3])))
+    assert last.agreement is None, "nobody voted for a class of the model"
+    decided, _ = evaluate.plurality(votes, ["awake"])
+    assert not decided.any()
+
+
+def test_no_model_has_no_answer() -> None:
+    with pytest.raises(ModelError, match="no model was named"):
+        evaluate.ask([], np.zeros((1, 48, 48, 1), np.uint8))
