@@ -25,7 +25,7 @@ from skimage import data
 
 from mien import cli, video
 from mien.cli import watching
-from mien.errors import InputError, MissingExtra, VideoError
+from mien.errors import DataError, InputError, MissingExtra, VideoError
 from mien.faces import Box, Face
 from mien.predict import Predictor
 from mien.track import Tracked
@@ -240,6 +240,40 @@ def test_what_is_no_video_is_refused_in_a_sentence(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(VideoError, match=said):
             video.read(tmp_path / name)
+
+
+def mutated(tmp_path: Path, count: int) -> int:
+    """Read that many damaged files; how many of them still gave a picture."""
+    random = np.random.default_rng(7)
+    pictures = [random.integers(0, 255, (36, 64, 3), dtype=np.uint8) for _ in range(8)]
+    codecs = {".mp4": "libx264", ".mkv": "mpeg4", ".avi": "mpeg4", ".ts": "libx264", ".webm": "libvpx-vp9"}
+    whole = [make(tmp_path / f"whole{ending}", pictures, codec=codecs[ending]) for ending in codecs]
+    read = 0
+    for number in range(count):
+        source = whole[number % len(whole)]
+        content = bytearray(source.read_bytes())
+        for _ in range(int(random.integers(1, 12))):
+            place = int(random.integers(0, len(content)))
+            content[place : place + int(random.integers(1, 9))] = random.bytes(int(random.integers(0, 9)))
+        path = tmp_path / f"mutated{source.suffix}"
+        path.write_bytes(content[: int(random.integers(1, len(content))) if number % 3 == 0 else None])
+        try:
+            with video.Clip(path) as clip:
+                for picture in clip.pictures():
+                    assert picture.pixels().shape == (*picture.size[::-1], 3)
+                    read += picture.number == 0
+        except VideoError as error:
+            assert "\n" not in str(error)
+    return read
+
+
+def test_mutated_files_give_pictures_or_one_sentence(tmp_path: Path) -> None:
+    assert mutated(tmp_path, 100) > 30
+
+
+@pytest.mark.slow
+def test_many_mutated_files_give_pictures_or_one_sentence(tmp_path: Path) -> None:
+    assert mutated(tmp_path, 10_000) > 3000
 
 
 def test_a_file_of_which_nothing_can_be_decoded_is_refused(tmp_path: Path) -> None:
@@ -582,6 +616,46 @@ def test_a_full_disk_is_told_in_a_sentence(
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "cannot be written: file too large" in capsys.readouterr().err
     assert all(each.suffix == ".journal" for each in away.iterdir())
+
+
+# The timeline
+
+
+def showing(track: int, *spans: tuple[float, float, str]) -> dict[str, Any]:
+    """What JSON holds of a person who shows these emotions from when to when."""
+    people = video.People()
+    for begin, end, emotion in spans:
+        people.add(begin, [person(track, emotion)])
+        people.add(end, [])
+    return people.end(spans[-1][1])[0].to_dict()
+
+
+def test_a_timeline_is_drawn_whatever_people_show(tmp_path: Path) -> None:
+    from mien import plot
+
+    flicker = [(number / 9, (number + 1) / 9, ("happy", "sad", "angry")[number % 3]) for number in range(600)]
+    people = [
+        showing(1, (0, 20, "happy"), (25, 70, "sad")),
+        showing(2, *flicker),
+        *(showing(track, (track, track + 3, "angry")) for track in range(3, 18)),
+    ]
+    first, second = (
+        plot.course(people, tmp_path / to, name="course", begin=0.0, end=70.0, title="a.mp4") for to in "ab"
+    )
+    assert [path.name for path in first] == ["course.png", "course.svg"]
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    for length in (0.5, 5000.0):
+        assert plot.course([], tmp_path / "d", name="none", begin=0.0, end=length)[0].is_file()
+    with pytest.raises(DataError, match="no length"):
+        plot.course(people, tmp_path, name="course", begin=1.0, end=1.0)
+
+
+def test_columns_of_a_timeline_take_what_fills_them_most_and_keep_gaps() -> None:
+    from mien.plot import timeline
+
+    spans = [(0.0, 450.0, "happy"), (450.0, 450.2, "sad"), (450.2, 500.0, "happy"), (600.0, 900.0, "sad")]
+    joined = timeline._columns(spans, 0.0, 900.0)
+    assert joined == [(0.0, 500.0, "happy"), (600.0, 900.0, "sad")]
 
 
 # The command
