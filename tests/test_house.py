@@ -29,6 +29,7 @@ COMMANDS = {
     "demo": "demo",
     "extract": "extract",
     "train": "train",
+    "predict": "predict",
     "video": "video",
     "evaluate": "evaluate",
     "plot": "plot",
@@ -46,6 +47,8 @@ DESCRIBED = {
     "demo": "drawn",
     "emotions": "dataset",
     "errors": "architecture",
+    "annotate": "predict",
+    "faces": "predict",
     "run": "train",
     "track": "video",
 } | {

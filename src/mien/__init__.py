@@ -10,6 +10,7 @@ from types import ModuleType
 __version__ = "0.1.0.dev0"
 
 _ROOMS = (
+    "annotate",
     "audit",
     "augment",
     "bundle",
@@ -28,9 +29,11 @@ _ROOMS = (
     "evaluate",
     "export",
     "extract",
+    "faces",
     "images",
     "networks",
     "plot",
+    "predict",
     "probabilities",
     "recipes",
     "report",

@@ -13,7 +13,19 @@ from typing import Annotated, NoReturn
 import typer
 
 from mien import __version__
-from mien.cli import auditing, cards, comparing, data, model, scoring, screen, shipping, training, watching
+from mien.cli import (
+    auditing,
+    cards,
+    comparing,
+    data,
+    model,
+    predicting,
+    scoring,
+    screen,
+    shipping,
+    training,
+    watching,
+)
 from mien.errors import InputError, MienError
 
 FAULT = 70
@@ -55,6 +67,7 @@ for command in (
     model.export,
     shipping.ship,
     cards.card,
+    predicting.predict,
     watching.video,
     training.networks,
     training.recipes,

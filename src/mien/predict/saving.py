@@ -1,0 +1,71 @@
+"""Images with their faces marked, and the faces by themselves, as files."""
+
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mien import annotate, disk, images
+from mien.errors import InputError
+from mien.faces import Box, Prediction
+from mien.images import Source
+
+_QUALITY = 92
+_LONGEST = 120
+
+
+def save(source: Source, prediction: Prediction, folder: Path) -> list[Path]:
+    """Write `NAME.faces.jpg`, the image with its faces marked, and each face as `NAME.face1.png` and so on.
+
+    NAME is the source's name; where that has folders in it, or what file names cannot hold, a hash of the
+    whole name follows, so that no two sources share files.
+
+    Args:
+        source: The image, to be read again.
+        prediction: What was found in it.
+        folder: Where to; it is made if need be.
+
+    Returns:
+        The files, each whole.
+
+    Raises:
+        ImageError: The image can no longer be read.
+        InputError: A file cannot be written.
+    """
+    pixels = images.read(source)
+    name = _name(prediction.source)
+    faces = {
+        folder / f"{name}.face{number}.png": _part(pixels, face.box)
+        for number, face in enumerate(prediction.faces, start=1)
+    }
+    written: dict[Path, NDArray[np.uint8]] = {
+        folder / f"{name}.faces.jpg": annotate.draw(pixels, prediction.faces),
+        **faces,
+    }
+    for path, content in written.items():
+        try:
+            disk.fill(path, _writer(content))
+        except OSError as error:
+            raise InputError(f"'{path}' cannot be written: {disk.reason(error)}") from None
+    return list(written)
+
+
+def _writer(pixels: NDArray[np.uint8]) -> Callable[[Path], None]:
+    return lambda partial: Image.fromarray(pixels).save(partial, quality=_QUALITY)
+
+
+def _part(pixels: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
+    return pixels[box.top : box.top + box.height, box.left : box.left + box.width]
+
+
+def _name(source: str) -> str:
+    """Return a file's name that no other source has."""
+    plain = re.sub(r"[^\w.() -]", "_", source.lstrip("./\\"))
+    if plain == source and len(plain) <= _LONGEST:
+        return plain
+    digest = hashlib.sha256(source.encode(errors="surrogateescape")).hexdigest()[:8]
+    return f"{plain[-_LONGEST:]}.{digest}"

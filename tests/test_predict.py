@@ -1,0 +1,441 @@
+"""Images in, faces with emotions out: files, folders, threads, kills."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+from skimage.data import astronaut
+
+from mien import bundle, cli, predict
+from mien.detect import Found, Framing
+from mien.errors import ImageError, InputError, MienError
+from mien.faces import Prediction
+from mien.predict import flags, paths, record
+
+PHOTO: np.ndarray = np.ascontiguousarray(astronaut()[:320, :400])
+
+
+@pytest.fixture(scope="module")
+def predictor() -> predict.Predictor:
+    return predict.Predictor()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two photos, one without a face, one that is none, and what is to be passed over."""
+    root = tmp_path / "photos"
+    (root / "deep").mkdir(parents=True)
+    Image.fromarray(PHOTO).save(root / "a.png")
+    Image.fromarray(np.hstack([PHOTO, PHOTO[:, ::-1]])).save(root / "deep" / "two.JPG", quality=95)
+    noise = np.random.default_rng(0).integers(0, 255, (120, 160, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(root / "noise.png")
+    (root / "bad.jpg").write_bytes(b"this is no image")
+    (root / "notes.txt").write_text("not an image")
+    (root / ".hidden.png").write_bytes((root / "a.png").read_bytes())
+    return root
+
+
+def encoded(image: Image.Image, format_: str, **options: Any) -> bytes:
+    held = io.BytesIO()
+    image.save(held, format_, **options)
+    return held.getvalue()
+
+
+def same(one: Prediction, other: Prediction, within: float = 0.0) -> None:
+    assert len(one.faces) == len(other.faces) > 0
+    for a, b in zip(one.faces, other.faces, strict=True):
+        assert a.box == b.box
+        for label, score in a.scores.items():
+            assert abs(score - b.scores[label]) <= within
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    code = cli.run(["predict", *map(str, arguments)])
+    told = capsys.readouterr()
+    return code, told.out, told.err
+
+
+def test_a_smile_is_found_and_named(predictor: predict.Predictor) -> None:
+    found = predictor.image(PHOTO)
+    (face,) = found.faces
+    assert (found.source, found.width, found.height) == ("image", 400, 320)
+    assert face.emotion == "happy"
+    assert face.confidence > 0.9
+    assert sum(face.scores.values()) == pytest.approx(1, abs=1e-5)
+    assert tuple(face.scores) == predictor.model.card.labels
+    assert face.flags == ()
+    assert 170 < face.box.left + face.box.width / 2 < 280
+
+
+def test_the_same_photo_is_the_same_as_path_bytes_file_array_and_image(
+    predictor: predict.Predictor, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(PHOTO).save(path)
+    first = predictor.image(PHOTO)
+    sources: list[Any] = [path, str(path), path.read_bytes(), io.BytesIO(path.read_bytes())]
+    for source in [*sources, Image.fromarray(PHOTO)]:
+        same(predictor.image(source), first)
+    same(predictor.image(PHOTO[:, :, ::-1], channels="bgr"), first)
+    assert predictor.image(path).source == str(path)
+    assert predictor.image(path, name="mine").source == "mine"
+    with path.open("rb") as file:
+        assert predictor.image(file).source == str(path)
+
+
+def test_twins_in_other_modes_and_formats_agree(predictor: predict.Predictor) -> None:
+    image = Image.fromarray(PHOTO)
+    first = predictor.image(image)
+    same(predictor.image(image.convert("RGBA")), first, 1e-4)
+    same(predictor.image(encoded(image, "WEBP", lossless=True)), first, 1e-4)
+    same(predictor.image(encoded(image, "BMP")), first, 1e-4)
+    (jpeg,) = predictor.image(encoded(image, "JPEG", quality=95)).faces
+    assert jpeg.emotion == "happy"
+    grey = image.convert("L")
+    same(predictor.image(grey), predictor.image(Image.merge("RGB", [grey] * 3)), 1e-4)
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_the_eight_orientations_agree(predictor: predict.Predictor, orientation: int) -> None:
+    turns = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(PHOTO).transpose(turns[orientation])
+    same(predictor.image(encoded(stored, "PNG", exif=exif)), predictor.image(PHOTO), 1e-4)
+
+
+def test_a_mirrored_photo_has_mirrored_faces(predictor: predict.Predictor) -> None:
+    (face,) = predictor.image(PHOTO).faces
+    (mirrored,) = predictor.image(np.ascontiguousarray(PHOTO[:, ::-1])).faces
+    assert abs(mirrored.box.left + mirrored.box.width - (400 - face.box.left)) <= 6
+    assert abs(mirrored.box.top - face.box.top) <= 8
+    assert mirrored.emotion == face.emotion
+
+
+def test_no_face_is_an_empty_list_and_the_largest_comes_first(predictor: predict.Predictor) -> None:
+    for empty in (np.zeros((200, 200, 3), np.uint8), np.full((1, 1), 9, np.uint8)):
+        assert predictor.image(empty).faces == ()
+    small = np.asarray(Image.fromarray(PHOTO).resize((200, 160)))
+    both = np.full((320, 600, 3), 120, np.uint8)
+    both[:160, :200], both[:, 200:] = small, PHOTO
+    faces = predictor.image(both).faces
+    assert len(faces) == 2
+    assert faces[0].box.area > faces[1].box.area
+    assert faces[0].box.left > faces[1].box.left
+
+
+def test_many_at_once_answer_as_each_alone_in_order_with_the_bad_among_them(
+    predictor: predict.Predictor, folder: Path
+) -> None:
+    sources: list[Any] = [folder / "a.png", folder / "bad.jpg", PHOTO, folder / "deep" / "two.JPG"] * 11
+    results = list(predictor.images(sources))
+    assert [item.source for item in results[:4]] == [*map(str, sources[:2]), "image 2", str(sources[3])]
+    for number, item in enumerate(results):
+        if number % 4 == 1:
+            assert isinstance(item, predict.Problem)
+            assert "bad.jpg" in item.reason
+        else:
+            assert isinstance(item, Prediction)
+            assert item == replace(predictor.image(sources[number]), source=item.source)
+
+
+def test_answers_come_while_sources_are_still_being_made(predictor: predict.Predictor) -> None:
+    def endless() -> Any:
+        while True:
+            yield np.zeros((40, 40), np.uint8)
+
+    stream = predictor.images(endless())
+    assert [next(stream).source for _ in range(3)] == ["image 0", "image 1", "image 2"]
+
+
+@pytest.mark.parametrize("calls", [256, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_32_threads_get_the_bits_that_one_gets(predictor: predict.Predictor, calls: int) -> None:
+    scene = np.asarray(Image.fromarray(PHOTO).resize((160, 128)))
+    photos = [np.roll(scene, shift, axis=1) for shift in range(8)]
+    serial = [predictor.image(photo) for photo in photos]
+    with ThreadPoolExecutor(32) as pool:
+        answers = list(pool.map(lambda call: predictor.image(photos[call % 8]), range(calls)))
+    assert all(answer == serial[call % 8] for call, answer in enumerate(answers))
+
+
+def test_processes_answer_as_one_does(predictor: predict.Predictor, folder: Path) -> None:
+    sources = [str(folder / "a.png"), str(folder / "bad.jpg"), PHOTO] * 4
+    alone = list(predict.spread(predictor, sources))
+    assert list(predict.spread(predictor, sources, workers=2)) == alone
+    with pytest.raises(InputError, match="workers is 0"):
+        list(predict.spread(predictor, sources, workers=0))
+
+
+def test_both_readings_and_the_whole_image() -> None:
+    assert predict.Predictor().labels == "consensus"
+    crop = PHOTO[40:190, 150:300]
+    answers = {
+        reading: predict.image(crop, labels=reading, whole_image=True) for reading in ("consensus", "fer2013")
+    }
+    for answer in answers.values():
+        (face,) = answer.faces
+        assert face.detected is None
+        assert (face.box.width, face.box.height) == (150, 150)
+    assert answers["consensus"].faces[0].scores != answers["fer2013"].faces[0].scores
+    with pytest.raises(MienError, match="nonsense"):
+        predict.Predictor(labels="nonsense")
+    with pytest.raises(InputError, match="smallest is 0"):
+        predict.Predictor(smallest=0)
+    with pytest.raises(ImageError, match="cannot be read"):
+        predict.image("nowhere.jpg")
+    assert [item.source for item in predict.images([PHOTO, "nowhere.jpg"])] == ["image 0", "nowhere.jpg"]
+
+
+def test_a_detector_of_ones_own_may_reach_over_the_edges() -> None:
+    class Mine:
+        name, framing = "mine", Framing(0, 0, 1)
+
+        def find(self, image: np.ndarray, *, smallest: int) -> list[Found]:
+            return [
+                Found(-30, -30, 80, 80, 0.7),
+                Found(500, 500, 10, 10, 0.9),
+                Found(100, 50, 200, 220, 0.8),
+            ]
+
+    first, second = predict.Predictor(detector=Mine()).image(PHOTO).faces
+    assert (first.box.left, first.box.top, first.box.width, first.box.height) == (100, 50, 200, 220)
+    assert (second.box.left, second.box.top, second.box.width, second.box.height) == (0, 0, 50, 50)
+    assert "cut" in second.flags
+    assert "cut" not in first.flags
+
+
+def test_flags_say_why_to_doubt(predictor: predict.Predictor) -> None:
+    blurred = Image.fromarray(PHOTO).filter(ImageFilter.GaussianBlur(6))
+    (face,) = predictor.image(blurred).faces
+    assert "blurred" in face.flags
+    tiny = Image.fromarray(PHOTO).resize((160, 128))
+    (face,) = predictor.image(tiny).faces
+    assert "small" in face.flags
+    sure = flags.flags_of(0.4, np.zeros((48, 48, 1), np.uint8), (0, 0, 48), (48, 48), threshold=0.5)
+    assert sure == ("uncertain", "blurred")
+    rough = np.random.default_rng(0).integers(0, 255, (48, 48, 1)).astype(np.uint8)
+    assert flags.flags_of(0.4, rough, (0, 0, 60), (90, 90), threshold=None) == ()
+    assert flags.flags_of(0.4, rough, (35, 0, 60), (90, 90), threshold=None) == ("cut",)
+
+
+def test_sharpness_does_not_change_with_brightness_or_contrast() -> None:
+    rough = np.random.default_rng(0).integers(0, 100, (48, 48, 1))
+    ours = flags.sharpness(rough.astype(np.uint8))
+    assert flags.sharpness((2 * rough + 40).astype(np.uint8)) == pytest.approx(ours, rel=1e-4)
+
+
+def test_paths_become_files(folder: Path, tmp_path: Path) -> None:
+    listed = [str(folder / name) for name in ("a.png", "bad.jpg", "noise.png")]
+    assert paths.find([str(folder)]) == [*listed, str(folder / "deep" / "two.JPG")]
+    assert paths.find([listed[0], str(folder / "*.png"), listed[0]]) == [listed[0], listed[2]]
+    assert paths.find([str(folder / "d*")]) == [str(folder / "deep" / "two.JPG")]
+    assert paths.find(["nowhere.jpg"]) == ["nowhere.jpg"]
+    (folder / "deep" / "loop").symlink_to(folder)
+    assert len(paths.find([str(folder)])) == 4
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ImageError, match="holds no image"):
+        paths.find([str(tmp_path / "empty")])
+    with pytest.raises(ImageError, match="no file fits"):
+        paths.find([str(tmp_path / "*.gif")])
+
+
+def test_the_command_reads_a_folder_and_lists_what_it_could_not(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(capsys, folder, "--json")
+    assert code == 3
+    documents = json.loads(out)
+    assert [len(each["faces"]) for each in documents] == [1, 0, 2]
+    assert "bad.jpg" in err
+    code, out, err = run(capsys, folder, "--jsonl")
+    assert [json.loads(line) for line in out.splitlines()] == documents
+    code, out, err = run(capsys, folder, "--csv")
+    assert len(out.splitlines()) == 4
+    code, out, err = run(capsys, folder / "a.png", folder / "noise.png")
+    assert code == 0
+    assert "happy" in out
+    assert "no face" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere.jpg"], "none of 1 images could be read"),
+        (["a.jpg", "--json", "--csv"], "give one of them"),
+        (["a.jpg", "--resume"], "give --to FILE"),
+        (["a.jpg", "--to", "x.txt"], "ends in no format"),
+        (["a.jpg", "--whole-image", "--min-face", "30"], "takes no --min-face"),
+        (["a.jpg", "--detector", "eyes"], "no detector"),
+        (["a.jpg", "--model", "nothing-here"], "no bundle"),
+        (["a.jpg", "--labels", "mood"], "mood"),
+        (["a.jpg", "--workers", "0"], "workers is 0"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_2(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(capsys, *arguments)
+    assert code == 2
+    assert said in err
+    assert out == ""
+
+
+def test_what_is_saved_can_be_looked_at_and_never_shares_a_name(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "deep_two.JPG").write_bytes((folder / "a.png").read_bytes())
+    monkeypatch.chdir(folder)
+    code, out, err = run(capsys, "a.png", "deep/two.JPG", "deep_two.JPG", "--save", tmp_path / "out")
+    assert code == 0
+    saved = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert len(saved) == 3 + 4
+    assert "a.png.faces.jpg" in saved
+    with Image.open(tmp_path / "out" / "a.png.face1.png") as face:
+        (found,) = predict.image(folder / "a.png").faces
+        assert face.size == (found.box.width, found.box.height)
+    (tmp_path / "file").write_text("")
+    code, _, err = run(capsys, "a.png", "--save", tmp_path / "file")
+    assert code == 2
+    assert "cannot be written" in err
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_files_hold_what_was_found(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    to = tmp_path / "deep" / f"found.{suffix}"
+    code, _, _ = run(capsys, folder, "--to", to)
+    assert code == 3
+    assert [path.name for path in to.parent.iterdir()] == [to.name]
+    if suffix == "jsonl":
+        assert [len(json.loads(line)["faces"]) for line in to.read_text().splitlines()] == [1, 0, 2]
+    elif suffix == "csv":
+        assert [line.split(",")[0] for line in to.read_text().splitlines()[1:]] == [
+            str(folder / "a.png"),
+            *[str(folder / "deep" / "two.JPG")] * 2,
+        ]
+    else:
+        from pyarrow import parquet
+
+        table = parquet.read_table(to).to_pylist()
+        assert [row["face"] for row in table] == [0, 0, 1]
+        assert all(row["happy"] > 0.5 for row in table)
+
+
+def test_a_name_never_becomes_a_formula() -> None:
+    face = predict.image(PHOTO).faces
+    lines = list(predict.as_csv([Prediction("=cmd()", 1, 1, face)], predict.Predictor().model.card.labels))
+    assert any(part.startswith("'=cmd()") for part in "".join(lines).splitlines())
+
+
+def test_a_killed_run_goes_on_and_nothing_is_lost_or_twice(tmp_path: Path) -> None:
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(70):
+        Image.fromarray(np.roll(PHOTO, number, axis=1)[::2, ::2]).save(many / f"{number:03d}.png")
+    (many / "050.png").write_bytes(b"bad")
+    to = tmp_path / "found.jsonl"
+    command = [sys.executable, "-m", "mien", "predict", str(many), "--to", str(to)]
+    kept = tmp_path / ".found.jsonl.record"
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (kept.exists() and kept.read_bytes().count(b"\n") > 1):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not to.exists()
+    with kept.open("ab") as file:
+        file.write(b'{"half a li')
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert "images were done before" in done.stderr
+    assert not kept.exists()
+    sources = [json.loads(line)["source"] for line in to.read_text().splitlines()]
+    assert sources == [str(many / f"{number:03d}.png") for number in range(70) if number != 50]
+
+
+def test_a_record_of_other_options_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "r"
+    with record.Record(path, {"model": "a"}, resume=False) as kept:
+        kept.add(Prediction("x", 1, 2, ()))
+        kept.add(predict.Problem("y", "broken"))
+    with record.Record(path, {"model": "a"}, resume=True) as kept:
+        assert kept.known == {"x", "y"}
+        assert list(kept.items()) == [Prediction("x", 1, 2, ()), predict.Problem("y", "broken")]
+    with pytest.raises(InputError, match="another model or other options"):
+        record.Record(path, {"model": "b"}, resume=True)
+    path.write_bytes(b"half a header")
+    with record.Record(path, {"model": "b"}, resume=True) as kept:
+        assert kept.known == set()
+        kept.done()
+    assert not path.exists()
+    (tmp_path / "f").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        record.Record(tmp_path / "f" / "r", {}, resume=False)
+    with pytest.raises(InputError, match="cannot be written"):
+        predict.write(tmp_path / "f" / "x.csv", [], ("a", "b"))
+
+
+def test_a_photo_needs_no_network_and_no_training_library() -> None:
+    code = """
+import socket, sys
+def refuse(*_, **__): raise AssertionError("network")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+from skimage.data import astronaut
+from mien import predict
+before = set(sys.modules)
+assert predict.image(astronaut()).faces[0].emotion == "happy"
+heavy = {"keras", "tensorflow", "torch", "jax", "matplotlib", "cv2", "onnx", "av"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    environment = {**os.environ, "PYTHONWARNINGS": "error"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def test_a_models_threshold_decides_what_is_uncertain(predictor: predict.Predictor) -> None:
+    assert predictor.reading.threshold is not None
+    (face,) = predictor.image(PHOTO).faces
+    assert ("uncertain" in face.flags) == (face.confidence < predictor.reading.threshold)
+    assert isinstance(predict.Predictor(bundle.load("default")).model, bundle.Bundle)
+
+
+@pytest.mark.slow
+def test_10_000_files_take_constant_memory(tmp_path: Path) -> None:
+    first = tmp_path / "000.png"
+    Image.fromarray(PHOTO[::2, ::2]).save(first)
+    for number in range(1, 10_000):
+        path = tmp_path / f"{number:05d}.png"
+        path.write_bytes(b"bad") if number % 20 == 0 else os.link(first, path)
+    code = (
+        "import resource, sys; from mien import cli; code = cli.run(['predict', sys.argv[1], '--to', "
+        "sys.argv[1] + '/found.csv']); "
+        "print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    exit_code, mebibytes = map(int, told.stdout.split()[-2:])
+    assert exit_code == 3
+    assert mebibytes < 600
+    assert len((tmp_path / "found.csv").read_text().splitlines()) == 1 + 9501
