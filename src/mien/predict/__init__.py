@@ -7,6 +7,7 @@
 `image` and `images` make a `Predictor` for the call; keep one of your own where there are many calls.
 """
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from mien.predict.spread import spread
 __all__ = [
     "BATCH",
     "BLURRED",
+    "SHARE",
     "SMALLEST",
     "SUFFIXES",
     "Predictor",
@@ -49,8 +51,9 @@ __all__ = [
     "write",
 ]
 
-#: Width in pixels of the smallest face that is looked for, unless told otherwise.
-SMALLEST = 24
+#: The smallest face that is looked for unless told otherwise: its width in pixels, or as a share of the image's
+#: longer side, whichever is more. So one look at 960 pixels or fewer does for any photo.
+SMALLEST, SHARE = 30, 1 / 40
 #: Faces that are classified at once, and images that wait for one another at most.
 BATCH = 32
 
@@ -95,7 +98,8 @@ class Predictor:
         detector: What finds faces, or its name; None for the default of `mien.detect`.
         labels: Which of the model's readings answers; None for `consensus`, what people see, where the model
             has it, else the model's first.
-        smallest: Width in pixels below which faces need not be found.
+        smallest: Width in pixels below which faces need not be found; None for 30, or a fortieth of the image's
+            longer side where that is more.
         whole_image: Take each image for one face, already cropped, and look for none.
 
     Raises:
@@ -109,10 +113,10 @@ class Predictor:
         *,
         detector: Detector | str | None = None,
         labels: str | None = None,
-        smallest: int = SMALLEST,
+        smallest: int | None = None,
         whole_image: bool = False,
     ) -> None:
-        if smallest < 1:
+        if smallest is not None and smallest < 1:
             raise InputError(f"smallest is {smallest}; it is the width of a face in pixels, at least 1")
         self.model = model if isinstance(model, Bundle) else bundles.load(model, threads=1)
         readings = self.model.card.readings
@@ -182,7 +186,8 @@ class Predictor:
             crops = door.fit(pixels, side)[np.newaxis]
             return _Seen(name, (width, height), (box,), (None,), ((0.0, 0.0, min(width, height)),), crops)
         found: list[tuple[Box, Found]] = []
-        for face in self.detector.find(pixels, smallest=self.smallest):
+        smallest = self.smallest or max(SMALLEST, math.ceil(SHARE * max(width, height)))
+        for face in self.detector.find(pixels, smallest=smallest):
             box_inside = _inside(face, width, height)
             if box_inside is not None:
                 found.append((box_inside, face))
