@@ -2,10 +2,10 @@
 
     python benchmarks/predict.py
 
-One process. The photo is scikit-image's astronaut, placed into a 640 × 480 scene and saved as JPEG. Prints JSON:
-CPU milliseconds a photo for reading, finding, cutting and classifying (smallest, median, largest of the rounds),
-photos a second end to end, and seconds and CPU seconds of fresh processes: import, first answer in Python,
-`mien predict`.
+One process. The photo is scikit-image's astronaut, placed into a 640 × 480 scene and saved as JPEG. Prints
+JSON: CPU milliseconds a photo for reading, finding, cutting and classifying (smallest, median, largest of the
+rounds), photos a second end to end, and seconds and CPU seconds of fresh processes: import, first answer in
+Python, `mien predict`.
 """
 
 import argparse

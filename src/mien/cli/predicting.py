@@ -69,8 +69,6 @@ def predict(
     if to is not None:
         room.format_of(to)
     files = room.find([path for path in paths if path != "-"])
-    if not files and "-" not in paths:
-        raise InputError("no image was named; give a file, a folder, a pattern or -")
     options = {"detector": detector, "labels": labels, "smallest": min_face, "whole_image": whole_image}
     predictor = room.Predictor(_model(model), **options)  # type: ignore[arg-type]
     told = _Told()
@@ -90,6 +88,10 @@ def predict(
             room.write(to, record.items(), predictor.model.card.labels)
             record.done()
             screen.note(f"{to} is written")
+    return _code(told)
+
+
+def _code(told: _Told) -> int:
     if told.problems and told.problems == told.images:
         raise ImageError(f"none of {told.images:,} images could be read; the reasons stand above")
     return SOME_BAD if told.problems else 0

@@ -51,8 +51,8 @@ __all__ = [
     "write",
 ]
 
-#: The smallest face that is looked for unless told otherwise: its width in pixels, or as a share of the image's
-#: longer side, whichever is more. So one look at 960 pixels or fewer does for any photo.
+#: The smallest face that is looked for unless told otherwise: its width in pixels, or as a share of the
+#: image's longer side, whichever is more. So one look at 960 pixels or fewer does for any photo.
 SMALLEST, SHARE = 30, 1 / 40
 #: Faces that are classified at once, and images that wait for one another at most.
 BATCH = 32
@@ -98,8 +98,8 @@ class Predictor:
         detector: What finds faces, or its name; None for the default of `mien.detect`.
         labels: Which of the model's readings answers; None for `consensus`, what people see, where the model
             has it, else the model's first.
-        smallest: Width in pixels below which faces need not be found; None for 30, or a fortieth of the image's
-            longer side where that is more.
+        smallest: Width in pixels below which faces need not be found; None for 30, or a fortieth of the
+            image's longer side where that is more.
         whole_image: Take each image for one face, already cropped, and look for none.
 
     Raises:
