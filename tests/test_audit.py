@@ -761,6 +761,49 @@ def test_names_that_are_no_text_go_everywhere(
     assert "treat it like the data" in shown
 
 
+def test_classes_that_are_called_like_rows_are_folders_all_the_same(
+    tmp_path: Path, faces: tuple[np.ndarray, np.ndarray]
+) -> None:
+    for index, image in enumerate(faces[0][:40]):
+        path = tmp_path / "data" / ("row left" if index % 2 else "row right") / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    report = audit.inspect(dataset.load(tmp_path / "data"))
+    audit.fix(report, tmp_path / "data", tmp_path / "clean")
+    assert sum(1 for _ in (tmp_path / "clean" / "train").rglob("*.png")) == len(
+        report.material.members("train")
+    )
+
+
+def test_long_names_that_meet_in_a_copy_are_told_apart(
+    tmp_path: Path, faces: tuple[np.ndarray, np.ndarray]
+) -> None:
+    root = folder(tmp_path / "data", faces)
+    for part, image in zip("ab", faces[0][:2], strict=True):
+        save(root, "train", f"happy/{part}", "ü" * 125 + ".png", image[::-1])
+    data = dataset.load(root)
+    audit.fix(audit.inspect(data), root, tmp_path / "clean")
+    copy = dataset.load(tmp_path / "clean")
+    assert len(copy.train) == len(data.train) == 142
+    assert sorted(image.tobytes() for image in copy.train.images) == sorted(
+        image.tobytes() for image in data.train.images
+    )
+
+
+def test_a_copy_that_could_not_be_loaded_is_refused(
+    tmp_path: Path, faces: tuple[np.ndarray, np.ndarray]
+) -> None:
+    for index, image in enumerate(faces[0][:20]):
+        save(tmp_path / "data", "train", "happy" if index % 2 else "sad", f"{index}.png", image)
+    save(tmp_path / "data", "train", "fear", "blank.png", np.zeros((48, 48), np.uint8))
+    for index, label in enumerate(("happy", "sad", "fear")):
+        save(tmp_path / "data", "test", label, f"{index}.png", faces[0][30 + index])
+    report = audit.inspect(dataset.load(tmp_path / "data"))
+    with pytest.raises(DataError, match="no image of the class fear in train"):
+        audit.fix(report, tmp_path / "data", tmp_path / "clean")
+    assert not (tmp_path / "clean").exists()
+
+
 # Faces that a detector looks for
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from scipy import stats
 from sklearn import metrics as judge
 
-from mien import bundle, cli, compare, dataset, emotions, errors, recipes, run
+from mien import bundle, cli, compare, dataset, emotions, errors, evaluate, recipes, run
 from mien.compare import words
 from mien.dataset import Split
 
@@ -520,6 +520,19 @@ def test_a_run_knows_its_data(place: Path, capsys: pytest.CaptureFixture[str]) -
     document = json.loads(capsys.readouterr().out)
     assert (document["winner"], document["b"]["name"]) == ("a", "mine")
     assert "mine had these images as val" in document["warnings"][0]
+    # Images that chose nothing are counted each time, and told of where another run was scored on them.
+    other = replace(card, data=bundle.Data(name="data", fingerprint="0" * 64, splits={}))
+    bundle.write(meter("bad", (150, 170)), other, made.bundle)
+    assert cli.run(["compare", "good.onnx", "mine", "--json"]) == 0
+    capsys.readouterr()
+    bundle.write(meter("bad", (140, 170)), other, made.bundle)
+    assert cli.run(["compare", "good.onnx", "mine", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)["warnings"]
+    assert any("2 different models on these images" in each for each in said)
+    (made.path / evaluate.USES).write_text("nonsense")
+    assert cli.run(["compare", "good.onnx", "mine", "--json"]) == 0
+    assert "the comparison is not counted" in capsys.readouterr().err
+    bundle.write(meter("bad", (150, 170)), card, made.bundle)
     # A list of exclusions matters to train alone, and this one is gone.
     assert cli.run(["compare", "good.onnx", "mine", "--split", "train"]) == 2
     assert cli.run(["compare", "mine", "mine", "--data", "data", "--split", "train"]) == 0

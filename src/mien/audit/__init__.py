@@ -200,8 +200,8 @@ def fix(
         Every change, and why.
 
     Raises:
-        DataError: `out` is there already, overlaps with the source or cannot be written; or the source has
-            changed since it was looked at.
+        DataError: `out` is there already, overlaps with the source or cannot be written; the source has
+            changed since it was looked at; or train would lack a class that another split has.
     """
     plan = mend.plan(report.material, report.measures, report.copies, regroup=regroup)
     copying.write(report.material, plan, source, out, progress=progress)

@@ -3,6 +3,8 @@
 import csv
 import hashlib
 import io
+import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -15,6 +17,9 @@ from mien.errors import DataError
 #: How fer2013.csv spells the splits.
 _USAGES = {"train": "Training", "val": "PublicTest", "test": "PrivateTest"}
 
+#: Bytes that a file's name may have on nearly every system.
+_LONGEST = 255
+
 _Progress = Callable[[int, int], None] | None
 
 
@@ -26,15 +31,16 @@ def write(material: Material, plan: Plan, source: Path, out: Path, *, progress: 
     The folder appears whole or not at all, and the source is only read.
 
     Raises:
-        DataError: `out` is there already, overlaps with the source or cannot be written; or the source has
-            changed since it was looked at.
+        DataError: `out` is there already, overlaps with the source or cannot be written; the source has
+            changed since it was looked at; or train would lack a class that another split has.
     """
     _check(source, out)
+    _check_classes(material, plan)
     partial = out.with_name(f".partial-{out.name}")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
-        if material.files[0].startswith("row "):
+        if re.fullmatch(r"row \d+", material.files[0]):
             _table(material, plan, partial)
         else:
             _folders(material, plan, source, partial, progress)
@@ -58,6 +64,20 @@ def _check(source: Path, out: Path) -> None:
         raise DataError(f"the copy '{out}' would overlap with its source '{source}'; name another folder")
     if out.exists():
         raise DataError(f"'{out}' is there already; name a folder that is not")
+
+
+def _check_classes(material: Material, plan: Plan) -> None:
+    """Make sure that the copy can be loaded again."""
+    if "train" not in material.names:
+        return
+    here = plan.splits == material.names.index("train")
+    names = material.dataset.labels
+    left = set(plan.labels[plan.kept & here].tolist())
+    if missing := [names[label] for label in sorted({*plan.labels[plan.kept].tolist()} - left)]:
+        raise DataError(
+            f"the clean copy would have no image of the class {', '.join(missing)} in train, and has some in "
+            "val or test; add some to train that are no copies, or take the class out of val and test"
+        )
 
 
 def _folders(material: Material, plan: Plan, source: Path, out: Path, progress: _Progress) -> None:
@@ -88,6 +108,8 @@ def _targets(material: Material, plan: Plan) -> dict[str, PurePosixPath]:
         if str(folder / leaf).casefold() in taken:
             mark = hashlib.sha256(file.encode(errors="surrogateescape")).hexdigest()[:12]
             leaf = f"{mark}-{leaf}"
+            if len(os.fsencode(leaf)) > _LONGEST:
+                leaf = mark + PurePosixPath(leaf).suffix
         taken.add(str(folder / leaf).casefold())
         targets[file] = folder / leaf
     return targets

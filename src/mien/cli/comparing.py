@@ -1,5 +1,7 @@
 """The command about two models: `compare`."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +11,7 @@ from mien.cli import screen
 from mien.cli.data import Json
 from mien.cli.model import is_run
 from mien.cli.training import SOME_BAD, load, load_again
-from mien.errors import DataError, InputError
+from mien.errors import DataError, InputError, RunError, TrainingError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,6 +59,7 @@ def compare(
     )
     copies = _copies(first, part)
     found = room.weigh(one, other, part, labels=first.labels, data=first.root, copies=copies)
+    found = _count(found, zip((a, b), sides, (one, other), strict=True))
     document: dict[str, Any] = found.to_dict()
     if html is not None:
         room.page(found, part, html)
@@ -129,6 +132,30 @@ def _ask(side: "Bundle | Stored", path: Path, part: "Split", labels: str | None)
         return room.stored(side, part, reading=labels, name=path.stem)
     except DataError as error:
         raise DataError(f"{path.name}: {error}") from error
+
+
+def _count(found: "Comparison", sides: Iterable[tuple[Path, "Bundle | Stored", "Answers"]]) -> "Comparison":
+    """Count the comparison as a scoring in each run that it was of, and warn where it is not the first."""
+    from mien import evaluate, run
+    from mien.bundle import Bundle
+
+    told = []
+    for path, side, answers in sides:
+        # A run's own bundle, named by itself, is that run's model all the same.
+        home = next((place for place in (path, *path.resolve().parents[:2]) if is_run(place)), None)
+        if home is None or not isinstance(side, Bundle):
+            continue
+        facts = {"split": found.split, "data": found.data, "n": found.n, "bundle": answers.model}
+        try:
+            uses = evaluate.count(
+                run.open_run(home), side.card, facts | {"split_fingerprint": answers.fingerprint}
+            )
+        except (RunError, TrainingError) as error:
+            screen.note(f"the comparison is not counted: {error}")
+            continue
+        if uses.role not in ("train", "val"):
+            told += uses.warnings
+    return replace(found, warnings=(*found.warnings, *dict.fromkeys(told)))
 
 
 def _copies(dataset: "Dataset", part: "Split") -> "npt.NDArray[np.bool_] | None":

@@ -19,7 +19,7 @@ _PAIRED = ("A less B", "95 % interval")
 _STYLE = """
 .verdict { font-size: 1.15rem; } .a { color: var(--a); } .b { color: var(--b); }
 p.warning { background: var(--card); border-left: .3rem solid var(--warning); padding: .6rem 1rem; }
-th, td { white-space: nowrap; }
+th, td { white-space: nowrap; } h3 { margin: 1.5rem 0 .75rem; }
 .parting svg { max-width: 45rem; } .parting text { fill: var(--ink); }
 .parting line { stroke: var(--faint); stroke-width: 2; } .parting line.axis { stroke: var(--line); }
 .parting circle { fill: var(--faint); } .parting text.end { fill: var(--faint); }
