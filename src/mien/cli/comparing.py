@@ -139,7 +139,7 @@ def _count(found: "Comparison", sides: Iterable[tuple[Path, "Bundle | Stored", "
     from mien import evaluate, run
     from mien.bundle import Bundle
 
-    told = []
+    told: list[str] = []
     for path, side, answers in sides:
         # A run's own bundle, named by itself, is that run's model all the same.
         home = next((place for place in (path, *path.resolve().parents[:2]) if is_run(place)), None)
