@@ -28,6 +28,7 @@ COMMANDS = {
     "audit": "audit",
     "demo": "demo",
     "extract": "extract",
+    "explain": "explain",
     "train": "train",
     "predict": "predict",
     "video": "video",

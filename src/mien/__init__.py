@@ -27,6 +27,7 @@ _ROOMS = (
     "emotions",
     "errors",
     "evaluate",
+    "explain",
     "export",
     "extract",
     "faces",

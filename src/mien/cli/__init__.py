@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 findings, 2 bad input or nothing usable, 3 done but some i
 import signal
 import sys
 import traceback
+import warnings
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -18,6 +19,7 @@ from mien.cli import (
     cards,
     comparing,
     data,
+    explaining,
     model,
     predicting,
     scoring,
@@ -68,6 +70,7 @@ for command in (
     shipping.ship,
     cards.card,
     predicting.predict,
+    explaining.explain,
     watching.video,
     training.networks,
     training.recipes,
@@ -78,6 +81,8 @@ for command in (
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run one command and exit with its code."""
     signal.signal(signal.SIGTERM, _terminated)
+    # Pillow warns of damaged tags beside its errors, with paths of its own files; what matters is in the errors.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     sys.exit(run(arguments))
 
 

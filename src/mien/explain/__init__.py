@@ -1,0 +1,27 @@
+"""Which pixels made a model say so, from the bundle alone.
+
+    explanation = explain.face(bundle, images.fit(pixels, 48))
+    explanation.emotion, explanation.score, explanation.map     # (48, 48), 0..1
+    explain.sheet(face, explanation).save("why.png")
+
+Two methods answer. `cam` reads off what each cell of the last feature map added to the answer; it needs a
+head that is dense over the mean of the features, as most of mien's networks have. `occlusion` hides one spot
+after the other and sees how far the answer falls; it works with every model and is slower.
+"""
+
+from mien.explain.maps import METHODS, Explanation, Method, face, hide
+from mien.explain.paint import LEGEND, SIDE, colours, legend, overlay, sheet
+
+__all__ = [
+    "LEGEND",
+    "METHODS",
+    "SIDE",
+    "Explanation",
+    "Method",
+    "colours",
+    "face",
+    "hide",
+    "legend",
+    "overlay",
+    "sheet",
+]

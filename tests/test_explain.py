@@ -1,0 +1,573 @@
+"""Explanations: maps that follow the weights, mark what matters, and lie where they belong."""
+
+import json
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.helper as make
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, numpy_helper
+from PIL import Image
+from scipy.stats import spearmanr
+
+from mien import bundle, cli, detect, drawn, explain, images
+from mien.bundle import Bundle, Card
+from mien.errors import InputError, ModelError
+from mien.explain import maps
+from mien.explain.graph import Graph, Grid, Head
+
+skimage_data = pytest.importorskip("skimage.data", reason="scikit-image brings the astronaut")
+
+LABELS = ("left", "middle", "right")
+
+
+@cache
+def shipped() -> Bundle:
+    return bundle.load(threads=1)
+
+
+@cache
+def astronaut() -> NDArray[np.uint8]:
+    return np.asarray(skimage_data.astronaut())
+
+
+def astronaut_face(*, shift: tuple[float, float] = (0, 0), scale: float = 1.0) -> NDArray[np.uint8]:
+    side = 112 * scale
+    square = (168 + 56 - side / 2 + shift[0], 62 + 56 - side / 2 + shift[1], side)
+    return images.cut(astronaut(), square, 48)
+
+
+@cache
+def variations() -> tuple[NDArray[np.uint8], ...]:
+    """The astronaut's face moved, scaled, mirrored and lit in other ways."""
+    rng = np.random.default_rng(0)
+    made = []
+    for number in range(16):
+        one = astronaut_face(shift=tuple(rng.uniform(-8, 8, 2)), scale=rng.uniform(0.9, 1.2))
+        one = one[:, ::-1] if number % 2 else one
+        light = np.clip(one * rng.uniform(0.6, 1.2) + rng.uniform(-15, 15), 0, 255)
+        made.append(light.astype(np.uint8))
+    return tuple(made)
+
+
+def planted(
+    folder: Path,
+    head: str,
+    *,
+    weights: NDArray[np.float32] | None = None,
+    bias: float = 0.0,
+    transposed: bool = False,
+    doubled: bool = False,
+    size: int = 48,
+) -> Bundle:
+    """A network whose features are known: means over 4 × 4 pixels of the brightness, and of the darkness.
+
+    `mean` answers from the mean of the features, `most` from their largest, `dense` from every cell apart.
+    """
+    name, shape = make.make_node, [size // 4, size // 4]
+    kernel = np.stack([np.full((1, 4, 4), 1 / 16), np.full((1, 4, 4), -1 / 16)]).astype(np.float32)
+    nodes = [
+        name("Transpose", ["images"], ["up"], perm=[0, 3, 1, 2]),
+        name("Cast", ["up"], ["floats"], to=TensorProto.FLOAT),
+        name("Div", ["floats", "most"], ["shares"]),
+        name("Conv", ["shares", "kernel", "offset"], ["map"], kernel_shape=[4, 4], strides=[4, 4]),
+        name("Transpose", ["map"], ["features"], perm=[0, 2, 3, 1]),
+    ]
+    pools = {"mean": ["GlobalAveragePool"], "most": ["GlobalMaxPool"], "dense": []}[head]
+    for kind in pools:
+        nodes.append(name(kind, ["map"], ["pooled"]))
+    nodes.append(name("Flatten", ["pooled" if pools else "map"], ["flat"]))
+    channels = 2 if pools else 2 * shape[0] * shape[1]
+    if weights is None:
+        weights = np.zeros((channels, 3), np.float32)
+        weights[: channels // 2, 0] = 8
+    stored = weights.T.copy() if transposed else weights
+    nodes.append(
+        name(
+            "Gemm",
+            ["flat", "weights", "bias"],
+            ["logits"],
+            **({"transB": 1} if transposed else {}),
+            **({"alpha": 2.0} if doubled else {}),
+        )
+    )
+    nodes.append(name("Softmax", ["logits"], ["probabilities"], axis=-1))
+    constants = {
+        "most": np.float32(255),
+        "kernel": kernel,
+        "offset": np.array([0, 1], np.float32),
+        "weights": stored.astype(np.float32),
+        "bias": np.full(3, bias, np.float32),
+    }
+    graph = make.make_graph(
+        nodes,
+        "planted",
+        [make.make_tensor_value_info("images", TensorProto.UINT8, ["n", size, size, 1])],
+        [
+            make.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 3]),
+            make.make_tensor_value_info("features", TensorProto.FLOAT, ["n", *shape, 2]),
+        ],
+        [numpy_helper.from_array(np.asarray(value), key) for key, value in constants.items()],
+    )
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=8)
+    card = Card(name="planted", labels=LABELS, size=size)
+    return bundle.write(model.SerializeToString(), card, folder / "planted.onnx")
+
+
+def spotted(*, row: int, column: int, side: int = 8, size: int = 48) -> NDArray[np.uint8]:
+    """A dark image with a bright spot."""
+    image = np.full((size, size, 1), 20, np.uint8)
+    image[row : row + side, column : column + side] = 240
+    return image
+
+
+def softmax(logits: NDArray[Any]) -> NDArray[Any]:
+    raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return raised / raised.sum(axis=-1, keepdims=True)
+
+
+def marked(map_: NDArray[np.float32], share: float = 0.2) -> NDArray[np.float64]:
+    """The share of pixels that a map marks the most, as 1."""
+    chosen = np.zeros(map_.size)
+    chosen[np.argsort(-map_.ravel(), kind="stable")[: int(map_.size * share)]] = 1
+    return chosen.reshape(map_.shape)
+
+
+def elsewhere(where: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    """As many pixels, in blobs as large, none of them in `where`."""
+    rough = np.random.default_rng(seed).normal(size=(6, 6)).astype(np.float32)
+    smooth = np.asarray(Image.fromarray(rough).resize(where.shape, Image.Resampling.BICUBIC))
+    return marked(np.where(where > 0, -np.inf, smooth), where.mean())
+
+
+def falls(model: Bundle, faces: Any, method: explain.Method, labels: str) -> tuple[list[float], list[float]]:
+    """By how much the log-odds of the answer fall when the marked fifth is hidden, and another fifth."""
+    inside, outside = [], []
+    index = model.card.labels.index
+    for seed, image in enumerate(faces):
+        why = explain.face(model, image, method=method, labels=labels)
+        where = marked(why.map)
+        hidden = [image, explain.hide(image, where), explain.hide(image, elsewhere(where, seed))]
+        odds = maps._log_odds(model.run(np.stack(hidden), labels=labels), index(why.emotion))
+        inside.append(float(odds[0] - odds[1]))
+        outside.append(float(odds[0] - odds[2]))
+    return inside, outside
+
+
+# What the maps say
+
+
+@pytest.mark.parametrize("labels", ["fer2013", "consensus"])
+def test_features_through_the_head_that_was_read_are_the_models_answer(labels: str) -> None:
+    model = shipped()
+    head = Graph(model.read()).head(model.card.reading(labels).output)
+    assert head is not None
+    faces = np.stack(variations())
+    logits = model.features(faces).mean(axis=(1, 2)) @ head.weights + head.bias
+    assert softmax(logits / head.temperature) == pytest.approx(model.run(faces, labels=labels), abs=5e-3)
+
+
+def test_the_two_readings_have_heads_of_their_own() -> None:
+    graph = Graph(shipped().read())
+    one, other = graph.head("probabilities"), graph.head("consensus")
+    assert one is not None
+    assert other is not None
+    assert not np.allclose(one.weights, other.weights)
+    assert graph.head("features") is None
+    assert graph.head("nothing") is None
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(("row", "column"), [(4, 4), (20, 32), (36, 12)])
+def test_cam_marks_the_spot_that_a_planted_model_answers_by(
+    tmp_path: Path, row: int, column: int, transposed: bool
+) -> None:
+    model = planted(tmp_path, "mean", transposed=transposed)
+    why = explain.face(model, spotted(row=row, column=column))
+    assert (why.method, why.answer, why.labels) == ("cam", "left", "labels")
+    inside = why.map[row : row + 8, column : column + 8]
+    assert inside.min() > 0.4
+    assert why.map.max() == inside.max() == 1
+    middle = np.average(np.indices(why.map.shape), weights=np.stack([why.map > 0.5] * 2), axis=(1, 2))
+    assert middle == pytest.approx((row + 3.5, column + 3.5), abs=0.5)
+
+
+@pytest.mark.parametrize("head", ["most", "dense", "mean"])
+def test_occlusion_marks_the_spot_too_whatever_the_head(tmp_path: Path, head: str) -> None:
+    method = "occlusion" if head == "mean" else None
+    why = explain.face(planted(tmp_path, head), spotted(row=12, column=28), method=method)
+    assert why.method == "occlusion"
+    peak = np.unravel_index(why.map.argmax(), why.map.shape)
+    assert 11 <= peak[0] <= 20
+    assert 27 <= peak[1] <= 36
+
+
+def test_what_no_softmax_sees_changes_no_map(tmp_path: Path) -> None:
+    weights = np.random.default_rng(1).normal(size=(2, 3)).astype(np.float32)
+    image = spotted(row=8, column=8)
+    one = explain.face(planted(tmp_path, "mean", weights=weights), image, emotion="left")
+    moved = planted(tmp_path, "mean", weights=weights + np.float32([[3], [-5]]), bias=2.0)
+    other = explain.face(moved, image, emotion="left")
+    assert other.scores == pytest.approx(one.scores, abs=1e-5)
+    assert other.map == pytest.approx(one.map, abs=1e-4)
+
+
+@pytest.mark.parametrize("method", explain.METHODS)
+def test_a_map_is_empty_where_nothing_speaks_for_the_answer(tmp_path: Path, method: explain.Method) -> None:
+    weights = np.float32([[-8, 0, 0], [0, 0, 0]])
+    why = explain.face(
+        planted(tmp_path, "mean", weights=weights), spotted(row=8, column=8), emotion="left", method=method
+    )
+    # Whatever is hidden of the bright spot speaks for it; its dark surroundings may.
+    assert why.map[10:14, 10:14].max() == 0
+    if method == "cam":
+        assert why.map.max() == 0
+
+
+@pytest.mark.parametrize("method", explain.METHODS)
+def test_a_map_is_as_large_as_the_face_and_in_range(method: explain.Method) -> None:
+    image = astronaut_face()
+    why = explain.face(shipped(), image, method=method)
+    assert why.map.shape == (48, 48)
+    assert why.map.dtype == np.float32
+    assert why.map.min() >= 0
+    assert why.map.max() == 1
+    assert why.emotion == why.answer == "happy"
+    assert sum(why.scores.values()) == pytest.approx(1, abs=1e-5)
+    again = explain.face(shipped(), image, method=method)
+    assert np.array_equal(again.map, why.map)
+    assert json.loads(json.dumps(why.to_dict()))["score"] == why.score == why.scores["happy"]
+
+
+def test_every_answer_has_a_map_of_its_own_and_scores_do_not_depend_on_it() -> None:
+    image = astronaut_face()
+    found = [explain.face(shipped(), image, emotion=name) for name in shipped().card.labels]
+    assert {why.emotion for why in found} == set(shipped().card.labels)
+    assert all(why.scores == found[0].scores and why.answer == "happy" for why in found)
+    assert len({why.map.tobytes() for why in found}) == 7
+
+
+def test_it_explains_the_reading_that_predictions_are_of() -> None:
+    from mien.predict import Predictor
+
+    prediction = Predictor(shipped()).image(astronaut())
+    finder = detect.load()
+    found = finder.find(astronaut(), smallest=24)[0]
+    why = explain.face(shipped(), images.cut(astronaut(), finder.framing.square(found), 48))
+    assert why.labels == "consensus"
+    assert why.scores == pytest.approx(dict(prediction.faces[0].scores), abs=1e-5)
+
+
+# Sanity: maps follow the weights, and hiding what they mark matters
+
+
+def shuffled(model: Bundle, folder: Path, *, seed: int, only: str = "") -> Bundle:
+    """The same network with each weight's numbers in random order, in all layers or those named."""
+    rng = np.random.default_rng(seed)
+    proto = onnx.load_from_string(model.read())
+    for tensor in proto.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if "kernel" in tensor.name and values.ndim > 1 and only in tensor.name:
+            mixed = rng.permutation(values.ravel()).reshape(values.shape)
+            tensor.CopyFrom(numpy_helper.from_array(mixed, tensor.name))
+    return bundle.write(proto.SerializeToString(), model.card, folder / f"shuffled-{seed}-{only}.onnx")
+
+
+@pytest.mark.parametrize("method", explain.METHODS)
+@pytest.mark.parametrize("only", ["answer", ""], ids=["head", "all layers"])
+def test_random_weights_give_another_map(tmp_path: Path, method: explain.Method, only: str) -> None:
+    """Adebayo et al. 2018, arXiv:1810.03292: a map that survives this shows the image, not the model."""
+    faces = variations()[:4]
+    kept, ranks = shipped(), []
+    for seed in range(4):
+        other = shuffled(kept, tmp_path, seed=seed, only=only)
+        for image in faces if method == "cam" else faces[:1]:
+            options: dict[str, Any] = {"emotion": "happy", "labels": "fer2013", "method": method}
+            one, two = (explain.face(each, image, **options).map for each in (kept, other))
+            if two.max() > 0:
+                ranks.append(spearmanr(one.ravel(), two.ravel()).statistic)
+    assert len(ranks) >= 2
+    assert np.mean(ranks) < 0.4
+
+
+@pytest.mark.parametrize("method", explain.METHODS)
+@pytest.mark.parametrize("labels", ["fer2013", "consensus"])
+def test_hiding_what_is_marked_lowers_the_score_more_than_hiding_as_much_elsewhere(
+    method: explain.Method, labels: str
+) -> None:
+    inside, outside = falls(shipped(), variations(), method, labels)
+    assert np.mean(inside) > np.mean(outside) + 0.3
+    assert np.mean(np.array(inside) > np.array(outside)) > 0.7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", explain.METHODS)
+def test_the_same_on_drawn_faces(method: explain.Method) -> None:
+    faces = [drawn.paint(drawn.describe("happy", seed=seed), 48)[..., np.newaxis] for seed in range(40)]
+    inside, outside = falls(shipped(), faces, method, "consensus")
+    assert np.mean(inside) > np.mean(outside)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("method", explain.METHODS)
+def test_the_same_on_fer2013(method: explain.Method) -> None:
+    source = os.environ.get("MIEN_FER2013")
+    if not source:
+        pytest.skip("MIEN_FER2013 names no fer2013.csv or archive")
+    from mien import dataset
+
+    faces = dataset.load(source).split("val").images[:: 90 if method == "occlusion" else 18]
+    inside, outside = falls(shipped(), faces, method, "fer2013")
+    assert np.mean(inside) > 2 * np.mean(outside)
+
+
+# Where the cells look
+
+
+def test_cells_look_where_a_change_of_a_pixel_moves_them_the_most() -> None:
+    model = shipped()
+    grid = Graph(model.read()).grid()
+    assert grid is not None
+    rng = np.random.default_rng(0)
+    image = np.full((48, 48, 1), 128, np.uint8)
+    rows, columns = (each.ravel() for each in np.mgrid[1:48:3, 1:48:3])
+    changed = np.repeat(image[np.newaxis], len(rows), axis=0)
+    for number, (row, column) in enumerate(zip(rows, columns, strict=True)):
+        patch = slice(max(0, row - 2), row + 3), slice(max(0, column - 2), column + 3)
+        changed[number][patch] = rng.integers(0, 256, changed[number][patch].shape)
+    before = model.features(image[np.newaxis])[0]
+    moved = ((model.features(changed) - before)[:, 1, 1] ** 2).sum(axis=-1)
+    assert np.average(rows, weights=moved) == pytest.approx(grid.first[0] + grid.step[0], abs=3)
+    assert np.average(columns, weights=moved) == pytest.approx(grid.first[1] + grid.step[1], abs=3)
+
+
+def test_a_planted_grid_is_known(tmp_path: Path) -> None:
+    graph = Graph(planted(tmp_path, "mean").read())
+    assert graph.grid() == Grid((1.5, 1.5), (4.0, 4.0))
+    head = graph.head("probabilities")
+    assert isinstance(head, Head)
+    assert head.temperature == 1
+    assert head.weights.shape == (2, 3)
+
+
+def test_cells_without_a_known_grid_share_the_face_evenly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = spotted(row=20, column=20)
+    known = explain.face(planted(tmp_path, "mean"), image)
+    monkeypatch.setattr(Graph, "grid", lambda graph: None)
+    assert explain.face(planted(tmp_path, "mean"), image).map == pytest.approx(known.map)
+
+
+# Hiding and painting
+
+
+def test_hiding_changes_what_it_hides_and_nothing_else() -> None:
+    image = astronaut_face()
+    where = np.zeros((48, 48))
+    assert np.array_equal(explain.hide(image, where), image)
+    where[10:20, 10:30] = 1
+    hidden = explain.hide(image, where)
+    assert np.array_equal(hidden[where == 0], image[where == 0])
+    assert hidden[where == 1].std() < 0.5 * image[where == 1].std()
+    flat = np.full((48, 48, 1), 77, np.uint8)
+    assert np.array_equal(explain.hide(flat, np.ones((48, 48))), flat)
+
+
+def oklab(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
+    share = rgb / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    cone = np.cbrt(
+        linear
+        @ np.array(
+            [
+                [0.4122214708, 0.2119034982, 0.0883024619],
+                [0.5363325363, 0.6806995451, 0.2817188376],
+                [0.0514459929, 0.1073969566, 0.6299787005],
+            ]
+        )
+    )
+    return cone @ np.array(
+        [
+            [0.2104542553, 1.9779984951, 0.0259040371],
+            [0.7936177850, -2.4285922050, 0.7827717662],
+            [-0.0040720468, 0.4505937099, -0.8086757660],
+        ]
+    )
+
+
+def test_equal_steps_of_a_map_look_equally_large() -> None:
+    table = explain.colours()
+    assert table.shape == (256, 3)
+    places = oklab(table)
+    steps = np.linalg.norm(np.diff(places[::15], axis=0), axis=1)
+    assert steps.max() < 1.15 * steps.min()
+    assert (np.diff(places[::5, 0]) > 0).all()
+    grey = np.asarray(Image.fromarray(table[np.newaxis]).convert("L"), int)[0]
+    assert (np.diff(grey[::5]) > 0).all()
+
+
+def explained(map_: NDArray[np.float32]) -> explain.Explanation:
+    return explain.Explanation("happy", {"happy": 0.8, "sad": 0.2}, map_, "cam", "labels")
+
+
+def test_what_did_nothing_stays_as_it_is() -> None:
+    image = astronaut()
+    empty = explain.overlay(image, [((100, 100, 50), explained(np.zeros((48, 48), np.float32)))])
+    grey = images.grey(image)
+    assert np.array_equal(empty, np.stack([grey] * 3, axis=-1))
+    assert np.array_equal(explain.overlay(image, []), empty)
+    assert np.array_equal(explain.overlay(grey, []), empty)
+
+
+@pytest.mark.parametrize("square", [(100, 60, 96), (-40, -30, 96), (470.5, 480.25, 96), (0, 0, 512)])
+def test_a_map_lies_in_its_square_and_nowhere_else(square: tuple[float, float, float]) -> None:
+    ground = np.full((512, 512), 128, np.uint8)
+    painted = explain.overlay(ground, [(square, explained(np.ones((48, 48), np.float32)))])
+    touched = (painted != 128).any(axis=-1)
+    left, top, side = square
+    expected = np.zeros((512, 512), bool)
+    rows, columns = (slice(max(0, round(start)), min(512, round(start + side))) for start in (top, left))
+    expected[rows, columns] = True
+    assert (touched != expected).mean() < 0.002
+    mirrored = explain.overlay(
+        ground, [((512 - left - side, top, side), explained(np.ones((48, 48), np.float32)))]
+    )
+    assert np.array_equal(mirrored, painted[:, ::-1])
+
+
+def test_a_spot_of_the_map_is_painted_where_the_face_was_cut() -> None:
+    spot = np.zeros((48, 48), np.float32)
+    spot[30:36, 6:12] = 1
+    painted = explain.overlay(np.full((200, 300), 128, np.uint8), [((50, 20, 144), explained(spot))])
+    rows, columns = np.nonzero((painted != 128).any(axis=-1))
+    assert rows.mean() == pytest.approx(20 + 3 * 33, abs=1)
+    assert columns.mean() == pytest.approx(50 + 3 * 9, abs=1)
+    strongest = painted[20 + 3 * 33, 50 + 3 * 9].astype(int)
+    assert strongest[0] > strongest[2] + 50
+
+
+def test_a_sheet_shows_the_face_the_map_and_a_legend() -> None:
+    image = astronaut_face()
+    one = explain.sheet(image, explain.face(shipped(), image))
+    other = explain.sheet(image, explain.face(shipped(), image, emotion="sad"))
+    assert one.size == other.size
+    assert one.mode == "RGB"
+    assert one.tobytes() != other.tobytes()
+    strip = np.asarray(explain.legend(320))
+    assert strip.shape == (explain.LEGEND, 320, 3)
+    assert {tuple(each) for each in strip[12]} >= {tuple(explain.colours()[0]), tuple(explain.colours()[-1])}
+    assert np.asarray(explain.legend(20)).shape == (explain.LEGEND, 20, 3)
+
+
+# What cannot be
+
+
+def test_errors_say_what_there_is(tmp_path: Path) -> None:
+    image = astronaut_face()
+    with pytest.raises(InputError, match="no answer 'bored'; it knows angry"):
+        explain.face(shipped(), image, emotion="bored")
+    with pytest.raises(InputError, match="'magic' is no way to explain; mien knows cam, occlusion"):
+        explain.face(shipped(), image, method="magic")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="mean of its features; use occlusion"):
+        explain.face(planted(tmp_path, "most"), image, method="cam")
+    with pytest.raises(ModelError, match="no reading 'x'"):
+        explain.face(shipped(), image, labels="x")
+    with pytest.raises(ModelError, match="of shape"):
+        explain.face(shipped(), image[:20])
+    with pytest.raises(ModelError, match="damaged"):
+        Graph(b"no onnx")
+
+
+def test_a_head_that_is_not_plain_is_left_to_occlusion(tmp_path: Path) -> None:
+    model = planted(tmp_path, "mean", doubled=True)
+    assert explain.face(model, spotted(row=8, column=8)).method == "occlusion"
+
+
+def test_progress_comes_to_its_end() -> None:
+    for method in explain.METHODS:
+        seen: list[tuple[int, int]] = []
+        explain.face(
+            shipped(), astronaut_face(), method=method, progress=lambda *step, seen=seen: seen.append(step)
+        )
+        assert seen[-1][0] == seen[-1][1]
+        assert (len(seen) > 1) == (method == "occlusion")
+
+
+# The command
+
+
+@pytest.fixture
+def photo(away: Path) -> Path:
+    """Two faces, beside one another."""
+    side = np.concatenate([astronaut(), astronaut()[:, ::-1]], axis=1)
+    Image.fromarray(side).save(away / "photo.png")
+    return away / "photo.png"
+
+
+def test_the_command_explains_every_face(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["explain", "photo.png", "--to", "why", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [face["emotion"] for face in document["faces"]] == ["happy", "happy"]
+    assert {face["method"] for face in document["faces"]} == {"cam"}
+    assert (document["width"], document["height"]) == (1024, 512)
+    for face in document["faces"]:
+        assert Image.open(face["file"]).size[0] > 2 * explain.SIDE
+    assert Image.open(document["overlay"]).size == (1024, 512 + explain.LEGEND)
+    assert cli.run(["explain", "photo.png", "--emotion", "sad", "--method", "occlusion"]) == 0
+    shown = capsys.readouterr().out
+    assert "mien-explain/photo-2.png" in shown.replace("\\", "/")
+    assert shown.count("occlusion") == 2
+
+
+def test_the_command_without_a_face(away: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.new("L", (200, 100), 90).save(away / "wall.png")
+    assert cli.run(["explain", "wall.png"]) == 0
+    assert "no face; --whole-image" in capsys.readouterr().out
+    assert cli.run(["explain", "wall.png", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["faces"] == []
+    assert not (away / "mien-explain").exists()
+
+
+@pytest.mark.parametrize("size", [(48, 48), (60, 91), (90, 61)])
+def test_a_whole_image_is_the_face_that_training_sees(
+    away: Path, capsys: pytest.CaptureFixture[str], size: tuple[int, int]
+) -> None:
+    picture = Image.fromarray(astronaut()[62:174, 168:280]).resize(size)
+    picture.save(away / "face.png")
+    assert cli.run(["explain", "face.png", "--whole-image", "--labels", "fer2013", "--json"]) == 0
+    (face,) = json.loads(capsys.readouterr().out)["faces"]
+    fitted = images.fit(images.read(away / "face.png"), 48)
+    chances = shipped().run(fitted[np.newaxis], labels="fer2013")[0]
+    assert list(face["scores"].values()) == pytest.approx(chances, abs=1e-4)
+    assert face["square"]["side"] == max(size)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--method", "magic"], "--method is 'magic'; it is one of cam, occlusion"),
+        (["--emotion", "bored"], "no answer 'bored'"),
+        (["--whole-image", "--min-face", "30"], "takes no --min-face"),
+        (["--min-face", "0"], "--min-face is 0"),
+        (["--model", "nowhere"], "no bundle at 'nowhere'"),
+        (["--to", "photo.png"], "cannot be written"),
+    ],
+)
+def test_the_command_refuses_in_one_sentence(
+    photo: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert cli.run(["explain", "photo.png", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.out == ""
+
+
+def test_the_command_wants_an_image(away: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["explain", "nowhere.png"]) == 2
+    assert "nowhere.png" in capsys.readouterr().err
