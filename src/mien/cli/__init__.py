@@ -81,7 +81,7 @@ for command in (
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run one command and exit with its code."""
     signal.signal(signal.SIGTERM, _terminated)
-    # Pillow warns of damaged tags beside its errors, with paths of its own files; what matters is in the errors.
+    # Pillow warns of damaged tags beside its errors, and names its own files; the errors say what matters.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     sys.exit(run(arguments))
 
