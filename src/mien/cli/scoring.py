@@ -13,6 +13,9 @@ from mien.cli.training import SOME_BAD, load, load_again
 from mien.errors import DataError, InputError, RunError, TrainingError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from mien.bundle import Bundle
     from mien.dataset import Dataset
     from mien.evaluate import Answers, Listing, Uses
@@ -219,7 +222,8 @@ def _more(
                 others=others,
                 progress=move,
             )
-            return found | {"report": [str(path) for path in room.write(found, first, report)]}
+            maps = _maps(loaded, first, found["worst"] + found["uncertain"])
+            return found | {"report": [str(path) for path in room.write(found, first, report, maps=maps)]}
         found = {}
         if listed is not None:
             parted = evaluate.separate(
@@ -229,6 +233,22 @@ def _more(
         if robustness:
             found["robustness"] = room.robustness(loaded, first, progress=move)
         return found
+
+
+def _maps(
+    loaded: list["Bundle"], answers: "Answers", told: "list[dict[str, Any]]"
+) -> "dict[int, NDArray[np.uint8]]":
+    """Show which pixels made a model answer so, by the images' places; a mean of models has no such map."""
+    from mien import explain
+
+    if len(loaded) > 1:
+        return {}
+    maps = {}
+    for each in told:
+        image = answers.split.images[each["place"]]
+        why = explain.face(loaded[0], image, emotion=each["answer"], labels=answers.reading or None)
+        maps[each["place"]] = explain.overlay(image[:, :, 0], [((0.0, 0.0, float(len(image))), why)])
+    return maps
 
 
 def _tabled(document: dict[str, Any], form: str, report: Path | None) -> str:
