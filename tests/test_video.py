@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import gc
 import importlib
 import inspect
 import itertools
@@ -257,13 +258,10 @@ def mutated(tmp_path: Path, count: int) -> int:
             content[place : place + int(random.integers(1, 9))] = random.bytes(int(random.integers(0, 9)))
         path = tmp_path / f"mutated{source.suffix}"
         path.write_bytes(content[: int(random.integers(1, len(content))) if number % 3 == 0 else None])
-        try:
-            with video.Clip(path) as clip:
-                for picture in clip.pictures():
-                    assert picture.pixels().shape == (*picture.size[::-1], 3)
-                    read += picture.number == 0
-        except VideoError as error:
-            assert "\n" not in str(error)
+        with contextlib.suppress(VideoError), video.Clip(path) as clip:
+            for picture in clip.pictures():
+                assert picture.pixels().shape == (*picture.size[::-1], 3)
+                read += picture.number == 0
     return read
 
 
@@ -293,6 +291,21 @@ def test_pictures_too_large_are_refused(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("mien.images.MAX_PIXELS", 64 * 36 - 1)
     with pytest.raises(VideoError, match="64 × 36 pixels"):
         video.read(path)
+
+
+def test_pictures_are_let_go_as_they_are_read(crossing: Path) -> None:
+    """Without waiting for the collector, or an hour of video would fill the memory between its runs."""
+    gc.collect()
+    gc.disable()
+    try:
+        with video.Clip(crossing) as clip:
+            for picture in clip.pictures():
+                picture.pixels()
+            del picture
+            kept = sum(isinstance(each, av.VideoFrame) for each in gc.get_objects())
+    finally:
+        gc.enable()
+    assert kept <= 2  # the first of each rotation
 
 
 # Choosing frames

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from mien import images
@@ -37,6 +38,10 @@ _RATE = 25.0
 _WANTED = "mien reads video such as mp4, mkv, webm, mov and avi"
 
 
+#: a, b, c, d of a display matrix: (x, y) is shown at (a x + c y, b x + d y).
+Matrix: TypeAlias = tuple[int, int, int, int]
+
+
 @dataclass(frozen=True)
 class Picture:
     """One decoded picture of a video.
@@ -55,18 +60,20 @@ class Picture:
     seconds: float
     damaged: bool
     _shape: float = field(repr=False)
+    _matrix: Matrix = field(repr=False)
+    _reformatter: VideoReformatter = field(repr=False, compare=False)
     _frame: "VideoFrame" = field(repr=False, compare=False)
 
     def pixels(self) -> NDArray[np.uint8]:
         """Return the picture, `(h, w, 3)` RGB, 0..255, upright, its pixels square."""
         frame = self._frame
-        pixels = frame.to_ndarray(format="rgb24", width=self._wide, height=frame.height)
-        return _upright(np.asarray(pixels, np.uint8), _matrix(frame))
+        plain = self._reformatter.reformat(frame, self._wide, frame.height, "rgb24", threads=1)
+        return _upright(np.asarray(plain.to_ndarray(), np.uint8), self._matrix)
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of `pixels`."""
-        a, b, _, _ = _matrix(self._frame)
+        a, b, _, _ = self._matrix
         size = self._wide, self._frame.height
         return size[::-1] if abs(b) > abs(a) else size
 
@@ -88,6 +95,9 @@ class Clip:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.problems: list[str] = []
+        # One for all pictures, on one thread: each picture's own would start threads anew.
+        self._reformatter = VideoReformatter()
+        self._matrices: dict[int, Matrix] = {}
         self._container = _open(self.path)
         try:
             self._stream = _video_of(self._container, self.path)
@@ -184,7 +194,25 @@ class Clip:
         else:
             time = float(pts * unit)
         seconds = float(frame.duration * unit) if frame.duration else 1 / self.rate
-        return Picture(number, time, pts, seconds, bool(frame.is_corrupt), _shape(self._stream), frame)
+        return Picture(
+            number,
+            time,
+            pts,
+            seconds,
+            bool(frame.is_corrupt),
+            _shape(self._stream),
+            self._turn(frame),
+            self._reformatter,
+            frame,
+        )
+
+    def _turn(self, frame: "VideoFrame") -> Matrix:
+        # A frame whose side data was asked for refers to itself, and stays until the collector runs
+        # (PyAV 18.1), so it is asked once for each rotation that occurs.
+        turned = frame.rotation
+        if turned not in self._matrices:
+            self._matrices[turned] = _matrix(frame)
+        return self._matrices[turned]
 
     def _tell(self, broken: str, *, damaged: int, lost: int, packets: int, reached: float) -> None:
         told = self._stream.frames
@@ -250,11 +278,8 @@ def _shape(stream: "VideoStream") -> float:
     return float(ratio) if ratio and 1 / _OBLONG <= ratio <= _OBLONG else 1.0
 
 
-def _matrix(frame: "VideoFrame") -> tuple[int, int, int, int]:
-    """Return a, b, c, d of the display matrix: (x, y) is shown at (a x + c y, b x + d y).
-
-    Source: ISO/IEC 14496-12, 8.3.2.
-    """
+def _matrix(frame: "VideoFrame") -> Matrix:
+    """Return how a picture is to be shown. Source: ISO/IEC 14496-12, 8.3.2."""
     found = frame.side_data.get("DISPLAYMATRIX")
     if found is None:
         return 1, 0, 0, 1
@@ -262,7 +287,7 @@ def _matrix(frame: "VideoFrame") -> tuple[int, int, int, int]:
     return a, b, c, d
 
 
-def _upright(pixels: NDArray[np.uint8], matrix: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+def _upright(pixels: NDArray[np.uint8], matrix: Matrix) -> NDArray[np.uint8]:
     """Turn and mirror a picture as its display matrix asks, to the nearest quarter."""
     a, b, c, d = matrix
     if abs(b) > abs(a):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from mien import disk
@@ -44,6 +45,7 @@ class Film:
                 f"'{path}' is no video mien writes; name a file that ends in {', '.join(ENDINGS)}"
             )
         self._partial = self.path.with_name(f".partial-film-{self.path.name}")
+        self._reformatter = VideoReformatter()  # one for all, as in a clip
         self._out: Any = None
         self._stream: Any = None
         self._from_zero = self.path.suffix.lower() in (".mkv", ".webm")
@@ -75,12 +77,14 @@ class Film:
         if self._out is None:
             self._begin(pixels.shape[1], pixels.shape[0])
         frame = av.VideoFrame.from_ndarray(_even(pixels))
-        frame = frame.reformat(
+        frame = self._reformatter.reformat(
+            frame,
             width=self._stream.width,
             height=self._stream.height,
             format="yuv420p",
             dst_colorspace=_BT709,
             dst_color_range=_NARROW,
+            threads=1,
         )
         frame.pts = pts if self._last is None else max(pts, self._last + 1)
         frame.time_base = self._clip.stream.time_base
