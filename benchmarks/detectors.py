@@ -98,7 +98,7 @@ def measured(name: str, smallest: int, count: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--count", type=int, default=40, help="scenes of each width")
-    parser.add_argument("--smallest", type=int, nargs="+", default=[32, 16], help="widths to demand")
+    parser.add_argument("--smallest", type=int, nargs="+", default=[32, 24, 16], help="widths to demand")
     options = parser.parse_args()
     widths = " | ".join(f"{width} px" for width in WIDTHS)
     print(f"| detector | smallest | {widths} | false | in {2 * options.count} without | CPU ms |")
