@@ -49,6 +49,7 @@ def said_with(truth: np.ndarray, wrong: np.ndarray, k: int = 3) -> np.ndarray:
 # The statistics
 
 
+@settings(deadline=None)
 @given(only_a=st.integers(0, 400), only_b=st.integers(0, 400))
 def test_mcnemar_is_the_binomial_test_and_from_25_on_mid_p(only_a: int, only_b: int) -> None:
     found = compare.mcnemar(only_a, only_b)
@@ -75,6 +76,7 @@ def test_mcnemar_of_the_books() -> None:
         compare.mcnemar(-1, 3)
 
 
+@settings(deadline=None)
 @given(data=st.data(), n=st.integers(1, 60))
 def test_the_interval_of_shares_is_bonett_and_prices(data: st.DataObject, n: int) -> None:
     bits = st.lists(st.booleans(), min_size=n, max_size=n)
