@@ -60,12 +60,11 @@ def test_they_need_neither_network_nor_what_trains_them() -> None:
 
 
 def test_they_are_small() -> None:
-    assert sum(file.stat().st_size for file in bundle.MODELS.iterdir()) < 13_000_000
+    assert sum(file.stat().st_size for file in bundle.MODELS.rglob("*")) < 13_000_000
 
 
 def test_a_damaged_model_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for file in bundle.MODELS.iterdir():
-        shutil.copy(file, tmp_path)
+    shutil.copytree(bundle.MODELS, tmp_path, dirs_exist_ok=True)
     monkeypatch.setattr(bundle, "MODELS", tmp_path)
     bundle.load()
     content = bytearray((tmp_path / "default.onnx").read_bytes())
