@@ -1,5 +1,6 @@
 """Images in, faces with emotions out: files, folders, threads, kills."""
 
+import csv
 import io
 import json
 import os
@@ -187,7 +188,8 @@ def test_processes_answer_as_one_does(predictor: predict.Predictor, folder: Path
 
 
 def test_both_readings_and_the_whole_image() -> None:
-    assert predict.Predictor().labels == "consensus"
+    ours = predict.Predictor()
+    assert ours.labels == next(iter(ours.model.card.readings)), "the card's default"
     crop = PHOTO[40:190, 150:300]
     answers = {
         reading: predict.image(crop, labels=reading, whole_image=True) for reading in ("consensus", "fer2013")
@@ -252,6 +254,7 @@ def test_paths_become_files(folder: Path, tmp_path: Path) -> None:
     assert paths.find(["nowhere.jpg"]) == ["nowhere.jpg"]
     (folder / "deep" / "loop").symlink_to(folder)
     assert len(paths.find([str(folder)])) == 4
+    assert list(paths._below(tmp_path / "gone")) == [str(tmp_path / "gone")], "what is closed is told of"
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImageError, match="holds no image"):
         paths.find([str(tmp_path / "empty")])
@@ -340,6 +343,143 @@ def test_files_hold_what_was_found(
         table = parquet.read_table(to).to_pylist()
         assert [row["face"] for row in table] == [0, 0, 1]
         assert all(row["happy"] > 0.5 for row in table)
+
+
+def test_no_name_stands_in_the_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    odd = [os.fsdecode(b"caf\xe9.png"), "-1.png", "=a,b\n.png", "顔" * 70 + ".png", "[red] {x}.png"]
+    for name in odd:
+        (tmp_path / name).write_bytes(encoded(Image.fromarray(PHOTO[::2, ::2]), "PNG"))
+    for form in ("--json", "--jsonl"):
+        code, out, _ = run(capsys, ".", form)
+        documents = json.loads(out) if form == "--json" else [json.loads(line) for line in out.splitlines()]
+        assert (code, sorted(each["source"] for each in documents)) == (0, sorted(odd))
+    code, out, _ = run(capsys, ".", "--csv", "--save", "out")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert (code, len(rows), len(list(Path("out").iterdir()))) == (0, 5, 10)
+    assert "'=a,b\n.png" in {row["source"] for row in rows}
+    assert "'-1.png" in {row["source"] for row in rows}
+    for suffix in record.FORMATS:
+        assert run(capsys, ".", "--to", f"found.{suffix}")[0] == 0
+    assert run(capsys, ".")[0] == 0
+
+
+def test_nothing_that_is_read_is_written_to(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for _ in range(2):
+        code, out, err = run(capsys, "a.png", "noise.png", "*.faces.jpg", "--save", ".", "--json")
+        if code == 0:
+            assert [each["source"] for each in json.loads(out)] == ["a.png", "noise.png"]
+            assert "passed over" in err
+        else:
+            assert "no file fits" in err
+            assert run(capsys, "a.png", "noise.png", "--save", ".")[0] == 0
+    assert before == {path: path.read_bytes() for path in before}
+    Path("a.csv").write_text("mine")
+    code, _, err = run(capsys, "a.csv", "--to", "./a.csv")
+    assert (code, Path("a.csv").read_text()) == (2, "mine")
+    assert "is one of the files to read" in err
+
+
+def test_an_image_from_stdin_is_done_once(folder: Path, tmp_path: Path) -> None:
+    data, to = (folder / "a.png").read_bytes(), tmp_path / "x.jsonl"
+    command = [sys.executable, "-m", "mien", "predict", "-", "--json"]
+    done = subprocess.run(command, input=data, capture_output=True, check=True)
+    (document,) = json.loads(done.stdout)
+    assert document["source"] == "-"
+    assert len(document["faces"]) == 1
+    kept = tmp_path / ".x.jsonl.record"
+    options = ["--whole-image", "--to", str(to)]
+    subprocess.run([*command[:-1], *options], input=data, capture_output=True, check=True)
+    (line,) = to.read_text().splitlines()
+    shown = predict.Predictor(whole_image=True)
+    facts = {"model": shown.model.card.sha256, "labels": shown.labels, "detector": None, "smallest": None}
+    with record.Record(kept, facts, resume=False) as earlier:
+        earlier.add(Prediction("-", 1, 1, ()))
+    subprocess.run([*command[:-1], *options, "--resume"], input=data, capture_output=True, check=True)
+    assert [json.loads(line)["width"] for line in to.read_text().splitlines()] == [1]
+    assert json.loads(line)["width"] == 400
+
+
+def test_ctrl_c_keeps_what_was_found_and_ends_every_process(tmp_path: Path) -> None:
+    many = tmp_path / "many"
+    many.mkdir()
+    Image.fromarray(PHOTO).save(many / "000.png")
+    for number in range(1, 800):
+        os.link(many / "000.png", many / f"{number:03d}.png")
+    to, kept = tmp_path / "found.csv", tmp_path / ".found.csv.record"
+    command = [sys.executable, "-m", "mien", "predict", str(many), "--to", str(to), "--workers", "2"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0)
+    deadline = time.monotonic() + 200
+    while not (kept.exists() and kept.read_bytes().count(b"\n") > 1):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 130
+    assert b"Traceback" not in err
+    assert b"--resume" in err
+    assert (out, to.exists()) == (b"", False)
+    assert b"\n" in kept.read_bytes()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="asks the system which processes there are")
+def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
+    code = """
+import os, signal, sys
+from skimage.data import astronaut
+from mien import predict
+
+if __name__ == "__main__":
+    stream = predict.spread(predict.Predictor(whole_image=True), [astronaut()] * 60, workers=2)
+    next(stream)
+    import multiprocessing
+    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    script = tmp_path / "killed.py"
+    script.write_text(code)
+    with (tmp_path / "out").open("w") as out:
+        subprocess.run([sys.executable, str(script)], stdout=out, stderr=subprocess.DEVNULL, check=False)
+    children = (tmp_path / "out").read_text().split()
+    assert children
+    deadline = time.monotonic() + 60
+    while any(_lives(child) for child in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _lives(process: str) -> bool:
+    try:
+        return Path("/proc", process, "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_process_that_dies_or_finds_another_model_is_told_of(
+    tmp_path: Path, predictor: predict.Predictor
+) -> None:
+    place = tmp_path / "model.onnx"
+    place.write_bytes(predictor.model.read())
+    ours = predict.Predictor(place, whole_image=True)
+    place.unlink()
+    with pytest.raises(InputError, match="died"):
+        list(predict.spread(ours, [PHOTO] * 20, workers=2))
+
+
+def test_importing_the_room_is_quick() -> None:
+    code = "import time; t = time.process_time(); import mien.predict; print(time.process_time() - t)"
+    seconds = min(
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+        for _ in range(3)
+    )
+    assert seconds < 0.6
 
 
 def test_a_name_never_becomes_a_formula() -> None:

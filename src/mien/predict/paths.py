@@ -15,8 +15,9 @@ def find(paths: Iterable[str]) -> list[str]:
     """Return the files that paths name: each file itself, a folder's images, what a pattern fits.
 
     Folders are searched to the bottom, in the order of names; files and folders whose name begins with a dot
-    are passed over, links to folders are not followed. A path that leads nowhere stays, for whoever reads it
-    to complain of. A file that is named more than once stands once.
+    are passed over, links to folders are not followed. A path that leads nowhere stays, and so does a folder
+    that may not be looked into, for whoever reads it to complain of. A file that is named more than once
+    stands once.
 
     Args:
         paths: As the user gave them; `~` is not expanded.
@@ -45,8 +46,10 @@ def _files(path: str) -> Iterator[str]:
 
 
 def _below(folder: Path) -> Iterator[str]:
-    for place, folders, files in os.walk(folder):
+    closed: list[OSError] = []
+    for place, folders, files in os.walk(folder, onerror=closed.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
                 yield str(Path(place, name))
+    yield from (os.fsdecode(error.filename) for error in closed)

@@ -184,8 +184,8 @@ def _harmless(name: str) -> str:
 
 
 def _lines(path: Path, lines: Iterable[str]) -> None:
-    # What is no UTF-8 in a file's name goes back to the bytes it came from.
-    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+    # What is no UTF-8 in a file's name is escaped, as JSON itself would.
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         file.writelines(lines)
 
 
@@ -198,7 +198,8 @@ def _parquet(path: Path, predictions: Iterable[Prediction], labels: Sequence[str
     held: list[dict[str, Any]] = []
     with parquet.ParquetWriter(str(path), schema) as table:
         for each in predictions:
-            held += each.rows()
+            name = each.source.encode(errors="backslashreplace").decode()
+            held += (row | {"source": name} for row in each.rows())
             if len(held) >= _GROUP:
                 table.write_table(pyarrow.Table.from_pylist(held, schema=schema))
                 held = []

@@ -1,6 +1,7 @@
 """Images with their faces marked, and the faces by themselves, as files."""
 
 import hashlib
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,10 @@ from mien.faces import Box, Prediction
 from mien.images import Source
 
 _QUALITY = 92
-_LONGEST = 120
+#: Bytes of a source's name that a file's name keeps; with what is put around it, it stays under 255.
+_LONGEST = 160
+#: How the names end that `save` gives.
+_SAVED = re.compile(r"\.(faces\.jpg|face\d+\.png)$")
 
 
 def save(source: Source, prediction: Prediction, folder: Path) -> list[Path]:
@@ -54,6 +58,12 @@ def save(source: Source, prediction: Prediction, folder: Path) -> list[Path]:
     return list(written)
 
 
+def saved(path: str | os.PathLike[str], folder: Path) -> bool:
+    """Say whether a file in `folder` has a name that `save` gives."""
+    place = Path(path)
+    return bool(_SAVED.search(place.name)) and place.parent.resolve() == folder.resolve()
+
+
 def _writer(pixels: NDArray[np.uint8]) -> Callable[[Path], None]:
     return lambda partial: Image.fromarray(pixels).save(partial, quality=_QUALITY)
 
@@ -65,7 +75,7 @@ def _part(pixels: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
 def _name(source: str) -> str:
     """Return a file's name that no other source has."""
     plain = re.sub(r"[^\w.() -]", "_", source.lstrip("./\\"))
-    if plain == source and len(plain) <= _LONGEST:
+    if plain == source and len(plain.encode()) <= _LONGEST:
         return plain
     digest = hashlib.sha256(source.encode(errors="surrogateescape")).hexdigest()[:8]
-    return f"{plain[-_LONGEST:]}.{digest}"
+    return f"{plain.encode()[-_LONGEST:].decode(errors='ignore')}.{digest}"

@@ -1,11 +1,16 @@
 """The same work on several processes, in the same order."""
 
 import multiprocessing
+import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
+from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 from mien.errors import InputError
@@ -25,8 +30,8 @@ def spread(
 ) -> "Iterator[Prediction | Problem]":
     """Give the predictions of sources in their order, found by several processes.
 
-    Processes and not threads, because the detector is not re-entrant. Each loads the model anew from where it
-    came from, and the answers are the same to the bit.
+    Processes and not threads, because the detector is not re-entrant (measured: docs/predict.md). Each loads
+    the model anew from where it came from, and the answers are the same to the bit.
 
     Args:
         predictor: With a detector that `mien.detect.load` knows by name.
@@ -50,7 +55,8 @@ def spread(
         waiting: deque[Future[list[Prediction | Problem]]] = deque()
         try:
             for start in range(0, len(sources), _SHARE):
-                waiting.append(pool.submit(_work, start, sources[start : start + _SHARE]))
+                with _undisturbed():
+                    waiting.append(pool.submit(_work, start, sources[start : start + _SHARE]))
                 if len(waiting) > 2 * workers:
                     yield from waiting.popleft().result()
             while waiting:
@@ -63,13 +69,39 @@ def spread(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Have processes that start here take no Ctrl-C, not even while they load.
+
+    It is for the process that the user started; the others end with it.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _begin(model: str, sha256: str | None, options: dict[str, Any]) -> None:
     from mien.predict import Predictor
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     global _mine
     _mine = Predictor(model, **options)
     if _mine.model.card.sha256 != sha256:
         raise InputError(f"the model '{model}' changed meanwhile; start again")
+
+
+def _end_with_parent() -> None:
+    """A process whose parent was killed would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 def _work(start: int, sources: Sequence[Any]) -> "list[Prediction | Problem]":
