@@ -169,7 +169,7 @@ def sizes(repeats: int = 40) -> str:
 
 def memory(folder: Path, minutes: int, every: int, *, film: bool) -> str:
     clip = repeat(make(folder / "minute.mp4", 60), folder / "long.mp4", minutes)
-    outputs = [f"--{kind}={folder / 'rows'}.{kind}" for kind in ("csv", "jsonl", "parquet")]
+    outputs = [f"--to={folder / 'rows'}.{kind}" for kind in ("csv", "jsonl", "parquet")]
     outputs += [f"--save={folder / 'film.mp4'}"] if film else []
     command = [
         sys.executable,

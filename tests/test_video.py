@@ -541,7 +541,7 @@ def test_rows_are_the_same_in_each_format(tmp_path: Path, crossing: Path, predic
     labels = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
     with contextlib.ExitStack() as stack:
         writers = {
-            kind: stack.enter_context(video.Rows(tmp_path / "rows" / kind, kind, labels))
+            kind: stack.enter_context(video.Rows(tmp_path / "rows" / f"a.{kind}", labels))
             for kind in ("csv", "jsonl", "parquet")
         }
         reading = stack.enter_context(video.read(crossing, predictor=predictor, every=3))
@@ -553,13 +553,13 @@ def test_rows_are_the_same_in_each_format(tmp_path: Path, crossing: Path, predic
         assert all("partial" in each.name for each in (tmp_path / "rows").iterdir())
         for writer in writers.values():
             writer.keep()
-    assert sorted(each.name for each in (tmp_path / "rows").iterdir()) == ["csv", "jsonl", "parquet"]
+    assert sorted(each.name for each in (tmp_path / "rows").iterdir()) == ["a.csv", "a.jsonl", "a.parquet"]
     assert len(expected) > 10
-    assert parquet.read_table(tmp_path / "rows" / "parquet").to_pylist() == expected
-    with (tmp_path / "rows" / "csv").open(newline="") as file:
+    assert parquet.read_table(tmp_path / "rows" / "a.parquet").to_pylist() == expected
+    with (tmp_path / "rows" / "a.csv").open(newline="") as file:
         read = list(csv.DictReader(file))
     assert read == [{name: str(value) for name, value in each.items()} for each in expected]
-    lines = [json.loads(line) for line in (tmp_path / "rows" / "jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "rows" / "a.jsonl").read_text().splitlines()]
     for line, each in zip(lines, expected, strict=True):
         assert (line["frame"], line["time"], line["track"]) == (each["frame"], each["time"], each["track"])
         assert line["box"] == {name: each[name] for name in ("left", "top", "width", "height")}
@@ -574,7 +574,7 @@ def test_parquet_is_written_in_groups(
     monkeypatch.setattr("mien.video.rows._GROUP", 4)
     labels = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
     with (
-        video.Rows(tmp_path / "rows", "parquet", labels) as rows,
+        video.Rows(tmp_path / "rows.parquet", labels) as rows,
         video.read(crossing, predictor=predictor, every=5) as reading,
     ):
         count = 0
@@ -582,28 +582,28 @@ def test_parquet_is_written_in_groups(
             rows.add(frame)
             count += len(frame.people)
         rows.keep()
-    file = parquet.ParquetFile(tmp_path / "rows")
+    file = parquet.ParquetFile(tmp_path / "rows.parquet")
     assert file.metadata.num_rows == count
     assert file.metadata.num_row_groups > 1
     file.close()
 
 
 def test_rows_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="'xml' is no format"):
-        video.Rows(tmp_path / "rows", "xml", ["a"])
+    with pytest.raises(InputError, match="no format"):
+        video.Rows(tmp_path / "rows.xml", ["a"])
     (tmp_path / "file").write_text("")
     for kind in ("csv", "parquet"):
         with pytest.raises(InputError, match="cannot be written"):
-            video.Rows(tmp_path / "file" / "rows", kind, ["a"])
-    (tmp_path / "taken").mkdir()
-    with video.Rows(tmp_path / "taken", "csv", ["a"]) as rows, pytest.raises(InputError, match="written"):
+            video.Rows(tmp_path / "file" / f"rows.{kind}", ["a"])
+    (tmp_path / "taken.csv").mkdir()
+    with video.Rows(tmp_path / "taken.csv", ["a"]) as rows, pytest.raises(InputError, match="written"):
         rows.keep()
 
 
 def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtra, match=r"mien\[parquet\]"):
-        video.Rows(tmp_path / "rows", "parquet", ["a"])
+        video.Rows(tmp_path / "rows.parquet", ["a"])
 
 
 def test_without_pyav_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -615,7 +615,7 @@ def test_without_pyav_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(
-    "words", [["--csv", "a.csv"], ["--jsonl", "a"], ["--parquet", "a"], ["--save", "a.mp4"]]
+    "words", [["--to", "a.csv"], ["--to", "a.jsonl"], ["--to", "a.parquet"], ["--save", "a.mp4"]]
 )
 def test_a_full_disk_is_told_in_a_sentence(
     words: list[str], crossing: Path, away: Path, capsys: pytest.CaptureFixture[str]
@@ -682,7 +682,7 @@ def test_the_command_writes_all_that_is_wanted(
     crossing: Path, away: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = ["rows.csv", "rows.jsonl", "rows.parquet", "film.mp4", "course.png"]
-    names = ["--csv", "--jsonl", "--parquet", "--save", "--timeline"]
+    names = ["--to", "--to", "--to", "--save", "--timeline"]
     words = [word for pair in zip(names, files, strict=True) for word in pair]
     assert command(crossing, *words, "--look", 200, "--json") == 0
     document = json.loads(capsys.readouterr().out)
@@ -710,9 +710,20 @@ def test_the_command_tells_people_in_a_table(
     assert list(away.iterdir()) == []
 
 
+def test_the_command_prints_the_rows_it_writes(
+    crossing: Path, away: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (crossing, "--look", 200, "--every", 5)
+    for kind in ("csv", "jsonl"):
+        assert command(*words, f"--{kind}", "--to", f"rows.{kind}") == 0
+        captured = capsys.readouterr()
+        assert captured.out == Path(f"rows.{kind}").read_text()
+        assert len(captured.out.splitlines()) > 6
+
+
 def test_a_video_without_a_face_gives_no_rows(away: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make(away / "empty.mp4", [scene()] * 3)
-    words = ("--csv", "rows.csv", "--look", 320, "--timeline", "course.png")
+    words = ("--to", "rows.csv", "--look", 320, "--timeline", "course.png")
     assert command("empty.mp4", *words) == 0
     assert "no face in 3 frames" in capsys.readouterr().out
     assert len(Path("rows.csv").read_text().splitlines()) == 1
@@ -724,7 +735,7 @@ def test_a_broken_video_gives_what_it_holds_and_exits_with_3(
     whole = make(away / "whole.mkv", [scene((100 + 4 * number, 90)) for number in range(20)])
     content = whole.read_bytes()
     Path("cut.mkv").write_bytes(content[: len(content) // 2])
-    assert command("cut.mkv", "--jsonl", "rows.jsonl", "--look", 320) == 3
+    assert command("cut.mkv", "--to", "rows.jsonl", "--look", 320) == 3
     captured = capsys.readouterr()
     assert 2 <= len(Path("rows.jsonl").read_text().splitlines()) < 20
     assert "s" in captured.err
@@ -750,9 +761,11 @@ def test_a_saved_film_hides_every_face_and_holds_the_last_look_between(crossing:
         (["note.txt"], "is not a video"),
         (["clip.mp4", "--blur"], "--save"),
         (["clip.mp4", "--save", "x.mp4", "--blur", "--every", "2"], "every frame"),
-        (["clip.mp4", "--resume"], "--csv"),
+        (["clip.mp4", "--resume"], "--to"),
         (["clip.mp4", "--timeline", "x.gif"], ".png"),
-        (["clip.mp4", "--csv", "x", "--jsonl", "x"], "the same"),
+        (["clip.mp4", "--to", "x.csv", "--to", "x.csv"], "the same"),
+        (["clip.mp4", "--to", "x.xml"], "no format"),
+        (["clip.mp4", "--csv", "--jsonl"], "one of them"),
         (["clip.mp4", "--save", "clip.mp4"], "the same"),
         (["clip.mp4", "--fps", "0"], "rate is 0"),
         (["clip.mp4", "--every", "2", "--fps", "5"], "one of them"),
@@ -779,7 +792,7 @@ def test_after_a_kill_the_command_goes_on_and_gives_the_same_bytes(
 ) -> None:
     places = [(90 + 2 * number, 90) for number in range(50)]
     make(away / "clip.mp4", [scene(place) for place in places], sound="aac")
-    options = ["--look", "200", "--csv"]
+    options = ["--look", "200", "--to"]
     assert command("clip.mp4", *options, "whole.csv", "--save", "whole.mp4", "--json") == 0
     unbroken = json.loads(capsys.readouterr().out)
     words = ["clip.mp4", *options, "rows.csv", "--save", "film.mp4", "--resume", "--json"]
@@ -808,9 +821,9 @@ def test_what_an_earlier_run_left_is_given_up_only_with_a_word(
     away: Path, crossing: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path(".rows.csv.journal").write_text("{}\n")
-    assert command(crossing, "--csv", "rows.csv", "--look", 320, "--every", 9, "--resume") == 2
+    assert command(crossing, "--to", "rows.csv", "--look", 320, "--every", 9, "--resume") == 2
     assert "another video" in capsys.readouterr().err
-    assert command(crossing, "--csv", "rows.csv", "--look", 320, "--every", 9) == 0
+    assert command(crossing, "--to", "rows.csv", "--look", 320, "--every", 9) == 0
     assert "--resume would keep it" in capsys.readouterr().err
 
 

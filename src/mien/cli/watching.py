@@ -1,5 +1,6 @@
 """The command about a video: `video`."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from mien.errors import InputError
 
 if TYPE_CHECKING:
     from mien.track import Tracked
-    from mien.video import Film, Frame, Journal, Person, Reading, Rows
+    from mien.video import Film, Frame, Journal, Lines, Person, Reading, Rows
 
 #: People in the table; the others are counted.
 _MOST = 20
@@ -26,7 +27,8 @@ _MOST = 20
 class _Wanted:
     """What is to be written, and where to."""
 
-    rows: dict[str, Path]
+    to: tuple[Path, ...]
+    printed: str | None
     save: Path | None
     timeline: Path | None
     blur: bool
@@ -34,15 +36,16 @@ class _Wanted:
     @property
     def journal(self) -> Path | None:
         """Where the journal goes: beside the first file that takes long to make."""
-        first = next((path for path in (*self.rows.values(), self.save) if path is not None), None)
+        first = next((path for path in (*self.to, self.save) if path is not None), None)
         return None if first is None else first.with_name(f".{first.name}.journal")
 
 
 def video(
     file: Annotated[Path, typer.Argument(help="A video: mp4, mkv, webm, mov, avi and the like.")],
-    csv: Annotated[Path | None, typer.Option(help="Write a row for each frame and person.")] = None,
-    jsonl: Annotated[Path | None, typer.Option(help="The same as JSON, one a line.")] = None,
-    parquet: Annotated[Path | None, typer.Option(help="The same as Parquet.")] = None,
+    to: Annotated[
+        list[Path] | None,
+        typer.Option(help="Write a row for each frame and person to this .jsonl, .csv or .parquet file."),
+    ] = None,
     save: Annotated[
         Path | None, typer.Option(help="Write the video with boxes and emotions; its sound is kept.")
     ] = None,
@@ -64,13 +67,17 @@ def video(
     patience: Annotated[float, typer.Option(help="Seconds unseen after which a person is gone.")] = 1.0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run stopped.")] = False,
     json: Json = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Print the rows as JSON, one a line.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print the rows as csv.")] = False,
 ) -> int:
     """Follow faces and their emotions through a video."""
     from mien import video as room
 
     timer = screen.Timer()
-    rows = {"csv": csv, "jsonl": jsonl, "parquet": parquet}
-    wanted = _Wanted({kind: path for kind, path in rows.items() if path}, save, timeline, blur)
+    if json + jsonl + csv > 1:
+        raise InputError("--json, --jsonl and --csv all print on stdout; give one of them, and --to FILE")
+    printed = "csv" if csv else "jsonl" if jsonl else None
+    wanted = _Wanted(tuple(to or ()), printed, save, timeline, blur)
     _check(wanted, file, every, fps, resume)
     predictor = room.predictor(_model(model), detector=detector, labels=labels, look=look)
     facts: dict[str, Any] = {"model": predictor.model.card.sha256, "labels": predictor.labels}
@@ -95,21 +102,27 @@ def video(
             journal.done()
     if json:
         screen.emit(document | timer.seconds())
-    else:
+    elif printed is None:
         _tell(document)
+    for problem in document["problems"]:
+        screen.note(problem)
     return SOME_BAD if document["problems"] else 0
 
 
 def _check(wanted: _Wanted, file: Path, every: int, fps: float | None, resume: bool) -> None:
+    from mien import predict
+
+    for path in wanted.to:
+        predict.format_of(path)
     if wanted.blur and wanted.save is None:
         raise InputError("--blur is about the video that --save writes; give --save FILE too")
     if wanted.blur and (every != 1 or fps is not None):
         raise InputError("--blur must look at every frame to hide faces in it; leave out --every and --fps")
     if resume and wanted.journal is None:
-        raise InputError("--resume goes on with a file; give --csv, --jsonl, --parquet or --save")
+        raise InputError("--resume goes on with a file; give --to or --save")
     if wanted.timeline is not None and wanted.timeline.suffix.lower() != ".png":
         raise InputError(f"--timeline is '{wanted.timeline}'; give a file that ends in .png")
-    paths = [path.absolute() for path in (file, *wanted.rows.values(), wanted.save, wanted.timeline) if path]
+    paths = [path.absolute() for path in (file, *wanted.to, wanted.save, wanted.timeline) if path]
     if len(set(paths)) < len(paths):
         raise InputError("two of the files given are the same; each output needs a name of its own")
 
@@ -148,7 +161,10 @@ def _follow(reading: "Reading", wanted: _Wanted, labels: Sequence[str], stack: E
     from mien import video as room
 
     clip = reading.clip
-    writers = [stack.enter_context(room.Rows(path, kind, labels)) for kind, path in wanted.rows.items()]
+    files = [stack.enter_context(room.Rows(path, labels)) for path in wanted.to]
+    writers: list[Rows | Lines] = [*files]
+    if wanted.printed:
+        writers.append(room.Lines(sys.stdout, wanted.printed, labels))
     film = None if wanted.save is None else stack.enter_context(room.Film(wanted.save, clip))
     people = room.People()
     looked = faces = 0
@@ -161,8 +177,8 @@ def _follow(reading: "Reading", wanted: _Wanted, labels: Sequence[str], stack: E
                 _write(writers, frame)
             progress(min(length, round(frame.time - clip.begin)), length)
     found = people.end(reading.until)
-    for writer in writers:
-        writer.keep()
+    for each in files:
+        each.keep()
     if film is not None:
         film.keep()
     document = {
@@ -178,9 +194,10 @@ def _follow(reading: "Reading", wanted: _Wanted, labels: Sequence[str], stack: E
     return document | {"files": _files(wanted, found, document)}
 
 
-def _write(writers: "Sequence[Rows]", frame: "Frame") -> None:
+def _write(writers: "Sequence[Rows | Lines]", frame: "Frame") -> None:
     for writer in writers:
         writer.add(frame)
+    sys.stdout.flush()
 
 
 def _shown(reading: "Reading", film: "Film | None", blur: bool) -> "Iterator[Frame]":
@@ -211,7 +228,7 @@ def _drawn(frame: "Frame", people: "Sequence[Tracked]", blur: bool) -> Any:
 
 
 def _files(wanted: _Wanted, found: "Sequence[Person]", document: dict[str, Any]) -> list[str]:
-    files = [*wanted.rows.values(), *([wanted.save] if wanted.save else [])]
+    files = [*wanted.to, *([wanted.save] if wanted.save else [])]
     if wanted.timeline is not None:
         from mien import plot
 
@@ -242,8 +259,6 @@ def _tell(document: dict[str, Any]) -> None:
         screen.out.print(f"and {len(people) - _MOST:,} more, seen more briefly", markup=False)
     for path in document["files"]:
         screen.out.print(path, markup=False)
-    for problem in document["problems"]:
-        screen.note(problem)
 
 
 def _line(person: dict[str, Any]) -> tuple[object, ...]:

@@ -35,7 +35,7 @@ from mien.video.clip import Clip, Picture
 from mien.video.film import Film
 from mien.video.journal import Journal, fingerprint
 from mien.video.people import People, Person, Span
-from mien.video.rows import Rows, row
+from mien.video.rows import Lines, Rows, row
 
 if TYPE_CHECKING:
     import os
@@ -51,6 +51,7 @@ __all__ = [
     "Film",
     "Frame",
     "Journal",
+    "Lines",
     "People",
     "Person",
     "Picture",

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
 
-from mien import disk
-from mien.errors import InputError, MissingExtra
+from mien import disk, predict
+from mien.errors import InputError
 from mien.faces import SCHEMA
 from mien.track import Tracked
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 #: Rows that Parquet writes at once; they are held in memory until then.
 _GROUP = 1000
-FORMATS = ("csv", "jsonl", "parquet")
 
 
 def row(frame: "Frame", person: Tracked) -> dict[str, Any]:
@@ -53,39 +52,59 @@ def document(frame: "Frame", person: Tracked) -> dict[str, Any]:
     return {"schema": SCHEMA, "frame": frame.number, "time": frame.time, **person.to_dict()}
 
 
-class Rows:
-    """Writes rows; they are at `path` once `keep` was called. Use it in a `with`.
+class Lines:
+    """Writes rows to an open text stream as they come.
 
     Args:
-        path: Where to.
-        kind: One of `FORMATS`.
+        stream: Where to; it is opened and closed by whoever gives it.
+        kind: `csv`, which begins with a header, or `jsonl`.
+        labels: The model's labels, in order.
+    """
+
+    def __init__(self, stream: IO[str], kind: str, labels: Sequence[str]) -> None:
+        self._stream = stream
+        self._csv = None
+        if kind == "csv":
+            self._csv = csv.DictWriter(stream, _columns(labels), lineterminator="\n")
+            self._csv.writeheader()
+
+    def add(self, frame: "Frame") -> None:
+        """Write a row for each of a frame's people."""
+        for person in frame.people:
+            if self._csv is not None:
+                self._csv.writerow(row(frame, person))
+            else:
+                self._stream.write(json.dumps(document(frame, person), ensure_ascii=False) + "\n")
+
+
+class Rows:
+    """Writes a file of rows; it is at `path` once `keep` was called. Use it in a `with`.
+
+    Args:
+        path: Where to; its suffix is the format: .csv, .jsonl or .parquet.
         labels: The model's labels, in order.
 
     Raises:
         MissingExtra: Parquet is wanted and pyarrow is not installed.
-        InputError: The file cannot be written.
+        InputError: The suffix is no format, or the file cannot be written.
     """
 
-    def __init__(self, path: str | os.PathLike[str], kind: str, labels: Sequence[str]) -> None:
-        if kind not in FORMATS:
-            raise InputError(f"{kind!r} is no format of rows; mien knows {', '.join(FORMATS)}")
-        self.path, self._kind = Path(path), kind
+    def __init__(self, path: str | os.PathLike[str], labels: Sequence[str]) -> None:
+        self.path = Path(path)
+        kind = predict.format_of(self.path)
         self._partial = self.path.with_name(f".partial-rows-{self.path.name}")
         self._file: IO[str] | None = None
         self._table: Any = None
         self._held: list[dict[str, Any]] = []
-        names = _columns(labels)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if kind == "parquet":
-                self._table = _parquet(self._partial, names)
+                self._table = _parquet(self._partial, _columns(labels))
                 return
             self._file = self._partial.open("w", encoding="utf-8", newline="")
+            self._lines = Lines(self._file, kind, labels)
         except OSError as error:
             raise self._unwritable(error) from None
-        if kind == "csv":
-            self._csv = csv.DictWriter(self._file, names, lineterminator="\n")
-            self._csv.writeheader()
 
     def __enter__(self) -> Self:
         return self
@@ -102,15 +121,12 @@ class Rows:
     def add(self, frame: "Frame") -> None:
         """Write a row for each of a frame's people."""
         try:
-            for person in frame.people:
-                if self._table is not None:
-                    self._held.append(row(frame, person))
-                    if len(self._held) >= _GROUP:
-                        self._flush()
-                elif self._kind == "csv":
-                    self._csv.writerow(row(frame, person))
-                elif self._file is not None:
-                    self._file.write(json.dumps(document(frame, person), ensure_ascii=False) + "\n")
+            if self._table is None:
+                self._lines.add(frame)
+                return
+            self._held += [row(frame, person) for person in frame.people]
+            if len(self._held) >= _GROUP:
+                self._flush()
         except OSError as error:
             raise self._unwritable(error) from None
 
@@ -151,11 +167,9 @@ def _columns(labels: Sequence[str]) -> list[str]:
 
 
 def _parquet(path: Path, names: Sequence[str]) -> Any:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise MissingExtra("Parquet", "parquet") from error
+    import pyarrow
+    from pyarrow import parquet
+
     whole = {"frame", "track", "left", "top", "width", "height"}
     text = {"emotion", "smoothed_emotion", "flags"}
     kinds = {name: pyarrow.int64() for name in whole} | {name: pyarrow.string() for name in text}
