@@ -524,3 +524,61 @@ def test_read_leaves_no_file_open():
         image.close()
         images.read(path)
         assert (held, open_files(path)) == (1, 0)
+
+
+#: What modes of Pillow's each format keeps without loss.
+KEEPS = {
+    "PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"),
+    "TIFF": ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "I;16", "I", "F"),
+    "WEBP": ("RGB", "RGBA"),
+    "BMP": ("1", "L", "P", "RGB"),
+    "GIF": ("1", "P"),
+}
+
+
+def of_mode(mode: str, height: int, width: int) -> Image.Image:
+    pixels = colours(height, width)
+    grey = {"I;16": np.uint16, "I": np.int32, "F": np.float32}.get(mode)
+    if grey is not None:
+        return Image.fromarray(pixels[:, :, 0].astype(grey))
+    image = Image.fromarray(pixels)
+    if mode == "RGBA":
+        image.putalpha(Image.fromarray(pixels[:, :, 1]))
+    return image.convert("L").convert("LA") if mode == "LA" else image.convert(mode)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (13, 10)])
+@pytest.mark.parametrize(("kind", "mode"), [(kind, mode) for kind, modes in KEEPS.items() for mode in modes])
+def test_each_mode_in_each_format_and_orientation_is_the_image_that_was_stored(kind, mode, size):
+    upright = of_mode(mode, *size)
+    expected = images.read(upright)
+    for turn, tag in enumerate((1, 6, 3, 8) if kind in ("PNG", "TIFF", "WEBP") else (1,)):
+        exif = Image.Exif()
+        exif[274] = tag
+        # A camera that is turned clockwise lays the picture down turned the other way.
+        stored = upright.rotate(90 * turn, expand=True)
+        options = {"exif": exif} if tag > 1 else {}
+        read = images.read(packed(stored, kind, **options, **LOSSLESS.get(kind, {})))
+        np.testing.assert_array_equal(read, expected, err_msg=f"orientation {tag}")
+
+
+def test_a_progressive_jpeg_is_its_baseline_twin():
+    image = Image.fromarray(colours(64, 80))
+    baseline, progressive = (packed(image, "JPEG", progressive=kind) for kind in (False, True))
+    assert baseline != progressive
+    np.testing.assert_array_equal(images.read(baseline), images.read(progressive))
+
+
+def test_forty_megapixels_are_read_and_a_pixel_more_is_not():
+    pixels = np.zeros((6250, 6400), np.uint8)
+    assert pixels.size == images.MAX_PIXELS
+    pixels[-1, -1] = 9
+    assert images.read(packed(Image.fromarray(pixels), compress_level=1))[-1, -1] == 9
+    with pytest.raises(ImageError, match="40,000,000"):
+        images.read(png(1, images.MAX_PIXELS + 1))
+
+
+def test_more_mutated_images_are_read_or_refused():
+    read = [read_or_refuse(data) for data in mutated(500, seed=3)]
+    assert any(read)
+    assert not all(read)
