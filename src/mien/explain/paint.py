@@ -83,7 +83,7 @@ def overlay(
             Image.Resampling.BILINEAR,
         )
         inside = _inside(height, top, side)[:, np.newaxis] & _inside(width, left, side)
-        values = np.maximum(values, np.where(inside, moved, 0))
+        values = np.maximum(values, np.where(inside, np.asarray(moved), 0))
     values = np.clip(values, 0, 1)
     grey = np.asarray(ground, np.float32)[:, :, np.newaxis]
     cover = _COVER * np.minimum(1, 2 * values)[:, :, np.newaxis]

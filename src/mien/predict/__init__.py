@@ -97,8 +97,8 @@ class Predictor:
     Args:
         model: A loaded bundle; a shipped model's name or a bundle's path; None for the shipped default.
         detector: What finds faces, or its name; None for the default of `mien.detect`.
-        labels: Which of the model's readings answers, such as `consensus`, what people see; None for the
-            first of its card, which is the model's default.
+        labels: Which of the model's readings answers; None for `consensus`, what people see, where the model
+            has it, else the first of its card (docs/decisions/0004).
         smallest: Width in pixels below which faces need not be found; None for 30, or a fortieth of the
             image's longer side where that is more.
         whole_image: Take each image for one face, already cropped, and look for none.
@@ -120,7 +120,10 @@ class Predictor:
         if smallest is not None and smallest < 1:
             raise InputError(f"smallest is {smallest}; it is the width of a face in pixels, at least 1")
         self.model = model if isinstance(model, Bundle) else bundles.load(model, threads=1)
-        self.labels = next(iter(self.model.card.readings)) if labels is None else labels
+        if labels is None:
+            readings = self.model.card.readings
+            labels = "consensus" if "consensus" in readings else next(iter(readings))
+        self.labels = labels
         self.reading = self.model.card.reading(self.labels)
         self.smallest, self.whole_image = smallest, whole_image
         self.detector: Detector | None = None
