@@ -43,6 +43,7 @@ _ROOMS = (
     "track",
     "train",
     "video",
+    "webcam",
 )
 
 __all__ = ["__version__", *_ROOMS]

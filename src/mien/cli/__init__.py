@@ -20,6 +20,7 @@ from mien.cli import (
     comparing,
     data,
     explaining,
+    looking,
     model,
     predicting,
     scoring,
@@ -72,6 +73,7 @@ for command in (
     predicting.predict,
     explaining.explain,
     watching.video,
+    looking.webcam,
     training.networks,
     training.recipes,
 ):
