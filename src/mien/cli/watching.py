@@ -74,9 +74,7 @@ def video(
     from mien import video as room
 
     timer = screen.Timer()
-    if json + jsonl + csv > 1:
-        raise InputError("--json, --jsonl and --csv all print on stdout; give one of them, and --to FILE")
-    printed = "csv" if csv else "jsonl" if jsonl else None
+    printed = _printed(json, jsonl, csv)
     wanted = _Wanted(tuple(to or ()), printed, save, timeline, blur)
     _check(wanted, file, every, fps, resume)
     predictor = room.predictor(_model(model), detector=detector, labels=labels, look=look)
@@ -104,9 +102,20 @@ def video(
         screen.emit(document | timer.seconds())
     elif printed is None:
         _tell(document)
-    for problem in document["problems"]:
+    return _code(document["problems"])
+
+
+def _printed(json: bool, jsonl: bool, csv: bool) -> str | None:
+    """Return the form of the rows that stdout is to hold, if it is to hold rows."""
+    if json + jsonl + csv > 1:
+        raise InputError("--json, --jsonl and --csv all print on stdout; give one of them, and --to FILE")
+    return "csv" if csv else "jsonl" if jsonl else None
+
+
+def _code(problems: Sequence[str]) -> int:
+    for problem in problems:
         screen.note(problem)
-    return SOME_BAD if document["problems"] else 0
+    return SOME_BAD if problems else 0
 
 
 def _check(wanted: _Wanted, file: Path, every: int, fps: float | None, resume: bool) -> None:
