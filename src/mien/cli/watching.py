@@ -16,6 +16,7 @@ from mien.cli.training import SOME_BAD
 from mien.errors import InputError
 
 if TYPE_CHECKING:
+    from mien.predict import Predictor
     from mien.track import Tracked
     from mien.video import Film, Frame, Journal, Lines, Person, Reading, Rows
 
@@ -74,13 +75,10 @@ def video(
     from mien import video as room
 
     timer = screen.Timer()
-    printed = _printed(json, jsonl, csv)
-    wanted = _Wanted(tuple(to or ()), printed, save, timeline, blur)
+    wanted = _Wanted(tuple(to or ()), _printed(json, jsonl, csv), save, timeline, blur)
     _check(wanted, file, every, fps, resume)
     predictor = room.predictor(_model(model), detector=detector, labels=labels, look=look)
-    facts: dict[str, Any] = {"model": predictor.model.card.sha256, "labels": predictor.labels}
-    facts |= {"detector": predictor.detector and predictor.detector.name, "look": look}
-    facts |= {"every": every, "fps": fps}
+    facts = _facts(predictor) | {"look": look, "every": every, "fps": fps}
     with ExitStack() as stack:
         journal = stack.enter_context(_journal(wanted, file, facts, resume))
         reading = stack.enter_context(
@@ -100,7 +98,7 @@ def video(
             journal.done()
     if json:
         screen.emit(document | timer.seconds())
-    elif printed is None:
+    elif wanted.printed is None:
         _tell(document)
     return _code(document["problems"])
 
@@ -110,6 +108,12 @@ def _printed(json: bool, jsonl: bool, csv: bool) -> str | None:
     if json + jsonl + csv > 1:
         raise InputError("--json, --jsonl and --csv all print on stdout; give one of them, and --to FILE")
     return "csv" if csv else "jsonl" if jsonl else None
+
+
+def _facts(predictor: "Predictor") -> dict[str, Any]:
+    """Return what the faces of a frame depend on."""
+    finder = predictor.detector.name if predictor.detector else None
+    return {"model": predictor.model.card.sha256, "labels": predictor.labels, "detector": finder}
 
 
 def _code(problems: Sequence[str]) -> int:
