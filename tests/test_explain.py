@@ -614,7 +614,8 @@ def test_a_whole_image_is_the_face_that_training_sees(
     ("arguments", "said"),
     [
         (["--method", "magic"], "--method is 'magic'; it is one of cam, occlusion"),
-        (["--emotion", "bored"], "no answer 'bored'"),
+        (["--emotion", "bored"], "--emotion is 'bored'; the model answers angry, disgust"),
+        (["--labels", "x"], "no reading 'x'"),
         (["--whole-image", "--min-face", "30"], "takes no --min-face"),
         (["--min-face", "0"], "--min-face is 0"),
         (["--model", "nowhere"], "no bundle at 'nowhere'"),
@@ -627,6 +628,7 @@ def test_the_command_refuses_in_one_sentence(
     assert cli.run(["explain", "photo.png", *arguments]) == 2
     captured = capsys.readouterr()
     assert said in captured.err
+    assert captured.err.strip().count("\n") == 0
     assert captured.out == ""
 
 

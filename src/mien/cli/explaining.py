@@ -48,6 +48,10 @@ def explain(
         raise InputError(f"--method is {method!r}; it is one of {', '.join(room.METHODS)}")
     timer = screen.Timer()
     loaded = bundle.load(_path(model))
+    loaded.card.reading(labels)
+    if emotion is not None and emotion not in loaded.card.labels:
+        known = ", ".join(loaded.card.labels)
+        raise InputError(f"--emotion is {emotion!r}; the model answers {known}")
     pixels = images.read(image)
     squares = [_whole(pixels.shape)] if whole_image else _squares(pixels, detector, min_face)
     seen = []
@@ -123,8 +127,10 @@ def _write(
         place = dict(zip(("left", "top", "side"), (round(each, 2) for each in square), strict=True))
         file = put(f"{stem}-{number}.png", room.sheet(face, why))
         faces.append({"square": place, **why.to_dict(), "file": file})
-        box = _inside(square, pixels.shape)
-        marks.append(annotate.mark(Box(*box), why.emotion, why.score, before=f"{number}: "))
+        box = Box(*_inside(square, pixels.shape))
+        # A mark about the whole image would only hide some of it.
+        if (box.height, box.width) != pixels.shape[:2]:
+            marks.append(annotate.mark(box, why.emotion, why.score, before=f"{number}: "))
     painted = annotate.draw(room.overlay(pixels, [(square, why) for square, _, why in seen]), marks)
     height, width = painted.shape[:2]
     photo = Image.fromarray(np.pad(painted, ((0, room.LEGEND), (0, 0), (0, 0))))
