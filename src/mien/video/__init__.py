@@ -67,8 +67,9 @@ __all__ = [
 
 #: Pixels of the longer side that a picture is shrunk to before the search (measured: docs/video.md).
 LOOK = 400
-#: Width in pixels of the shrunk picture from which on faces are looked for.
-_SMALLEST = 16
+#: Width in pixels of the shrunk picture that a detector is asked for: for smaller ones it would enlarge again
+#: what was shrunk for speed.
+_SMALLEST = 24
 
 
 @dataclass(frozen=True)
