@@ -20,8 +20,9 @@ from PIL import Image, ImageFilter
 from skimage.data import astronaut
 
 from mien import bundle, cli, predict
+from mien.cli import predicting
 from mien.detect import Found, Framing
-from mien.errors import ImageError, InputError, MienError
+from mien.errors import ImageError, InputError, MienError, MissingExtra
 from mien.faces import Prediction
 from mien.predict import flags, paths, record
 
@@ -480,6 +481,41 @@ def test_importing_the_room_is_quick() -> None:
         for _ in range(3)
     )
     assert seconds < 0.6
+
+
+def test_parquet_is_written_in_groups_and_says_what_it_needs(
+    tmp_path: Path, predictor: predict.Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pyarrow import parquet
+
+    monkeypatch.setattr(record, "_GROUP", 2)
+    predict.write(tmp_path / "x.parquet", [predictor.image(PHOTO)] * 5, predictor.model.card.labels)
+    assert parquet.read_table(tmp_path / "x.parquet").num_rows == 5
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtra, match=r"mien\[parquet\]"):
+        predict.format_of(tmp_path / "x.parquet")
+
+
+def test_a_long_table_ends_and_says_so(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predicting, "_MOST", 2)
+    code, out, err = run(capsys, folder / "a.png", folder / "deep", folder / "noise.png")
+    assert (code, out.count("happy")) == (0, 2)
+    assert "the table ends here" in err
+    code, _, err = run(capsys, folder / "noise.png", "--whole-image", "--labels", "fer2013")
+    assert code == 0
+
+
+def test_a_runs_folder_is_a_model(
+    tmp_path: Path, predictor: predict.Predictor, capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    run_ = tmp_path / "run-1"
+    bundle.write(predictor.model.read(), predictor.model.card, run_ / "bundle")
+    (run_ / "recipe.toml").write_text("")
+    shown = [run(capsys, folder / "a.png", "--json", "--model", each) for each in ("default", run_)]
+    assert shown[0] == shown[1]
+    assert shown[0][0] == 0
 
 
 def test_a_name_never_becomes_a_formula() -> None:

@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 
 from mien.faces import Flag
 
-#: Sharpness of a crop below which it is called blurred. FER2013's validation faces lie above it, and nineteen
-#: of twenty below it once a Gaussian of 1.5 pixels went over them (measured: docs/predict.md).
+#: Sharpness of a crop below which it is called blurred. One of FER2013's 3,589 validation faces lies below,
+#: and nineteen of twenty once a Gaussian of 1.5 pixels went over them (measured: docs/predict.md).
 BLURRED = 0.2
 #: Share of the frame's side that may lie beyond the image before a face is called cut.
 CUT = 0.05
