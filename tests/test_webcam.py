@@ -467,9 +467,27 @@ def window(display: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> web
     return webcam.Window("test", folder=tmp_path / "saved")
 
 
-def press(window: webcam.Window, key: str) -> None:
-    window._root.focus_force()
-    window._root.event_generate(key)
+def drive(window: webcam.Window, key: str, when: Callable[[], object], until: Callable[[], object]) -> None:
+    """Press a key once `when` holds, again until `until` does: keys before a window has focus are lost."""
+    pressed, end = 0.0, time.monotonic() + 120
+
+    def act() -> None:
+        nonlocal pressed
+        assert time.monotonic() < end, f"{key} did nothing"
+        if until():
+            return
+        if when() and time.monotonic() - pressed > 0.4:
+            window._root.focus_force()
+            window._root.update_idletasks()
+            window._root.event_generate(key)
+            pressed = time.monotonic()
+        window._root.after(20, act)
+
+    window._root.after(20, act)
+
+
+def never() -> bool:
+    return False
 
 
 def standing() -> Iterator[tuple[None, Callable[[], Pixels]]]:
@@ -485,25 +503,28 @@ def test_the_window_shows_faces_saves_and_closes(
 ) -> None:
     seen: list[webcam.Look] = []
     said: list[str] = []
+    folder = tmp_path / "saved"
 
-    def act() -> None:
-        if len(seen) < 3:
-            window._root.after(20, act)
-            return
-        said.append(window._status.cget("text"))
-        press(window, "s")
-        press(window, "s")
-        said.append(window._status.cget("text"))
-        press(window, "<Escape>")
+    def shown() -> bool:
+        if len(said) < 1 and len(seen) >= 3:
+            said.append(window._status.cget("text"))
+        return bool(said)
 
-    window._root.after(20, act)
+    def saved_two() -> bool:
+        done = folder.is_dir() and len(list(folder.glob("mien-*.png"))) >= 2
+        if done and len(said) < 2:
+            said.append(window._said)
+        return done
+
+    drive(window, "s", shown, saved_two)
+    drive(window, "<Escape>", lambda: len(said) == 2, never)
     with Live(standing(), predictor) as live:
         window.run(live, on_look=seen.append)
     assert not live._thread.is_alive()
     assert "frames a second" in said[0]
     assert "ms behind   1 face" in said[0]
-    saved = sorted((tmp_path / "saved").iterdir())
-    assert len(saved) == 2
+    saved = sorted(folder.iterdir())
+    assert len(saved) >= 2
     assert said[1].startswith("saved as mien-")
     picture = images.read(saved[0])
     assert picture.shape == (300, 480, 3)
@@ -517,23 +538,18 @@ def test_the_picture_fills_the_window_and_keeps_its_shape(
     window: webcam.Window, predictor: Predictor
 ) -> None:
     sizes: list[tuple[int, int]] = []
-    deadline = time.monotonic() + 60
 
-    def act() -> None:
+    def resized() -> bool:
         photo = window._photo
-        if photo is None:
-            window._root.after(20, act)
-        elif not sizes:
-            sizes.append((photo.width(), photo.height()))
+        size = (photo.width(), photo.height()) if photo is not None else None
+        if size is not None and not sizes:
+            sizes.append(size)
             window._root.geometry("700x560")
-            window._root.after(20, act)
-        elif photo.width() != 700 and time.monotonic() < deadline:
-            window._root.after(20, act)
-        else:
-            sizes.append((photo.width(), photo.height()))
-            press(window, "q")
+        elif size is not None and size[0] == 700:
+            sizes.append(size)
+        return len(sizes) > 1
 
-    window._root.after(20, act)
+    drive(window, "q", resized, never)
     with Live(standing(), predictor) as live:
         window.run(live)
     assert sizes[0] == (480, 300)
@@ -575,15 +591,13 @@ def test_a_picture_that_cannot_be_saved_is_told_in_the_window(
     window._save()
     said: list[str] = []
 
-    def act() -> None:
-        if window._marked is None:
-            window._root.after(20, act)
-            return
-        press(window, "s")
-        said.append(window._status.cget("text"))
-        press(window, "q")
+    def told() -> bool:
+        if window._said:
+            said.append(window._said)
+        return bool(said)
 
-    window._root.after(20, act)
+    drive(window, "s", lambda: window._marked is not None, told)
+    drive(window, "q", lambda: said, never)
     with Live(standing(), Nobody(lambda: None)) as live:  # type: ignore[arg-type]
         window.run(live)
     assert "cannot be saved" in said[0]
