@@ -178,7 +178,7 @@ def memory(folder: Path, minutes: int, every: int, *, film: bool) -> str:
         "video",
         str(clip),
         "--look=160",
-        "--every=5",
+        f"--every={every}",
         "--json",
         *outputs,
     ]
@@ -200,9 +200,8 @@ def memory(folder: Path, minutes: int, every: int, *, film: bool) -> str:
     longest = max(size for size, _ in seen)
     first = max(held for size, held in seen if 0 < size <= longest / minutes)
     whole = max(held for size, held in seen if size > 0)
-    (one,) = [person["track"] for person in document["people"]] or [0]
     return (
-        f"{minutes} minutes, {document['frames']:,} frames, {document['faces']:,} rows of person {one}, "
+        f"{minutes} minutes, {document['frames']:,} frames, {document['faces']:,} rows, "
         f"{time.perf_counter() - began:.0f} s\n"
         f"most memory in the first minute {first / 2**20:.0f} MiB, over all {whole / 2**20:.0f} MiB "
         f"({whole / first - 1:+.1%})"

