@@ -46,6 +46,57 @@ def test_what_applies_is_the_softmax_of_divided_logits() -> None:
     assert calibrate.apply(chances, 20.0).max() < chances.max() < calibrate.apply(chances, 0.1).max() <= 1.0
 
 
+def test_known_offsets_are_found_again() -> None:
+    chances, labels = honest(20_000)
+    wanted = np.array([1.5, -0.5, 0.0, 0.3, -1.0, 0.2, -0.5])
+    told = calibrate.undo(chances, 1.6, wanted)
+    np.testing.assert_allclose(calibrate.apply(told, 1.6, wanted), chances, atol=1e-9)
+    # With every answer's true share as its label only the pull towards 0 is left, as of one image.
+    temperature, offsets = calibrate.fit_offsets(told, chances)
+    assert temperature == pytest.approx(1.6, rel=1e-3)
+    np.testing.assert_allclose(offsets, wanted, atol=1e-2)
+    assert sum(offsets) == pytest.approx(0, abs=1e-9)
+    plain, shifted = (calibrate.measure(told, labels, offsets=each) for each in (False, True))
+    assert shifted.accuracy_before == plain.accuracy_before == plain.accuracy_after
+    assert shifted.accuracy_after > plain.accuracy_after + 0.02
+    assert shifted.nll_after < plain.nll_after
+    assert shifted.ece_after < 0.02
+    assert plain.offsets == ()
+    assert len(shifted.offsets) == 7
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(1, 40), k=st.integers(2, 5), seed=st.integers(0, 10**6), spread=st.floats(0.1, 8))
+def test_no_step_from_fitted_offsets_is_better(n: int, k: int, seed: int, spread: float) -> None:
+    random = np.random.default_rng(seed)
+    chances, labels = softmax(random.normal(0, spread, (n, k))), random.integers(0, k, n)
+
+    def cost(temperature: float, offsets: np.ndarray) -> float:
+        prior = float((offsets**2).sum()) / (2 * n)
+        return surprise(calibrate.apply(chances, temperature, offsets), labels) + prior
+
+    temperature, found = calibrate.fit_offsets(chances, labels)
+    assert calibrate.LOWEST - 1e-9 <= temperature <= calibrate.HIGHEST + 1e-9
+    least = cost(temperature, np.array(found))
+    for _ in range(20):
+        other = float(
+            np.clip(temperature * np.exp(random.normal(0, 0.2)), calibrate.LOWEST, calibrate.HIGHEST)
+        )
+        assert least <= cost(other, found + random.normal(0, 0.2, k)) + 1e-6
+        assert least <= cost(temperature, found + random.normal(0, 0.02, k)) + 1e-6
+
+
+def test_a_class_without_images_keeps_a_finite_offset() -> None:
+    chances, _ = honest(300)
+    labels = np.arange(300) % 6  # never the last
+    _, offsets = calibrate.fit_offsets(chances, labels)
+    assert -20 < offsets[6] < -1
+    with pytest.raises(DataError, match="do not fit 7 classes"):
+        calibrate.apply(chances, 1.0, offsets[:3])
+    with pytest.raises(DataError, match="finite"):
+        calibrate.apply(chances, 1.0, [np.nan] * 7)
+
+
 @settings(max_examples=40, deadline=None)
 @given(n=st.integers(1, 40), k=st.integers(2, 5), seed=st.integers(0, 10**6), spread=st.floats(0.1, 8))
 def test_no_other_temperature_is_better(n: int, k: int, seed: int, spread: float) -> None:
@@ -219,7 +270,7 @@ def test_votes_count_by_their_likeliest_class() -> None:
     ],
 )
 def test_what_does_not_fit_is_refused(chances: np.ndarray, labels: np.ndarray, says: str) -> None:
-    for verb in (calibrate.fit, calibrate.measure):
+    for verb in (calibrate.fit, calibrate.fit_offsets, calibrate.measure):
         with pytest.raises(DataError, match=says):
             verb(chances, labels)
 

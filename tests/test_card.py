@@ -201,7 +201,7 @@ def test_every_statement_is_made_of_a_model_that_ships() -> None:
         "No licence of the images' owners is known",
         "are under the MIT licence (microsoft/FERPlus",
         "It is FER2013's PublicTest. On it",
-        "temperatures and thresholds were fitted",
+        "temperatures, offsets and thresholds were fitted",
         "measured on 48-pixel grey crops of images from the web",
         "`fer2013` (the default): FER2013's label",
         "deserves `consensus`, what most people would call it: ask for it by name",

@@ -170,7 +170,9 @@ def test_features_through_the_head_that_was_read_are_the_models_answer(labels: s
     assert head is not None
     faces = np.stack(variations())
     logits = model.features(faces).mean(axis=(1, 2)) @ head.weights + head.bias
-    assert softmax(logits / head.temperature) == pytest.approx(model.run(faces, labels=labels), abs=5e-3)
+    expected = model.run(faces, labels=labels)
+    assert softmax(logits / head.temperature + head.offsets) == pytest.approx(expected, abs=5e-3)
+    assert np.ptp(head.offsets) > 0
 
 
 def test_the_two_readings_have_heads_of_their_own() -> None:
@@ -414,6 +416,7 @@ def test_a_planted_grid_is_known(tmp_path: Path) -> None:
     head = graph.head("probabilities")
     assert isinstance(head, Head)
     assert head.temperature == 1
+    assert (head.offsets == 0).all()
     assert head.weights.shape == (2, 3)
 
 

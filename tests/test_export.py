@@ -177,6 +177,22 @@ def test_temperature_is_in_the_file(tiny: Any, tmp_path: Path) -> None:
         export.bundle(everything(), card(24, 5, readings=at(2.0)), tmp_path / "no", images=images(4, 24))
 
 
+def test_offsets_are_in_the_file_and_come_after_the_temperature(tiny: Any, tmp_path: Path) -> None:
+    pixels = images(16, 16)
+    offsets = tuple(np.linspace(-1, 1, 7).tolist())
+    readings = {"labels": bundle.Reading(temperature=2.5, offsets=offsets)}
+    made = export.bundle(tiny, card(readings=readings), tmp_path / "b", images=pixels, at_least=0)
+    logits = np.log(answers(tiny, pixels).astype(np.float64)) / 2.5 + offsets
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(made.run(pixels), expected, atol=1e-5)
+    assert bundle.load(tmp_path / "b").card.reading().offsets == offsets
+    again = export.rebuild(made)
+    np.testing.assert_allclose(answers(again, pixels), answers(tiny, pixels), atol=1e-6)
+    short = {"labels": bundle.Reading(offsets=(1.0, 2.0))}
+    with pytest.raises(ModelError, match="has 2 offsets for 7 labels"):
+        export.bundle(tiny, card(readings=short), tmp_path / "no", images=pixels, at_least=0)
+
+
 def test_two_answers_are_two_readings_each_with_its_temperature(tmp_path: Path) -> None:
     model = lively(networks.build("tiny", size=16, consensus=True))
     pixels = images(16, 16)

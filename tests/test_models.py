@@ -37,6 +37,7 @@ def test_every_figure_of_a_card_stands_in_its_evaluation(name: str) -> None:
     for reading, found in card.readings.items():
         of = document["readings"][reading]
         assert of["calibration"]["temperature"] == found.temperature
+        assert of["calibration"]["offsets"] == list(found.offsets)
         assert of["calibration"]["threshold"] == found.threshold
         for key, value in card.metrics[f"val as {reading}"].values.items():
             assert value == (of["report"][key]["share"] if key == "agreement" else of["report"][key])

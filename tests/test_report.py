@@ -108,6 +108,10 @@ def test_calibration_with_and_without_temperature(
     )
     assert back.nll == pytest.approx(shipped["nll"], abs=1e-4)
     assert bare["nll"] != shipped["nll"]
+    shifted = replace(model.card.reading(), offsets=(0.5, *[0.0] * (len(model.card.labels) - 1)))
+    offset = replace(model, card=replace(model.card, readings=model.card.readings | {"fer2013": shifted}))
+    told = report.measure([offset], data, answers)["calibration"]
+    assert [each["name"] for each in told] == ["as it ships", "without its temperature and offsets"]
     both = report.measure([model, model], data, answers)["calibration"]
     assert [each["name"] for each in both] == ["as it ships", "with a temperature fitted on val"]
     val = evaluate.answer(model, data.split("val"), labels=data.labels)

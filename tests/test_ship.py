@@ -54,11 +54,25 @@ def test_the_file_answers_as_the_run_does_at_its_temperature(trained: run.Run, s
     assert alone.card == shipped.bundle.card
     assert (alone.card.name, alone.card.licence) == ("tried", "CC0-1.0")
     for name, reading in alone.card.readings.items():
-        expected = calibrate.apply(before.run(val.images, labels=name), reading.temperature)
+        raw = before.run(val.images, labels=name)
+        expected = calibrate.apply(raw, reading.temperature, reading.offsets)
         tolerance = 1e-4 if alone.card.precision == "float32" else 0.1
         np.testing.assert_allclose(alone.run(val.images, labels=name), expected, atol=tolerance)
         assert reading.threshold is not None
     assert len({reading.temperature for reading in alone.card.readings.values()}) == 2
+
+
+def test_offsets_ship_where_they_are_worth_it_on_images_they_did_not_see(
+    trained: run.Run, shipped: ship.Shipped
+) -> None:
+    val = noisy().split("val")
+    raw = bundle.load(trained.bundle).run(val.images, labels="fer2013")
+    alone, shifted = (calibrate.measure(raw, val.labels, offsets=offsets) for offsets in (False, True))
+    worth = shifted.nll_after < alone.nll_after
+    assert bool(shipped.bundle.card.reading("fer2013").offsets) == worth
+    assert shipped.document["readings"]["fer2013"]["calibration"]["nll_after"] == pytest.approx(
+        min(alone.nll_after, shifted.nll_after)
+    )
 
 
 def test_every_figure_of_the_card_stands_in_the_evaluation(shipped: ship.Shipped) -> None:
@@ -70,6 +84,7 @@ def test_every_figure_of_the_card_stands_in_the_evaluation(shipped: ship.Shipped
     for name, reading in card.readings.items():
         found = document["readings"][name]
         assert found["calibration"]["temperature"] == reading.temperature
+        assert found["calibration"]["offsets"] == list(reading.offsets)
         assert found["calibration"]["threshold"] == reading.threshold
         measured = card.metrics[f"val as {name}"]
         for key, value in measured.values.items():

@@ -3,8 +3,8 @@
 made = ship.make(run.open_run("runs/release-1"), data, to="models", name="default")
 made.bundle.card.precision            # "int8" or "float32"
 
-What is fitted here is fitted on val: the temperatures, the thresholds, and whether int8 is good enough. The
-calibration's own figures are cross-fitted for that reason.
+What is fitted here is fitted on val: the temperatures, the offsets, the thresholds, and whether int8 is good
+enough. The calibration's own figures are cross-fitted for that reason.
 """
 
 import json
@@ -153,20 +153,24 @@ def _truth(reading: str, card: Card, val: Split) -> tuple[NDArray[np.bool_], NDA
 
 
 def _calibration(trained: Bundle, reading: str, val: Split) -> Calibration:
-    """Fit a reading's temperature, whatever temperature is in the file already."""
+    """Fit a reading's temperature, and offsets where they are worth it, whatever is in the file already.
+
+    They are worth it where they make val less surprising fold by fold, each judged by what the others gave.
+    """
     decided, truth = _truth(reading, trained.card, val)
-    answers = trained.run(val.images, labels=reading)
-    raw = calibrate.apply(answers, 1 / trained.card.reading(reading).temperature)
-    return calibrate.measure(raw[decided], truth[decided])
+    has = trained.card.reading(reading)
+    raw = calibrate.undo(trained.run(val.images, labels=reading), has.temperature, has.offsets)[decided]
+    alone, shifted = (calibrate.measure(raw, truth[decided], offsets=offsets) for offsets in (False, True))
+    return shifted if shifted.nll_after < alone.nll_after else alone
 
 
 def _calibrated(card: Card, calibrations: dict[str, Calibration]) -> Card:
-    readings = {
-        name: replace(
-            reading, temperature=calibrations[name].temperature, threshold=calibrations[name].threshold
+    readings = {}
+    for name, reading in card.readings.items():
+        found = calibrations[name]
+        readings[name] = replace(
+            reading, temperature=found.temperature, offsets=found.offsets, threshold=found.threshold
         )
-        for name, reading in card.readings.items()
-    }
     return replace(card, readings=readings)
 
 

@@ -78,6 +78,7 @@ class Reading:
         output: The ONNX output that holds its probabilities.
         about: What it reads a face as, in one sentence.
         temperature: What its logits are divided by inside the file; 1 changes nothing.
+        offsets: What is added to them then, a number a label in the labels' order; none changes nothing.
         threshold: Confidence under which an answer counts as uncertain; None where none was chosen.
     """
 
@@ -86,6 +87,7 @@ class Reading:
     output: Literal["probabilities", "consensus"] = "probabilities"
     about: str = ""
     temperature: Annotated[float, Field(ge=0.01, le=100.0)] = 1.0
+    offsets: tuple[Annotated[float, Field(ge=-100.0, le=100.0)], ...] = ()
     threshold: Fraction | None = None
 
 
@@ -205,6 +207,12 @@ def parse(text: str | bytes) -> Card:
     except ValidationError as error:
         raise ModelError(_explain(error)) from None
     _require_distinct(card.labels)
+    for name, reading in card.readings.items():
+        if reading.offsets and len(reading.offsets) != len(card.labels):
+            raise ModelError(
+                f"the card's reading {name!r} has {len(reading.offsets)} offsets for {len(card.labels)} "
+                "labels; it must have one for each, or none"
+            )
     return card
 
 

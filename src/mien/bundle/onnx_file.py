@@ -66,9 +66,9 @@ def read_entry(model: bytes, key: str) -> bytes | None:
     Raises:
         ModelError: The bytes are no protobuf message.
     """
-    for number, value in _fields(memoryview(model)):
+    for number, value in fields(memoryview(model)):
         if number == 14 and isinstance(value, memoryview):
-            entry = dict(_fields(value))
+            entry = dict(fields(value))
             if _bytes(entry.get(1)) == key.encode():
                 return _bytes(entry.get(2))
     return None
@@ -83,7 +83,7 @@ def write_entry(model: bytes, key: str, value: bytes) -> bytes:
     kept = bytearray()
     start = 0
     for number, content, end in _spans(memoryview(model)):
-        entry = dict(_fields(content)) if number == 14 and isinstance(content, memoryview) else {}
+        entry = dict(fields(content)) if number == 14 and isinstance(content, memoryview) else {}
         if _bytes(entry.get(1)) != key.encode():
             kept += model[start:end]
         start = end
@@ -97,7 +97,7 @@ def check(model: bytes) -> None:
         ModelError: It is no ONNX file, or holds what a bundle may not.
     """
     graphs = 0
-    for number, value in _fields(memoryview(model)):
+    for number, value in fields(memoryview(model)):
         if number in (20, 25):
             raise ModelError("the model holds functions of its own; a bundle holds one plain graph")
         if number == 7 and isinstance(value, memoryview):
@@ -109,7 +109,7 @@ def check(model: bytes) -> None:
 
 def _check_graph(graph: memoryview, limit: int) -> None:
     nodes = 0
-    for number, value in _fields(graph):
+    for number, value in fields(graph):
         if number == 15:
             raise ModelError("the model holds sparse weights; a bundle holds plain ones")
         if not isinstance(value, memoryview):
@@ -124,23 +124,23 @@ def _check_graph(graph: memoryview, limit: int) -> None:
 
 
 def _check_node(node: memoryview, limit: int) -> None:
-    for number, value in _fields(node):
-        if number == 4 and _text(value) not in OPERATIONS:
-            raise ModelError(f"the model uses the operation {_text(value)!r}, which a bundle may not hold")
-        if number == 7 and _text(value) not in ("", "ai.onnx"):
-            raise ModelError(f"the model uses custom operations of {_text(value)!r}; a bundle may not")
+    for number, value in fields(node):
+        if number == 4 and text(value) not in OPERATIONS:
+            raise ModelError(f"the model uses the operation {text(value)!r}, which a bundle may not hold")
+        if number == 7 and text(value) not in ("", "ai.onnx"):
+            raise ModelError(f"the model uses custom operations of {text(value)!r}; a bundle may not")
         if number == 5 and isinstance(value, memoryview):
             _check_attribute(value, limit)
 
 
 def _check_attribute(attribute: memoryview, limit: int) -> None:
-    fields = list(_fields(attribute))
-    largest = MAX_PAD if any(n == 1 and _text(v) == "pads" for n, v in fields) else MAX_ATTRIBUTE
-    for number, value in fields:
+    found = list(fields(attribute))
+    largest = MAX_PAD if any(n == 1 and text(v) == "pads" for n, v in found) else MAX_ATTRIBUTE
+    for number, value in found:
         if number == 5 and isinstance(value, memoryview):
             _check_tensor(value, limit)
         elif number in (3, 8):
-            for whole in _integers(value):
+            for whole in integers(value):
                 if not -largest <= whole <= largest:
                     raise ModelError(f"the model holds the setting {whole}, beyond {largest}; it is damaged")
         elif number in (6, 9, 10, 11, 14, 15, 22, 23):
@@ -149,18 +149,19 @@ def _check_attribute(attribute: memoryview, limit: int) -> None:
 
 def _check_tensor(tensor: memoryview, limit: int) -> None:
     elements = 1
-    for number, value in _fields(tensor):
+    for number, value in fields(tensor):
         if number == 13 or (number == 14 and value != 0):
             raise ModelError("the model keeps weights in another file; a bundle holds all of its own")
         if number == 1:
-            for side in _integers(value):
+            for side in integers(value):
                 elements *= side
                 # Two 4-bit numbers share a byte; nothing packs denser.
                 if not 0 <= elements <= 2 * limit:
                     raise ModelError("the model states a weight larger than its file; it is damaged")
 
 
-def _text(value: int | memoryview) -> str:
+def text(value: int | memoryview) -> str:
+    """Return what a field of characters says."""
     return bytes(value).decode("utf-8", "replace") if isinstance(value, memoryview) else str(value)
 
 
@@ -168,7 +169,7 @@ def _bytes(value: int | memoryview | None) -> bytes | None:
     return bytes(value) if isinstance(value, memoryview) else None
 
 
-def _integers(value: int | memoryview) -> Iterator[int]:
+def integers(value: int | memoryview) -> Iterator[int]:
     """Yield signed 64-bit numbers from a field that holds one, or many packed."""
     place = 0
     if isinstance(value, int):
@@ -179,7 +180,12 @@ def _integers(value: int | memoryview) -> Iterator[int]:
         yield number - (1 << 64) if number >> 63 else number
 
 
-def _fields(message: memoryview) -> Iterator[_Field]:
+def fields(message: memoryview) -> Iterator[_Field]:
+    """Yield (number, value) of a message's fields; a value is a whole number or bytes.
+
+    Raises:
+        ModelError: The bytes are no protobuf message.
+    """
     for number, value, _ in _spans(message):
         yield number, value
 

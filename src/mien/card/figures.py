@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from mien.calibrate import Calibration
 from mien.card.evidence import Evidence, Finding
 from mien.card.markdown import NONE, bullets, code, count, listed, measured, paragraph, plain, share, table
 from mien.card.words import ECE, INTERVAL
@@ -138,7 +139,7 @@ def _calibrations(models: Sequence[Evidence]) -> list[str]:
             "### Confidence",
             paragraph(
                 "No temperature and no threshold was fitted: confidence is what the network says, and the "
-                "ECE above says how far that is off. `mien ship` fits both."
+                "ECE above says how far that is off. `mien ship` fits them."
             ),
         ]
     folds = listed(sorted({str(found.folds) for _, found, _, _ in fitted}))
@@ -148,6 +149,7 @@ def _calibrations(models: Sequence[Evidence]) -> list[str]:
             "most people" if model.card.reading(reading).output == "consensus" else "the label",
             count(found.n),
             f"{found.temperature:.3f}",
+            *(share(right) for right in (found.accuracy_before, found.accuracy_after)),
             *(share(ece, 2) for ece in (found.ece_before, found.ece_after)),
             *(f"{nll:.3f}" for nll in (found.nll_before, found.nll_after)),
         )
@@ -162,18 +164,36 @@ def _calibrations(models: Sequence[Evidence]) -> list[str]:
         )
         for _, found, named, _ in fitted
     ]
-    before_and_after = ("ECE before", "ECE after", "NLL before", "NLL after")
+    before_and_after = [
+        f"{name} {when}" for name in ("accuracy", "ECE", "NLL") for when in ("before", "after")
+    ]
+    offsets = _offsets(fitted)
     return [
         "### Confidence",
         paragraph(
-            "A temperature is folded into each file, one a reading; it changes no answer. ECE and NLL after "
-            "it, and the share answered and its accuracy, are cross-fitted: each of "
-            f"{folds} parts of the images was judged with what the others gave."
+            "A temperature is folded into each file, one a reading; it changes no answer.",
+            "Offsets, added to the logits after it, mend a network that favours some classes more than the "
+            "labels do, and change answers."
+            if offsets
+            else "",
+            "What stands under `after`, and the share answered and its accuracy, are cross-fitted: each of "
+            f"{folds} parts of the images was judged with what the others gave.",
         ),
         table(("model", "read as", "right is", "n", "temperature", *before_and_after), fits),
+        *offsets,
         paragraph("Where an answer less sure than the threshold counts as uncertain:"),
         table(("model", "read as", "threshold", "answered", "accuracy on those"), answers),
     ]
+
+
+def _offsets(fitted: Sequence[tuple[str, Calibration, tuple[str, str, str], Evidence]]) -> list[str]:
+    """Return a table of the offsets that are folded in; of models of one page, whose labels are the same."""
+    rows = [
+        (*named[:2], *(f"{offset:+.2f}" for offset in found.offsets))
+        for _, found, named, _ in fitted
+        if found.offsets
+    ]
+    return [table(("offsets of", "read as", *fitted[0][3].card.labels), rows)] if rows else []
 
 
 def _int8(models: Sequence[Evidence]) -> list[str]:

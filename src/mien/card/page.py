@@ -166,7 +166,7 @@ def _choice(models: Sequence[Evidence]) -> list[str]:
     if any(model.card.recipe.get("select", "last") != "last" for model in models):
         chosen.append("the epoch that ships was chosen")
     if any(finding.calibration for finding in findings):
-        chosen.append("temperatures and thresholds were fitted")
+        chosen.append("temperatures, offsets and thresholds were fitted")
     if any(finding.int8 for finding in findings):
         chosen.append("int8 was judged against float32")
     said = [

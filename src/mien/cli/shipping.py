@@ -54,6 +54,11 @@ def _tell(shipped: "Shipped") -> None:
             rows.append((f"{name}: with most of ten people", f"{report['agreement']['share']:.2%}"))
         rows += [
             (
+                f"{name}: accuracy before and after {'offsets' if calibration['offsets'] else 'no offsets'}, "
+                "cross-fitted",
+                f"{calibration['accuracy_before']:.2%}, {calibration['accuracy_after']:.2%}",
+            ),
+            (
                 f"{name}: ECE before and after T = {calibration['temperature']:.2f}, cross-fitted",
                 f"{calibration['ece_before']:.2%}, {calibration['ece_after']:.2%}",
             ),

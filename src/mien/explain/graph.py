@@ -37,11 +37,13 @@ class Head:
         weights: `(channels, labels)` float32; logit = mean feature @ weights + bias.
         bias: `(labels,)` float32.
         temperature: What logits are divided by before the softmax.
+        offsets: `(labels,)` float32, added to the divided logits.
     """
 
     weights: NDArray[np.float32]
     bias: NDArray[np.float32]
     temperature: float
+    offsets: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,13 @@ class Graph:
         softmax = self._producers.get(output)
         if softmax is None or softmax.kind != "Softmax":
             return None
-        logits, temperature = softmax.inputs[0], 1.0
-        node = self._producers.get(logits)
+        temperature, offsets = 1.0, np.zeros(1, np.float32)
+        node = self._producers.get(softmax.inputs[0])
+        if node is not None and node.kind == "Add":
+            added = self._constant(node.inputs[1])
+            if added is None:
+                return None
+            offsets, node = added, self._producers.get(node.inputs[0])
         if node is not None and node.kind == "Div":
             divisor = self._constant(node.inputs[1])
             if divisor is None or divisor.size != 1:
@@ -109,8 +116,10 @@ class Graph:
         if weights is None or bias is None or not plain or node.settings.get("transA"):
             return None
         weights = weights.T if node.settings.get("transB") else weights
-        spread = np.broadcast_to(bias, weights.shape[1:])
-        return Head(weights.astype(np.float32), spread.astype(np.float32), temperature)
+        bias, offsets = (np.broadcast_to(each, weights.shape[1:]) for each in (bias, offsets))
+        return Head(
+            weights.astype(np.float32), bias.astype(np.float32), temperature, offsets.astype(np.float32)
+        )
 
     def grid(self) -> Grid | None:
         """Return where the feature cells look; None where the graph does not tell.
@@ -201,13 +210,13 @@ class Graph:
 
     def _add(self, message: memoryview) -> None:
         inputs, outputs, kind, settings = [], [], "", {}
-        for number, value in onnx_file._fields(message):
+        for number, value in onnx_file.fields(message):
             if number == 1:
-                inputs.append(onnx_file._text(value))
+                inputs.append(onnx_file.text(value))
             elif number == 2:
-                outputs.append(onnx_file._text(value))
+                outputs.append(onnx_file.text(value))
             elif number == 4:
-                kind = onnx_file._text(value)
+                kind = onnx_file.text(value)
             elif number == 5 and isinstance(value, memoryview):
                 name, setting = _setting(value)
                 settings[name] = setting
@@ -216,7 +225,7 @@ class Graph:
 
 
 def _messages(message: memoryview, wanted: int) -> Iterator[memoryview]:
-    for number, value in onnx_file._fields(message):
+    for number, value in onnx_file.fields(message):
         if number == wanted and isinstance(value, memoryview):
             yield value
 
@@ -225,15 +234,15 @@ def _setting(message: memoryview) -> tuple[str, Any]:
     """Return an attribute's name and value: a whole number, a list of them or a fraction; None for others."""
     name, value = "", None
     wholes: list[int] = []
-    for number, content in onnx_file._fields(message):
+    for number, content in onnx_file.fields(message):
         if number == 1:
-            name = onnx_file._text(content)
+            name = onnx_file.text(content)
         elif number == 2 and isinstance(content, memoryview):
             value = float(np.frombuffer(content, "<f4")[0])
         elif number == 3:
-            (value,) = onnx_file._integers(content)
+            (value,) = onnx_file.integers(content)
         elif number == 8:
-            wholes += onnx_file._integers(content)
+            wholes += onnx_file.integers(content)
     return name, wholes or value
 
 
@@ -241,13 +250,13 @@ def _tensor(message: memoryview) -> tuple[str, NDArray[Any] | None]:
     """Return a weight's name and values; None where they are not kept as raw bytes of a known type."""
     sides: list[int] = []
     kind, name, raw = 0, "", None
-    for number, value in onnx_file._fields(message):
+    for number, value in onnx_file.fields(message):
         if number == 1:
-            sides += onnx_file._integers(value)
+            sides += onnx_file.integers(value)
         elif number == 2 and isinstance(value, int):
             kind = value
         elif number == 8:
-            name = onnx_file._text(value)
+            name = onnx_file.text(value)
         elif number == 9:
             raw = value
     if kind not in _TYPES or not isinstance(raw, memoryview):

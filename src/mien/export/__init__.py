@@ -135,7 +135,7 @@ def write(
 
     Args:
         model: A network from pixels `(n, size, size, 1)` in [0, 255] to probabilities.
-        card: What the model is. `onnx` and `litert` hold its temperatures, and `litert` the first reading
+        card: What the model is. `onnx` and `litert` hold its scaling, and `litert` the first reading
             alone; Keras' files are the network as it was trained.
         format: One of `FORMATS`.
         to: A folder, where the file is called `model` with the format's ending; or a file's name with that
@@ -166,7 +166,7 @@ def write(
         return Exported(file, made.card.parity)
     model = in_float32(model)
     if format == "litert":
-        model = _first_answer(_tempered(model, card))
+        model = _first_answer(_scaled(model, card))
     images = _enough(images, card.size, at_least)
     content, answers = keras_files.make(model, format, images)
     parity = compare(answers, keras_files.ask(model, images, progress=progress), "Keras in float32")
@@ -190,7 +190,7 @@ def bundle(
 
     Args:
         model: A network from pixels `(n, size, size, 1)` in [0, 255] to probabilities.
-        card: What the model is, and the temperature of each reading; its parity and hash are set here.
+        card: What the model is, and the scaling of each reading; its parity and hash are set here.
         to: The bundle's folder, or a name that ends in `.onnx`.
         images: Images to compare on, `(n, size, size, 1)` uint8; the more like real ones the better.
         at_least: Compare on this many; random pixels stand in where `images` are fewer.
@@ -202,13 +202,10 @@ def bundle(
         MissingExtra: Keras or onnx is not installed.
     """
     images = _enough(images, card.size, at_least)
-    temperatures: dict[str, float] = {
-        reading.output: reading.temperature for reading in card.readings.values()
-    }
-    file = serialise(model, temperatures=temperatures)
+    file = serialise(model, readings={reading.output: reading for reading in card.readings.values()})
     card = replace(card, parity=None)
     written = bundles.of(file, card)
-    network = _tempered(in_float32(model), card)
+    network = _scaled(in_float32(model), card)
     answers, expected = [], []
     for start in range(0, len(images), keras_files.BATCH_SIZE):
         batch = images[start : start + keras_files.BATCH_SIZE]
@@ -251,13 +248,13 @@ def _copy(model: keras.Model) -> keras.Model:
     return copy
 
 
-def _tempered(model: keras.Model, card: Card) -> keras.Model:
-    """Return `model` with the card's temperatures in its last weights, which is the same function.
+def _scaled(model: keras.Model, card: Card) -> keras.Model:
+    """Return `model` with the card's temperatures and offsets in its last weights: the same function.
 
     Raises:
         ModelError: A last layer of the network's is not a dense softmax, so there are no such weights.
     """
-    if all(reading.temperature == 1.0 for reading in card.readings.values()):
+    if all(reading.temperature == 1.0 and not reading.offsets for reading in card.readings.values()):
         return model
     copy = _copy(model)
     for tensor, reading in zip(copy.outputs, card.readings.values(), strict=True):
@@ -266,7 +263,10 @@ def _tempered(model: keras.Model, card: Card) -> keras.Model:
             raise ModelError(
                 f"the network's last layer {last.name!r} is not a dense softmax; it takes no temperature"
             )
-        last.set_weights([weight / reading.temperature for weight in last.get_weights()])
+        kernel, *bias = (weight / reading.temperature for weight in last.get_weights())
+        if reading.offsets and not bias:
+            raise ModelError(f"the network's last layer {last.name!r} has no bias; it takes no offsets")
+        last.set_weights([kernel, *(each + np.array(reading.offsets or 0.0, each.dtype) for each in bias)])
     return copy
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mien.bundle import onnx_file
+from mien.bundle import Reading, onnx_file
 from mien.errors import MissingExtra, ModelError
 from mien.export.onnx_layers import WRITERS
 
@@ -31,18 +31,19 @@ OPSET, IR_VERSION = 17, 8
 Array = npt.NDArray[Any]
 
 
-def serialise(model: keras.Model, *, temperatures: Mapping[str, float] | None = None) -> bytes:
+def serialise(model: keras.Model, *, readings: Mapping[str, Reading] | None = None) -> bytes:
     """Return `model` as the bytes of an ONNX file that computes in float32.
 
     Args:
         model: A functional network from pixels `(n, s, s, 1)` to a softmax, with a layer `features`.
-        temperatures: What logits are divided by before the softmax of each output; 1 where none is given.
+        readings: By output, whose temperature and offsets come before its softmax; the logits as they are
+            where none is given.
 
     Raises:
         ModelError: A layer, or a setting of one, has no counterpart here; the message names it.
         MissingExtra: onnx is not installed.
     """
-    graph = Graph(model, temperatures or {})
+    graph = Graph(model, readings or {})
     for operation in model.operations:
         graph.add(operation)
     file: bytes = graph.finish().SerializeToString()
@@ -101,12 +102,12 @@ def _onnx() -> Any:
 class Graph:
     """An ONNX graph under construction; `names` maps a Keras tensor's id to its ONNX name."""
 
-    def __init__(self, model: keras.Model, temperatures: Mapping[str, float]) -> None:
+    def __init__(self, model: keras.Model, readings: Mapping[str, Reading]) -> None:
         self.onnx = _onnx()
         self.model = model
         self.nodes: list[Any] = []
         self.constants: dict[str, Array] = {}
-        self.temperatures = temperatures
+        self.readings = readings
         self.names: dict[int, str] = {}
         (shape,) = (tuple(each.shape) for each in model.inputs)
         first, *rest = [tensor._keras_history.operation.name for tensor in model.outputs]

@@ -140,6 +140,7 @@ def _model(model: Bundle, reading: str) -> dict[str, Any]:
         "learnt_from": learnt,
         "excluded": dict(card.excluded),
         "temperature": used.temperature,
+        "offsets": list(used.offsets),
         "threshold": used.threshold,
         "licence": card.licence,
     }

@@ -35,18 +35,19 @@ def calibrations(
 ) -> list[dict[str, Any]]:
     """Measure how far confidence can be believed, with a temperature and without.
 
-    A model that ships with one is told without it too. To one that has none, a temperature is fitted: on the
-    validation split; or, where that is what is scored, fold by fold, each judged by what the others taught.
+    A model that ships with one, or with offsets, is told without too. To one that has none, a temperature is
+    fitted: on the validation split; or, where that is what is scored, fold by fold, each judged by what the
+    others taught.
     """
     card = models[0].card
     reading = card.reading(answers.reading if answers.reading in card.readings else None)
-    temperature = reading.temperature if len(models) == 1 else 1.0
     shares = answers.probabilities
-    if temperature != 1:
-        bare = calibrate.apply(shares, 1 / temperature)
+    if len(models) == 1 and (reading.temperature != 1 or reading.offsets):
+        bare = calibrate.undo(shares, reading.temperature, reading.offsets)
+        without = "without its temperature and offsets" if reading.offsets else "without its temperature"
         return [
-            _calibration("as it ships", temperature, shares, answers),
-            _calibration("without its temperature", 1.0, bare, answers),
+            _calibration("as it ships", reading.temperature, shares, answers),
+            _calibration(without, 1.0, bare, answers),
         ]
     told = [_calibration("as it ships", None if len(models) > 1 else 1.0, shares, answers)]
     if uses.role == "train":
