@@ -33,7 +33,7 @@ from mien.errors import InputError, MienError
 
 FAULT = 70
 
-_STOPPED = "stopped by a signal; a training that had begun goes on with: mien train --resume RUN"
+_STOPPED = "stopped by a signal; what was written before is whole"
 
 app = typer.Typer(
     name="mien",

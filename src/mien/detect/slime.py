@@ -78,6 +78,7 @@ def _keep_memory() -> None:
     """
     if sys.platform != "linux":
         return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    for number, value in (_TRIM, _MAP) if mallopt is not None else ():
-        mallopt(number, value)  # answers 0 where it declines, as another C library may
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        for number, value in (_TRIM, _MAP):
+            library.mallopt(number, value)  # answers 0 where it declines, as another C library may
