@@ -33,7 +33,7 @@ from mien.errors import InputError, MienError
 
 FAULT = 70
 
-_STOPPED = "stopped by a signal; what was written before is whole"
+_STOPPED = "stopped by a signal; what was written is whole, and a command that takes --resume goes on with it"
 
 app = typer.Typer(
     name="mien",
