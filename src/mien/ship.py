@@ -29,7 +29,7 @@ from mien.export import int8
 from mien.run import Run
 
 #: Training images that the ranges of int8 are taken from.
-CALIBRATING = 512
+CALIBRATING = 2048
 
 _MEASURED = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece")
 _WITH_INTERVAL = _MEASURED[:3]

@@ -63,7 +63,7 @@ __all__ = [
 
 MODEL, CARD, LABELS = "model.onnx", "card.json", "labels.txt"
 #: The models in the package, the first of them the default, and where they are.
-SHIPPED = ("default",)
+SHIPPED = ("default", "fast")
 MODELS = Path(__file__).parent.parent / "models"
 #: Largest model file in bytes. The largest network mien trains takes 20 MB.
 MAX_BYTES = 256 << 20

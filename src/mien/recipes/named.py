@@ -52,12 +52,13 @@ _RELEASE = Recipe(
 _FAST = replace(
     _RELEASE,
     name="fast",
-    network="light",
-    epochs=24,
-    targets=replace(_RELEASE.targets, balance=0.0),
+    network="small",
+    epochs=45,
     augment=replace(_RELEASE.augment, erase=0.25),
     about="The small network for video and weak machines, taught by the one that ships.",
     command="mien train fer2013.csv --recipe fast --votes VOTES --exclude LIST --teacher FILE",
+    measured="64.4 % of FER2013's PublicTest (62.8 to 65.9) without its copies, 81.7 % of the votes' labels, "
+    "in 52m of CPU, two AVX2 cores, 2026-11-23; calibrated as it ships 65.6 %",
 )
 
 _TEACHER = Recipe(
