@@ -228,6 +228,32 @@ def test_the_command(
     assert cli.run(["audit", str(tmp_path / "nowhere")]) == 2
 
 
+def test_nothing_that_is_read_is_written_over(
+    tmp_path: Path, faces: tuple[np.ndarray, np.ndarray], capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = fer(tmp_path / "faces.csv", faces[0][:14], np.arange(14) % 7, ["Training"] * 14)
+    ballots(tmp_path / "votes.csv", [{"happiness": 10}] * 14)
+    (tmp_path / "gone.csv").write_text("row\n3\n")
+    (tmp_path / "link.csv").symlink_to(table)
+    (tmp_path / "hard.csv").hardlink_to(table)
+    root = folder(tmp_path / "data", faces)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+    reads = ["--votes", str(tmp_path / "votes.csv"), "--exclude", str(tmp_path / "gone.csv")]
+    for option in ("--exclusions", "--html", "--fix"):
+        for name in ("faces.csv", "link.csv", "hard.csv", "votes.csv", "gone.csv", "data/../faces.csv"):
+            assert cli.run(["audit", str(table), *reads, option, str(tmp_path / name)]) == 2
+            said = capsys.readouterr().err
+            assert f"{option} {tmp_path / name} would write over" in said
+            assert said.count("\n") == 1
+        inside = root / "new" / "file"
+        assert cli.run(["audit", str(root), option, str(inside)]) == 2
+        assert "which is read" in capsys.readouterr().err
+    both = str(tmp_path / "new")
+    assert cli.run(["audit", str(root), "--html", both, "--exclusions", both]) == 2
+    assert "are one file; name two" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()} == before
+
+
 # How images look
 
 

@@ -473,7 +473,8 @@ def test_the_page_shows_where_they_part_and_needs_nothing(
     assert "val/sad/01<b>.png" in page.text
     assert "Only good is right: 20" in page.text
     assert "treat it like the data" in capsys.readouterr().out
-    assert cli.run(["compare", "good.onnx", "bad.onnx", "--data", "data", "--html", "data"]) == 2
+    (place / "there").mkdir()
+    assert cli.run(["compare", "good.onnx", "bad.onnx", "--data", "data", "--html", "there"]) == 2
     assert "cannot be written" in capsys.readouterr().err
 
 
@@ -565,6 +566,19 @@ def test_what_cannot_be_used_is_said_in_one_line(
     lines = [line for line in captured.err.splitlines() if line.startswith("mien: ")]
     assert len(lines) == 1
     assert said in lines[0]
+
+
+def test_the_page_is_not_written_over_what_is_read(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = Path("good.onnx").read_bytes()
+    for page in ("good.onnx", "data/page.html"):
+        assert cli.run(["compare", "good.onnx", "bad.onnx", "--data", "data", "--html", page]) == 2
+        assert f"--html {page} would write over" in capsys.readouterr().err
+    assert Path("good.onnx").read_bytes() == before
+    assert not Path("data/page.html").exists()
+    facts = {"data": {"origin": {"source": str(place / "data"), "exclude": None}}}
+    run.create(replace(recipes.get("quick"), size=SIZE), facts, out=place / "mine")
+    assert cli.run(["compare", "mine", "bad.onnx", "--html", "data/page.html"]) == 2
+    assert "would write over" in capsys.readouterr().err
 
 
 def test_comparing_needs_nothing_that_trains() -> None:

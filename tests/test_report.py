@@ -378,6 +378,31 @@ def test_bad_input_is_refused_before_the_work(
     assert captured.err.count("\n") == 1
 
 
+def test_nothing_that_is_read_is_written_over(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive, model = made.parent.parent / "faces.zip", made / "bundle" / "model.onnx"
+    groups = tmp_path / "g.csv"
+    groups.write_text("file,age\nx,1\n")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / report.JSON).symlink_to(archive)
+    before = [path.read_bytes() for path in (archive, model, groups)]
+    for arguments in (
+        [made, "--probabilities", archive],
+        [made, "--probabilities", model],
+        [made, "--probabilities", made / "run.json"],
+        [made, "--probabilities", groups, "--groups", f"{groups}:age"],
+        [made, "--report", tmp_path / "out"],
+        [model, "--data", archive, "--probabilities", model],
+        [model, "--data", archive, "--probabilities", archive],
+    ):
+        assert cli.run(["evaluate", *map(str, arguments)]) == 2
+        said = capsys.readouterr().err
+        assert "would write over" in said
+        assert said.count("\n") == 1
+    assert [path.read_bytes() for path in (archive, model, groups)] == before
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed")
 def test_the_page_opens_offline_without_a_word_on_the_console(

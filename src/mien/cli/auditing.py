@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli import screen
+from mien.cli import outputs, screen
 from mien.cli.data import Json
 from mien.cli.training import load
 from mien.errors import InputError
@@ -59,6 +59,8 @@ def audit(
     severity = room.worst(fail_on)
     if regroup and fix is None:
         raise InputError("--regroup says how --fix treats copies; give --fix OUT too")
+    written = {f"--exclusions {exclusions}": exclusions, f"--html {html}": html, f"--fix {fix}": fix}
+    outputs.spare(written, (data, votes, exclude, probabilities))
     finder = None if detector is None else detect.load(detector)
     stored = None if probabilities is None else reader.read(probabilities)
     dataset = load(data, size=size, votes=votes, exclude=exclude, seed=split_seed)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli import screen
+from mien.cli import outputs, screen
 from mien.cli.data import Json
 from mien.cli.model import is_run
 from mien.cli.training import SOME_BAD, load, load_again
@@ -48,6 +48,9 @@ def compare(
     from mien import compare as room
 
     timer = screen.Timer()
+    home = next((path for path in (a, b) if data is None and is_run(path)), None)
+    own = () if home is None else outputs.of_run(home)
+    outputs.spare({f"--html {html}": html}, (a, b, data, votes, *own))
     sides = [_open(path) for path in (a, b)]
     sizes = _sizes(sides, size)
     sets = _read(context, (a, b), data, sizes, votes=votes, split=split, split_seed=split_seed)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli import screen
+from mien.cli import outputs, scores, screen
 from mien.cli.data import Json
 from mien.cli.model import is_run
 from mien.cli.training import SOME_BAD, load, load_again
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from mien.bundle import Bundle
     from mien.dataset import Dataset
     from mien.evaluate import Answers, Listing, Uses
-
-#: Classes whose confusion still fits a terminal.
-_MOST_COLUMNS = 9
 
 
 def evaluate(
@@ -59,6 +56,7 @@ def evaluate(
 
     timer = screen.Timer()
     _check(table, report)
+    _spare(report, probabilities, models, data, votes=votes, groups=groups)
     listed = None if groups is None else room.listing(groups)
     loaded = [bundle.load(path / "bundle" if is_run(path) else path) for path in models]
     if is_run(models[0]) and (data is None or len(models) == 1):
@@ -70,7 +68,6 @@ def evaluate(
     answers = _ask(loaded, dataset, split, labels)
     document = _judge(answers)
     uses = _count(models, loaded, document)
-    document["uses"] = asdict(uses)
     _keep(models, document)
     if probabilities is not None:
         _keep_answers(loaded, answers, probabilities)
@@ -80,7 +77,7 @@ def evaluate(
     if json:
         screen.emit(document | timer.seconds())
     else:
-        tell(document)
+        scores.tell(document)
     for sentence in uses.warnings:
         screen.note(sentence)
     return SOME_BAD if dataset.problems else 0
@@ -94,6 +91,30 @@ def _check(table: str | None, report: Path | None) -> None:
         raise InputError(f"--table takes {' or '.join(room.FORMATS)}, not {table!r}")
     if report is not None and report.exists() and not report.is_dir():
         raise InputError(f"--report {report} is a file; name a folder for the report")
+
+
+def _spare(
+    report: Path | None,
+    probabilities: Path | None,
+    models: list[Path],
+    data: Path | None,
+    *,
+    votes: Path | None,
+    groups: str | None,
+) -> None:
+    """Refuse outputs that would write over what is scored, or what it is scored on."""
+    from mien import report as room
+
+    written = {f"--probabilities {probabilities}": probabilities}
+    if report is not None:
+        names = (room.JSON, room.HTML, *(f"table{suffix}" for suffix in room.FORMATS.values()))
+        written |= {f"{report / name}, of --report,": report / name for name in names}
+    inputs = [*models, data, votes]
+    if groups is not None:  # with a column's name after it, or without
+        inputs += [Path(name) for name in (groups, groups.rpartition(":")[0]) if name]
+    if data is None and is_run(models[0]):
+        inputs += outputs.of_run(models[0])
+    outputs.spare(written, inputs)
 
 
 def _data_of_run(context: typer.Context, path: Path, data: Path | None, *, whole: bool) -> "Dataset":
@@ -145,7 +166,7 @@ def _judge(answers: list["Answers"]) -> dict[str, Any]:
 
 
 def _count(paths: list[Path], loaded: list["Bundle"], document: dict[str, Any]) -> "Uses":
-    """Count the scoring in every run that it is one of; returns what is the worst to know of them."""
+    """Count the scoring in every run that it is one of; the document is told the worst to know of them."""
     from mien import evaluate as room
     from mien import run
 
@@ -162,7 +183,9 @@ def _count(paths: list[Path], loaded: list["Bundle"], document: dict[str, Any]) 
         found.append(known)
     ranks = ("train", "val", "other", "unknown")
     worst = min(found, key=lambda each: (ranks.index(each.role), -(each.times or 0)))
-    return replace(worst, warnings=tuple(dict.fromkeys(text for each in found for text in each.warnings)))
+    told = replace(worst, warnings=tuple(dict.fromkeys(text for each in found for text in each.warnings)))
+    document["uses"] = asdict(told)
+    return told
 
 
 def _keep(paths: list[Path], report: dict[str, Any]) -> None:
@@ -262,119 +285,3 @@ def _tabled(document: dict[str, Any], form: str, report: Path | None) -> str:
         except OSError as error:
             raise DataError(f"no table can be written to {report}: {disk.reason(error)}") from None
     return text
-
-
-def tell(report: dict[str, Any]) -> None:
-    """Print a report's figures as tables for people; or, where one was asked for, the table for a paper."""
-    if "table" in report:
-        screen.out.print(report["table"], markup=False, end="")
-        return
-    rows: list[tuple[str, str, str]] = []
-    for key, label in (
-        ("accuracy", "accuracy"),
-        ("balanced_accuracy", "balanced accuracy"),
-        ("macro_f1", "macro F1"),
-    ):
-        low, high = report[f"{key}_interval"]
-        rows.append((label, f"{report[key]:.2%}", f"{low:.2%} to {high:.2%}"))
-    rows += [
-        (name, f"{report[key]:.4f}", "") for key, name in (("nll", "NLL"), ("brier", "Brier"), ("ece", "ECE"))
-    ]
-    rows += _agreement(report)
-    for name, other in report.get("readings", {}).items():
-        low, high = other["accuracy_interval"]
-        rows.append((f"read as {name}: accuracy", f"{other['accuracy']:.2%}", f"{low:.2%} to {high:.2%}"))
-        rows += [(f"read as {name}: {what}", value, between) for what, value, between in _agreement(other)]
-    screen.table(
-        f"{report['data']}, split {report['split']}, read as {report['reading']}, n = {report['n']}",
-        ("what", "value", "95 % interval"),
-        rows,
-    )
-    screen.table(
-        "Each class",
-        ("class", "n", "precision", "recall", "F1"),
-        [
-            (name, str(figures["n"]), *(share(figures[key]) for key in ("precision", "recall", "f1")))
-            for name, figures in report["per_class"].items()
-        ],
-    )
-    if len(report["labels"]) <= _MOST_COLUMNS:
-        screen.table(
-            "Images by what they are (rows) and what was answered (columns)",
-            ("class", *(label[:8] for label in report["labels"])),
-            [
-                (name, *map(str, counts))
-                for name, counts in zip(report["labels"], report["confusion"], strict=True)
-            ],
-        )
-    _tell_more(report)
-    if report["absent"]:
-        screen.note(f"without images, and left out of the means: {', '.join(report['absent'])}")
-
-
-def _tell_more(report: dict[str, Any]) -> None:
-    """Print what was asked for besides, and how often these images were scored."""
-    if found := report.get("groups"):
-        screen.table(
-            f"By {found['column']} of {found['file']}; {found['unlisted']:,} images have none",
-            ("group", "n", "accuracy", "95 % interval", "macro F1", "few"),
-            [
-                (
-                    group["name"],
-                    str(group["n"]),
-                    f"{group['accuracy']:.2%}",
-                    "{:.2%} to {:.2%}".format(*group["accuracy_interval"]),
-                    f"{group['macro_f1']:.2%}",
-                    "too few to tell" if group["few"] else "",
-                )
-                for group in found["groups"]
-            ],
-        )
-    if found := report.get("robustness"):
-        rows = [
-            (
-                row["disturbance"],
-                f"{row['accuracy']:.2%}",
-                "{:.2%} to {:.2%}".format(*row["interval"]),
-                f"{-100 * row['loss']:+.1f}",
-            )
-            for row in found["rows"]
-        ]
-        rows.append(("mean of the kinds", f"{found['mean_of_kinds']:.2%}", "", ""))
-        screen.table("Disturbed images", ("images", "accuracy", "95 % interval", "points"), rows)
-    if found := report.get("against_training"):
-        screen.out.print(_without_copies(found), markup=False)
-    if times := report["uses"]["times"]:
-        files = report["uses"]["models"]
-        screen.out.print(
-            f"scored on these images {'once' if times == 1 else f'{times} times'} so far, with {files} model "
-            f"file{'s' if files > 1 else ''}",
-            markup=False,
-        )
-    for path in report.get("report", ()):
-        screen.out.print(path, markup=False)
-
-
-def _without_copies(found: dict[str, Any]) -> str:
-    if not found["checked"]:
-        return f"copies in training could not be looked for: {found['why']}"
-    text = f"{found['equal']:,} images stand in training too, and {found['near']:,} nearly"
-    if (rest := found["without_either"]) and found["equal"] + found["near"]:
-        low, high = rest["accuracy_interval"]
-        text += f"; without them {rest['accuracy']:.2%} ({low:.2%} to {high:.2%}) of {rest['n']:,} are right"
-    return text
-
-
-def _agreement(report: dict[str, Any]) -> list[tuple[str, str, str]]:
-    found = report.get("agreement")
-    if found is None:
-        return []
-    low, high = found["interval"]
-    return [
-        (f"with most of ten people, n = {found['n']}", f"{found['share']:.2%}", f"{low:.2%} to {high:.2%}")
-    ]
-
-
-def share(value: float | None) -> str:
-    """Return a fraction as percent, or a dash where it is undefined."""
-    return "–" if value is None else f"{value:.1%}"
