@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn import metrics as judge
 
 from mien import bundle, calibrate, cli, corrupt, dataset, drawn, emotions, evaluate, recipes, report, run
@@ -333,6 +334,60 @@ def test_a_run_counts_how_often_its_test_was_scored(made: Path, tmp_path: Path, 
     other = tmp_path / "runs" / "two"
     shutil.copytree(made, other)
     assert "one, beside two" in ask(other, "--split", "test")["uses"]["warnings"][0]
+
+
+def test_only_a_runs_own_model_counts_in_it(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Ask
+) -> None:
+    home, archive = tmp_path / "one", made.parent.parent / "faces.zip"
+    shutil.copytree(made, home)
+    shutil.copy(made / "bundle" / "model.onnx", home / "other.onnx")
+    (home / "deep").mkdir()
+    monkeypatch.chdir(home)
+    for name in ("default", "other.onnx"):
+        assert ask(name, "--data", archive, "--split", "test")["uses"]["times"] is None
+    assert not (home / evaluate.USES).exists()
+    for times, name in enumerate((".", "bundle", "bundle/model.onnx", "deep/../bundle"), start=1):
+        own = [] if name == "." else ["--data", archive]
+        assert ask(name, *own, "--split", "test")["uses"]["times"] == times
+
+
+def excluding(place: Path, made: Path) -> Path:
+    """The run `made`, had it left out three training images of its archive, listed by their names."""
+    archive = shutil.copy(made.parent.parent / "faces.zip", place / "faces.zip")
+    (place / "gone.csv").write_text(
+        "file\n" + "".join(f"{file}\n" for file in dataset.load(archive).split("train").files[:3])
+    )
+    data = dataset.load(archive, exclude=place / "gone.csv")
+    splits = {each.name: bundle.Part(n=len(each), fingerprint=each.fingerprint) for each in data.splits}
+    origin = {"source": str(archive), "votes": None, "exclude": [str(place / "gone.csv")], "seed": 42}
+    facts = {"data": {"origin": origin, "splits": {name: vars(part) for name, part in splits.items()}}}
+    run.create(recipes.get("quick"), facts, out=place / "runs" / "two")
+    model = bundle.load()
+    about = bundle.Data(name=data.root, fingerprint=data.fingerprint, splits=splits)
+    bundle.write(model.read(), replace(model.card, data=about), place / "runs" / "two" / "bundle")
+    return place / "runs" / "two"
+
+
+def test_what_a_run_left_out_stays_in_other_data(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], ask: Ask
+) -> None:
+    home = excluding(tmp_path, made)
+    assert ask(home, "--split", "train")["n"] == 137
+    moved = shutil.copy(tmp_path / "faces.zip", tmp_path / "moved.zip")
+    assert ask(home, "--split", "train", "--data", moved)["n"] == 137
+    names = dataset.load(moved).split("train").files
+    for other, seed in ((tmp_path / "others", 9), (tmp_path / "strangers", 10)):
+        images = drawn.sample(140, seed=seed, size=48)[0]
+        for place, name in enumerate(names):
+            # Of the second set no image has a name that the list has.
+            file = other / (name if seed == 9 else name.replace(Path(name).name, f"{place}-other.png"))
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(images[place, :, :, 0]).save(file)
+        assert cli.run(["evaluate", str(home), "--split", "train", "--data", str(other), "--json"]) == 0
+        captured = capsys.readouterr()
+        assert json.loads(captured.out)["n"] == len(dataset.load(other).split("train")) == 126
+        assert f"what two left out of training stays in {other.name}: " in captured.err
 
 
 def test_words_tables_groups_and_pages_come_from_the_command(

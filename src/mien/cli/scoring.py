@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli import outputs, scores, screen
+from mien.cli import homes, outputs, scores, screen
 from mien.cli.data import Json
 from mien.cli.model import is_run
-from mien.cli.training import SOME_BAD, load, load_again
-from mien.errors import DataError, InputError, RunError, TrainingError
+from mien.cli.training import SOME_BAD, load
+from mien.errors import DataError, InputError, TrainingError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -131,7 +131,7 @@ def _data_of_run(context: typer.Context, path: Path, data: Path | None, *, whole
     origin = made.facts()["data"]["origin"]
     if not whole:
         origin |= {"exclude": None}
-    return load_again(made, data, origin | ({"votes": None} if data else {}))
+    return homes.as_trained(made, data, origin | ({"votes": None} if data else {}))
 
 
 def _ask(loaded: list["Bundle"], dataset: "Dataset", split: str, labels: str | None) -> list["Answers"]:
@@ -168,19 +168,11 @@ def _judge(answers: list["Answers"]) -> dict[str, Any]:
 def _count(paths: list[Path], loaded: list["Bundle"], document: dict[str, Any]) -> "Uses":
     """Count the scoring in every run that it is one of; the document is told the worst to know of them."""
     from mien import evaluate as room
-    from mien import run
 
     found = []
     for path, model in zip(paths, loaded, strict=True):
-        # A run's own bundle, named by itself, is that run's model all the same.
-        home = next((place for place in (path, *path.resolve().parents[:2]) if is_run(place)), None)
-        known = room.role(model.card, document["split_fingerprint"], document["split"])
-        if home is not None:
-            try:
-                known = room.count(run.open_run(home), model.card, document)
-            except (RunError, TrainingError) as error:
-                screen.note(f"the scoring is not counted: {error}")
-        found.append(known)
+        known = homes.count(path, model, document, what="the scoring")
+        found.append(known or room.role(model.card, document["split_fingerprint"], document["split"]))
     ranks = ("train", "val", "other", "unknown")
     worst = min(found, key=lambda each: (ranks.index(each.role), -(each.times or 0)))
     told = replace(worst, warnings=tuple(dict.fromkeys(text for each in found for text in each.warnings)))

@@ -189,13 +189,18 @@ def load(source: Path, /, *, size: int, **origin: Any) -> "Dataset":
     options = {key: value for key, value in origin.items() if key not in ("source", "teacher")}
     with screen.bar(f"reading {source.name}") as progress:
         found = dataset.load(source, size=size, progress=progress, **options)
+    announce(found)
+    return found
+
+
+def announce(found: "Dataset") -> None:
+    """Say what is notable about a data set that was loaded."""
     for sentence in found.notes:
         screen.note(sentence)
     if found.problems:
         some = "; ".join(f"{problem.file}: {problem.reason}" for problem in found.problems[:3])
         more = f" and {len(found.problems) - 3} more, all in run.json" if len(found.problems) > 3 else ""
         screen.note(f"{len(found.problems)} unreadable images were skipped: {some}{more}")
-    return found
 
 
 def load_again(made: "Run", data: Path | None, origin: dict[str, Any]) -> "Dataset":
