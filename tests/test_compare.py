@@ -1,6 +1,7 @@
 """Compare: the tests are those of the books, the words say what the figures say."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -344,7 +345,10 @@ def test_votes_and_copies_are_parts_of_their_own() -> None:
     assert (found.without_copies.n, found.without_copies.share.b) == (50, pytest.approx(20 / 50))
     said = " ".join(found.notes)
     assert "one agrees more often with most of ten people than other: 100.0% against 52.4%" in said
-    assert "without the 20 images that stand in train too, one against other" in said
+    assert "without the 20 images that stand in the data's training split too, one against other" in said
+    sides = answers(truth, "one", labels), answers(wrong, "other", labels)
+    learnt = compare.weigh(*sides, part, labels=labels, copies=copies, learnt=True)
+    assert "without the 20 images that stand in training too" in " ".join(learnt.notes)
     same = answers(truth, "same", labels)
     found = compare.weigh(answers(truth, "one", labels), same, part, labels=labels, copies=copies | True)
     assert found.without_copies is None
@@ -541,7 +545,7 @@ def test_a_run_knows_its_data(place: Path, capsys: pytest.CaptureFixture[str]) -
     assert cli.run(["compare", "mine", "mine", "--data", "data", "--split", "train"]) == 0
     shown = capsys.readouterr().out
     assert "mine (A) and mine (B) learnt from these images" in shown
-    assert "stand in train too" not in shown
+    assert "images that stand in" not in shown
     assert cli.run(["compare", "good.onnx", "mine", "--split-seed", "3"]) == 2
     assert "--split-seed needs --data" in capsys.readouterr().err
 
@@ -566,6 +570,31 @@ def test_what_cannot_be_used_is_said_in_one_line(
     lines = [line for line in captured.err.splitlines() if line.startswith("mien: ")]
     assert len(lines) == 1
     assert said in lines[0]
+
+
+def test_copies_are_those_that_the_models_learnt_from(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, label in enumerate(LABELS):
+        shutil.copy(f"data/val/{label}/0{number}<b>.png", f"data/train/{label}/copy{number}.png")
+    Path("gone.csv").write_text("file\ntrain/sad/copy1.png\ntrain/happy/copy0.png\n")
+    data = dataset.load("data", size=SIZE, exclude="gone.csv")
+    facts = {"data": {"origin": {"source": str(place / "data"), "exclude": [str(place / "gone.csv")]}}}
+    made = run.create(replace(recipes.get("quick"), size=SIZE), facts, out=place / "mine")
+    parts = {each.name: bundle.Part(n=len(each), fingerprint=each.fingerprint) for each in data.splits}
+    about = bundle.Data(name="data", fingerprint="0" * 64, splits=parts)
+    card = bundle.Card(name="bad", labels=LABELS, size=SIZE, data=about)
+    bundle.write(meter("bad", (150, 170)), card, made.bundle)
+    assert cli.run(["compare", "mine", "mine"]) == 0
+    # Three images of val stand in train anyway.
+    assert "without the 4 images that stand in training too" in capsys.readouterr().out
+    assert cli.run(["compare", "mine", "bad.onnx"]) == 0
+    assert "without the 4 images that stand in the data's training split" in capsys.readouterr().out
+    Path("gone.csv").unlink()
+    assert cli.run(["compare", "mine", "mine"]) == 0
+    captured = capsys.readouterr()
+    assert "without the 6 images that stand in the data's training split" in captured.out
+    assert "gone.csv is gone" in captured.err
 
 
 def test_the_page_is_not_written_over_what_is_read(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli import outputs, screen
+from mien.cli import homes, outputs, screen
 from mien.cli.data import Json
 from mien.cli.model import is_run
 from mien.cli.training import SOME_BAD, load, load_again
-from mien.errors import DataError, InputError, RunError, TrainingError
+from mien.errors import DataError, InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,8 +60,16 @@ def compare(
         _ask(side, path, sets[own].split(split), labels)
         for side, path, own in zip(sides, (a, b), sizes, strict=True)
     )
-    copies = _copies(first, part)
-    found = room.weigh(one, other, part, labels=first.labels, data=first.root, copies=copies)
+    learnt = [_learnt(each, sets[own]) for each, own in zip((one, other), sizes, strict=True)]
+    found = room.weigh(
+        one,
+        other,
+        part,
+        labels=first.labels,
+        data=first.root,
+        copies=_copies(first, part),
+        learnt=all(learnt),
+    )
     found = _count(found, zip((a, b), sides, (one, other), strict=True))
     document: dict[str, Any] = found.to_dict()
     if html is not None:
@@ -115,7 +123,10 @@ def _read(
 
     made = run.open_run(path)
     origin = made.facts()["data"]["origin"]
-    if split != "train":  # what was left out of training changes neither val nor test
+    listed = origin.get("exclude") or []
+    gone = [each for each in ([listed] if isinstance(listed, str) else listed) if not Path(each).is_file()]
+    if gone and split != "train":  # what was left out of training changes neither val nor test
+        screen.note(f"{gone[0]} is gone, so training is looked at with what was left out of it")
         origin |= {"exclude": None}
     own = load_again(made, None, origin)
     usual = made.recipe().size
@@ -139,26 +150,23 @@ def _ask(side: "Bundle | Stored", path: Path, part: "Split", labels: str | None)
 
 def _count(found: "Comparison", sides: Iterable[tuple[Path, "Bundle | Stored", "Answers"]]) -> "Comparison":
     """Count the comparison as a scoring in each run that it was of, and warn where it is not the first."""
-    from mien import evaluate, run
     from mien.bundle import Bundle
 
     told: list[str] = []
     for path, side, answers in sides:
-        # A run's own bundle, named by itself, is that run's model all the same.
-        home = next((place for place in (path, *path.resolve().parents[:2]) if is_run(place)), None)
-        if home is None or not isinstance(side, Bundle):
+        if not isinstance(side, Bundle):
             continue
         facts = {"split": found.split, "data": found.data, "n": found.n, "bundle": answers.model}
-        try:
-            uses = evaluate.count(
-                run.open_run(home), side.card, facts | {"split_fingerprint": answers.fingerprint}
-            )
-        except (RunError, TrainingError) as error:
-            screen.note(f"the comparison is not counted: {error}")
-            continue
-        if uses.role not in ("train", "val"):
+        facts |= {"split_fingerprint": answers.fingerprint}
+        uses = homes.count(path, side, facts, what="the comparison")
+        if uses is not None and uses.role not in ("train", "val"):
             told += uses.warnings
     return replace(found, warnings=(*found.warnings, *dict.fromkeys(told)))
+
+
+def _learnt(answers: "Answers", dataset: "Dataset") -> bool:
+    """Say whether a model learnt from this very training split, as far as its card tells."""
+    return dataset.train is not None and answers.made_with.get("train") == dataset.train.fingerprint
 
 
 def _copies(dataset: "Dataset", part: "Split") -> "npt.NDArray[np.bool_] | None":

@@ -57,6 +57,7 @@ def weigh(
     labels: Sequence[str],
     data: str = "",
     copies: npt.NDArray[np.bool_] | None = None,
+    learnt: bool = False,
     seed: int = 0,
 ) -> Comparison:
     """Compare two models' answers to the same images.
@@ -68,7 +69,8 @@ def weigh(
         labels: The data set's class names. Models are matched by name; classes that a model has besides
             count as wrong answers.
         data: The data set's name.
-        copies: `(n,)` whether each image stands in train too.
+        copies: `(n,)` whether each image stands in the data's training split too.
+        learnt: Whether both models learnt from that very split, so that nothing in it was left out.
         seed: Of the bootstrap.
 
     Raises:
@@ -98,6 +100,7 @@ def weigh(
         per_class=_classes(split.labels, right_a, right_b, labels),
         agreement=_agreement(split, said_a, said_b, names),
         without_copies=None if copies is None or not copies.any() else _part(right_a, right_b, ~copies),
+        copies_learnt=learnt,
         disagreements=_disagreements(a, b, said_a, said_b, split, names),
         winner=words.winner(accuracy, test),
         warnings=tuple(words.warnings(a, b, split, data)),

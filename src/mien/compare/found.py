@@ -101,7 +101,9 @@ class Comparison:
         visible: Difference in accuracy that would have been seen four times of five; None for any.
         per_class: Recall in each class that has images.
         agreement: With most of FER+'s taggers, on the images that they decide; None without votes.
-        without_copies: The same images without those that stand in train too; None where none does.
+        without_copies: The same images without those that stand in the data's training split too; None
+            where none does.
+        copies_learnt: Whether both models learnt from that very split; else some may not have been learnt.
         disagreements: Images named differently: first those that one alone names right, the clearest first.
         winner: Who is better on accuracy, if that was seen.
         verdict: All that in words.
@@ -123,6 +125,7 @@ class Comparison:
     per_class: Mapping[str, ClassDifference]
     agreement: Part | None
     without_copies: Part | None
+    copies_learnt: bool
     disagreements: tuple[Disagreement, ...]
     winner: Winner | None = None
     verdict: str = ""

@@ -66,7 +66,7 @@ def figures(found: Comparison) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     rows.append(_row("macro F1", found.n, found.macro_f1, None))
     for what, part in (
         ("as most of ten people", found.agreement),
-        ("without copies of train", found.without_copies),
+        ("without copies", found.without_copies),
     ):
         if part is not None:
             rows.append(_row(what, part.n, part.share, part.mcnemar.p))

@@ -119,8 +119,9 @@ def notes(found: Comparison) -> Iterator[str]:
     if found.without_copies is not None:
         part = found.without_copies
         better, worse, apart = _ordered(names, part.share)
+        where = "in training" if found.copies_learnt else "in the data's training split"
         yield (
-            f"without the {found.n - part.n:,} images that stand in train too, {better} against {worse}: "
+            f"without the {found.n - part.n:,} images that stand {where} too, {better} against {worse}: "
             f"{_both(apart)}, p {chance(part.mcnemar.p)}"
         )
 
