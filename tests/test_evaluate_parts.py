@@ -129,7 +129,9 @@ def test_groups_are_joined_by_row_or_file(tmp_path: Path) -> None:
         ("file\nx\n", "it has no other"),
         ("file,a,b\nx,1,2\n", "it has a, b"),
         ("file,a\nx,1\nx,2\n", "puts 'x' into the groups '1' and '2'"),
-        ('file,a\nx,"1"2\n', "no line of a csv"),
+        ('file,a\nx,"1"2\n', "line 2 of 'g.csv' is no line of a csv"),
+        ("row,a\n1,2\n" + "9" * 5000 + ",1\n", "line 3 of 'g.csv' names a row by 5,000 digits"),
+        ("row," + "a" * 200_000 + "\n1,2\n", "line 1 of 'g.csv' is no line of a csv"),
     ],
 )
 def test_lists_that_cannot_be_used_are_refused(tmp_path: Path, text: str, says: str) -> None:
@@ -239,6 +241,21 @@ def test_runs_beside_that_saw_the_same_test_are_named(made: run.Run) -> None:
     assert "other-1, other-2, other-3 and 1 more, beside one, were scored" in told.warnings[0]
 
 
+def test_a_damaged_count_beside_is_named_and_hides_nothing(made: run.Run) -> None:
+    for number, text in enumerate(("{", '[{"split_fingerprint": [], "model": "1"}]')):
+        other = run.create(recipes.get("quick"), {}, out=made.path.parent / f"other-{number}")
+        (other.path / evaluate.USES).write_text(text)
+    whole = run.create(recipes.get("quick"), {}, out=made.path.parent / "whole")
+    evaluate.count(whole, card(), scored(TEST))
+    told = evaluate.count(made, card(), scored(TEST))
+    assert (told.times, told.beside) == (1, ("whole",))
+    for number in range(2):
+        assert any(
+            f"whether other-{number} was scored on these images too is" in each for each in told.warnings
+        )
+    assert evaluate.count(made, card(), scored(TEST)).times == 2
+
+
 def test_scorings_at_once_are_all_counted(made: run.Run) -> None:
     threads = [threading.Thread(target=evaluate.count, args=(made, card(), scored(TEST))) for _ in range(8)]
     for thread in threads:
@@ -248,7 +265,9 @@ def test_scorings_at_once_are_all_counted(made: run.Run) -> None:
     assert evaluate.count(made, card(), scored(TEST)).times == 9
 
 
-@pytest.mark.parametrize("text", ["{", "{}", "[1]", '[{"model": 1}]'])
+@pytest.mark.parametrize(
+    "text", ["{", "{}", "[1]", '[{"model": 1}]', '[{"split_fingerprint": "1", "model": []}]']
+)
 def test_a_damaged_count_is_refused_and_kept(made: run.Run, text: str) -> None:
     (made.path / evaluate.USES).write_text(text)
     with pytest.raises(RunError, match="move it away"):

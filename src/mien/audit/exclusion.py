@@ -10,7 +10,7 @@ from pathlib import Path
 from mien import disk
 from mien.audit.copying import spreadsheet
 from mien.audit.finding import Removal
-from mien.dataset import tables
+from mien.dataset import lists, tables
 from mien.errors import DataError
 
 _KEYS = ("row", "file", "sha256")
@@ -63,16 +63,15 @@ def _name(removal: Removal) -> tuple[str, str]:
 
 def _read(path: Path) -> list[tuple[str, str, str, str]]:
     """Key, value, reason and evidence of each line of a list that was there before."""
-    table = csv.DictReader(tables.text_of(path).splitlines())
-    table.fieldnames = [name.strip().lower() for name in table.fieldnames or ()]
-    keys = [key for key in _KEYS if key in table.fieldnames]
+    columns, records = lists.read(tables.text_of(path), path.name)
+    keys = [key for key in _KEYS if key in columns]
     if not keys:
         raise DataError(f"'{path.name}' has no column row, file or sha256; name the images by one of them")
     lines = []
-    for record in table:
+    for _, record in records:
         for key in keys:
-            if value := (record[key] or "").strip():
-                reason = (record.get("reason") or record.get("kind") or "listed").strip()
-                lines.append((key, value, reason, (record.get("evidence") or "").strip()))
+            if value := record.get(key):
+                reason = record.get("reason") or record.get("kind") or "listed"
+                lines.append((key, value, reason, record.get("evidence", "")))
                 break
     return lines

@@ -1,16 +1,14 @@
 """Leave listed images out of training: copies of test images, wrong labels, pictures without a face."""
 
-import csv
 import hashlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.dataset import tables
+from mien.dataset import lists, tables
 from mien.dataset.found import Found, shorten
 from mien.errors import DataError
 
@@ -19,10 +17,17 @@ _KEYS = ("row", "file", "sha256")
 
 @dataclass(frozen=True)
 class Exclusion:
-    """How many training images were left out for one reason."""
+    """How many training images were left out for one reason.
+
+    Args:
+        reason: As the lists have it.
+        count: How many.
+        files: Their names, as in `Split.files`, where they are known; no part of what makes two equal.
+    """
 
     reason: str
     count: int
+    files: tuple[str, ...] = field(default=(), compare=False)
 
 
 def exclude(
@@ -50,9 +55,12 @@ def exclude(
     notes: list[str] = []
     for path in paths:
         notes += _exclude(path, found, train, reasons)
-    counts = Counter(reasons.values())
+    left: dict[str, list[str]] = {}
+    for place in sorted(reasons):
+        left.setdefault(reasons[place], []).append(found.files[place])
     stay = np.array(sorted(train - reasons.keys()), np.intp)
-    return stay, tuple(Exclusion(reason, counts[reason]) for reason in sorted(counts)), tuple(notes)
+    counted = tuple(Exclusion(reason, len(left[reason]), tuple(left[reason])) for reason in sorted(left))
+    return stay, counted, tuple(notes)
 
 
 def _exclude(path: Path, found: Found, train: set[int], reasons: dict[int, str]) -> list[str]:
@@ -85,9 +93,8 @@ def _exclude(path: Path, found: Found, train: set[int], reasons: dict[int, str])
 
 def _lines(path: Path, *, with_rows: bool) -> list[tuple[str, str, str]]:
     """Key, value and reason of each line."""
-    table = csv.DictReader(tables.text_of(path).splitlines())
-    table.fieldnames = [name.strip().lower() for name in table.fieldnames or ()]
-    keys = [key for key in _KEYS if key in table.fieldnames]
+    columns, records = lists.read(tables.text_of(path), path.name)
+    keys = [key for key in _KEYS if key in columns]
     if not keys:
         raise DataError(f"'{path.name}' has no column row, file or sha256; name the images by one of them")
     if keys == ["row"] and not with_rows:
@@ -95,19 +102,15 @@ def _lines(path: Path, *, with_rows: bool) -> list[tuple[str, str, str]]:
             f"'{path.name}' names images by row, which only csv sources have; name them by file or sha256"
         )
     lines = []
-    for record in table:
-        filled = [(key, (record[key] or "").strip()) for key in keys if (record[key] or "").strip()]
+    for number, record in records:
+        filled = [(key, value) for key in keys if (value := record.get(key, ""))]
         if filled:
             key, value = filled[0]
-            reason = (record.get("reason") or record.get("kind") or "listed").strip()
-            lines.append((key, _spelt(key, value), reason))
+            if key == "row" and value.isdecimal():
+                value = lists.row(value, number, path.name)
+            reason = record.get("reason") or record.get("kind") or "listed"
+            lines.append((key, value.lower() if key == "sha256" else value, reason))
     return lines
-
-
-def _spelt(key: str, value: str) -> str:
-    if key == "row" and value.isdecimal():
-        return str(int(value))
-    return value.lower() if key == "sha256" else value
 
 
 def _names(found: Found, keys: set[str]) -> dict[str, dict[str, list[int]]]:

@@ -15,7 +15,7 @@ from mien.bundle import BATCH_SIZE, Bundle
 from mien.emotions import VOTES
 from mien.errors import DataError, ModelError
 from mien.evaluate.copies import Copies, copies
-from mien.evaluate.groups import FEW, Group, Groups, Listing, listing, separate
+from mien.evaluate.groups import FEW, Group, Groups, Listing, listing, members, separate
 from mien.evaluate.measures import (
     RESAMPLES,
     Agreement,
@@ -58,6 +58,7 @@ __all__ = [
     "count",
     "judge",
     "listing",
+    "members",
     "metrics",
     "plurality",
     "role",

@@ -1,6 +1,5 @@
 """How a model does on parts of a split that a csv tells apart, such as ages, sources or skin tones."""
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mien.dataset import lists
 from mien.errors import DataError
 from mien.evaluate.measures import Interval, metrics
 
@@ -96,28 +96,50 @@ def listing(path: str | os.PathLike[str]) -> Listing:
             stands in two groups.
     """
     place, column = _parted(str(path))
-    table = csv.DictReader(_text(place).splitlines(), strict=True)
-    names = [name.strip() for name in table.fieldnames or ()]
-    table.fieldnames = names
+    names, lines = lists.read(_text(place), place.name, strict=True, lower=False)
     key = next((name for name in names if name.lower() in _KEYS), None)
     if key is None:
         raise DataError(f"{place.name!r} has no column row or file; name the images by one of them")
     column = _column(place.name, [name for name in names if name != key], column)
     groups: dict[str, str] = {}
-    try:
-        for line in table:
-            value, group = (line[key] or "").strip(), (line[column] or "").strip()
-            if not (value and group):
-                continue
-            image = f"row {int(value)}" if key.lower() == "row" and value.isdecimal() else value
-            if groups.setdefault(image, group) != group:
-                raise DataError(
-                    f"{place.name!r} puts {image!r} into the groups {groups[image]!r} and {group!r}; "
-                    "give every image one"
-                )
-    except csv.Error as error:
-        raise DataError(f"line {table.line_num} of {place.name!r} is no line of a csv: {error}") from None
+    for number, line in lines:
+        value, group = line.get(key, ""), line.get(column, "")
+        if not (value and group):
+            continue
+        row = key.lower() == "row" and value.isdecimal()
+        image = f"row {lists.row(value, number, place.name)}" if row else value
+        if groups.setdefault(image, group) != group:
+            raise DataError(
+                f"{place.name!r} puts {image!r} into the groups {groups[image]!r} and {group!r}; "
+                "give every image one"
+            )
     return Listing(place.name, column, groups)
+
+
+def members(found: Listing, files: Sequence[str]) -> npt.NDArray[np.str_]:
+    """Return the group of each image, empty for none: `(n,)`.
+
+    Args:
+        found: Which image belongs to which group.
+        files: The n images' names, as in `Split.files`.
+
+    Raises:
+        DataError: No image has a group, or there are more than `MOST` groups.
+    """
+    of = np.array([found.groups.get(file, "") for file in files])
+    counts = Counter(of[of != ""].tolist())
+    if not counts:
+        example = files[0] if len(files) else ""
+        raise DataError(
+            f"no line of {found.file!r} names an image of this split, such as {example!r}; "
+            "check that it was made for this data"
+        )
+    if len(counts) > MOST:
+        raise DataError(
+            f"the column {found.column!r} makes {len(counts):,} groups, and {MOST} can be told apart; "
+            "name another column, or join groups"
+        )
+    return of
 
 
 def separate(
@@ -139,24 +161,14 @@ def separate(
     Raises:
         DataError: No image has a group, or there are more than `MOST` groups.
     """
-    of = np.array([found.groups.get(file, "") for file in files])
-    counts = Counter(of[of != ""].tolist())
-    if not counts:
-        raise DataError(
-            f"no line of {found.file!r} names an image of this split, such as {files[0]!r}; "
-            "check that it was made for this data"
-        )
-    if len(counts) > MOST:
-        raise DataError(
-            f"the column {found.column!r} makes {len(counts):,} groups, and {MOST} can be told apart; "
-            "name another column, or join groups"
-        )
+    of = members(found, files)
     return Groups(
         file=found.file,
         column=found.column,
         unlisted=int((of == "").sum()),
         groups=tuple(
-            _group(name, probabilities[of == name], labels[of == name], names) for name in sorted(counts)
+            _group(name, probabilities[of == name], labels[of == name], names)
+            for name in sorted({*of.tolist()} - {""})
         ),
     )
 

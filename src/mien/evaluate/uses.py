@@ -115,13 +115,13 @@ def count(made: Run, card: Card, report: Mapping[str, Any]) -> Uses:
         raise RunError(f"{path.name} of {made.name} cannot be written: {why}") from None
     here = [each for each in entries if each["split_fingerprint"] == fingerprint]
     models = len({each["model"] for each in here})
-    beside = _beside(made, fingerprint)
+    beside, damaged = _beside(made, fingerprint)
     return Uses(
         role=known.role,
         times=len(here),
         models=models,
         beside=beside,
-        warnings=(*known.warnings, *_warnings(made, len(here), models, beside)),
+        warnings=(*known.warnings, *_warnings(made, len(here), models, beside), *damaged),
     )
 
 
@@ -142,15 +142,21 @@ def _warnings(made: Run, times: int, models: int, beside: tuple[str, ...]) -> tu
     return tuple(told)
 
 
-def _beside(made: Run, fingerprint: str) -> tuple[str, ...]:
-    names = []
+def _beside(made: Run, fingerprint: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Name the runs beside that were scored on the images; and say of which the count cannot be read."""
+    names, damaged = [], []
     own = made.path.resolve()
     for path in sorted(own.parent.glob(f"*/{USES}")):
         if path.parent == own or not (path.parent / "recipe.toml").is_file():
             continue
-        if any(each["split_fingerprint"] == fingerprint for each in _entries(open_run(path.parent))):
+        try:
+            entries = _entries(open_run(path.parent))
+        except RunError as error:
+            damaged.append(f"whether {path.parent.name} was scored on these images too is unknown: {error}")
+            continue
+        if any(each["split_fingerprint"] == fingerprint for each in entries):
             names.append(path.parent.name)
-    return tuple(names)
+    return tuple(names), tuple(damaged)
 
 
 def _entries(made: Run) -> list[dict[str, Any]]:
@@ -161,7 +167,9 @@ def _entries(made: Run) -> list[dict[str, Any]]:
     except (OSError, ValueError) as error:
         raise RunError(f"{USES} of {made.name} is damaged: {error}; move it away") from None
     if not isinstance(entries, list) or not all(
-        isinstance(each, dict) and {"split_fingerprint", "model"} <= each.keys() for each in entries
+        isinstance(each, dict)
+        and all(isinstance(each.get(key), str) for key in ("split_fingerprint", "model"))
+        for each in entries
     ):
         raise RunError(f"{USES} of {made.name} holds no list of scorings; move it away")
     return entries
