@@ -122,6 +122,20 @@ def test_groups_are_linked_by_near_pairs(faces: np.ndarray) -> None:
     assert (found.similarity > duplicates.NEAR).all()
 
 
+def test_a_still_film_is_one_group_of_few_pairs(faces: np.ndarray) -> None:
+    noise = np.random.default_rng(0).integers(-2, 3, (300, *faces[0].shape))
+    frames = np.clip(faces[0].astype(int) + noise, 0, 255).astype(np.uint8)
+    images = np.concatenate([faces[1:61], frames, faces[1:2, :, ::-1]])
+    found = duplicates.find(images)
+    film, pair = sorted(found.groups(), key=len, reverse=True)
+    assert film.tolist() == list(range(60, 360))
+    assert pair.tolist() == [0, 360], "a crowd beside it hides no copy"
+    assert len(found.pairs) < 300 * 4 * 32
+    assert len(found.pairs) < 300 * 299 / 2 / 2
+    ours = found.again(np.arange(200, 360), np.arange(60, 200))[1]
+    assert ours.all(), "every frame is known to stand on the other side too"
+
+
 def test_again_parts_equal_from_near(faces: np.ndarray) -> None:
     train = faces[:4]
     val = np.stack([faces[2, :, :, 0], jpeg(75)(faces[0, :, :, 0]), faces[9, :, :, 0]])[..., np.newaxis]

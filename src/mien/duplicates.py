@@ -30,6 +30,10 @@ _FEW = 4096
 #: How many cells an image stands in, and in how many its shifted and mirrored views are looked for.
 _HOMES, _VISITS = 3, 8
 
+#: How many likely partners an image has at most in one cell and view: the most alike, and the first, which
+#: all of a crowd share and are so linked by. Faces have few (docs/duplicates.md); frames of a film have all.
+_BEST, _FIRST = 24, 8
+
 #: How much further from 1 than the threshold re-encoding takes a correlation.
 _NOISY = 3.0
 
@@ -125,7 +129,8 @@ def find(
         progress: Called with (done, total) in percent.
 
     Returns:
-        What was found; up to 4,096 distinct images every pair has been looked at.
+        What was found; up to 4,096 distinct images every pair has been looked at, but in crowds: of an image
+        that is like more than 32 others in a cell, the 24 most alike and the first 8.
 
     Raises:
         DataError: The images have another shape, or a setting is out of its range.
@@ -210,11 +215,24 @@ def _likely(
         for (_, _, mirrored), vectors, guests in zip(views, looked, visits, strict=True):
             visitors = guests[cell]
             for part in _blocks(len(visitors)):
-                one, other = np.nonzero(vectors[visitors[part]] @ middle[here].T > _LIKELY)
+                one, other = _partners(vectors[visitors[part]] @ middle[here].T)
                 met.add(chosen[visitors[part][one]], chosen[here[other]], mirrored)
         if progress:
             progress(_SEARCH * (cell + 1) // cells, 100)
     return met.all()
+
+
+def _partners(alike: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of the likely pairs, those of a crowded row bounded."""
+    likely = alike > _LIKELY
+    crowded = np.flatnonzero(likely.sum(axis=1) > _BEST + _FIRST)
+    if crowded.size:
+        kept = likely[crowded] & (likely[crowded].cumsum(axis=1) <= _FIRST)
+        best = np.argpartition(alike[crowded], -_BEST, axis=1)[:, -_BEST:]
+        np.put_along_axis(kept, best, True, axis=1)
+        likely[crowded] = kept
+    one, other = np.nonzero(likely)
+    return one, other
 
 
 class _Pairs:
