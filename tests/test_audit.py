@@ -91,6 +91,8 @@ def test_planted_faults_are_found_and_left_out(tmp_path: Path, faces: tuple[np.n
         "equal_across_splits": 2,
         "equal_conflicting": 1,
         "near_pairs": 1,
+        "near_groups": 1,
+        "near_conflicting": 0,
         "val_in_train": 1,
         "val_in_train_near": 0,
         "test_in_train": 0,
@@ -252,6 +254,33 @@ def test_nothing_that_is_read_is_written_over(
     assert cli.run(["audit", str(root), "--html", both, "--exclusions", both]) == 2
     assert "are one file; name two" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()} == before
+
+
+def test_near_images_are_told_by_groups_and_conflicts_by_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = alike(5, 12)
+    noise = np.random.default_rng(0).integers(-2, 3, (40, *images[0].shape))
+    film = np.clip(images[0].astype(int) + noise, 0, 255).astype(np.uint8)
+    turned = images[1:3, :, ::-1]
+    data = data_of(train=np.concatenate([images[:10], film, turned]))
+    labels = data.train.labels.copy()
+    labels[:50] = 0
+    labels[[1, 50]] = 1, 2
+    labels[[2, 51]] = 1
+    data = replace(data, train=replace(data.train, labels=labels))
+    report = audit.inspect(data)
+    told = kinds(report)
+    assert [len(case.files) for case in told["near"].cases] == [41, 2, 2]
+    assert "45 images are near one another, in 3 groups" in told["near"].evidence
+    assert report.counts["near_groups"] == 3
+    assert report.counts["near_conflicting"] == 1
+    conflict = told["near with conflicting labels"]
+    assert conflict.severity == "warning"
+    assert [case.images for case in conflict.cases] == [(1, 50)]
+    assert conflict.evidence.startswith(f"1 of the {report.counts['near_pairs']:,} pairs")
+    monkeypatch.setattr("mien.audit.copies._MOST_CASES", 2)
+    told = kinds(audit.inspect(data))
+    assert len(told["near"].cases) == 2
+    assert "The first 2 are listed, 1 are not." in told["near"].evidence
 
 
 # How images look
@@ -621,6 +650,50 @@ def test_a_clean_copy_is_clean(
     assert [line["reason"] for line in listed] == [each.reason for each in changes]
 
 
+def test_what_a_list_left_out_stands_among_the_changes(
+    tmp_path: Path, faces: tuple[np.ndarray, np.ndarray], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = folder(tmp_path / "data", faces)
+    train = dataset.load(root).split("train").files
+    (tmp_path / "gone.csv").write_text(f"file,reason\n{train[0]},odd\n{train[5]},=sum\nval/none.png,odd\n")
+    options = ["--exclude", str(tmp_path / "gone.csv"), "--fix", str(tmp_path / "clean"), "--json"]
+    assert cli.run(["audit", str(root), *options]) == 0
+    assert json.loads(capsys.readouterr().out)["fix"]["drop"] == 2
+    with (tmp_path / "clean" / "changes.csv").open(newline="") as file:
+        listed = [
+            (line["file"], line["change"], line["was"], line["reason"]) for line in csv.DictReader(file)
+        ]
+    assert sorted(listed) == sorted(
+        [
+            (train[0], "drop", "train", "left out by a list: odd"),
+            (train[5], "drop", "train", "left out by a list: =sum"),
+        ]
+    )
+    assert len(dataset.load(tmp_path / "clean").split("train")) == 138
+
+
+def test_lists_with_odd_lines_are_refused_by_line(
+    tmp_path: Path, faces: tuple[np.ndarray, np.ndarray], capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = fer(tmp_path / "faces.csv", faces[0][:14], np.arange(14) % 7, ["Training"] * 14)
+    for text, says in (
+        ("row\n1\n" + "9" * 5000 + "\n", "line 3 of 'odd.csv' names a row by 5,000 digits"),
+        (
+            "row,reason\n1,x\n2," + "y" * 200_000 + "\n",
+            "line 3 of 'odd.csv' is no line of a csv: field larger",
+        ),
+        ("row," + "y" * 200_000 + "\n1,x\n", "line 1 of 'odd.csv' is no line of a csv: field larger"),
+    ):
+        (tmp_path / "odd.csv").write_text(text)
+        assert cli.run(["audit", str(table), "--exclude", str(tmp_path / "odd.csv")]) == 2
+        said = capsys.readouterr().err
+        assert says in said
+        assert "fault of mien" not in said
+    report = audit.inspect(dataset.load(table))
+    with pytest.raises(DataError, match=r"line 1 of 'odd\.csv'"):
+        audit.exclude(report, tmp_path / "new.csv", also=tmp_path / "odd.csv")
+
+
 def test_a_clean_csv_keeps_its_votes_row_by_row(tmp_path: Path) -> None:
     images = alike(61, 21)
     labels = np.arange(21) % 7
@@ -703,6 +776,57 @@ def test_a_copy_never_overlaps_with_what_is_there(
     with pytest.raises(DataError, match="gone"):
         audit.fix(report, packed, tmp_path / "clean")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "data.zip", "file", "there"]
+
+
+def test_a_copy_that_fails_leaves_nothing_and_two_at_once_are_told(
+    tmp_path: Path, faces: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = folder(tmp_path / "data", faces)
+    report = audit.inspect(dataset.load(root))
+    out = tmp_path / "new" / "deep" / "clean"
+    with monkeypatch.context() as patch:
+        patch.setattr("mien.audit.copying._list", lambda changes: (_ for _ in ()).throw(OSError(28, "full")))
+        with pytest.raises(DataError, match="the disk is full"):
+            audit.fix(report, root, out)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+    seen = []
+
+    def meanwhile(done: int, total: int) -> None:
+        seen.append(done)
+        if done == total // 2:  # another process writes the same copy, from its start to its end
+            audit.fix(report, root, out)
+
+    with pytest.raises(DataError, match="made by another process meanwhile"):
+        audit.fix(report, root, out, progress=meanwhile)
+    assert [path.name for path in out.parent.iterdir()] == ["clean"]
+    assert sum(path.is_file() for path in out.rglob("*")) == 211
+    assert len(seen) == 210
+
+
+def test_unreadable_images_are_said_to_stand_where_they_do(
+    tmp_path: Path, faces: tuple[np.ndarray, np.ndarray], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = folder(tmp_path / "data", faces)
+    for number in range(5):
+        (root / "train" / "fear" / f"{number}-broken.png").write_bytes(b"")
+    assert cli.run(["audit", str(root)]) == 0
+    said = capsys.readouterr().err
+    assert "and 2 more, all in the findings" in said
+    assert "run.json" not in said
+
+
+def test_a_copy_that_cannot_be_is_refused_before_the_audit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*given: object, **named: object) -> None:
+        raise AssertionError("the data were read")
+
+    monkeypatch.setattr(dataset, "load", never)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "there").mkdir()
+    for out, says in (("there", "is there already"), (".", "would overlap")):
+        assert cli.run(["audit", str(tmp_path / "data"), "--fix", str(tmp_path / out)]) == 2
+        assert says in capsys.readouterr().err
 
 
 # The page

@@ -37,6 +37,7 @@ __all__ = [
     "Header",
     "Removal",
     "Severity",
+    "check_fix",
     "exclude",
     "fix",
     "inspect",
@@ -206,6 +207,15 @@ def fix(
     plan = mend.plan(report.material, report.measures, report.copies, regroup=regroup)
     copying.write(report.material, plan, source, out, progress=progress)
     return plan.changes
+
+
+def check_fix(source: Path, out: Path) -> None:
+    """Refuse what `fix` would refuse to write to, before anything is audited.
+
+    Raises:
+        DataError: `out` is there already, or overlaps with the source.
+    """
+    copying.check(source, out)
 
 
 def page(report: AuditReport, path: Path) -> None:

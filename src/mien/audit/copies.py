@@ -1,5 +1,7 @@
 """Images that stand more than once: across splits, with other labels, or simply again."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,6 +10,9 @@ from mien.duplicates import Duplicates
 
 #: Splits that a choice or a score is made on, each with its key among the counts.
 _JUDGES = {"val": "val_in_train", "test": "test_in_train"}
+
+#: Cases listed of near images.
+_MOST_CASES = 1000
 
 
 def count(material: Material, found: Duplicates) -> dict[str, int]:
@@ -20,6 +25,8 @@ def count(material: Material, found: Duplicates) -> dict[str, int]:
         "equal_across_splits": sum(len(set(material.splits[group].tolist())) > 1 for group in groups),
         "equal_conflicting": sum(len(set(material.labels[group].tolist())) > 1 for group in groups),
         "near_pairs": len(found.pairs),
+        "near_groups": sum(1 for _ in _near(found)),
+        "near_conflicting": int(_unlike(material, found).sum()),
     }
     for split, key in _JUDGES.items():
         equal, near = found.again(material.members(split), train)
@@ -33,6 +40,7 @@ def findings(material: Material, found: Duplicates) -> list[Finding]:
     return [
         *_leaks(material, found),
         *_conflicts(material, found),
+        *_near_conflicts(material, found),
         *_repetitions(material, found),
     ]
 
@@ -133,21 +141,84 @@ def _repetitions(material: Material, found: Duplicates) -> list[Finding]:
                 cases=tuple(material.case(group, f"{len(group)} times") for group in groups),
             )
         )
-    if len(found.pairs):
-        order = np.argsort(-found.similarity, kind="stable")
-        told.append(
-            Finding(
-                kind="near",
-                severity="note",
-                evidence=f"{len(found.pairs):,} pairs of images are near: shifted, brightened, re-encoded or "
-                "mirrored copies.",
-                advice="Keep one of each pair, or keep both in one split.",
-                cases=tuple(_pair(material, found, int(place)) for place in order),
-            )
-        )
+    told += _nears(material, found)
     return told
+
+
+def _nears(material: Material, found: Duplicates) -> list[Finding]:
+    """Tell of near images, a case a group: the pairs of a still film's frames grow with their square."""
+    groups = sorted(_near(found), key=lambda group: -len(group))
+    if not groups:
+        return []
+    root = np.empty(len(found.first), np.int64)
+    for number, group in enumerate(groups):
+        root[group] = number
+    low, high = np.ones(len(groups)), np.zeros(len(groups))
+    of = root[found.pairs[:, 0]]
+    np.minimum.at(low, of, found.similarity)
+    np.maximum.at(high, of, found.similarity)
+    mirrored = set(of[found.mirrored].tolist())
+    return [
+        Finding(
+            kind="near",
+            severity="note",
+            evidence=f"{sum(map(len, groups)):,} images are near one another, in {len(groups):,} groups: "
+            f"shifted, brightened, re-encoded or mirrored copies.{_left_out(len(groups))}",
+            advice="Keep one of each group, or keep all of it in one split.",
+            cases=tuple(
+                material.case(
+                    group,
+                    f"{len(group)} images, {_correlation(low[number], high[number])}"
+                    f"{', mirrored' if number in mirrored else ''}",
+                )
+                for number, group in enumerate(groups[:_MOST_CASES])
+            ),
+        )
+    ]
+
+
+def _near(found: Duplicates) -> Iterator[NDArray[np.int64]]:
+    """Yield the groups that hold near images, each of the equal once."""
+    for group in found.groups():
+        firsts = group[found.first[group] == group]
+        if len(firsts) > 1:
+            yield firsts
+
+
+def _correlation(low: float, high: float) -> str:
+    return f"correlation {low:.4f}" if low == high else f"correlation {low:.4f} to {high:.4f}"
+
+
+def _left_out(cases: int) -> str:
+    more = cases - _MOST_CASES
+    return f" The first {_MOST_CASES:,} are listed, {more:,} are not." if more > 0 else ""
+
+
+def _unlike(material: Material, found: Duplicates) -> NDArray[np.bool_]:
+    """Say which near pairs carry two labels."""
+    labels = material.labels[found.pairs]
+    return np.asarray(labels[:, 0] != labels[:, 1])
+
+
+def _near_conflicts(material: Material, found: Duplicates) -> list[Finding]:
+    places = np.flatnonzero(_unlike(material, found))
+    if not places.size:
+        return []
+    order = places[np.argsort(-found.similarity[places], kind="stable")]
+    return [
+        Finding(
+            kind="near with conflicting labels",
+            severity="warning",
+            evidence=f"{len(order):,} of the {len(found.pairs):,} pairs of near images carry two labels."
+            f"{_left_out(len(order))}",
+            advice="Look at them and mend the labels, or leave one of each pair out: --fix leaves them as "
+            "they are.",
+            cases=tuple(_pair(material, found, int(place)) for place in order[:_MOST_CASES]),
+        )
+    ]
 
 
 def _pair(material: Material, found: Duplicates, place: int) -> Case:
     turned = ", mirrored" if found.mirrored[place] else ""
-    return material.case(found.pairs[place], f"correlation {found.similarity[place]:.4f}{turned}")
+    names = ", ".join(material.label(int(each)) for each in found.pairs[place])
+    return material.case(found.pairs[place], f"{names}; correlation {found.similarity[place]:.4f}{turned}")

@@ -1,11 +1,13 @@
 """Write a clean copy: class folders with the files as they were, or a csv like fer2013.csv."""
 
+import contextlib
 import csv
 import hashlib
 import io
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -34,23 +36,41 @@ def write(material: Material, plan: Plan, source: Path, out: Path, *, progress: 
         DataError: `out` is there already, overlaps with the source or cannot be written; the source has
             changed since it was looked at; or train would lack a class that another split has.
     """
-    _check(source, out)
+    check(source, out)
     _check_classes(material, plan)
-    partial = out.with_name(f".partial-{out.name}")
-    shutil.rmtree(partial, ignore_errors=True)
+    # Made anew each time, for another process may be writing a copy of the same name.
+    new = [folder for folder in out.parents if not folder.exists()]
     try:
-        partial.mkdir(parents=True)
-        if re.fullmatch(r"row \d+", material.files[0]):
-            _table(material, plan, partial)
-        else:
-            _folders(material, plan, source, partial, progress)
-        (partial / "changes.csv").write_bytes(_list(plan.changes))
-        partial.rename(out)
-        disk.sync_folder(out.parent)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=out.parent))
+        try:
+            partial.chmod(0o755)
+            if re.fullmatch(r"row \d+", material.files[0]):
+                _table(material, plan, partial)
+            else:
+                _folders(material, plan, source, partial, progress)
+            (partial / "changes.csv").write_bytes(_list(plan.changes))
+            _claim(partial, out)
+            disk.sync_folder(out.parent)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise DataError(f"the clean copy cannot be written to '{out}': {disk.reason(error)}") from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        for folder in new:
+            with contextlib.suppress(OSError):  # it holds the copy, or what others put there
+                folder.rmdir()
+
+
+def _claim(partial: Path, out: Path) -> None:
+    try:
+        partial.rename(out)
+    except OSError as error:
+        if not out.exists():
+            raise
+        raise DataError(
+            f"'{out}' was made by another process meanwhile; name a folder that is not"
+        ) from error
 
 
 def spreadsheet(text: str) -> str:
@@ -58,7 +78,12 @@ def spreadsheet(text: str) -> str:
     return f"'{text}" if text[:1] in {"=", "+", "-", "@", "\t", "\r"} else text
 
 
-def _check(source: Path, out: Path) -> None:
+def check(source: Path, out: Path) -> None:
+    """Refuse a folder that is there already or overlaps with the source.
+
+    Raises:
+        DataError: It is, or does.
+    """
     here, there = source.resolve(), out.resolve()
     if there == here or here in there.parents or there in here.parents:
         raise DataError(f"the copy '{out}' would overlap with its source '{source}'; name another folder")

@@ -53,11 +53,11 @@ class Plan:
 def plan(material: Material, measures: Measures, found: Duplicates, *, regroup: bool = False) -> Plan:
     """Decide what a clean copy holds.
 
-    In this order: images that cannot be read, that are blank or that taggers call no face are dropped. Equal
-    images get one label: the one among theirs that has most votes, or without votes the most frequent; where
-    two have as many, all of them are dropped. Copies across splits are dropped from train and, where they
-    stand in test, from val; or, to `regroup`, all of them move to train, and those of val and test to val.
-    Of equal images in one split the first stays.
+    In this order: images that cannot be read, that a list left out of training, that are blank or that
+    taggers call no face are dropped. Equal images get one label: the one among theirs that has most votes, or
+    without votes the most frequent; where two have as many, all of them are dropped. Copies across splits are
+    dropped from train and, where they stand in test, from val; or, to `regroup`, all of them move to train,
+    and those of val and test to val. Of equal images in one split the first stays.
 
     Args:
         material: The images.
@@ -68,6 +68,9 @@ def plan(material: Material, measures: Measures, found: Duplicates, *, regroup: 
     work = _Work(material)
     for problem in material.dataset.problems:
         work.changes.append(Change(problem.file, "drop", "", "", f"unreadable: {problem.reason}"))
+    for item in material.dataset.excluded:
+        reason = f"left out by a list: {item.reason}"
+        work.changes += [Change(file, "drop", "train", "", reason) for file in item.files]
     for place in np.flatnonzero(~measures.telling).tolist():
         work.drop(place, "constant" if measures.contrast[place] == 0 else "nearly blank")
     for place in faceless(material).tolist():

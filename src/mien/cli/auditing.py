@@ -61,9 +61,11 @@ def audit(
         raise InputError("--regroup says how --fix treats copies; give --fix OUT too")
     written = {f"--exclusions {exclusions}": exclusions, f"--html {html}": html, f"--fix {fix}": fix}
     outputs.spare(written, (data, votes, exclude, probabilities))
+    if fix is not None:
+        room.check_fix(data, fix)
     finder = None if detector is None else detect.load(detector)
     stored = None if probabilities is None else reader.read(probabilities)
-    dataset = load(data, size=size, votes=votes, exclude=exclude, seed=split_seed)
+    dataset = load(data, size=size, listed="the findings", votes=votes, exclude=exclude, seed=split_seed)
     report = _look(data, dataset, finder, stored)
     document: dict[str, Any] = report.to_dict()
     if exclusions is not None:

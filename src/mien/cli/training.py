@@ -99,7 +99,7 @@ def _begin(
 
     networks.get(recipe.network)
     taught = _teacher(origin)
-    dataset = load(data, size=recipe.size, **origin)
+    dataset = load(data, size=recipe.size, listed="run.json", **origin)
     networks.load_keras(recipe.network)
     from mien import train as room
 
@@ -182,24 +182,32 @@ def _go_on(
     return made, dataset
 
 
-def load(source: Path, /, *, size: int, **origin: Any) -> "Dataset":
-    """Load a data set with a progress bar, and say what is notable about it."""
+def load(source: Path, /, *, size: int, listed: str = "", **origin: Any) -> "Dataset":
+    """Load a data set with a progress bar, and say what is notable about it.
+
+    Args:
+        source: The data set.
+        size: Pixels a side.
+        listed: Where all unreadable images will stand, for the note that names some: `run.json`.
+        origin: Other arguments of `dataset.load`.
+    """
     from mien import dataset
 
     options = {key: value for key, value in origin.items() if key not in ("source", "teacher")}
     with screen.bar(f"reading {source.name}") as progress:
         found = dataset.load(source, size=size, progress=progress, **options)
-    announce(found)
+    announce(found, listed)
     return found
 
 
-def announce(found: "Dataset") -> None:
-    """Say what is notable about a data set that was loaded."""
+def announce(found: "Dataset", listed: str = "") -> None:
+    """Say what is notable about a data set that was loaded; `listed` as in `load`."""
     for sentence in found.notes:
         screen.note(sentence)
     if found.problems:
         some = "; ".join(f"{problem.file}: {problem.reason}" for problem in found.problems[:3])
-        more = f" and {len(found.problems) - 3} more, all in run.json" if len(found.problems) > 3 else ""
+        where = f", all in {listed}" if listed else ""
+        more = f" and {len(found.problems) - 3} more{where}" if len(found.problems) > 3 else ""
         screen.note(f"{len(found.problems)} unreadable images were skipped: {some}{more}")
 
 
