@@ -7,6 +7,7 @@
     RUN/weights/ep*.weights.h5      weights of epochs, for people
     RUN/bundle/                     the model that ships
     RUN/evaluation/*.json           its scores, a file a split
+    RUN/scored.json                 how often images that it neither learnt from nor chose by were scored
     RUN/figures/                    what both look like
 
 Every file appears whole or not at all: it is written beside, synced and renamed.
