@@ -472,6 +472,9 @@ def test_the_page_shows_where_they_part_and_needs_nothing(
     page.feed(text)
     assert page.tags.count("img") == 20
     assert {"script", "link", "a", "b"}.isdisjoint(page.tags)
+    # The chart's text is in the page's own pixels where the page is 400 wide.
+    assert 'viewBox="0 0 360 ' in text
+    assert ".parting text { fill: var(--ink); font-size: 13px; }" in text
     assert all(link.startswith("data:image/png;base64,") for link in page.links)
     assert "good beats bad" in page.text
     assert "val/sad/01<b>.png" in page.text

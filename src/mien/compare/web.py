@@ -20,7 +20,7 @@ _STYLE = """
 .verdict { font-size: 1.15rem; } .a { color: var(--a); } .b { color: var(--b); }
 p.warning { background: var(--card); border-left: .3rem solid var(--warning); padding: .6rem 1rem; }
 th, td { white-space: nowrap; } h3 { margin: 1.5rem 0 .75rem; }
-.parting svg { max-width: 45rem; } .parting text { fill: var(--ink); }
+.parting svg { max-width: 32rem; } .parting text { fill: var(--ink); font-size: 13px; }
 .parting line { stroke: var(--faint); stroke-width: 2; } .parting line.axis { stroke: var(--line); }
 .parting circle { fill: var(--faint); } .parting text.end { fill: var(--faint); }
 .parting line.a { stroke: var(--a); } .parting circle.a { fill: var(--a); }
@@ -98,26 +98,32 @@ def _chart(found: Comparison) -> str:
     """Draw each class's difference as a point with its interval, about a line at 0."""
     ends = [abs(end) for each in found.per_class.values() for end in each.recall.interval]
     most = max(*ends, 0.01)
-    height = 24 * len(found.per_class) + 30
+    step, height = 30, 30 * len(found.per_class) + 34
 
     def x(value: float) -> str:
-        return f"{290 + 190 * value / most:.1f}"
+        return f"{222 + 124 * value / most:.1f}"
 
-    drawn = [f'<line class="axis" x1="{x(0)}" x2="{x(0)}" y1="4" y2="{height - 22}"/>']
+    drawn = [f'<line class="axis" x1="{x(0)}" x2="{x(0)}" y1="4" y2="{height - 26}"/>']
     for place, (label, each) in enumerate(found.per_class.items()):
-        y = 16 + 24 * place
+        y = 18 + step * place
         low, high = each.recall.interval
         held = each.p_held < SEEN
         side = ("a" if each.recall.difference > 0 else "b") if held else "mark"
         drawn.append(
-            f'<text x="0" y="{y + 4}">{escaped(label[:12])}</text>'
+            f'<text x="0" y="{y + 5}">{escaped(label[:11])}</text>'
             f'<line class="{side}" x1="{x(low)}" x2="{x(high)}" y1="{y}" y2="{y}"/>'
             f'<circle class="{side}" cx="{x(each.recall.difference)}" cy="{y}" r="4"/>'
         )
-    for value, words in ((-most, "B better"), (0, "equal"), (most, "A better")):
-        drawn.append(f'<text class="end" x="{x(value)}" y="{height - 6}" text-anchor="middle">{words}</text>')
+    for value, words, anchor in (
+        (-most, "B better", "start"),
+        (0, "equal", "middle"),
+        (most, "A better", "end"),
+    ):
+        drawn.append(
+            f'<text class="end" x="{x(value)}" y="{height - 8}" text-anchor="{anchor}">{words}</text>'
+        )
     return (
-        f'<div class="parting"><svg viewBox="0 0 520 {height}" role="img" aria-label="difference in recall '
+        f'<div class="parting"><svg viewBox="0 0 360 {height}" role="img" aria-label="difference in recall '
         f'by class">{"".join(drawn)}</svg></div>'
     )
 
