@@ -59,10 +59,7 @@ def audit(
     severity = room.worst(fail_on)
     if regroup and fix is None:
         raise InputError("--regroup says how --fix treats copies; give --fix OUT too")
-    written = {f"--exclusions {exclusions}": exclusions, f"--html {html}": html, f"--fix {fix}": fix}
-    outputs.spare(written, (data, votes, exclude, probabilities))
-    if fix is not None:
-        room.check_fix(data, fix)
+    _spare({"--exclusions": exclusions, "--html": html, "--fix": fix}, (data, votes, exclude, probabilities))
     finder = None if detector is None else detect.load(detector)
     stored = None if probabilities is None else reader.read(probabilities)
     dataset = load(data, size=size, listed="the findings", votes=votes, exclude=exclude, seed=split_seed)
@@ -83,6 +80,16 @@ def audit(
     else:
         _tell(report, document)
     return FINDINGS if report.at_least(severity) else 0
+
+
+def _spare(written: dict[str, Path | None], inputs: tuple[Path | None, ...]) -> None:
+    """Refuse outputs that would write over what is read, and a clean copy that could not be written."""
+    from mien import audit as room
+
+    outputs.spare({f"{option} {path}": path for option, path in written.items()}, inputs)
+    data, fix = inputs[0], written["--fix"]
+    if data is not None and fix is not None:
+        room.check_fix(data, fix)
 
 
 def _look(
