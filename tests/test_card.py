@@ -508,6 +508,28 @@ def test_reports_of_a_run_are_read_in_order_and_with_all_readings(made: Callable
     assert "`test` is worth more as long as nothing was chosen by it." in " ".join(text.split())
 
 
+def test_groups_that_were_scored_stand_on_the_page(made: Callable[..., run.Run]) -> None:
+    new = made()
+    assert "no figure here is broken down by them" in " ".join(card.of_run(new).split())
+    file = next(new.evaluation.glob("*.json"))
+    kept = json.loads(file.read_text())
+    names = ("accuracy", "balanced_accuracy", "macro_f1")
+    figures = dict.fromkeys(names, 0.4321) | {f"{name}_interval": [0.4, 0.5] for name in names}
+    group = {"name": "ol|d", "n": 17, "few": True, **figures}
+    groups = {"file": "ages.csv", "column": "age", "unlisted": 3, "groups": [group]}
+    file.write_text(json.dumps(kept | {"groups": groups}))
+    flat = " ".join(card.of_run(new).split())
+    assert "broken down by them" not in flat
+    assert "and groups by age. By no other factor" in flat
+    assert "17, too few to tell" in flat
+    assert "43.2 %" in flat or "43.2%" in flat
+    file.write_text(json.dumps(kept | {"groups": groups | {"groups": [group] * 25}}))
+    assert "25 groups, too many for this page" in card.of_run(new)
+    file.write_text(json.dumps(kept | {"groups": {"file": 1}}))
+    with pytest.raises(RunError, match="does not hold at"):
+        card.of_run(new)
+
+
 def test_reports_that_do_not_belong_to_a_run_are_refused(
     made: Callable[..., run.Run], capsys: pytest.CaptureFixture[str]
 ) -> None:

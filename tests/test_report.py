@@ -13,7 +13,21 @@ import pytest
 from PIL import Image
 from sklearn import metrics as judge
 
-from mien import bundle, calibrate, cli, corrupt, dataset, drawn, emotions, evaluate, recipes, report, run
+from mien import (
+    bundle,
+    calibrate,
+    card,
+    cli,
+    corrupt,
+    dataset,
+    disk,
+    drawn,
+    emotions,
+    evaluate,
+    recipes,
+    report,
+    run,
+)
 from mien.audit import web
 from mien.errors import DataError, InputError
 
@@ -211,6 +225,15 @@ def test_the_page_needs_nothing_and_escapes_all(
     assert "read as consensus" in read.words
 
 
+def test_no_head_of_a_row_or_column_breaks_inside_a_word(
+    found: dict, answers: evaluate.Answers, tmp_path: Path
+) -> None:
+    page = report.write(found, answers, tmp_path)[1].read_text(encoding="utf-8")
+    heads = re.findall(r"[^}]*\bt[dh]:first-child[^{]*\{[^}]*\}", page)
+    assert any("overflow-wrap: break-word" in rule for rule in heads)
+    assert not any("overflow-wrap: anywhere" in rule for rule in heads), "it would break words to save room"
+
+
 def test_odd_names_and_odd_reports_make_pages(
     model: bundle.Bundle, data: dataset.Dataset, tmp_path: Path
 ) -> None:
@@ -291,6 +314,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     splits = {each.name: bundle.Part(n=len(each), fingerprint=each.fingerprint) for each in data.splits}
     facts = {
         "data": {
+            "name": data.root,
+            "fingerprint": data.fingerprint,
             "origin": {"source": str(archive), "votes": None, "exclude": None, "seed": 42},
             "splits": {name: vars(part) for name, part in splits.items()},
         }
@@ -350,6 +375,59 @@ def test_only_a_runs_own_model_counts_in_it(
     for times, name in enumerate((".", "bundle", "bundle/model.onnx", "deep/../bundle"), start=1):
         own = [] if name == "." else ["--data", archive]
         assert ask(name, *own, "--split", "test")["uses"]["times"] == times
+
+
+def test_what_was_asked_for_is_kept_in_the_run(made: Path, tmp_path: Path, ask: Ask) -> None:
+    home = tmp_path / "one"
+    shutil.copytree(made, home)
+    files = dataset.load(made.parent.parent / "faces.zip").split("test").files
+    (tmp_path / "g.csv").write_text("file,half\n" + "".join(f"{f},h{i % 2}\n" for i, f in enumerate(files)))
+    asked = [home, "--split", "test", "--groups", tmp_path / "g.csv"]
+    for more in ([], ["--report", tmp_path / "out", "--table", "md"]):
+        told = ask(*asked, *more)
+        kept = json.loads((home / "evaluation" / "test.json").read_text())
+        assert kept["groups"] == told["groups"]
+        assert kept["uses"] == told["uses"]
+        assert not {"worst", "uncertain", "report", "table"} & kept.keys()
+    assert kept["against_training"] == told["against_training"]
+    assert (tmp_path / "out" / "table.md").read_text() == told["table"]
+    assert "and groups by half" in " ".join(card.of_run(run.open_run(home)).split())
+
+
+def test_groups_of_other_images_are_refused_before_the_count(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "one"
+    shutil.copytree(made, home)
+    (tmp_path / "g.csv").write_text("file,half\nnone.png,h\n")
+    groups = ["--groups", str(tmp_path / "g.csv")]
+    assert cli.run(["evaluate", str(home), "--split", "test", *groups]) == 2
+    assert "names an image of this split" in capsys.readouterr().err
+    assert not (home / evaluate.USES).exists()
+
+
+def test_a_report_is_written_whole_or_not_at_all(
+    found: dict, answers: evaluate.Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "there" / report.HTML).mkdir(parents=True)
+    with pytest.raises(DataError, match="is a directory"):
+        report.write(found, answers, tmp_path / "there")
+    assert [path.name for path in (tmp_path / "there").iterdir()] == [report.HTML]
+    real = disk.write
+
+    def full(path: Path, data: bytes) -> None:
+        if path.name == report.HTML:
+            raise OSError(28, "No space left on device")
+        real(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "write", full)
+        with pytest.raises(DataError, match="the disk is full"):
+            report.write(found, answers, tmp_path / "new" / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+    report.write(found, answers, tmp_path / "new" / "out", more={"table.md": "|"})
+    names = sorted(path.name for path in (tmp_path / "new" / "out").iterdir())
+    assert names == sorted([report.JSON, report.HTML, "table.md"])
 
 
 def excluding(place: Path, made: Path) -> Path:

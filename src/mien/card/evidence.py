@@ -12,7 +12,7 @@ from mien import bundle as bundles
 from mien.bundle import Bundle, Card, Part
 from mien.calibrate import Calibration
 from mien.errors import InputError, ModelError, RunError
-from mien.evaluate import Report
+from mien.evaluate import Groups, Report
 from mien.run import Run
 
 
@@ -43,11 +43,13 @@ class Finding:
         report: Its scores.
         calibration: What its temperature and threshold do; None where none was fitted.
         int8: How its int8 copy did; None where none was made.
+        groups: How groups of the images did; None where none were asked for.
     """
 
     report: Report
     calibration: Calibration | None = None
     int8: Int8 | None = None
+    groups: Groups | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +134,7 @@ _T = TypeVar("_T")
 _DOCUMENT = TypeAdapter(_Document)
 _FACTS = TypeAdapter(_Facts)
 _REPORT = TypeAdapter(Report)
+_GROUPS = TypeAdapter(Groups)
 
 
 def of_model(bundle: Bundle, document: Mapping[str, Any]) -> Evidence:
@@ -179,7 +182,7 @@ def of_run(made: Run) -> Evidence:
         raise RunError(f"run {made.name!r} has no bundle yet; finish its training with mien train --resume")
     bundle = bundles.load(made.bundle)
     facts = _facts(made)
-    findings = tuple(Finding(report=report) for report in _reports(made, bundle.card))
+    findings = tuple(_reports(made, bundle.card))
     return Evidence(
         card=bundle.card,
         file=bundles.MODEL,
@@ -247,8 +250,8 @@ def _facts(made: Run) -> _Facts:
     return _read(_FACTS, made.facts(), RunError(f"run.json of {made.name!r}"))
 
 
-def _reports(made: Run, card: Card) -> Iterator[Report]:
-    """Yield a run's reports: val, test, then others; of each the default reading, then the others."""
+def _reports(made: Run, card: Card) -> Iterator[Finding]:
+    """Yield what a run's reports hold: val, test, then others; of each the default reading first."""
     order = ("val", "test")
     files = sorted(
         (file for file in made.evaluation.glob("*.json") if not file.name.startswith(".")),
@@ -257,7 +260,7 @@ def _reports(made: Run, card: Card) -> Iterator[Report]:
     ranks = {name: rank for rank, name in enumerate(card.readings)}
     for file in files:
         kept = _kept(file)
-        others = kept.pop("readings", {})
+        others, groups = kept.pop("readings", {}), kept.pop("groups", None)
         fault = RunError(f"{file.name!r} in {made.evaluation.name!r} of {made.name!r}")
         found = [_read(_REPORT, each, fault) for each in (kept, *others.values())]
         for report in found:
@@ -267,7 +270,10 @@ def _reports(made: Run, card: Card) -> Iterator[Report]:
                     f"{made.path} --split {report.split}"
                 )
             _check(report, card, fault)
-        yield from sorted(found, key=lambda report: ranks[report.reading])
+        # Groups were measured as the reading that was asked for, which is the file's own.
+        parted = None if groups is None else _read(_GROUPS, groups, fault)
+        findings = [Finding(report=found[0], groups=parted), *(Finding(report=each) for each in found[1:])]
+        yield from sorted(findings, key=lambda finding: ranks[finding.report.reading])
 
 
 def _check(report: Report, card: Card, fault: InputError) -> None:

@@ -10,6 +10,8 @@ from mien.evaluate import Report
 
 #: Classes whose confusion is still a readable table.
 _MOST_COLUMNS = 12
+#: Groups whose figures still are.
+_MOST_GROUPS = 24
 
 
 def metrics(models: Sequence[Evidence]) -> list[str]:
@@ -52,6 +54,7 @@ def analyses(models: Sequence[Evidence]) -> list[str]:
         *_missing(models),
         *_calibrations(models),
         *_int8(models),
+        *_groups(models),
         *(block for model in models for block in _classes(model)),
     ]
 
@@ -217,6 +220,36 @@ def _int8(models: Sequence[Evidence]) -> list[str]:
             ("model", "read as", "n", "same answer", "right in float32", "right in int8", "ships in"), rows
         ),
     ]
+
+
+def _groups(models: Sequence[Evidence]) -> list[str]:
+    """Give the figures of groups; of many only how many there are."""
+    blocks = []
+    for _, finding, (name, reading, split) in _each(models):
+        if (found := finding.groups) is None:
+            continue
+        blocks.append(f"### By {plain(found.column)}: {name} read as {reading} on {split}")
+        if len(found.groups) > _MOST_GROUPS:
+            blocks.append(paragraph(f"{count(len(found.groups))} groups, too many for this page."))
+            continue
+        rows = [
+            (
+                plain(group.name),
+                f"{count(group.n)}{', too few to tell' if group.few else ''}",
+                measured(group.accuracy, group.accuracy_interval),
+                measured(group.balanced_accuracy, group.balanced_accuracy_interval),
+                measured(group.macro_f1, group.macro_f1_interval),
+            )
+            for group in found.groups
+        ]
+        blocks += [
+            table(("group", "n", "accuracy", "balanced accuracy", "macro F1"), rows),
+            paragraph(
+                f"Groups from {code(found.file)}; {count(found.unlisted)} images have none. Classes without "
+                "images in a group are left out of its means."
+            ),
+        ]
+    return blocks
 
 
 def _classes(model: Evidence) -> list[str]:

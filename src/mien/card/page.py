@@ -132,7 +132,14 @@ def _intended(models: Sequence[Evidence]) -> list[str]:
 
 
 def _factors(models: Sequence[Evidence]) -> list[str]:
-    return [bullets(words.FACTORS)]
+    columns = [
+        plain(finding.groups.column) for model in models for finding in model.findings if finding.groups
+    ]
+    if not columns:
+        return [bullets(words.FACTORS)]
+    return [
+        bullets((*words.FACTORS[:-1], words.FACTORS_OF_GROUPS.format(listed(list(dict.fromkeys(columns))))))
+    ]
 
 
 def _evaluation(models: Sequence[Evidence]) -> list[str]:

@@ -31,6 +31,11 @@ FACTORS = (
     "What was looked at: the classes, one by one. The data name none of the other factors, so no figure "
     "here is broken down by them, and nothing here shows that the model does equally well for everyone.",
 )
+#: The last of them where groups were scored; `{}` takes what they were told apart by.
+FACTORS_OF_GROUPS = (
+    "What was looked at: the classes, one by one, and groups by {}. By no other factor is a figure here "
+    "broken down, and nothing here shows that the model does equally well for everyone."
+)
 
 ETHICS = (
     "**Apparent, not felt.** An answer is the expression that people would name on the face. Whoever looks "

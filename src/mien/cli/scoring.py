@@ -10,7 +10,7 @@ from mien.cli import homes, outputs, scores, screen
 from mien.cli.data import Json
 from mien.cli.model import is_run
 from mien.cli.training import SOME_BAD, load
-from mien.errors import DataError, InputError, TrainingError
+from mien.errors import InputError, TrainingError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from mien.bundle import Bundle
     from mien.dataset import Dataset
     from mien.evaluate import Answers, Listing, Uses
+
+#: What of a report is for looking at, and no part of what a run keeps.
+_SHOWN = ("worst", "uncertain", "report", "table")
 
 
 def evaluate(
@@ -59,21 +62,18 @@ def evaluate(
     _spare(report, probabilities, models, data, votes=votes, groups=groups)
     listed = None if groups is None else room.listing(groups)
     loaded = [bundle.load(path / "bundle" if is_run(path) else path) for path in models]
-    if is_run(models[0]) and (data is None or len(models) == 1):
-        dataset = _data_of_run(context, models[0], data, whole=report is not None or split == "train")
-    elif data is None:
-        raise InputError(f"{models[0]} does not know its data; name it with --data")
-    else:
-        dataset = load(data, size=loaded[0].card.size, votes=votes, seed=split_seed)
+    whole = report is not None or split == "train"
+    dataset = _data(context, models, loaded, data, votes=votes, seed=split_seed, whole=whole)
+    if listed is not None:
+        room.members(listed, dataset.split(split).files)
     answers = _ask(loaded, dataset, split, labels)
     document = _judge(answers)
     uses = _count(models, loaded, document)
-    _keep(models, document)
     if probabilities is not None:
         _keep_answers(loaded, answers, probabilities)
-    document |= _more(loaded, dataset, answers, uses, listed=listed, robustness=robustness, report=report)
-    if table is not None:
-        document["table"] = _tabled(document, table, report)
+    asked: dict[str, Any] = {"listed": listed, "robustness": robustness, "report": report, "table": table}
+    document |= _more(loaded, dataset, answers, document, uses, **asked)
+    _keep(models, document)
     if json:
         screen.emit(document | timer.seconds())
     else:
@@ -115,6 +115,24 @@ def _spare(
     if data is None and is_run(models[0]):
         inputs += outputs.of_run(models[0])
     outputs.spare(written, inputs)
+
+
+def _data(
+    context: typer.Context,
+    models: list[Path],
+    loaded: list["Bundle"],
+    data: Path | None,
+    *,
+    votes: Path | None,
+    seed: int,
+    whole: bool,
+) -> "Dataset":
+    """Load the data to score on: those that were named, or those that a run knows."""
+    if is_run(models[0]) and (data is None or len(models) == 1):
+        return _data_of_run(context, models[0], data, whole=whole)
+    if data is None:
+        raise InputError(f"{models[0]} does not know its data; name it with --data")
+    return load(data, size=loaded[0].card.size, votes=votes, seed=seed)
 
 
 def _data_of_run(context: typer.Context, path: Path, data: Path | None, *, whole: bool) -> "Dataset":
@@ -189,7 +207,7 @@ def _keep(paths: list[Path], report: dict[str, Any]) -> None:
         return
     made = run.open_run(paths[0])
     try:
-        figures.draw_report(made, made.keep_report(report))
+        figures.draw_report(made, made.keep_report({key: report[key] for key in report if key not in _SHOWN}))
     except TrainingError as error:
         screen.note(f"the report is not kept: {error}")
 
@@ -214,17 +232,20 @@ def _more(
     loaded: list["Bundle"],
     dataset: "Dataset",
     answers: list["Answers"],
+    document: dict[str, Any],
     uses: "Uses",
     *,
     listed: "Listing | None",
     robustness: bool,
     report: Path | None,
+    table: str | None,
 ) -> dict[str, Any]:
     """Measure what was asked for beyond the report's figures, and write the report's folder."""
     from mien import evaluate
     from mien import report as room
 
     first, *others = answers
+    found: dict[str, Any] = {}
     with screen.live() as (move, _):
         if report is not None:
             found = room.measure(
@@ -237,17 +258,20 @@ def _more(
                 others=others,
                 progress=move,
             )
-            maps = _maps(loaded, first, found["worst"] + found["uncertain"])
-            return found | {"report": [str(path) for path in room.write(found, first, report, maps=maps)]}
-        found = {}
-        if listed is not None:
-            parted = evaluate.separate(
-                listed, first.split.files, first.probabilities, first.truth, first.names
-            )
-            found["groups"] = asdict(parted)
-        if robustness:
-            found["robustness"] = room.robustness(loaded, first, progress=move)
-        return found
+        else:
+            if listed is not None:
+                shares = first.probabilities
+                parted = evaluate.separate(listed, first.split.files, shares, first.truth, first.names)
+                found["groups"] = asdict(parted)
+            if robustness:
+                found["robustness"] = room.robustness(loaded, first, progress=move)
+        told = {} if table is None else {"table": room.table(document | found, table)}
+        if report is None:
+            return found | told
+        texts = {f"table{room.FORMATS[str(table)]}": text for text in told.values()}
+        maps = _maps(loaded, first, found["worst"] + found["uncertain"])
+        written = room.write(found, first, report, maps=maps, more=texts)
+        return found | told | {"report": [str(path) for path in written]}
 
 
 def _maps(
@@ -264,16 +288,3 @@ def _maps(
         why = explain.face(loaded[0], image, emotion=each["answer"], labels=answers.reading or None)
         maps[each["place"]] = explain.overlay(image[:, :, 0], [((0.0, 0.0, float(len(image))), why)])
     return maps
-
-
-def _tabled(document: dict[str, Any], form: str, report: Path | None) -> str:
-    from mien import disk
-    from mien import report as room
-
-    text = room.table(document, form)
-    if report is not None:
-        try:
-            disk.write(report / f"table{room.FORMATS[form]}", text.encode())
-        except OSError as error:
-            raise DataError(f"no table can be written to {report}: {disk.reason(error)}") from None
-    return text

@@ -5,8 +5,12 @@ report.write(found, answers, "report")             # report.json and report.html
 report.table(found, "latex")                       # the main results, for a paper
 """
 
+import contextlib
+import errno
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
@@ -98,8 +102,9 @@ def write(
     folder: str | os.PathLike[str],
     *,
     maps: Mapping[int, NDArray[np.uint8]] | None = None,
+    more: Mapping[str, str] | None = None,
 ) -> tuple[Path, Path]:
-    """Write `report.json` and `report.html`, each whole or not at all.
+    """Write `report.json` and `report.html`: both or neither, each whole.
 
     The page needs nothing beside itself, and holds pictures of the data: treat it like the data.
 
@@ -109,6 +114,7 @@ def write(
         folder: Made if need be; other files in it stay.
         maps: Pictures `(h, w, 3)` RGB that explain the answers to some images, by their places in the split;
             they stand beside those images.
+        more: Other texts to write with them, by their files' names.
 
     Returns:
         The two files.
@@ -119,12 +125,48 @@ def write(
     place = Path(folder)
     # A file name that is no UTF-8 goes in as the escapes that JSON has for it.
     text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    texts = {JSON: text, HTML: page.write(found, answers, maps or {}), **(more or {})}
+    contents = {name: each.encode(errors="backslashreplace") for name, each in texts.items()}
     try:
-        disk.write(place / JSON, text.encode(errors="backslashreplace"))
-        disk.write(place / HTML, page.write(found, answers, maps or {}).encode())
+        if place.exists():
+            _replace(place, contents)
+        else:
+            _make(place, contents)
     except OSError as error:
         raise DataError(f"no report can be written to {str(place)!r}: {disk.reason(error)}") from None
     return place / JSON, place / HTML
+
+
+def _make(place: Path, contents: Mapping[str, bytes]) -> None:
+    """Make a folder with these files, which appears with all of them."""
+    new = [folder for folder in place.parents if not folder.exists()]
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=place.parent))
+        try:
+            partial.chmod(0o755)
+            for name, content in contents.items():
+                disk.write(partial / name, content)
+            partial.rename(place)
+            disk.sync_folder(place.parent)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    finally:
+        for folder in new:
+            with contextlib.suppress(OSError):  # it holds the report
+                folder.rmdir()
+
+
+def _replace(place: Path, contents: Mapping[str, bytes]) -> None:
+    """Write files into a folder that is there; none of them changes until all have room and right."""
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=place) as partial:
+        for name, content in contents.items():
+            if (place / name).is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(place / name))
+            disk.write(Path(partial) / name, content)
+        for name in contents:
+            (Path(partial) / name).replace(place / name)
+    disk.sync_folder(place)
 
 
 def _model(model: Bundle, reading: str) -> dict[str, Any]:

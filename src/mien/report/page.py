@@ -19,7 +19,7 @@ dl { display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: .
 dt { color: var(--faint); } dd { margin: 0; overflow-wrap: anywhere; min-width: 0; }
 :root { --heat: 43 92 138; } @media (prefers-color-scheme: dark) { :root { --heat: 110 175 235; } }
 th, td { white-space: nowrap; vertical-align: middle; }
-td:first-child, th:first-child { white-space: normal; min-width: 7rem; overflow-wrap: anywhere;
+td:first-child, th:first-child { white-space: normal; min-width: 7rem; overflow-wrap: break-word;
   position: sticky; left: 0; background: var(--paper); }
 td small { color: var(--faint); font-size: .8rem; }
 table.confusion td, table.confusion th { padding: .35rem .5rem; text-align: center; }
