@@ -356,3 +356,10 @@ def test_threads_see_what_one_alone_sees() -> None:
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda number: detector.find(parts[number % 3], smallest=40), range(48)))
     assert found == [alone[number % 3] for number in range(48)]
+
+
+def test_a_line_of_pixels_is_not_searched_tile_by_tile() -> None:
+    looks = []
+    thin = sight.Sight("none", Framing(0, 0, 1), lambda image, _: looks.append(image.shape) or [], seen=24)
+    assert thin.find(np.zeros((1, 400_000), np.uint8), smallest=30) == []
+    assert len(looks) == 1

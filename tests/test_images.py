@@ -582,3 +582,12 @@ def test_more_mutated_images_are_read_or_refused():
     read = [read_or_refuse(data) for data in mutated(500, seed=3)]
     assert any(read)
     assert not all(read)
+
+
+def test_fractions_may_overshoot_as_resizing_leaves_them() -> None:
+    plain = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    over = plain.copy()
+    over[0, 0], over[-1, -1] = -0.04, 1.04
+    np.testing.assert_array_equal(images.read(over), images.read(plain))
+    with pytest.raises(ImageError, match="scale them first"):
+        images.read(np.full((2, 2), -0.2))

@@ -259,7 +259,7 @@ def test_paths_become_files(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImageError, match="holds no image"):
         paths.find([str(tmp_path / "empty")])
-    with pytest.raises(ImageError, match="no file fits"):
+    with pytest.raises(ImageError, match="no image fits"):
         paths.find([str(tmp_path / "*.gif")])
 
 
@@ -374,17 +374,13 @@ def test_nothing_that_is_read_is_written_to(
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     for _ in range(2):
         code, out, err = run(capsys, "a.png", "noise.png", "*.faces.jpg", "--save", ".", "--json")
-        if code == 0:
-            assert [each["source"] for each in json.loads(out)] == ["a.png", "noise.png"]
-            assert "passed over" in err
-        else:
-            assert "no file fits" in err
-            assert run(capsys, "a.png", "noise.png", "--save", ".")[0] == 0
+        assert [each["source"] for each in json.loads(out)] == ["a.png", "noise.png"]
+        assert (code, "no image fits" in err, "passed over" in err) in ((3, True, False), (0, False, True))
     assert before == {path: path.read_bytes() for path in before}
     Path("a.csv").write_text("mine")
     code, _, err = run(capsys, "a.csv", "--to", "./a.csv")
     assert (code, Path("a.csv").read_text()) == (2, "mine")
-    assert "is one of the files to read" in err
+    assert "which is read" in err
 
 
 def test_an_image_from_stdin_is_done_once(folder: Path, tmp_path: Path) -> None:
@@ -501,7 +497,7 @@ def test_a_long_table_ends_and_says_so(
     monkeypatch.setattr(predicting, "_MOST", 2)
     code, out, err = run(capsys, folder / "a.png", folder / "deep", folder / "noise.png")
     assert (code, out.count("happy")) == (0, 2)
-    assert "the table ends here" in err
+    assert "2 more rows are not shown" in err
     code, _, err = run(capsys, folder / "noise.png", "--whole-image", "--labels", "fer2013")
     assert code == 0
 
@@ -628,3 +624,144 @@ def test_the_pages_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.Mon
     Image.fromarray(PHOTO[40:190, 150:300]).save("face.jpg", quality=95)
     for block in blocks:
         exec(compile(block, page, "exec"), {})
+
+
+def test_what_yields_no_image_is_told_and_the_rest_goes_on(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "empty").mkdir()
+    for nothing in (folder / "empty", folder / "nothing*.jpg", folder / "empt*"):
+        code, out, err = run(capsys, folder / "a.png", nothing, "--json")
+        assert (code, len(json.loads(out))) == (3, 1)
+        assert "no image" in err
+        assert run(capsys, nothing)[0] == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_a_pipe_in_a_folder_is_not_waited_for(folder: Path) -> None:
+    os.mkfifo(folder / "pipe.jpg")
+    assert not [path for path in predict.find([str(folder)]) if path.endswith("pipe.jpg")]
+    assert predict.find([str(folder / "pipe.jpg")]) == [str(folder / "pipe.jpg")]
+
+
+def test_what_cannot_be_saved_is_told_and_loses_nothing(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = predict.save
+
+    def gone(source: Any, found: Prediction, into: Path) -> list[Path]:
+        if source.endswith("a.png"):
+            Path(source).unlink()
+        return good(source, found, into)
+
+    monkeypatch.setattr(predict, "save", gone)
+    into = tmp_path / "into"
+    code, out, err = run(capsys, folder / "a.png", folder / "deep", "--save", into, "--json")
+    assert (code, len(json.loads(out))) == (3, 2)
+    assert "is not saved as an image" in err
+    assert len(list(into.iterdir())) == 3
+
+
+def test_two_runs_do_not_share_a_file(folder: Path, tmp_path: Path) -> None:
+    to = tmp_path / "x.csv"
+    kept = tmp_path / ".x.csv.record"
+    with record.Record(kept, {}, resume=False):
+        done = subprocess.run(
+            [sys.executable, "-m", "mien", "predict", str(folder / "a.png"), "--to", str(to)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert "another run is writing" in done.stderr
+        assert kept.is_file()
+    assert not to.exists()
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [kept.name]
+
+
+def test_a_resumed_run_saves_what_it_knew_and_writes_what_it_is_asked_for(
+    folder: Path, tmp_path: Path, predictor: predict.Predictor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to, into = tmp_path / "x.jsonl", tmp_path / "into"
+    facts = {"model": predictor.model.card.sha256, "labels": predictor.labels, "smallest": None}
+    facts |= {"detector": predictor.detector.name if predictor.detector else None}
+    kept = tmp_path / ".x.jsonl.record"
+    for name in ("a.png", "noise.png"):
+        with record.Record(kept, facts, resume=True) as begun:
+            begun.add(predictor.image(str(folder / name)))
+    code, _, err = run(capsys, folder / "a.png", folder / "deep", "--to", to, "--resume", "--save", into)
+    assert code == 0
+    assert "1 images were done before" in err
+    sources = [json.loads(line)["source"] for line in to.read_text().splitlines()]
+    assert sources == [str(folder / "a.png"), str(folder / "deep" / "two.JPG")]
+    assert len(list(into.glob("*.faces.jpg"))) == 2
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"x":1}\n', b"\0\0\0\0\n", b'{"source":"a","faces":[{"box":{}}]}\n', b"\xff\n"]
+)
+def test_a_damaged_record_goes_on_from_before_the_damage(
+    folder: Path, tmp_path: Path, predictor: predict.Predictor, line: bytes
+) -> None:
+    path = tmp_path / "r"
+    found = predictor.image(str(folder / "a.png"))
+    with record.Record(path, {}, resume=False) as begun:
+        begun.add(found)
+    with path.open("ab") as file:
+        file.write(line + json.dumps(found.to_dict()).encode() + b"\n")
+    with record.Record(path, {}, resume=True) as again:
+        assert again.damaged
+        assert again.known == {found.source}
+        assert list(again.items()) == [found]
+
+
+def test_json_is_utf_8_whatever_the_terminal_speaks(folder: Path) -> None:
+    name = folder / "😀é.png"
+    name.write_bytes((folder / "a.png").read_bytes())
+    for form in ("--json", "--jsonl"):
+        done = subprocess.run(
+            [sys.executable, "-m", "mien", "predict", str(name), form],
+            env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+            capture_output=True,
+            check=True,
+        )
+        document = json.loads(done.stdout)
+        assert (document[0] if form == "--json" else document)["source"] == str(name)
+
+
+def test_no_name_moves_the_terminals_cursor(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, content in (("\x1b[2Jbad.png", b"none"), ("\x1b]0;x\x07.png", (folder / "a.png").read_bytes())):
+        (folder / name).write_bytes(content)
+    code, out, err = run(capsys, folder)
+    assert code == 3
+    assert "\x1b" not in out + err
+    assert "\\x1b[2Jbad.png" in err
+
+
+def test_no_cell_is_a_formula(predictor: predict.Predictor) -> None:
+    found = predictor.image(PHOTO, name=" =1+1")
+    labels = tuple(f"={label}" for label in found.faces[0].scores)
+    scores = dict(zip(labels, found.faces[0].scores.values(), strict=True))
+    odd = replace(found, faces=(replace(found.faces[0], scores=scores),))
+    head, row = csv.reader(io.StringIO("".join(predict.as_csv([odd], labels))))
+    assert all(not cell.lstrip().startswith("=") for cell in head + row)
+    assert "'=happy" in head
+    assert "'=happy" in row
+    assert [predict.harmless(cell) for cell in ("-", -1.5, "a")] == ["-", -1.5, "a"]
+
+
+def test_stdin_is_read_no_further_than_an_image_may_be_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Endless(io.RawIOBase):
+        asked = 0
+
+        def read(self, size: int = -1) -> bytes:
+            self.asked = size
+            return b"x"
+
+    endless = Endless()
+    monkeypatch.setattr(sys, "stdin", type("In", (), {"buffer": endless})())
+    assert predicting._stdin() == b"x"
+    assert 0 < endless.asked <= 2**30
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(InputError, match="no stdin"):
+        predicting._stdin()

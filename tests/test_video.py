@@ -766,7 +766,10 @@ def test_a_saved_film_hides_every_face_and_holds_the_last_look_between(crossing:
         (["clip.mp4", "--to", "x.csv", "--to", "x.csv"], "the same"),
         (["clip.mp4", "--to", "x.xml"], "no format"),
         (["clip.mp4", "--csv", "--jsonl"], "one of them"),
-        (["clip.mp4", "--save", "clip.mp4"], "the same"),
+        (["clip.mp4", "--save", "clip.mp4"], "which is read"),
+        (["clip.mp4", "--save", "x/../clip.mp4"], "which is read"),
+        (["clip.mp4", "--fps", "inf"], "a number above 0"),
+        (["clip.mp4", "--settle", "nan"], "at least 0"),
         (["clip.mp4", "--fps", "0"], "rate is 0"),
         (["clip.mp4", "--every", "2", "--fps", "5"], "one of them"),
         (["clip.mp4", "--detector", "eyes"], "'eyes'"),
@@ -835,3 +838,23 @@ def test_the_command_has_the_defaults_of_the_room() -> None:
     assert of_command["fps"].default == of_room["rate"].default
     assert of_command["patience"].default == of_room["patience"].default
     assert of_command["settle"].default == of_room["settle"].default
+
+
+@pytest.mark.parametrize("line", [b'{"x":1}\n', b"\0\0\n", b'{"frame":1,"faces":[{"box":{}}]}\n'])
+def test_a_damaged_journal_goes_on_from_before_the_damage(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "journal"
+    with video.Journal(path, {}, resume=False) as journal:
+        journal.put(0, ())
+    with path.open("ab") as file:
+        file.write(line + b'{"frame":2,"faces":[]}\n')
+    with video.Journal(path, {}, resume=True) as again:
+        assert (again.damaged, again.kept) == (True, 1)
+        assert (again.get(0), again.get(1)) == ((), None)
+
+
+def test_two_runs_do_not_share_a_journal(tmp_path: Path) -> None:
+    with (
+        video.Journal(tmp_path / "journal", {}, resume=False),
+        pytest.raises(InputError, match="another run is writing"),
+    ):
+        video.Journal(tmp_path / "journal", {}, resume=False)

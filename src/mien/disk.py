@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import filelock
+
 
 def write(path: Path, data: bytes) -> None:
     """Write a file so that `path` holds the old content or the new, whole; its folder is made if need be.
@@ -37,6 +39,35 @@ def fill(path: Path, make: Callable[[Path], object]) -> None:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
+
+
+def hold(path: Path) -> filelock.BaseFileLock | None:
+    """Return a lock that is held in the file `path`; None where another process holds it.
+
+    A lock whose holder died is taken over.
+
+    Raises:
+        OSError: There can be no such file.
+    """
+    lock: filelock.BaseFileLock = filelock.FileLock(path)
+    try:
+        try:
+            lock.acquire(timeout=0)
+        except NotImplementedError:
+            # Some network drives know no advisory locks; there a file with the holder's id must do.
+            lock = filelock.SoftFileLock(path)
+            lock.acquire(timeout=0)
+    except filelock.Timeout:
+        return None
+    return lock
+
+
+def let_go(lock: filelock.BaseFileLock) -> None:
+    """Release a lock and delete its file, where that can be done."""
+    with contextlib.suppress(OSError):
+        # Before it is released, so that nobody holds a file that is about to go; Windows does not let us.
+        Path(lock.lock_file).unlink(missing_ok=True)
+    lock.release()
 
 
 def sweep(folder: Path) -> None:

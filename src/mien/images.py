@@ -34,6 +34,8 @@ Source: TypeAlias = (
 
 _WANTED = f"mien reads {', '.join(FORMATS[:-1])} and {FORMATS[-1]}"
 _GROUND = 255
+#: How far fractions may lie outside 0..1, as resizing leaves them, and still be fractions; they are cut off.
+_BEYOND = 0.1
 _ORIENTATION = 0x0112
 _LARGEST_PADDED_SIDE = 4096
 
@@ -321,6 +323,9 @@ def _to_8_bit(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
     if kind == "u" and values.dtype.itemsize == 2:
         return (values >> 8).astype(np.uint8)
     low, high = values.min(), values.max()
+    if kind == "f" and low >= -_BEYOND and high <= 1 + _BEYOND:
+        values = values.clip(0, 1)
+        low, high = values.min(), values.max()
     # Written so that NaN, which no comparison holds for, is refused.
     if not (low >= 0 and high <= 65535):
         raise ImageError(

@@ -27,7 +27,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 from numpy.typing import NDArray
 
@@ -231,21 +230,14 @@ class Run:
         Raises:
             RunError: Another process holds it.
         """
-        path = self.path / "run.lock"
-        lock: filelock.BaseFileLock = filelock.FileLock(path)
         try:
-            try:
-                lock.acquire(timeout=0)
-            except NotImplementedError:
-                # Some network drives know no advisory locks; there a file with the holder's id must do.
-                lock = filelock.SoftFileLock(path)
-                lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise RunError(
-                f"{self.path} is being trained by another process; wait for it, or train into another folder"
-            ) from None
+            lock = disk.hold(self.path / "run.lock")
         except OSError as error:
             raise RunError(f"{self.path} cannot be locked: {disk.reason(error)}") from None
+        if lock is None:
+            raise RunError(
+                f"{self.path} is being trained by another process; wait for it, or train into another folder"
+            )
         try:
             yield
         finally:

@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 findings, 2 bad input or nothing usable, 3 done but some i
 70 a fault of mien's own, 130 and 143 stopped by a signal.
 """
 
+import io
 import signal
 import sys
 import traceback
@@ -88,8 +89,17 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     sys.exit(run(arguments))
 
 
+def _speak(arguments: list[str]) -> None:
+    """Escape what an output cannot show, rather than fail because of a file's name; JSON is always UTF-8."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            machine = stream is sys.stdout and not {"--json", "--jsonl"}.isdisjoint(arguments)
+            stream.reconfigure(encoding="utf-8" if machine else None, errors="backslashreplace")
+
+
 def run(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code, and prints one sentence where it is not 0."""
+    _speak(sys.argv[1:] if arguments is None else arguments)
     try:
         code = app(arguments, standalone_mode=False) or 0
         if code == 128 + signal.SIGINT:  # typer's answer to Ctrl-C
@@ -111,7 +121,7 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def _say(sentence: str) -> None:
-    sys.stderr.write(f"mien: {' '.join(sentence.split())}\n")
+    sys.stderr.write(f"mien: {screen.plain(' '.join(sentence.split()))}\n")
 
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:

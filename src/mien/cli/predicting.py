@@ -1,16 +1,15 @@
 """The command about images: `predict`."""
 
-import io
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli import screen
+from mien.cli import outputs, screen
 from mien.cli.data import Json
 from mien.cli.model import is_run
 from mien.cli.training import SOME_BAD
@@ -31,6 +30,14 @@ class _Told:
     images: int = 0
     faces: int = 0
     problems: int = 0
+    untold: int = 0
+    reasons: list[str] = field(default_factory=list)
+
+    def problem(self, reason: str) -> None:
+        """Count an image that could not be read, and remember why."""
+        self.images += 1
+        self.problems += 1
+        self.reasons.append(reason)
 
 
 def predict(
@@ -67,24 +74,26 @@ def predict(
         raise InputError("--resume goes on with a file; give --to FILE too")
     if whole_image and (said := screen.given(context, "detector", "min_face")):
         raise InputError(f"--whole-image looks for no face, so it takes no {said}")
-    _print_any_name()
-    files = _files(paths, to, save)
+    told = _Told()
+    files = _files(paths, to, save, told)
     options = {"detector": detector, "labels": labels, "smallest": min_face, "whole_image": whole_image}
     predictor = room.Predictor(_model(model), **options)  # type: ignore[arg-type]
-    told = _Told()
     with _record(to, predictor, resume) as record:
-        known = record.known if record else set()
+        asked = {*files, *(path for path in paths if path == "-")}
+        known = asked & record.known if record else set()
         if resume:
             screen.note(f"{len(known):,} images were done before")
         sources: list[Any] = [file for file in files if file not in known]
-        if "-" in paths and "-" not in known:
-            sources.append(_Stdin(sys.stdin.buffer.read()))
-        stream = _stream(predictor, sources, workers, save)
+        if "-" in asked - known:
+            sources.append(_stdin())
+        stream = _stream(predictor, sources, workers, save, told)
         if record is not None:
-            stream = _kept(record, stream)
+            stream = _kept(record, stream, asked, save, told)
         _show(stream, told, predictor, json=json, jsonl=jsonl, csv=csv)
         if record is not None and to is not None:
-            room.write(to, record.items(), predictor.model.card.labels)
+            # The record may hold more, where an earlier run was asked for more.
+            items = (item for item in record.items() if item.source in asked)
+            room.write(to, items, predictor.model.card.labels)
             record.done()
             screen.note(f"{to} is written")
     return _code(told)
@@ -93,25 +102,19 @@ def predict(
 def _code(told: _Told) -> int:
     if told.problems and told.problems == told.images:
         raise ImageError(f"none of {told.images:,} images could be read; the reasons stand above")
-    return SOME_BAD if told.problems else 0
+    return SOME_BAD if told.reasons else 0
 
 
-def _print_any_name() -> None:
-    """Escape what a terminal cannot show, rather than fail in the end because of a file's name."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _files(paths: list[str], to: Path | None, save: Path | None) -> list[str]:
+def _files(paths: list[str], to: Path | None, save: Path | None, told: _Told) -> list[str]:
     """Return the files to read, and make sure that none of them is written to."""
     from mien import predict as room
 
     if to is not None:
         room.format_of(to)
-    files = room.find([path for path in paths if path != "-"])
-    if to is not None and to.exists() and any(Path(file).exists() and to.samefile(file) for file in files):
-        raise InputError(f"--to {to} is one of the files to read; name another")
+    wanted = [path for path in paths if path != "-"]
+    files = room.find(wanted, on_problem=lambda _, reason: told.problem(reason))
+    if to is not None:
+        outputs.spare({f"--to {to}": to}, map(Path, files))
     kept = [file for file in files if save is None or not room.saved(file, save)]
     if passed := len(files) - len(kept):
         screen.note(f"{passed:,} files in {save} have names that --save gives, and are passed over")
@@ -122,6 +125,14 @@ class _Stdin(bytes):
     """An image's bytes from stdin."""
 
     name = "-"
+
+
+def _stdin() -> _Stdin:
+    from mien import images
+
+    if sys.stdin is None:
+        raise InputError("- is for an image on stdin, and there is no stdin; name a file")
+    return _Stdin(sys.stdin.buffer.read(images.MAX_BYTES + 1))
 
 
 def _model(name: str | None) -> str | Path | None:
@@ -143,6 +154,8 @@ def _record(to: Path | None, predictor: "Predictor", resume: bool) -> "Iterator[
     if kept.is_file() and not resume:
         screen.note("what an earlier run left to go on with is given up; --resume would have kept it")
     with room.Record(kept, facts, resume=resume) as record:
+        if record.damaged:
+            screen.note(f"a part of '{kept}' is damaged; what stood there is done anew")
         try:
             yield record
         except (KeyboardInterrupt, SystemExit):
@@ -151,7 +164,7 @@ def _record(to: Path | None, predictor: "Predictor", resume: bool) -> "Iterator[
 
 
 def _stream(
-    predictor: "Predictor", sources: Sequence[Any], workers: int, save: Path | None
+    predictor: "Predictor", sources: Sequence[Any], workers: int, save: Path | None, told: _Told
 ) -> "Iterator[Prediction | Problem]":
     from mien import predict as room
 
@@ -159,14 +172,36 @@ def _stream(
     with screen.bar("images") as progress:
         for done, item in enumerate(room.spread(predictor, sources, workers=workers), start=1):
             if save is not None and not isinstance(item, room.Problem):
-                room.save(sources[done - 1], item, save)
+                _save(sources[done - 1], item, save, told)
             yield item
             progress(done, total)
 
 
-def _kept(record: "Record", stream: "Iterator[Prediction | Problem]") -> "Iterator[Prediction | Problem]":
-    """Give what an earlier run left, then what is new, which is kept as it comes."""
-    yield from record.items()
+def _save(source: Any, found: "Prediction", folder: Path, told: _Told) -> None:
+    """Save an image marked; where it cannot be read a second time, that is told in the end."""
+    from mien import predict as room
+
+    try:
+        room.save(source, found, folder)
+    except ImageError as error:
+        told.reasons.append(f"what was found in {found.source!r} is not saved as an image: {error}")
+
+
+def _kept(
+    record: "Record",
+    stream: "Iterator[Prediction | Problem]",
+    asked: set[str],
+    save: Path | None,
+    told: _Told,
+) -> "Iterator[Prediction | Problem]":
+    """Give what an earlier run left of what is asked for, then what is new, which is kept as it comes."""
+    from mien import predict as room
+
+    for item in record.items():
+        if item.source in asked:
+            if save is not None and not isinstance(item, room.Problem) and not room.is_saved(item, save):
+                _save(item.source, item, save, told)
+            yield item
     for item in stream:
         record.add(item)
         yield item
@@ -184,15 +219,12 @@ def _show(
     """Print predictions in the form asked for, and the problems on stderr in the end."""
     from mien import predict as room
 
-    problems: list[Problem] = []
-
     def good() -> "Iterator[Prediction]":
         for item in stream:
-            told.images += 1
             if isinstance(item, room.Problem):
-                problems.append(item)
-                told.problems += 1
+                told.problem(item.reason)
             else:
+                told.images += 1
                 told.faces += len(item.faces)
                 yield item
 
@@ -205,19 +237,19 @@ def _show(
             sys.stdout.flush()
     else:
         _table(good(), told)
-    for problem in problems:
-        screen.note(problem.reason)
+    for reason in told.reasons:
+        screen.note(reason)
 
 
 def _table(predictions: "Iterator[Prediction]", told: _Told) -> None:
     rows: list[tuple[object, ...]] = []
     for each in predictions:
-        if not each.faces and len(rows) < _MOST:
-            rows.append((each.source, "", "no face", "", ""))
+        found: list[tuple[object, ...]] = [] if each.faces else [(each.source, "", "no face", "", "")]
         for face in each.faces:
-            if len(rows) < _MOST:
-                box = f"{face.box.left}, {face.box.top}, {face.box.width}×{face.box.height}"
-                rows.append((each.source, box, face.emotion, f"{face.confidence:.0%}", ", ".join(face.flags)))
+            box = f"{face.box.left}, {face.box.top}, {face.box.width}×{face.box.height}"
+            found.append((each.source, box, face.emotion, f"{face.confidence:.0%}", ", ".join(face.flags)))
+        told.untold += max(0, len(rows) + len(found) - _MOST)
+        rows += found[: _MOST - len(rows)]
     good = told.images - told.problems
     if good:
         screen.table(
@@ -226,5 +258,5 @@ def _table(predictions: "Iterator[Prediction]", told: _Told) -> None:
             ("image", "box", "shows", "sure", "flags"),
             rows,
         )
-    if told.faces > _MOST:
-        screen.note("the table ends here; --to FILE or --csv gives everything")
+    if told.untold:
+        screen.note(f"{told.untold:,} more rows are not shown; --to FILE or --csv gives everything")

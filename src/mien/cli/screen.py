@@ -6,6 +6,7 @@ With `--json` stdout carries one document and nothing else; everything for peopl
 import json
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -34,19 +35,28 @@ def emit(document: Any) -> None:
 
 def note(sentence: str) -> None:
     """Say something on stderr."""
-    err.print(f"· {sentence}", markup=False)
+    err.print(f"· {plain(sentence)}", markup=False)
+
+
+def plain(text: str) -> str:
+    """Return text with control characters escaped: a file's name may hold what moves a terminal's cursor."""
+    return "".join(repr(each)[1:-1] if unicodedata.category(each) == "Cc" else each for each in text)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table to stdout; every column but the first is aligned right if it holds numbers."""
     drawn = Table(
-        title=escape(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+        title=escape(plain(title)),
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
     )
     for index, column in enumerate(columns):
         numbers = index > 0 and all(_is_number(row[index]) for row in rows)
         drawn.add_column(column, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
-        drawn.add_row(*(escape(str(cell)) for cell in row))
+        drawn.add_row(*(escape(plain(str(cell))) for cell in row))
     out.print(drawn)
 
 

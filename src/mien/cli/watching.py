@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli import screen
+from mien.cli import outputs, screen
 from mien.cli.data import Json
 from mien.cli.model import is_run
 from mien.cli.training import SOME_BAD
@@ -135,9 +135,13 @@ def _check(wanted: _Wanted, file: Path, every: int, fps: float | None, resume: b
         raise InputError("--resume goes on with a file; give --to or --save")
     if wanted.timeline is not None and wanted.timeline.suffix.lower() != ".png":
         raise InputError(f"--timeline is '{wanted.timeline}'; give a file that ends in .png")
-    paths = [path.absolute() for path in (file, *wanted.to, wanted.save, wanted.timeline) if path]
-    if len(set(paths)) < len(paths):
-        raise InputError("two of the files given are the same; each output needs a name of its own")
+    files: dict[str, Path | None] = {f"--to {path}": path for path in wanted.to}
+    if len(files) < len(wanted.to):
+        raise InputError("two of the files of --to are the same; each needs a name of its own")
+    files |= {"--save": wanted.save, "--timeline": wanted.timeline}
+    if wanted.timeline is not None:
+        files["--timeline, which is drawn as SVG as well"] = wanted.timeline.with_suffix(".svg")
+    outputs.spare(files, [file])
 
 
 def _model(name: str | None) -> str | Path | None:
@@ -162,6 +166,8 @@ def _journal(wanted: _Wanted, file: Path, facts: dict[str, Any], resume: bool) -
     with room.Journal(wanted.journal, facts, resume=resume) as journal:
         if resume:
             screen.note(f"{journal.kept:,} frames were done before")
+        if journal.damaged:
+            screen.note(f"a part of '{wanted.journal}' is damaged; what stood there is done anew")
         try:
             yield journal
         except (KeyboardInterrupt, SystemExit):

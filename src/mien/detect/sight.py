@@ -67,6 +67,8 @@ class Sight:
         if longer * fine <= TILE:
             return merged(self._seen(picture, max(whole, fine), smallest))
         faces = self._seen(picture, whole, smallest)
+        if min(picture.size) < smallest / 2:
+            return merged(faces)  # no face of that size has room in it, however long it is
         for left, right in _spans(picture.width, TILE / fine, SHARED / fine):
             for top, bottom in _spans(picture.height, TILE / fine, SHARED / fine):
                 tile = (left, top, right, bottom)

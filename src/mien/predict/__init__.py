@@ -26,8 +26,8 @@ from mien.faces import Box, Face, Prediction
 from mien.images import Source
 from mien.predict.flags import BLURRED, flags_of
 from mien.predict.paths import SUFFIXES, find
-from mien.predict.record import Record, as_csv, as_jsonl, format_of, write
-from mien.predict.saving import save, saved
+from mien.predict.record import Record, as_csv, as_jsonl, format_of, harmless, hold, write
+from mien.predict.saving import is_saved, save, saved
 from mien.predict.spread import spread
 
 __all__ = [
@@ -43,8 +43,11 @@ __all__ = [
     "as_jsonl",
     "find",
     "format_of",
+    "harmless",
+    "hold",
     "image",
     "images",
+    "is_saved",
     "name_of",
     "save",
     "saved",

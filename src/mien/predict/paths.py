@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from mien.errors import ImageError
@@ -11,38 +11,43 @@ from mien.errors import ImageError
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
-def find(paths: Iterable[str]) -> list[str]:
+def find(paths: Iterable[str], *, on_problem: Callable[[str, str], None] | None = None) -> list[str]:
     """Return the files that paths name: each file itself, a folder's images, what a pattern fits.
 
     Folders are searched to the bottom, in the order of names; files and folders whose name begins with a dot
-    are passed over, links to folders are not followed. A path that leads nowhere stays, and so does a folder
-    that may not be looked into, for whoever reads it to complain of. A file that is named more than once
-    stands once.
+    are passed over, and so is what is no file, such as a pipe; links to folders are not followed. A path that
+    leads nowhere stays, and so does a folder that may not be looked into, for whoever reads it to complain
+    of. A file that is named more than once stands once.
 
     Args:
         paths: As the user gave them; `~` is not expanded.
+        on_problem: Called with a path that names no image, and why; without it that is an error.
 
     Raises:
-        ImageError: A folder holds no image, or a pattern fits nothing.
+        ImageError: A folder holds no image, or a pattern fits none.
     """
-    return list(dict.fromkeys(file for path in paths for file in _files(path)))
+    files: dict[str, None] = {}
+    for path in paths:
+        found, reason = _files(path)
+        files |= dict.fromkeys(found)
+        if not found and on_problem is None:
+            raise ImageError(reason)
+        if not found and on_problem is not None:
+            on_problem(path, reason)
+    return list(files)
 
 
-def _files(path: str) -> Iterator[str]:
+def _files(path: str) -> tuple[list[str], str]:
+    """Return the files that a path names, and why there are none where there are none."""
     place = Path(path)
     if place.is_dir():
-        found = list(_below(place))
-        if not found:
-            raise ImageError(f"{path!r} holds no image; mien takes files that end in {', '.join(SUFFIXES)}")
-        yield from found
-    elif os.path.lexists(path) or not glob.has_magic(path):
-        yield path
-    else:
-        fitting = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 a pattern may be absolute
-        if not fitting:
-            raise ImageError(f"no file fits the pattern {path!r}; check it")
-        for each in fitting:
-            yield from _below(Path(each)) if Path(each).is_dir() else [each]
+        reason = f"{path!r} holds no image; mien takes files that end in {', '.join(SUFFIXES)}"
+        return list(_below(place)), reason
+    if os.path.lexists(path) or not glob.has_magic(path):
+        return [path], ""
+    fitting = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 a pattern may be absolute
+    found = [file for each in fitting for file in (_below(Path(each)) if Path(each).is_dir() else [each])]
+    return found, f"no image fits the pattern {path!r}; check it"
 
 
 def _below(folder: Path) -> Iterator[str]:
@@ -50,6 +55,9 @@ def _below(folder: Path) -> Iterator[str]:
     for place, folders, files in os.walk(folder, onerror=closed.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
-                yield str(Path(place, name))
+            path = Path(place, name)
+            # A link that leads nowhere is told of by whoever reads it; a pipe would be waited for.
+            wanted = not name.startswith(".") and path.suffix.lower() in SUFFIXES
+            if wanted and (path.is_file() or not path.exists()):
+                yield str(path)
     yield from (os.fsdecode(error.filename) for error in closed)

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
 
+import filelock
+
 from mien import disk
 from mien.errors import InputError, MissingExtra
 from mien.faces import Box, Face, Prediction
@@ -34,16 +36,18 @@ class Record:
         resume: Take what an earlier run left there; otherwise start anew.
 
     Raises:
-        InputError: It was begun with other facts, or cannot be written.
+        InputError: It was begun with other facts, another process writes it, or it cannot be written.
     """
 
     def __init__(self, path: Path, facts: Mapping[str, Any], *, resume: bool) -> None:
         self.path = path
         #: Names of the sources that an earlier run left predictions or problems of.
         self.known: set[str] = set()
+        #: Whether lines of it were damaged, as a power cut leaves them; they and what follows are given up.
+        self.damaged = False
         header = json.dumps({"record": 1, **facts}, sort_keys=True).encode() + b"\n"
+        self._lock = hold(path)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             end = self._check(header) if resume and path.is_file() else 0
             self._file: IO[bytes] = path.open("r+b" if end else "w+b")
             self._file.truncate(end)
@@ -51,8 +55,11 @@ class Record:
                 self._file.write(header)
                 self._file.flush()
                 end = len(header)
-        except OSError as error:
-            raise _unwritable(path, error) from None
+        except BaseException as error:
+            disk.let_go(self._lock)
+            if isinstance(error, OSError):
+                raise _unwritable(path, error) from None
+            raise
         self._begin = len(header)
 
     def __enter__(self) -> Self:
@@ -62,6 +69,7 @@ class Record:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+        disk.let_go(self._lock)
 
     def add(self, item: "Prediction | Problem") -> None:
         """Keep a prediction or a problem.
@@ -102,9 +110,29 @@ class Record:
             for line in file:
                 if not line.endswith(b"\n"):
                     break
-                self.known.add(json.loads(line)["source"])
+                try:
+                    self.known.add(_item(json.loads(line)).source)
+                except (ValueError, TypeError, KeyError, AttributeError):
+                    self.damaged = True
+                    break
                 end += len(line)
         return end
+
+
+def hold(path: Path) -> filelock.BaseFileLock:
+    """Hold the file that a run keeps its way in, so that no other run writes it; its folder is made.
+
+    Raises:
+        InputError: Another process holds it, or it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = disk.hold(path.with_name(f"{path.name}.lock"))
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    if lock is None:
+        raise InputError(f"another run is writing '{path}'; wait for it, or write to another file")
+    return lock
 
 
 def write(path: Path, items: "Iterable[Prediction | Problem]", labels: Sequence[str]) -> None:
@@ -160,14 +188,15 @@ def as_jsonl(predictions: Iterable[Prediction]) -> Iterator[str]:
 def as_csv(predictions: Iterable[Prediction], labels: Sequence[str]) -> Iterator[str]:
     """Give the lines of a csv: a header, then a row for each face.
 
-    A name that a spreadsheet would take for a formula has a quote before it.
+    Text that a spreadsheet would take for a formula has a quote before it.
     """
     held = io.StringIO()
-    writer = csv.DictWriter(held, columns(labels), lineterminator="\n")
-    writer.writeheader()
+    names = columns(labels)
+    writer = csv.DictWriter(held, names, lineterminator="\n")
+    writer.writerow({name: harmless(name) for name in names})
     for each in predictions:
         for row in each.rows():
-            writer.writerow(row | {"source": _harmless(row["source"])})
+            writer.writerow({name: harmless(cell) for name, cell in row.items()})
         yield held.getvalue()
         held.seek(0)
         held.truncate()
@@ -179,8 +208,11 @@ def columns(labels: Sequence[str]) -> list[str]:
     return ["source", *_WHOLE, "detected", "emotion", "confidence", *labels, "flags"]
 
 
-def _harmless(name: str) -> str:
-    return "'" + name if name[:1] in ("=", "+", "-", "@", "\t", "\r") else name
+def harmless(cell: Any) -> Any:
+    """Return a csv's cell with a quote before text that a spreadsheet would take for a formula."""
+    if not isinstance(cell, str) or cell == "-":
+        return cell
+    return "'" + cell if cell.lstrip()[:1] in ("=", "+", "-", "@") or cell[:1] in ("\t", "\r") else cell
 
 
 def _lines(path: Path, lines: Iterable[str]) -> None:

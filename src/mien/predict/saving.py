@@ -58,6 +58,13 @@ def save(source: Source, prediction: Prediction, folder: Path) -> list[Path]:
     return list(written)
 
 
+def is_saved(prediction: Prediction, folder: Path) -> bool:
+    """Say whether all the files that `save` makes of a prediction are in `folder`."""
+    name = _name(prediction.source)
+    faces = (f"{name}.face{number}.png" for number in range(1, len(prediction.faces) + 1))
+    return all((folder / file).is_file() for file in (f"{name}.faces.jpg", *faces))
+
+
 def saved(path: str | os.PathLike[str], folder: Path) -> bool:
     """Say whether a file in `folder` has a name that `save` gives."""
     place = Path(path)

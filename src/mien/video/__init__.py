@@ -8,6 +8,7 @@
 Afterwards `reading.problems` says what of the file could not be read; it is empty for a whole one.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -254,7 +255,7 @@ def read(
         InputError: `every` or `rate` is out of range, or both are given.
     """
     wanted = _sampling(every, rate)
-    if patience < 0 or settle < 0:
+    if not (0 <= patience < math.inf and 0 <= settle < math.inf):
         raise InputError(f"patience is {patience} and settle {settle}; both are seconds, at least 0")
     clip = Clip(path)
     asked = predictor if predictor is not None else _default()
@@ -282,8 +283,8 @@ def _sampling(every: int, rate: float | None) -> Callable[[int, float], bool]:
         return lambda number, _: number % every == 0
     if every != 1:
         raise InputError("every and rate are two ways to choose frames; give one of them")
-    if not rate > 0:
-        raise InputError(f"rate is {rate}; it is frames a second, above 0")
+    if not 0 < rate < math.inf:
+        raise InputError(f"rate is {rate}; it is frames a second, a number above 0")
     pace, first, due = rate, 0.0, -1
 
     def wanted(number: int, time: float) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from mien import disk
+from mien import disk, predict
 from mien.errors import InputError, VideoError
 from mien.faces import Box, Face
 
@@ -39,16 +39,18 @@ class Journal:
 
     Raises:
         VideoError: The journal is of another video, model or options.
-        InputError: It cannot be written.
+        InputError: It cannot be written, or another process writes it.
     """
 
     def __init__(self, path: Path, facts: Mapping[str, Any], *, resume: bool) -> None:
         self.path = path
         #: How many frames an earlier run left.
         self.kept = 0
+        #: Whether lines of it were damaged, as a power cut leaves them; they and what follows are given up.
+        self.damaged = False
         header = json.dumps({"journal": _VERSION, **facts}, sort_keys=True).encode() + b"\n"
+        self._lock = predict.hold(path)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             end = self._check(header) if resume and path.is_file() else 0
             self._file: IO[bytes] = path.open("r+b" if end else "w+b")
             self._file.truncate(end)
@@ -56,8 +58,11 @@ class Journal:
                 self._file.write(header)
                 self._file.flush()
                 end = len(header)
-        except OSError as error:
-            raise self._unwritable(error) from None
+        except BaseException as error:
+            disk.let_go(self._lock)
+            if isinstance(error, OSError):
+                raise self._unwritable(error) from None
+            raise
         self._place, self._end, self._written = len(header), end, False
 
     def __enter__(self) -> Self:
@@ -70,20 +75,18 @@ class Journal:
             self._file.close()
         if not (self.kept or self._written):
             self.path.unlink(missing_ok=True)
+        disk.let_go(self._lock)
 
     def get(self, number: int) -> tuple[Face, ...] | None:
         """Return the faces that an earlier run found in a frame, or None; ask in the frames' order."""
         if self._place >= self._end:
             return None
         self._file.seek(self._place)
-        line = json.loads(self._file.readline())
+        frame, faces = _parsed(self._file.readline())
         self._place = self._file.tell()
-        if line["frame"] != number:
+        if frame != number:
             raise VideoError(f"'{self.path}' does not fit the video: delete it, or start without --resume")
-        return tuple(
-            Face(Box(**each["box"]), each["detected"], each["scores"], tuple(each["flags"]))
-            for each in line["faces"]
-        )
+        return faces
 
     def put(self, number: int, faces: Sequence[Face]) -> None:
         """Keep the faces of a frame.
@@ -120,9 +123,24 @@ class Journal:
             for line in file:
                 if not line.endswith(b"\n"):
                     break
+                try:
+                    _parsed(line)
+                except (ValueError, TypeError, KeyError, AttributeError):
+                    self.damaged = True
+                    break
                 self.kept += 1
                 end += len(line)
         return end
 
     def _unwritable(self, error: OSError) -> InputError:
         return InputError(f"'{self.path}' cannot be written: {disk.reason(error)}")
+
+
+def _parsed(line: bytes) -> tuple[int, tuple[Face, ...]]:
+    """Return a frame's number and faces, as `put` wrote them."""
+    document = json.loads(line)
+    faces = tuple(
+        Face(Box(**each["box"]), each["detected"], each["scores"], tuple(each["flags"]))
+        for each in document["faces"]
+    )
+    return document["frame"], faces

@@ -66,13 +66,14 @@ class Lines:
         self._csv = None
         if kind == "csv":
             self._csv = csv.DictWriter(stream, _columns(labels), lineterminator="\n")
-            self._csv.writeheader()
+            self._csv.writerow({name: predict.harmless(name) for name in _columns(labels)})
 
     def add(self, frame: "Frame") -> None:
         """Write a row for each of a frame's people."""
         for person in frame.people:
             if self._csv is not None:
-                self._csv.writerow(row(frame, person))
+                cells = row(frame, person)
+                self._csv.writerow({name: predict.harmless(cell) for name, cell in cells.items()})
             else:
                 self._stream.write(json.dumps(document(frame, person), ensure_ascii=False) + "\n")
 
