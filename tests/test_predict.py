@@ -642,6 +642,26 @@ def test_a_pipe_in_a_folder_is_not_waited_for(folder: Path) -> None:
     os.mkfifo(folder / "pipe.jpg")
     assert not [path for path in predict.find([str(folder)]) if path.endswith("pipe.jpg")]
     assert predict.find([str(folder / "pipe.jpg")]) == [str(folder / "pipe.jpg")]
+    assert predict.find([str(folder / "*.jpg")]) == [str(folder / "bad.jpg")]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_a_pipe_is_read_once_and_what_it_gave_is_told(folder: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    into = tmp_path / "into"
+    command = [sys.executable, "-m", "mien", "predict", str(pipe), str(folder / "a.png"), "--json"]
+    process = subprocess.Popen(
+        [*command, "--save", str(into)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    pipe.write_bytes((folder / "a.png").read_bytes())
+    try:
+        out, err = process.communicate(timeout=100)
+    finally:
+        process.kill()
+    assert (process.returncode, [len(each["faces"]) for each in json.loads(out)]) == (3, [1, 1])
+    assert "gives an image but once" in err
+    assert len(list(into.iterdir())) == 2
 
 
 def test_what_cannot_be_saved_is_told_and_loses_nothing(

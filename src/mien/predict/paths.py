@@ -46,7 +46,10 @@ def _files(path: str) -> tuple[list[str], str]:
     if os.path.lexists(path) or not glob.has_magic(path):
         return [path], ""
     fitting = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 a pattern may be absolute
-    found = [file for each in fitting for file in (_below(Path(each)) if Path(each).is_dir() else [each])]
+    found: list[str] = []
+    for each in fitting:
+        place = Path(each)
+        found += _below(place) if place.is_dir() else [each] if lasting(place) else []
     return found, f"no image fits the pattern {path!r}; check it"
 
 
@@ -56,8 +59,14 @@ def _below(folder: Path) -> Iterator[str]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             path = Path(place, name)
-            # A link that leads nowhere is told of by whoever reads it; a pipe would be waited for.
-            wanted = not name.startswith(".") and path.suffix.lower() in SUFFIXES
-            if wanted and (path.is_file() or not path.exists()):
+            if not name.startswith(".") and path.suffix.lower() in SUFFIXES and lasting(path):
                 yield str(path)
     yield from (os.fsdecode(error.filename) for error in closed)
+
+
+def lasting(path: Path) -> bool:
+    """Say whether what a path gives can be had again and again; who opens a pipe anew may wait for ever.
+
+    A path that leads nowhere counts, for whoever reads it tells of it.
+    """
+    return path.is_file() or not path.exists()

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mien import annotate, disk, images
-from mien.errors import InputError
+from mien.errors import ImageError, InputError
 from mien.faces import Box, Prediction
 from mien.images import Source
+from mien.predict.paths import lasting
 
 _QUALITY = 92
 #: Bytes of a source's name that a file's name keeps; with what is put around it, it stays under 255.
@@ -37,9 +38,11 @@ def save(source: Source, prediction: Prediction, folder: Path) -> list[Path]:
         The files, each whole.
 
     Raises:
-        ImageError: The image can no longer be read.
+        ImageError: The image can no longer be read, or gives itself but once, as a pipe does.
         InputError: A file cannot be written.
     """
+    if isinstance(source, str | os.PathLike) and not lasting(Path(source)):
+        raise ImageError(f"'{source}' is a pipe or a device, which gives an image but once; name a file")
     pixels = images.read(source)
     name = _name(prediction.source)
     faces = {
