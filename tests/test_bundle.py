@@ -182,6 +182,7 @@ def test_a_card_reads_back_equal(tmp_path: Path) -> None:
         ({"pixel_range": [0, 1]}, "pixel_range"),
         ({"readings": {}}, "readings"),
         ({"readings": {"labels": {"temperature": 0}}}, "temperature"),
+        ({"readings": {"labels": {"offsets": [1.0, 2.0]}}}, "2 offsets for 3 labels"),
         ({"readings": {"labels": {"threshold": 1.5}}}, "threshold"),
         ({"readings": {"labels": {"output": "features"}}}, "output"),
         ({"sha256": "abc"}, "sha256"),

@@ -152,7 +152,13 @@ def test_an_unknown_network_or_too_small_an_input_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("network", "users", "expected"),
-    [("None", None, "1"), ("'small'", None, "1"), ("'seed'", None, "None"), ("None", "0", "0")],
+    [
+        ("'small'", None, "1"),
+        ("'seed'", None, "None"),
+        # Each starts TensorFlow anew, which takes seconds.
+        pytest.param("None", None, "1", marks=pytest.mark.slow),
+        pytest.param("None", "0", "0", marks=pytest.mark.slow),
+    ],
 )
 def test_kernels_are_chosen_before_tensorflow_starts(network: str, users: str | None, expected: str) -> None:
     code = (
