@@ -363,6 +363,19 @@ def test_headless_prints_a_prediction_a_line(clip: Path, capsys: pytest.CaptureF
     assert "of 20 pictures looked at" in captured.err
 
 
+@pytest.mark.parametrize("spoken", ["ascii", "utf-8:strict"])
+def test_lines_are_json_whatever_the_terminal_speaks(clip: Path, spoken: str, tmp_path: Path) -> None:
+    named = tmp_path / "😀\udcff.mp4"
+    try:
+        named.symlink_to(clip)
+    except (OSError, UnicodeError):
+        pytest.skip("this system knows no such name")
+    options = ("--headless", "--seconds", "0.2", "--look", "64")
+    out, err = mien("--camera", str(named), *options, PYTHONIOENCODING=spoken).communicate(timeout=100)
+    assert json.loads(out.splitlines()[0])["source"] == named.name
+    assert "Traceback" not in err
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_end_it_cleanly(clip: Path, number: int, code: int, tmp_path: Path) -> None:
@@ -401,6 +414,9 @@ def test_without_a_display_it_prints_lines_and_says_so(
         (["--headless", "--json"], "give one of them"),
         (["--seconds", "0"], "--seconds is 0.0"),
         (["--settle", "-1"], "--settle is -1.0"),
+        (["--settle", "inf"], "--settle is inf"),
+        (["--patience", "nan"], "--patience nan"),
+        (["--seconds", "inf"], "a number above 0"),
         (["--camera", "nowhere.mp4"], "'nowhere.mp4' does not exist"),
         (["--camera", "97"], "no camera"),
         (["--camera", "no such camera"], "there is no camera 'no such camera' here"),

@@ -1,6 +1,7 @@
 """The command about a camera: `webcam`."""
 
 import json as codec
+import math
 import signal
 import sys
 import time
@@ -62,9 +63,9 @@ def webcam(
     """Show what faces before a camera show, as it happens."""
     if headless and json:
         raise InputError("--headless prints a line of JSON a picture, --json one document; give one of them")
-    if seconds is not None and not seconds > 0:
-        raise InputError(f"--seconds is {seconds}; it must be above 0")
-    if not (settle >= 0 and patience >= 0):
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise InputError(f"--seconds is {seconds}; it must be a number above 0")
+    if not (0 <= settle < math.inf and 0 <= patience < math.inf):
         raise InputError(f"--settle is {settle} and --patience {patience}; both are seconds, at least 0")
     from mien import video
     from mien import webcam as room
@@ -84,7 +85,7 @@ def webcam(
             if window is None:
                 for each in live:
                     seen.add(each)
-                    sys.stdout.write(codec.dumps(each.to_dict(), ensure_ascii=False) + "\n")
+                    sys.stdout.write(codec.dumps(each.to_dict()) + "\n")
                     sys.stdout.flush()
             else:
                 window.run(live, on_look=seen.add)
