@@ -102,3 +102,14 @@ def test_tables_show_names_that_look_like_markup(capsys: pytest.CaptureFixture[s
     output = capsys.readouterr().out
     assert "[red]x[/red]" in output
     assert "[red]a [v2].zip" in output
+
+
+def test_nothing_that_is_printed_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "\x1b[2J\x9b1A\r\x07.png"
+    screen.out.print(f"{name}: one\n\ttwo", markup=False)
+    screen.table(name, ("name",), [(name,)])
+    screen.note(f"{name}\nis bad")
+    told = capsys.readouterr()
+    assert not set("\x1b\x9b\r\x07") & set(told.out + told.err)
+    assert told.out.splitlines()[:2] == ["\\x1b[2J\\x9b1A\\r\\x07.png: one", "        two"]
+    assert told.err.count("\n") == 1

@@ -21,10 +21,20 @@ from rich.table import Table
 if TYPE_CHECKING:
     from mien.train import Status
 
+
+class _Screen(Console):
+    """Prints text with its control characters escaped: a file's name may hold what moves the cursor."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(
+            *(plain(each, but="\n\t") if isinstance(each, str) else each for each in objects), **options
+        )
+
+
 #: For people: progress, notes and errors.
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+err = _Screen(stderr=True, highlight=False, soft_wrap=True)
 #: For people: what a command was asked for, when it was not asked for as JSON.
-out = Console(highlight=False, soft_wrap=True)
+out = _Screen(highlight=False, soft_wrap=True)
 
 
 def emit(document: Any) -> None:
@@ -38,9 +48,11 @@ def note(sentence: str) -> None:
     err.print(f"· {plain(sentence)}", markup=False)
 
 
-def plain(text: str) -> str:
-    """Return text with control characters escaped: a file's name may hold what moves a terminal's cursor."""
-    return "".join(repr(each)[1:-1] if unicodedata.category(each) == "Cc" else each for each in text)
+def plain(text: str, *, but: str = "") -> str:
+    """Return text with its control characters escaped, all but those of `but`."""
+    return "".join(
+        repr(each)[1:-1] if unicodedata.category(each) == "Cc" and each not in but else each for each in text
+    )
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
