@@ -1,6 +1,7 @@
 """The one door for pixels: every source, mode and format has its one answer."""
 
 import io
+import os
 import random
 import struct
 import tempfile
@@ -582,6 +583,20 @@ def test_more_mutated_images_are_read_or_refused():
     read = [read_or_refuse(data) for data in mutated(500, seed=3)]
     assert any(read)
     assert not all(read)
+
+
+def test_a_path_of_bytes_is_a_path(tmp_path: Path) -> None:
+    class Old:
+        def __init__(self, path: bytes) -> None:
+            self.path = path
+
+        def __fspath__(self) -> bytes:
+            return self.path
+
+    Image.new("L", (3, 2), 7).save(tmp_path / "a.png")
+    assert (images.read(Old(os.fsencode(tmp_path / "a.png"))) == 7).all()  # type: ignore[arg-type]
+    with pytest.raises(ImageError, match="'gone' cannot be read"):
+        images.read(Old(b"gone"))  # type: ignore[arg-type]
 
 
 def test_fractions_may_overshoot_as_resizing_leaves_them() -> None:

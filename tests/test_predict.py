@@ -93,6 +93,9 @@ def test_the_same_photo_is_the_same_as_path_bytes_file_array_and_image(
     same(predictor.image(PHOTO[:, :, ::-1], channels="bgr"), first)
     assert predictor.image(path).source == str(path)
     assert predictor.image(path, name="mine").source == "mine"
+    (entry,) = os.scandir(os.fsencode(tmp_path))
+    same(predictor.image(entry), first)
+    assert predictor.image(entry).source == str(path)
     with path.open("rb") as file:
         assert predictor.image(file).source == str(path)
 

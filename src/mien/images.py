@@ -52,7 +52,8 @@ def read(source: Source, *, channels: Literal["rgb", "bgr"] = "rgb") -> NDArray[
     - LA, PA, RGBA, and any transparent colour: laid on white.
     - I;16 and uint16: the high byte, so 16 bits are scaled and never clipped. 16-bit colour files alike.
     - I, F and other numeric arrays declare no range; theirs is the first of 0..1 (fractions only),
-      0..255 and 0..65535 that holds every pixel. Negative, larger or not finite: an error.
+      0..255 and 0..65535 that holds every pixel; fractions up to 0.1 outside 0..1, as resizing leaves
+      them, are cut off. Negative otherwise, larger or not finite: an error.
 
     Args:
         source: A path, the bytes of a file, a binary file object (read from where it stands), a PIL image,
@@ -202,7 +203,8 @@ def _bytes_of(source: object) -> tuple[str, bytes]:
     if isinstance(source, bytes | bytearray | memoryview):
         return "the image", bytes(source)
     if isinstance(source, str | os.PathLike):
-        path = Path(source)
+        # A path of bytes is one to Python itself, and none to pathlib.
+        path = Path(os.fsdecode(source))
         try:
             with path.open("rb") as file:
                 return f"'{path}'", file.read(MAX_BYTES + 1)

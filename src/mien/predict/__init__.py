@@ -263,7 +263,7 @@ def images(sources: Iterable[Source], **options: Any) -> Iterator[Prediction | P
 def name_of(source: Source, number: int | None = None) -> str:
     """Return what a prediction calls a source: its path as given, a file's name, or a number from 0."""
     if isinstance(source, str | os.PathLike):
-        return os.fspath(source)
+        return os.fsdecode(source)
     named = getattr(source, "filename", None) or getattr(source, "name", None)
     if isinstance(named, str) and named:
         return named
