@@ -697,6 +697,7 @@ def test_two_runs_do_not_share_a_file(folder: Path, tmp_path: Path) -> None:
         )
         assert done.returncode == 2
         assert "another run is writing" in done.stderr
+        assert "given up" not in done.stderr
         assert kept.is_file()
     assert not to.exists()
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [kept.name]

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import itertools
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from PIL import Image
 from pyarrow import parquet
 from skimage import data
 
-from mien import cli, video
+from mien import cli, disk, predict, video
 from mien.cli import watching
 from mien.errors import DataError, InputError, MissingExtra, VideoError
 from mien.faces import Box, Face
@@ -858,3 +859,45 @@ def test_two_runs_do_not_share_a_journal(tmp_path: Path) -> None:
         pytest.raises(InputError, match="another run is writing"),
     ):
         video.Journal(tmp_path / "journal", {}, resume=False)
+
+
+def test_no_other_run_writes_any_of_the_files(
+    crossing: Path, away: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock = predict.hold(away / ".film.mp4.journal")
+    try:
+        assert command(crossing, "--to", "rows.csv", "--save", "film.mp4", "--every", 9) == 2
+    finally:
+        disk.let_go(lock)
+    assert "another run is writing" in capsys.readouterr().err
+    assert not list(away.iterdir())
+
+
+def test_no_other_name_of_the_video_is_written_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    clip = make(tmp_path / "clip.mp4", plain(3))
+    before = clip.read_bytes()
+    Path("deep").mkdir()
+    Path("link").symlink_to(".")
+    Path("other.mp4").hardlink_to("clip.mp4")
+    for name in ("deep/../clip.mp4", "link/clip.mp4", "other.mp4"):
+        assert command("clip.mp4", "--save", name) == 2
+        assert "which is read" in capsys.readouterr().err
+    for words in (["--to", "x.csv", "--to", "link/x.csv"], ["--to", "x.csv", "--to", "x.csv"]):
+        assert command("clip.mp4", *words) == 2
+    assert clip.read_bytes() == before
+
+
+def test_any_name_is_shown_on_a_strict_terminal(tmp_path: Path) -> None:
+    clip = make(tmp_path / "clip.mp4", plain(3))
+    try:
+        named = clip.rename(tmp_path / "\udcff.mp4")
+    except (OSError, UnicodeError):
+        pytest.skip("this system knows no such name")
+    words = [sys.executable, "-m", "mien", "video", str(named)]
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=strict)
+    assert (done.returncode, done.stderr.strip()) == (0, "")
+    assert "\\udcff.mp4: no face" in done.stdout

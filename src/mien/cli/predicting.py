@@ -151,9 +151,10 @@ def _record(to: Path | None, predictor: "Predictor", resume: bool) -> "Iterator[
     facts: dict[str, Any] = {"model": predictor.model.card.sha256, "labels": predictor.labels}
     facts |= {"detector": finder, "smallest": predictor.smallest}
     kept = to.with_name(f".{to.name}.record")
-    if kept.is_file() and not resume:
-        screen.note("what an earlier run left to go on with is given up; --resume would have kept it")
+    left = kept.is_file()
     with room.Record(kept, facts, resume=resume) as record:
+        if left and not resume:
+            screen.note("what an earlier run left to go on with is given up; --resume would have kept it")
         if record.damaged:
             screen.note(f"a part of '{kept}' is damaged; what stood there is done anew")
         try:

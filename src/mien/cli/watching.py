@@ -35,10 +35,14 @@ class _Wanted:
     blur: bool
 
     @property
+    def journals(self) -> list[Path]:
+        """Where a journal of each file that takes long to make would be; the first is kept."""
+        return [path.with_name(f".{path.name}.journal") for path in (*self.to, self.save) if path is not None]
+
+    @property
     def journal(self) -> Path | None:
         """Where the journal goes: beside the first file that takes long to make."""
-        first = next((path for path in (*self.to, self.save) if path is not None), None)
-        return None if first is None else first.with_name(f".{first.name}.journal")
+        return next(iter(self.journals), None)
 
 
 def video(
@@ -153,6 +157,7 @@ def _model(name: str | None) -> str | Path | None:
 
 @contextmanager
 def _journal(wanted: _Wanted, file: Path, facts: dict[str, Any], resume: bool) -> "Iterator[Journal | None]":
+    from mien import disk, predict
     from mien import video as room
 
     if wanted.journal is None:
@@ -161,9 +166,14 @@ def _journal(wanted: _Wanted, file: Path, facts: dict[str, Any], resume: bool) -
     # The video is opened first of all, so that what is none leaves no journal behind.
     with room.Clip(file):
         facts = facts | room.fingerprint(file)
-    if not resume and wanted.journal.is_file():
-        screen.note("an earlier run left something to go on with, which is given up; --resume would keep it")
-    with room.Journal(wanted.journal, facts, resume=resume) as journal:
+    left = wanted.journal.is_file()
+    with ExitStack() as stack:
+        # Another run may write one of the other files first of all.
+        for other in wanted.journals[1:]:
+            stack.callback(disk.let_go, predict.hold(other))
+        journal = stack.enter_context(room.Journal(wanted.journal, facts, resume=resume))
+        if left and not resume:
+            screen.note("an earlier run left something to go on with; it is given up, --resume would keep it")
         if resume:
             screen.note(f"{journal.kept:,} frames were done before")
         if journal.damaged:
