@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -113,3 +114,14 @@ def test_nothing_that_is_printed_moves_the_cursor(capsys: pytest.CaptureFixture[
     assert not set("\x1b\x9b\r\x07") & set(told.out + told.err)
     assert told.out.splitlines()[:2] == ["\\x1b[2J\\x9b1A\\r\\x07.png: one", "        two"]
     assert told.err.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full")
+def test_a_full_or_closed_stdout_is_no_fault_of_ours() -> None:
+    command = [sys.executable, "-m", "mien", "recipes", "--json"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "mien: no space is left where the output goes; make room, or send it elsewhere\n"
+    closed = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *command], capture_output=True, check=False)
+    assert (closed.returncode, closed.stderr) == (0, b"")

@@ -294,3 +294,18 @@ def test_a_read_only_disk_is_named(tmp_path: Path) -> None:
         loaded, _ = made.load()
         assert loaded is not None
         assert loaded.step == 1
+
+
+def test_damaged_files_of_a_run_are_told_in_one_sentence(tmp_path: Path) -> None:
+    made = run.create(recipes.get("quick"), {"data": {}}, out=tmp_path / "run")
+    for content in ("{}", "[]", '{"data": 1, "recipe": {}}', "{"):
+        (made.path / "run.json").write_text(content)
+        with pytest.raises(RunError, match=r"run\.json.* is damaged"):
+            made.facts()
+    (made.path / "recipe.toml").write_bytes(b"\xff")
+    with pytest.raises(RunError, match=r"recipe\.toml.* is damaged"):
+        made.recipe()
+    for content in ("epoch,loss\n1,a word\n", "epoch,loss\n1\n"):
+        (made.path / "history.csv").write_text(content)
+        with pytest.raises(RunError, match=r"history\.csv.* is damaged"):
+            made.history()

@@ -755,3 +755,21 @@ def test_quick_reaches_its_score_on_fer2013(tmp_path: Path) -> None:
     assert document["val"]["accuracy"] >= 0.58
     assert document["cpu_seconds"] <= 660
     shutil.rmtree(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda data: replace(data, labels=("a\nb", *data.labels[1:])), "labels.0"),
+        (lambda data: replace(data, labels=("$\\frac{$", *data.labels[1:])), "labels.0"),
+        (lambda data: replace(data, labels=("\udcff", *data.labels[1:])), "no text"),
+        (lambda data: replace(data, root="a\\b"), "data.name"),
+    ],
+)
+def test_what_no_card_can_hold_is_refused_before_anything_is_trained(
+    tmp_path: Path, change: Callable[[Any], Any], says: str
+) -> None:
+    with pytest.raises(DataError, match=says) as caught:
+        train.fit(change(dying.data()), dying.recipe(), out=tmp_path / "run")
+    assert "rename" in str(caught.value)
+    assert not (tmp_path / "run").exists()

@@ -107,13 +107,15 @@ class Run:
         """Read the recipe.
 
         Raises:
-            RunError: The file is missing.
+            RunError: The file is missing, or no text.
             RecipeError: It is not a recipe.
         """
         try:
             return parse((self.path / "recipe.toml").read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise RunError(f"{self.path} has no recipe.toml, so it is no run of mien train") from None
+        except UnicodeDecodeError as error:
+            raise RunError(f"{self.path / 'recipe.toml'} is damaged: {error}") from None
 
     def facts(self) -> dict[str, Any]:
         """Read `run.json`.
@@ -127,6 +129,9 @@ class Run:
             raise RunError(f"{self.path} has no run.json, so it is no run of mien train") from None
         except ValueError as error:
             raise RunError(f"{self.path / 'run.json'} is damaged: {error}") from None
+        parts = (facts.get("recipe"), facts.get("data", {})) if isinstance(facts, dict) else (None,)
+        if not all(isinstance(part, dict) for part in parts):
+            raise RunError(f"{self.path / 'run.json'} is damaged: it holds no recipe or no data")
         return facts
 
     def update(self, **changes: Any) -> None:
@@ -138,13 +143,15 @@ class Run:
         """Read `history.csv`: a row an epoch, numbers as floats.
 
         Raises:
-            RunError: No epoch was finished yet.
+            RunError: No epoch was finished yet, or the file is damaged.
         """
         try:
             with (self.path / "history.csv").open(newline="", encoding="utf-8") as file:
                 return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
         except FileNotFoundError:
             raise RunError(f"{self.path} has no history.csv: no epoch of it was finished yet") from None
+        except (ValueError, TypeError) as error:
+            raise RunError(f"{self.path / 'history.csv'} is damaged: {error}") from None
 
     def keep_report(self, report: Mapping[str, Any]) -> Path:
         """Keep an evaluation's report as `evaluation/<split>.json`.

@@ -189,7 +189,10 @@ def to_json(card: Card) -> str:
     Raises:
         ModelError: A value is of the wrong type or out of range.
     """
-    text = _ADAPTER.dump_json(card, indent=2, warnings="none").decode()
+    try:
+        text = _ADAPTER.dump_json(card, indent=2, warnings="none").decode()
+    except ValueError as error:
+        raise ModelError(f"the card holds a name that is no text: {error}") from None
     parse(text)
     return text
 

@@ -4,7 +4,9 @@ Exit codes: 0 done, 1 findings, 2 bad input or nothing usable, 3 done but some i
 70 a fault of mien's own, 130 and 143 stopped by a signal.
 """
 
+import errno
 import io
+import os
 import signal
 import sys
 import traceback
@@ -99,6 +101,8 @@ def _speak(arguments: list[str]) -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code, and prints one sentence where it is not 0."""
+    if sys.stdout is None:  # closed by who called; the work is wanted all the same
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 for as long as the process lives
     _speak(sys.argv[1:] if arguments is None else arguments)
     try:
         code = app(arguments, standalone_mode=False) or 0
@@ -111,13 +115,23 @@ def run(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            return _fault()
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 so that the end does not try again
+        _say("no space is left where the output goes; make room, or send it elsewhere")
+        return 2
     except typer.TyperException as error:
         _say(f"{error.format_message().rstrip('.')}; try mien --help")
         return 2
     except Exception:
-        traceback.print_exc()
-        _say("this is a fault of mien's own; please report it with the lines above")
-        return FAULT
+        return _fault()
+
+
+def _fault() -> int:
+    traceback.print_exc()
+    _say("this is a fault of mien's own; please report it with the lines above")
+    return FAULT
 
 
 def _say(sentence: str) -> None:

@@ -47,7 +47,7 @@ def audit(
         str, typer.Option(help="Exit with 1 from this severity on: error, warning or note.")
     ] = "error",
     size: Annotated[int, typer.Option(help="Pixels a side that images are fitted to.")] = 48,
-    split_seed: Annotated[int, typer.Option(help="Decides splits that the data does not bring.")] = 42,
+    split_seed: Annotated[int, typer.Option(min=0, help="Decides splits that the data does not bring.")] = 42,
     json: Json = False,
 ) -> int:
     """Find what is wrong with a data set: copies across splits, blank images, wrong labels."""

@@ -41,7 +41,7 @@ def compare(
     size: Annotated[
         int | None, typer.Option(help="Pixels a side that two files of probabilities were made with.")
     ] = None,
-    split_seed: Annotated[int, typer.Option(help="Decides splits that the data does not bring.")] = 42,
+    split_seed: Annotated[int, typer.Option(min=0, help="Decides splits that the data does not bring.")] = 42,
     json: Json = False,
 ) -> int:
     """Say whether one model beats another, on the same images."""

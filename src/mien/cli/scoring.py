@@ -50,7 +50,7 @@ def evaluate(
         Path | None, typer.Option(help="Keep the answers in this .npz file, to distil from.")
     ] = None,
     votes: Annotated[Path | None, typer.Option(help="FER+ votes, for csv data.")] = None,
-    split_seed: Annotated[int, typer.Option(help="Decides splits that the data does not bring.")] = 42,
+    split_seed: Annotated[int, typer.Option(min=0, help="Decides splits that the data does not bring.")] = 42,
     json: Json = False,
 ) -> int:
     """Score what ships on a split: one model, or the mean of several."""

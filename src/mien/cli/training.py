@@ -43,7 +43,7 @@ def train(
     folds: Annotated[
         int | None, typer.Option(help="Train so many times without a part, and keep what is said of it.")
     ] = None,
-    split_seed: Annotated[int, typer.Option(help="Decides splits that the data does not bring.")] = 42,
+    split_seed: Annotated[int, typer.Option(min=0, help="Decides splits that the data does not bring.")] = 42,
     json: Json = False,
 ) -> int:
     """Train a recipe; leave a run's folder with history, figures and the bundle that ships."""
@@ -57,6 +57,8 @@ def train(
             raise InputError("no data was named; try: mien train 'archive (4).zip' --recipe quick")
         origin = {"votes": _absolute(votes), "exclude": _all_absolute(exclude), "seed": split_seed}
         chosen = _recipe(recipe, set_ or [])
+        if folds is not None and folds < 2:
+            raise InputError(f"--folds is {folds}; give 2 or more, such as 5")
         if folds is not None:
             if teacher:
                 raise InputError("--folds makes what a teacher is made of; it takes no --teacher")

@@ -155,10 +155,10 @@ def load(
         DataError: The source has no usable images, or its splits, classes, votes or exclusions do not fit.
         ArchiveError: The archive is damaged, unsafe or beyond `limits`.
     """
-    path = Path(source)
-    found = sources.read(
-        path, size, votes=None if votes is None else Path(votes), limits=limits, progress=progress
-    )
+    if size < 1 or seed < 0:
+        raise DataError(f"size is {size} and seed {seed}; a side is at least 1 pixel, a seed at least 0")
+    path, ballots = Path(source), None if votes is None else Path(votes)
+    found = sources.read(path, size, votes=ballots, limits=limits, progress=progress)
     root = path.resolve().name
     _check_enough(found, root)
     parts, notes = division.divide(found, seed)

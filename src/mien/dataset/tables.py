@@ -4,6 +4,7 @@ import csv
 import gzip
 import lzma
 import math
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,7 +146,13 @@ def _found(
 def _header(stream: BinaryIO) -> dict[str, int]:
     """The place of each column by its name in lower case; `icml_face_data.csv` has spaces in it."""
     line = stream.readline(_LONGEST_LINE).decode("utf-8-sig", errors="replace")
-    return {name: place for place, name in enumerate(_fields(line))} if line else {}
+    try:
+        names = _fields(line) if line else []
+    except csv.Error:
+        return {}  # a first line that is none of a csv names no columns
+    if twice := {name for name in names if name in (*_NEEDED, "usage") and names.count(name) > 1}:
+        raise DataError(f"the csv names the column {shorten(sorted(twice))} twice; leave one of each")
+    return {name: place for place, name in enumerate(names)}
 
 
 def _fields(line: str) -> list[str]:
@@ -250,7 +257,7 @@ def text_of(path: Path) -> str:
         with cast(BinaryIO, opener(path, "rb")) as stream:
             data = stream.read(_LARGEST_VOTES + 1)
         text = data.decode("utf-8-sig")
-    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeError) as error:
         raise DataError(f"'{path}' cannot be read as a csv: {error}; check the path") from error
     if len(data) > _LARGEST_VOTES:
         raise DataError(

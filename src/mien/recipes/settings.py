@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -11,6 +11,12 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def _ordered(shares: tuple[float, float]) -> tuple[float, float]:
+    if shares[0] > shares[1]:
+        raise ValueError(f"the smallest share stands first, and {shares[0]:g} is above {shares[1]:g}")
+    return shares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +48,7 @@ class Augment:
     brightness: Fraction = 0.0
     contrast: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     erase: Fraction = 0.0
-    erase_area: tuple[Fraction, Fraction] = (0.02, 0.2)
+    erase_area: Annotated[tuple[Fraction, Fraction], AfterValidator(_ordered)] = (0.02, 0.2)
     fill: Literal["nearest", "reflect", "black"] = "nearest"
     mixup: NotNegative = 0.0
 

@@ -80,6 +80,7 @@ def fit(
         "teacher": None if teacher is None else {"about": teacher.about, "sha256": teacher.sha256},
         "environment": facts.environment(),
     }
+    facts.check(out.name if out is not None else recipe.name, known, dataset, recipe)
     made = run.create(recipe, known, out=out, runs=runs)
     with made.lock():
         return _train(made, model, dataset, recipe, wanted, on_status=on_status, on_note=on_note)
@@ -273,7 +274,7 @@ def _finish(
     model = precision.build(recipe, classes=len(dataset.labels), policy="float32")
     model.set_weights(recorder.best)
     val = dataset.split("val")
-    card = facts.card(made, dataset, recipe)
+    card = facts.card(made.name, made.facts(), dataset, recipe)
     shipped = export.bundle(model, card, made.bundle, images=val.images[: export.IMAGES])
     report = evaluate.score(shipped, val, labels=dataset.labels, data=dataset.root)
     measured = bundle.Measured(

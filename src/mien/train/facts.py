@@ -3,22 +3,24 @@
 import importlib
 import os
 import platform
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from mien import __version__, bundle
 from mien.dataset import Dataset
+from mien.errors import DataError, ModelError
 from mien.networks import load_keras
 from mien.recipes import Recipe, to_dict
-from mien.run import Run
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
     """Return what a run keeps of its data: names, counts and fingerprints."""
     splits = {split.name: split for split in (dataset.train, dataset.val, dataset.test) if split is not None}
     return {
-        "name": dataset.root,
+        # What is no UTF-8 in a folder's name stands in no JSON.
+        "name": dataset.root.encode(errors="replace").decode(),
         "fingerprint": dataset.fingerprint,
         "splits": {
             name: {"n": len(split), "fingerprint": split.fingerprint} for name, split in splits.items()
@@ -29,12 +31,18 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def card(made: Run, dataset: Dataset, recipe: Recipe) -> bundle.Card:
-    """Return the card of what a run has trained, before anything was measured."""
-    data = describe(dataset)
-    known, teacher = made.facts()["environment"], made.facts().get("teacher")
+def card(name: str, known: Mapping[str, Any], dataset: Dataset, recipe: Recipe) -> bundle.Card:
+    """Return the card of what a run has trained, before anything was measured.
+
+    Args:
+        name: The run's.
+        known: Its facts.
+        dataset: What it was trained on.
+        recipe: What it was trained by.
+    """
+    data, environment, teacher = describe(dataset), known["environment"], known.get("teacher")
     return bundle.Card(
-        name=made.name,
+        name=name,
         labels=dataset.labels,
         size=recipe.size,
         readings=dict(bundle.TWO_READINGS if recipe.targets.consensus else bundle.LABELS_READING),
@@ -46,8 +54,23 @@ def card(made: Run, dataset: Dataset, recipe: Recipe) -> bundle.Card:
             splits={name: bundle.Part(**part) for name, part in data["splits"].items()},
         ),
         excluded=data["excluded"],
-        versions={name: known[name] for name in ("mien", "python", "keras", "backend", "numpy")},
+        versions={name: environment[name] for name in ("mien", "python", "keras", "backend", "numpy")},
     )
+
+
+def check(name: str, known: Mapping[str, Any], dataset: Dataset, recipe: Recipe) -> None:
+    """Make sure, before anything is trained, that what is trained can have a card.
+
+    Raises:
+        DataError: A class, the data or the run has a name that a card cannot hold, or there is too much.
+    """
+    try:
+        bundle.to_json(card(name, known, dataset, recipe))
+    except ModelError as error:
+        raise DataError(
+            f"what is trained on {describe(dataset)['name']!r} could not be kept: {error}; rename the class, "
+            "the data or the run, or leave fewer reasons in the exclusion lists"
+        ) from None
 
 
 def environment() -> dict[str, Any]:
