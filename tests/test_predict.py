@@ -722,7 +722,17 @@ def test_a_resumed_run_saves_what_it_knew_and_writes_what_it_is_asked_for(
 
 
 @pytest.mark.parametrize(
-    "line", [b'{"x":1}\n', b"\0\0\0\0\n", b'{"source":"a","faces":[{"box":{}}]}\n', b"\xff\n"]
+    "line",
+    [
+        b'{"x":1}\n',
+        b"\0\0\0\0\n",
+        b'{"source":"a","faces":[{"box":{}}]}\n',
+        b'{"source":"a","width":1,"height":1,"faces":[{"box":{"left":0,"top":0,"width":1,"height":1},'
+        b'"detected":1,"scores":{},"flags":[]}]}\n',
+        b"[" * 100_000 + b"\n",
+        b"\xff\n",
+    ],
+    ids=range(6),
 )
 def test_a_damaged_record_goes_on_from_before_the_damage(
     folder: Path, tmp_path: Path, predictor: predict.Predictor, line: bytes

@@ -841,7 +841,16 @@ def test_the_command_has_the_defaults_of_the_room() -> None:
     assert of_command["settle"].default == of_room["settle"].default
 
 
-@pytest.mark.parametrize("line", [b'{"x":1}\n', b"\0\0\n", b'{"frame":1,"faces":[{"box":{}}]}\n'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"x":1}\n',
+        b"\0\0\n",
+        b'{"frame":1,"faces":[{"box":{}}]}\n',
+        b'{"frame":1,"faces":[{"box":{"left":0,"top":0,"width":1,"height":1},'
+        b'"detected":1,"scores":{},"flags":[]}]}\n',
+    ],
+)
 def test_a_damaged_journal_goes_on_from_before_the_damage(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "journal"
     with video.Journal(path, {}, resume=False) as journal:

@@ -111,8 +111,10 @@ class Record:
                 if not line.endswith(b"\n"):
                     break
                 try:
-                    self.known.add(_item(json.loads(line)).source)
-                except (ValueError, TypeError, KeyError, AttributeError):
+                    item = _item(json.loads(line))
+                    item.to_dict()  # it cannot say what it shows where its scores are damaged
+                    self.known.add(item.source)
+                except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                     self.damaged = True
                     break
                 end += len(line)

@@ -124,8 +124,9 @@ class Journal:
                 if not line.endswith(b"\n"):
                     break
                 try:
-                    _parsed(line)
-                except (ValueError, TypeError, KeyError, AttributeError):
+                    for face in _parsed(line)[1]:
+                        face.to_dict()  # it cannot say what it shows where its scores are damaged
+                except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                     self.damaged = True
                     break
                 self.kept += 1
