@@ -379,6 +379,10 @@ def test_nothing_that_is_read_is_written_to(
         code, out, err = run(capsys, "a.png", "noise.png", "*.faces.jpg", "--save", ".", "--json")
         assert [each["source"] for each in json.loads(out)] == ["a.png", "noise.png"]
         assert (code, "no image fits" in err, "passed over" in err) in ((3, True, False), (0, False, True))
+    Path("link.jpg").symlink_to("a.png.faces.jpg")
+    code, out, err = run(capsys, "a.png", "link.jpg", "--save", ".", "--json")
+    assert (code, [each["source"] for each in json.loads(out)]) == (0, ["a.png"])
+    assert "1 files in . have names that --save gives" in err
     assert before == {path: path.read_bytes() for path in before}
     Path("a.csv").write_text("mine")
     code, _, err = run(capsys, "a.csv", "--to", "./a.csv")

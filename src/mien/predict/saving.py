@@ -69,9 +69,12 @@ def is_saved(prediction: Prediction, folder: Path) -> bool:
 
 
 def saved(path: str | os.PathLike[str], folder: Path) -> bool:
-    """Say whether a file in `folder` has a name that `save` gives."""
-    place = Path(path)
-    return bool(_SAVED.search(place.name)) and place.parent.resolve() == folder.resolve()
+    """Say whether a path is, or leads to, a file in `folder` with a name that `save` gives."""
+    given, home = Path(path), folder.resolve()
+    return any(
+        _SAVED.search(place.name) and place.parent.resolve() == home
+        for place in (given, Path(os.path.realpath(given)))
+    )
 
 
 def _writer(pixels: NDArray[np.uint8]) -> Callable[[Path], None]:
