@@ -811,3 +811,22 @@ def test_fer2013_has_its_published_counts():
     else:
         training += np.bincount(data.test.labels, minlength=7)
     assert training.tolist() == [3995, 436, 4097, 7215, 4830, 3171, 4965]
+
+
+def test_a_run_among_the_images_is_no_class(tmp_path: Path) -> None:
+    for number, emotion in enumerate(("happy", "sad")):
+        for place in range(10):
+            path = tmp_path / emotion / f"{place}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(np.full((8, 8), 100 * number + place, np.uint8)).save(path)
+    before = dataset.load(tmp_path)
+    figures = tmp_path / "runs" / "quick-1" / "figures"
+    figures.mkdir(parents=True)
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(figures / "loss.png")
+    for name in ("run.json", "recipe.toml"):
+        (figures.parent / name).write_text("{}")
+    after = dataset.load(tmp_path)
+    assert after.fingerprint == before.fingerprint
+    assert any(
+        "runs/quick-1 is what mien trained" in note or "'runs/quick-1'" in note for note in after.notes
+    )

@@ -430,9 +430,21 @@ def test_a_runs_model_becomes_keras_and_onnx(finished: run.Run, tiny: Any, tmp_p
     again = bundle.load(export.convert(finished, "onnx", tmp_path / "copy", at_least=7).path)
     assert again.card.licence == "CC0"
     np.testing.assert_allclose(again.run(pixels), before.run(pixels), atol=1e-6)
+    shipped = (finished.bundle / "model.onnx").read_bytes()
     anew = export.convert(finished, "onnx", at_least=7)
-    assert bundle.load(finished.bundle).card == again.card
-    assert anew.path == finished.bundle / "model.onnx"
+    assert bundle.load(anew.path.parent).card == again.card
+    assert anew.path == finished.path / "export" / "model.onnx"
+    for place in (finished.bundle, finished.bundle / "model.onnx"):
+        with pytest.raises(ModelError, match="is what a run ships"):
+            export.convert(finished, "onnx", place, at_least=7)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "labels.txt").write_text("my annotations")
+    with pytest.raises(ModelError, match="lists other labels"):
+        export.convert(finished, "h5", tmp_path / "mine", at_least=7)
+    with pytest.raises(ModelError, match=r"ends in \.keras"):
+        export.convert(finished, "keras", tmp_path / "mine" / "labels.txt", at_least=7)
+    assert (tmp_path / "mine" / "labels.txt").read_text() == "my annotations"
+    assert (finished.bundle / "model.onnx").read_bytes() == shipped
 
 
 def test_a_bundle_becomes_its_network_again(finished: run.Run, tiny: Any, tmp_path: Path) -> None:
@@ -466,7 +478,7 @@ def test_unknown_formats_and_unwritable_places(tiny: Any, tmp_path: Path) -> Non
     ):
         export.write(tiny, card(), "pickle", tmp_path, images=images(4, 16))
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ModelError, match="cannot be written"):
+    with pytest.raises(ModelError, match=r"is a file; name a folder, or a file that ends in \.keras"):
         export.write(tiny, card(), "keras", tmp_path / "file", images=images(4, 16), at_least=0)
 
 

@@ -229,6 +229,7 @@ def test_no_head_of_a_row_or_column_breaks_inside_a_word(
     found: dict, answers: evaluate.Answers, tmp_path: Path
 ) -> None:
     page = report.write(found, answers, tmp_path)[1].read_text(encoding="utf-8")
+    page = page.partition("</style>")[0]  # the pictures that follow are long to search
     heads = re.findall(r"[^}]*\bt[dh]:first-child[^{]*\{[^}]*\}", page)
     assert any("overflow-wrap: break-word" in rule for rule in heads)
     assert not any("overflow-wrap: anywhere" in rule for rule in heads), "it would break words to save room"

@@ -678,7 +678,7 @@ def test_without_keras_a_sentence_says_what_to_install() -> None:
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.startswith(MissingExtra.__name__)
-    assert "pip install 'mien[train]'" in said
+    assert "pip install 'mien[cpu]'" in said
 
 
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs mien[jax]")

@@ -68,7 +68,11 @@ class MissingExtra(MienError):
     """
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs packages that are not installed; run: pip install 'mien[{extra}]'")
+        # "." for a clone, where mien is not on the index that pip asks.
+        super().__init__(
+            f"{what} needs packages that are not installed; run: pip install 'mien[{extra}]', or in a clone "
+            f"of mien pip install '.[{extra}]'"
+        )
         self.extra = extra
 
 

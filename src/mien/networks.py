@@ -156,7 +156,8 @@ def load_keras(network: str | None = None) -> Any:
         with _quietly():
             import keras
     except ImportError as error:
-        raise MissingExtra("training", "cpu" if error.name == "tensorflow" else "train") from error
+        # `train` alone brings no backend; who has one that is meant knows the extras (README).
+        raise MissingExtra("training", "cpu") from error
     return keras
 
 

@@ -216,7 +216,9 @@ def announce(found: "Dataset", listed: str = "") -> None:
 def load_again(made: "Run", data: Path | None, origin: dict[str, Any]) -> "Dataset":
     """Load the data that a run was trained on, from where `origin` says it was or from `data`."""
     if data is None:
-        data = Path(origin.get("source", "nowhere"))
+        if "source" not in origin:
+            raise InputError(f"{made.name} does not say where its data is; name it: --data or DATA")
+        data = Path(origin["source"])
         if not data.exists():
             raise InputError(f"the data of {made.name} is no longer at {data}; name it: --data or DATA")
     return load(data, size=made.recipe().size, **origin)

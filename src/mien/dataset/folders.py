@@ -51,6 +51,13 @@ def understand(
             empty; or folders that spell splits stand where classes should.
     """
     notes: list[str] = []
+    if runs := _runs(others):
+        notes.append(
+            f"{shorten(sorted('/'.join(run) for run in runs))} is what mien trained, and passed over"
+        )
+        faces = {name: face for name, face in faces.items() if not _within(name, runs)}
+        others = [name for name in others if not _within(name, runs)]
+        empty = [folder for folder in empty if not _within(f"{folder}/", runs)]
     # A file without a suffix may be a README as well as an image, so it has no say if others can speak.
     telling = [name for name in faces if _suffix(name)]
     telling = telling or [name for name, face in faces.items() if not isinstance(face, str)]
@@ -79,6 +86,19 @@ def understand(
         problems=tuple(Problem(name, bad[name]) for name in sorted(bad)),
         notes=tuple(notes),
     )
+
+
+def _runs(names: Collection[str]) -> set[_Folders]:
+    """The folders of trainings, which are made where one stands, so perhaps among the images."""
+    marks = (
+        {_folders(name) for name in names if _leaf(name) == mark} for mark in ("run.json", "recipe.toml")
+    )
+    return set.intersection(*marks) - {()}
+
+
+def _within(name: str, places: set[_Folders]) -> bool:
+    folders = _folders(name)
+    return any(folders[:depth] in places for depth in range(1, len(folders) + 1))
 
 
 def _suffix(name: str) -> str:

@@ -77,25 +77,29 @@ def convert(
     Args:
         run: The run; its bundle holds the weights.
         format: One of `FORMATS`.
-        to: As in `write`; None writes into the run's own folder: `onnx` anew into `bundle`, the others into
-            `export`.
+        to: As in `write`; None for the folder `export` in the run's.
         at_least: Number of drawn faces to compare on.
         progress: Called with (images compared, images in all).
 
     Raises:
         RunError: The run has no bundle yet.
-        ModelError: As in `write` and `rebuild`.
+        ModelError: As in `write` and `rebuild`; or `to` is what a run ships, which only its training writes.
         MissingExtra: As in `write`.
     """
     _check_format(format)
+    place = run.path / "export" if to is None else Path(to)
+    if any(
+        (folder.parent / "run.json").is_file() for folder in (place, place.parent) if folder.name == "bundle"
+    ):
+        raise ModelError(
+            f"{str(place)!r} is what a run ships, and its scores are of that file; name another place"
+        )
     if not (run.bundle / bundles.MODEL).is_file():
         raise RunError(f"run {run.name!r} has no bundle yet; finish its training with mien train --resume")
     shipped = bundles.load(run.bundle)
-    if to is None:
-        to = run.bundle if format == "onnx" else run.path / "export"
     images, _, _ = drawn.sample(at_least, seed=0, size=shipped.card.size)
     return write(
-        rebuild(shipped), shipped.card, format, to, images=images, at_least=at_least, progress=progress
+        rebuild(shipped), shipped.card, format, place, images=images, at_least=at_least, progress=progress
     )
 
 
@@ -152,6 +156,7 @@ def write(
     _check_format(format)
     place = Path(to)
     file = place if place.suffix == FORMATS[format] else place / f"model{FORMATS[format]}"
+    _check_place(file, card)
     if format == "onnx":
         made = bundle(
             model,
@@ -285,6 +290,17 @@ def _enough(images: Pixels, size: int, at_least: int) -> Pixels:
     missing = max(at_least - len(images), 0)
     noise = np.random.default_rng(0).integers(0, 256, (missing, size, size, 1), np.uint8)
     return np.concatenate([images, noise])
+
+
+def _check_place(file: Path, card: Card) -> None:
+    """Refuse a place where somebody else's labels would be lost."""
+    if file.parent.exists() and not file.parent.is_dir():
+        raise ModelError(
+            f"{str(file.parent)!r} is a file; name a folder, or a file that ends in {file.suffix}"
+        )
+    there = file.with_name(bundles.LABELS)
+    if there.is_file() and there.read_bytes() != bundles.listed(card.labels):
+        raise ModelError(f"{str(there)!r} lists other labels than the model's; name another folder")
 
 
 def _check_format(name: str) -> None:
