@@ -67,6 +67,11 @@ def test_without_a_command_it_says_where_help_is(capsys: pytest.CaptureFixture[s
     assert "mien --help" in capsys.readouterr().err
 
 
+def test_an_empty_path_is_not_the_current_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["audit", ""]) == 2
+    assert "an argument is empty" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_outside_of_training_says_what_to_do(number: signal.Signals) -> None:
     code = (

@@ -197,6 +197,12 @@ def test_numbered_folders_are_fer2013s_labels_and_said_to_be(tmp_path):
     assert "0 angry, 3 happy" in data.notes[0]
 
 
+def test_one_folder_that_spells_no_emotion_makes_all_own_classes_and_is_named(tmp_path):
+    data = dataset.load(lay(tmp_path, small(classes=("hapy", "Sadness", "fear"))))
+    assert data.labels == ("Sadness", "fear", "hapy")
+    assert any("'hapy' none" in note for note in data.notes)
+
+
 def test_splits_may_spell_an_emotion_differently(tmp_path):
     files = small(splits=("train",), classes=("happy", "sad")) | small(
         splits=("val",), classes=("Joy", "sadness")
@@ -714,6 +720,13 @@ def test_files_and_hashes_are_excluded(tmp_path):
     assert set(plain.train.files) - set(data.train.files) == gone
     assert data.excluded == (dataset.Exclusion("blank", 1), dataset.Exclusion("copy", 2))
     assert data.val.files == plain.val.files
+
+
+def test_a_name_with_a_line_separator_is_one_line_of_a_list(tmp_path):
+    odd = "train/happy/a\u2028b.png"
+    source = lay(tmp_path / "a", small() | {odd: png(face(500))})
+    listed = written(tmp_path / "b.csv", f"file,reason\r\n{odd},odd\r\n")
+    assert dataset.load(source, exclude=listed).excluded == (dataset.Exclusion("odd", 1),)
 
 
 def test_exclusion_never_moves_images_between_splits(tmp_path):

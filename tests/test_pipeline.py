@@ -242,6 +242,18 @@ def test_any_other_classes_train_too(away: Path, archive: Path, ask: Json) -> No
     assert (Path("run/bundle") / "labels.txt").read_text(encoding="utf-8").split() == document["labels"]
 
 
+def test_a_run_with_another_bundle_than_it_shipped_says_so(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = shutil.copytree(trained, tmp_path / "run")
+    assert cli.run(["evaluate", str(copy)]) == 0
+    assert "this training shipped" not in capsys.readouterr().err
+    packaged = Path(bundle.__file__).parents[1] / "models" / "fast.onnx"
+    bundle.write(packaged.read_bytes(), bundle.load("fast").card, copy / "bundle")
+    assert cli.run(["evaluate", str(copy)]) == 0
+    assert "is not the model that this training shipped" in capsys.readouterr().err
+
+
 def test_a_run_whose_data_moved_asks_for_it_and_takes_it(
     away: Path, archive: Path, ask: Json, refuse: Callable[..., str]
 ) -> None:

@@ -103,8 +103,11 @@ def run(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code, and prints one sentence where it is not 0."""
     if sys.stdout is None:  # closed by who called; the work is wanted all the same
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 for as long as the process lives
-    _speak(sys.argv[1:] if arguments is None else arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    _speak(given)
     try:
+        if "" in given:  # a path that is empty would be taken for the current folder
+            raise InputError("an argument is empty; if a shell's variable stands there, set it")
         code = app(arguments, standalone_mode=False) or 0
         if code == 128 + signal.SIGINT:  # typer's answer to Ctrl-C
             _say(_STOPPED)

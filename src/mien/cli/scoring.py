@@ -78,7 +78,7 @@ def evaluate(
         screen.emit(document | timer.seconds())
     else:
         scores.tell(document)
-    for sentence in uses.warnings:
+    for sentence in (*uses.warnings, *_strangers(models, loaded)):
         screen.note(sentence)
     return SOME_BAD if dataset.problems else 0
 
@@ -196,6 +196,18 @@ def _count(paths: list[Path], loaded: list["Bundle"], document: dict[str, Any]) 
     told = replace(worst, warnings=tuple(dict.fromkeys(text for each in found for text in each.warnings)))
     document["uses"] = asdict(told)
     return told
+
+
+def _strangers(paths: list[Path], loaded: list["Bundle"]) -> list[str]:
+    """Name the runs whose bundle is another file than their training shipped."""
+    from mien import run
+
+    found = []
+    for path, model in zip(paths, loaded, strict=True):
+        shipped = run.open_run(path).facts().get("shipped", {}) if is_run(path) else {}
+        if shipped.get("sha256", model.card.sha256) != model.card.sha256:
+            found.append(f"{path / 'bundle'} is not the model that this training shipped; the scores are its")
+    return found
 
 
 def _keep(paths: list[Path], report: dict[str, Any]) -> None:

@@ -179,7 +179,12 @@ def _classes(located: set[tuple[str, str]], notes: list[str]) -> tuple[tuple[str
     """Class names in order, and the index that each class folder's name stands for."""
     folders = sorted({folder for _, folder in located})
     spelt = {folder: emotions.canonical(folder) for folder in folders}
-    if None in spelt.values():
+    if own := [folder for folder, meaning in spelt.items() if meaning is None]:
+        if known := [folder for folder in folders if spelt[folder] is not None]:
+            notes.append(
+                f"{shorten(known)} spell emotions and {shorten(own)} none, so all folders were taken as "
+                "classes of your own, by their names"
+            )
         classes = emotions.order(folders)
         return classes, {folder: classes.index(folder) for folder in folders}
     for split in sorted({split for split, _ in located}):

@@ -1,6 +1,7 @@
 """Lists of images as csv files that people write: read line by line, whatever stands in them."""
 
 import csv
+import io
 from collections.abc import Iterator
 
 from mien.errors import DataError
@@ -26,7 +27,7 @@ def read(
     Raises:
         DataError: A line is no line of a csv, or a field is too long; of lines as they are read.
     """
-    lines = csv.reader(text.splitlines(), strict=strict)
+    lines = csv.reader(io.StringIO(text, newline=""), strict=strict)
     records = _records(lines, name)
     _, first = next(records, (0, []))
     columns = [each.strip().lower() if lower else each.strip() for each in first]

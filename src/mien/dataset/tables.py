@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import io
 import lzma
 import math
 import zlib
@@ -220,8 +221,7 @@ def read_votes(path: Path, rows: int) -> tuple[NDArray[np.float32], list[str]]:
     Raises:
         DataError: It cannot be read, lacks a column, or has another number of rows.
     """
-    lines = text_of(path).splitlines()
-    table = csv.reader(lines)
+    table = csv.reader(io.StringIO(text_of(path), newline=""))
     header = [name.strip().lower() for name in next(table, [])]
     wanted = {ours: theirs for theirs, ours in emotions.FERPLUS_COLUMNS.items()}
     if missing := [wanted[vote] for vote in emotions.VOTES if wanted[vote].lower() not in header]:

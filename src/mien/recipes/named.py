@@ -56,7 +56,7 @@ _RELEASE = Recipe(
     augment=Augment(rotation=12, zoom=0.12, shift=0.0625, flip=True, brightness=0.1, contrast=0.2, erase=0.5),
     stopping=Stopping(patience=0),
     select="last",
-    about="The network that ships, on labels, FER+ votes and a teacher's word, in two hours on two cores.",
+    about="The network that ships, on labels, FER+ votes and a teacher's word, in three hours of CPU.",
     command="mien train fer2013.csv --recipe release --votes VOTES --exclude LIST --teacher FILE",
     measured="66.7 % of FER2013's PublicTest (65.1 to 68.2) without its copies, 82.2 % of the votes' labels, "
     "in 3h 04m of CPU, two AVX2 cores, 2026-11-22; its teacher took 1h 25m",
