@@ -52,12 +52,20 @@ def train(folder: Path, kill_at: tuple[str, int] | None = None, settings: tuple[
     from mien import run
     from mien import train as room
 
+    compare_few()
     if kill_at is not None:
         _arm(*kill_at)
     if folder.exists():
         room.resume(run.open_run(folder), data())
     else:
         room.fit(data(), recipe(*MORE, *settings), out=folder)
+
+
+def compare_few() -> None:
+    """Compare file and network on few images in this process; the tests of export do it on all."""
+    from mien import export
+
+    export.bundle.__kwdefaults__["at_least"] = 64
 
 
 def _arm(kind: str, count: int) -> None:
