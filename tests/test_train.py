@@ -232,8 +232,10 @@ def test_a_signal_inside_a_long_step_saves_the_step_before(tmp_path: Path, unint
     assert_same(ending(path), uninterrupted)
 
 
-@pytest.fixture
-def learnt(tmp_path: Path) -> tuple[run.Run, Dataset, list[train.Status], list[str]]:
+@pytest.fixture(scope="session")
+def taught(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[run.Run, Dataset, list[train.Status], list[str]]:
     data = dying.data()
     statuses: list[train.Status] = []
     notes: list[str] = []
@@ -241,12 +243,22 @@ def learnt(tmp_path: Path) -> tuple[run.Run, Dataset, list[train.Status], list[s
     made = train.fit(
         data,
         recipe,
-        runs=tmp_path / "runs",
+        runs=tmp_path_factory.mktemp("taught") / "runs",
         origin={"source": "somewhere"},
         on_status=statuses.append,
         on_note=notes.append,
     )
     return made, data, statuses, notes
+
+
+@pytest.fixture
+def learnt(
+    taught: tuple[run.Run, Dataset, list[train.Status], list[str]], tmp_path: Path
+) -> tuple[run.Run, Dataset, list[train.Status], list[str]]:
+    """A finished run of its own for each test, with what its training said."""
+    made, *said = taught
+    shutil.copytree(made.path, tmp_path / "runs" / made.name)
+    return run.open_run(tmp_path / "runs" / made.name), *said
 
 
 def test_a_training_learns_and_leaves_a_whole_run(
