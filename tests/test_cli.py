@@ -110,6 +110,15 @@ def test_tables_show_names_that_look_like_markup(capsys: pytest.CaptureFixture[s
     assert "[red]a [v2].zip" in output
 
 
+def test_a_place_in_a_table_stays_in_one_piece_where_words_can_be_folded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    place = "mien-demo/run/evaluation/test.json"
+    screen.table("made", ("what", "where"), [("one word after another " * 4, place)], whole="where")
+    assert place in capsys.readouterr().out
+
+
 def test_nothing_that_is_printed_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
     name = "\x1b[2J\x9b1A\r\x07.png"
     screen.out.print(f"{name}: one\n\ttwo", markup=False)

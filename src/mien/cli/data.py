@@ -52,6 +52,6 @@ def demo(
         screen.emit(result.to_dict() | timer.seconds())
     else:
         rows = [(item.what, str(item.path), item.size) for item in result.made]
-        screen.table("What was made of drawn faces", ("what", "where", "how much"), rows)
+        screen.table("What was made of drawn faces", ("what", "where", "how much"), rows, whole="where")
         screen.out.print(f"done in {screen.clock(timer.seconds()['seconds'])}", markup=False)
     return 0

@@ -9,7 +9,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 from rich import box
@@ -55,8 +55,11 @@ def plain(text: str, *, but: str = "") -> str:
     )
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table to stdout; every column but the first is aligned right if it holds numbers."""
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, whole: str = "") -> None:
+    """Print a table to stdout; every column but the first is aligned right if it holds numbers.
+
+    Where there is too little room, the column `whole` is folded last.
+    """
     drawn = Table(
         title=escape(plain(title)),
         title_justify="left",
@@ -66,7 +69,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     )
     for index, column in enumerate(columns):
         numbers = index > 0 and all(_is_number(row[index]) for row in rows)
-        drawn.add_column(column, justify="right" if numbers else "left", overflow="fold")
+        side: Literal["left", "right"] = "right" if numbers else "left"
+        drawn.add_column(column, justify=side, overflow="fold", no_wrap=column == whole)
     for row in rows:
         drawn.add_row(*(escape(plain(str(cell))) for cell in row))
     out.print(drawn)

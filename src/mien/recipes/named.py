@@ -30,8 +30,8 @@ _QUICK = Recipe(
     select="last",
     about="A small residual network in at most ten CPU-minutes on FER2013.",
     command="mien train DATA --recipe quick",
-    measured="59.5 ± 0.3 % of FER2013's PublicTest over 3 seeds, without its copies, in 8m 49s of CPU, two AVX2 "
-    "cores, 2026-11-23; 59.6 % (58.0 to 61.2) with them, one seed",
+    measured="59.5 ± 0.3 % of FER2013's PublicTest over 3 seeds, without its copies, in 8m 49s of CPU, two "
+    "AVX2 cores, 2026-11-23; 59.6 % (58.0 to 61.2) with them, one seed",
 )
 
 _HUMAN = replace(
