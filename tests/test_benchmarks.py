@@ -102,3 +102,10 @@ def test_two_contenders_of_one_name_are_told_apart_or_refused(folder: Path) -> N
         done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=60)
         assert done.returncode != 0
         assert reason in done.stderr
+
+
+def test_a_photo_is_answered_and_measured() -> None:
+    command = [sys.executable, str(BENCHMARKS / "photo.py"), "--repeats", "1"]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert "mien: faces: 1, 1, 1" in said
+    assert "mien: peak, MiB: " in said
