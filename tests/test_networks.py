@@ -54,7 +54,18 @@ def test_every_network_names_its_last_feature_map(models: dict[str, Any], name: 
     assert not {"Conv2D", "MaxPooling2D"} & set(following[place + 1 :])
 
 
-@pytest.mark.parametrize("name", LIGHT)
+#: Of the kind of `small`, wider or deeper, so that they need not learn every time.
+WIDER = {"light", "medium", "large"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in TEACHERS | WIDER else [])
+        for name in NAMES
+        if name != "seed"
+    ],
+)
 def test_every_network_learns_one_batch(name: str) -> None:
     keras.utils.set_random_seed(1)
     size = 16 if name in TEACHERS else 24
