@@ -10,6 +10,10 @@ import pytest
 from mien.dataset import Dataset, Split
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 class NoNetwork(OSError):
     """A test tried to reach the network."""
 

@@ -11,6 +11,7 @@ from mien.errors import InputError
 pytest.importorskip("keras", reason="training needs mien[train]")
 
 
+@pytest.mark.long
 def test_the_demo_leaves_what_it_lists(tmp_path: Path) -> None:
     to = tmp_path / "demo"
     stages: list[str] = []

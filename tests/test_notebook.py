@@ -72,6 +72,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 def test_trains_measures_saves_and_shows_then_goes_on_after_a_disconnect(place: Path) -> None:
     first = execute(place)
     drive = place / "mien-drive"

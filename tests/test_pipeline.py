@@ -194,6 +194,7 @@ def test_exclusions_go_into_the_run_and_the_card(away: Path, archive: Path, ask:
     assert ask("evaluate", "run", "--data", "others")[1]["n"] == 42
 
 
+@pytest.mark.long
 def test_folds_teach_a_student_and_several_models_are_averaged(
     away: Path, trained: Path, archive: Path, ask: Json, refuse: Callable[..., str]
 ) -> None:

@@ -693,6 +693,7 @@ def test_without_keras_a_sentence_says_what_to_install() -> None:
     assert "pip install 'mien[cpu]'" in said
 
 
+@pytest.mark.long
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs mien[jax]")
 def test_the_jax_backend_trains_unchanged_and_resumes_to_the_bit(tmp_path: Path) -> None:
     code = (
@@ -719,6 +720,7 @@ def test_the_jax_backend_trains_unchanged_and_resumes_to_the_bit(tmp_path: Path)
     assert_same(ending(tmp_path / "killed" / "run"), ending(tmp_path / "whole" / "run"))
 
 
+@pytest.mark.long
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs mien[jax]")
 @pytest.mark.parametrize(
     "name",
