@@ -17,17 +17,19 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import cv2
 import numpy as np
 
 from mien import augment, recipes
 
+_FULL = recipes.Augment(rotation=10, zoom=0.1, shift=0.1, flip=True, brightness=0.2, contrast=0.2, erase=0.5)
 SETS = {
     "seed's set": recipes.Augment(rotation=10, zoom=0.1, flip=True),
-    "full set": recipes.Augment(
-        rotation=10, zoom=0.1, shift=0.1, flip=True, brightness=0.2, contrast=0.2, erase=0.5
-    ),
+    "full set": _FULL,
+    "full set, cubic": replace(_FULL, interpolation="cubic"),
+    "full set, cubic, noise": replace(_FULL, interpolation="cubic", noise=0.03),
 }
 
 

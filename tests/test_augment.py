@@ -20,7 +20,16 @@ from mien.recipes import Augment
 
 SEED_SET = Augment(rotation=10, zoom=0.1, flip=True)
 EVERYTHING = Augment(
-    rotation=20, zoom=0.2, shift=0.1, flip=True, brightness=0.2, contrast=0.3, erase=0.5, fill="reflect"
+    rotation=20,
+    zoom=0.2,
+    shift=0.1,
+    flip=True,
+    brightness=0.2,
+    contrast=0.3,
+    noise=0.05,
+    erase=0.5,
+    fill="reflect",
+    interpolation="cubic",
 )
 
 
@@ -84,7 +93,8 @@ import hashlib, json, numpy as np
 from mien import augment
 from mien.recipes import Augment
 images = np.random.default_rng(7).integers(0, 256, (50, 48, 48, 1), np.uint8)
-settings = Augment(rotation=20, zoom=0.2, shift=0.1, flip=True, brightness=0.2, contrast=0.3, erase=0.5)
+light = {"brightness": 0.2, "contrast": 0.3, "noise": 0.05, "erase": 0.5}
+settings = Augment(rotation=20, zoom=0.2, shift=0.1, flip=True, **light)
 made = augment.batch(images, np.arange(50)[::-1], settings, seed=5, epoch=9)
 print(json.dumps(hashlib.sha256(made[::-1].tobytes()).hexdigest()))
 """
@@ -92,7 +102,7 @@ print(json.dumps(hashlib.sha256(made[::-1].tobytes()).hexdigest()))
         json.loads(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout)
         for _ in range(2)
     ]
-    chosen = replace(EVERYTHING, fill="nearest")
+    chosen = replace(EVERYTHING, fill="nearest", interpolation="linear")
     here = augment.batch(noise(50), np.arange(50), chosen, seed=5, epoch=9)
     assert answers == [hashlib.sha256(here.tobytes()).hexdigest()] * 2
 
@@ -234,7 +244,7 @@ def test_all_together_turn_then_scale_then_mirror_then_shift():
 
 def test_a_mirrored_face_with_mirrored_changes_is_the_mirrored_result():
     images = noise(50)
-    changes = draw(replace(EVERYTHING, erase=0, flip=False), 50)
+    changes = draw(replace(EVERYTHING, noise=0, erase=0, flip=False), 50)
     opposite = replace(changes, rotation=-changes.rotation, shift=changes.shift * [-1, 1])
     made = augment.apply(images, changes).astype(int)
     mirrored = augment.apply(images[:, :, ::-1], opposite)[:, :, ::-1].astype(int)
@@ -259,6 +269,50 @@ def test_pixels_are_those_of_scipy_in_keras_convention(fill, mode):
         )
         # OpenCV before 5 looks up positions to 1/32 pixel, which noise of full contrast makes visible.
         assert np.abs(made[row, ..., 0] - expected).mean() < 3
+
+
+@pytest.mark.parametrize("fill", ["nearest", "reflect", "black"])
+def test_cubic_pixels_are_those_of_keys_kernel(fill):
+    """Bicubic convolution (Keys 1981, a = -0.75 as OpenCV has it), looked up pixel by pixel."""
+    images = noise(4)
+    changes = draw(Augment(rotation=25, zoom=0.1), 4)
+    made = augment.apply(images, changes, fill=fill, interpolation="cubic").astype(float)
+
+    def weight(at):
+        at, a = np.abs(at), -0.75
+        near = (a + 2) * at**3 - (a + 3) * at**2 + 1
+        far = a * at**3 - 5 * a * at**2 + 8 * a * at - 4 * a
+        return np.where(at <= 1, near, np.where(at < 2, far, 0.0))
+
+    rows, columns = np.mgrid[12:36, 12:36] - 23.5
+    for row, face in enumerate(images[..., 0].astype(float)):
+        angle = np.radians(changes.rotation[row])
+        zoom_x, zoom_y = changes.zoom[row]
+        x = 23.5 + np.cos(angle) * zoom_x * columns + np.sin(angle) * zoom_y * rows
+        y = 23.5 - np.sin(angle) * zoom_x * columns + np.cos(angle) * zoom_y * rows
+        across = weight(x[..., np.newaxis] - np.arange(48))
+        down = weight(y[..., np.newaxis] - np.arange(48))
+        expected = np.einsum("ijy,ijx,yx->ij", down, across, face).clip(0, 255)
+        assert np.abs(made[row, 12:36, 12:36, 0] - expected).mean() < 3
+
+
+def test_cubic_keeps_a_turned_face_sharper_than_linear():
+    images = np.tile(np.array([0, 255], np.uint8), (1, 48, 24))[..., np.newaxis]
+    moved = replace(still(1), shift=np.array([[0.25, 0.0]]))
+    linear, cubic = (
+        augment.apply(images, moved, interpolation=kind)[:, 8:-8, 8:-8].std() for kind in ("linear", "cubic")
+    )
+    assert 0.4 * 127.5 < linear < cubic - 10
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "cubic"])
+def test_what_does_not_move_is_not_interpolated(interpolation):
+    images = noise(40)
+    chosen = Augment(flip=True, interpolation=interpolation)
+    made = augment.batch(images, np.arange(40), chosen, seed=0, epoch=0)
+    flipped = draw(chosen, 40, seed=0).flip
+    assert np.array_equal(made[flipped], images[flipped][:, :, ::-1])
+    assert np.array_equal(made[~flipped], images[~flipped])
 
 
 def test_fills_differ_only_where_the_face_was_moved_away():
@@ -288,6 +342,7 @@ def test_every_number_is_spread_evenly_over_its_range():
     assert spread_evenly(changes.shift[:, 1], -4.8, 4.8)
     assert spread_evenly(changes.brightness, -51, 51)
     assert spread_evenly(changes.contrast, 0.7, 1.3)
+    assert spread_evenly(changes.grain, 0, 255 * 0.05)
     assert changes.flip.mean() == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(20_000))
 
 
@@ -304,6 +359,8 @@ def test_numbers_are_independent_of_each_other_and_of_their_neighbours(axis):
             changes.contrast,
             changes.box[:, 2] > 0,
             changes.noise >> np.uint64(11),
+            changes.grain,
+            changes.grain_noise >> np.uint64(11),
         ]
     else:
         draws = [
@@ -349,6 +406,40 @@ def test_contrast_keeps_the_mean_and_scales_about_it():
     made = augment.apply(images, replace(still(1), contrast=np.array([1.5]))).astype(float)
     assert made.mean() == pytest.approx(images.mean(), abs=0.1)
     assert made.std() == pytest.approx(1.5 * images.std(), rel=0.01)
+
+
+# Noise
+
+
+def test_noise_is_normal_enough_has_its_deviation_and_no_mean():
+    images = np.full((40, 48, 48, 1), 128, np.uint8)
+    changes = replace(still(40), grain=np.repeat([4.0, 20.0], 20), grain_noise=np.arange(40, dtype=np.uint64))
+    made = augment.apply(images, changes)[..., 0].astype(float) - 128
+    for some, deviation in ((made[:20], 4.0), (made[20:], 20.0)):
+        count = some.size
+        assert some.mean() == pytest.approx(0, abs=4 * deviation / np.sqrt(count))
+        # Rounding to whole grey levels adds a twelfth to the variance.
+        assert some.std() == pytest.approx(np.sqrt(deviation**2 + 1 / 12), rel=0.01)
+        # Four even numbers added up have a kurtosis of -0.3.
+        assert stats.kurtosis(some.ravel()) == pytest.approx(-0.3, abs=0.05)
+        assert abs(stats.skew(some.ravel())) < 0.05
+    for shift in ((0, 1), (1, 0)):
+        neighbour = np.roll(made, shift, axis=(1, 2))
+        assert abs(np.corrcoef(made[20:].ravel(), neighbour[20:].ravel())[0, 1]) < 0.02
+    assert len({face.tobytes() for face in made}) == 40
+
+
+def test_noise_stops_at_black_and_white_and_spares_faces_without():
+    images = np.tile(np.array([0, 255], np.uint8), (6, 48, 24))[..., np.newaxis]
+    changes = replace(still(6), grain=np.array([0, 9.0, 0, 9.0, 0, 0]))
+    made = augment.apply(images, changes)
+    assert [np.array_equal(face, image) for face, image in zip(made, images, strict=True)] == [
+        True, False, True, False, True, True
+    ]  # fmt: skip
+    assert (made[1, :, ::2] < 64).all()
+    assert (made[1, :, 1::2] > 191).all()
+    grains = draw(Augment(noise=0.04), 20_000).grain
+    assert 0 <= grains.min() < grains.max() <= 0.04 * 255
 
 
 # Erasing

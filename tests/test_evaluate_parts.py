@@ -14,8 +14,9 @@ from sklearn import metrics as judge
 
 from mien import bundle, disk, emotions, evaluate, recipes, run
 from mien.dataset import Split
-from mien.errors import DataError, ModelError, RunError, TrainingError
+from mien.errors import DataError, InputError, ModelError, RunError, TrainingError
 from mien.evaluate import uses
+from mien.evaluate.views import of as views_of
 
 
 def random_answers(n: int, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -335,3 +336,40 @@ def test_answers_on_some_images_are_judged_alone() -> None:
 def test_no_model_has_no_answer() -> None:
     with pytest.raises(ModelError, match="no model was named"):
         evaluate.ask([], np.zeros((1, 48, 48, 1), np.uint8))
+
+
+@pytest.mark.parametrize("size", [16, 48])
+def test_views_are_the_image_mirrored_and_moved_to_its_corners(size: int) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, size, size, 1), np.uint8)
+    wide = max(1, round(size / 24))
+    for number in evaluate.VIEWS:
+        views = list(views_of(images, number))
+        assert len(views) == number
+        assert {(view.shape, view.dtype) for view in views} == {(images.shape, images.dtype)}
+        assert (views[0] == images).all()
+        for upright, mirrored in zip(views[::2], views[1::2], strict=False):
+            assert (mirrored == upright[:, :, ::-1]).all()
+        assert len({view.tobytes() for view in views}) == number
+    # The last corner is right and below: what was at the top left has moved there, its border behind it.
+    last = views[-2]
+    assert (last[:, wide:, wide:] == images[:, :-wide, :-wide]).all()
+    assert (last[:, :wide, wide:] == images[:, :1, :-wide]).all()
+    with pytest.raises(InputError, match="1, 2 or 10 views, not 3"):
+        next(views_of(images, 3))
+
+
+@pytest.mark.parametrize("number", [2, 10])
+def test_answers_to_views_are_the_mean_over_views_and_models(number: int) -> None:
+    models = [bundle.load("default"), bundle.load("fast")]
+    images = np.random.default_rng(1).integers(0, 256, (5, 48, 48, 1), np.uint8)
+    split = Split("val", images, np.zeros(5, np.int64), None, tuple("abcde"))
+    told: list[tuple[int, int]] = []
+    names = models[0].card.labels
+    found = evaluate.answer(
+        models, split, labels=names, views=number, progress=lambda done, of: told.append((done, of))
+    )
+    expected = np.mean([model.run(view) for view in views_of(images, number) for model in models], axis=0)
+    np.testing.assert_allclose(found.probabilities, expected, atol=1e-6)
+    assert found.views == evaluate.judge(found).views == number
+    assert told[-1] == (2 * number * 5, 2 * number * 5)
+    assert [done for done, _ in told] == sorted({done for done, _ in told})

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mien import bundle, cli, dataset, disk, drawn, run
+from mien import bundle, cli, dataset, disk, drawn, probabilities, run
 
 pytest.importorskip("keras", reason="training needs mien[train]")
 
@@ -228,6 +228,25 @@ def test_folds_teach_a_student_and_several_models_are_averaged(
     mean = one.run(val.images) + two.run(val.images)
     assert both["accuracy"] == (mean.argmax(axis=1) == val.labels).mean()
     assert both["bundle"].split() == [one.card.sha256, two.card.sha256]
+
+
+def test_the_mean_of_views_is_told_as_such_and_not_kept_for_the_run(
+    trained: Path, tmp_path: Path, ask: Json, refuse: Callable[..., str]
+) -> None:
+    kept = trained / "evaluation" / "val.json"
+    plain = ask("evaluate", str(trained))[1]
+    before = kept.read_bytes()
+    to = tmp_path / "views.npz"
+    code, document = ask(
+        "evaluate", str(trained), "--views", "10", "--table", "md", "--probabilities", str(to)
+    )
+    assert (code, plain["views"], document["views"]) == (0, 1, 10)
+    assert document["nll"] != plain["nll"]
+    assert "val, mean of 10 views" in document["table"]
+    assert probabilities.read(to).about.endswith(", 10 views, asked directly")
+    assert kept.read_bytes() == before
+    assert "takes 1, 2, 10, not 3" in refuse("evaluate", str(trained), "--views", "3")
+    assert "leave --views out" in refuse("evaluate", str(trained), "--views", "2", "--robustness")
 
 
 def test_any_other_classes_train_too(away: Path, archive: Path, ask: Json) -> None:

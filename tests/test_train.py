@@ -338,6 +338,21 @@ def test_a_changed_recipe_cannot_go_on(
         train.resume(made, data)
 
 
+def test_a_run_older_than_a_setting_goes_on(
+    learnt: tuple[run.Run, Dataset, list[train.Status], list[str]],
+) -> None:
+    made, data, _, _ = learnt
+    facts = json.loads((made.path / "run.json").read_text())
+    for place in ("noise", "interpolation"):
+        del facts["recipe"]["augment"][place]
+    (made.path / "run.json").write_text(json.dumps(facts))
+    assert train.resume(made, data).facts()["status"] == "done"
+    facts["recipe"]["augment"]["noise"] = "loud"
+    (made.path / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(RunError, match=r"run\.json.* is damaged: recipe setting augment\.noise='loud'"):
+        train.resume(made, data)
+
+
 def test_a_state_of_another_network_is_refused() -> None:
     model = precision.build(dying.recipe(), classes=3, policy="float32")
     with pytest.raises(TrainingError, match="does not fit"):

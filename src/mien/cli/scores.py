@@ -29,8 +29,9 @@ def tell(report: dict[str, Any]) -> None:
         low, high = other["accuracy_interval"]
         rows.append((f"read as {name}: accuracy", f"{other['accuracy']:.2%}", f"{low:.2%} to {high:.2%}"))
         rows += [(f"read as {name}: {what}", value, between) for what, value, between in _agreement(other)]
+    views = f", mean of {report['views']} views" if report["views"] > 1 else ""
     screen.table(
-        f"{report['data']}, split {report['split']}, read as {report['reading']}, n = {report['n']}",
+        f"{report['data']}, split {report['split']}, read as {report['reading']}, n = {report['n']}{views}",
         ("what", "value", "95 % interval"),
         rows,
     )

@@ -46,6 +46,9 @@ def evaluate(
     table: Annotated[
         str | None, typer.Option(help="Print the main results for a paper: md or latex.")
     ] = None,
+    views: Annotated[
+        int, typer.Option(metavar="1|2|10", help="Average over mirrored, or mirrored and moved, images too.")
+    ] = 1,
     probabilities: Annotated[
         Path | None, typer.Option(help="Keep the answers in this .npz file, to distil from.")
     ] = None,
@@ -58,7 +61,7 @@ def evaluate(
     from mien import evaluate as room
 
     timer = screen.Timer()
-    _check(table, report)
+    _check(table, report, views, robustness=robustness)
     _spare(report, probabilities, models, data, votes=votes, groups=groups)
     listed = None if groups is None else room.listing(groups)
     loaded = [bundle.load(path / "bundle" if is_run(path) else path) for path in models]
@@ -66,13 +69,13 @@ def evaluate(
     dataset = _data(context, models, loaded, data, votes=votes, seed=split_seed, whole=whole)
     if listed is not None:
         room.members(listed, dataset.split(split).files)
-    answers = _ask(loaded, dataset, split, labels)
+    answers = _ask(loaded, dataset, split, labels, views)
     document = _judge(answers)
     uses = _count(models, loaded, document)
     if probabilities is not None:
         _keep_answers(loaded, answers, probabilities)
-    asked: dict[str, Any] = {"listed": listed, "robustness": robustness, "report": report, "table": table}
-    document |= _more(loaded, dataset, answers, document, uses, **asked)
+    asked: dict[str, Any] = {"robustness": robustness, "report": report, "table": table}
+    document |= _more(loaded, dataset, answers, document, uses, listed=listed, **asked)
     _keep(models, document)
     if json:
         screen.emit(document | timer.seconds())
@@ -83,9 +86,17 @@ def evaluate(
     return SOME_BAD if dataset.problems else 0
 
 
-def _check(table: str | None, report: Path | None) -> None:
+def _check(table: str | None, report: Path | None, views: int, *, robustness: bool) -> None:
     """Refuse what would only fail after the work is done."""
+    from mien import evaluate
     from mien import report as room
+
+    if views not in evaluate.VIEWS:
+        raise InputError(f"--views takes {', '.join(map(str, evaluate.VIEWS))}, not {views}")
+    if views > 1 and (report is not None or robustness):
+        raise InputError(
+            "--report and --robustness are of a model that is asked once an image; leave --views out"
+        )
 
     if table is not None and table not in room.FORMATS:
         raise InputError(f"--table takes {' or '.join(room.FORMATS)}, not {table!r}")
@@ -152,7 +163,9 @@ def _data_of_run(context: typer.Context, path: Path, data: Path | None, *, whole
     return homes.as_trained(made, data, origin | ({"votes": None} if data else {}))
 
 
-def _ask(loaded: list["Bundle"], dataset: "Dataset", split: str, labels: str | None) -> list["Answers"]:
+def _ask(
+    loaded: list["Bundle"], dataset: "Dataset", split: str, labels: str | None, views: int
+) -> list["Answers"]:
     """Ask about one split, with a progress bar: as the reading that was named, then as the others."""
     from mien import evaluate as room
 
@@ -169,6 +182,7 @@ def _ask(loaded: list["Bundle"], dataset: "Dataset", split: str, labels: str | N
                     labels=dataset.labels,
                     reading=name if labels or len(shared) > 1 else None,
                     data=dataset.root,
+                    views=views,
                     progress=progress,
                 )
             )
@@ -211,11 +225,14 @@ def _strangers(paths: list[Path], loaded: list["Bundle"]) -> list[str]:
 
 
 def _keep(paths: list[Path], report: dict[str, Any]) -> None:
-    """Keep a run's report and its figures in it; where that cannot be, the report is shown all the same."""
+    """Keep a run's report and its figures in it; where that cannot be, the report is shown all the same.
+
+    What a run keeps is of its model as it ships, asked once an image.
+    """
     from mien import run
     from mien.cli import figures
 
-    if len(paths) > 1 or not is_run(paths[0]):
+    if len(paths) > 1 or report["views"] > 1 or not is_run(paths[0]):
         return
     made = run.open_run(paths[0])
     try:
@@ -234,6 +251,8 @@ def _keep_answers(loaded: list["Bundle"], answers: list["Answers"], to: Path) ->
         if all(each.reading in model.card.readings for model in loaded)
     }
     about = " + ".join(each.card.name for each in loaded)
+    if answers[0].views > 1:
+        about += f", {answers[0].views} views"
     probabilities.write(
         to,
         probabilities.Stored(answers[0].split.fingerprint, card.labels, kept, f"{about}, asked directly"),

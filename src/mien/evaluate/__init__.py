@@ -29,6 +29,8 @@ from mien.evaluate.measures import (
 )
 from mien.evaluate.selective import Point, area, selective
 from mien.evaluate.uses import USES, Uses, count, role
+from mien.evaluate.views import VIEWS
+from mien.evaluate.views import of as views_of
 
 if TYPE_CHECKING:
     from mien.dataset import Split
@@ -37,6 +39,7 @@ __all__ = [
     "FEW",
     "RESAMPLES",
     "USES",
+    "VIEWS",
     "Agreement",
     "Answers",
     "Bin",
@@ -81,6 +84,7 @@ class Answers:
         reading: Which of the model's readings answered.
         bundle: sha256 of the model file; of several, one after the other.
         data: The data set's name.
+        views: Of how many views of each image the probabilities are the mean.
     """
 
     split: "Split"
@@ -90,6 +94,7 @@ class Answers:
     reading: str = ""
     bundle: str = ""
     data: str = ""
+    views: int = 1
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -111,6 +116,7 @@ def score(
     labels: Sequence[str],
     reading: str | None = None,
     data: str = "",
+    views: int = 1,
     batch_size: int = BATCH_SIZE,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
@@ -122,6 +128,8 @@ def score(
         labels: The data set's class names, in its own order; they are matched with the bundle's by name.
         reading: Which of the model's readings answers; None for its first.
         data: The data set's name, for the report.
+        views: Of each image, one of `VIEWS`: as it is; mirrored too; those and both moved to four corners.
+            The probabilities are their mean.
         batch_size: Images run at once; changes memory and speed, never the result.
         progress: Called with (images done, images in all).
 
@@ -129,13 +137,21 @@ def score(
         The figures, and what they were measured with.
 
     Raises:
+        InputError: There is no such number of views.
         ModelError: The data has a class that the bundle cannot answer, or images of another size; the model
             has no such reading; or several models have different classes.
         DataError: The split has no images.
     """
     return judge(
         answer(
-            bundle, split, labels=labels, reading=reading, data=data, batch_size=batch_size, progress=progress
+            bundle,
+            split,
+            labels=labels,
+            reading=reading,
+            data=data,
+            views=views,
+            batch_size=batch_size,
+            progress=progress,
         )
     )
 
@@ -147,6 +163,7 @@ def answer(
     labels: Sequence[str],
     reading: str | None = None,
     data: str = "",
+    views: int = 1,
     batch_size: int = BATCH_SIZE,
     progress: Callable[[int, int], None] | None = None,
 ) -> Answers:
@@ -167,11 +184,14 @@ def answer(
     return Answers(
         split=split,
         names=known,
-        probabilities=ask(bundles, split.images, reading=reading, batch_size=batch_size, progress=progress),
+        probabilities=ask(
+            bundles, split.images, reading=reading, views=views, batch_size=batch_size, progress=progress
+        ),
         truth=order[split.labels],
         reading=reading or next(iter(bundles[0].card.readings)),
         bundle=" ".join(each.card.sha256 or "" for each in bundles),
         data=data,
+        views=views,
     )
 
 
@@ -192,6 +212,7 @@ def judge(answers: Answers) -> Report:
         split=split.name,
         split_fingerprint=split.fingerprint,
         data=answers.data,
+        views=answers.views,
     )
 
 
@@ -200,6 +221,7 @@ def ask(
     images: npt.NDArray[np.uint8],
     *,
     reading: str | None = None,
+    views: int = 1,
     batch_size: int = BATCH_SIZE,
     progress: Callable[[int, int], None] | None = None,
 ) -> npt.NDArray[np.float32]:
@@ -209,30 +231,37 @@ def ask(
         bundles: One model or more.
         images: `(n, size, size, 1)` uint8 in [0, 255].
         reading: Which of the models' readings answers; None for the first of each.
+        views: Of each image, as in `score`.
         batch_size: Images run at once; changes memory and speed, never the result.
-        progress: Called with (images done, images in all), all models together.
+        progress: Called with (images done, images in all), all models and views together.
 
     Raises:
+        InputError: There is no such number of views.
         ModelError: There is no model, the models have different classes or sizes, or no such reading.
     """
     if not bundles:
         raise ModelError("no model was named; name one bundle at least")
     first = bundles[0].card.labels
     total = np.zeros((len(images), len(first)), np.float32)
-    for number, bundle in enumerate(bundles):
+    for bundle in bundles:
         if sorted(bundle.card.labels) != sorted(first):
             raise ModelError(
                 f"the models answer different classes, {', '.join(first)} and "
                 f"{', '.join(bundle.card.labels)}; their mean says nothing"
             )
+    asked = views * len(bundles)
+    for number, view in enumerate(views_of(images, views)):
+        for place, bundle in enumerate(bundles):
 
-        def done(count: int, of: int, before: int = number * len(images)) -> None:
-            if progress is not None:
-                progress(before + count, of * len(bundles))
+            def done(
+                count: int, of: int, before: int = (number * len(bundles) + place) * len(images)
+            ) -> None:
+                if progress is not None:
+                    progress(before + count, of * asked)
 
-        answers = bundle.run(images, labels=reading, batch_size=batch_size, progress=done)
-        total += answers[:, [bundle.card.labels.index(label) for label in first]]
-    total /= len(bundles)
+            answers = bundle.run(view, labels=reading, batch_size=batch_size, progress=done)
+            total += answers[:, [bundle.card.labels.index(label) for label in first]]
+    total /= asked
     return total
 
 

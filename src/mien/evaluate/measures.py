@@ -100,6 +100,7 @@ class Report:
         split: The split's name.
         split_fingerprint: sha256 over its pixels, labels and order.
         data: The data set's name.
+        views: Of how many views of each image the probabilities are the mean.
     """
 
     n: int
@@ -123,6 +124,7 @@ class Report:
     split: str = ""
     split_fingerprint: str = ""
     data: str = ""
+    views: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain JSON values, the metrics at the top level."""

@@ -31,9 +31,13 @@ class Augment:
         flip: Mirror left and right half the time.
         brightness: Fraction of the range; a grey offset uniform in ±brightness × 255.
         contrast: Fraction; the factor about the image's mean is uniform in 1 ± contrast.
+        noise: Fraction of the range; each face gets noise over all of it, close to normal, whose standard
+            deviation is uniform in [0, noise × 255] grey levels.
         erase: Probability of one erased rectangle, filled with noise.
         erase_area: Smallest and largest share of the image that a rectangle covers.
         fill: What stands where the face was moved away: the nearest pixel, its mirror image, or black.
+        interpolation: How pixels are found between pixels: `linear` blurs a face a little, so that training
+            sees only blurred ones; `cubic` keeps it as sharp as it came.
         mixup: Blends each image, and its target, with another of its batch; the other's share is drawn from
             Beta(mixup, mixup) and is at most a half. 0 blends none.
     """
@@ -47,9 +51,11 @@ class Augment:
     flip: bool = False
     brightness: Fraction = 0.0
     contrast: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    noise: Fraction = 0.0
     erase: Fraction = 0.0
     erase_area: Annotated[tuple[Fraction, Fraction], AfterValidator(_ordered)] = (0.02, 0.2)
     fill: Literal["nearest", "reflect", "black"] = "nearest"
+    interpolation: Literal["linear", "cubic"] = "linear"
     mixup: NotNegative = 0.0
 
 

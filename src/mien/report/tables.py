@@ -61,7 +61,8 @@ def table(report: Mapping[str, Any], form: str) -> str:
 
 def _what(report: Mapping[str, Any]) -> str:
     reading = f", read as {report['reading']}" if report["reading"] not in ("", "labels") else ""
-    return f"{report['data']} {report['split']}{reading}".strip()
+    views = f", mean of {report['views']} views" if report.get("views", 1) > 1 else ""
+    return f"{report['data']} {report['split']}{reading}{views}".strip()
 
 
 def _row(report: Mapping[str, Any], what: str) -> tuple[str, ...]:

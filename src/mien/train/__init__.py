@@ -12,10 +12,10 @@ from typing import Any
 
 from mien import bundle, evaluate, export, run
 from mien.dataset import Dataset
-from mien.errors import DataError, RunError, TrainingError
+from mien.errors import DataError, RecipeError, RunError, TrainingError
 from mien.networks import load_keras
 from mien.probabilities import Stored
-from mien.recipes import Recipe, to_dict
+from mien.recipes import Recipe, from_dict, to_dict
 from mien.run import Run
 from mien.train import facts, losses, precision, schedule, signals, targets
 from mien.train import folds as crossing
@@ -111,7 +111,7 @@ def resume(
     """
     recipe = made.recipe()
     known = made.facts()
-    _check_unchanged(recipe, known["recipe"])
+    _check_unchanged(made, recipe, known["recipe"])
     _check(dataset, recipe)
     with made.lock():
         if known["data"]["fingerprint"] != dataset.fingerprint:
@@ -302,9 +302,13 @@ def _fail(made: Run, recorder: Recorder, dataset: Dataset, recipe: Recipe, error
         error.args = (f"{error}; the best epoch before that is in {made.bundle}",)
 
 
-def _check_unchanged(recipe: Recipe, begun: Mapping[str, Any]) -> None:
-    now = to_dict(recipe)
-    changed = [key for key in now if now[key] != begun.get(key)]
+def _check_unchanged(made: Run, recipe: Recipe, begun: dict[str, Any]) -> None:
+    try:
+        # Settings that are newer than the run stand at their defaults, which is what it had.
+        was, now = to_dict(from_dict(begun)), to_dict(recipe)
+    except RecipeError as error:
+        raise RunError(f"{made.path / 'run.json'} is damaged: {error}") from None
+    changed = [key for key in now if now[key] != was[key]]
     if changed:
         raise RunError(
             f"recipe.toml was changed since the run began ({', '.join(changed)}); a run goes on as it began: "
