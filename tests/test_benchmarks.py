@@ -1,16 +1,18 @@
 """The scripts that make the tables, on a network whose answers are known: it reads how bright a face is."""
 
+import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from mien import bundle
+from mien import bundle, drawn
 from mien.emotions import EMOTIONS
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
@@ -109,3 +111,51 @@ def test_a_photo_is_answered_and_measured() -> None:
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert "mien: faces: 1, 1, 1" in said
     assert "mien: peak, MiB: " in said
+
+
+@pytest.fixture
+def levers() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("levers", BENCHMARKS / "levers.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_cutmix_mixes_targets_as_it_mixes_pixels(levers: ModuleType) -> None:
+    shares = np.random.default_rng(0).dirichlet(np.ones(3), 40).astype(np.float32)
+    images = np.repeat(np.rint(250 * shares[:, :1]).astype(np.uint8), 48 * 48, axis=1).reshape(40, 48, 48, 1)
+    untouched = 0
+    for seed in range(20):
+        made, wanted = levers._cut(images, {"answer": shares}, np.random.default_rng(seed))
+        untouched += made is images
+        np.testing.assert_allclose(made.mean(axis=(1, 2, 3)) / 250, wanted["answer"][:, 0], atol=0.003)
+        np.testing.assert_allclose(wanted["answer"].sum(axis=1), 1, atol=1e-6)
+    assert 2 < untouched < 18
+
+
+@pytest.mark.parametrize(
+    "lever",
+    ["sam", "progressive", *(pytest.param(name, marks=pytest.mark.slow) for name in ("swa", "squeeze"))],
+)
+def test_levers_train_and_are_scored(
+    levers: ModuleType,
+    lever: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("keras", reason="training needs mien[train]")
+    drawn.write_archive(tmp_path / "faces.zip", train=128, val=14, test=0, seed=1)
+    words = ["--lever", lever, "--recipe", "demo", "--set", "epochs=6", "--set", "augment.flip=false"]
+    monkeypatch.setattr(sys, "argv", ["levers.py", str(tmp_path / "faces.zip"), *words])
+    levers.main()
+    said = capsys.readouterr()
+    figures = json.loads(said.out)
+    losses = [float(line.split()[-1]) for line in said.err.splitlines() if line.startswith("epoch")]
+    assert len(losses) == 6
+    assert losses[-1] < 0.95 * losses[0]
+    assert figures["n"] == 14
+    assert figures["lever"] == lever
+    assert figures["cpu_seconds"] > 0
