@@ -26,7 +26,7 @@ def main() -> None:
     parser = contenders.parser(__doc__)
     parser.add_argument("--seed", type=int, default=0, help="decides noise, directions and places")
     parser.add_argument(
-        "--only", nargs="+", choices=corrupt.DISTURBANCES, metavar="DISTURBANCE", help='such as "blur 2"'
+        "--only", nargs="+", type=_stated, metavar="DISTURBANCE", help='such as "blur 2", of any strength'
     )
     options = parser.parse_intermixed_args()
     if options.data is None:
@@ -40,17 +40,25 @@ def main() -> None:
     print(_table(document))
 
 
+def _stated(words: str) -> corrupt.Disturbance:
+    kind, _, strength = words.partition(" ")
+    try:
+        return corrupt.Disturbance(kind, float(strength))
+    except (ValueError, errors.MienError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _document(options: argparse.Namespace) -> dict[str, Any]:
     present = contenders.enter(options)
     split = contenders.public_test(options.data, present)
-    names = ["clean", *(options.only or corrupt.DISTURBANCES)]
+    asked = [None, *(options.only or corrupt.DISTURBANCES.values())]
     rows = []
-    for place, name in enumerate(names, start=1):
-        print(f"\r{place} of {len(names)}: {name:20}", end="", file=sys.stderr)
-        images = split.images if name == "clean" else corrupt.apply(split.images, name, seed=options.seed)
-        kind, _, strength = name.partition(" ")
-        scores = {each.name: contenders.score(each, images, split.labels) for each in present}
-        rows.append({"kind": kind, "strength": float(strength) if strength else None, "scores": scores})
+    for place, each in enumerate(asked, start=1):
+        print(f"\r{place} of {len(asked)}: {each.name if each else 'clean':20}", end="", file=sys.stderr)
+        images = corrupt.apply(split.images, each, seed=options.seed) if each else split.images
+        scores = {one.name: contenders.score(one, images, split.labels) for one in present}
+        kind, strength = (each.kind, each.strength) if each else ("clean", None)
+        rows.append({"kind": kind, "strength": strength, "scores": scores})
     print(file=sys.stderr)
     return {
         "split": "PublicTest",
