@@ -47,7 +47,12 @@ def data() -> Any:
     return found
 
 
-def train(folder: Path, kill_at: tuple[str, int] | None = None, settings: tuple[str, ...] = ()) -> None:
+def train(
+    folder: Path,
+    kill_at: tuple[str, int] | None = None,
+    settings: tuple[str, ...] = (),
+    base: Path | None = None,
+) -> None:
     """Train into `folder`, going on where it holds a run; die at the n-th event of a kind, if told to."""
     from mien import run
     from mien import train as room
@@ -58,7 +63,8 @@ def train(folder: Path, kill_at: tuple[str, int] | None = None, settings: tuple[
     if folder.exists():
         room.resume(run.open_run(folder), data())
     else:
-        room.fit(data(), recipe(*MORE, *settings), out=folder)
+        begin = None if base is None else run.open_run(base)
+        room.fit(data(), recipe(*MORE, *settings), out=folder, base=begin)
 
 
 def compare_few() -> None:

@@ -301,10 +301,10 @@ def test_two_of_one_name_are_told_apart() -> None:
 def test_what_a_model_was_made_with_is_told() -> None:
     truth = np.arange(30) % 3
     part = split(truth)
-    clean = answers(truth, "clean", made_with={"train": "f" * 64})
-    chosen = answers(truth, "chosen", made_with={"train": "0" * 64, "val": part.fingerprint})
-    learnt = answers(truth, "learnt", made_with={"train": part.fingerprint, "val": part.fingerprint})
-    own = answers(truth, "own", fingerprint="9" * 64, made_with={"val": "9" * 64})
+    clean = answers(truth, "clean", made_with={"f" * 64: "train"})
+    chosen = answers(truth, "chosen", made_with={"0" * 64: "train", part.fingerprint: "val"})
+    learnt = answers(truth, "learnt", made_with={part.fingerprint: "train"})
+    own = answers(truth, "own", fingerprint="9" * 64, made_with={"9" * 64: "val"})
     unknown = answers(truth, "unknown")
 
     def told(a: compare.Answers, b: compare.Answers, **more: object) -> list[str]:
@@ -322,7 +322,7 @@ def test_what_a_model_was_made_with_is_told() -> None:
     (said,) = told(unknown, clean)
     assert "what unknown learnt from is not known" in said
     # Images left out of training change the fingerprint of train, and not its name.
-    same = answers(truth, "same", data="faces", made_with={"train": "1" * 64})
+    same = answers(truth, "same", data="faces", made_with={"1" * 64: "train"})
     (said,) = told(same, clean, part=split(truth, name="train"))
     assert "same learnt from these images" in said
 

@@ -194,6 +194,17 @@ def test_exclusions_go_into_the_run_and_the_card(away: Path, archive: Path, ask:
     assert ask("evaluate", "run", "--data", "others")[1]["n"] == 42
 
 
+def test_a_run_begins_from_another(away: Path, trained: Path, archive: Path, ask: Json) -> None:
+    code, made = ask("train", str(archive), "--from", str(trained), "--set", "epochs=1")
+    assert code == 0
+    assert made["run"] == str(Path("runs") / "tune-1")
+    assert (made["recipe"]["network"], made["recipe"]["name"]) == ("tiny", "tune")
+    assert [each["name"] for each in made["base"]] == [trained.name]
+    assert ask("train", "--resume", made["run"])[1]["status"] == "done"
+    assert ask("card", made["run"], "--to", "card.md")[0] == 0
+    assert f"| begun from | `{trained.name}` |" in Path("card.md").read_text()
+
+
 @pytest.mark.long
 def test_folds_teach_a_student_and_several_models_are_averaged(
     away: Path, trained: Path, archive: Path, ask: Json, refuse: Callable[..., str]
@@ -312,6 +323,11 @@ def test_a_run_whose_data_moved_asks_for_it_and_takes_it(
         (["train", "--resume", "empty"], "no run"),
         (["train", "--resume", "{run}", "--set", "epochs=3"], "--resume goes on"),
         (["train", "--resume", "{run}", "--recipe", "seed", "--split-seed", "3"], "--recipe, --split-seed"),
+        (["train", "--resume", "{run}", "--from", "{run}"], "it takes no --from"),
+        (["train", "{archive}", "--from", "absent"], "absent"),
+        (["train", "{archive}", "--from", "full"], "no run"),
+        (["train", "{archive}", "--from", "{run}", "--folds", "2"], "--folds"),
+        (["train", "{archive}", "--from", "{run}", "--set", "network=seed"], "--set network=tiny"),
         (["train", "{archive}", "--out", "full"], "holds something"),
         (["train", "{archive}", "--set", "epochs=999999999999999999999"], "epochs"),
         (["evaluate", "{run}", "--votes", "votes.csv"], "--votes"),

@@ -23,6 +23,7 @@ from mien.bundle import onnx_file
 from mien.bundle.card import (
     LABELS_READING,
     TWO_READINGS,
+    Base,
     Card,
     Data,
     Measured,
@@ -45,6 +46,7 @@ __all__ = [
     "MODELS",
     "SHIPPED",
     "TWO_READINGS",
+    "Base",
     "Bundle",
     "Card",
     "Data",

@@ -54,6 +54,23 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Base:
+    """A trained model whose weights a training began from.
+
+    Args:
+        name: The model's name.
+        sha256: Hash of the file that it shipped as.
+        data: What it had learnt from.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    name: Name
+    sha256: Sha256
+    data: Data
+
+
+@dataclass(frozen=True, kw_only=True)
 class Measured:
     """How a model did on one split.
 
@@ -135,6 +152,7 @@ class Card:
         recipe: The recipe it was trained by, as nested plain values.
         teacher: Whose probabilities it was distilled from; empty where it was not.
         data: What it learnt from.
+        base: The models it began from: the one whose weights it took first, then that one's own.
         excluded: Number of training images left out, by reason.
         metrics: How it did, by split.
         parity: How close the file answers to the network it was written from.
@@ -159,11 +177,19 @@ class Card:
     recipe: dict[str, Any] = field(default_factory=dict)
     teacher: str = ""
     data: Data | None = None
+    base: tuple[Base, ...] = ()
     excluded: dict[str, Count] = field(default_factory=dict)
     metrics: dict[Name, Measured] = field(default_factory=dict)
     parity: Parity | None = None
     licence: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def learnt_from(self) -> tuple[Data, ...]:
+        """All data it has learnt from: its own, then those of the models it began from; each once."""
+        own = () if self.data is None else (self.data,)
+        found = {data.fingerprint: data for data in (*own, *(base.data for base in self.base))}
+        return tuple(found.values())
 
     def reading(self, name: str | None = None) -> Reading:
         """Return one reading, the default where none is named.

@@ -73,8 +73,8 @@ class Evidence:
     @property
     def fer2013(self) -> bool:
         """Whether it is known to have learnt from FER2013: by its readings, or by a file's usual name."""
-        name = self.card.data.name.lower() if self.card.data else ""
-        return "fer2013" in self.card.readings or name.startswith(_FER2013)
+        names = [data.name.lower() for data in self.card.learnt_from]
+        return "fer2013" in self.card.readings or any(name.startswith(_FER2013) for name in names)
 
     @property
     def ferplus(self) -> bool:

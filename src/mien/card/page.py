@@ -52,6 +52,7 @@ def _details(models: Sequence[Evidence]) -> list[str]:
         ("answers", lambda model: f"how likely: {', '.join(map(plain, model.card.labels))}"),
         ("readings", lambda model: ", ".join(map(code, model.card.readings))),
         ("exported", _parity),
+        ("begun from", lambda model: ", ".join(code(base.name) for base in model.card.base)),
         ("also learnt from", lambda model: plain(model.teacher)),
         ("made with", lambda model: ", ".join(map(_version, model.card.versions.items()))),
         ("licence", lambda model: plain(model.card.licence) or "none named by its maker"),
@@ -207,7 +208,7 @@ def _training(models: Sequence[Evidence]) -> list[str]:
     parts = {
         (model.data_name(data.name), split, part.fingerprint): (model.card.name, part.n)
         for model in models
-        if (data := model.card.data) is not None
+        for data in model.card.learnt_from
         for split, part in data.splits.items()
         if split == "train"
     }

@@ -166,7 +166,7 @@ def _count(found: "Comparison", sides: Iterable[tuple[Path, "Bundle | Stored", "
 
 def _learnt(answers: "Answers", dataset: "Dataset") -> bool:
     """Say whether a model learnt from this very training split, as far as its card tells."""
-    return dataset.train is not None and answers.made_with.get("train") == dataset.train.fingerprint
+    return dataset.train is not None and answers.made_with.get(dataset.train.fingerprint) == "train"
 
 
 def _copies(dataset: "Dataset", part: "Split") -> "npt.NDArray[np.bool_] | None":

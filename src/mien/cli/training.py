@@ -1,5 +1,6 @@
 """Commands about training: `train`, `networks`, `recipes`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,7 +25,10 @@ def train(
     data: Annotated[
         Path | None, typer.Argument(help="A folder, zip, tar or fer2013.csv; with --resume only if it moved.")
     ] = None,
-    recipe: Annotated[str, typer.Option(help="A recipe's name (mien recipes), or a TOML file.")] = "quick",
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="A name (mien recipes), or a TOML file; quick if none is named, tune with --from."),
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change one setting: --set epochs=5. Repeatable.")
     ] = None,
@@ -40,6 +44,10 @@ def train(
         list[Path] | None,
         typer.Option(help="Distil from this file of probabilities; of several, from their mean. Repeatable."),
     ] = None,
+    from_: Annotated[
+        Path | None,
+        typer.Option("--from", help="Begin from this run's weights, with its network, not from chance."),
+    ] = None,
     folds: Annotated[
         int | None, typer.Option(help="Train so many times without a part, and keep what is said of it.")
     ] = None,
@@ -49,30 +57,22 @@ def train(
     """Train a recipe; leave a run's folder with history, figures and the bundle that ships."""
     timer = screen.Timer()
     if resume is not None:
-        if given := screen.given(context, "recipe", "set_", "out", "runs", "split_seed", "folds"):
+        if given := screen.given(context, "recipe", "set_", "out", "runs", "split_seed", "folds", "from_"):
             raise InputError(f"--resume goes on with a run as it was; it takes no {given}")
         made, dataset = _go_on(resume, data, votes=votes, exclude=exclude, teacher=teacher)
     else:
         if data is None:
             raise InputError("no data was named; try: mien train 'archive (4).zip' --recipe quick")
         origin = {"votes": _absolute(votes), "exclude": _all_absolute(exclude), "seed": split_seed}
-        chosen = _recipe(recipe, set_ or [])
-        if folds is not None and folds < 2:
-            raise InputError(f"--folds is {folds}; give 2 or more, such as 5")
+        base = None if from_ is None else _base(from_)
+        chosen = _recipe(recipe or ("tune" if base else "quick"), set_ or [], base)
         if folds is not None:
-            if teacher:
-                raise InputError("--folds makes what a teacher is made of; it takes no --teacher")
+            _check_folds(folds, screen.given(context, "teacher", "from_"))
             return _cross(data, chosen, folds, out, runs, origin, json=json)
         if teacher:
             origin["teacher"] = _all_absolute(teacher)
-        made, dataset = _begin(data, chosen, out, runs, origin)
-    import json as reader
-
-    from mien.cli import figures
-
-    report = reader.loads((made.evaluation / "val.json").read_text(encoding="utf-8"))
-    drawn = figures.draw(made, dataset)
-    document = {"run": str(made.path), **made.facts(), "val": report, "figures": drawn, **timer.seconds()}
+        made, dataset = _begin(data, chosen, base, out, runs, origin)
+    document = _document(made, dataset) | timer.seconds()
     if json:
         screen.emit(document)
     else:
@@ -80,7 +80,34 @@ def train(
     return SOME_BAD if dataset.problems else 0
 
 
-def _recipe(name: str, settings: list[str]) -> "Recipe":
+def _check_folds(folds: int, given: str) -> None:
+    if folds < 2:
+        raise InputError(f"--folds is {folds}; give 2 or more, such as 5")
+    if given:
+        raise InputError(
+            f"--folds asks networks about images that nothing they come from has seen; it takes no {given}"
+        )
+
+
+def _document(made: "Run", dataset: "Dataset") -> dict[str, Any]:
+    """Draw a finished run's figures, and return all that is known of it."""
+    import json
+
+    from mien.cli import figures
+
+    report = json.loads((made.evaluation / "val.json").read_text(encoding="utf-8"))
+    drawn = figures.draw(made, dataset)
+    return {"run": str(made.path), **made.facts(), "val": report, "figures": drawn}
+
+
+def _base(path: Path) -> "Run":
+    from mien import run
+
+    return run.open_run(path)
+
+
+def _recipe(name: str, settings: list[str], base: "Run | None" = None) -> "Recipe":
+    """Find the recipe and change it; the network is the base's, where there is one."""
     from mien import recipes
 
     path = Path(name)
@@ -91,11 +118,19 @@ def _recipe(name: str, settings: list[str]) -> "Recipe":
             raise InputError(f"the recipe {name} cannot be read: {error}") from None
     else:
         found = recipes.get(name)
+    if base is not None:
+        had = base.recipe()
+        found = replace(found, network=had.network, size=had.size)
     return recipes.override(found, settings)
 
 
 def _begin(
-    data: Path, recipe: "Recipe", out: Path | None, runs: Path, origin: dict[str, Any]
+    data: Path,
+    recipe: "Recipe",
+    base: "Run | None",
+    out: Path | None,
+    runs: Path,
+    origin: dict[str, Any],
 ) -> tuple["Run", "Dataset"]:
     from mien import networks
 
@@ -112,6 +147,7 @@ def _begin(
             out=out,
             runs=runs,
             teacher=taught,
+            base=base,
             origin={"source": str(data.resolve()), **origin},
             on_status=on_status,
             on_note=screen.note,

@@ -28,7 +28,7 @@ class Answers:
         model: sha256 of its file; empty where that is not known.
         fingerprint: Of the images as it was asked; another than the split's where it takes another size.
         data: Name of the data it was made with; empty where not known.
-        made_with: Fingerprints of the splits it was made with, by their names; empty where not known.
+        made_with: The splits it was made with: name by fingerprint; empty where not known.
     """
 
     name: str
@@ -63,7 +63,7 @@ def ask(
     """
     card = bundle.card
     chances = answer([bundle], split.images, reading=reading, progress=progress)
-    splits = {} if card.data is None else card.data.splits
+    splits = [(name, part) for data in card.learnt_from for name, part in data.splits.items()]
     return Answers(
         name=name or card.name,
         labels=card.labels,
@@ -72,7 +72,10 @@ def ask(
         model=card.sha256 or "",
         fingerprint=split.fingerprint,
         data="" if card.data is None else card.data.name,
-        made_with={name: part.fingerprint for name, part in splits.items()},
+        # Where one model learnt from what chose the other, train counts.
+        made_with={
+            part.fingerprint: name for name, part in sorted(splits, key=lambda each: each[0] == "train")
+        },
     )
 
 

@@ -85,7 +85,7 @@ def warnings(a: Answers, b: Answers, split: "Split", data: str) -> Iterator[str]
 def _roles(side: Answers, split: "Split", data: str) -> set[str]:
     """Return the splits that these images were when the model was made."""
     ours = {split.fingerprint, side.fingerprint}
-    roles = {name for name, fingerprint in side.made_with.items() if fingerprint in ours}
+    roles = {name for fingerprint, name in side.made_with.items() if fingerprint in ours}
     # What was left out of training changes the fingerprint of train, and of nothing else.
     if split.name == "train" and side.data == data != "":
         roles.add("train")

@@ -62,11 +62,12 @@ def role(card: Card, fingerprint: str, split: str = "") -> Uses:
                 "the model's card does not name its data: whether it has seen these images is unknown",
             ),
         )
-    parts = card.data.splits
     for name in ("train", "val"):
-        if name in parts and parts[name].fingerprint == fingerprint:
-            what = f"the split {split} is {name}, which" if split not in ("", name) else name
-            return Uses(role=_ROLES[name], warnings=(f"{what} {_WHY[name]}",))
+        for data in card.learnt_from:
+            part = data.splits.get(name)
+            if part is not None and part.fingerprint == fingerprint:
+                what = f"the split {split} is {name}, which" if split not in ("", name) else name
+                return Uses(role=_ROLES[name], warnings=(f"{what} {_WHY[name]}",))
     return Uses(role="other")
 
 

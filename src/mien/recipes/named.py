@@ -75,6 +75,18 @@ _FAST = replace(
     "in 52m of CPU, two AVX2 cores, 2026-11-23; calibrated as it ships 65.6 %",
 )
 
+_TUNE = replace(
+    _QUICK,
+    name="tune",
+    epochs=10,
+    batch_size=32,
+    optimizer=replace(_QUICK.optimizer, learning_rate=0.02, warmup=0.1),
+    augment=replace(_QUICK.augment, interpolation="cubic", erase=0.25),
+    select="val_loss",
+    about="Ten epochs from a trained run, on faces and classes of one's own.",
+    command="mien train DATA --from RUN",
+)
+
 _TEACHER = Recipe(
     name="teacher",
     network="resnet18",
@@ -138,5 +150,16 @@ _DEMO = Recipe(
 #: Every named recipe.
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
-    for recipe in (_SEED, _QUICK, _HUMAN, _RELEASE, _FAST, _TEACHER, _TEACHER_VGG, _TEACHER_DENSE, _DEMO)
+    for recipe in (
+        _SEED,
+        _QUICK,
+        _TUNE,
+        _HUMAN,
+        _RELEASE,
+        _FAST,
+        _TEACHER,
+        _TEACHER_VGG,
+        _TEACHER_DENSE,
+        _DEMO,
+    )
 }

@@ -146,9 +146,8 @@ def against_training(
 
 def _learnt(card: Card, train: Split) -> bool | None:
     """Say whether this is the very training split of the model; None where its card does not tell."""
-    if card.data is None or "train" not in card.data.splits:
-        return None
-    return card.data.splits["train"].fingerprint == train.fingerprint
+    parts = [data.splits["train"] for data in card.learnt_from if "train" in data.splits]
+    return any(part.fingerprint == train.fingerprint for part in parts) if parts else None
 
 
 def _rest(answers: evaluate.Answers, which: npt.NDArray[np.bool_]) -> dict[str, Any] | None:

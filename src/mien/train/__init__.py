@@ -19,6 +19,7 @@ from mien.recipes import Recipe, from_dict, to_dict
 from mien.run import Run
 from mien.train import facts, losses, precision, schedule, signals, targets
 from mien.train import folds as crossing
+from mien.train import start as starting
 from mien.train.feed import Batch, Feed, for_keras
 from mien.train.recorder import Recorder, Status, best_epoch, is_over
 
@@ -35,6 +36,7 @@ def fit(
     out: Path | None = None,
     runs: Path = Path("runs"),
     teacher: Stored | None = None,
+    base: Run | None = None,
     origin: Mapping[str, Any] | None = None,
     on_status: Callable[[Status], None] | None = None,
     on_note: Callable[[str], None] | None = None,
@@ -50,6 +52,8 @@ def fit(
         out: The run's folder; without it the next free `runs/<recipe>-<number>`.
         runs: Where numbered run folders stand.
         teacher: Probabilities for the training images to distil from, as `recipe.targets` weighs them.
+        base: A run to begin from: its weights, instead of chance. The recipe trains the same network; an
+            answer in other classes begins anew.
         origin: How the data can be loaded again (arguments of `dataset.load`), kept in `run.json`.
         on_status: Called a few times a second with where the training stands.
         on_note: Called with a sentence whenever there is something to say.
@@ -60,29 +64,27 @@ def fit(
     Raises:
         DataError: A split is missing, or its images have another size than the recipe's; the recipe wants
             votes that are not there; or the teacher's probabilities are not for the training images.
-        RecipeError: The recipe's network does not exist or cannot take the size.
-        RunError: `out` holds something already.
+        RecipeError: The recipe's network does not exist, cannot take the size, or is not that of `base`.
+        RunError: `out` holds something already; or `base` has no model to begin from.
         TrainingError: The loss is no number any more, or the disk is full; what was learnt is saved.
         Stopped: A signal came; go on with `resume`.
     """
     _check(dataset, recipe)
     wanted = targets.of(dataset, recipe, teacher)
+    start = None if base is None else starting.of(base)
+    if start is not None:
+        starting.check(start, recipe)
     library = load_keras()
     library.utils.set_random_seed(recipe.seed)
     policy = precision.choose(recipe.precision)
     model = precision.build(recipe, classes=len(dataset.labels), policy=policy)
-    known = {
-        "schema": 1,
-        "status": "training",
-        "labels": list(dataset.labels),
-        "precision": policy,
-        "data": facts.describe(dataset) | {"origin": dict(origin or {})},
-        "teacher": None if teacher is None else {"about": teacher.about, "sha256": teacher.sha256},
-        "environment": facts.environment(),
-    }
+    bases = start.base if start else ()
+    known = facts.begin(dataset, policy, origin=origin or {}, teacher=teacher, bases=bases)
     facts.check(out.name if out is not None else recipe.name, known, dataset, recipe)
     made = run.create(recipe, known, out=out, runs=runs)
     with made.lock():
+        if start is not None:
+            _begin(start, model, dataset, on_note)
         return _train(made, model, dataset, recipe, wanted, on_status=on_status, on_note=on_note)
 
 
@@ -120,6 +122,7 @@ def resume(
                 f"{dataset.fingerprint[:12]}, not {known['data']['fingerprint'][:12]}; name the same data"
             )
         _check_teacher(made, known.get("teacher"), teacher)
+        _check_begun(made, known.get("base"))
         wanted = targets.of(dataset, recipe, teacher)
         load_keras().utils.set_random_seed(recipe.seed)
         model = precision.build(recipe, classes=len(dataset.labels), policy=known["precision"])
@@ -202,6 +205,9 @@ def _train(
             if is_over(recorder.history, recipe):
                 break
             recorder.restore()
+            if state is None and made.facts().get("base"):
+                # What it begins from cannot be had from the recipe again, as chance can.
+                recorder.save()
             _fit_some(model, recorder, validation, callbacks=_callbacks(made, recipe, say))
     except TrainingError as error:
         _fail(made, recorder, dataset, recipe, error)
@@ -209,6 +215,25 @@ def _train(
     _finish(made, recorder, dataset, recipe, say=say)
     made.update(status="done")
     return made
+
+
+def _begin(
+    start: starting.Start, model: Any, dataset: Dataset, on_note: Callable[[str], None] | None
+) -> None:
+    """Give the model the weights it begins from, and say which of its answers begin anew."""
+    fresh = starting.give(start, model, dataset.labels)
+    why = "has no such answer" if dataset.labels == start.labels else "answers in other classes"
+    anew = f"; {' and '.join(fresh)} from chance, for it {why}" if fresh else ""
+    if on_note is not None:
+        on_note(f"begins from the weights of {start.name}{anew}")
+
+
+def _check_begun(made: Run, base: Any) -> None:
+    if base and made.load()[0] is None:
+        raise RunError(
+            f"{made.name} was stopped before the weights that it begins from were saved; train anew, with "
+            f"--from and the run {base[0]['name']}"
+        )
 
 
 def _check_teacher(made: Run, begun: Mapping[str, Any] | None, teacher: Stored | None) -> None:

@@ -3,7 +3,7 @@
 import importlib
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,37 @@ from mien import __version__, bundle
 from mien.dataset import Dataset
 from mien.errors import DataError, ModelError
 from mien.networks import load_keras
+from mien.probabilities import Stored
 from mien.recipes import Recipe, to_dict
+
+
+def begin(
+    dataset: Dataset,
+    policy: str,
+    *,
+    origin: Mapping[str, Any],
+    teacher: Stored | None,
+    bases: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Return what a run's `run.json` begins with.
+
+    Args:
+        dataset: What is trained on.
+        policy: The dtype policy that it is trained in.
+        origin: How the data can be loaded again.
+        teacher: What it distils from, if it does.
+        bases: The runs that it begins from, if it does, as `mien.bundle.Base` has them.
+    """
+    return {
+        "schema": 1,
+        "status": "training",
+        "labels": list(dataset.labels),
+        "precision": policy,
+        "data": describe(dataset) | {"origin": dict(origin)},
+        "teacher": None if teacher is None else {"about": teacher.about, "sha256": teacher.sha256},
+        "base": list(bases),
+        "environment": environment(),
+    }
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
@@ -48,13 +78,22 @@ def card(name: str, known: Mapping[str, Any], dataset: Dataset, recipe: Recipe) 
         readings=dict(bundle.TWO_READINGS if recipe.targets.consensus else bundle.LABELS_READING),
         recipe=to_dict(recipe),
         teacher=teacher["about"] if teacher else "",
-        data=bundle.Data(
-            name=data["name"],
-            fingerprint=data["fingerprint"],
-            splits={name: bundle.Part(**part) for name, part in data["splits"].items()},
-        ),
+        data=_data(data),
+        base=tuple(_base(base) for base in known.get("base", [])),
         excluded=data["excluded"],
         versions={name: environment[name] for name in ("mien", "python", "keras", "backend", "numpy")},
+    )
+
+
+def _base(known: Mapping[str, Any]) -> bundle.Base:
+    return bundle.Base(name=known["name"], sha256=known["sha256"], data=_data(known["data"]))
+
+
+def _data(known: Mapping[str, Any]) -> bundle.Data:
+    return bundle.Data(
+        name=known["name"],
+        fingerprint=known["fingerprint"],
+        splits={name: bundle.Part(**part) for name, part in known["splits"].items()},
     )
 
 

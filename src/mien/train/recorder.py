@@ -119,7 +119,8 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
         self.epoch, self.step = 0, 0
         self._first_step = 0
         self._last_step: State | None = None
-        self._saved_at = self._shown_at = self._step_at = time.monotonic()
+        self._saved_at = self._shown_at = self._step_at = self._wall = time.monotonic()
+        self._cpu = time.process_time()
         if state is not None:
             self.history = [dict(row) for row in state.facts["history"]]
             self.best = state.group("best")
@@ -138,6 +139,10 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
         if self._state is not None:
             _assign(_variables(self.model), self._state.group("variables"))
             self._spent = dict(self._state.facts["spent"])
+
+    def save(self) -> None:
+        """Save the state as it stands."""
+        self.run.save(self._capture())
 
     def save_last(self) -> None:
         """Save the newest state in memory; for a signal that comes inside a long step."""

@@ -1,0 +1,177 @@
+"""Training from the weights of another run: what is taken, what begins anew, and what is told of it."""
+
+import json
+import multiprocessing
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import dying
+from mien import bundle, evaluate, run
+from mien.dataset import Dataset
+from mien.errors import RecipeError, RunError
+
+pytest.importorskip("keras", reason="training needs mien[train]")
+
+from mien import train
+from mien.train import precision, start
+
+FORK = multiprocessing.get_context("forkserver")
+FORK.set_forkserver_preload(["mien.train", "conftest"])
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> run.Run:
+    """A run that has learnt its data well."""
+    recipe = dying.recipe("epochs=6", "optimizer.ema=0", "checkpoints.minutes=5")
+    return train.fit(dying.data(), recipe, out=tmp_path_factory.mktemp("base") / "first")
+
+
+@pytest.fixture
+def copied(base: run.Run, tmp_path: Path) -> run.Run:
+    """The same run, to spoil."""
+    return run.Run(Path(shutil.copytree(base.path, tmp_path / "first")))
+
+
+def short(*settings: str) -> object:
+    return dying.recipe("epochs=1", "optimizer.ema=0", "optimizer.learning_rate=0.001", *settings)
+
+
+def other(make_blobs: Callable[..., Dataset], **options: object) -> Dataset:
+    return make_blobs({"train": 60, "val": 30}, seed=9, **options)
+
+
+def test_the_weights_are_those_that_ship(base: run.Run) -> None:
+    model = precision.build(base.recipe(), classes=3, policy="float32")
+    assert start.give(start.of(base), model, dying.data().labels) == ()
+    images = dying.data().split("val").images
+    np.testing.assert_allclose(
+        model.predict(images, verbose=0), bundle.load(base.bundle).run(images), atol=1e-5
+    )
+
+
+def test_a_training_goes_on_from_there_and_says_so(
+    base: run.Run, tmp_path: Path, make_blobs: Callable[..., Dataset]
+) -> None:
+    data, notes = other(make_blobs, labels=dying.data().labels), []
+    made = train.fit(data, short(), out=tmp_path / "second", base=base, on_note=notes.append)
+    assert "begins from the weights of first" in notes
+    chance = train.fit(data, short(), out=tmp_path / "chance")
+    assert made.history()[0]["loss"] < 0.5 * chance.history()[0]["loss"]
+
+    shipped = bundle.load(base.bundle).card
+    card = bundle.load(made.bundle).card
+    assert card.base == (bundle.Base(name="first", sha256=shipped.sha256 or "", data=shipped.data),)  # type: ignore[arg-type]
+    assert card.learnt_from == (card.data, shipped.data)
+    assert made.facts()["base"][0]["sha256"] == shipped.sha256
+    assert bundle.load(chance.bundle).card.base == ()
+
+    third = train.fit(data, short(), out=tmp_path / "third", base=made)
+    assert [each.name for each in bundle.load(third.bundle).card.base] == ["second", "first"]
+
+
+def test_what_the_first_learnt_from_is_no_measure_of_the_second(
+    base: run.Run, tmp_path: Path, make_blobs: Callable[..., Dataset]
+) -> None:
+    made = train.fit(other(make_blobs), short(), out=tmp_path / "second", base=base)
+    card = bundle.load(made.bundle).card
+    for name in ("train", "val"):
+        assert evaluate.role(card, dying.data().split(name).fingerprint).role == name
+        assert evaluate.role(card, other(make_blobs).split(name).fingerprint).role == name
+    assert evaluate.role(card, "0" * 64).role == "other"
+    # Data that chose the first and taught the second have taught.
+    val = dying.data().split("val")
+    taught = replace(other(make_blobs), train=replace(val, name="train"))
+    again = train.fit(replace(taught, labels=dying.data().labels), short(), out=tmp_path / "on", base=base)
+    assert evaluate.role(bundle.load(again.bundle).card, val.fingerprint).role == "train"
+
+
+@pytest.mark.parametrize(
+    ("labels", "settings", "fresh"),
+    [
+        (("a", "b", "c"), (), ("answer",)),
+        (("a", "b"), (), ("answer",)),
+        (dying.data().labels, ("targets.consensus=1",), ("consensus",)),
+    ],
+)
+def test_an_answer_that_the_run_does_not_have_begins_anew(
+    base: run.Run, labels: tuple[str, ...], settings: tuple[str, ...], fresh: tuple[str, ...]
+) -> None:
+    recipe = dying.recipe(*settings)
+    model = precision.build(recipe, classes=len(labels), policy="float32")
+    before = {layer.name: layer.get_weights() for layer in model.layers}
+    assert start.give(start.of(base), model, labels) == fresh
+    source = precision.build(base.recipe(), classes=3, policy="float32")
+    source.set_weights(start.of(base).weights)
+    given = {layer.name: layer.get_weights() for layer in source.layers}
+    for layer in model.layers:
+        expected = before if layer.name in fresh else given
+        for one, two in zip(layer.get_weights(), expected[layer.name], strict=True):
+            np.testing.assert_array_equal(one, two, err_msg=layer.name)
+
+
+def test_other_classes_are_named(base: run.Run, tmp_path: Path, make_blobs: Callable[..., Dataset]) -> None:
+    notes: list[str] = []
+    data = other(make_blobs, labels=("calm", "tense"))
+    made = train.fit(data, short(), out=tmp_path / "second", base=base, on_note=notes.append)
+    assert any("answer from chance, for it answers in other classes" in note for note in notes)
+    assert bundle.load(made.bundle).card.labels == ("calm", "tense")
+
+
+def test_killed_and_resumed_is_as_if_never_killed(base: run.Run, tmp_path: Path) -> None:
+    def go(place: str, kill_at: tuple[str, int] | None = None) -> int | None:
+        process = FORK.Process(
+            target=dying.train, args=(tmp_path / place / "run", kill_at, ("epochs=2",), base.path)
+        )
+        process.start()
+        process.join()
+        return process.exitcode
+
+    assert go("whole") == 0
+    assert go("killed", ("step", 1)) == -signal.SIGKILL
+    assert go("killed") == 0
+    whole, killed = (run.open_run(tmp_path / name / "run") for name in ("whole", "killed"))
+    states = whole.load()[0], killed.load()[0]
+    assert states[0] is not None
+    assert states[1] is not None
+    for name, array in states[0].arrays.items():
+        np.testing.assert_array_equal(array, states[1].arrays[name], err_msg=name)
+    assert whole.facts()["shipped"] == killed.facts()["shipped"]
+
+
+def test_one_killed_before_its_weights_were_saved_is_not_resumed_from_chance(
+    base: run.Run, tmp_path: Path
+) -> None:
+    made = train.fit(dying.data(), short(), out=tmp_path / "second", base=base)
+    shutil.rmtree(made.path / "checkpoints")
+    with pytest.raises(
+        RunError, match=r"second was stopped before .*train anew, with --from and the run first"
+    ):
+        train.resume(made, dying.data())
+
+
+def test_a_run_that_cannot_be_begun_from_is_named(copied: run.Run, tmp_path: Path) -> None:
+    def begin(*settings: str) -> None:
+        train.fit(dying.data(), dying.recipe(*settings), out=tmp_path / "second", base=copied)
+
+    with pytest.raises(
+        RecipeError, match=r"first was trained with network tiny, the recipe asks for .*small"
+    ):
+        begin("network=small")
+    whole = (copied.path / "run.json").read_text()
+    facts = json.loads(whole)
+    for name, words in (("shipped", "has no model yet"), ("labels", "damaged")):
+        spoilt = {key: value for key, value in facts.items() if key != name}
+        (copied.path / "run.json").write_text(json.dumps(spoilt))
+        with pytest.raises(RunError, match=words):
+            begin()
+    (copied.path / "run.json").write_text(whole)
+    shutil.rmtree(copied.path / "checkpoints")
+    with pytest.raises(RunError, match="no state of first any more"):
+        begin()
+    assert not (tmp_path / "second").exists()
