@@ -54,7 +54,7 @@ def train(
     base: Path | None = None,
 ) -> None:
     """Train into `folder`, going on where it holds a run; die at the n-th event of a kind, if told to."""
-    from mien import run
+    from mien import bundle, run
     from mien import train as room
 
     compare_few()
@@ -63,7 +63,7 @@ def train(
     if folder.exists():
         room.resume(run.open_run(folder), data())
     else:
-        begin = None if base is None else run.open_run(base)
+        begin = None if base is None else bundle.load(base)
         room.fit(data(), recipe(*MORE, *settings), out=folder, base=begin)
 
 

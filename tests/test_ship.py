@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import pytest
 pytest.importorskip("keras", reason="shipping needs mien[train]")
 
 import dying
-from mien import bundle, calibrate, evaluate, recipes, run, ship, train
+from mien import bundle, calibrate, evaluate, export, recipes, run, ship, train
+from mien.bundle import weights
 from mien.dataset import Dataset
 from mien.errors import DataError, ModelError, RunError
+from mien.train import start
 
 
 def noisy() -> Dataset:
@@ -60,6 +63,72 @@ def test_the_file_answers_as_the_run_does_at_its_temperature(trained: run.Run, s
         np.testing.assert_allclose(alone.run(val.images, labels=name), expected, atol=tolerance)
         assert reading.threshold is not None
     assert len({reading.temperature for reading in alone.card.readings.values()}) == 2
+
+
+def test_a_training_begins_from_what_ships(shipped: ship.Shipped, tmp_path: Path) -> None:
+    assert shipped.weights == shipped.bundle.path.with_name("tried.weights.npz")
+    recipe = dying.recipe("targets.consensus=1", "epochs=1", "optimizer.learning_rate=1e-3")
+    made = train.fit(noisy(), recipe, out=tmp_path / "run", base=bundle.load(shipped.bundle.path))
+    assert made.facts()["base"][0]["name"] == "tried"
+    card = bundle.load(made.bundle).card
+    assert card.base[0].sha256 == shipped.bundle.card.sha256
+    assert card.base[0].data == shipped.bundle.card.data
+    chance = train.fit(noisy(), recipe, out=tmp_path / "chance")
+    assert made.history()[0]["accuracy"] > 0.1 + chance.history()[0]["accuracy"]
+
+
+def test_the_weights_beside_a_model_are_the_networks_to_a_byte(
+    trained: run.Run, shipped: ship.Shipped
+) -> None:
+    network = export.rebuild(bundle.load(trained.bundle))
+    expected = {variable.path: variable.numpy() for variable in network.weights}
+    found = weights.read(shipped.bundle.path, shipped.bundle.card.sha256 or "")
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        tolerance = np.abs(array).max() / 250 if array.ndim > 1 else 0
+        np.testing.assert_allclose(found[name], array, atol=tolerance, rtol=0, err_msg=name)
+    val = noisy().split("val")
+    before = network.predict(val.images, verbose=0)["answer"]
+    assert start.give(start.of(shipped.bundle), network, noisy().labels) == ()
+    after = network.predict(val.images, verbose=0)["answer"]
+    np.testing.assert_allclose(after, before, atol=0.1)
+    assert (after.argmax(axis=1) == before.argmax(axis=1)).mean() > 0.97
+
+
+def test_weights_that_are_not_the_models_are_named(shipped: ship.Shipped, tmp_path: Path) -> None:
+    for path in shipped.bundle.path.parent.glob("tried.*"):
+        shutil.copy(path, tmp_path)
+    model, file = bundle.load(tmp_path / "tried.onnx"), tmp_path / "tried.weights.npz"
+    content = file.read_bytes()
+    with pytest.raises(ModelError, match="belongs to another model"):
+        weights.read(model.path, "0" * 64)
+    for spoilt in (content[:-100], content[: len(content) // 2], b"", b"PK" + content[2:400], b"[1]"):
+        file.write_bytes(spoilt)
+        with pytest.raises(ModelError, match="is damaged"):
+            start.of(model)
+    changed = bytearray(content)
+    place = content.index(b"conv/kernel.npy") + 400
+    changed[place] ^= 1
+    file.write_bytes(changed)
+    with pytest.raises(ModelError, match="is damaged"):
+        start.of(model)
+    file.unlink()
+    with pytest.raises(ModelError, match=r"'tried.onnx' has no 'tried.weights.npz' beside it.* mien ship"):
+        start.of(model)
+    with pytest.raises(ModelError, match="does not name its network and data"):
+        start.of(dataclasses.replace(model, card=dataclasses.replace(model.card, data=None)))
+
+
+def test_a_float32_model_holds_its_weights_itself_and_none_of_old_stay(
+    trained: run.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ship.int8, "AGREEMENT", 1.1)
+    old = tmp_path / "run.weights.npz"
+    old.write_bytes(b"an older model's")
+    made = ship.make(trained, noisy(), to=tmp_path)
+    assert (made.weights, old.exists()) == (None, False)
+    network = export.rebuild(bundle.load(trained.bundle))
+    assert start.of(made.bundle).weights.keys() == {variable.path for variable in network.weights}
 
 
 def test_offsets_ship_where_they_are_worth_it_on_images_they_did_not_see(

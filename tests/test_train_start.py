@@ -1,6 +1,5 @@
 """Training from the weights of another run: what is taken, what begins anew, and what is told of it."""
 
-import json
 import multiprocessing
 import shutil
 import signal
@@ -12,9 +11,9 @@ import numpy as np
 import pytest
 
 import dying
-from mien import bundle, evaluate, run
+from mien import bundle, evaluate, export, run
 from mien.dataset import Dataset
-from mien.errors import RecipeError, RunError
+from mien.errors import ModelError, RecipeError, RunError
 
 pytest.importorskip("keras", reason="training needs mien[train]")
 
@@ -26,16 +25,10 @@ FORK.set_forkserver_preload(["mien.train", "conftest"])
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> run.Run:
-    """A run that has learnt its data well."""
+def base(tmp_path_factory: pytest.TempPathFactory) -> bundle.Bundle:
+    """A model that has learnt its data well."""
     recipe = dying.recipe("epochs=6", "optimizer.ema=0", "checkpoints.minutes=5")
-    return train.fit(dying.data(), recipe, out=tmp_path_factory.mktemp("base") / "first")
-
-
-@pytest.fixture
-def copied(base: run.Run, tmp_path: Path) -> run.Run:
-    """The same run, to spoil."""
-    return run.Run(Path(shutil.copytree(base.path, tmp_path / "first")))
+    return bundle.load(train.fit(dying.data(), recipe, out=tmp_path_factory.mktemp("base") / "first").bundle)
 
 
 def short(*settings: str) -> object:
@@ -46,17 +39,15 @@ def other(make_blobs: Callable[..., Dataset], **options: object) -> Dataset:
     return make_blobs({"train": 60, "val": 30}, seed=9, **options)
 
 
-def test_the_weights_are_those_that_ship(base: run.Run) -> None:
-    model = precision.build(base.recipe(), classes=3, policy="float32")
+def test_the_weights_are_those_that_ship(base: bundle.Bundle) -> None:
+    model = precision.build(dying.recipe(), classes=3, policy="float32")
     assert start.give(start.of(base), model, dying.data().labels) == ()
     images = dying.data().split("val").images
-    np.testing.assert_allclose(
-        model.predict(images, verbose=0), bundle.load(base.bundle).run(images), atol=1e-5
-    )
+    np.testing.assert_allclose(model.predict(images, verbose=0), base.run(images), atol=1e-5)
 
 
 def test_a_training_goes_on_from_there_and_says_so(
-    base: run.Run, tmp_path: Path, make_blobs: Callable[..., Dataset]
+    base: bundle.Bundle, tmp_path: Path, make_blobs: Callable[..., Dataset]
 ) -> None:
     data, notes = other(make_blobs, labels=dying.data().labels), []
     made = train.fit(data, short(), out=tmp_path / "second", base=base, on_note=notes.append)
@@ -64,19 +55,19 @@ def test_a_training_goes_on_from_there_and_says_so(
     chance = train.fit(data, short(), out=tmp_path / "chance")
     assert made.history()[0]["loss"] < 0.5 * chance.history()[0]["loss"]
 
-    shipped = bundle.load(base.bundle).card
+    shipped = base.card
     card = bundle.load(made.bundle).card
     assert card.base == (bundle.Base(name="first", sha256=shipped.sha256 or "", data=shipped.data),)  # type: ignore[arg-type]
     assert card.learnt_from == (card.data, shipped.data)
     assert made.facts()["base"][0]["sha256"] == shipped.sha256
     assert bundle.load(chance.bundle).card.base == ()
 
-    third = train.fit(data, short(), out=tmp_path / "third", base=made)
+    third = train.fit(data, short(), out=tmp_path / "third", base=bundle.load(made.bundle))
     assert [each.name for each in bundle.load(third.bundle).card.base] == ["second", "first"]
 
 
 def test_what_the_first_learnt_from_is_no_measure_of_the_second(
-    base: run.Run, tmp_path: Path, make_blobs: Callable[..., Dataset]
+    base: bundle.Bundle, tmp_path: Path, make_blobs: Callable[..., Dataset]
 ) -> None:
     made = train.fit(other(make_blobs), short(), out=tmp_path / "second", base=base)
     card = bundle.load(made.bundle).card
@@ -100,22 +91,22 @@ def test_what_the_first_learnt_from_is_no_measure_of_the_second(
     ],
 )
 def test_an_answer_that_the_run_does_not_have_begins_anew(
-    base: run.Run, labels: tuple[str, ...], settings: tuple[str, ...], fresh: tuple[str, ...]
+    base: bundle.Bundle, labels: tuple[str, ...], settings: tuple[str, ...], fresh: tuple[str, ...]
 ) -> None:
     recipe = dying.recipe(*settings)
     model = precision.build(recipe, classes=len(labels), policy="float32")
     before = {layer.name: layer.get_weights() for layer in model.layers}
     assert start.give(start.of(base), model, labels) == fresh
-    source = precision.build(base.recipe(), classes=3, policy="float32")
-    source.set_weights(start.of(base).weights)
-    given = {layer.name: layer.get_weights() for layer in source.layers}
+    given = {layer.name: layer.get_weights() for layer in export.rebuild(base).layers}
     for layer in model.layers:
         expected = before if layer.name in fresh else given
         for one, two in zip(layer.get_weights(), expected[layer.name], strict=True):
             np.testing.assert_array_equal(one, two, err_msg=layer.name)
 
 
-def test_other_classes_are_named(base: run.Run, tmp_path: Path, make_blobs: Callable[..., Dataset]) -> None:
+def test_other_classes_are_named(
+    base: bundle.Bundle, tmp_path: Path, make_blobs: Callable[..., Dataset]
+) -> None:
     notes: list[str] = []
     data = other(make_blobs, labels=("calm", "tense"))
     made = train.fit(data, short(), out=tmp_path / "second", base=base, on_note=notes.append)
@@ -123,7 +114,7 @@ def test_other_classes_are_named(base: run.Run, tmp_path: Path, make_blobs: Call
     assert bundle.load(made.bundle).card.labels == ("calm", "tense")
 
 
-def test_killed_and_resumed_is_as_if_never_killed(base: run.Run, tmp_path: Path) -> None:
+def test_killed_and_resumed_is_as_if_never_killed(base: bundle.Bundle, tmp_path: Path) -> None:
     def go(place: str, kill_at: tuple[str, int] | None = None) -> int | None:
         process = FORK.Process(
             target=dying.train, args=(tmp_path / place / "run", kill_at, ("epochs=2",), base.path)
@@ -145,33 +136,31 @@ def test_killed_and_resumed_is_as_if_never_killed(base: run.Run, tmp_path: Path)
 
 
 def test_one_killed_before_its_weights_were_saved_is_not_resumed_from_chance(
-    base: run.Run, tmp_path: Path
+    base: bundle.Bundle, tmp_path: Path
 ) -> None:
     made = train.fit(dying.data(), short(), out=tmp_path / "second", base=base)
     shutil.rmtree(made.path / "checkpoints")
-    with pytest.raises(
-        RunError, match=r"second was stopped before .*train anew, with --from and the run first"
-    ):
+    with pytest.raises(RunError, match=r"second was stopped before .*train anew, with --from and first"):
         train.resume(made, dying.data())
 
 
-def test_a_run_that_cannot_be_begun_from_is_named(copied: run.Run, tmp_path: Path) -> None:
-    def begin(*settings: str) -> None:
-        train.fit(dying.data(), dying.recipe(*settings), out=tmp_path / "second", base=copied)
+def test_a_model_that_cannot_be_begun_from_is_named(
+    base: bundle.Bundle, tmp_path: Path, make_blobs: Callable[..., Dataset]
+) -> None:
+    def begin(card: bundle.Card, *settings: str, data: Dataset | None = None) -> None:
+        recipe = dying.recipe(*settings)
+        train.fit(data or dying.data(), recipe, out=tmp_path / "second", base=replace(base, card=card))
 
     with pytest.raises(
         RecipeError, match=r"first was trained with network tiny, the recipe asks for .*small"
     ):
-        begin("network=small")
-    whole = (copied.path / "run.json").read_text()
-    facts = json.loads(whole)
-    for name, words in (("shipped", "has no model yet"), ("labels", "damaged")):
-        spoilt = {key: value for key, value in facts.items() if key != name}
-        (copied.path / "run.json").write_text(json.dumps(spoilt))
-        with pytest.raises(RunError, match=words):
-            begin()
-    (copied.path / "run.json").write_text(whole)
-    shutil.rmtree(copied.path / "checkpoints")
-    with pytest.raises(RunError, match="no state of first any more"):
-        begin()
+        begin(base.card, "network=small")
+    with pytest.raises(RecipeError, match=r"first was trained with size 16, the recipe asks for size 20"):
+        begin(base.card, "size=20", data=make_blobs({"train": 60, "val": 30}, size=20))
+    for spoilt in (replace(base.card, data=None), replace(base.card, recipe={})):
+        with pytest.raises(ModelError, match="does not name its network and data"):
+            begin(spoilt)
+    light = replace(base.card, recipe=base.card.recipe | {"network": "light"})
+    with pytest.raises(ModelError, match="are not those of the network 'light'"):
+        begin(light, "network=light")
     assert not (tmp_path / "second").exists()

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from mien import bundle as bundles
 from mien import calibrate, disk, evaluate, export
-from mien.bundle import Bundle, Card, Measured
+from mien.bundle import Bundle, Card, Measured, weights
 from mien.calibrate import Calibration
 from mien.dataset import Dataset, Split
 from mien.errors import DataError, ModelError, RunError
@@ -43,11 +43,13 @@ class Shipped:
     Args:
         bundle: The file, loaded.
         evaluation: The JSON document beside it, with every figure of its card.
-        document: What stands in there.
+        weights: The file beside an int8 model from which a training can begin; a float32 model holds them.
+        document: What stands in the evaluation.
     """
 
     bundle: Bundle
     evaluation: Path
+    weights: Path | None
     document: dict[str, Any]
 
 
@@ -65,7 +67,7 @@ def make(
     Args:
         run: A finished run.
         dataset: The data that it was trained on.
-        to: The folder of `<name>.onnx` and `<name>.json`.
+        to: The folder of `<name>.onnx` and `<name>.json`, and of `<name>.weights.npz` where it is int8.
         name: What the model is called; its run's name where none is given.
         licence: Under what terms the model may be used.
         progress: Called with (stages done, stages in all).
@@ -95,9 +97,10 @@ def make(
     tell(4, _STAGES)
     made, document = _write(chosen, dataset, calibrations, verdicts, Path(to))
     path = Path(to) / f"{card.name}.json"
-    _put(path, document)
+    _put(path, (json.dumps(document, indent=1) + "\n").encode())
+    beside = _put_weights(trained, made)
     tell(_STAGES, _STAGES)
-    return Shipped(made, path, document)
+    return Shipped(made, path, beside, document)
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,8 +208,21 @@ def _measured(report: Report) -> Measured:
     return Measured(n=report.n, values=values, intervals=intervals)
 
 
-def _put(path: Path, document: dict[str, Any]) -> None:
+def _put_weights(trained: Bundle, made: Bundle) -> Path | None:
+    """Write what a training can begin from beside an int8 file; beside another leave no older file's."""
+    path = weights.beside(made.path)
+    if made.card.precision == "int8":
+        _put(path, weights.pack(export.weights(trained.read()), made.card.sha256 or ""))
+        return path
     try:
-        disk.write(path, (json.dumps(document, indent=1) + "\n").encode())
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ModelError(f"{str(path)!r} cannot be deleted: {disk.reason(error)}") from None
+    return None
+
+
+def _put(path: Path, content: bytes) -> None:
+    try:
+        disk.write(path, content)
     except OSError as error:
         raise ModelError(f"{str(path)!r} cannot be written: {disk.reason(error)}") from None

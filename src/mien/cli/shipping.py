@@ -36,7 +36,10 @@ def ship(
     with screen.bar("shipping") as progress:
         shipped = room.make(made, dataset, to=to, name=name, licence=licence, progress=progress)
     if json:
-        screen.emit({"path": str(shipped.bundle.path), **shipped.document, **timer.seconds()})
+        weights = None if shipped.weights is None else str(shipped.weights)
+        screen.emit(
+            {"path": str(shipped.bundle.path), "weights": weights, **shipped.document, **timer.seconds()}
+        )
     else:
         _tell(shipped)
     return SOME_BAD if dataset.problems else 0
@@ -65,4 +68,6 @@ def _tell(shipped: "Shipped") -> None:
             (f"{name}: int8 answers as float32 on", f"{copy['agreement']:.2%}"),
         ]
     rows.append(("precision", shipped.document["precision"]))
+    if shipped.weights is not None:
+        rows.append(("weights to train from", shipped.weights.name))
     screen.table(f"{shipped.bundle.path}, {shipped.document['bytes']:,} bytes", ("what", "value"), rows)

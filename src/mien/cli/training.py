@@ -8,9 +8,10 @@ import typer
 
 from mien.cli import screen
 from mien.cli.data import Json
-from mien.errors import InputError
+from mien.errors import InputError, RunError
 
 if TYPE_CHECKING:
+    from mien.bundle import Bundle
     from mien.dataset import Dataset
     from mien.probabilities import Stored
     from mien.recipes import Recipe
@@ -46,7 +47,9 @@ def train(
     ] = None,
     from_: Annotated[
         Path | None,
-        typer.Option("--from", help="Begin from this run's weights, with its network, not from chance."),
+        typer.Option(
+            "--from", help="Begin from the weights of this run or model (default), not from chance."
+        ),
     ] = None,
     folds: Annotated[
         int | None, typer.Option(help="Train so many times without a part, and keep what is said of it.")
@@ -100,13 +103,21 @@ def _document(made: "Run", dataset: "Dataset") -> dict[str, Any]:
     return {"run": str(made.path), **made.facts(), "val": report, "figures": drawn}
 
 
-def _base(path: Path) -> "Run":
-    from mien import run
+def _base(path: Path) -> "Bundle":
+    """Load what a training begins from: the model of a run's folder, or one by its name or file."""
+    from mien import bundle, run
 
-    return run.open_run(path)
+    if str(path) in bundle.SHIPPED or not path.is_dir() or (path / bundle.MODEL).is_file():
+        return bundle.load(path)
+    made = run.open_run(path)
+    if not (made.bundle / bundle.MODEL).is_file():
+        raise RunError(
+            f"{made.name} has no model yet to begin from; finish it with: mien train --resume {path}"
+        )
+    return bundle.load(made.bundle)
 
 
-def _recipe(name: str, settings: list[str], base: "Run | None" = None) -> "Recipe":
+def _recipe(name: str, settings: list[str], base: "Bundle | None" = None) -> "Recipe":
     """Find the recipe and change it; the network is the base's, where there is one."""
     from mien import recipes
 
@@ -119,15 +130,15 @@ def _recipe(name: str, settings: list[str], base: "Run | None" = None) -> "Recip
     else:
         found = recipes.get(name)
     if base is not None:
-        had = base.recipe()
-        found = replace(found, network=had.network, size=had.size)
+        network = base.card.recipe.get("network", found.network)
+        found = replace(found, network=network, size=base.card.size)
     return recipes.override(found, settings)
 
 
 def _begin(
     data: Path,
     recipe: "Recipe",
-    base: "Run | None",
+    base: "Bundle | None",
     out: Path | None,
     runs: Path,
     origin: dict[str, Any],

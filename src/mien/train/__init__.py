@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mien import bundle, evaluate, export, run
+from mien.bundle import Bundle
 from mien.dataset import Dataset
 from mien.errors import DataError, RecipeError, RunError, TrainingError
 from mien.networks import load_keras
@@ -36,7 +37,7 @@ def fit(
     out: Path | None = None,
     runs: Path = Path("runs"),
     teacher: Stored | None = None,
-    base: Run | None = None,
+    base: Bundle | None = None,
     origin: Mapping[str, Any] | None = None,
     on_status: Callable[[Status], None] | None = None,
     on_note: Callable[[str], None] | None = None,
@@ -52,8 +53,8 @@ def fit(
         out: The run's folder; without it the next free `runs/<recipe>-<number>`.
         runs: Where numbered run folders stand.
         teacher: Probabilities for the training images to distil from, as `recipe.targets` weighs them.
-        base: A run to begin from: its weights, instead of chance. The recipe trains the same network; an
-            answer in other classes begins anew.
+        base: A trained model to begin from: its weights, instead of chance. The recipe trains the same
+            network; an answer in other classes begins anew.
         origin: How the data can be loaded again (arguments of `dataset.load`), kept in `run.json`.
         on_status: Called a few times a second with where the training stands.
         on_note: Called with a sentence whenever there is something to say.
@@ -65,7 +66,8 @@ def fit(
         DataError: A split is missing, or its images have another size than the recipe's; the recipe wants
             votes that are not there; or the teacher's probabilities are not for the training images.
         RecipeError: The recipe's network does not exist, cannot take the size, or is not that of `base`.
-        RunError: `out` holds something already; or `base` has no model to begin from.
+        RunError: `out` holds something already.
+        ModelError: `base` has no weights, or they are damaged.
         TrainingError: The loss is no number any more, or the disk is full; what was learnt is saved.
         Stopped: A signal came; go on with `resume`.
     """
@@ -79,12 +81,12 @@ def fit(
     policy = precision.choose(recipe.precision)
     model = precision.build(recipe, classes=len(dataset.labels), policy=policy)
     bases = start.base if start else ()
+    if start is not None:
+        _begin(start, model, dataset, on_note)
     known = facts.begin(dataset, policy, origin=origin or {}, teacher=teacher, bases=bases)
     facts.check(out.name if out is not None else recipe.name, known, dataset, recipe)
     made = run.create(recipe, known, out=out, runs=runs)
     with made.lock():
-        if start is not None:
-            _begin(start, model, dataset, on_note)
         return _train(made, model, dataset, recipe, wanted, on_status=on_status, on_note=on_note)
 
 
@@ -232,7 +234,7 @@ def _check_begun(made: Run, base: Any) -> None:
     if base and made.load()[0] is None:
         raise RunError(
             f"{made.name} was stopped before the weights that it begins from were saved; train anew, with "
-            f"--from and the run {base[0]['name']}"
+            f"--from and {base[0]['name']}"
         )
 
 

@@ -1,14 +1,15 @@
-"""Where a training begins that does not begin from chance: the weights of another run."""
+"""Where a training begins that does not begin from chance: the weights of a model that is trained."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from mien.errors import RecipeError, RunError
+from mien import export
+from mien.bundle import Bundle, weights
+from mien.errors import ModelError, RecipeError
 from mien.recipes import Recipe
-from mien.run import Run
-from mien.train import precision
 
 #: The layers that answer: what they say belongs to the classes, all else to faces.
 _ANSWERS = ("answer", "consensus")
@@ -16,53 +17,46 @@ _ANSWERS = ("answer", "consensus")
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """The weights of a run that ships, and where they come from.
+    """The weights of a trained model, and where they come from.
 
     Args:
-        recipe: What they were trained by; it says which network they are of.
+        name: The model's name; a run's model has the run's.
+        network: What network they are of.
+        size: Side in pixels of that network's input.
         labels: Names of the classes that they answer in.
-        weights: Of every layer, in the order of Keras' `get_weights`.
-        base: The run, and before it those that it began from itself, as `mien.bundle.Base` has them.
+        weights: Float32 arrays by the names that Keras has for them: `stem_conv/kernel`.
+        base: The model, and before it those that it began from itself, as `mien.bundle.Base` has them.
     """
 
-    recipe: Recipe
+    name: str
+    network: str
+    size: int
     labels: tuple[str, ...]
-    weights: list[NDArray[Any]]
+    weights: dict[str, NDArray[np.float32]]
     base: list[dict[str, Any]]
 
-    @property
-    def name(self) -> str:
-        """The run's name."""
-        return str(self.base[0]["name"])
 
-
-def of(made: Run) -> Start:
-    """Read the weights that a run ships.
+def of(base: Bundle) -> Start:
+    """Read the weights that a training can begin from.
 
     Args:
-        made: A run whose training is done.
+        base: A trained model in float32, whose file holds them; or in int8, with them beside it.
 
     Raises:
-        RunError: It has not shipped a model yet, or its saved states are gone or damaged.
+        ModelError: There are none, they are damaged, or the model's card does not say what it is.
     """
-    known = made.facts()
-    if "shipped" not in known:
-        raise RunError(
-            f"{made.name} has no model yet to begin from; finish it with: mien train --resume {made.path}"
+    card = base.card
+    network = card.recipe.get("network")
+    if card.data is None or not isinstance(network, str):
+        raise ModelError(
+            f"the card of {card.name!r} does not name its network and data, so no training can begin from it"
         )
-    state, _ = made.load()
-    weights = [] if state is None else state.group("best")
-    if not weights:
-        raise RunError(
-            f"{made.path / 'checkpoints'} holds no state of {made.name} any more, and its weights stand "
-            "there; begin from another run, or from chance without --from"
-        )
-    try:
-        data = {key: known["data"][key] for key in ("name", "fingerprint", "splits")}
-        own = {"name": made.name, "sha256": known["shipped"]["sha256"], "data": data}
-        return Start(made.recipe(), tuple(known["labels"]), weights, [own, *known.get("base", [])])
-    except (KeyError, TypeError) as error:
-        raise RunError(f"{made.path / 'run.json'} is damaged: {error!r}") from None
+    if card.precision == "int8":
+        found = weights.read(base.path, card.sha256 or "")
+    else:
+        found = export.weights(base.read())
+    own = {"name": card.name, "sha256": card.sha256, "data": asdict(card.data)}
+    return Start(card.name, network, card.size, card.labels, found, [own, *map(asdict, card.base)])
 
 
 def check(start: Start, recipe: Recipe) -> None:
@@ -71,20 +65,20 @@ def check(start: Start, recipe: Recipe) -> None:
     Raises:
         RecipeError: It trains another, or another size of it.
     """
-    had = {"network": start.recipe.network, "size": start.recipe.size}
-    for key, value in had.items():
-        if (asked := getattr(recipe, key)) != value:
+    for key in ("network", "size"):
+        had, asked = getattr(start, key), getattr(recipe, key)
+        if asked != had:
             raise RecipeError(
-                f"{start.name} was trained with {key} {value}, the recipe asks for {key} {asked}; weights "
-                f"fit their own network alone: --set {key}={value}, or begin from another run"
+                f"{start.name} was trained with {key} {had}, the recipe asks for {key} {asked}; weights fit "
+                f"their own network alone: --set {key}={had}, or begin from another model"
             )
 
 
 def give(start: Start, model: Any, labels: tuple[str, ...]) -> tuple[str, ...]:
     """Put the weights into a model of the same network.
 
-    An answer in other classes than the run's keeps the weights that chance gave it, and so does an answer
-    that the run does not have.
+    An answer in other classes than the start's keeps the weights that chance gave it, and so does an answer
+    that the start does not have.
 
     Args:
         start: Whose weights.
@@ -93,14 +87,20 @@ def give(start: Start, model: Any, labels: tuple[str, ...]) -> tuple[str, ...]:
 
     Returns:
         The answers that begin from chance.
+
+    Raises:
+        ModelError: The weights are not those of the network that they are said to be of.
     """
-    source = precision.build(start.recipe, classes=len(start.labels), policy="float32")
-    source.set_weights(start.weights)
-    given = {layer.name: layer.get_weights() for layer in source.layers}
     fresh = []
     for layer in model.layers:
-        if layer.name in _ANSWERS and (layer.name not in given or labels != start.labels):
+        paths = [variable.path for variable in layer.weights]
+        known = all(path in start.weights for path in paths)
+        if layer.name in _ANSWERS and (not known or labels != start.labels):
             fresh.append(layer.name)
-        elif layer.weights:
-            layer.set_weights(given[layer.name])
+            continue
+        if not known or any(
+            start.weights[variable.path].shape != tuple(variable.shape) for variable in layer.weights
+        ):
+            raise ModelError(f"the weights of {start.name!r} are not those of the network {start.network!r}")
+        layer.set_weights([start.weights[path] for path in paths])
     return tuple(fresh)
