@@ -30,6 +30,7 @@ SETS = {
     "full set": _FULL,
     "full set, cubic": replace(_FULL, interpolation="cubic"),
     "full set, cubic, noise": replace(_FULL, interpolation="cubic", noise=0.03),
+    "full set, cubic, noise, blur": replace(_FULL, interpolation="cubic", noise=0.03, blur=0.02),
 }
 
 

@@ -26,6 +26,7 @@ EVERYTHING = Augment(
     flip=True,
     brightness=0.2,
     contrast=0.3,
+    blur=0.02,
     noise=0.05,
     erase=0.5,
     fill="reflect",
@@ -93,7 +94,7 @@ import hashlib, json, numpy as np
 from mien import augment
 from mien.recipes import Augment
 images = np.random.default_rng(7).integers(0, 256, (50, 48, 48, 1), np.uint8)
-light = {"brightness": 0.2, "contrast": 0.3, "noise": 0.05, "erase": 0.5}
+light = {"brightness": 0.2, "contrast": 0.3, "blur": 0.02, "noise": 0.05, "erase": 0.5}
 settings = Augment(rotation=20, zoom=0.2, shift=0.1, flip=True, **light)
 made = augment.batch(images, np.arange(50)[::-1], settings, seed=5, epoch=9)
 print(json.dumps(hashlib.sha256(made[::-1].tobytes()).hexdigest()))
@@ -357,6 +358,7 @@ def test_numbers_are_independent_of_each_other_and_of_their_neighbours(axis):
             changes.flip,
             changes.brightness,
             changes.contrast,
+            np.maximum(changes.blur, 0),
             changes.box[:, 2] > 0,
             changes.noise >> np.uint64(11),
             changes.grain,
@@ -406,6 +408,33 @@ def test_contrast_keeps_the_mean_and_scales_about_it():
     made = augment.apply(images, replace(still(1), contrast=np.array([1.5]))).astype(float)
     assert made.mean() == pytest.approx(images.mean(), abs=0.1)
     assert made.std() == pytest.approx(1.5 * images.std(), rel=0.01)
+
+
+# Blur
+
+
+def test_every_second_face_is_blurred_up_to_the_setting():
+    deviations = draw(Augment(blur=0.02)).blur
+    assert (deviations == 0).mean() == pytest.approx(0.5, abs=0.02)
+    some = deviations[deviations > 0] / (0.02 * 48)
+    assert stats.kstest(some, "uniform").pvalue > 0.01
+
+
+@pytest.mark.parametrize("deviation", [0.6, 1.0, 2.0])
+def test_a_blurred_spot_spreads_by_its_deviation_and_stays_where_it_is(deviation):
+    image = dot(24, 20)
+    made = augment.apply(image, replace(still(1), blur=np.array([deviation])))
+    expected = ndimage.gaussian_filter(image[0, ..., 0].astype(float), deviation, mode="nearest")
+    np.testing.assert_allclose(made[0, ..., 0], expected, atol=3)
+    assert place(made[0]) == pytest.approx(place(image[0]), abs=0.05)
+
+
+def test_blur_spares_faces_without_and_keeps_an_even_face_to_its_edge():
+    images = noise(4)
+    made = augment.apply(images, replace(still(4), blur=np.array([0, 1.0, 0, 1.0])))
+    assert [np.array_equal(*pair) for pair in zip(made, images, strict=True)] == [True, False, True, False]
+    even = np.full((1, 48, 48, 1), 200, np.uint8)
+    np.testing.assert_array_equal(augment.apply(even, replace(still(1), blur=np.array([2.0]))), even)
 
 
 # Noise

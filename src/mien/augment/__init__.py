@@ -83,6 +83,7 @@ def apply(
     matrices = geometry.matrices(changes, images.shape[1])
     with geometry.one_thread(cv2):
         faces = geometry.warp(cv2, images[..., 0], matrices, fill=fill, interpolation=interpolation)
+        pixels.blur(cv2, faces, changes)
         pixels.relight(cv2, faces, changes)
     pixels.add_grain(faces, changes)
     pixels.erase(faces, changes)

@@ -30,6 +30,7 @@ PLACES = (
     "noise",
     "grain",
     "grain_noise",
+    "blur",
 )
 _WEYL = np.uint64(0x9E3779B97F4A7C15)
 _MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))

@@ -25,6 +25,7 @@ class Changes:
             the original, so that 1.1 shows the face smaller, by 1 / 1.1, and 0.9 larger.
         flip: Booleans `(b,)`: mirrored left to right.
         shift: Pixels `(b, 2)` in the result; positive x moves the face right, positive y down.
+        blur: Standard deviation `(b,)` of a Gaussian, in pixels; 0 for none.
         contrast: Factors `(b,)` about the face's own mean.
         brightness: Grey levels `(b,)` to add.
         box: Rectangles `(b, 4)` to erase: left, top, width, height in pixels; width 0 for none.
@@ -37,6 +38,7 @@ class Changes:
     zoom: Floats
     flip: npt.NDArray[np.bool_]
     shift: Floats
+    blur: Floats
     contrast: Floats
     brightness: Floats
     box: npt.NDArray[np.int64]
@@ -81,6 +83,7 @@ def draw(
         zoom=1.0 + settings.zoom * np.stack([even["zoom_x"], zoom_y], axis=1),
         flip=(chance["flip"] < 0.5) & settings.flip,
         shift=settings.shift * size * np.stack([even["shift_x"], even["shift_y"]], axis=1),
+        blur=settings.blur * size * np.maximum(even["blur"], 0.0),
         contrast=1.0 + settings.contrast * even["contrast"],
         brightness=255.0 * settings.brightness * even["brightness"],
         box=_boxes(chance, settings, size),

@@ -1,4 +1,4 @@
-"""Change what a face's pixels are, where they stand: light, grain, erased rectangles."""
+"""Change what a face's pixels are, where they stand: sharpness, light, grain, erased rectangles."""
 
 from typing import Any
 
@@ -13,6 +13,13 @@ Images = npt.NDArray[np.uint8]
 #: Of the sum of four bytes, each from 0 to 255 and all equally likely.
 _MEAN_OF_FOUR = 4 * 127.5
 _DEVIATION_OF_FOUR = (4 * (256**2 - 1) / 12) ** 0.5
+
+
+def blur(cv2: Any, faces: Images, changes: Changes) -> None:
+    """Blur in place; beyond its edge a face goes on as its edge is."""
+    for row in np.flatnonzero(changes.blur):
+        deviation = float(changes.blur[row])
+        cv2.GaussianBlur(faces[row], (0, 0), deviation, faces[row], borderType=cv2.BORDER_REPLICATE)
 
 
 def relight(cv2: Any, faces: Images, changes: Changes) -> None:

@@ -63,6 +63,17 @@ _RELEASE = Recipe(
     "in 3h 04m of CPU, two AVX2 cores, 2026-11-22; its teacher took 1h 25m",
 )
 
+_POLISH = replace(
+    _RELEASE,
+    name="polish",
+    epochs=12,
+    optimizer=replace(_RELEASE.optimizer, learning_rate=0.03, warmup=0.0),
+    augment=replace(_RELEASE.augment, contrast=0.5, interpolation="cubic", blur=0.02, noise=0.03),
+    about="A last stage for `release`, on faces as sharp, blurred and grainy as photos have them.",
+    command="mien train fer2013.csv --from RUN --recipe polish --votes VOTES --exclude LIST --teacher FILE",
+    measured="",
+)
+
 _FAST = replace(
     _RELEASE,
     name="fast",
@@ -156,6 +167,7 @@ RECIPES: dict[str, Recipe] = {
         _TUNE,
         _HUMAN,
         _RELEASE,
+        _POLISH,
         _FAST,
         _TEACHER,
         _TEACHER_VGG,

@@ -31,6 +31,8 @@ class Augment:
         flip: Mirror left and right half the time.
         brightness: Fraction of the range; a grey offset uniform in ±brightness × 255.
         contrast: Fraction; the factor about the image's mean is uniform in 1 ± contrast.
+        blur: Fraction of the side; every second face is blurred, as by a lens that is not sharp, with a
+            Gaussian whose standard deviation is uniform in [0, blur × side] pixels.
         noise: Fraction of the range; each face gets noise over all of it, close to normal, whose standard
             deviation is uniform in [0, noise × 255] grey levels.
         erase: Probability of one erased rectangle, filled with noise.
@@ -51,6 +53,7 @@ class Augment:
     flip: bool = False
     brightness: Fraction = 0.0
     contrast: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    blur: Annotated[float, Field(ge=0.0, le=0.25)] = 0.0
     noise: Fraction = 0.0
     erase: Fraction = 0.0
     erase_area: Annotated[tuple[Fraction, Fraction], AfterValidator(_ordered)] = (0.02, 0.2)
