@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
 from mien import bundle, drawn
 from mien.emotions import EMOTIONS
@@ -115,7 +116,11 @@ def test_a_photo_is_answered_and_measured() -> None:
 
 @pytest.fixture
 def levers() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("levers", BENCHMARKS / "levers.py")
+    return script("levers")
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -133,6 +138,24 @@ def test_cutmix_mixes_targets_as_it_mixes_pixels(levers: ModuleType) -> None:
         np.testing.assert_allclose(made.mean(axis=(1, 2, 3)) / 250, wanted["answer"][:, 0], atol=0.003)
         np.testing.assert_allclose(wanted["answer"].sum(axis=1), 1, atol=1e-6)
     assert 2 < untouched < 18
+
+
+def test_own_faces_are_of_the_class_that_their_emotion_belongs_to(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = script("own_faces")
+    monkeypatch.setattr(own, "TRAIN", 3)
+    monkeypatch.setattr(own, "VAL", 2)
+    words = ["own_faces.py", str(folder / "fer2013.csv"), "--to", str(folder / "own")]
+    monkeypatch.setattr(sys, "argv", words)
+    own.main()
+    assert capsys.readouterr().out.endswith("own: 3 train, 2 val, 1 test\n")
+    wanted = dict(zip(LEVELS.tolist(), EMOTIONS, strict=True))
+    made = sorted((folder / "own").glob("*/*/*.png"))
+    assert [path.parent.parent.name for path in made].count("train") == 3
+    emotions = [wanted[int(np.asarray(Image.open(path)).mean())] for path in made]
+    assert sorted(emotions) == sorted(set(EMOTIONS) - {"surprise"})
+    assert [path.parent.name for path in made] == [own.CLASSES[emotion] for emotion in emotions]
 
 
 @pytest.mark.parametrize(
