@@ -95,6 +95,51 @@ def test_the_weights_beside_a_model_are_the_networks_to_a_byte(
     assert (after.argmax(axis=1) == before.argmax(axis=1)).mean() > 0.97
 
 
+@pytest.fixture(scope="module")
+def gone_on(trained: run.Run, tmp_path_factory: pytest.TempPathFactory) -> run.Run:
+    """Another epoch from where `trained` ended."""
+    recipe = dying.recipe("targets.consensus=1", "epochs=1", "optimizer.ema=0")
+    out = tmp_path_factory.mktemp("gone") / "on"
+    return train.fit(noisy(), recipe, out=out, base=bundle.load(trained.bundle))
+
+
+def test_the_weights_of_two_runs_are_averaged(trained: run.Run, gone_on: run.Run, tmp_path: Path) -> None:
+    made = ship.make(gone_on, noisy(), to=tmp_path, average=[trained], name="mean")
+    models = [bundle.load(each.bundle) for each in (gone_on, trained)]
+    one, two = (export.weights(model.read()) for model in models)
+    for name, array in start.of(made.bundle).weights.items():
+        expected = (one[name] + two[name]) / 2
+        tolerance = np.abs(expected).max() / 250 + 1e-7
+        np.testing.assert_allclose(array, expected, atol=tolerance, rtol=0, err_msg=name)
+    card = made.bundle.card
+    assert [each.name for each in card.averaged] == [trained.name]
+    assert card.averaged[0].sha256 == models[1].card.sha256
+    assert [each.name for each in card.base] == [trained.name]
+    assert card.name == "mean"
+    assert bundle.load(gone_on.bundle).card == models[0].card
+
+
+def test_networks_that_have_no_mean_are_refused(trained: run.Run, gone_on: run.Run, tmp_path: Path) -> None:
+    def together(other: bundle.Card) -> None:
+        one = bundle.load(gone_on.bundle)
+        images = noisy().split("val").images
+        export.average([one, dataclasses.replace(one, card=other)], tmp_path / "mean", images=images)
+
+    card = bundle.load(trained.bundle).card
+    with pytest.raises(ModelError, match="'on' and 'run' did not begin from one another"):
+        together(dataclasses.replace(card, sha256="0" * 64))
+    with pytest.raises(ModelError, match="did not begin from one another"):
+        together(dataclasses.replace(card, recipe=card.recipe | {"network": "light"}))
+    with pytest.raises(ModelError, match="differ in their labels"):
+        together(dataclasses.replace(card, labels=("a", "b", "c")))
+    with pytest.raises(ModelError, match="does not name its data"):
+        together(dataclasses.replace(card, data=None))
+    assert not (tmp_path / "mean").exists()
+    unfinished = run.create(trained.recipe(), {"data": {}}, out=tmp_path / "unfinished")
+    with pytest.raises(RunError, match="'unfinished' has no bundle yet"):
+        ship.make(trained, noisy(), to=tmp_path, average=[unfinished])
+
+
 def test_weights_that_are_not_the_models_are_named(shipped: ship.Shipped, tmp_path: Path) -> None:
     for path in shipped.bundle.path.parent.glob("tried.*"):
         shutil.copy(path, tmp_path)

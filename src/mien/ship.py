@@ -10,7 +10,7 @@ enough. The calibration's own figures are cross-fitted for that reason.
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ def make(
     dataset: Dataset,
     *,
     to: str | os.PathLike[str],
+    average: Sequence[Run] = (),
     name: str | None = None,
     licence: str = "",
     progress: Callable[[int, int], None] | None = None,
@@ -68,26 +69,48 @@ def make(
         run: A finished run.
         dataset: The data that it was trained on.
         to: The folder of `<name>.onnx` and `<name>.json`, and of `<name>.weights.npz` where it is int8.
+        average: Runs to average the weights with; one began from the other, or all from one model.
         name: What the model is called; its run's name where none is given.
         licence: Under what terms the model may be used.
         progress: Called with (stages done, stages in all).
 
     Raises:
-        RunError: The run has no bundle yet.
+        RunError: A run has no bundle yet.
         DataError: Train or val is missing.
-        ModelError: The model and the data do not fit together, or the files cannot be written.
+        ModelError: The model and the data do not fit together, the runs have no mean, or the files cannot be
+            written.
     """
-    tell = progress or (lambda done, total: None)
-    if not (run.bundle / bundles.MODEL).is_file():
-        raise RunError(f"run {run.name!r} has no bundle yet; finish its training with mien train --resume")
-    trained = bundles.load(run.bundle)
+    with tempfile.TemporaryDirectory() as aside:
+        trained = _trained([run, *average], dataset.split("val"), Path(aside))
+        return _make(
+            trained, dataset, Path(to), name=name or run.name, licence=licence, tell=progress or _silent
+        )
+
+
+def _silent(done: int, total: int) -> None:
+    pass
+
+
+def _trained(runs: Sequence[Run], val: Split, aside: Path) -> Bundle:
+    """Load the model of a run; of several, make the mean of their weights in the folder `aside`."""
+    for each in runs:
+        if not (each.bundle / bundles.MODEL).is_file():
+            raise RunError(
+                f"run {each.name!r} has no bundle yet; finish its training with mien train --resume"
+            )
+    models = [bundles.load(each.bundle) for each in runs]
+    return export.average(models, aside, images=val.images[: export.IMAGES]) if models[1:] else models[0]
+
+
+def _make(
+    trained: Bundle, dataset: Dataset, to: Path, *, name: str, licence: str, tell: Callable[[int, int], None]
+) -> Shipped:
+    """Do what `make` says with a run's model, or with the mean of several."""
     train, val = dataset.split("train"), dataset.split("val")
     tell(0, _STAGES)
     calibrations = {reading: _calibration(trained, reading, val) for reading in trained.card.readings}
     tell(1, _STAGES)
-    card = replace(
-        _calibrated(trained.card, calibrations), name=name or run.name, licence=licence, metrics={}
-    )
+    card = replace(_calibrated(trained.card, calibrations), name=name, licence=licence, metrics={})
     plain = _in_float32(trained, card, val)
     tell(2, _STAGES)
     small = _in_int8(plain, train)
@@ -95,8 +118,8 @@ def make(
     verdicts = {reading: _verdict(plain, small, reading, val) for reading in card.readings}
     chosen = small if all(verdict.accepted for verdict in verdicts.values()) else plain
     tell(4, _STAGES)
-    made, document = _write(chosen, dataset, calibrations, verdicts, Path(to))
-    path = Path(to) / f"{card.name}.json"
+    made, document = _write(chosen, dataset, calibrations, verdicts, to)
+    path = to / f"{card.name}.json"
     _put(path, (json.dumps(document, indent=1) + "\n").encode())
     beside = _put_weights(trained, made)
     tell(_STAGES, _STAGES)

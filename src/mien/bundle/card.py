@@ -55,7 +55,7 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """A trained model whose weights a training began from.
+    """A trained model that another was made from, by its weights.
 
     Args:
         name: The model's name.
@@ -153,6 +153,7 @@ class Card:
         teacher: Whose probabilities it was distilled from; empty where it was not.
         data: What it learnt from.
         base: The models it began from: the one whose weights it took first, then that one's own.
+        averaged: The models whose weights were averaged with its own.
         excluded: Number of training images left out, by reason.
         metrics: How it did, by split.
         parity: How close the file answers to the network it was written from.
@@ -178,6 +179,7 @@ class Card:
     teacher: str = ""
     data: Data | None = None
     base: tuple[Base, ...] = ()
+    averaged: tuple[Base, ...] = ()
     excluded: dict[str, Count] = field(default_factory=dict)
     metrics: dict[Name, Measured] = field(default_factory=dict)
     parity: Parity | None = None
@@ -186,9 +188,10 @@ class Card:
 
     @property
     def learnt_from(self) -> tuple[Data, ...]:
-        """All data it has learnt from: its own, then those of the models it began from; each once."""
+        """All data it has learnt from: its own, then those of the models it was made from; each once."""
         own = () if self.data is None else (self.data,)
-        found = {data.fingerprint: data for data in (*own, *(base.data for base in self.base))}
+        others = (base.data for base in (*self.base, *self.averaged))
+        found = {data.fingerprint: data for data in (*own, *others)}
         return tuple(found.values())
 
     def reading(self, name: str | None = None) -> Reading:

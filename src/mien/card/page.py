@@ -53,6 +53,7 @@ def _details(models: Sequence[Evidence]) -> list[str]:
         ("readings", lambda model: ", ".join(map(code, model.card.readings))),
         ("exported", _parity),
         ("begun from", lambda model: ", ".join(code(base.name) for base in model.card.base)),
+        ("averaged with", lambda model: ", ".join(code(base.name) for base in model.card.averaged)),
         ("also learnt from", lambda model: plain(model.teacher)),
         ("made with", lambda model: ", ".join(map(_version, model.card.versions.items()))),
         ("licence", lambda model: plain(model.card.licence) or "none named by its maker"),

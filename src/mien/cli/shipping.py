@@ -18,6 +18,12 @@ def ship(
     to: Annotated[Path, typer.Option("--to", help="The folder of the file and its evaluation.")] = Path(
         "models"
     ),
+    average: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Average the weights with this run's, which began from it or as it did. Repeatable."
+        ),
+    ] = None,
     name: Annotated[
         str | None, typer.Option(help="What the model is called; its run's name if not said.")
     ] = None,
@@ -30,11 +36,14 @@ def ship(
 
     timer = screen.Timer()
     made = runs.open_run(run)
+    others = [runs.open_run(path) for path in average or ()]
     dataset = load_again(made, data, made.facts()["data"]["origin"])
     from mien import ship as room
 
     with screen.bar("shipping") as progress:
-        shipped = room.make(made, dataset, to=to, name=name, licence=licence, progress=progress)
+        shipped = room.make(
+            made, dataset, to=to, average=others, name=name, licence=licence, progress=progress
+        )
     if json:
         weights = None if shipped.weights is None else str(shipped.weights)
         screen.emit(

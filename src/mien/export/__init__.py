@@ -8,7 +8,7 @@ rebuilt from the weights in its bundle, so that what is converted is what ships.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from mien import bundle as bundles
 from mien import disk, drawn, networks
-from mien.bundle import Bundle, Card, Parity
+from mien.bundle import Base, Bundle, Card, Parity
 from mien.errors import ModelError, RunError
 from mien.export import keras_files
 from mien.export.onnx_graph import serialise, weights
@@ -32,6 +32,7 @@ __all__ = [
     "IMAGES",
     "TOLERANCE",
     "Exported",
+    "average",
     "bundle",
     "compare",
     "convert",
@@ -123,6 +124,61 @@ def rebuild(bundle: Bundle) -> keras.Model:
         raise ModelError(f"the weights of {card.name!r} are not those of the network {name!r} its card names")
     model.set_weights([found[variable.path] for variable in model.weights])
     return model
+
+
+def average(models: Sequence[Bundle], to: str | os.PathLike[str], *, images: Pixels) -> Bundle:
+    """Write the network whose weights are the mean of several models' as a bundle.
+
+    Networks that began from one another, or from one and the same, and went on for a while lie close enough
+    for their mean to be a network too, often a better one than either (arXiv:2109.01903, arXiv:2203.05482).
+
+    Args:
+        models: Two or more trained models in float32, as runs hold them.
+        to: The bundle's folder.
+        images: Images to compare file and network on, `(n, size, size, 1)` uint8.
+
+    Returns:
+        The bundle; its card is the first model's, with the others in `averaged`.
+
+    Raises:
+        ModelError: They are not of one network, one set of labels and one origin; or as in `bundle`.
+    """
+    first, *others = models
+    for other in others:
+        _check_alike(first.card, other.card)
+    averaged = tuple(map(_as_base, others))
+    network = rebuild(first)
+    found = [weights(model.read()) for model in models]
+    for variable in network.weights:
+        same = [each[variable.path] for each in found]
+        variable.assign(np.mean(same, axis=0, dtype=np.float64).astype(np.float32))
+    bases = {base.sha256: base for model in models for base in model.card.base}
+    card = replace(first.card, base=tuple(bases.values()), averaged=averaged, metrics={})
+    return bundle(network, card, to, images=images)
+
+
+def _check_alike(first: Card, other: Card) -> None:
+    for what in ("labels", "size", "readings"):
+        one, two = getattr(first, what), getattr(other, what)
+        if one != two:
+            raise ModelError(
+                f"{first.name!r} and {other.name!r} differ in their {what}, so their weights have no mean; "
+                "average runs of one recipe's kind"
+            )
+    asked = [card.recipe.get("network") for card in (first, other)]
+    origins = [{card.sha256, *(base.sha256 for base in card.base)} for card in (first, other)]
+    if asked[0] != asked[1] or not origins[0] & origins[1]:
+        raise ModelError(
+            f"{first.name!r} and {other.name!r} did not begin from one another, nor from one model, so the "
+            "mean of their weights is no network that was trained; average runs made with mien train --from"
+        )
+
+
+def _as_base(model: Bundle) -> Base:
+    card = model.card
+    if card.data is None or card.sha256 is None:
+        raise ModelError(f"the card of {card.name!r} does not name its data; average runs of mien train")
+    return Base(name=card.name, sha256=card.sha256, data=card.data)
 
 
 def write(
