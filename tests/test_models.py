@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien import bundle, dataset, drawn, emotions, evaluate
+from mien import bundle, calibrate, dataset, drawn, emotions, evaluate
 from mien.errors import ModelError
 
 
@@ -42,6 +42,25 @@ def test_every_figure_of_a_card_stands_in_its_evaluation(name: str) -> None:
         for key, value in card.metrics[f"val as {reading}"].values.items():
             assert value == (of["report"][key]["share"] if key == "agreement" else of["report"][key])
     assert {"leak", "exact", "near"} & set(card.excluded), "a released model leaves the leaks out"
+
+
+@pytest.mark.parametrize("name", bundle.SHIPPED)
+def test_the_weights_beside_a_model_are_its_own(name: str) -> None:
+    pytest.importorskip("keras", reason="training needs mien[train]")
+    from mien import recipes
+    from mien.train import precision, start
+
+    model = bundle.load(name)
+    recipe = recipes.from_dict(model.card.recipe)
+    network = precision.build(recipe, classes=len(model.card.labels), policy="float32")
+    assert start.give(start.of(model), network, model.card.labels) == ()
+    images, _, _ = drawn.sample(300, seed=1, size=model.card.size)
+    answers = network.predict(images, verbose=0)
+    for reading, found in model.card.readings.items():
+        shipped = calibrate.undo(model.run(images, labels=reading), found.temperature, found.offsets)
+        trained = answers["answer" if found.output == "probabilities" else found.output]
+        assert (shipped.argmax(axis=1) == trained.argmax(axis=1)).mean() > 0.93
+        assert np.abs(shipped - trained).mean() < 0.02
 
 
 def test_they_need_neither_network_nor_what_trains_them() -> None:

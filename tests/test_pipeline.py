@@ -201,6 +201,9 @@ def test_a_run_begins_from_another(away: Path, trained: Path, archive: Path, ask
     assert (made["recipe"]["network"], made["recipe"]["name"]) == ("tiny", "tune")
     assert [each["name"] for each in made["base"]] == [trained.name]
     assert ask("train", "--resume", made["run"])[1]["status"] == "done"
+    code, tuned = ask("train", str(archive), "--from", "fast", "--set", "epochs=1")
+    assert (code, tuned["recipe"]["network"]) == (0, "small")
+    assert tuned["base"][0]["sha256"] == bundle.load("fast").card.sha256
     assert ask("card", made["run"], "--to", "card.md")[0] == 0
     assert f"| begun from | `{trained.name}` |" in Path("card.md").read_text()
     code, shipped = ask("ship", made["run"], "--average", str(trained), "--to", "models", "--name", "mean")

@@ -71,7 +71,8 @@ _POLISH = replace(
     augment=replace(_RELEASE.augment, contrast=0.5, interpolation="cubic", blur=0.02, noise=0.03),
     about="A last stage for `release`, on faces as sharp, blurred and grainy as photos have them.",
     command="mien train fer2013.csv --from RUN --recipe polish --votes VOTES --exclude LIST --teacher FILE",
-    measured="",
+    measured="67.7 % of FER2013's PublicTest (66.1 to 69.2) without its copies, 27m of CPU after release, "
+    "two AVX2 cores, 2026-11-23; averaged with another seed of itself and with release 68.3 %: what ships",
 )
 
 _FAST = replace(
