@@ -547,6 +547,7 @@ def test_a_run_knows_its_data(place: Path, capsys: pytest.CaptureFixture[str]) -
     assert cli.run(["compare", "good.onnx", "mine", "--split", "train"]) == 2
     assert cli.run(["compare", "mine", "mine", "--data", "data", "--split", "train"]) == 0
     shown = capsys.readouterr().out
+    assert shown.startswith("mine (A) against mine (B)\n")
     assert "mine (A) and mine (B) learnt from these images" in shown
     assert "images that stand in" not in shown
     assert cli.run(["compare", "good.onnx", "mine", "--split-seed", "3"]) == 2

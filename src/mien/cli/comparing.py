@@ -182,7 +182,9 @@ def _copies(dataset: "Dataset", part: "Split") -> "npt.NDArray[np.bool_] | None"
 def _tell(found: "Comparison", html: Path | None) -> None:
     from mien.compare import web
 
-    screen.table(f"{found.a.name} (A) against {found.b.name} (B)", *web.figures(found))
+    # Two of one name were told apart by their letters already.
+    one, two = (f"{side.name.removesuffix(end)}{end}" for side, end in ((found.a, " (A)"), (found.b, " (B)")))
+    screen.table(f"{one} against {two}", *web.figures(found))
     screen.table("Each class", *web.classes(found))
     both = found.n - len(found.disagreements)
     screen.out.print(
