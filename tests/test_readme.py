@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from mien import cli, drawn
 
@@ -20,13 +21,18 @@ def blocks(path: Path, language: str) -> list[str]:
 def test_the_readmes_commands_and_python_run(away: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("keras", reason="training needs mien[train]")
     drawn.write_archive(away / "archive (4).zip", train=140, val=35, test=35, seed=0)
+    images, _, _ = drawn.sample(48, seed=1, size=48)
+    for number, face in enumerate(images):
+        folder = away / "mine" / ("calm", "tense")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(face[..., 0]).save(folder / f"{number}.png")
     run = 0
     for line in "".join(blocks(ROOT / "README.md", "bash")).splitlines():
         words = shlex.split(line)
         if words and words[0] == "mien":
             assert cli.run(words[1:]) == 0, line
             run += 1
-    assert run == 3
+    assert run == 4
     capsys.readouterr()
     for code in blocks(ROOT / "README.md", "python"):
         exec(compile(code, "README.md", "exec"), {})
