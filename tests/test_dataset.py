@@ -200,7 +200,7 @@ def test_numbered_folders_are_fer2013s_labels_and_said_to_be(tmp_path):
 def test_one_folder_that_spells_no_emotion_makes_all_own_classes_and_is_named(tmp_path):
     data = dataset.load(lay(tmp_path, small(classes=("hapy", "Sadness", "fear"))))
     assert data.labels == ("Sadness", "fear", "hapy")
-    assert any("'hapy' none" in note for note in data.notes)
+    assert any("no name of an emotion: 'hapy'; so all" in note for note in data.notes)
 
 
 def test_splits_may_spell_an_emotion_differently(tmp_path):

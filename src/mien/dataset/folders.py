@@ -182,8 +182,8 @@ def _classes(located: set[tuple[str, str]], notes: list[str]) -> tuple[tuple[str
     if own := [folder for folder, meaning in spelt.items() if meaning is None]:
         if known := [folder for folder in folders if spelt[folder] is not None]:
             notes.append(
-                f"{shorten(known)} spell emotions and {shorten(own)} none, so all folders were taken as "
-                "classes of your own, by their names"
+                f"no name of an emotion: {shorten(own)}; so all folders were taken as classes of your own by "
+                f"their names, {shorten(known)} too"
             )
         classes = emotions.order(folders)
         return classes, {folder: classes.index(folder) for folder in folders}
