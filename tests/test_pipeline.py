@@ -205,12 +205,12 @@ def test_a_run_begins_from_another(away: Path, trained: Path, archive: Path, ask
     assert (code, tuned["recipe"]["network"]) == (0, "small")
     assert tuned["base"][0]["sha256"] == bundle.load("fast").card.sha256
     assert ask("card", made["run"], "--to", "card.md")[0] == 0
-    assert f"| begun from | `{trained.name}` |" in Path("card.md").read_text()
+    assert f"| begun from | `{trained.name}` (recipe `quick`) |" in Path("card.md").read_text()
     code, shipped = ask("ship", made["run"], "--average", str(trained), "--to", "models", "--name", "mean")
     assert code == 0
     assert [each.name for each in bundle.load(shipped["path"]).card.averaged] == [trained.name]
     assert ask("card", "models", "--to", "models.md")[0] == 0
-    assert f"| averaged with | `{trained.name}` |" in Path("models.md").read_text()
+    assert f"| averaged with | `{trained.name}` (recipe `quick`) |" in Path("models.md").read_text()
 
 
 @pytest.mark.long

@@ -115,6 +115,7 @@ def test_the_weights_of_two_runs_are_averaged(trained: run.Run, gone_on: run.Run
     assert [each.name for each in card.averaged] == [trained.name]
     assert card.averaged[0].sha256 == models[1].card.sha256
     assert [each.name for each in card.base] == [trained.name]
+    assert card.base[0].recipe == card.averaged[0].recipe == models[1].card.recipe
     assert card.name == "mean"
     assert bundle.load(gone_on.bundle).card == models[0].card
 

@@ -57,7 +57,9 @@ def test_a_training_goes_on_from_there_and_says_so(
 
     shipped = base.card
     card = bundle.load(made.bundle).card
-    assert card.base == (bundle.Base(name="first", sha256=shipped.sha256 or "", data=shipped.data),)  # type: ignore[arg-type]
+    (first,) = card.base
+    assert (first.name, first.sha256, first.data) == ("first", shipped.sha256, shipped.data)
+    assert first.recipe == shipped.recipe
     assert card.learnt_from == (card.data, shipped.data)
     assert made.facts()["base"][0]["sha256"] == shipped.sha256
     assert bundle.load(chance.bundle).card.base == ()

@@ -61,6 +61,7 @@ class Base:
         name: The model's name.
         sha256: Hash of the file that it shipped as.
         data: What it had learnt from.
+        recipe: The recipe it was trained by, as nested plain values; empty where that is not known.
     """
 
     __pydantic_config__ = _STRICT
@@ -68,6 +69,7 @@ class Base:
     name: Name
     sha256: Sha256
     data: Data
+    recipe: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

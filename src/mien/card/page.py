@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 
+from mien.bundle import Base
 from mien.card import figures, header, words
 from mien.card.evidence import Evidence
 from mien.card.markdown import NONE, bullets, code, count, listed, paragraph, plain, table
@@ -52,8 +53,8 @@ def _details(models: Sequence[Evidence]) -> list[str]:
         ("answers", lambda model: f"how likely: {', '.join(map(plain, model.card.labels))}"),
         ("readings", lambda model: ", ".join(map(code, model.card.readings))),
         ("exported", _parity),
-        ("begun from", lambda model: ", ".join(code(base.name) for base in model.card.base)),
-        ("averaged with", lambda model: ", ".join(code(base.name) for base in model.card.averaged)),
+        ("begun from", lambda model: _others(model.card.base)),
+        ("averaged with", lambda model: _others(model.card.averaged)),
         ("also learnt from", lambda model: plain(model.teacher)),
         ("made with", lambda model: ", ".join(map(_version, model.card.versions.items()))),
         ("licence", lambda model: plain(model.card.licence) or "none named by its maker"),
@@ -65,6 +66,14 @@ def _details(models: Sequence[Evidence]) -> list[str]:
         "The whole recipe stands in the card inside the file.",
         *_readings(models),
     ]
+
+
+def _others(bases: Sequence[Base]) -> str:
+    named = []
+    for base in bases:
+        recipe = base.recipe.get("name")
+        named.append(code(base.name) + (f" (recipe {code(str(recipe))})" if recipe else ""))
+    return ", ".join(named)
 
 
 def _network(model: Evidence) -> str:

@@ -152,7 +152,9 @@ def average(models: Sequence[Bundle], to: str | os.PathLike[str], *, images: Pix
     for variable in network.weights:
         same = [each[variable.path] for each in found]
         variable.assign(np.mean(same, axis=0, dtype=np.float64).astype(np.float32))
+    # Of one that began from another of them, the other's own card knows most.
     bases = {base.sha256: base for model in models for base in model.card.base}
+    bases |= {base.sha256: base for base in averaged if base.sha256 in bases}
     card = replace(first.card, base=tuple(bases.values()), averaged=averaged, metrics={})
     return bundle(network, card, to, images=images)
 
@@ -178,7 +180,7 @@ def _as_base(model: Bundle) -> Base:
     card = model.card
     if card.data is None or card.sha256 is None:
         raise ModelError(f"the card of {card.name!r} does not name its data; average runs of mien train")
-    return Base(name=card.name, sha256=card.sha256, data=card.data)
+    return Base(name=card.name, sha256=card.sha256, data=card.data, recipe=card.recipe)
 
 
 def write(

@@ -86,7 +86,12 @@ def card(name: str, known: Mapping[str, Any], dataset: Dataset, recipe: Recipe) 
 
 
 def _base(known: Mapping[str, Any]) -> bundle.Base:
-    return bundle.Base(name=known["name"], sha256=known["sha256"], data=_data(known["data"]))
+    return bundle.Base(
+        name=known["name"],
+        sha256=known["sha256"],
+        data=_data(known["data"]),
+        recipe=known.get("recipe", {}),
+    )
 
 
 def _data(known: Mapping[str, Any]) -> bundle.Data:

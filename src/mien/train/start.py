@@ -55,7 +55,7 @@ def of(base: Bundle) -> Start:
         found = weights.read(base.path, card.sha256 or "")
     else:
         found = export.weights(base.read())
-    own = {"name": card.name, "sha256": card.sha256, "data": asdict(card.data)}
+    own = {"name": card.name, "sha256": card.sha256, "data": asdict(card.data), "recipe": card.recipe}
     return Start(card.name, network, card.size, card.labels, found, [own, *map(asdict, card.base)])
 
 
