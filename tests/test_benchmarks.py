@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -138,6 +139,15 @@ def test_cutmix_mixes_targets_as_it_mixes_pixels(levers: ModuleType) -> None:
         np.testing.assert_allclose(made.mean(axis=(1, 2, 3)) / 250, wanted["answer"][:, 0], atol=0.003)
         np.testing.assert_allclose(wanted["answer"].sum(axis=1), 1, atol=1e-6)
     assert 2 < untouched < 18
+
+
+def test_a_model_that_knows_all_has_no_calibration_error_and_needs_none(folder: Path) -> None:
+    command = [sys.executable, BENCHMARKS / "calibration_floor.py", folder / "fer2013.csv", folder / "bundle"]
+    said = subprocess.run([*map(str, command), "--draws", "20"], check=True, capture_output=True, text=True)
+    own, perfect = re.search(r"bundle: ([\d.]+)% on n = 7; ([\d.]+)% \(", said.stdout).groups()
+    # By brightness it names every face with certainty, so chance has nothing to draw.
+    assert float(own) < 1
+    assert float(perfect) == pytest.approx(float(own), abs=1)
 
 
 def test_own_faces_are_of_the_class_that_their_emotion_belongs_to(

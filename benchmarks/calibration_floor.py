@@ -1,0 +1,53 @@
+"""What calibration error would a perfectly calibrated model show on so few images?
+
+    python benchmarks/calibration_floor.py fer2013.csv default fast
+
+The expected calibration error is a sum of absolute differences, so chance alone makes it positive. Here
+labels are drawn from each model's own probabilities on val, which makes the model perfectly calibrated by
+construction, and the error is measured as mien measures it: mean and 95 % range over the draws, beside the
+error on the true labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from mien import bundle, dataset, evaluate
+
+
+def main() -> None:
+    """Draw, measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path)
+    parser.add_argument("models", nargs="+")
+    parser.add_argument("--draws", type=int, default=400)
+    options = parser.parse_args()
+    val = dataset.load(options.data).split("val")
+    for name in options.models:
+        model = bundle.load(name)
+        chances = model.run(val.images)
+        random = np.random.default_rng(0)
+        drawn = [_error(chances, _draw(chances, random), model.card.labels) for _ in range(options.draws)]
+        low, high = np.percentile(drawn, [2.5, 97.5])
+        own = _error(chances, val.labels, model.card.labels)
+        print(
+            f"{name}: {own:.2%} on n = {len(val)}; {np.mean(drawn):.2%} ({low:.2%} to {high:.2%}) if perfect"
+        )
+
+
+def _draw(chances: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    steps = chances.astype(np.float64).cumsum(axis=1)
+    return (random.random((len(chances), 1)) * steps[:, -1:] > steps).sum(axis=1)
+
+
+def _error(chances: np.ndarray, truth: np.ndarray, labels: tuple[str, ...]) -> float:
+    return evaluate.metrics(chances, truth, labels).ece
+
+
+if __name__ == "__main__":
+    main()
