@@ -25,7 +25,7 @@ class Start:
         size: Side in pixels of that network's input.
         labels: Names of the classes that they answer in.
         weights: Float32 arrays by the names that Keras has for them: `stem_conv/kernel`.
-        base: The model, and before it those that it began from itself, as `mien.bundle.Base` has them.
+        base: The model, and before it those that it was made from itself, as `mien.bundle.Base` has them.
     """
 
     name: str
@@ -56,7 +56,9 @@ def of(base: Bundle) -> Start:
     else:
         found = export.weights(base.read())
     own = {"name": card.name, "sha256": card.sha256, "data": asdict(card.data), "recipe": card.recipe}
-    return Start(card.name, network, card.size, card.labels, found, [own, *map(asdict, card.base)])
+    return Start(
+        card.name, network, card.size, card.labels, found, [own, *map(asdict, (*card.base, *card.averaged))]
+    )
 
 
 def check(start: Start, recipe: Recipe) -> None:
