@@ -70,12 +70,20 @@ class Contender:
 def parser(about: str | None) -> argparse.ArgumentParser:
     """Return a parser with the options that both benchmarks take."""
     made = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("bundles", nargs="*", help="a bundle's folder or file, or NAME=PATH")
+    made.add_argument("bundles", nargs="*", help="a bundle's folder or file, default or fast, or NAME=PATH")
     made.add_argument("--data", default=os.environ.get("MIEN_FER2013"), help="fer2013.csv [MIEN_FER2013]")
     made.add_argument("--without-fer", action="store_true", help="leave the package fer's network out")
     made.add_argument("--scratch", type=Path, default=Path("scratch"), help="where fer's environment stands")
-    made.add_argument("--json", type=Path, help="write the figures to this file as well")
+    made.add_argument("--json", type=_writable, help="write the figures to this file as well")
     return made
+
+
+def _writable(word: str) -> Path:
+    """Refuse, before anything is measured, a place that figures could not be written to."""
+    path = Path(word)
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{word} cannot be written; name a file in a folder that is there")
+    return path
 
 
 def enter(options: argparse.Namespace) -> list[Contender]:
@@ -85,9 +93,10 @@ def enter(options: argparse.Namespace) -> list[Contender]:
     contenders = []
     for word in options.bundles:
         name, _, path = word.rpartition("=")
-        card = bundle.load(path).card
+        loaded = bundle.load(path)
+        card, place = loaded.card, str(loaded.path)
         contenders.append(
-            Contender(name or card.name, "mien", path, sys.executable, card.size, tuple(card.labels))
+            Contender(name or card.name, "mien", place, sys.executable, card.size, tuple(card.labels))
         )
     if not options.without_fer:
         contenders.append(fer(options.scratch))

@@ -42,6 +42,8 @@ def main() -> None:
 
 def _stated(words: str) -> corrupt.Disturbance:
     kind, _, strength = words.partition(" ")
+    if not strength:
+        raise argparse.ArgumentTypeError(f'{words!r} has no strength; name it too, such as "blur 2"')
     try:
         return corrupt.Disturbance(kind, float(strength))
     except (ValueError, errors.MienError) as error:

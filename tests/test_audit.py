@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mien import audit, cli, dataset, detect, drawn, emotions, probabilities
+from mien import audit, cli, dataset, detect, drawn, duplicates, emotions, probabilities
 from mien.audit import pictures
 from mien.audit.labels import suspects
 from mien.errors import DataError
@@ -26,10 +26,14 @@ from mien.errors import DataError
 
 @pytest.fixture(scope="module")
 def faces() -> tuple[np.ndarray, np.ndarray]:
-    images, labels, _ = drawn.sample(230, seed=3, label_noise=0)
+    images, labels, _ = drawn.sample(400, seed=3, label_noise=0)
     # Some faces are drawn out of focus, as photographs are.
-    sharp = np.array([sharpness(image[:, :, 0]) > 0.4 for image in images])
-    return images[sharp][:210, :, :, 0], labels[sharp][:210]
+    good = np.array([sharpness(image[:, :, 0]) > 0.4 for image in images])
+    # Some are so alike, drawn from the same few parts, that they pass for one photograph.
+    alike = duplicates.recut(images, images, same=0.7)
+    good[np.maximum(alike.one, alike.other)[alike.one != alike.other]] = False
+    assert good.sum() >= 210
+    return images[good][:210, :, :, 0], labels[good][:210]
 
 
 def sharpness(image: np.ndarray) -> float:
@@ -77,6 +81,7 @@ def test_planted_faults_are_found_and_left_out(tmp_path: Path, faces: tuple[np.n
     near = save(root, "train", names[180], "near.png", images[180][:, ::-1])
     across = save(root, "test", names[151], "across.png", images[151])
     other = save(root, "train", "happy" if names[0] != "happy" else "sad", "other.png", images[0])
+    cut = save(root, "train", names[200], "cut.png", closer(images[200]))
     black = save(root, "train", "fear", "black.png", np.zeros((48, 48), np.uint8))
     pale = save(
         root, "train", "fear", "pale.png", np.full((48, 48), 200, np.uint8) + (np.eye(48) * 9).astype("u1")
@@ -85,7 +90,7 @@ def test_planted_faults_are_found_and_left_out(tmp_path: Path, faces: tuple[np.n
     report = audit.inspect(data)
     found = kinds(report)
     assert report.counts == {
-        "images": 216,
+        "images": 217,
         "equal_groups": 3,
         "equal_beyond_first": 3,
         "equal_across_splits": 2,
@@ -97,6 +102,9 @@ def test_planted_faults_are_found_and_left_out(tmp_path: Path, faces: tuple[np.n
         "val_in_train_near": 0,
         "test_in_train": 0,
         "test_in_train_near": 1,
+        "val_in_train_recut": 0,
+        "test_in_train_recut": 1,
+        "test_in_val_recut": 0,
         "constant": 1,
         "nearly_blank": 1,
         "blurred": 0,
@@ -114,6 +122,7 @@ def test_planted_faults_are_found_and_left_out(tmp_path: Path, faces: tuple[np.n
         (across, f"val/{names[151]}/151.png"),
     }
     assert found["near across splits"].files == (f"test/{names[180]}/180.png", near)
+    assert found["cut otherwise across splits"].files == (f"test/{names[200]}/200.png", cut)
     assert set(found["equal with conflicting labels"].files) == {other, f"train/{names[0]}/000.png"}
     assert found["constant"].files == (black,)
     assert found["nearly blank"].files == (pale,)
@@ -127,13 +136,56 @@ def test_planted_faults_are_found_and_left_out(tmp_path: Path, faces: tuple[np.n
         "nearly blank": 1,
         "equal to an image of val": 1,
         "near an image of test": 1,
+        "cut otherwise from an image of test": 1,
     }
     left = dataset.load(root, exclude=path)
     assert left.excluded == listed
-    assert set(data.train.files) - set(left.train.files) == {equal, near, black, pale}
+    assert set(data.train.files) - set(left.train.files) == {equal, near, cut, black, pale}
     again = audit.inspect(left)
     assert again.counts["val_in_train"] == again.counts["test_in_train_near"] == again.counts["constant"] == 0
     assert again.removals == ()
+    assert not any(name.endswith("_recut") for name in audit.inspect(left, recut=False).counts)
+
+
+@pytest.mark.parametrize("regroup", [False, True])
+def test_photographs_cut_otherwise_are_parted(
+    tmp_path: Path, faces: tuple[np.ndarray, np.ndarray], regroup: bool
+) -> None:
+    images, labels = faces
+    root = folder(tmp_path / "data", faces)
+    names = [emotions.EMOTIONS[label] for label in labels]
+    save(root, "train", names[200], "cut.png", closer(images[200]))
+    save(root, "val", names[205], "cut.png", closer(images[205]))
+    # One that stands in test unchanged and cut otherwise too: both are to go.
+    save(root, "train", names[190], "same.png", images[190])
+    save(root, "train", names[190], "cut-too.png", closer(images[190]))
+    report = audit.inspect(dataset.load(root))
+    assert report.counts["test_in_train_recut"] == report.counts["test_in_val_recut"] == 1
+    assert report.counts["test_in_train"] == 1
+    assert {Path(each.file).name for each in report.removals} == {"cut.png", "same.png", "cut-too.png"}
+    changes = audit.fix(report, root, tmp_path / "clean", regroup=regroup)
+    done = {(each.file, each.change, each.becomes) for each in changes}
+    if regroup:
+        assert done == {
+            (f"test/{names[200]}/200.png", "move", "train"),
+            (f"test/{names[205]}/205.png", "move", "val"),
+            (f"test/{names[190]}/190.png", "move", "train"),
+            (f"test/{names[190]}/190.png", "drop", ""),
+        }
+    else:
+        assert done == {
+            (f"train/{names[200]}/cut.png", "drop", ""),
+            (f"val/{names[205]}/cut.png", "drop", ""),
+            (f"train/{names[190]}/same.png", "drop", ""),
+            (f"train/{names[190]}/cut-too.png", "drop", ""),
+        }
+    assert not audit.inspect(dataset.load(tmp_path / "clean")).at_least("error")
+
+
+def closer(face: np.ndarray) -> np.ndarray:
+    """The same face, cut out a tenth larger."""
+    box = (2, 3, 45, 46)
+    return np.asarray(Image.fromarray(face).resize((48, 48), Image.Resampling.BICUBIC, box=box))
 
 
 def fer(path: Path, images: np.ndarray, labels: np.ndarray, usages: list[str]) -> Path:
@@ -325,10 +377,12 @@ def data_of(**splits: np.ndarray) -> dataset.Dataset:
 def test_a_split_that_looks_unlike_the_others_is_found(measure: str, change: object) -> None:
     train, val, test = alike(11, 350), alike(12, 140), alike(13, 140)
     assert not [
-        kind for kind in kinds(audit.inspect(data_of(train=train, val=val, test=test))) if "unlike" in kind
+        kind
+        for kind in kinds(audit.inspect(data_of(train=train, val=val, test=test), recut=False))
+        if "unlike" in kind
     ]
     changed = np.stack([change(image) for image in train])  # type: ignore[operator]
-    found = kinds(audit.inspect(data_of(train=changed, val=val, test=test)))
+    found = kinds(audit.inspect(data_of(train=changed, val=val, test=test), recut=False))
     finding = found[f"splits unlike in {measure}"]
     assert finding.severity == "warning"
     assert {file.split("/")[0] for file in finding.files} == {"train", "val", "test"}
@@ -557,11 +611,11 @@ def test_classes_that_are_rare_missing_or_of_unlike_shares_are_told() -> None:
     images = alike(43, 400)
     data = data_of(train=images[:200], val=images[200:])
     assert not {"class balance", "class missing", "splits unlike in classes"} & set(
-        kinds(audit.inspect(data))
+        kinds(audit.inspect(data, recut=False))
     )
     rare = np.where(np.arange(200) < 197, np.arange(200) % 6, 6)
     data = replace(data, train=replace(data.train, labels=rare), val=replace(data.val, labels=rare % 3))
-    found = kinds(audit.inspect(data))
+    found = kinds(audit.inspect(data, recut=False))
     assert "disgust" not in found["class balance"].evidence
     assert "3 of neutral" in found["class balance"].evidence
     assert "happy, sad, surprise, neutral" in found["class missing"].evidence

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from mien import dataset, drawn, duplicates
+from mien.duplicates import cells, search
 from mien.errors import DataError
 
 Change = Callable[[np.ndarray], np.ndarray]
@@ -90,7 +91,7 @@ def test_planted_copies_are_found_and_nothing_else(faces: np.ndarray, name: str)
 
 
 def test_cells_lose_next_to_nothing(faces: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates, "_FEW", 0)
+    monkeypatch.setattr(search, "_FEW", 0)
     found = duplicates.find(planted(faces, CHANGES["mirrored, up 2, left 2"], 400), seed=1)
     assert hits(found, 400, 400) >= 396
 
@@ -98,7 +99,8 @@ def test_cells_lose_next_to_nothing(faces: np.ndarray, monkeypatch: pytest.Monke
 def test_counting_in_steps_changes_nothing(faces: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     images = planted(faces, CHANGES["left 1"], 100)
     whole = duplicates.find(images)
-    monkeypatch.setattr(duplicates, "_BLOCK", 7)
+    for module in (search, cells):
+        monkeypatch.setattr(module, "_BLOCK", 7)
     stepwise = duplicates.find(images)
     assert np.array_equal(stepwise.pairs, whole.pairs)
     assert stepwise.similarity == pytest.approx(whole.similarity, abs=1e-5)
@@ -165,7 +167,7 @@ def test_a_flat_overlap_under_unlike_borders_is_no_match() -> None:
     images[:, :1] = 255
     images[:, :, :1] = 0
     # Where only noise overlaps nothing is told; at shift 0 the shared frame is what they show.
-    assert duplicates._best(
+    assert search._best(
         images[:1, :, :, 0].astype(np.float32), images[1:2, ::-1, ::-1, 0].astype(np.float32), 2, 6.0
     ) == pytest.approx(0, abs=0.5)
 
@@ -197,7 +199,7 @@ def test_correlation_is_numpys(faces: np.ndarray) -> None:
         )
         for a, b in zip(one, other, strict=True)
     ]
-    assert duplicates._best(one, other, 2, 0.0) == pytest.approx(expected, abs=1e-4)
+    assert search._best(one, other, 2, 0.0) == pytest.approx(expected, abs=1e-4)
 
 
 def test_progress_rises_to_its_total(faces: np.ndarray) -> None:
@@ -208,7 +210,7 @@ def test_progress_rises_to_its_total(faces: np.ndarray) -> None:
 
 
 def test_the_same_seed_finds_the_same(faces: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates, "_FEW", 0)
+    monkeypatch.setattr(search, "_FEW", 0)
     images = planted(faces, jpeg(75), 50)
     one, other = duplicates.find(images), duplicates.find(images)
     assert np.array_equal(one.pairs, other.pairs)

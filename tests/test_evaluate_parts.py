@@ -208,6 +208,13 @@ def test_images_learnt_from_or_chosen_by_are_told_and_not_counted(made: run.Run)
         assert evaluate.role(card(), fingerprint, role).warnings[0].startswith(role)
     assert evaluate.role(card(), TEST) == evaluate.Uses(role="other")
     assert not (made.path / evaluate.USES).exists()
+    # The whole that a fold was cut from, or images of the same data in another size.
+    for split in ("train", "val"):
+        whole = evaluate.role(card(), LATER, split, "faces")
+        assert whole.role == "unknown"
+        assert f"split {split} of faces with other images" in whole.warnings[0]
+        assert evaluate.role(card(), LATER, split, "other faces").role == "other"
+    assert evaluate.role(card(), LATER, "test", "faces").role == "other"
     strange = evaluate.role(replace(card(), data=None), TEST)
     assert strange.role == "unknown"
     assert "unknown" in strange.warnings[0]

@@ -44,6 +44,7 @@ COMMANDS = {
 }
 #: Rooms without a docs page of their own, and where they are described.
 DESCRIBED = {
+    "arrays": "architecture",
     "cli": "architecture",
     "disk": "architecture",
     "demo": "drawn",

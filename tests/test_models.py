@@ -94,6 +94,17 @@ def test_a_damaged_model_is_not_loaded(tmp_path: Path, monkeypatch: pytest.Monke
         bundle.load()
 
 
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff\xfe", b"[" * 100_000])
+def test_a_damaged_evaluation_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    shutil.copytree(bundle.MODELS, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(bundle, "MODELS", tmp_path)
+    (tmp_path / "default.json").write_bytes(content)
+    with pytest.raises(ModelError, match=r"evaluation of .* 'default' is damaged; install mien again"):
+        bundle.load()
+
+
 @pytest.mark.real
 @pytest.mark.parametrize("name", bundle.SHIPPED)
 def test_they_score_what_they_say(name: str) -> None:

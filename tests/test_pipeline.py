@@ -264,6 +264,9 @@ def test_the_mean_of_views_is_told_as_such_and_not_kept_for_the_run(
     assert "val, mean of 10 views" in document["table"]
     assert probabilities.read(to).about.endswith(", 10 views, asked directly")
     assert kept.read_bytes() == before
+    readings = "reads a face as 'fer2013' and"
+    several = ("evaluate", "default", str(trained / "bundle"), "--data", "nowhere.zip")
+    assert readings in refuse(*several, "--probabilities", str(to))
     assert "takes 1, 2, 10, not 3" in refuse("evaluate", str(trained), "--views", "3")
     assert "leave --views out" in refuse("evaluate", str(trained), "--views", "2", "--robustness")
 

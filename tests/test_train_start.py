@@ -106,6 +106,29 @@ def test_an_answer_that_the_run_does_not_have_begins_anew(
             np.testing.assert_array_equal(one, two, err_msg=layer.name)
 
 
+def test_readings_that_are_left_behind_are_named(base: bundle.Bundle, tmp_path: Path) -> None:
+    two = train.fit(dying.data(), short("targets.consensus=1"), out=tmp_path / "two", base=base)
+    notes: list[str] = []
+    made = train.fit(
+        dying.data(), short(), out=tmp_path / "one", base=bundle.load(two.bundle), on_note=notes.append
+    )
+    assert len(bundle.load(made.bundle).card.readings) == 1
+    assert any("reads a face as" in note and "by the labels alone" in note for note in notes)
+
+
+def test_what_averaged_models_learnt_from_is_learnt_from(
+    base: bundle.Bundle, tmp_path: Path, make_blobs: Callable[..., Dataset]
+) -> None:
+    data = other(make_blobs, labels=dying.data().labels)
+    on = bundle.load(train.fit(data, short(), out=tmp_path / "on", base=base).bundle)
+    mean = export.average([base, on], tmp_path / "mean", images=data.split("val").images)
+    assert [each.name for each in mean.card.averaged] == ["on"]
+    third = make_blobs({"train": 60, "val": 30}, seed=11, labels=data.labels)
+    card = bundle.load(train.fit(third, short(), out=tmp_path / "last", base=mean).bundle).card
+    assert {each.name for each in card.base} == {"first", "on"}
+    assert evaluate.role(card, data.split("train").fingerprint).role == "train"
+
+
 def test_other_classes_are_named(
     base: bundle.Bundle, tmp_path: Path, make_blobs: Callable[..., Dataset]
 ) -> None:

@@ -9,7 +9,6 @@ A file belongs to one split, whose fingerprint it carries. 28,709 images × 7 cl
 import hashlib
 import io
 import os
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien import disk
+from mien import arrays, disk
 from mien.errors import DataError
 
 #: Largest file in bytes, and largest array in it: a million images of 32 classes.
@@ -109,7 +108,7 @@ def read(path: str | os.PathLike[str]) -> Stored:
         raise DataError(f"{str(path)!r} cannot be read: {disk.reason(error)}") from None
     try:
         stored = _unpack(content)
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{name!r} holds no probabilities ({error}); mien train --folds and "
             "mien evaluate --probabilities write such files"
@@ -140,15 +139,9 @@ def average(stored: Sequence[Stored]) -> Stored:
 
 
 def _unpack(content: bytes) -> Stored:
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"it is larger than {MAX_BYTES} bytes")
-    with zipfile.ZipFile(io.BytesIO(content)) as packed:
-        total = sum(entry.file_size for entry in packed.infolist())
-    if total > MAX_BYTES:
-        raise ValueError(f"it unpacks to more than {MAX_BYTES} bytes")
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        fingerprint, labels, about = (arrays[name] for name in _FACTS)
-        answers = {name: arrays[name].astype(np.float32) for name in _OUTPUTS if name in arrays.files}
+    found = arrays.unpack(content, MAX_BYTES)
+    fingerprint, labels, about = (found[name] for name in _FACTS)
+    answers = {name: found[name].astype(np.float32) for name in _OUTPUTS if name in found}
     # float16 leaves sums some thousandths off; a row of zeros stays one, and is refused after.
     answers = {
         name: array / np.maximum(array.sum(axis=-1, keepdims=True), 1e-6) for name, array in answers.items()

@@ -67,7 +67,7 @@ def make(
 
     Args:
         run: A finished run.
-        dataset: The data that it was trained on.
+        dataset: The data that it was trained on, image for image.
         to: The folder of `<name>.onnx` and `<name>.json`, and of `<name>.weights.npz` where it is int8.
         average: Runs to average the weights with; one began from the other, or all from one model.
         name: What the model is called; its run's name where none is given.
@@ -76,15 +76,32 @@ def make(
 
     Raises:
         RunError: A run has no bundle yet.
-        DataError: Train or val is missing.
+        DataError: Train or val is missing, or the data are not those that the run was trained on.
         ModelError: The model and the data do not fit together, the runs have no mean, or the files cannot be
             written.
     """
+    name, folder = name or run.name, Path(to)
+    _check_places(folder, name)
     with tempfile.TemporaryDirectory() as aside:
         trained = _trained([run, *average], dataset.split("val"), Path(aside))
-        return _make(
-            trained, dataset, Path(to), name=name or run.name, licence=licence, tell=progress or _silent
-        )
+        seen = run.facts()["data"]["fingerprint"]
+        if dataset.fingerprint != seen:
+            raise DataError(
+                f"these are not the data that run {run.name!r} was trained on: their fingerprint is "
+                f"{dataset.fingerprint[:12]}, its data's was {seen[:12]}; name its own with --data"
+            )
+        return _make(trained, dataset, folder, name=name, licence=licence, tell=progress or _silent)
+
+
+def _check_places(folder: Path, name: str) -> None:
+    """Refuse what could not be written, before anything is worked out."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelError(f"{str(folder)!r} cannot be made: {disk.reason(error)}") from None
+    for suffix in (".onnx", ".json", ".weights.npz"):
+        if (folder / f"{name}{suffix}").is_dir():
+            raise ModelError(f"{str(folder / f'{name}{suffix}')!r} is a folder; choose another name or place")
 
 
 def _silent(done: int, total: int) -> None:
@@ -99,6 +116,8 @@ def _trained(runs: Sequence[Run], val: Split, aside: Path) -> Bundle:
                 f"run {each.name!r} has no bundle yet; finish its training with mien train --resume"
             )
     models = [bundles.load(each.bundle) for each in runs]
+    if len({model.card.sha256 for model in models}) < len(models):
+        raise ModelError("a run stands twice among those to average; name each once")
     return export.average(models, aside, images=val.images[: export.IMAGES]) if models[1:] else models[0]
 
 
@@ -117,6 +136,10 @@ def _make(
     tell(3, _STAGES)
     verdicts = {reading: _verdict(plain, small, reading, val) for reading in card.readings}
     chosen = small if all(verdict.accepted for verdict in verdicts.values()) else plain
+    if chosen is small:
+        calibrations = {
+            reading: _as_rounded(small.bundle, reading, val, found) for reading, found in calibrations.items()
+        }
     tell(4, _STAGES)
     made, document = _write(chosen, dataset, calibrations, verdicts, to)
     path = to / f"{card.name}.json"
@@ -183,11 +206,24 @@ def _calibration(trained: Bundle, reading: str, val: Split) -> Calibration:
 
     They are worth it where they make val less surprising fold by fold, each judged by what the others gave.
     """
-    decided, truth = _truth(reading, trained.card, val)
-    has = trained.card.reading(reading)
-    raw = calibrate.undo(trained.run(val.images, labels=reading), has.temperature, has.offsets)[decided]
-    alone, shifted = (calibrate.measure(raw, truth[decided], offsets=offsets) for offsets in (False, True))
+    raw, truth = _raw(trained, reading, val)
+    alone, shifted = (calibrate.measure(raw, truth, offsets=offsets) for offsets in (False, True))
     return shifted if shifted.nll_after < alone.nll_after else alone
+
+
+def _as_rounded(small: Bundle, reading: str, val: Split, found: Calibration) -> Calibration:
+    """Measure by the int8 file's own answers what was fitted on those in float32."""
+    raw, truth = _raw(small, reading, val)
+    own = calibrate.measure(raw, truth, offsets=bool(found.offsets))
+    return replace(own, temperature=found.temperature, offsets=found.offsets, threshold=found.threshold)
+
+
+def _raw(model: Bundle, reading: str, val: Split) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return what a model says without the calibration that it has, and the right answers."""
+    decided, truth = _truth(reading, model.card, val)
+    has = model.card.reading(reading)
+    raw = calibrate.undo(model.run(val.images, labels=reading), has.temperature, has.offsets)
+    return raw[decided], truth[decided]
 
 
 def _calibrated(card: Card, calibrations: dict[str, Calibration]) -> Card:

@@ -10,6 +10,7 @@ audit.fix(report, Path("archive (4).zip"), Path("clean"))
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien import disk, duplicates
-from mien.audit import copies, copying, exclusion, faceless, files, labels, mend, pictures, votes, web
+from mien.audit import (
+    copies,
+    copying,
+    exclusion,
+    faceless,
+    files,
+    labels,
+    mend,
+    pictures,
+    recuts,
+    votes,
+    web,
+)
 from mien.audit.faceless import seek
 from mien.audit.files import Header, survey
 from mien.audit.finding import SEVERITIES, Case, Finding, Material, Removal, Severity, gather
 from mien.audit.mend import Change
 from mien.audit.pictures import Measures
+from mien.audit.recuts import Recut
 from mien.dataset import Dataset, Exclusion
 from mien.duplicates import Duplicates
 from mien.errors import DataError
@@ -35,6 +49,7 @@ __all__ = [
     "Change",
     "Finding",
     "Header",
+    "Recut",
     "Removal",
     "Severity",
     "check_fix",
@@ -46,6 +61,9 @@ __all__ = [
     "survey",
     "worst",
 ]
+
+#: Percent of the work that is done when equal and near images are known, if recuts are looked for too.
+_COPIES = 15
 
 
 @dataclass(frozen=True)
@@ -62,6 +80,7 @@ class AuditReport:
         material: The images.
         measures: What was measured of each.
         copies: Which of them are equal or near.
+        recuts: Which show a photograph that another split holds too, cut otherwise.
     """
 
     root: str
@@ -72,6 +91,7 @@ class AuditReport:
     material: Material
     measures: Measures
     copies: Duplicates
+    recuts: tuple[Recut, ...] = ()
 
     def at_least(self, severity: Severity) -> tuple[Finding, ...]:
         """Return the findings that are as bad as `severity` or worse."""
@@ -98,6 +118,7 @@ def inspect(
     probabilities: Stored | None = None,
     faces: NDArray[np.bool_] | None = None,
     near: float = duplicates.NEAR,
+    recut: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> AuditReport:
     """Look for everything that makes a score wrong or a training worse.
@@ -109,6 +130,7 @@ def inspect(
             `mien train --folds` writes them; tells of labels that are probably wrong.
         faces: What `seek` returned, to tell of images in which a detector finds none.
         near: Correlation in (0, 1) above which two images count as copies.
+        recut: Look for photographs that two splits hold, cut otherwise in each; it takes most of the time.
         progress: Called with (done, total) in percent.
 
     Raises:
@@ -118,9 +140,21 @@ def inspect(
     doubts = [] if probabilities is None else labels.doubts(material, probabilities)
     faceless.check(material, faces)
     measures = pictures.measure(material)
-    found = duplicates.find(material.images, near=near, progress=progress)
+    share = _COPIES if recut else 100
+
+    def step(done: int, of: int, before: int = 0, part: int = share) -> None:
+        if progress:
+            progress(before + part * done // of, 100)
+
+    found = duplicates.find(material.images, near=near, progress=step)
+    cut = (
+        recuts.search(material, found, progress=partial(step, before=share, part=100 - share))
+        if recut
+        else ()
+    )
     told = [
         *copies.findings(material, found),
+        *recuts.findings(material, found, cut),
         *pictures.findings(material, measures),
         *files.findings(material, headers or {}),
         *votes.findings(material),
@@ -131,6 +165,7 @@ def inspect(
     counts = {
         "images": len(material.images),
         **copies.count(material, found),
+        **recuts.count(material, found, cut),
         **pictures.count(measures),
         **files.count(material, headers or {}),
         **votes.count(material),
@@ -146,10 +181,12 @@ def inspect(
             *pictures.removals(material, measures),
             *votes.removals(material),
             *copies.removals(material, found),
+            *recuts.removals(material, cut),
         ),
         material=material,
         measures=measures,
         copies=found,
+        recuts=cut,
     )
 
 
@@ -204,7 +241,7 @@ def fix(
         DataError: `out` is there already, overlaps with the source or cannot be written; the source has
             changed since it was looked at; or train would lack a class that another split has.
     """
-    plan = mend.plan(report.material, report.measures, report.copies, regroup=regroup)
+    plan = mend.plan(report.material, report.measures, report.copies, report.recuts, regroup=regroup)
     copying.write(report.material, plan, source, out, progress=progress)
     return plan.changes
 

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.audit.finding import Material
 from mien.audit.pictures import Measures
+from mien.audit.recuts import Recut
 from mien.audit.votes import faceless
 from mien.duplicates import Duplicates
 from mien.emotions import VOTES
@@ -50,19 +51,28 @@ class Plan:
     changes: tuple[Change, ...]
 
 
-def plan(material: Material, measures: Measures, found: Duplicates, *, regroup: bool = False) -> Plan:
+def plan(
+    material: Material,
+    measures: Measures,
+    found: Duplicates,
+    recuts: tuple[Recut, ...] = (),
+    *,
+    regroup: bool = False,
+) -> Plan:
     """Decide what a clean copy holds.
 
     In this order: images that cannot be read, that a list left out of training, that are blank or that
     taggers call no face are dropped. Equal images get one label: the one among theirs that has most votes, or
-    without votes the most frequent; where two have as many, all of them are dropped. Copies across splits are
-    dropped from train and, where they stand in test, from val; or, to `regroup`, all of them move to train,
-    and those of val and test to val. Of equal images in one split the first stays.
+    without votes the most frequent; where two have as many, all of them are dropped. Copies across splits,
+    and photographs cut otherwise, are dropped from train and, where they stand in test, from val; or, to
+    `regroup`, all of them move to train, and those of val and test to val. Of equal images in one split the
+    first stays.
 
     Args:
         material: The images.
         measures: What was measured of them.
         found: Their copies.
+        recuts: Photographs that stand in two splits, cut otherwise.
         regroup: Move copies into one split instead of dropping them.
     """
     work = _Work(material)
@@ -78,9 +88,9 @@ def plan(material: Material, measures: Measures, found: Duplicates, *, regroup: 
     for group in found.groups(near=False):
         _agree(work, group)
     if regroup:
-        _regroup(work, found)
+        _regroup(work, _linking(found, recuts))
     else:
-        _part(work, found)
+        _part(work, found, _linking(found, recuts))
     for group in found.groups(near=False):
         seen: dict[int, int] = {}
         for place in work.of(group):
@@ -155,12 +165,19 @@ def _agree(work: _Work, group: NDArray[np.int64]) -> None:
             work.relabel(place, best, f"equal images are labelled {names_of}; this is {by}")
 
 
-def _part(work: _Work, found: Duplicates) -> None:
+def _linking(found: Duplicates, recuts: tuple[Recut, ...]) -> Duplicates:
+    """Return copies among which photographs cut otherwise count as near."""
+    pairs = [found.first[np.stack([each.one, each.other], axis=1)] for each in recuts]
+    return replace(found, pairs=np.concatenate([found.pairs, *pairs]))
+
+
+def _part(work: _Work, found: Duplicates, linking: Duplicates) -> None:
     """Drop from val what stands in test, and from train what stands in either."""
     for here, there in (("val", "test"), ("train", "test"), ("train", "val")):
         asked = work.members(here)
         equal, near = found.again(asked, work.members(there))
-        for word, hits in (("equal to", equal), ("near", near)):
+        cut = linking.again(asked, work.members(there))[1] & ~near
+        for word, hits in (("equal to", equal), ("near", near), ("cut otherwise from", cut)):
             for place in asked[hits].tolist():
                 work.drop(place, f"{word} an image of {there}")
 

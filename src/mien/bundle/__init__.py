@@ -284,12 +284,17 @@ def _read(file: Path, limit: int) -> bytes:
 
 def _check_shipped(name: str, model: bytes) -> None:
     """Make sure that a model of the package is the one whose evaluation stands beside it."""
-    evaluation = json.loads(_read(MODELS / f"{name}.json", MAX_BYTES))
-    digest = hashlib.sha256(model).hexdigest()
-    if evaluation["sha256"] != digest:
+    try:
+        expected = json.loads(_read(MODELS / f"{name}.json", MAX_BYTES))["sha256"]
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise ModelError(
-            f"the package's model {name!r} is damaged: its sha256 is {digest}, not {evaluation['sha256']}; "
-            "install mien again"
+            f"the evaluation of the package's model {name!r} is damaged; install mien again"
+        ) from None
+    digest = hashlib.sha256(model).hexdigest()
+    if expected != digest:
+        raise ModelError(
+            f"the package's model {name!r} is damaged: its sha256 is {digest}, not {expected}; install mien "
+            "again"
         )
 
 

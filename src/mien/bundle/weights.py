@@ -9,17 +9,17 @@ import hashlib
 import io
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from mien.arrays import unpack
 from mien.errors import ModelError
 
 _FACTS, _SCALE = "__facts__", ":scale"
-#: Largest file in bytes that is read.
+#: Largest file in bytes that is read, and most that it may unpack to.
 _MAX_BYTES = 1 << 28
 
 
@@ -70,23 +70,27 @@ def read(model: str | os.PathLike[str], digest: str) -> dict[str, npt.NDArray[np
             "both with mien ship, or begin from the run it was made of"
         )
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ValueError(f"it is larger than {_MAX_BYTES} bytes")
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in sorted(file.files) if name != _FACTS}
-            facts = json.loads(file[_FACTS].tobytes())
+        with path.open("rb") as file:
+            arrays = unpack(file.read(_MAX_BYTES + 1), _MAX_BYTES)
+        facts = json.loads(arrays.pop(_FACTS).tobytes())
+        owner = str(facts["model"])
         if facts["sha256"] != _digest(arrays):
             raise ValueError("its hash is not the one it names")
+        scales = {
+            name.removesuffix(_SCALE): array.astype(np.float32)
+            for name, array in arrays.items()
+            if name.endswith(_SCALE)
+        }
         found = {
-            name: array.astype(np.float32) * arrays.get(name + _SCALE, np.float32(1))
+            name: array.astype(np.float32) * scales.get(name, np.float32(1))
             for name, array in arrays.items()
             if not name.endswith(_SCALE)
         }
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path.name!r} is damaged: {error}; ship the model again") from None
-    if facts["model"] != digest:
+    if owner != digest:
         raise ModelError(
-            f"{path.name!r} belongs to another model: it names the sha256 {str(facts['model'])[:12]}, "
+            f"{path.name!r} belongs to another model: it names the sha256 {owner[:12]}, "
             f"{Path(model).name!r} has {digest[:12]}; ship the model again"
         )
     return found

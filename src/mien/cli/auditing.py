@@ -44,6 +44,12 @@ def audit(
     regroup: Annotated[
         bool, typer.Option("--regroup", help="With --fix: move copies into one split, instead of dropping.")
     ] = False,
+    recuts: Annotated[
+        bool,
+        typer.Option(
+            "--recuts/--no-recuts", help="Look for photographs that two splits hold, cut otherwise in each."
+        ),
+    ] = True,
     fail_on: Annotated[
         str, typer.Option(help="Exit with 1 from this severity on: error, warning or note.")
     ] = "error",
@@ -64,7 +70,7 @@ def audit(
     finder = None if detector is None else detect.load(detector)
     stored = None if probabilities is None else reader.read(probabilities)
     dataset = load(data, size=size, listed="the findings", votes=votes, exclude=exclude, seed=split_seed)
-    report = _look(data, dataset, finder, stored)
+    report = _look(data, dataset, finder, stored, recuts)
     document: dict[str, Any] = report.to_dict()
     if exclusions is not None:
         listed = room.exclude(report, exclusions, also=exclude)
@@ -94,7 +100,7 @@ def _spare(written: dict[str, Path | None], inputs: tuple[Path | None, ...]) -> 
 
 
 def _look(
-    data: Path, dataset: "Dataset", finder: "Detector | None", stored: "Stored | None"
+    data: Path, dataset: "Dataset", finder: "Detector | None", stored: "Stored | None", recuts: bool
 ) -> "AuditReport":
     """Audit a data set, with a progress bar for each thing that takes long."""
     from mien import audit as room
@@ -107,7 +113,14 @@ def _look(
         with screen.bar("looking for faces") as progress:
             faces = room.seek(dataset, finder, progress=progress)
     with screen.bar("comparing images") as progress:
-        return room.inspect(dataset, headers=headers, probabilities=stored, faces=faces, progress=progress)
+        return room.inspect(
+            dataset,
+            headers=headers,
+            probabilities=stored,
+            faces=faces,
+            recut=recuts,
+            progress=progress,
+        )
 
 
 def _tell(report: "AuditReport", document: dict[str, Any]) -> None:

@@ -65,6 +65,8 @@ def evaluate(
     _spare(report, probabilities, models, data, votes=votes, groups=groups)
     listed = None if groups is None else room.listing(groups)
     loaded = [bundle.load(path / "bundle" if is_run(path) else path) for path in models]
+    if probabilities is not None:
+        _check_shared(models, loaded)
     whole = report is not None or split == "train"
     dataset = _data(context, models, loaded, data, votes=votes, seed=split_seed, whole=whole)
     if listed is not None:
@@ -102,6 +104,20 @@ def _check(table: str | None, report: Path | None, views: int, *, robustness: bo
         raise InputError(f"--table takes {' or '.join(room.FORMATS)}, not {table!r}")
     if report is not None and report.exists() and not report.is_dir():
         raise InputError(f"--report {report} is a file; name a folder for the report")
+
+
+def _check_shared(models: list[Path], loaded: list["Bundle"]) -> None:
+    """Refuse to keep the mean answers of models that read faces differently, before they are asked."""
+    by_labels = [
+        next((name for name, reading in each.card.readings.items() if reading.output == "probabilities"), "")
+        for each in loaded
+    ]
+    for path, name in zip(models, by_labels, strict=True):
+        if name != by_labels[0]:
+            raise InputError(
+                f"--probabilities keeps what all models say, but {models[0]} reads a face as "
+                f"{by_labels[0]!r} and {path} as {name!r}; keep a file of each and name both to --teacher"
+            )
 
 
 def _spare(
@@ -204,8 +220,9 @@ def _count(paths: list[Path], loaded: list["Bundle"], document: dict[str, Any]) 
     found = []
     for path, model in zip(paths, loaded, strict=True):
         known = homes.count(path, model, document, what="the scoring")
-        found.append(known or room.role(model.card, document["split_fingerprint"], document["split"]))
-    ranks = ("train", "val", "other", "unknown")
+        own = (document["split_fingerprint"], document["split"], document["data"])
+        found.append(known or room.role(model.card, *own))
+    ranks = ("train", "val", "unknown", "other")
     worst = min(found, key=lambda each: (ranks.index(each.role), -(each.times or 0)))
     told = replace(worst, warnings=tuple(dict.fromkeys(text for each in found for text in each.warnings)))
     document["uses"] = asdict(told)

@@ -1,5 +1,6 @@
 """Commands about training: `train`, `networks`, `recipes`."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -203,7 +204,11 @@ def _cross(
         screen.emit(document | timer.seconds())
     else:
         screen.out.print(f"{made}: probabilities for {len(train):,} images", markup=False)
-        screen.out.print(f"next: mien train {data} --teacher {made}", markup=False)
+        words = ["mien", "train", str(data), "--recipe", recipe.name, "--teacher", str(made)]
+        words += [] if origin["votes"] is None else ["--votes", origin["votes"]]
+        words += [word for path in origin["exclude"] or () for word in ("--exclude", path)]
+        words += ["--split-seed", str(origin["seed"])] if origin["seed"] != 42 else []
+        screen.out.print(f"next: {shlex.join(words)}", markup=False)
     return SOME_BAD if dataset.problems else 0
 
 

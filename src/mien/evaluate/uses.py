@@ -33,7 +33,7 @@ class Uses:
 
     Args:
         role: `train` for images learnt from, `val` for those that chose the epoch that ships, `other` for
-            neither, `unknown` where the model's card does not say what it learnt from.
+            neither, `unknown` where the model's card does not say whether it learnt from them.
         times: How often a run has scored these images, this time included; None where nobody counts.
         models: How many model files it scored on them.
         beside: Names of the runs in the same folder that were scored on them too.
@@ -47,13 +47,15 @@ class Uses:
     warnings: tuple[str, ...] = ()
 
 
-def role(card: Card, fingerprint: str, split: str = "") -> Uses:
+def role(card: Card, fingerprint: str, split: str = "", name: str = "") -> Uses:
     """Say what images were to a model, as its card has it; nothing is counted.
 
     Args:
         card: The model's.
         fingerprint: Of the split scored.
         split: The split's name, for the warning where it is not what it says.
+        name: Of the data it is a split of. A split of the same name in data of the same name, of other
+            images, may hold what the model learnt from: the training images that a fold is cut from do.
     """
     if card.data is None:
         return Uses(
@@ -62,12 +64,21 @@ def role(card: Card, fingerprint: str, split: str = "") -> Uses:
                 "the model's card does not name its data: whether it has seen these images is unknown",
             ),
         )
-    for name in ("train", "val"):
+    for known in ("train", "val"):
         for data in card.learnt_from:
-            part = data.splits.get(name)
+            part = data.splits.get(known)
             if part is not None and part.fingerprint == fingerprint:
-                what = f"the split {split} is {name}, which" if split not in ("", name) else name
-                return Uses(role=_ROLES[name], warnings=(f"{what} {_WHY[name]}",))
+                what = f"the split {split} is {known}, which" if split not in ("", known) else known
+                return Uses(role=_ROLES[known], warnings=(f"{what} {_WHY[known]}",))
+    for data in card.learnt_from:
+        if split in ("train", "val") and split in data.splits and data.name == name:
+            return Uses(
+                role="unknown",
+                warnings=(
+                    f"the model learnt from or chose by a split {split} of {name} with other images than "
+                    f"these {split} has: which of these it has seen is unknown",
+                ),
+            )
     return Uses(role="other")
 
 
@@ -93,7 +104,7 @@ def count(made: Run, card: Card, report: Mapping[str, Any]) -> Uses:
         TrainingError: It cannot be written.
     """
     fingerprint = report["split_fingerprint"]
-    known = role(card, fingerprint, report["split"])
+    known = role(card, fingerprint, report["split"], report["data"])
     if known.role in ("train", "val"):
         return known
     entry = {

@@ -73,7 +73,7 @@ def measure(
     """
     card, split = models[0].card, answers.split
     found = evaluate.judge(answers).to_dict()
-    known = uses or evaluate.role(card, split.fingerprint, split.name)
+    known = uses or evaluate.role(card, split.fingerprint, split.name, answers.data)
     groups = None
     if listing is not None:
         groups = evaluate.separate(listing, split.files, answers.probabilities, answers.truth, answers.names)

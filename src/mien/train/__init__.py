@@ -228,6 +228,12 @@ def _begin(
     anew = f"; {' and '.join(fresh)} from chance, for it {why}" if fresh else ""
     if on_note is not None:
         on_note(f"begins from the weights of {start.name}{anew}")
+        if len(start.readings) > len(model.outputs):
+            on_note(
+                f"{start.name} reads a face as {' and as '.join(start.readings)}; what is trained here reads "
+                "it by the labels alone, for the recipe gives votes no weight (--votes and --set "
+                "targets.consensus=1)"
+            )
 
 
 def _check_begun(made: Run, base: Any) -> None:

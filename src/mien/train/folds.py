@@ -1,7 +1,7 @@
 """Probabilities out of folds: what networks say of training images that they did not learn from."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def cross(
         RunError: The folder holds runs of another recipe.
     """
     whole = dataset.split("train")
-    parts = deal(whole, len(dataset.labels), folds, seed=recipe.seed)
+    parts = deal(whole, dataset.labels, folds, seed=recipe.seed)
     answers: dict[str, NDArray[np.float32]] = {}
     for number, held in enumerate(parts, start=1):
         kept = np.setdiff1d(np.arange(len(whole)), held)
@@ -82,7 +82,7 @@ def _one(part: Dataset, recipe: Recipe, path: Path, *, fit: Fit, resume: Resume)
     return made
 
 
-def deal(split: Split, classes: int, folds: int, *, seed: int) -> list[NDArray[np.intp]]:
+def deal(split: Split, labels: Sequence[str], folds: int, *, seed: int) -> list[NDArray[np.intp]]:
     """Cut a split into folds: every class shared out evenly, equal images together.
 
     Returns:
@@ -98,12 +98,12 @@ def deal(split: Split, classes: int, folds: int, *, seed: int) -> list[NDArray[n
         groups.setdefault(hashlib.blake2b(image.tobytes(), digest_size=16).digest(), []).append(index)
     random = np.random.default_rng(seed)
     dealt: list[list[int]] = [[] for _ in range(folds)]
-    for label in range(classes):
+    for label, name in enumerate(labels):
         mine = [group for group in groups.values() if split.labels[group[0]] == label]
         if len(mine) < folds:
             raise DataError(
-                f"class number {label} has {len(mine)} different images, too few for {folds} folds; "
-                "ask for fewer folds"
+                f"the class {name!r} has {len(mine)} different training images, too few for {folds} folds; "
+                "ask for fewer folds, or add images"
             )
         for turn, place in enumerate(random.permutation(len(mine)).tolist()):
             dealt[turn % folds] += mine[place]

@@ -24,6 +24,7 @@ class Start:
         network: What network they are of.
         size: Side in pixels of that network's input.
         labels: Names of the classes that they answer in.
+        readings: How a face can be read by them; by the labels, or by votes too.
         weights: Float32 arrays by the names that Keras has for them: `stem_conv/kernel`.
         base: The model, and before it those that it was made from itself, as `mien.bundle.Base` has them.
     """
@@ -32,6 +33,7 @@ class Start:
     network: str
     size: int
     labels: tuple[str, ...]
+    readings: tuple[str, ...]
     weights: dict[str, NDArray[np.float32]]
     base: list[dict[str, Any]]
 
@@ -57,7 +59,13 @@ def of(base: Bundle) -> Start:
         found = export.weights(base.read())
     own = {"name": card.name, "sha256": card.sha256, "data": asdict(card.data), "recipe": card.recipe}
     return Start(
-        card.name, network, card.size, card.labels, found, [own, *map(asdict, (*card.base, *card.averaged))]
+        name=card.name,
+        network=network,
+        size=card.size,
+        labels=card.labels,
+        readings=tuple(card.readings),
+        weights=found,
+        base=[own, *map(asdict, (*card.base, *card.averaged))],
     )
 
 

@@ -1,18 +1,13 @@
-"""Find images that stand in a set more than once: equal to the last bit, or nearly so.
-
-found = duplicates.find(images)            # (n, s, s, 1) uint8
-found.first                                # (n,): the first image with the same pixels
-found.pairs, found.similarity              # images that are near, by the first of each
-found.again(train, test)                   # which of train stand again in test
-"""
+"""Find images that are equal to the last bit, or nearly so."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.duplicates.cells import blocks, describe, members, waves
 from mien.errors import DataError
 
 #: Correlation above which two images are near, at the best of all shifts, upright or mirrored.
@@ -135,7 +130,8 @@ def find(
     Raises:
         DataError: The images have another shape, or a setting is out of its range.
     """
-    shift = _check(images, near, shift)
+    check(images, near)
+    shift = _shift(images.shape[1], shift)
     first = _firsts(images)
     pixels = images[:, :, :, 0]
     distinct = np.flatnonzero(first == np.arange(len(first)))
@@ -147,22 +143,23 @@ def find(
     return Duplicates(first, pairs, similarity, mirrored)
 
 
-def _check(images: NDArray[np.uint8], near: float, shift: int | None) -> int:
-    """Refuse what cannot be searched; returns the shift in pixels."""
+def check(images: NDArray[np.uint8], near: float, smallest: int = _SMALLEST) -> None:
+    """Refuse what cannot be searched."""
     if images.ndim != 4 or images.shape[1] != images.shape[2] or images.shape[3] != 1 or not len(images):
         raise DataError(f"the images have the shape {images.shape}; give (n, s, s, 1), one image or more")
     if images.dtype != np.uint8:
         raise DataError(f"the images are {images.dtype}; give uint8, 0..255")
     size = images.shape[1]
-    if size < _SMALLEST:
-        raise DataError(
-            f"the images have {size} pixels a side; copies are looked for from {_SMALLEST} pixels"
-        )
+    if size < smallest:
+        raise DataError(f"the images have {size} pixels a side; copies are looked for from {smallest} pixels")
+    if not 0 < near < 1:
+        raise DataError(f"near is a correlation between 0 and 1, not {near}; choose one such as {NEAR}")
+
+
+def _shift(size: int, shift: int | None) -> int:
     shift = size // 24 if shift is None else shift
     if not 0 <= shift <= size // 24:
         raise DataError(f"a shift of {shift} pixels is out of 0..{size // 24}, a 24th of the side")
-    if not 0 < near < 1:
-        raise DataError(f"near is a correlation between 0 and 1, not {near}; choose one such as {NEAR}")
     return shift
 
 
@@ -179,14 +176,9 @@ def _firsts(images: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 def _deviation(pixels: NDArray[np.uint8], chosen: NDArray[np.int64]) -> NDArray[np.float64]:
     deviation = np.empty(len(chosen))
-    for part in _blocks(len(chosen)):
+    for part in blocks(len(chosen)):
         deviation[part] = pixels[chosen[part]].std(axis=(1, 2))
     return deviation
-
-
-def _blocks(count: int, size: int = _BLOCK) -> Iterator[slice]:
-    for start in range(0, count, size):
-        yield slice(start, min(start + size, count))
 
 
 def _likely(
@@ -203,18 +195,23 @@ def _likely(
     half = (shift + 1) // 2
     # One vertical direction is enough: the other way round is the same pair with its images exchanged.
     views = [(half, across, mirrored) for across in sorted({-half, half}) for mirrored in (False, True)]
-    middle = _vectors(pixels, chosen, shift, (0, 0, False))
-    looked = [_vectors(pixels, chosen, shift, view) for view in views]
+    side = pixels.shape[1] - 2 * shift
+    count = waves(side)
+    middle = describe(pixels, chosen, (shift, shift, side), count=count)
+    looked = [
+        describe(pixels, chosen, (shift + down, shift + across, side), mirrored=mirrored, count=count)
+        for down, across, mirrored in views
+    ]
     cells = 1 if len(chosen) <= _FEW else round(len(chosen) ** 0.5)
     centres = middle[np.random.default_rng(seed).choice(len(chosen), cells, replace=False)]
-    homes = _members(middle, centres, _HOMES)
-    visits = [_members(vectors, centres, _VISITS) for vectors in looked]
+    homes = members(middle, centres, _HOMES)
+    visits = [members(vectors, centres, _VISITS) for vectors in looked]
     met = _Pairs(len(pixels))
     for cell in range(cells):
         here = homes[cell]
         for (_, _, mirrored), vectors, guests in zip(views, looked, visits, strict=True):
             visitors = guests[cell]
-            for part in _blocks(len(visitors)):
+            for part in blocks(len(visitors)):
                 one, other = _partners(vectors[visitors[part]] @ middle[here].T)
                 met.add(chosen[visitors[part][one]], chosen[here[other]], mirrored)
         if progress:
@@ -264,46 +261,6 @@ class _Pairs:
         self._new, self._count = [], 0
 
 
-def _vectors(
-    pixels: NDArray[np.uint8], chosen: NDArray[np.int64], shift: int, view: tuple[int, int, bool]
-) -> NDArray[np.float32]:
-    """Low frequencies of one view of each image, of unit length: `(n, d)`.
-
-    Frequencies are weighted by their own size, because faces, like all pictures, have about as much less
-    in them, and without it a few of the lowest would decide alone.
-    """
-    down, across, mirrored = view
-    size = pixels.shape[1] - 2 * shift
-    count = int(np.clip(size // 5, 4, 8))
-    waves = np.cos(np.pi * np.outer(np.arange(count), np.arange(size) + 0.5) / size).astype(np.float32)
-    waves[0] *= np.float32(0.5**0.5)
-    weight = np.hypot(*np.mgrid[:count, :count]).astype(np.float32)
-    vectors = np.empty((len(chosen), count * count - 1), np.float32)
-    for part in _blocks(len(chosen)):
-        block = pixels[chosen[part]]
-        if mirrored:
-            block = block[:, :, ::-1]
-        top, left = shift + down, shift + across
-        window = block[:, top : top + size, left : left + size].astype(np.float32)
-        spectrum = (waves @ window @ waves.T) * weight
-        vectors[part] = spectrum.reshape(len(window), -1)[:, 1:]
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors /= np.maximum(length, np.finfo(np.float32).tiny)
-    return vectors
-
-
-def _members(vectors: NDArray[np.float32], centres: NDArray[np.float32], most: int) -> list[NDArray[np.intp]]:
-    """For each centre, the vectors that have it among their `most` nearest."""
-    most = min(most, len(centres))
-    nearest = np.empty((len(vectors), most), np.int32)
-    for part in _blocks(len(vectors)):
-        alike = vectors[part] @ centres.T
-        nearest[part] = np.argpartition(alike, -most, axis=1)[:, -most:]
-    order = np.argsort(nearest, axis=None, kind="stable")
-    cuts = np.searchsorted(nearest.reshape(-1)[order], np.arange(1, len(centres)))
-    return np.split(order // most, cuts)
-
-
 def _verified(
     pixels: NDArray[np.uint8],
     likely: NDArray[np.int64],
@@ -314,7 +271,7 @@ def _verified(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
     """Those of the likely pairs that are near, each once, with its correlation and whether it is mirrored."""
     alike = np.empty(len(likely), np.float32)
-    for part in _blocks(len(likely), 256):
+    for part in blocks(len(likely), 256):
         one = pixels[likely[part, 0]].astype(np.float32)
         other = pixels[likely[part, 1]].astype(np.float32)
         turned = likely[part, 2] == 1

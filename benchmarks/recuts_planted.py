@@ -1,0 +1,84 @@
+"""How many photographs that were cut otherwise on purpose the search finds, for each way of cutting.
+
+    python benchmarks/recuts_planted.py fer2013.csv [--copies 300]
+
+Some of a data set's validation images are cut, enlarged, shrunk, marked or turned, and looked for among its
+training images, to which the originals were added. `found` counts images paired with their own original.
+With `unchanged`, nothing is planted: pairs are those that the data set brings, for comparison.
+"""
+
+import argparse
+import io
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+from mien import dataset, duplicates
+
+
+def box(image: np.ndarray, left: float, top: float, side: float) -> np.ndarray:
+    """Cut out a square in pixels, which may reach beyond the border, and fit it to the side it had."""
+    size = len(image)
+    padded = Image.fromarray(np.pad(image, 16, mode="edge"))
+    part = (left + 16, top + 16, left + side + 16, top + side + 16)
+    return np.asarray(padded.resize((size, size), Image.Resampling.BICUBIC, box=part))
+
+
+def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    packed = io.BytesIO()
+    Image.fromarray(image).save(packed, "JPEG", quality=quality)
+    return np.asarray(Image.open(packed))
+
+
+def marked(image: np.ndarray) -> np.ndarray:
+    """Lighten stripes across the middle, as a watermark does."""
+    changed = image.astype(float)
+    changed[22:28, 6:42:2] = changed[22:28, 6:42:2] * 0.6 + 255 * 0.4
+    return changed.astype(np.uint8)
+
+
+def turned(image: np.ndarray, degrees: float) -> np.ndarray:
+    return np.asarray(Image.fromarray(image).rotate(degrees, Image.Resampling.BICUBIC))
+
+
+WAYS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "unchanged": lambda image: image,
+    "1 pixel cut off all around": lambda image: box(image, 1, 1, 46),
+    "4 pixels cut off all around": lambda image: box(image, 4, 4, 40),
+    "7 pixels cut off all around": lambda image: box(image, 7, 7, 34),
+    "4 pixels more all around": lambda image: box(image, -4, -4, 56),
+    "8 pixels more all around": lambda image: box(image, -8, -8, 64),
+    "3 pixels right": lambda image: box(image, -3, 0, 48),
+    "6 pixels up": lambda image: box(image, 0, 6, 48),
+    "4 cut off, 3 right, mirrored, JPEG 75": lambda image: jpeg(box(image, 1, 4, 40)[:, ::-1], 75),
+    "3 cut off, watermark": lambda image: marked(box(image, 3, 3, 42)),
+    "3 cut off, turned by 5°": lambda image: turned(box(image, 3, 3, 42), 5),
+    "3 cut off, turned by 10°": lambda image: turned(box(image, 3, 3, 42), 10),
+    "10 pixels cut off all around": lambda image: box(image, 10, 10, 28),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("--copies", type=int, default=300, help="of each way")
+    options = parser.parse_args()
+    data = dataset.load(options.data)
+    val, train = data.split("val").images, data.split("train").images
+    told = np.flatnonzero(val.std(axis=(1, 2, 3)) >= duplicates.FLAT)
+    chosen = np.random.default_rng(0).choice(told, min(options.copies, len(told)), replace=False)
+    among = np.concatenate([train, val[chosen]])
+    print("| way | found | pairs with other images |")
+    print("|---|---|---|")
+    for name, change in WAYS.items():
+        images = np.stack([change(val[place, :, :, 0]) for place in chosen])[..., np.newaxis]
+        found = duplicates.recut(images, among)
+        mine = found.other == len(train) + found.one
+        print(
+            f"| {name} | {len(np.unique(found.one[mine])) / len(chosen):.1%} | {(~mine).sum()} |", flush=True
+        )
+
+
+if __name__ == "__main__":
+    main()
