@@ -10,7 +10,6 @@ audit.fix(report, Path("archive (4).zip"), Path("clean"))
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +129,7 @@ def inspect(
             `mien train --folds` writes them; tells of labels that are probably wrong.
         faces: What `seek` returned, to tell of images in which a detector finds none.
         near: Correlation in (0, 1) above which two images count as copies.
-        recut: Look for photographs that two splits hold, cut otherwise in each; it takes most of the time.
+        recut: Look for photographs that two splits hold, cut otherwise; it takes most of the time.
         progress: Called with (done, total) in percent.
 
     Raises:
@@ -140,18 +139,7 @@ def inspect(
     doubts = [] if probabilities is None else labels.doubts(material, probabilities)
     faceless.check(material, faces)
     measures = pictures.measure(material)
-    share = _COPIES if recut else 100
-
-    def step(done: int, of: int, before: int = 0, part: int = share) -> None:
-        if progress:
-            progress(before + part * done // of, 100)
-
-    found = duplicates.find(material.images, near=near, progress=step)
-    cut = (
-        recuts.search(material, found, progress=partial(step, before=share, part=100 - share))
-        if recut
-        else ()
-    )
+    found, cut = _compare(material, near, recut, progress)
     told = [
         *copies.findings(material, found),
         *recuts.findings(material, found, cut),
@@ -162,16 +150,9 @@ def inspect(
         *labels.findings(material),
         *doubts,
     ]
-    counts = {
-        "images": len(material.images),
-        **copies.count(material, found),
-        **recuts.count(material, found, cut),
-        **pictures.count(measures),
-        **files.count(material, headers or {}),
-        **votes.count(material),
-        **faceless.count(measures, faces),
-        **({} if probabilities is None else {"label_errors": sum(len(item.cases) for item in doubts)}),
-    }
+    counts = _counts(material, measures, found, cut, headers or {}) | faceless.count(measures, faces)
+    if probabilities is not None:
+        counts["label_errors"] = sum(len(item.cases) for item in doubts)
     return AuditReport(
         root=dataset.root,
         fingerprint=dataset.fingerprint,
@@ -188,6 +169,40 @@ def inspect(
         copies=found,
         recuts=cut,
     )
+
+
+def _compare(
+    material: Material, near: float, recut: bool, progress: Callable[[int, int], None] | None
+) -> tuple[Duplicates, tuple[Recut, ...]]:
+    """Find what stands more than once: equal, near and, if asked for, cut otherwise."""
+    tell = progress or (lambda done, total: None)
+    share = _COPIES if recut else 100
+    found = duplicates.find(
+        material.images, near=near, progress=lambda done, total: tell(share * done // total, 100)
+    )
+    if not recut:
+        return found, ()
+    rest = 100 - share
+    return found, recuts.search(
+        material, found, progress=lambda done, total: tell(share + rest * done // total, 100)
+    )
+
+
+def _counts(
+    material: Material,
+    measures: Measures,
+    found: Duplicates,
+    cut: tuple[Recut, ...],
+    headers: Mapping[str, Header],
+) -> dict[str, int]:
+    return {
+        "images": len(material.images),
+        **copies.count(material, found),
+        **recuts.count(material, found, cut),
+        **pictures.count(measures),
+        **files.count(material, headers),
+        **votes.count(material),
+    }
 
 
 def exclude(report: AuditReport, path: Path, *, also: Path | None = None) -> tuple[Exclusion, ...]:

@@ -45,10 +45,7 @@ def audit(
         bool, typer.Option("--regroup", help="With --fix: move copies into one split, instead of dropping.")
     ] = False,
     recuts: Annotated[
-        bool,
-        typer.Option(
-            "--recuts/--no-recuts", help="Look for photographs that two splits hold, cut otherwise in each."
-        ),
+        bool, typer.Option(help="Look for photographs that two splits hold, cut otherwise in each.")
     ] = True,
     fail_on: Annotated[
         str, typer.Option(help="Exit with 1 from this severity on: error, warning or note.")
@@ -72,12 +69,7 @@ def audit(
     dataset = load(data, size=size, listed="the findings", votes=votes, exclude=exclude, seed=split_seed)
     report = _look(data, dataset, finder, stored, recuts)
     document: dict[str, Any] = report.to_dict()
-    if exclusions is not None:
-        listed = room.exclude(report, exclusions, also=exclude)
-        document["exclusions"] = {item.reason: item.count for item in listed}
-    if html is not None:
-        room.page(report, html)
-        document["html"] = str(html)
+    document |= _write(report, exclusions, exclude, html)
     if fix is not None:
         with screen.bar("writing a clean copy") as progress:
             changes = room.fix(report, data, fix, regroup=regroup, progress=progress)
@@ -87,6 +79,22 @@ def audit(
     else:
         _tell(report, document)
     return FINDINGS if report.at_least(severity) else 0
+
+
+def _write(
+    report: "AuditReport", exclusions: Path | None, exclude: Path | None, html: Path | None
+) -> dict[str, Any]:
+    """Write the list and the page that were asked for; return what the document says of them."""
+    from mien import audit as room
+
+    said: dict[str, Any] = {}
+    if exclusions is not None:
+        listed = room.exclude(report, exclusions, also=exclude)
+        said["exclusions"] = {item.reason: item.count for item in listed}
+    if html is not None:
+        room.page(report, html)
+        said["html"] = str(html)
+    return said
 
 
 def _spare(written: dict[str, Path | None], inputs: tuple[Path | None, ...]) -> None:

@@ -65,14 +65,12 @@ def evaluate(
     _spare(report, probabilities, models, data, votes=votes, groups=groups)
     listed = None if groups is None else room.listing(groups)
     loaded = [bundle.load(path / "bundle" if is_run(path) else path) for path in models]
-    if probabilities is not None:
-        _check_shared(models, loaded)
+    _check_shared(models, loaded, probabilities)
     whole = report is not None or split == "train"
     dataset = _data(context, models, loaded, data, votes=votes, seed=split_seed, whole=whole)
     if listed is not None:
         room.members(listed, dataset.split(split).files)
-    answers = _ask(loaded, dataset, split, labels, views)
-    document = _judge(answers)
+    document = _judge(answers := _ask(loaded, dataset, split, labels, views))
     uses = _count(models, loaded, document)
     if probabilities is not None:
         _keep_answers(loaded, answers, probabilities)
@@ -106,8 +104,10 @@ def _check(table: str | None, report: Path | None, views: int, *, robustness: bo
         raise InputError(f"--report {report} is a file; name a folder for the report")
 
 
-def _check_shared(models: list[Path], loaded: list["Bundle"]) -> None:
+def _check_shared(models: list[Path], loaded: list["Bundle"], probabilities: Path | None) -> None:
     """Refuse to keep the mean answers of models that read faces differently, before they are asked."""
+    if probabilities is None:
+        return
     by_labels = [
         next((name for name, reading in each.card.readings.items() if reading.output == "probabilities"), "")
         for each in loaded
