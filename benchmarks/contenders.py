@@ -149,14 +149,14 @@ def score(
     contender: Contender, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]
 ) -> dict[str, Any]:
     """Return how many images are named right, their share, and its 95 % Wilson interval."""
+    return share(int((ask(contender, images).argmax(axis=1) == labels).sum()), len(labels))
+
+
+def share(right: int, count: int) -> dict[str, Any]:
+    """Return a share with its 95 % Wilson interval."""
     from mien import evaluate
 
-    right = int((ask(contender, images).argmax(axis=1) == labels).sum())
-    return {
-        "right": right,
-        "accuracy": right / len(labels),
-        "interval": evaluate.wilson(right, len(labels)),
-    }
+    return {"right": right, "accuracy": right / count, "interval": evaluate.wilson(right, count)}
 
 
 def ask(contender: Contender, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

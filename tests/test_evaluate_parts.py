@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from sklearn import metrics as judge
 
-from mien import bundle, disk, emotions, evaluate, recipes, run
+from mien import bundle, disk, drawn, emotions, evaluate, recipes, run
 from mien.dataset import Split
 from mien.errors import DataError, InputError, ModelError, RunError, TrainingError
 from mien.evaluate import uses
@@ -104,6 +105,24 @@ def test_copies_are_found_upright_and_mirrored() -> None:
     found = evaluate.copies(test, train)
     assert np.flatnonzero(found.equal).tolist() == [0, 1, 2, 3, 4]
     assert np.flatnonzero(found.near).tolist() == [5, 6, 7, 8, 9]
+    assert found.recut is None
+    assert np.flatnonzero(found.known).tolist() == list(range(10))
+
+
+def test_photographs_cut_otherwise_are_found_where_they_are_asked_for() -> None:
+    faces = drawn.sample(14, seed=4, size=96)[0][:, :, :, 0]
+    whole, part = (
+        np.stack([Image.fromarray(face).resize((48, 48), Image.Resampling.BOX, box) for face in faces])
+        for box in (None, (6, 8, 92, 94))
+    )
+    train, test = whole[:8, :, :, None], np.concatenate([whole[6:7], part[4:10]])[:, :, :, None]
+    seen: list[tuple[int, int]] = []
+    found = evaluate.copies(test, train, recut=True, progress=lambda done, total: seen.append((done, total)))
+    assert found.recut is not None
+    assert np.flatnonzero(found.equal).tolist() == [0]
+    assert np.flatnonzero(found.recut).tolist() == [1, 2, 3, 4]
+    assert np.flatnonzero(found.known).tolist() == [0, 1, 2, 3, 4]
+    assert (seen, seen[-1]) == (sorted(seen), (100, 100))
 
 
 def write(path: Path, text: str) -> str:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("keras", reason="shipping needs mien[train]")
 
 import dying
-from mien import bundle, calibrate, evaluate, export, recipes, run, ship, train
+from mien import bundle, calibrate, drawn, emotions, evaluate, export, recipes, run, ship, train
 from mien.bundle import weights
-from mien.dataset import Dataset
+from mien.dataset import Dataset, Split
 from mien.errors import DataError, ModelError, RunError
 from mien.train import start
 
@@ -208,9 +209,40 @@ def test_every_figure_of_the_card_stands_in_the_evaluation(shipped: ship.Shipped
         measured = card.metrics[f"val as {name}"]
         for key, value in measured.values.items():
             assert value == (found["report"][key]["share"] if key == "agreement" else found["report"][key])
+    # Of 16 pixels a side too little is seen to tell what training holds.
+    assert document["readings"]["fer2013"]["new"] is None
     val = noisy().split("val")
     report = evaluate.score(shipped.bundle, val, labels=noisy().labels)
     assert document["readings"]["fer2013"]["report"]["accuracy"] == report.accuracy
+
+
+def test_what_training_holds_is_left_out_of_the_figures_on_new_images() -> None:
+    faces, labels, _ = drawn.sample(16, seed=4, size=96)
+    whole, part = (
+        np.stack(
+            [Image.fromarray(face).resize((48, 48), Image.Resampling.BOX, box) for face in faces[..., 0]]
+        )
+        for box in (None, (6, 8, 92, 94))
+    )
+    images = {"train": whole[:8], "val": np.concatenate([whole[:1], part[1:4], whole[8:]])}
+    truth = {"train": labels[:8], "val": np.concatenate([labels[:4], labels[8:]])}
+    splits = {
+        name: Split(
+            name, images[name][..., np.newaxis], truth[name], None, tuple(map(str, range(len(truth[name]))))
+        )
+        for name in images
+    }
+    data = Dataset("made", emotions.EMOTIONS, splits["train"], splits["val"])
+    answers = evaluate.answer(bundle.load(), splits["val"], labels=data.labels)
+    known = ship._known(data)
+    assert known is not None
+    new = ship._new(answers, known)
+    assert new is not None
+    assert (new["equal"], new["near"], new["recut"], new["n"]) == (1, 0, 3, 8)
+    right = answers.probabilities[4:].argmax(axis=1) == answers.truth[4:]
+    assert (new["accuracy"], new["agreement"]) == (right.mean(), None)
+    everything = dataclasses.replace(known, equal=np.ones(12, bool))
+    assert ship._new(answers, everything) is None
 
 
 def test_int8_ships_only_where_it_is_good_enough(

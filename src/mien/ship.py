@@ -11,7 +11,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from mien.bundle import Bundle, Card, Measured, weights
 from mien.calibrate import Calibration
 from mien.dataset import Dataset, Split
 from mien.errors import DataError, ModelError, RunError
-from mien.evaluate import Report
+from mien.evaluate import Answers, Report
 from mien.export import int8
 from mien.run import Run
 
@@ -34,6 +34,9 @@ CALIBRATING = 2048
 _MEASURED = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece")
 _WITH_INTERVAL = _MEASURED[:3]
 _STAGES = 5
+
+#: Pixels a side from which photographs that were cut otherwise are found.
+_SMALLEST = 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,13 +168,15 @@ def _write(
     folder: Path,
 ) -> tuple[Bundle, dict[str, Any]]:
     """Score the file that ships and write it; returns it with its evaluation."""
-    card = chosen.bundle.card
-    reports = {
-        reading: evaluate.score(
-            chosen.bundle, dataset.split("val"), labels=dataset.labels, reading=reading, data=dataset.root
+    card, val = chosen.bundle.card, dataset.split("val")
+    answers = {
+        reading: evaluate.answer(
+            chosen.bundle, val, labels=dataset.labels, reading=reading, data=dataset.root
         )
         for reading in card.readings
     }
+    reports = {reading: evaluate.judge(each) for reading, each in answers.items()}
+    known = _known(dataset)
     metrics = {f"val as {reading}": _measured(report) for reading, report in reports.items()}
     file = folder / f"{card.name}.onnx"
     made = bundles.write(chosen.content, replace(card, metrics=metrics), file)
@@ -186,9 +191,37 @@ def _write(
                 "report": replace(reports[reading], bundle=made.card.sha256 or "").to_dict(),
                 "calibration": calibrations[reading].to_dict(),
                 "int8": verdicts[reading].to_dict(),
+                "new": None if known is None else _new(answers[reading], known),
             }
             for reading in card.readings
         },
+    }
+
+
+def _known(dataset: Dataset) -> evaluate.Copies | None:
+    """Say which images of val training holds too; None where they are too small to tell."""
+    train, val = dataset.split("train"), dataset.split("val")
+    if train.images.shape[1] < _SMALLEST:
+        return None
+    return evaluate.copies(val.images, train.images, recut=True)
+
+
+def _new(answers: Answers, known: evaluate.Copies) -> dict[str, Any] | None:
+    """Measure a reading on the images of val that training does not hold; None where it holds all."""
+    new = ~known.known
+    if not new.any():
+        return None
+    report = evaluate.judge(answers.take(new))
+    return {
+        "equal": int(known.equal.sum()),
+        "near": int(known.near.sum()),
+        "recut": 0 if known.recut is None else int(known.recut.sum()),
+        "n": report.n,
+        "accuracy": report.accuracy,
+        "accuracy_interval": report.accuracy_interval,
+        "macro_f1": report.macro_f1,
+        "macro_f1_interval": report.macro_f1_interval,
+        "agreement": None if report.agreement is None else asdict(report.agreement),
     }
 
 

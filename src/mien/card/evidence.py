@@ -12,7 +12,7 @@ from mien import bundle as bundles
 from mien.bundle import Bundle, Card, Part
 from mien.calibrate import Calibration
 from mien.errors import InputError, ModelError, RunError
-from mien.evaluate import Groups, Report
+from mien.evaluate import Agreement, Groups, Interval, Report
 from mien.run import Run
 
 
@@ -36,6 +36,33 @@ class Int8:
 
 
 @dataclass(frozen=True, kw_only=True)
+class New:
+    """How a model did on images whose photograph its training does not hold.
+
+    Args:
+        equal: Images left out because training holds them, pixel for pixel.
+        near: Images left out because it holds them shifted, brightened, re-encoded or mirrored.
+        recut: Images left out because it holds their photograph, cut otherwise.
+        n: Images that stay.
+        accuracy: Share of these named right.
+        accuracy_interval: Wilson.
+        macro_f1: Mean of F1 over classes on these.
+        macro_f1_interval: Bootstrapped.
+        agreement: With most of FER+'s taggers on these; None without votes.
+    """
+
+    equal: int
+    near: int
+    recut: int
+    n: int
+    accuracy: float
+    accuracy_interval: Interval
+    macro_f1: float
+    macro_f1_interval: Interval
+    agreement: Agreement | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finding:
     """What is known of one reading of a model on one split.
 
@@ -44,12 +71,14 @@ class Finding:
         calibration: What its temperature and threshold do; None where none was fitted.
         int8: How its int8 copy did; None where none was made.
         groups: How groups of the images did; None where none were asked for.
+        new: How the images did that training does not hold; None where that was not measured.
     """
 
     report: Report
     calibration: Calibration | None = None
     int8: Int8 | None = None
     groups: Groups | None = None
+    new: New | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,6 +52,7 @@ def analyses(models: Sequence[Evidence]) -> list[str]:
     return [
         *_scores(models),
         *_missing(models),
+        *_new(models),
         *_calibrations(models),
         *_int8(models),
         *_groups(models),
@@ -129,6 +130,35 @@ def missing(models: Sequence[Evidence]) -> list[str]:
 def _missing(models: Sequence[Evidence]) -> list[str]:
     unscored = missing(models)
     return [paragraph(f"Not scored yet: {listed(unscored)}; `mien evaluate` does that.")] if unscored else []
+
+
+def _new(models: Sequence[Evidence]) -> list[str]:
+    """Give the figures without what training holds, which a model may know by heart."""
+    rows = [
+        (
+            *named,
+            count(new.n),
+            measured(new.accuracy, new.accuracy_interval),
+            measured(new.macro_f1, new.macro_f1_interval),
+            measured(new.agreement.share, new.agreement.interval) if new.agreement else NONE,
+            count(new.equal + new.near),
+            count(new.recut),
+        )
+        for _, finding, named in _each(models)
+        if (new := finding.new) is not None
+    ]
+    if not rows:
+        return []
+    head = ("model", "read as", "split", "n", "accuracy", "macro F1", "agreement with people")
+    return [
+        "### Images that training does not hold",
+        table((*head, "left out: copies", "left out: cut otherwise"), rows),
+        paragraph(
+            "Left out are images that stand in training too: unchanged or nearly so, or as another part or "
+            "size of the same photograph, which `mien audit` finds. A model may know those by heart, so of "
+            "the figures on this page these say most about new faces."
+        ),
+    ]
 
 
 def _calibrations(models: Sequence[Evidence]) -> list[str]:
