@@ -232,7 +232,7 @@ def test_what_training_holds_is_left_out_of_the_figures_on_new_images() -> None:
         )
         for name in images
     }
-    data = Dataset("made", emotions.EMOTIONS, splits["train"], splits["val"])
+    data = Dataset("made", emotions.EMOTIONS, splits["train"], splits["val"], None)
     answers = evaluate.answer(bundle.load(), splits["val"], labels=data.labels)
     known = ship._known(data)
     assert known is not None
