@@ -1,6 +1,6 @@
 """How many photographs that were cut otherwise on purpose the search finds, for each way of cutting.
 
-    python benchmarks/recuts_planted.py fer2013.csv [--copies 300]
+    python benchmarks/recuts_planted.py fer2013.csv [--copies 300] [--among 6000]
 
 Some of a data set's validation images are cut, enlarged, shrunk, marked or turned, and looked for among its
 training images, to which the originals were added. `found` counts images paired with their own original.
@@ -63,9 +63,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("data")
     parser.add_argument("--copies", type=int, default=300, help="of each way")
+    parser.add_argument("--among", type=int, help="training images looked among, the first; all if not said")
     options = parser.parse_args()
     data = dataset.load(options.data)
-    val, train = data.split("val").images, data.split("train").images
+    val, train = data.split("val").images, data.split("train").images[: options.among]
     told = np.flatnonzero(val.std(axis=(1, 2, 3)) >= duplicates.FLAT)
     chosen = np.random.default_rng(0).choice(told, min(options.copies, len(told)), replace=False)
     among = np.concatenate([train, val[chosen]])
