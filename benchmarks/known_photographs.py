@@ -8,13 +8,15 @@ the whole. A network that learnt from all of Training knows the first two; one t
 out for, the second; what nobody can have learnt by heart is the third.
 """
 
+import argparse
 import json
 import sys
+from typing import Any
 
 import numpy as np
 
 import contenders
-from mien import audit, dataset, errors
+from mien import dataset, errors, evaluate
 
 PARTS = ("all", "unchanged or near in Training", "cut otherwise in Training", "not in Training")
 
@@ -41,16 +43,14 @@ def main() -> None:
         print(f"| {row['part']} | {row['n']:,} | {' | '.join(told)} |")
 
 
-def _rows(options: object) -> list[dict[str, object]]:
-    present = contenders.enter(options)  # type: ignore[arg-type]
-    data = dataset.load(options.data)  # type: ignore[attr-defined]
+def _rows(options: argparse.Namespace) -> list[dict[str, Any]]:
+    present = contenders.enter(options)
+    data = dataset.load(options.data)
     val = data.split("val")
     print("comparing images", file=sys.stderr)
-    report = audit.inspect(data)
-    members, train = (report.material.members(name) for name in ("val", "train"))
-    copied = np.logical_or(*report.copies.again(members, train))
-    cut = np.isin(members, np.concatenate([each.one for each in report.recuts])) & ~copied
-    masks = (np.ones(len(val), bool), copied, cut, ~copied & ~cut)
+    found = evaluate.copies(val.images, data.split("train").images, recut=True)
+    copied = found.equal | found.near
+    masks = (np.ones(len(val), bool), copied, found.known & ~copied, ~found.known)
     answers = {each.name: contenders.ask(each, val.images) for each in present}
     rows = []
     for part, mask in zip(PARTS, masks, strict=True):

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien import bundle as bundles
-from mien import calibrate, disk, evaluate, export
+from mien import calibrate, disk, duplicates, evaluate, export
 from mien.bundle import Bundle, Card, Measured, weights
 from mien.calibrate import Calibration
 from mien.dataset import Dataset, Split
@@ -34,9 +34,6 @@ CALIBRATING = 2048
 _MEASURED = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece")
 _WITH_INTERVAL = _MEASURED[:3]
 _STAGES = 5
-
-#: Pixels a side from which photographs that were cut otherwise are found.
-_SMALLEST = 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,7 +198,7 @@ def _write(
 def _known(dataset: Dataset) -> evaluate.Copies | None:
     """Say which images of val training holds too; None where they are too small to tell."""
     train, val = dataset.split("train"), dataset.split("val")
-    if train.images.shape[1] < _SMALLEST:
+    if train.images.shape[1] < duplicates.SMALLEST:
         return None
     return evaluate.copies(val.images, train.images, recut=True)
 

@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.audit.finding import Finding, Material, Removal
-from mien.duplicates import Duplicates, recut
-from mien.duplicates.recutting import SMALLEST
+from mien.duplicates import SMALLEST, Duplicates, recut
 
 #: Which split is asked about, which it is held against, and the key among the counts.
 _PAIRS = (

@@ -9,7 +9,7 @@ cut = duplicates.recut(test, train)        # larger, smaller, shifted, with a wa
 cut.one, cut.other, cut.likeness           # places in test, places in train
 """
 
-from mien.duplicates.recutting import SAME, Recuts, recut
+from mien.duplicates.recutting import SAME, SMALLEST, Recuts, recut
 from mien.duplicates.search import FLAT, NEAR, Duplicates, find
 
-__all__ = ["FLAT", "NEAR", "SAME", "Duplicates", "Recuts", "find", "recut"]
+__all__ = ["FLAT", "NEAR", "SAME", "SMALLEST", "Duplicates", "Recuts", "find", "recut"]
