@@ -26,6 +26,7 @@ from mien.errors import DataError, MissingExtra, RunError, TrainingError
 pytest.importorskip("keras", reason="training needs mien[train]")
 
 from mien import train
+from mien.train import folds as folding
 from mien.train import losses, precision, recorder, targets
 from mien.train.feed import Feed
 
@@ -760,6 +761,40 @@ def test_teachers_take_a_few_steps_in_bfloat16_on_the_jax_backend(tmp_path: Path
     assert made.facts()["precision"] == "mixed_bfloat16"
     assert len(made.history()) == 2
     assert list(bundle.load(made.bundle).card.readings) == ["fer2013", "consensus"]
+
+
+@pytest.mark.parametrize("folds", [2, 5])
+def test_folds_hold_every_image_once_and_copies_together(
+    make_blobs: Callable[..., Dataset], folds: int
+) -> None:
+    whole = make_blobs({"train": 90}, size=24).split("train")
+    images, labels = whole.images.copy(), whole.labels.copy()
+    images[30] = images[0]
+    images[31] = np.clip(images[0].astype(int) * 0.9 + 12, 0, 255).astype(np.uint8)
+    images[45:60] = images[3]  # a crowd, labelled in three ways
+    images[60] = images[4][:, ::-1]
+    parts = folding.deal(replace(whole, images=images), ("left", "middle", "right"), folds, seed=1)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(90))
+    home = {place: number for number, part in enumerate(parts) for place in part.tolist()}
+    for together in ([0, 30, 31], [3, *range(45, 60)], [4, 60]):
+        assert len({home[place] for place in together}) == 1
+    again = folding.deal(replace(whole, images=images), ("left", "middle", "right"), folds, seed=1)
+    assert all(np.array_equal(one, other) for one, other in zip(parts, again, strict=True))
+    # The crowd counts as its first image's class; the others fill up around it.
+    assert max(map(len, parts)) - min(map(len, parts)) <= 18
+    for label in range(3):
+        assert all((labels[part] == label).any() for part in parts)
+
+
+def test_too_few_different_images_for_the_folds_are_refused(make_blobs: Callable[..., Dataset]) -> None:
+    whole = make_blobs({"train": 30}).split("train")
+    images = whole.images.copy()
+    images[::3] = images[0]
+    images[3, 0, 0] ^= 1  # near the others of its class, and equal to none
+    with pytest.raises(DataError, match=r"'left' has 1 training images .* too few for 2 folds"):
+        folding.deal(replace(whole, images=images), ("left", "middle", "right"), 2, seed=0)
+    with pytest.raises(DataError, match="at least 2"):
+        folding.deal(whole, ("left", "middle", "right"), 1, seed=0)
 
 
 @pytest.mark.slow

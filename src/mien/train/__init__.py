@@ -146,7 +146,7 @@ def cross(
     Called again it goes on where it was stopped. The validation images take no part.
 
     Args:
-        dataset: Its train split is cut into folds, equal images together.
+        dataset: Its train split is cut into folds, images that are equal or near together.
         recipe: What each network is trained by; `select` sees the fold that is left out.
         folds: How many.
         out: The folder of the folds' runs; without it `runs/<recipe>-folds`.
@@ -158,7 +158,8 @@ def cross(
         `out-of-fold.npz` in that folder: probabilities for every training image (`mien.probabilities`).
 
     Raises:
-        DataError: A class has fewer different images than there are folds; or as in `fit`.
+        DataError: A class has fewer images that are no copies of one another than there are folds; or as in
+            `fit`.
         RunError: The folder holds runs of another recipe or other data.
         Stopped: A signal came; the same call goes on.
     """
