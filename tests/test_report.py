@@ -22,6 +22,7 @@ from mien import (
     dataset,
     disk,
     drawn,
+    duplicates,
     emotions,
     evaluate,
     recipes,
@@ -90,9 +91,29 @@ def test_copies_are_left_out_and_counted(found: dict, answers: evaluate.Answers)
     assert told["without_equal"]["accuracy"] == pytest.approx(
         judge.accuracy_score(answers.truth[10:], given[10:])
     )
+    assert (told["recut"], told["without_any"]) == (None, None)
     rest = told["without_either"]
     assert rest["n"] == len(answers) - told["equal"] - told["near"]
     assert rest["accuracy_interval"][0] <= rest["accuracy"] <= rest["accuracy_interval"][1]
+
+
+def test_photographs_cut_otherwise_are_left_out_where_that_is_asked_for(
+    model: bundle.Bundle, data: dataset.Dataset, answers: evaluate.Answers, found: dict, tmp_path: Path
+) -> None:
+    train, images = data.split("train"), data.split("train").images.copy()
+    for place, image in enumerate(answers.split.images[20:25, :, :, 0], start=100):
+        larger = Image.fromarray(image).resize((60, 60), Image.Resampling.BICUBIC)
+        images[place] = np.asarray(larger.crop((7, 5, 55, 53)))[..., np.newaxis]
+    planted = replace(data, train=replace(train, images=images))
+    told = report.measure([model], planted, answers, recut=True)
+    held = told["against_training"]
+    assert held["recut"] >= 5
+    assert held["without_any"]["n"] == held["without_either"]["n"] - held["recut"]
+    assert held["without_either"] == found["against_training"]["without_either"]
+    assert "without equal, near and otherwise cut images of training" in report.table(told, "md")
+    report.write(told, answers, tmp_path)
+    page = (tmp_path / report.HTML).read_text()
+    assert f"{held['recut']:,} more ({held['recut'] / len(answers):.1%}) show a photograph" in page
 
 
 def test_copies_that_cannot_be_looked_for_are_said(
@@ -476,8 +497,9 @@ def test_words_tables_groups_and_pages_come_from_the_command(
     with (tmp_path / "g.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows([("file", "half"), *((f, f"h{i % 2}") for i, f in enumerate(files))])
     arguments = ["evaluate", str(made), "--split", "test", "--groups", str(tmp_path / "g.csv")]
-    assert cli.run([*arguments, "--report", str(tmp_path / "out")]) == 0
+    assert cli.run([*arguments, "--report", str(tmp_path / "out"), "--recuts"]) == 0
     shown = capsys.readouterr().out
+    assert " cut otherwise" in shown
     assert "By half of g.csv" in shown
     assert "too few to tell" in shown
     assert "stand in training too" in shown
@@ -497,6 +519,7 @@ def test_words_tables_groups_and_pages_come_from_the_command(
     [
         (["--table", "csv"], "md or latex"),
         (["--report", "{file}"], "is a file"),
+        (["--recuts"], "name a folder for it with --report"),
         (["--groups", "{file}"], "no column row or file"),
         (["--groups", "absent.csv"], "absent.csv"),
     ],
@@ -510,6 +533,15 @@ def test_bad_input_is_refused_before_the_work(
     captured = capsys.readouterr()
     assert says in captured.err
     assert captured.err.count("\n") == 1
+
+
+def test_models_of_small_images_are_asked_for_no_recuts(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duplicates, "SMALLEST", 64)
+    assert cli.run(["evaluate", str(made), "--report", str(tmp_path / "out"), "--recuts"]) == 2
+    assert "64 pixels a side or more, and the model takes 48" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_nothing_that_is_read_is_written_over(

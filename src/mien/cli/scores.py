@@ -104,7 +104,10 @@ def _without_copies(found: dict[str, Any]) -> str:
     if not found["checked"]:
         return f"copies in training could not be looked for: {found['why']}"
     text = f"{found['equal']:,} images stand in training too, and {found['near']:,} nearly"
-    if (rest := found["without_either"]) and found["equal"] + found["near"]:
+    if found["recut"] is not None:
+        text += f", and {found['recut']:,} cut otherwise"
+    rest = found["without_either"] if found["recut"] is None else found["without_any"]
+    if rest and found["equal"] + found["near"] + (found["recut"] or 0):
         low, high = rest["accuracy_interval"]
         text += f"; without them {rest['accuracy']:.2%} ({low:.2%} to {high:.2%}) of {rest['n']:,} are right"
     return text

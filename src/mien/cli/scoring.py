@@ -40,6 +40,9 @@ def evaluate(
     groups: Annotated[
         str | None, typer.Option(metavar="FILE[:COLUMN]", help="Score the groups of this csv by themselves.")
     ] = None,
+    recuts: Annotated[
+        bool, typer.Option("--recuts", help="In a report, look for photographs cut otherwise; takes minutes.")
+    ] = False,
     robustness: Annotated[
         bool, typer.Option("--robustness", help="Score disturbed images too; takes 20 times as long.")
     ] = False,
@@ -61,32 +64,36 @@ def evaluate(
     from mien import evaluate as room
 
     timer = screen.Timer()
-    _check(table, report, views, robustness=robustness)
+    _check(table, report, views, robustness=robustness, recuts=recuts)
     _spare(report, probabilities, models, data, votes=votes, groups=groups)
     listed = None if groups is None else room.listing(groups)
     loaded = [bundle.load(path / "bundle" if is_run(path) else path) for path in models]
-    _check_shared(models, loaded, probabilities)
-    whole = report is not None or split == "train"
-    dataset = _data(context, models, loaded, data, votes=votes, seed=split_seed, whole=whole)
+    _check_models(models, loaded, probabilities, recuts=recuts)
+    dataset = _data(
+        context, models, loaded, data, votes=votes, seed=split_seed, whole=bool(report) or split == "train"
+    )
     if listed is not None:
         room.members(listed, dataset.split(split).files)
     document = _judge(answers := _ask(loaded, dataset, split, labels, views))
     uses = _count(models, loaded, document)
-    if probabilities is not None:
-        _keep_answers(loaded, answers, probabilities)
-    asked: dict[str, Any] = {"robustness": robustness, "report": report, "table": table}
+    _keep_answers(loaded, answers, probabilities)
+    asked: dict[str, Any] = {"robustness": robustness, "recuts": recuts, "report": report, "table": table}
     document |= _more(loaded, dataset, answers, document, uses, listed=listed, **asked)
     _keep(models, document)
+    _tell(document, timer, (*uses.warnings, *_strangers(models, loaded)), json=json)
+    return SOME_BAD if dataset.problems else 0
+
+
+def _tell(document: dict[str, Any], timer: screen.Timer, notes: tuple[str, ...], *, json: bool) -> None:
     if json:
         screen.emit(document | timer.seconds())
     else:
         scores.tell(document)
-    for sentence in (*uses.warnings, *_strangers(models, loaded)):
+    for sentence in notes:
         screen.note(sentence)
-    return SOME_BAD if dataset.problems else 0
 
 
-def _check(table: str | None, report: Path | None, views: int, *, robustness: bool) -> None:
+def _check(table: str | None, report: Path | None, views: int, *, robustness: bool, recuts: bool) -> None:
     """Refuse what would only fail after the work is done."""
     from mien import evaluate
     from mien import report as room
@@ -98,14 +105,25 @@ def _check(table: str | None, report: Path | None, views: int, *, robustness: bo
             "--report and --robustness are of a model that is asked once an image; leave --views out"
         )
 
+    if recuts and report is None:
+        raise InputError("--recuts changes what a report holds; name a folder for it with --report")
     if table is not None and table not in room.FORMATS:
         raise InputError(f"--table takes {' or '.join(room.FORMATS)}, not {table!r}")
     if report is not None and report.exists() and not report.is_dir():
         raise InputError(f"--report {report} is a file; name a folder for the report")
 
 
-def _check_shared(models: list[Path], loaded: list["Bundle"], probabilities: Path | None) -> None:
-    """Refuse to keep the mean answers of models that read faces differently, before they are asked."""
+def _check_models(
+    models: list[Path], loaded: list["Bundle"], probabilities: Path | None, *, recuts: bool
+) -> None:
+    """Refuse what these models cannot give, before they are asked."""
+    from mien import duplicates
+
+    if recuts and (size := loaded[0].card.size) < duplicates.SMALLEST:
+        raise InputError(
+            f"--recuts looks at images of {duplicates.SMALLEST} pixels a side or more, and the model takes "
+            f"{size}; leave --recuts out"
+        )
     if probabilities is None:
         return
     by_labels = [
@@ -258,9 +276,12 @@ def _keep(paths: list[Path], report: dict[str, Any]) -> None:
         screen.note(f"the report is not kept: {error}")
 
 
-def _keep_answers(loaded: list["Bundle"], answers: list["Answers"], to: Path) -> None:
+def _keep_answers(loaded: list["Bundle"], answers: list["Answers"], to: Path | None) -> None:
+    """Keep what the models say of the images, if a file was named for it."""
     from mien import probabilities
 
+    if to is None:
+        return
     card = loaded[0].card
     kept: dict[str, Any] = {
         card.reading(each.reading).output: each.probabilities
@@ -285,6 +306,7 @@ def _more(
     *,
     listed: "Listing | None",
     robustness: bool,
+    recuts: bool,
     report: Path | None,
     table: str | None,
 ) -> dict[str, Any]:
@@ -303,6 +325,7 @@ def _more(
                 uses=uses,
                 listing=listed,
                 robust=robustness,
+                recut=recuts,
                 others=others,
                 progress=move,
             )

@@ -48,6 +48,7 @@ def measure(
     uses: evaluate.Uses | None = None,
     listing: evaluate.Listing | None = None,
     robust: bool = False,
+    recut: bool = False,
     others: Sequence[evaluate.Answers] = (),
     progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, Any]:
@@ -62,6 +63,7 @@ def measure(
         listing: Groups to be measured by themselves.
         robust: Whether to measure under each of `mien.corrupt`'s disturbances too, which takes as many times
             as long.
+        recut: Whether to leave out photographs that training holds cut otherwise too, which takes minutes.
         others: The same images as other readings of the model answer them.
         progress: Called with (what is done, done, total).
 
@@ -69,7 +71,8 @@ def measure(
         Plain values: those of `evaluate.Report` at the top, and more.
 
     Raises:
-        DataError: The listing does not fit the images, or these are smaller than 12 pixels a side.
+        DataError: The listing does not fit the images, or these are smaller than 12 pixels a side; 24, for
+            `recut`.
     """
     card, split = models[0].card, answers.split
     found = evaluate.judge(answers).to_dict()
@@ -88,7 +91,7 @@ def measure(
         "uses": asdict(known),
         "selective": selection(answers),
         "calibration": calibrations(models, dataset, answers, known, progress=progress),
-        "against_training": against_training(card, dataset, answers, known, progress=progress),
+        "against_training": against_training(card, dataset, answers, known, recut=recut, progress=progress),
         "groups": None if groups is None else asdict(groups),
         "robustness": robustness(models, answers, progress=progress) if robust else None,
         "worst": examples(answers, "worst", _SHOWN),

@@ -112,13 +112,18 @@ def against_training(
     answers: evaluate.Answers,
     uses: evaluate.Uses,
     *,
+    recut: bool = False,
     progress: _Progress = None,
 ) -> dict[str, Any]:
     """Score again without the images that stand in training too; or say why that could not be.
 
     Returns:
-        `checked`; where it is true, `equal` and `near`, numbers of images, and the figures without the first
-        and without both, None where no image is left.
+        `checked`; where it is true, `equal`, `near` and `recut`, numbers of images, and the figures without
+        the first, without the first two and without all, None where no image is left. `recut` and
+        `without_any` are None where it was not asked for.
+
+    Raises:
+        DataError: Photographs that were cut otherwise are asked for of images smaller than 24 pixels a side.
     """
     if uses.role == "train":
         return {"checked": False, "why": "these are the images that the model learnt from"}
@@ -131,7 +136,10 @@ def against_training(
     if train.images.shape[1] < 12:
         return {"checked": False, "why": "copies are looked for from 12 pixels a side"}
     found = evaluate.copies(
-        answers.split.images, train.images, progress=_stage(progress, "comparing with training")
+        answers.split.images,
+        train.images,
+        recut=recut,
+        progress=_stage(progress, "comparing with training"),
     )
     return {
         "checked": True,
@@ -139,8 +147,10 @@ def against_training(
         "learnt_from": _learnt(card, train),
         "equal": int(found.equal.sum()),
         "near": int(found.near.sum()),
+        "recut": None if found.recut is None else int(found.recut.sum()),
         "without_equal": _rest(answers, ~found.equal),
         "without_either": _rest(answers, ~(found.equal | found.near)),
+        "without_any": None if found.recut is None else _rest(answers, ~found.known),
     }
 
 

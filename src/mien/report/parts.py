@@ -117,12 +117,13 @@ def training(told: Report, found: Report) -> str:
     head = (
         f"<p>{equal:,} of the {n:,} images ({equal / n:.1%}) stand byte for byte among the "
         f"{told['compared_with']:,} of the training split, and {near:,} more ({near / n:.1%}) almost "
-        f"unchanged. {known}</p>"
+        f"unchanged{_recut(told, n)}. {known}</p>"
     )
     columns = {
         "all images": found,
         "without equal": told["without_equal"],
         "without equal and near": told["without_either"],
+        "without these and cut otherwise": told["without_any"],
     }
     columns = {name: each for name, each in columns.items() if each is not None}
     rows = [("images", *(f"{each['n']:,}" for each in columns.values()))]
@@ -136,6 +137,12 @@ def training(told: Report, found: Report) -> str:
         cells = (share(each["share"], each["interval"]) if each else "–" for each in shared)
         rows.append(("with most of ten people", *cells))
     return head + web.table(("figure", *columns), rows)
+
+
+def _recut(told: Report, n: int) -> str:
+    if told["recut"] is None:
+        return "; whether others show a photograph that training holds cut otherwise was not looked for"
+    return f"; {told['recut']:,} more ({told['recut'] / n:.1%}) show a photograph that it holds cut otherwise"
 
 
 def classes(found: Report) -> str:

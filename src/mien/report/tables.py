@@ -25,6 +25,13 @@ _IN_LATEX = {
     **{char: f"\\{char}" for char in "&%$#_{}"},
 }
 
+#: The figures without copies, by their keys in `against_training`.
+_WITHOUT = {
+    "without_equal": "equal",
+    "without_either": "equal and near",
+    "without_any": "equal, near and otherwise cut",
+}
+
 
 def table(report: Mapping[str, Any], form: str) -> str:
     """Return the main results, and those of each class, as two tables.
@@ -44,9 +51,9 @@ def table(report: Mapping[str, Any], form: str) -> str:
     rows = [_row(report, _what(report))]
     rows += [_row(other, _what(other)) for other in report.get("readings", {}).values()]
     bare = report.get("against_training") or {}
-    for key, words in (("without_equal", "without equal"), ("without_either", "without equal and near")):
+    for key, words in _WITHOUT.items():
         if bare.get(key):
-            rows.append(_row(bare[key], f"{_what(report)}, {words} images of training"))
+            rows.append(_row(bare[key], f"{_what(report)}, without {words} images of training"))
     classes = [
         (
             name,
