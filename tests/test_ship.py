@@ -236,13 +236,17 @@ def test_what_training_holds_is_left_out_of_the_figures_on_new_images() -> None:
     answers = evaluate.answer(bundle.load(), splits["val"], labels=data.labels)
     known = ship._known(data)
     assert known is not None
-    new = ship._new(answers, known)
+    right = np.r_[np.zeros(6, bool), np.ones(6, bool)], np.arange(12) % 7
+    new = ship._new(answers, known, right)
     assert new is not None
     assert (new["equal"], new["near"], new["recut"], new["n"]) == (1, 0, 3, 8)
-    right = answers.probabilities[4:].argmax(axis=1) == answers.truth[4:]
-    assert (new["accuracy"], new["agreement"]) == (right.mean(), None)
+    hit = answers.probabilities[4:].argmax(axis=1) == answers.truth[4:]
+    assert (new["accuracy"], new["agreement"]) == (hit.mean(), None)
+    # Its confidence is held against what is right for the reading, where that is decided.
+    assert new["ece"] == evaluate.metrics(answers.probabilities[6:], right[1][6:], answers.names).ece
+    assert ship._new(answers, known, (np.zeros(12, bool), right[1]))["ece"] is None
     everything = dataclasses.replace(known, equal=np.ones(12, bool))
-    assert ship._new(answers, everything) is None
+    assert ship._new(answers, everything, right) is None
 
 
 def test_int8_ships_only_where_it_is_good_enough(

@@ -188,7 +188,9 @@ def _write(
                 "report": replace(reports[reading], bundle=made.card.sha256 or "").to_dict(),
                 "calibration": calibrations[reading].to_dict(),
                 "int8": verdicts[reading].to_dict(),
-                "new": None if known is None else _new(answers[reading], known),
+                "new": None
+                if known is None
+                else _new(answers[reading], known, _truth(reading, made.card, val)),
             }
             for reading in card.readings
         },
@@ -203,12 +205,21 @@ def _known(dataset: Dataset) -> evaluate.Copies | None:
     return evaluate.copies(val.images, train.images, recut=True)
 
 
-def _new(answers: Answers, known: evaluate.Copies) -> dict[str, Any] | None:
-    """Measure a reading on the images of val that training does not hold; None where it holds all."""
+def _new(
+    answers: Answers, known: evaluate.Copies, right: tuple[NDArray[np.bool_], NDArray[np.int64]]
+) -> dict[str, Any] | None:
+    """Measure a reading on the images of val that training does not hold; None where it holds all.
+
+    Args:
+        answers: Of all images.
+        known: Which of them training holds.
+        right: What `_truth` says of the reading, which its confidence is held against.
+    """
     new = ~known.known
     if not new.any():
         return None
     report = evaluate.judge(answers.take(new))
+    sure = new & right[0]
     return {
         "equal": int(known.equal.sum()),
         "near": int(known.near.sum()),
@@ -218,6 +229,9 @@ def _new(answers: Answers, known: evaluate.Copies) -> dict[str, Any] | None:
         "accuracy_interval": report.accuracy_interval,
         "macro_f1": report.macro_f1,
         "macro_f1_interval": report.macro_f1_interval,
+        "ece": evaluate.metrics(answers.probabilities[sure], right[1][sure], answers.names).ece
+        if sure.any()
+        else None,
         "agreement": None if report.agreement is None else asdict(report.agreement),
     }
 

@@ -49,6 +49,8 @@ class New:
         macro_f1: Mean of F1 over classes on these.
         macro_f1_interval: Bootstrapped.
         agreement: With most of FER+'s taggers on these; None without votes.
+        ece: How far confidence is from accuracy on these, held against what the reading is to say: the label,
+            or what most people saw; None where it was not measured.
     """
 
     equal: int
@@ -60,6 +62,7 @@ class New:
     macro_f1: float
     macro_f1_interval: Interval
     agreement: Agreement | None
+    ece: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -141,22 +141,24 @@ def _new(models: Sequence[Evidence]) -> list[str]:
             measured(new.accuracy, new.accuracy_interval),
             measured(new.macro_f1, new.macro_f1_interval),
             measured(new.agreement.share, new.agreement.interval) if new.agreement else NONE,
-            count(new.equal + new.near),
-            count(new.recut),
+            NONE if new.ece is None else share(new.ece, 2),
+            f"{count(new.equal + new.near)}, {count(new.recut)}",
         )
         for _, finding, named in _each(models)
         if (new := finding.new) is not None
     ]
     if not rows:
         return []
-    head = ("model", "read as", "split", "n", "accuracy", "macro F1", "agreement with people")
+    head = ("model", "read as", "split", "n", "accuracy", "macro F1", "agreement with people", "ECE")
     return [
         "### Images that training does not hold",
-        table((*head, "left out: copies", "left out: cut otherwise"), rows),
+        table((*head, "left out: copies, cut otherwise"), rows),
         paragraph(
             "Left out are images that stand in training too: unchanged or nearly so, or as another part or "
             "size of the same photograph, which `mien audit` finds. A model may know those by heart, so of "
-            "the figures on this page these say most about new faces."
+            "the figures on this page these say most about new faces. ECE is held against what the reading "
+            "is to say, the label or what most people saw; the temperature and offsets in the file were "
+            "fitted on all images.",
         ),
     ]
 
