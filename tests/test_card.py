@@ -15,7 +15,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from mien import bundle, calibrate, card, cli, emotions, evaluate, recipes, run
-from mien.bundle import Card, Data, Parity, Part, Reading
+from mien.bundle import Base, Card, Data, Parity, Part, Reading
 from mien.card import markdown, words
 from mien.errors import InputError, ModelError, RunError
 
@@ -223,7 +223,7 @@ def test_every_statement_is_made_of_a_model_that_ships() -> None:
         "measured on 48-pixel grey crops of images from the web",
         "`fer2013` (the default): FER2013's label",
         "deserves `consensus`, what most people would call it: ask for it by name",
-        "| blank | 19 | | no face | 139 | | together | 158 |",
+        "| blank | 19 | | no face | 139 | | **all of these** | 158 |",
         "Regulation 2024/1689 prohibits",
         "cross-fitted: each of 7 parts",
         "### Images that training does not hold",
@@ -348,6 +348,19 @@ def test_no_line_of_prose_begins_a_list_or_a_heading(said: str, shown: str) -> N
     page = html(markdown.paragraph("word " * 22 + said))
     assert page.count("<p>") == 1
     assert not re.search(r"<(li|h\d|ol|ul)", page)
+
+
+def test_teachers_of_what_a_model_was_made_from_are_told() -> None:
+    whole = a_card()
+    earlier = {
+        name: Base(name=name, sha256=fingerprint(name), data=whole.data, teacher=said)
+        for name, said in (("big", "an older one"), ("bare", ""))
+    }
+    shown = model(teacher="the mean of two", base=tuple(earlier.values()), averaged=(earlier["big"],))
+    assert "| the mean of two; through `big` from an older one |" in " ".join(
+        card.model(shown, evaluation()).split()
+    )
+    assert "also learnt from" not in card.model(model(teacher=""), evaluation())
 
 
 def test_text_that_code_cannot_hold_is_plain() -> None:

@@ -287,4 +287,33 @@ def test_what_cannot_ship(
     (tmp_path / "file").write_text("")
     with pytest.raises(ModelError, match="cannot be made"):
         ship.make(trained, data, to=tmp_path / "file")
+    for name in ("a/b", "a\nb", "n" * 300):
+        with pytest.raises(ModelError, match="cannot be called"):
+            ship.make(trained, data, to=tmp_path / "odd", name=name)
+    assert not (tmp_path / "odd").exists()
+
+    def refuse(**_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ship.tempfile, "TemporaryFile", refuse)
+        with pytest.raises(ModelError, match=r"nothing can be written into .*: permission denied"):
+            ship.make(trained, data, to=tmp_path)
+    assert not list(tmp_path.glob("*.onnx"))
+
+
+def test_nothing_is_calibrated_on_what_a_model_before_it_learnt(
+    trained: run.Run, gone_on: run.Run, tmp_path: Path
+) -> None:
+    data = noisy()
+    shutil.copytree(gone_on.path, tmp_path / "on")
+    model = bundle.load(gone_on.bundle)
+    learnt = dataclasses.replace(
+        model.card.base[0].data, splits={"train": bundle.Part(n=1, fingerprint=data.split("val").fingerprint)}
+    )
+    base = dataclasses.replace(model.card.base[0], data=learnt)
+    for change in ({"base": (base,)}, {"averaged": (base,)}):
+        bundle.write(model.read(), dataclasses.replace(model.card, **change), tmp_path / "on" / "bundle")
+        with pytest.raises(DataError, match=r"or a model that it was made from, learnt from: .* another val"):
+            ship.make(run.open_run(tmp_path / "on"), data, to=tmp_path)
     assert not list(tmp_path.glob("*.onnx"))

@@ -9,6 +9,7 @@ enough. The calibration's own figures are cross-fitted for that reason.
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -34,6 +35,10 @@ CALIBRATING = 2048
 _MEASURED = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece")
 _WITH_INTERVAL = _MEASURED[:3]
 _STAGES = 5
+
+#: What no name of a model holds, and how many bytes it has at most, for files are called by it.
+_NO_NAME = re.compile(r"[/\\\x00-\x1f]")
+_LONGEST = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +81,8 @@ def make(
 
     Raises:
         RunError: A run has no bundle yet.
-        DataError: Train or val is missing, or the data are not those that the run was trained on.
+        DataError: Train or val is missing, the data are not those that the run was trained on, or val is
+            what one of the models it was made from learnt from.
         ModelError: The model and the data do not fit together, the runs have no mean, or the files cannot be
             written.
     """
@@ -90,18 +96,38 @@ def make(
                 f"these are not the data that run {run.name!r} was trained on: their fingerprint is "
                 f"{dataset.fingerprint[:12]}, its data's was {seen[:12]}; name its own with --data"
             )
+        _check_val(trained, dataset)
         return _make(trained, dataset, folder, name=name, licence=licence, tell=progress or _silent)
 
 
 def _check_places(folder: Path, name: str) -> None:
     """Refuse what could not be written, before anything is worked out."""
+    if not name or _NO_NAME.search(name) or len(os.fsencode(name)) > _LONGEST:
+        raise ModelError(
+            f"a model cannot be called {name[:40]!r}{'...' if name[40:] else ''}; give it a name of at most "
+            f"{_LONGEST} bytes without slashes and control characters"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ModelError(f"{str(folder)!r} cannot be made: {disk.reason(error)}") from None
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ModelError(f"nothing can be written into {str(folder)!r}: {disk.reason(error)}") from None
     for suffix in (".onnx", ".json", ".weights.npz"):
         if (folder / f"{name}{suffix}").is_dir():
             raise ModelError(f"{str(folder / f'{name}{suffix}')!r} is a folder; choose another name or place")
+
+
+def _check_val(trained: Bundle, dataset: Dataset) -> None:
+    """Refuse to calibrate a model on images that it, or what it was made from, has learnt."""
+    val = dataset.split("val")
+    if evaluate.role(trained.card, val.fingerprint, val.name, dataset.root).role == "train":
+        raise DataError(
+            f"val of {dataset.root} is what {trained.card.name!r}, or a model that it was made from, learnt "
+            "from: a temperature and figures from it would say nothing of new images; train with another val"
+        )
 
 
 def _silent(done: int, total: int) -> None:

@@ -62,6 +62,7 @@ class Base:
         sha256: Hash of the file that it shipped as.
         data: What it had learnt from.
         recipe: The recipe it was trained by, as nested plain values; empty where that is not known.
+        teacher: Whose probabilities it was distilled from; empty where it was not, or that is not known.
     """
 
     __pydantic_config__ = _STRICT
@@ -70,6 +71,7 @@ class Base:
     sha256: Sha256
     data: Data
     recipe: dict[str, Any] = field(default_factory=dict)
+    teacher: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,7 @@ def excluded(reasons: Sequence[str], counts: Sequence[dict[str, int]], names: Se
         (plain(reason), *(count(each[reason]) if reason in each else NONE for each in counts))
         for reason in reasons
     ]
-    total = ("together", *(count(sum(each.values())) for each in counts))
+    total = ("**all of these**", *(count(sum(each.values())) for each in counts))
     return table(("left out because", *names), [*rows, total], numbers=True)
 
 
@@ -55,7 +55,7 @@ def _details(models: Sequence[Evidence]) -> list[str]:
         ("exported", _parity),
         ("begun from", lambda model: _others(model.card.base)),
         ("averaged with", lambda model: _others(model.card.averaged)),
-        ("also learnt from", lambda model: plain(model.teacher)),
+        ("also learnt from", _teachers),
         ("made with", lambda model: ", ".join(map(_version, model.card.versions.items()))),
         ("licence", lambda model: plain(model.card.licence) or "none named by its maker"),
     ]
@@ -66,6 +66,13 @@ def _details(models: Sequence[Evidence]) -> list[str]:
         "The whole recipe stands in the card inside the file.",
         *_readings(models),
     ]
+
+
+def _teachers(model: Evidence) -> str:
+    """Name whose probabilities it was distilled from, and those that it was made from before it."""
+    own = [plain(model.teacher)] if model.teacher else []
+    others = {base.name: base.teacher for base in (*model.card.base, *model.card.averaged) if base.teacher}
+    return "; ".join([*own, *(f"through {code(name)} from {plain(said)}" for name, said in others.items())])
 
 
 def _others(bases: Sequence[Base]) -> str:
@@ -193,7 +200,10 @@ def _choice(models: Sequence[Evidence]) -> list[str]:
         f"On it {listed(chosen)}; so its figures flatter a little.",
     ]
     if any(finding.calibration for finding in findings):
-        said.append("The figures of calibration are cross-fitted, and so do not.")
+        said.append(
+            "The figures of calibration are cross-fitted, which takes from them the flattery of "
+            "temperatures, offsets and thresholds, and of nothing else that was chosen here."
+        )
     if any(finding.report.split == "test" for finding in findings):
         said.append("`test` is worth more as long as nothing was chosen by it.")
     else:

@@ -180,7 +180,7 @@ def _as_base(model: Bundle) -> Base:
     card = model.card
     if card.data is None or card.sha256 is None:
         raise ModelError(f"the card of {card.name!r} does not name its data; average runs of mien train")
-    return Base(name=card.name, sha256=card.sha256, data=card.data, recipe=card.recipe)
+    return Base(name=card.name, sha256=card.sha256, data=card.data, recipe=card.recipe, teacher=card.teacher)
 
 
 def write(

@@ -91,6 +91,7 @@ def _base(known: Mapping[str, Any]) -> bundle.Base:
         sha256=known["sha256"],
         data=_data(known["data"]),
         recipe=known.get("recipe", {}),
+        teacher=known.get("teacher", ""),
     )
 
 

@@ -57,7 +57,13 @@ def of(base: Bundle) -> Start:
         found = weights.read(base.path, card.sha256 or "")
     else:
         found = export.weights(base.read())
-    own = {"name": card.name, "sha256": card.sha256, "data": asdict(card.data), "recipe": card.recipe}
+    own = {
+        "name": card.name,
+        "sha256": card.sha256,
+        "data": asdict(card.data),
+        "recipe": card.recipe,
+        "teacher": card.teacher,
+    }
     return Start(
         name=card.name,
         network=network,
