@@ -3,7 +3,6 @@
 import ast
 import importlib
 import inspect
-import json
 import re
 import subprocess
 import sys
@@ -242,7 +241,6 @@ def test_the_version_is_said_once() -> None:
 
     assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+)?", mien.__version__)
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dynamic"] == ["version"]
-    assert json.dumps(mien.__version__)
 
 
 def test_exit_codes_are_those_of_the_house() -> None:
