@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from mien import bundle, disk
-from mien.bundle import onnx_file
+from mien.bundle import onnx_file, seal
 from mien.errors import ModelError
 
 LABELS = ("happy", "sad", "surprise")
@@ -235,7 +235,8 @@ def test_an_older_bundle_and_foreign_files_beside_it(folder: Path) -> None:
     assert new.card.sha256 != old.sha256
     assert (folder / "notes.txt").read_text() == "mine"
     model = onnx.load(folder / "model.onnx")
-    assert [each.key for each in model.metadata_props] == [bundle.KEY]
+    keys = [each.key for each in model.metadata_props]
+    assert keys == [bundle.KEY, seal.MODEL_KEY, seal.CARD_KEY]
 
 
 def test_one_file_alone_can_be_written(tmp_path: Path) -> None:
@@ -509,10 +510,15 @@ def test_200_mutated_cards_and_models(folder: Path) -> None:
     assert refused > 180
 
 
-def test_200_mutated_models_whose_hash_nobody_checks(folder: Path) -> None:
-    """Alone, a file has only its content to be judged by: it is refused, or gives probabilities."""
+def unsealed(about: bundle.Card) -> bytes:
+    """A file from before there were hashes inside."""
+    return onnx_file.write_entry(MODEL, bundle.KEY, bundle.to_json(about).encode())
+
+
+def test_200_mutated_models_that_hold_no_hash(folder: Path) -> None:
+    """Such a file has only its content to be judged by: it is refused, or gives probabilities."""
     random = np.random.default_rng(7)
-    content = (folder / "model.onnx").read_bytes()
+    content = unsealed(card())
     # The card takes most of so small a file; mutations are to hit the graph.
     graph = len(MODEL)
     refused = 0
@@ -520,6 +526,100 @@ def test_200_mutated_models_whose_hash_nobody_checks(folder: Path) -> None:
         (folder / "mutated.onnx").write_bytes(mutate(content[:graph], random) + content[graph:])
         refused += is_refused(folder / "mutated.onnx")
     assert refused > 100
+
+
+def test_a_bit_that_flipped_in_a_file_alone_is_noticed_wherever_it_is(tmp_path: Path) -> None:
+    bundle.write(MODEL, card(), tmp_path / "whole.onnx")
+    content, random = (tmp_path / "whole.onnx").read_bytes(), np.random.default_rng(3)
+    alone = tmp_path / "alone.onnx"
+    for place in range(len(content)):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << int(random.integers(8))
+        alone.write_bytes(damaged)
+        with pytest.raises(
+            ModelError, match=r"'alone.onnx' is damaged or was changed|is no bundle|no card"
+        ) as caught:
+            bundle.load(alone)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", [bundle.KEY, seal.MODEL_KEY, seal.CARD_KEY])
+def test_what_was_changed_in_a_file_alone_is_named(tmp_path: Path, key: str) -> None:
+    file = tmp_path / "one.onnx"
+    bundle.write(MODEL, card(), file)
+    whole = file.read_bytes()
+    edited = bundle.to_json(card(licence="CC0")).encode()
+    file.write_bytes(onnx_file.write_entry(whole, key, edited))
+    what = "model" if key == seal.MODEL_KEY else "card"
+    with pytest.raises(ModelError, match=f"'one.onnx' is damaged or was changed: its {what} does not"):
+        bundle.load(file)
+    file.write_bytes(whole.replace(key.encode(), key.encode()[::-1]))
+    with pytest.raises(ModelError, match=f"'one.onnx' is damaged or was changed: its {what} does not"):
+        bundle.load(file)
+
+
+def test_weights_of_another_model_under_a_card_are_noticed(tmp_path: Path) -> None:
+    file = tmp_path / "one.onnx"
+    bundle.write(MODEL, card(), file)
+    model = onnx.load(file)
+    kernel = model.graph.initializer[1]
+    kernel.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(kernel) * 2, kernel.name))
+    onnx.save(model, file)
+    with pytest.raises(ModelError, match=r"'one.onnx' is damaged or was changed: its model does not"):
+        bundle.load(file)
+
+
+def test_what_other_programs_note_in_the_metadata_does_not_matter(tmp_path: Path) -> None:
+    file = tmp_path / "one.onnx"
+    answers = bundle.write(MODEL, card(), file).run(PIXELS)
+    model = onnx.load(file)
+    model.metadata_props.insert(0, onnx.StringStringEntryProto(key="seen by", value="another program"))
+    onnx.save(model, file)
+    assert (bundle.load(file).run(PIXELS) == answers).all()
+
+
+def test_a_file_without_hashes_loads_and_has_them_once_it_is_written_again(tmp_path: Path) -> None:
+    file = tmp_path / "old.onnx"
+    file.write_bytes(unsealed(card()))
+    old = bundle.load(file)
+    answers = old.run(PIXELS)
+    new = bundle.write(old.read(), old.card, file)
+    again = bundle.load(file)
+    assert again.card == new.card != old.card
+    assert dataclasses.replace(again.card, sha256=old.card.sha256) == old.card
+    assert (again.run(PIXELS) == answers).all()
+    assert onnx_file.read_entry(again.read(), seal.MODEL_KEY)
+    with pytest.raises(ModelError, match="has changed since it was loaded"):
+        old.read()
+    content = file.read_bytes()
+    bundle.write(again.read(), again.card, file)
+    assert file.read_bytes() == content
+    renamed = file.rename(tmp_path / "new.onnx")
+    assert bundle.load(renamed).card == again.card
+
+
+def evaluation(sha256: object) -> str:
+    return json.dumps({"schema": 1, "name": "one", "sha256": sha256, "readings": {}})
+
+
+@pytest.mark.parametrize("says", ["0" * 64, None, 7, "no\nhash" * 100])
+def test_a_file_beside_the_evaluation_of_another_is_refused(tmp_path: Path, says: object) -> None:
+    bundle.write(MODEL, card(), tmp_path / "one.onnx")
+    (tmp_path / "one.json").write_text(evaluation(says))
+    with pytest.raises(ModelError, match=r"'one.json' beside 'one.onnx' is another file's") as caught:
+        bundle.load(tmp_path / "one.onnx")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 250
+
+
+def test_a_file_beside_its_own_evaluation_or_what_is_none_loads(tmp_path: Path) -> None:
+    made = bundle.write(MODEL, card(), tmp_path / "one.onnx")
+    for text in (evaluation(made.card.sha256), "", "{", "[]", "[" * 100_000, '{"sha256": "0"}', '"name"'):
+        (tmp_path / "one.json").write_text(text)
+        assert bundle.load(tmp_path / "one.onnx").card == made.card
+    (tmp_path / "one.json").unlink()
+    (tmp_path / "one.json").mkdir()
+    assert bundle.load(tmp_path / "one.onnx").card == made.card
 
 
 def test_using_a_bundle_needs_nothing_that_trains(folder: Path) -> None:

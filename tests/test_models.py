@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from mien import bundle, calibrate, dataset, drawn, emotions, evaluate
+from mien.bundle import onnx_file, seal
 from mien.errors import ModelError
 
 
@@ -100,6 +101,29 @@ def test_a_damaged_model_is_not_loaded(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "default.onnx").write_bytes(content)
     with pytest.raises(ModelError, match=r"'default' is damaged.*install mien again"):
         bundle.load()
+
+
+@pytest.mark.parametrize("name", bundle.SHIPPED)
+def test_a_model_of_the_package_is_the_same_once_it_is_written_again(tmp_path: Path, name: str) -> None:
+    model = bundle.load(name)
+    images, _, _ = drawn.sample(40, seed=2, size=model.card.size)
+    path = tmp_path / f"{name}.onnx"
+    written = bundle.write(model.read(), model.card, path)
+    again = bundle.load(path)
+    assert again.card == written.card
+    assert again.read() == path.read_bytes()
+    assert onnx_file.read_entry(path.read_bytes(), seal.MODEL_KEY)
+    for reading in model.card.readings:
+        assert (again.run(images, labels=reading) == model.run(images, labels=reading)).all()
+
+
+def test_a_copy_is_held_against_the_evaluation_beside_it(tmp_path: Path) -> None:
+    for name in ("default.onnx", "default.json"):
+        shutil.copy(bundle.MODELS / name, tmp_path)
+    assert bundle.load(tmp_path / "default.onnx").card == bundle.load().card
+    shutil.copy(bundle.MODELS / "fast.onnx", tmp_path / "default.onnx")
+    with pytest.raises(ModelError, match=r"evaluation 'default.json' beside 'default.onnx' is another"):
+        bundle.load(tmp_path / "default.onnx")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff\xfe", b"[" * 100_000])

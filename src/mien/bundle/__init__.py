@@ -19,7 +19,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from mien import disk
-from mien.bundle import onnx_file
+from mien.bundle import onnx_file, seal
 from mien.bundle.card import (
     LABELS_READING,
     TWO_READINGS,
@@ -34,11 +34,13 @@ from mien.bundle.card import (
     to_json,
     without_hash,
 )
+from mien.bundle.seal import KEY
 from mien.errors import ModelError
 
 __all__ = [
     "BATCH_SIZE",
     "CARD",
+    "KEY",
     "LABELS",
     "LABELS_READING",
     "MAX_BYTES",
@@ -72,8 +74,6 @@ MAX_BYTES = 256 << 20
 #: Images run at once. More take memory, 256 through the seed's network more than a GiB, and gain little speed
 #: (measured: docs/bundle.md).
 BATCH_SIZE = 32
-#: Under what key the card stands in the ONNX file's metadata.
-KEY = "mien.card"
 
 
 @dataclass(frozen=True)
@@ -184,9 +184,9 @@ def load(path: str | os.PathLike[str] | None = None, *, threads: int | None = No
         threads: Threads that compute one batch; None takes every core.
 
     Raises:
-        ModelError: There is none; a file is damaged, is not the one the card was written for, or holds
-            what a bundle may not (other files' data, custom operations, sizes beyond the limits); or
-            the model and its card do not fit together.
+        ModelError: There is none; a file is damaged, was changed, is not the one that the card or
+            evaluation beside it was written for, or holds what a bundle may not (other files' data, custom
+            operations, sizes beyond the limits); or the model and its card do not fit together.
     """
     name = SHIPPED[0] if path is None else str(path)
     shipped = name in SHIPPED
@@ -195,15 +195,11 @@ def load(path: str | os.PathLike[str] | None = None, *, threads: int | None = No
     model = _read(file, MAX_BYTES)
     if shipped:
         _check_shipped(name, model)
-    try:
-        inside = onnx_file.read_entry(model, KEY)
-    except ModelError as error:
-        raise ModelError(f"{file.name!r} is no bundle: {error}") from None
-    if inside is None:
-        raise ModelError(f"{file.name!r} carries no card of mien's; export it with mien export")
-    card = parse(inside)
+    card = parse(seal.read(model, file.name))
     if (place / CARD).exists():
         _check_beside(place, card, hashlib.sha256(model).hexdigest())
+    elif file.suffix == ".onnx" and not shipped:
+        _check_evaluation(file, hashlib.sha256(model).hexdigest())
     return of(model, card, path=place, threads=threads)
 
 
@@ -233,7 +229,8 @@ def write(model: bytes, card: Card, to: str | os.PathLike[str], *, threads: int 
     """Check a model and write its bundle, whole or not at all.
 
     The card goes into the ONNX file without a hash, then beside it with the hash of the file's final bytes.
-    Whatever moment the writing is stopped at, the folder holds nothing, the older bundle or the new one.
+    Inside stand hashes of model and card as well, by which `load` knows that a file alone is whole. Whatever
+    moment the writing is stopped at, the folder holds nothing, the older bundle or the new one.
 
     Args:
         model: An ONNX file's bytes.
@@ -245,7 +242,7 @@ def write(model: bytes, card: Card, to: str | os.PathLike[str], *, threads: int 
         ModelError: Model and card make no bundle, or it cannot be written there.
     """
     place = Path(to)
-    file = onnx_file.write_entry(model, KEY, to_json(without_hash(card)).encode())
+    file = seal.write(model, to_json(without_hash(card)).encode())
     bundle = of(file, card, path=place, threads=threads)
     try:
         if place.suffix == ".onnx" and not place.is_dir():
@@ -295,6 +292,23 @@ def _check_shipped(name: str, model: bytes) -> None:
         raise ModelError(
             f"the package's model {name!r} is damaged: its sha256 is {digest}, not {expected}; install mien "
             "again"
+        )
+
+
+def _check_evaluation(file: Path, digest: str) -> None:
+    """Make sure that an evaluation which `mien ship` wrote beside a file is of this very file."""
+    beside = file.with_suffix(".json")
+    try:
+        found = json.loads(_read(beside, MAX_BYTES))
+    except (ModelError, ValueError, RecursionError):
+        return  # there is none, or it is some other program's
+    if not isinstance(found, dict) or not {"schema", "name", "sha256"} <= found.keys():
+        return
+    if found["sha256"] != digest:
+        raise ModelError(
+            f"the evaluation {beside.name!r} beside {file.name!r} is another file's: it names the sha256 "
+            f"{str(found['sha256'])[:12]!r}, the file has {digest[:12]!r}; ship the model again with mien "
+            f"ship, or put {beside.name!r} elsewhere"
         )
 
 

@@ -90,6 +90,19 @@ def write_entry(model: bytes, key: str, value: bytes) -> bytes:
     return bytes(kept) + _message(14, _message(1, key.encode()) + _message(2, value))
 
 
+def but_metadata(model: bytes) -> Iterator[memoryview]:
+    """Yield the bytes of every field of the file, in order, but those of its metadata.
+
+    Raises:
+        ModelError: The bytes are no protobuf message.
+    """
+    start, whole = 0, memoryview(model)
+    for number, _, end in _spans(whole):
+        if number != 14:
+            yield whole[start:end]
+        start = end
+
+
 def check(model: bytes) -> None:
     """Make sure that the file holds one plain graph of allowed operations and all of its own weights.
 
