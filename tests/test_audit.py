@@ -554,6 +554,9 @@ def test_confident_learning_by_hand() -> None:
     assert suspects(split, given, ("a", "b")).tolist() == [2, 3]
     turned = probabilities.Stored(split.fingerprint, ("b", "a"), {"probabilities": values[:, ::-1]})
     assert suspects(split, turned, ("a", "b")).tolist() == [2, 3]
+    short = probabilities.Stored(split.fingerprint, ("a", "b"), {"probabilities": values[:5]})
+    with pytest.raises(DataError, match="has 5 rows of probabilities for 6 images"):
+        suspects(split, short, ("a", "b"))
 
 
 def test_sure_and_right_probabilities_suspect_nothing() -> None:

@@ -58,6 +58,86 @@ def test_a_mean_is_over_what_all_have() -> None:
         probabilities.average([])
 
 
+def test_files_that_are_not_alike_have_no_mean() -> None:
+    first = stored()
+    turned = dataclasses.replace(stored(seed=1), labels=("sad", "happy", "angry"))
+    with pytest.raises(
+        DataError, match=r"another order of classes than the other: angry, happy, sad; and sad, happy, angry;"
+    ):
+        probabilities.average([first, turned])
+    with pytest.raises(DataError, match="has other classes"):
+        probabilities.average([first, stored(labels=("angry", "happy", "calm"))])
+    with pytest.raises(DataError, match="of 20 and of 19 images cannot be averaged"):
+        probabilities.average([first, stored(19)])
+
+
+def test_a_row_for_every_image() -> None:
+    assert len(stored().of("f" * 64, LABELS, n=20)["consensus"]) == 20
+    for n in (0, 19, 21):
+        with pytest.raises(DataError, match=f"'probabilities' has 20 rows of probabilities for {n} images"):
+            stored().of("f" * 64, LABELS, n=n)
+
+
+def test_what_a_file_says_of_itself_is_kept_short_and_on_one_line(tmp_path: Path) -> None:
+    probabilities.write(tmp_path / "p.npz", stored(about="one\ntwo\x1b[31m\u202e three" + "é" * 1000))
+    about = probabilities.read(tmp_path / "p.npz").about
+    assert about.startswith("onetwo[31m threeéé")
+    assert len(about) == 300
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"probabilities": 0.5}, r"'probabilities' is no table of real numbers but float64 of shape \(\)"),
+        ({"probabilities": [0.5, 0.5]}, r"float64 of shape \(2,\)"),
+        ({"probabilities": [[[0.5, 0.5]]]}, r"float64 of shape \(1, 1, 2\)"),
+        ({"probabilities": [[0.5 + 0j, 0.5]]}, "complex128"),
+        ({"probabilities": [["0.5", "0.5"]]}, "<U3"),
+        ({"probabilities": [[True, False]]}, "bool"),
+        ({"probabilities": [[1e300, 0.0]]}, "no table of probabilities"),
+        ({"probabilities": [[3e38, 3e38]]}, "no table of probabilities"),
+        ({"probabilities": [[np.nan, 1]]}, "no table of probabilities"),
+        ({"consensus": [[0.5, 0.5], [0.5, 0.5]]}, "'consensus' of 'p.npz' is no table"),
+        ({"consensus": 1}, "'consensus' is no table of real numbers"),
+        ({"labels": "ab"}, "'labels' is no list of names"),
+        ({"labels": [1, 2]}, "'labels' is no list of names"),
+        ({"labels": ["a", "b\n"]}, "hold control characters"),
+        ({"fingerprint": "\x1b[2J"}, "hold control characters"),
+        ({"fingerprint": ["f", "f"]}, "'fingerprint' is no text"),
+        ({"about": 7}, "'about' is no text"),
+    ],
+)
+def test_odd_arrays_are_refused_in_one_sentence(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
+    good = {"fingerprint": "f", "labels": ["a", "b"], "about": "", "probabilities": [[0.5, 0.5]]}
+    np.savez(tmp_path / "p.npz", **{name: np.array(value) for name, value in (good | changes).items()})
+    with pytest.raises(DataError, match=says) as caught:
+        probabilities.read(tmp_path / "p.npz")
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("table", [np.array(0.5), np.array([0.5, 0.5]), np.array([[0.5 + 0j, 0.25, 0.25]])])
+def test_odd_arrays_are_not_written(tmp_path: Path, table: np.ndarray) -> None:
+    with pytest.raises(DataError, match="is no table of probabilities"):
+        probabilities.write(tmp_path / "p.npz", stored(answers={"probabilities": table}))
+
+
+def test_damage_anywhere_in_a_file_is_told_in_a_short_sentence(tmp_path: Path) -> None:
+    probabilities.write(tmp_path / "p.npz", stored())
+    content, rng = (tmp_path / "p.npz").read_bytes(), np.random.default_rng(0)
+    refusals = []
+    for _ in range(500):
+        damaged = bytearray(content)
+        at = int(rng.integers(len(content)))
+        damaged[at : at + 8] = rng.bytes(8)
+        (tmp_path / "p.npz").write_bytes(damaged)
+        try:
+            probabilities.read(tmp_path / "p.npz")
+        except DataError as error:
+            refusals.append(str(error))
+    assert len(refusals) > 400
+    assert all(says.isprintable() and "\\x" not in says and len(says) < 300 for says in refusals)
+
+
 def test_columns_follow_the_data_and_other_data_is_refused() -> None:
     kept = stored()
     found = kept.of("f" * 64, ("sad", "angry", "happy"))

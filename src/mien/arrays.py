@@ -3,6 +3,7 @@
 import io
 import lzma
 import struct
+import tokenize
 import zipfile
 import zlib
 
@@ -18,12 +19,16 @@ _DAMAGE = (
     OSError,
     OverflowError,
     RuntimeError,
+    SyntaxError,
     TypeError,
     lzma.LZMAError,
     struct.error,
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )
+#: Most characters of a reason in other programs' words.
+_LONGEST = 120
 
 
 def unpack(content: bytes, most: int) -> dict[str, NDArray[np.generic]]:
@@ -45,10 +50,18 @@ def unpack(content: bytes, most: int) -> dict[str, NDArray[np.generic]]:
             raise ValueError(f"it unpacks to more than {most} bytes")
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
-    except _DAMAGE as error:
-        raise ValueError(f"{error}" or type(error).__name__) from error
+    except (ValueError, *_DAMAGE) as error:
+        raise ValueError(_reason(error)) from error
     for name, array in found.items():
         # What is no array in an archive, NumPy hands over as bytes.
         if not isinstance(array, np.ndarray):
-            raise ValueError(f"{name!r} is no array")
+            raise ValueError(f"{name[:_LONGEST]!r} is no array")
     return found
+
+
+def _reason(error: Exception) -> str:
+    """Return what an error says, unless that is no words, or quotes what was read at whatever length."""
+    said = str(error)
+    if said[:1] not in ("", "(") and len(said) <= _LONGEST and said.isprintable() and "\\" not in said:
+        return said
+    return f"it is damaged: {type(error).__name__}"

@@ -72,7 +72,7 @@ def probabilities(split: Split, stored: Stored, labels: tuple[str, ...]) -> NDAr
     Raises:
         DataError: They are for other images or classes.
     """
-    arrays = stored.of(split.fingerprint, labels)
+    arrays = stored.of(split.fingerprint, labels, n=len(split))
     if "probabilities" not in arrays:
         raise DataError("the file holds no array 'probabilities'; give one that mien train --folds wrote")
     return arrays["probabilities"]

@@ -99,7 +99,7 @@ def stored(kept: Stored, split: "Split", *, reading: str | None = None, name: st
             f"the probabilities {name or kept.about!r} hold no reading {reading!r}; they have "
             f"{', '.join(kept.answers)}"
         )
-    chances = kept.of(split.fingerprint, kept.labels)[output]
+    chances = kept.of(split.fingerprint, kept.labels, n=len(split))[output]
     return Answers(
         name=name or kept.about,
         labels=kept.labels,
