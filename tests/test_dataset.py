@@ -740,11 +740,13 @@ def test_exclusion_never_moves_images_between_splits(tmp_path):
     assert data.test.fingerprint == plain.test.fingerprint
 
 
-def test_an_empty_list_excludes_nothing(tmp_path):
+@pytest.mark.parametrize("text", ["file,reason\n", "file,reason\n\n", "file,reason\n,exact\n"])
+def test_an_empty_list_excludes_nothing_and_a_note_says_so(tmp_path, text):
     source = lay(tmp_path / "a", small())
-    data = dataset.load(source, exclude=written(tmp_path / "b.csv", "file,reason\n"))
-    assert data.fingerprint == dataset.load(source).fingerprint
+    data, plain = dataset.load(source, exclude=written(tmp_path / "b.csv", text)), dataset.load(source)
+    assert data.fingerprint == plain.fingerprint
     assert data.excluded == ()
+    assert data.notes == (*plain.notes, "'b.csv' names no image, so nothing is left out by it")
 
 
 @pytest.mark.parametrize(

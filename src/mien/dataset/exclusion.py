@@ -45,7 +45,7 @@ def exclude(
 
     Returns:
         Indices of the training images that stay; counts by reason; notes about lines that name images of
-        other splits, or none.
+        other splits, or none, and about lists without lines.
 
     Raises:
         DataError: A csv cannot be used, or none of its lines names an image.
@@ -84,6 +84,8 @@ def _exclude(path: Path, found: Found, train: set[int], reasons: dict[int, str])
             "check that the list was made for it"
         )
     notes = []
+    if not lines:
+        notes.append(f"'{path.name}' names no image, so nothing is left out by it")
     if unmatched:
         notes.append(f"{len(unmatched):,} lines of '{path.name}' name no image: {shorten(unmatched)}")
     if elsewhere:
