@@ -651,6 +651,23 @@ def test_votes_may_lack_the_usage_and_csvs_too(tmp_path):
     assert dataset.load(written(tmp_path / "a.csv", table()), votes=votes).test.votes.shape == (2, 10)
 
 
+def test_votes_have_a_fingerprint_that_their_place_and_the_test_split_do_not_change(tmp_path):
+    source = written(tmp_path / "a.csv", table())
+
+    def load(name, text):
+        data = dataset.load(source, votes=written(tmp_path / name, text))
+        return data.votes_fingerprint, data.fingerprint
+
+    one, images = load("votes.csv", ballots())
+    assert load("elsewhere.csv", ballots()) == (one, images)
+    assert load("votes.csv", ballots().replace("7,8,9,10,11,12,13,14,15,16", "9" + ",0" * 9))[0] == one
+    assert dataset.load(source).votes_fingerprint is None
+    for row in ("0,1,2,3,4,5,6,7,8,9", "4,5,6,7,8,9,10,11,12,13"):  # of train, of val
+        other, same = load("votes.csv", ballots().replace(row, "9" + ",0" * 9))
+        assert other != one
+        assert same == images
+
+
 def test_unreadable_votes_are_refused(tmp_path, monkeypatch):
     source = written(tmp_path / "a.csv", table())
     votes = tmp_path / "votes.csv.xz"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mien import bundle, cli, dataset, disk, drawn, probabilities, run
+from mien import bundle, cli, dataset, disk, drawn, emotions, probabilities, run
 
 pytest.importorskip("keras", reason="training needs mien[train]")
 
@@ -192,6 +192,35 @@ def test_exclusions_go_into_the_run_and_the_card(away: Path, archive: Path, ask:
     shutil.copytree("data", "others")
     shutil.rmtree("others/data/train")
     assert ask("evaluate", "run", "--data", "others")[1]["n"] == 42
+
+
+def _voted(root: Path) -> tuple[Path, Path]:
+    """Write drawn faces as fer2013.csv, and the votes of ten who see what the label says."""
+    faces = dataset.load(drawn.write_archive(root / "drawn.zip", train=49, val=14, test=0, seed=4))
+    rows, votes = ["emotion,pixels,Usage"], [",".join(("Usage", "Image name", *emotions.FERPLUS_COLUMNS))]
+    for split, usage in ((faces.split("train"), "Training"), (faces.split("val"), "PublicTest")):
+        for image, label in zip(split.images, split.labels.tolist(), strict=True):
+            pixels = " ".join(map(str, image.ravel().tolist()))
+            rows.append(f"{label},{pixels},{usage}")
+            seen = (10 * (name == emotions.EMOTIONS[label]) for name in emotions.FERPLUS_COLUMNS.values())
+            votes.append(",".join((usage, "face.png", *map(str, seen))))
+    (root / "faces.csv").write_text("\n".join(rows) + "\n")
+    (root / "votes.csv").write_text("\n".join(votes) + "\n")
+    return root / "faces.csv", root / "votes.csv"
+
+
+def test_votes_may_move_and_not_change(away: Path, ask: Json, refuse: Callable[..., str]) -> None:
+    faces, votes = _voted(away)
+    settings = [*SETTINGS, "--set", "targets.consensus=1"]
+    assert ask("train", str(faces), "--out", "run", "--votes", str(votes), *settings)[0] == 0
+    text = votes.read_text()
+    votes.rename("moved.csv")
+    assert "votes.csv" in refuse("train", "--resume", "run")
+    assert ask("train", "--resume", "run", "--votes", "moved.csv")[1]["status"] == "done"
+    assert ask("ship", "run", "--votes", "moved.csv", "--name", "moved")[0] == 0
+    Path("other.csv").write_text(text.replace("PublicTest,face.png,10,0", "PublicTest,face.png,0,10"))
+    for command in (["train", "--resume", "run"], ["ship", "run"]):
+        assert "name the same with --votes" in refuse(*command, "--votes", "other.csv")
 
 
 def test_a_run_begins_from_another(away: Path, trained: Path, archive: Path, ask: Json) -> None:

@@ -270,11 +270,23 @@ def test_what_cannot_ship(
     with pytest.raises(RunError, match="has no bundle yet"):
         ship.make(unfinished, noisy(), to=tmp_path)
     data = noisy()
+    # One from before votes were noted.
+    unnoted = run.Run(shutil.copytree(trained.path, tmp_path / "unnoted"))
+    facts = unnoted.facts()["data"]
+    del facts["votes"]
+    unnoted.update(data=facts)
     with pytest.raises(DataError, match="no split 'val'"):
         ship.make(trained, dataclasses.replace(data, val=None), to=tmp_path)
     voteless = dataclasses.replace(data.split("val"), votes=None)
-    with pytest.raises(DataError, match="no votes, which the reading 'consensus'"):
+    with pytest.raises(DataError, match=r"begun with FER. votes .*; name the same with --votes"):
         ship.make(trained, dataclasses.replace(data, val=voteless), to=tmp_path)
+    with pytest.raises(DataError, match="no votes, which the reading 'consensus'"):
+        ship.make(unnoted, dataclasses.replace(data, val=voteless), to=tmp_path)
+    others = noisy()
+    others.split("val").votes[::2] = np.roll(others.split("val").votes[::2], 1, axis=1)
+    assert others.fingerprint == data.fingerprint
+    with pytest.raises(DataError, match=r"begun with FER. votes .*, and these have"):
+        ship.make(trained, others, to=tmp_path)
     with pytest.raises(DataError, match="not the data that run 'run' was trained on"):
         ship.make(trained, make_blobs({"train": 60, "val": 30}), to=tmp_path)
     with pytest.raises(DataError, match="not the data that run 'run' was trained on"):

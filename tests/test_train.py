@@ -329,6 +329,43 @@ def test_other_data_cannot_go_on(
         train.resume(made, make_blobs({"train": 150, "val": 40}, seed=5))
 
 
+def other_votes(data: Dataset) -> Dataset:
+    """The same images, and voters who saw something else in every second one."""
+    for split in data.splits:
+        split.votes[::2] = np.roll(split.votes[::2], 1, axis=1)
+    return data
+
+
+def without_votes(data: Dataset) -> Dataset:
+    parts = {split.name: replace(split, votes=None) for split in data.splits}
+    return replace(data, **parts)
+
+
+def test_other_votes_cannot_go_on(
+    learnt: tuple[run.Run, Dataset, list[train.Status], list[str]],
+) -> None:
+    made, data, _, _ = learnt
+    assert made.facts()["data"]["votes"] == data.votes_fingerprint
+    with pytest.raises(DataError, match=f"begun with FER. votes .* {data.votes_fingerprint[:12]}, .*--votes"):
+        train.resume(made, other_votes(dying.data()))
+    with pytest.raises(DataError, match="and none came; name the same"):
+        train.resume(made, without_votes(data))
+    facts = made.facts()
+    made.update(data=facts["data"] | {"votes": None})
+    with pytest.raises(DataError, match=r"begun without FER. votes, and some came; leave them out"):
+        train.resume(made, data)
+
+
+def test_a_run_older_than_the_fingerprint_of_votes_goes_on(
+    learnt: tuple[run.Run, Dataset, list[train.Status], list[str]],
+) -> None:
+    made = learnt[0]
+    data = made.facts()["data"]
+    del data["votes"]
+    made.update(data=data)
+    assert train.resume(made, other_votes(dying.data())).facts()["status"] == "done"
+
+
 def test_a_changed_recipe_cannot_go_on(
     learnt: tuple[run.Run, Dataset, list[train.Status], list[str]],
 ) -> None:
@@ -795,6 +832,18 @@ def test_too_few_different_images_for_the_folds_are_refused(make_blobs: Callable
         folding.deal(replace(whole, images=images), ("left", "middle", "right"), 2, seed=0)
     with pytest.raises(DataError, match="at least 2"):
         folding.deal(whole, ("left", "middle", "right"), 1, seed=0)
+
+
+def test_folds_go_on_with_their_own_votes_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = dying.recipe("epochs=1", "targets.consensus=1")
+    made = train.cross(dying.data(), recipe, folds=2, out=tmp_path)
+    before = made.read_bytes()
+    for status in ("done", "training"):  # one is kept, the other goes on
+        run.open_run(tmp_path / "fold-1").update(status=status)
+        with pytest.raises(DataError, match=r"fold-1 was begun with FER. votes .*; name the same"):
+            train.cross(other_votes(dying.data()), recipe, folds=2, out=tmp_path)
+    made.unlink()
+    assert train.cross(dying.data(), recipe, folds=2, out=tmp_path).read_bytes() == before
 
 
 @pytest.mark.slow

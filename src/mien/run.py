@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien import disk
-from mien.errors import RunError, TrainingError
+from mien.errors import DataError, RunError, TrainingError
 from mien.recipes import Recipe, parse, to_dict, to_toml
 
 #: Columns of `history.csv` that clocks fill: the only ones that differ between two equal runs.
@@ -133,6 +133,28 @@ class Run:
         if not all(isinstance(part, dict) for part in parts):
             raise RunError(f"{self.path / 'run.json'} is damaged: it holds no recipe or no data")
         return facts
+
+    def check_votes(self, votes: str | None) -> None:
+        """Make sure that votes are those that the run was trained with.
+
+        A run from before they were noted goes with any.
+
+        Args:
+            votes: The `votes_fingerprint` of a data set.
+
+        Raises:
+            DataError: They are others, or there are some where it had none, or none where it had some.
+        """
+        data = self.facts()["data"]
+        if "votes" not in data or data["votes"] == votes:
+            return
+        if data["votes"] is None:
+            raise DataError(f"{self.path} was begun without FER+ votes, and some came; leave them out")
+        came = "none came" if votes is None else f"these have {votes[:12]}"
+        raise DataError(
+            f"{self.path} was begun with FER+ votes of fingerprint {str(data['votes'])[:12]}, and {came}; "
+            "name the same with --votes, or train anew into another folder"
+        )
 
     def update(self, **changes: Any) -> None:
         """Set top-level facts in `run.json`."""

@@ -72,7 +72,7 @@ def make(
 
     Args:
         run: A finished run.
-        dataset: The data that it was trained on, image for image.
+        dataset: The data that it was trained on, image for image and vote for vote.
         to: The folder of `<name>.onnx` and `<name>.json`, and of `<name>.weights.npz` where it is int8.
         average: Runs to average the weights with; one began from the other, or all from one model.
         name: What the model is called; its run's name where none is given.
@@ -81,8 +81,8 @@ def make(
 
     Raises:
         RunError: A run has no bundle yet.
-        DataError: Train or val is missing, the data are not those that the run was trained on, or val is
-            what one of the models it was made from learnt from.
+        DataError: Train or val is missing, the data or their votes are not those that the run was trained on,
+            or val is what one of the models it was made from learnt from.
         ModelError: The model and the data do not fit together, the runs have no mean, or the files cannot be
             written.
     """
@@ -96,6 +96,7 @@ def make(
                 f"these are not the data that run {run.name!r} was trained on: their fingerprint is "
                 f"{dataset.fingerprint[:12]}, its data's was {seen[:12]}; name its own with --data"
             )
+        run.check_votes(dataset.votes_fingerprint)
         _check_val(trained, dataset)
         return _make(trained, dataset, folder, name=name, licence=licence, tell=progress or _silent)
 

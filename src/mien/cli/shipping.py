@@ -29,6 +29,7 @@ def ship(
     ] = None,
     licence: Annotated[str, typer.Option(help="Under what terms the model may be used.")] = "",
     data: Annotated[Path | None, typer.Option(help="The run's data, if it moved.")] = None,
+    votes: Annotated[Path | None, typer.Option(help="The run's FER+ votes, if they moved.")] = None,
     json: Json = False,
 ) -> int:
     """Calibrate a model on val, quantise it where that costs nothing, measure it, and write one file."""
@@ -37,7 +38,8 @@ def ship(
     timer = screen.Timer()
     made = runs.open_run(run)
     others = [runs.open_run(path) for path in average or ()]
-    dataset = load_again(made, data, made.facts()["data"]["origin"])
+    origin = made.facts()["data"]["origin"] | ({} if votes is None else {"votes": votes})
+    dataset = load_again(made, data, origin)
     from mien import ship as room
 
     with screen.bar("shipping") as progress:

@@ -121,6 +121,24 @@ class Dataset:
         parts = {split.name: split.fingerprint for split in self.splits}
         return hashlib.sha256(json.dumps([self.labels, parts]).encode()).hexdigest()
 
+    @cached_property
+    def votes_fingerprint(self) -> str | None:
+        """Sha256 over the votes of train and val, in their order; None where neither has any.
+
+        They stand in no other fingerprint, for the same images are the same with and without them.
+        """
+        votes = {
+            split.name: np.ascontiguousarray(split.votes, "<f4")
+            for split in (self.train, self.val)
+            if split is not None and split.votes is not None
+        }
+        if not votes:
+            return None
+        digest = hashlib.sha256(json.dumps({name: each.shape for name, each in votes.items()}).encode())
+        for each in votes.values():
+            digest.update(each.data)
+        return digest.hexdigest()
+
 
 def load(
     source: str | os.PathLike[str],

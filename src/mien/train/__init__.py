@@ -108,7 +108,7 @@ def resume(
         on_note: Called with a sentence whenever there is something to say.
 
     Raises:
-        DataError: The data, or the teacher, is not what the run was trained on.
+        DataError: The data, their votes, or the teacher are not what the run was trained on.
         RunError: The run is damaged, or another process trains it.
         TrainingError: As `fit`.
         Stopped: As `fit`.
@@ -123,6 +123,7 @@ def resume(
                 f"{dataset.root} is not the data that {made.name} was trained on: its fingerprint is "
                 f"{dataset.fingerprint[:12]}, not {known['data']['fingerprint'][:12]}; name the same data"
             )
+        made.check_votes(dataset.votes_fingerprint)
         _check_teacher(made, known.get("teacher"), teacher)
         _check_begun(made, known.get("base"))
         wanted = targets.of(dataset, recipe, teacher)

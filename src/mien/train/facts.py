@@ -52,6 +52,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         # What is no UTF-8 in a folder's name stands in no JSON.
         "name": dataset.root.encode(errors="replace").decode(),
         "fingerprint": dataset.fingerprint,
+        "votes": dataset.votes_fingerprint,
         "splits": {
             name: {"n": len(split), "fingerprint": split.fingerprint} for name, split in splits.items()
         },

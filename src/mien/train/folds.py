@@ -45,7 +45,7 @@ def cross(
         say: Takes a sentence.
 
     Raises:
-        DataError: There are too few images.
+        DataError: There are too few images, or a fold was trained with other votes.
         RunError: The folder holds runs of another recipe.
     """
     whole = dataset.split("train")
@@ -79,6 +79,7 @@ def _one(part: Dataset, recipe: Recipe, path: Path, *, fit: Fit, resume: Resume)
         return resume(made, part)
     if made.facts()["data"]["fingerprint"] != part.fingerprint:
         raise RunError(f"{path} was trained on other data; choose another folder with --out")
+    made.check_votes(part.votes_fingerprint)
     return made
 
 
