@@ -519,16 +519,23 @@ def test_words_tables_groups_and_pages_come_from_the_command(
     [
         (["--table", "csv"], "md or latex"),
         (["--report", "{file}"], "is a file"),
+        (["--probabilities", "{folder}"], "is a folder; name a file for the answers"),
         (["--recuts"], "name a folder for it with --report"),
         (["--groups", "{file}"], "no column row or file"),
         (["--groups", "absent.csv"], "absent.csv"),
     ],
 )
 def test_bad_input_is_refused_before_the_work(
-    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+    made: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    says: str,
 ) -> None:
     (tmp_path / "file").write_text("a,b\n")
-    words = [word.replace("{file}", str(tmp_path / "file")) for word in arguments]
+    words = [word.format(file=tmp_path / "file", folder=tmp_path) for word in arguments]
+    monkeypatch.setattr(evaluate, "answer", None)
     assert cli.run(["evaluate", str(made), *words]) == 2
     captured = capsys.readouterr()
     assert says in captured.err

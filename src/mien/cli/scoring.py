@@ -1,5 +1,6 @@
 """The command that scores a model: `evaluate`."""
 
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -147,9 +148,12 @@ def _spare(
     votes: Path | None,
     groups: str | None,
 ) -> None:
-    """Refuse outputs that would write over what is scored, or what it is scored on."""
+    """Refuse outputs that cannot be written, or would be over what is scored or what it is scored on."""
     from mien import report as room
 
+    # Path.is_dir raises over a name that no system holds; whoever opens it says so.
+    if probabilities is not None and os.path.isdir(probabilities):  # noqa: PTH112
+        raise InputError(f"--probabilities {probabilities} is a folder; name a file for the answers")
     written = {f"--probabilities {probabilities}": probabilities}
     if report is not None:
         names = (room.JSON, room.HTML, *(f"table{suffix}" for suffix in room.FORMATS.values()))
