@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import dying
-from mien import bundle, emotions, evaluate, recipes, run
+from mien import bundle, emotions, evaluate, probabilities, recipes, run
 from mien.dataset import Dataset, Split
 from mien.errors import DataError, MissingExtra, RunError, TrainingError
 
@@ -821,6 +821,16 @@ def test_folds_hold_every_image_once_and_copies_together(
     assert max(map(len, parts)) - min(map(len, parts)) <= 18
     for label in range(3):
         assert all((labels[part] == label).any() for part in parts)
+
+
+def test_a_teacher_that_was_cut_short_is_refused(make_blobs: Callable[..., Dataset]) -> None:
+    data = make_blobs({"train": 30, "val": 6})
+    said = np.full((29, 3), 1 / 3, np.float32)
+    short = probabilities.Stored(
+        data.split("train").fingerprint, data.labels, {"probabilities": said}, "short"
+    )
+    with pytest.raises(DataError, match="29 rows of probabilities for 30 images"):
+        targets.of(data, recipes.get("quick"), short)
 
 
 def test_too_few_different_images_for_the_folds_are_refused(make_blobs: Callable[..., Dataset]) -> None:

@@ -52,7 +52,7 @@ def of(dataset: Dataset, recipe: Recipe, teacher: Stored | None) -> Wanted:
     labels, settings = dataset.labels, recipe.targets
     taught: dict[str, Floats] | None = None
     if teacher is not None:
-        taught = teacher.of(train.fingerprint, labels)
+        taught = teacher.of(train.fingerprint, labels, n=len(train))
         taught["answer"] = taught.pop("probabilities")
         if settings.consensus and "consensus" not in taught:
             raise DataError(
