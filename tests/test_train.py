@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -27,7 +28,7 @@ pytest.importorskip("keras", reason="training needs mien[train]")
 
 from mien import train
 from mien.train import folds as folding
-from mien.train import losses, precision, recorder, targets
+from mien.train import losses, precision, recorder, signals, targets
 from mien.train.feed import Feed
 
 FORK = multiprocessing.get_context("forkserver")
@@ -171,15 +172,25 @@ def folders(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_ends_with_its_code(tmp_path: Path, folders: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "folds", "advice"),
+    [
+        (signal.SIGTERM, [], "go on with: mien train --resume {path}"),
+        (signal.SIGINT, [], "go on with: mien train --resume {path}"),
+        (signal.SIGINT, ["--folds", "2"], "go on with: the same command"),
+    ],
+)
+def test_a_signal_saves_and_ends_with_its_code(
+    tmp_path: Path, folders: Path, number: signal.Signals, folds: list[str], advice: str
+) -> None:
     settings = [
         word
         for setting in (*dying.SETTINGS, "epochs=2000", "stopping.patience=0")
         for word in ("--set", setting)
     ]
-    path = tmp_path / "run"
-    command = [sys.executable, "-m", "mien", "train", str(folders), "--out", str(path), *settings]
+    out = tmp_path / "run"
+    path = out / "fold-1" if folds else out
+    command = [sys.executable, "-m", "mien", "train", str(folders), "--out", str(out), *folds, *settings]
     # JAX, which other tests import, asks for more words than a user gets.
     environment = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
     process = subprocess.Popen(
@@ -191,7 +202,7 @@ def test_a_signal_saves_and_ends_with_its_code(tmp_path: Path, folders: Path, nu
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert output == ""
-    assert "--resume" in errors.splitlines()[-1], errors
+    assert errors.splitlines()[-1].endswith(advice.format(path=path)), errors
     state, complaints = run.open_run(path).load()
     assert state is not None
     assert complaints == []
@@ -231,6 +242,25 @@ def test_a_signal_inside_a_long_step_saves_the_step_before(tmp_path: Path, unint
     assert process.exitcode == 128 + signal.SIGTERM
     assert in_process(path) == 0
     assert_same(ending(path), uninterrupted)
+
+
+@pytest.mark.parametrize("again", ["the same command", "mien train --resume a\x1b[2Jb"])
+def test_the_farewell_inside_a_long_step_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, again: str
+) -> None:
+    written: list[bytes] = []
+    endings: list[int] = []
+    saved: list[bool] = []
+    monkeypatch.setattr(signals, "GRACE", 0.0)
+    monkeypatch.setattr(signals.os, "write", lambda place, text: written.append(text))
+    monkeypatch.setattr(signals.os, "_exit", endings.append)
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        writer.send(bytes([signal.SIGTERM]))
+        signals.Stop(lambda: saved.append(True), again).watch(reader)
+    assert (saved, endings) == ([True], [143])
+    line = written[0].decode().splitlines()[-1]
+    assert line.endswith("and saved; go on with: " + again.replace("\x1b", "\\x1b"))
 
 
 @pytest.fixture(scope="session")
@@ -854,6 +884,25 @@ def test_folds_go_on_with_their_own_votes_alone(tmp_path: Path, monkeypatch: pyt
             train.cross(other_votes(dying.data()), recipe, folds=2, out=tmp_path)
     made.unlink()
     assert train.cross(dying.data(), recipe, folds=2, out=tmp_path).read_bytes() == before
+
+
+def test_folds_that_cannot_go_on_say_what_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = dying.recipe("epochs=1", "optimizer.learning_rate=1e30", "optimizer.ema=0")
+    with pytest.raises(
+        TrainingError, match=r"learning_rate=3\.3e\+29 and another --out, for all folds"
+    ) as caught:
+        train.cross(dying.data(), recipe, folds=2, out=tmp_path / "diverged")
+    assert "--resume" not in str(caught.value)
+
+    def full(self: run.Run, state: run.State) -> Path:
+        raise TrainingError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run.Run, "save", full)
+        with pytest.raises(TrainingError, match=r"make room, and go on with: the same command$"):
+            train.cross(dying.data(), dying.recipe("epochs=1"), folds=2, out=tmp_path / "full")
+    made = train.cross(dying.data(), dying.recipe("epochs=1"), folds=2, out=tmp_path / "full")
+    assert made.is_file()
 
 
 @pytest.mark.slow

@@ -36,7 +36,10 @@ from mien.errors import InputError, MienError
 
 FAULT = 70
 
-_STOPPED = "stopped by a signal; what was written is whole, and a command that takes --resume goes on with it"
+_STOPPED = (
+    "stopped by a signal; what was written is whole, and a command that takes --resume goes on with it, but "
+    "mien train --folds when it is given again"
+)
 
 app = typer.Typer(
     name="mien",

@@ -39,6 +39,7 @@ def fit(
     teacher: Stored | None = None,
     base: Bundle | None = None,
     origin: Mapping[str, Any] | None = None,
+    fold: bool = False,
     on_status: Callable[[Status], None] | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> Run:
@@ -56,6 +57,7 @@ def fit(
         base: A trained model to begin from: its weights, instead of chance. The recipe trains the same
             network; an answer in other classes begins anew.
         origin: How the data can be loaded again (arguments of `dataset.load`), kept in `run.json`.
+        fold: It is one of those of `cross`, which goes on by the same call and not by `resume`.
         on_status: Called a few times a second with where the training stands.
         on_note: Called with a sentence whenever there is something to say.
 
@@ -76,8 +78,7 @@ def fit(
     start = None if base is None else starting.of(base)
     if start is not None:
         starting.check(start, recipe)
-    library = load_keras()
-    library.utils.set_random_seed(recipe.seed)
+    load_keras().utils.set_random_seed(recipe.seed)
     policy = precision.choose(recipe.precision)
     model = precision.build(recipe, classes=len(dataset.labels), policy=policy)
     bases = start.base if start else ()
@@ -86,8 +87,9 @@ def fit(
     known = facts.begin(dataset, policy, origin=origin or {}, teacher=teacher, bases=bases)
     facts.check(out.name if out is not None else recipe.name, known, dataset, recipe)
     made = run.create(recipe, known, out=out, runs=runs)
+    say = on_note or _silent
     with made.lock():
-        return _train(made, model, dataset, recipe, wanted, on_status=on_status, on_note=on_note)
+        return _train(made, model, dataset, recipe, wanted, fold=fold, on_status=on_status, say=say)
 
 
 def resume(
@@ -95,6 +97,7 @@ def resume(
     dataset: Dataset,
     *,
     teacher: Stored | None = None,
+    fold: bool = False,
     on_status: Callable[[Status], None] | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> Run:
@@ -104,6 +107,7 @@ def resume(
         made: The run.
         dataset: The data it was trained on, to the bit.
         teacher: The probabilities it distils from, where it does.
+        fold: As in `fit`.
         on_status: Called a few times a second with where the training stands.
         on_note: Called with a sentence whenever there is something to say.
 
@@ -129,7 +133,8 @@ def resume(
         wanted = targets.of(dataset, recipe, teacher)
         load_keras().utils.set_random_seed(recipe.seed)
         model = precision.build(recipe, classes=len(dataset.labels), policy=known["precision"])
-        return _train(made, model, dataset, recipe, wanted, on_status=on_status, on_note=on_note)
+        say = on_note or _silent
+        return _train(made, model, dataset, recipe, wanted, fold=fold, on_status=on_status, say=say)
 
 
 def cross(
@@ -165,16 +170,19 @@ def cross(
         Stopped: A signal came; the same call goes on.
     """
     to = out or runs / f"{recipe.name}-folds"
-    say = on_note or (lambda sentence: None)
 
     def begin(part: Dataset, path: Path) -> Run:
-        return fit(part, recipe, out=path, on_status=on_status, on_note=on_note)
+        return fit(part, recipe, out=path, fold=True, on_status=on_status, on_note=on_note)
 
     def go_on(made: Run, part: Dataset) -> Run:
-        return resume(made, part, on_status=on_status, on_note=on_note)
+        return resume(made, part, fold=True, on_status=on_status, on_note=on_note)
 
-    crossing.cross(dataset, recipe, folds, to, fit=begin, resume=go_on, say=say)
+    crossing.cross(dataset, recipe, folds, to, fit=begin, resume=go_on, say=on_note or _silent)
     return to / crossing.FILE
+
+
+def _silent(sentence: str) -> None:
+    pass
 
 
 def _train(
@@ -184,11 +192,12 @@ def _train(
     recipe: Recipe,
     wanted: targets.Wanted,
     *,
+    fold: bool,
     on_status: Callable[[Status], None] | None,
-    on_note: Callable[[str], None] | None,
+    say: Callable[[str], None],
 ) -> Run:
     """Train from the last saved state, or from the beginning, to the end."""
-    say = on_note or (lambda sentence: None)
+    again = "the same command" if fold else f"mien train --resume {made.path}"
     made.sweep()
     feed = Feed(dataset.split("train"), wanted.train, recipe)
     validation = dataset.split("val").images, for_keras(wanted.val)
@@ -204,7 +213,7 @@ def _train(
             state, complaints = made.load()
             for complaint in complaints:
                 say(complaint)
-            recorder = Recorder(made, recipe, feed, state, on_status)
+            recorder = Recorder(made, recipe, feed, state, on_status, again=again)
             recorder.set_model(model)
             if is_over(recorder.history, recipe):
                 break
@@ -214,6 +223,8 @@ def _train(
                 recorder.save()
             _fit_some(model, recorder, validation, callbacks=_callbacks(made, recipe, say))
     except TrainingError as error:
+        if fold and recorder.diverged:
+            error.args = (f"{error} and another --out, for all folds are of one recipe",)
         _fail(made, recorder, dataset, recipe, error)
         raise
     _finish(made, recorder, dataset, recipe, say=say)
@@ -266,7 +277,7 @@ def _fit_some(model: Any, recorder: Recorder, validation: Batch, *, callbacks: l
     """
     feed, recipe = recorder.feed, recorder.recipe
     inside = recorder.step > 0
-    with signals.listen(recorder.save_last) as recorder.stop:
+    with signals.listen(recorder.save_last, recorder.again) as recorder.stop:
         model.fit(
             feed.batches(recorder.epoch, recorder.step),
             steps_per_epoch=feed.steps - recorder.step,
@@ -329,11 +340,11 @@ _MEASURED = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece")
 def _fail(made: Run, recorder: Recorder, dataset: Dataset, recipe: Recipe, error: TrainingError) -> None:
     """Say how to go on; where the training diverged, note it and export the best epoch before that."""
     if not recorder.diverged:
-        error.args = (f"{error}; make room, and go on with: mien train --resume {made.path}",)
+        error.args = (f"{error}; make room, and go on with: {recorder.again}",)
         return
     made.update(status="failed", reason=str(error))
     if recorder.best:
-        _finish(made, recorder, dataset, recipe, say=lambda sentence: None)
+        _finish(made, recorder, dataset, recipe, say=_silent)
         error.args = (f"{error}; the best epoch before that is in {made.bundle}",)
 
 

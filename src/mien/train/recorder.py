@@ -93,6 +93,7 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
         feed: The training images.
         state: The moment to go on from, or None at the beginning.
         on_status: Called a few times a second.
+        again: What goes on with it when it was stopped, for the sentence that says so: a command.
     """
 
     def __init__(
@@ -102,12 +103,15 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
         feed: Feed,
         state: State | None,
         on_status: Callable[[Status], None] | None,
+        *,
+        again: str,
     ) -> None:
         super().__init__()
         self.run = run
         self.recipe = recipe
         self.feed = feed
-        self.stop = Stop(lambda: None)
+        self.again = again
+        self.stop = Stop(lambda: None, again)
         self.on_status = on_status
         self.history: list[Row] = []
         self.best: list[NDArray[Any]] = []
@@ -238,7 +242,7 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
         if state is not None:
             self.run.save(state)
         raise Stopped(
-            f"stopped in epoch {self.epoch + 1}, and saved; go on with: mien train --resume {self.run.path}",
+            f"stopped in epoch {self.epoch + 1}, and saved; go on with: {self.again}",
             self.stop.signal_number,
         )
 

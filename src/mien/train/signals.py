@@ -18,8 +18,8 @@ from types import FrameType
 GRACE = 4.0
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-#: Shows the cursor again, for a progress bar may have hidden it, and says what to do.
-_FAREWELL = b"\x1b[?25h\nmien: stopped inside a long step, and saved; go on with: mien train --resume RUN\n"
+#: Shows the cursor again, for a progress bar may have hidden it; what to do follows.
+_FAREWELL = "\x1b[?25h\nmien: stopped inside a long step, and saved; go on with: "
 
 
 class Stop:
@@ -27,11 +27,14 @@ class Stop:
 
     Args:
         save_last: Saves the newest state in memory; called from another thread.
+        again: The command that goes on, for the farewell.
     """
 
-    def __init__(self, save_last: Callable[[], None]) -> None:
+    def __init__(self, save_last: Callable[[], None], again: str) -> None:
         self.signal_number = 0
         self._save_last = save_last
+        # A folder's name may hold what moves the cursor.
+        self._again = "".join(each if each.isprintable() else repr(each)[1:-1] for each in again)
         self._reached = threading.Event()
 
     def __bool__(self) -> bool:
@@ -53,14 +56,14 @@ class Stop:
         if not received or self._reached.wait(GRACE):
             return
         self._save_last()
-        os.write(2, _FAREWELL)
+        os.write(2, f"{_FAREWELL}{self._again}\n".encode(errors="backslashreplace"))
         os._exit(128 + received[0])
 
 
 @contextmanager
-def listen(save_last: Callable[[], None]) -> Iterator[Stop]:
+def listen(save_last: Callable[[], None], again: str) -> Iterator[Stop]:
     """Listen for SIGINT and SIGTERM while the block runs; elsewhere than in the main thread, do nothing."""
-    stop = Stop(save_last)
+    stop = Stop(save_last, again)
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
