@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -59,6 +60,19 @@ def refuse(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
         assert len(lines) == 1
         assert "Traceback" not in captured.err
         return lines[0]
+
+    return call
+
+
+@pytest.fixture
+def follow(capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
+    """Run a command; returns the words of the one that it says comes next."""
+
+    def call(*arguments: str) -> list[str]:
+        capsys.readouterr()
+        assert cli.run(list(arguments)) == 0
+        (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next: mien ")]
+        return shlex.split(line)[2:]
 
     return call
 
@@ -209,7 +223,9 @@ def _voted(root: Path) -> tuple[Path, Path]:
     return root / "faces.csv", root / "votes.csv"
 
 
-def test_votes_may_move_and_not_change(away: Path, ask: Json, refuse: Callable[..., str]) -> None:
+def test_votes_may_move_and_not_change(
+    away: Path, ask: Json, refuse: Callable[..., str], follow: Callable[..., list[str]]
+) -> None:
     faces, votes = _voted(away)
     settings = [*SETTINGS, "--set", "targets.consensus=1"]
     assert ask("train", str(faces), "--out", "run", "--votes", str(votes), *settings)[0] == 0
@@ -217,6 +233,9 @@ def test_votes_may_move_and_not_change(away: Path, ask: Json, refuse: Callable[.
     votes.rename("moved.csv")
     assert "votes.csv" in refuse("train", "--resume", "run")
     assert ask("train", "--resume", "run", "--votes", "moved.csv")[1]["status"] == "done"
+    words = follow("train", "--resume", "run", "--votes", "moved.csv")
+    assert words == ["evaluate", "run", "--data", str(faces)]
+    assert cli.run(words) == 0
     assert ask("ship", "run", "--votes", "moved.csv", "--name", "moved")[0] == 0
     Path("other.csv").write_text(text.replace("PublicTest,face.png,10,0", "PublicTest,face.png,0,10"))
     for command in (["train", "--resume", "run"], ["ship", "run"]):
@@ -240,6 +259,44 @@ def test_a_run_begins_from_another(away: Path, trained: Path, archive: Path, ask
     assert [each.name for each in bundle.load(shipped["path"]).card.averaged] == [trained.name]
     assert ask("card", "models", "--to", "models.md")[0] == 0
     assert f"| averaged with | `{trained.name}` (recipe `quick`) |" in Path("models.md").read_text()
+
+
+def test_what_comes_next_can_be_done(away: Path, archive: Path, follow: Callable[..., list[str]]) -> None:
+    words = follow("train", str(archive), "--out", "a run", *SETTINGS)
+    assert words == ["evaluate", "a run", "--split", "test"]
+    assert cli.run(words) == 0
+    shutil.copy(archive, "moved.zip")
+    words = follow("train", "moved.zip", "--resume", "a run")
+    assert words == ["evaluate", "a run", "--split", "test", "--data", "moved.zip"]
+    assert cli.run(words) == 0
+    untested = str(drawn.write_archive(Path("untested.zip"), train=70, val=14, test=0, seed=1))
+    words = follow("train", untested, "--out", "untested", *SETTINGS)
+    assert words == ["evaluate", "untested"]
+    assert cli.run(words) == 0
+
+
+def test_after_folds_comes_a_student_of_the_recipe_that_was_asked_for(
+    away: Path, monkeypatch: pytest.MonkeyPatch, follow: Callable[..., list[str]]
+) -> None:
+    from mien import recipes, train
+
+    def crossed(data: dataset.Dataset, recipe: recipes.Recipe, **options: Any) -> Path:
+        return Path("folds/out-of-fold.npz")
+
+    monkeypatch.setattr(train, "cross", crossed)
+    data = str(drawn.write_archive(Path("faces.zip"), train=70, val=14, test=0, seed=1))
+    Path("mine.toml").write_text(recipes.to_toml(recipes.override(recipes.get("quick"), ["name=my"])))
+    folds, teacher = ["--folds", "2"], ["--teacher", "folds/out-of-fold.npz"]
+    assert follow("train", data, *folds) == ["train", data, "--recipe", "quick", *teacher]
+    mine = ["train", data, "--recipe", "mine.toml", "--set", "epochs=2", "--set", "size=32"]
+    assert follow(*mine, *folds) == [*mine, *teacher]
+    for name in ("teacher", "teacher-vgg", "teacher-dense"):
+        asked = ["train", data, "--recipe", name, "--set", "epochs=9", *folds]
+        release = ["train", data, "--recipe", "release"]
+        assert follow(*asked) == [*release, *teacher]
+        asked += ["--set", "targets.consensus=0", "--set", "size=32"]
+        less = ["--set", "size=32", "--set", "targets.consensus=0"]
+        assert follow(*asked) == [*release, *less, *teacher]
 
 
 @pytest.mark.long

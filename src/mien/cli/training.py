@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Exit code for work that is done, though some inputs were bad.
 SOME_BAD = 3
+#: Recipes of networks that teach, and what learns from them.
+_TEACHERS, _STUDENT = ("teacher", "teacher-vgg", "teacher-dense"), "release"
 
 
 def train(
@@ -72,15 +74,13 @@ def train(
         chosen = _recipe(recipe or ("tune" if base else "quick"), set_ or [], base)
         if folds is not None:
             _check_folds(folds, screen.given(context, "teacher", "from_"))
-            return _cross(data, chosen, folds, out, runs, origin, json=json)
+            asked = [recipe or "quick", *(word for each in set_ or () for word in ("--set", each))]
+            return _cross(data, chosen, folds, out, runs, origin, asked=asked, json=json)
         if teacher:
             origin["teacher"] = _all_absolute(teacher)
         made, dataset = _begin(data, chosen, base, out, runs, origin)
     document = _document(made, dataset) | timer.seconds()
-    if json:
-        screen.emit(document)
-    else:
-        _tell(document)
+    screen.emit(document) if json else _tell(document, data if resume else None)
     return SOME_BAD if dataset.problems else 0
 
 
@@ -183,9 +183,13 @@ def _cross(
     runs: Path,
     origin: dict[str, Any],
     *,
+    asked: list[str],
     json: bool,
 ) -> int:
-    """Train the folds, one after the other, and say where the probabilities are."""
+    """Train the folds, one after the other, and say where the probabilities are.
+
+    `asked` is the recipe in the words of the command line.
+    """
     from mien import networks
 
     timer = screen.Timer()
@@ -204,12 +208,25 @@ def _cross(
         screen.emit(document | timer.seconds())
     else:
         screen.out.print(f"{made}: probabilities for {len(train):,} images", markup=False)
-        words = ["mien", "train", str(data), "--recipe", recipe.name, "--teacher", str(made)]
+        learner = _student(recipe) if recipe.name in _TEACHERS else asked
+        words = ["mien", "train", str(data), "--recipe", *learner, "--teacher", str(made)]
         words += [] if origin["votes"] is None else ["--votes", origin["votes"]]
         words += [word for path in origin["exclude"] or () for word in ("--exclude", path)]
         words += ["--split-seed", str(origin["seed"])] if origin["seed"] != 42 else []
         screen.out.print(f"next: {shlex.join(words)}", markup=False)
     return SOME_BAD if dataset.problems else 0
+
+
+def _student(teacher: "Recipe") -> list[str]:
+    """Return the words for what learns from a teacher: of its size, with no more answers than it gives."""
+    from mien import recipes
+
+    words, student = [_STUDENT], recipes.get(_STUDENT)
+    if student.size != teacher.size:
+        words += ["--set", f"size={teacher.size}"]
+    if not teacher.targets.consensus:
+        words += ["--set", "targets.consensus=0"]
+    return words
 
 
 def _go_on(
@@ -284,7 +301,8 @@ def _all_absolute(paths: list[Path] | None) -> list[str] | None:
     return [str(path.resolve()) for path in paths] if paths else None
 
 
-def _tell(document: dict[str, Any]) -> None:
+def _tell(document: dict[str, Any], moved: Path | None) -> None:
+    """Show a finished run, and what comes next; `moved` is where its data are now, where that was said."""
     report = document["val"]
     low, high = report["accuracy_interval"]
     screen.table(
@@ -299,7 +317,14 @@ def _tell(document: dict[str, Any]) -> None:
             ("processor time", screen.clock(document["cpu_seconds"])),
         ],
     )
-    screen.out.print(f"next: mien evaluate {document['run']} --split test", markup=False)
+    words = ["mien", "evaluate", document["run"]]
+    words += ["--split", "test"] if "test" in document["data"]["splits"] else []
+    origin = document["data"]["origin"]
+    votes = origin.get("votes")
+    if moved is None and votes and not Path(votes).exists():  # votes are not asked for where data is named
+        moved = Path(origin["source"])
+    words += [] if moved is None else ["--data", str(moved)]
+    screen.out.print(f"next: {shlex.join(words)}", markup=False)
 
 
 def networks(json: Json = False) -> int:
