@@ -48,6 +48,9 @@ def main() -> None:
     parser.add_argument("--exclude", type=Path, action="append", default=[])
     options = parser.parse_args()
     recipe = recipes.override(recipes.get(options.recipe), options.set)
+    if recipe.optimizer.ema:
+        # An epoch is a call of `fit` here, and each ends in writing the mean over the weights.
+        parser.error("optimizer.ema is measured with mien train, which trains on from the weights themselves")
     data = dataset.load(options.data, votes=options.votes, exclude=options.exclude)
     print(json.dumps({"lever": options.lever, "set": options.set} | _train(options.lever, data, recipe)))
 
