@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from mien import bundle, drawn
+from mien import bundle, calibrate, drawn, evaluate
 from mien.emotions import EMOTIONS
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
@@ -144,10 +144,23 @@ def test_cutmix_mixes_targets_as_it_mixes_pixels(levers: ModuleType) -> None:
 def test_a_model_that_knows_all_has_no_calibration_error_and_needs_none(folder: Path) -> None:
     command = [sys.executable, BENCHMARKS / "calibration_floor.py", folder / "fer2013.csv", folder / "bundle"]
     said = subprocess.run([*map(str, command), "--draws", "20"], check=True, capture_output=True, text=True)
-    own, perfect = re.search(r"bundle: ([\d.]+)% on n = 7; ([\d.]+)% \(", said.stdout).groups()
+    own, perfect = re.search(r"bundle: ([\d.]+)% across folds, n = 7; ([\d.]+)% \(", said.stdout).groups()
     # By brightness it names every face with certainty, so chance has nothing to draw.
     assert float(own) < 1
     assert float(perfect) == pytest.approx(float(own), abs=1)
+
+
+def test_offsets_pulled_once_are_those_that_ship_takes() -> None:
+    fits = script("calibration_fits")
+    random = np.random.default_rng(0)
+    chances, truth = random.dirichlet(np.ones(4), 300), random.integers(0, 4, 300)
+    temperature, offsets = calibrate.fit_offsets(chances, truth)
+    found = fits.pulled(1.0)(chances, truth)
+    assert found[0] == pytest.approx(temperature, rel=0.01)
+    assert found[1] == pytest.approx(offsets, abs=0.01)
+    assert np.abs(fits.pulled(1e6)(chances, truth)[1]).max() < 1e-3
+    parts = fits.folds(truth, seed=0)
+    assert (np.sum(parts, axis=0) == 1).all()
 
 
 def test_own_faces_are_of_the_class_that_their_emotion_belongs_to(
@@ -155,16 +168,24 @@ def test_own_faces_are_of_the_class_that_their_emotion_belongs_to(
 ) -> None:
     own = script("own_faces")
     monkeypatch.setattr(own, "TRAIN", 3)
-    monkeypatch.setattr(own, "VAL", 2)
+    monkeypatch.setattr(own, "VAL", 1)
+
+    def copies(images: np.ndarray, train: np.ndarray, *, recut: bool) -> evaluate.Copies:
+        assert recut
+        none = np.zeros(len(images), bool)
+        return evaluate.Copies(none, none, images.mean(axis=(1, 2, 3)) == LEVELS[0])
+
+    monkeypatch.setattr(own.evaluate, "copies", copies)
     words = ["own_faces.py", str(folder / "fer2013.csv"), "--to", str(folder / "own")]
     monkeypatch.setattr(sys, "argv", words)
     own.main()
-    assert capsys.readouterr().out.endswith("own: 3 train, 2 val, 1 test\n")
+    assert capsys.readouterr().out.endswith("own: 3 train, 1 val, 1 test\n")
     wanted = dict(zip(LEVELS.tolist(), EMOTIONS, strict=True))
     made = sorted((folder / "own").glob("*/*/*.png"))
     assert [path.parent.parent.name for path in made].count("train") == 3
     emotions = [wanted[int(np.asarray(Image.open(path)).mean())] for path in made]
-    assert sorted(emotions) == sorted(set(EMOTIONS) - {"surprise"})
+    # Of the first emotion's face training holds the photograph.
+    assert sorted(emotions) == sorted(set(EMOTIONS) - {EMOTIONS[0], "surprise"})
     assert [path.parent.name for path in made] == [own.CLASSES[emotion] for emotion in emotions]
 
 
