@@ -101,6 +101,8 @@ _TUNE = replace(
     select="val_loss",
     about="Ten epochs from a trained run, on faces and classes of one's own.",
     command="mien train DATA --from RUN",
+    measured="79.4 ± 0.3 % of 1,484 faces in three classes of one's own over 3 seeds, from `default` and 500 "
+    "faces, in a minute of CPU, 2026-11-26; from chance 50.9 ± 0.9 %",
 )
 
 _TEACHER = Recipe(
@@ -161,6 +163,8 @@ _DEMO = Recipe(
     select="last",
     about="A tiny residual network on drawn faces; what mien demo trains.",
     command="mien demo",
+    measured="90.9 % (88.5 to 92.8) of drawn test faces, 4 % of the labels wrong on purpose, in a minute and "
+    "a half for the whole demo, two AVX2 cores, 2026-11-23",
 )
 
 #: Every named recipe.
