@@ -599,7 +599,7 @@ def test_a_file_without_hashes_loads_and_has_them_once_it_is_written_again(tmp_p
 
 
 def evaluation(sha256: object) -> str:
-    return json.dumps({"schema": 1, "name": "one", "sha256": sha256, "readings": {}})
+    return json.dumps({"schema": 1, "name": "one", "sha256": sha256, "bytes": 1, "readings": {}})
 
 
 @pytest.mark.parametrize("says", ["0" * 64, None, 7, "no\nhash" * 100])
@@ -617,6 +617,9 @@ def test_a_file_beside_its_own_evaluation_or_what_is_none_loads(tmp_path: Path) 
     for text in (evaluation(made.card.sha256), "", "{", "[]", "[" * 100_000, '{"sha256": "0"}', '"name"'):
         (tmp_path / "one.json").write_text(text)
         assert bundle.load(tmp_path / "one.onnx").card == made.card
+    # A card has a name and a hash as well, and is of the file that stands beside it as model.onnx.
+    (tmp_path / "one.json").write_text(bundle.to_json(dataclasses.replace(made.card, sha256="0" * 64)))
+    assert bundle.load(tmp_path / "one.onnx").card == made.card
     (tmp_path / "one.json").unlink()
     (tmp_path / "one.json").mkdir()
     assert bundle.load(tmp_path / "one.onnx").card == made.card

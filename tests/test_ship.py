@@ -234,7 +234,10 @@ def test_what_training_holds_is_left_out_of_the_figures_on_new_images() -> None:
     }
     data = Dataset("made", emotions.EMOTIONS, splits["train"], splits["val"], None)
     answers = evaluate.answer(bundle.load(), splits["val"], labels=data.labels)
-    known = ship._known(data)
+    alone = dataclasses.replace(bundle.load().card, data=None, base=(), averaged=())
+    known = ship._known(data, alone)
+    # Of what a model before it learnt, the images are not here to be looked at.
+    assert ship._known(data, bundle.load().card) is None
     assert known is not None
     right = np.r_[np.zeros(6, bool), np.ones(6, bool)], np.arange(12) % 7
     new = ship._new(answers, known, right)
@@ -299,7 +302,7 @@ def test_what_cannot_ship(
     (tmp_path / "file").write_text("")
     with pytest.raises(ModelError, match="cannot be made"):
         ship.make(trained, data, to=tmp_path / "file")
-    for name in ("a/b", "a\nb", "n" * 300):
+    for name in ("a/b", "a\nb", "a\x9bb", "a\ud800", "n" * 300):
         with pytest.raises(ModelError, match="cannot be called"):
             ship.make(trained, data, to=tmp_path / "odd", name=name)
     assert not (tmp_path / "odd").exists()

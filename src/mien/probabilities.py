@@ -28,8 +28,8 @@ _OUTPUTS = ("probabilities", "consensus")
 _FACTS = ("fingerprint", "labels", "about")
 #: Most characters that are read of what a file says of itself; it goes into cards and messages.
 _LONGEST = 300
-#: Kinds of characters that no name has: control characters, and those that end a line.
-_UNSHOWABLE = ("Cc", "Zl", "Zp")
+#: Kinds of characters that no name has: control characters, halves of characters, and those that end a line.
+_UNSHOWABLE = ("Cc", "Cs", "Zl", "Zp")
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,6 +183,8 @@ def _unpack(content: bytes) -> Stored:
     names = tuple(str(label) for label in labels)
     if any(unicodedata.category(letter) in _UNSHOWABLE for letter in "".join((str(fingerprint), *names))):
         raise ValueError("its fingerprint or labels hold control characters")
+    if len(set(names)) < len(names):
+        raise ValueError("its labels name a class twice")
     answers = {name: _rows(name, found[name]) for name in _OUTPUTS if name in found}
     said = "".join(letter for letter in str(about) if letter.isprintable())
     return Stored(str(fingerprint), names, answers, said[:_LONGEST])

@@ -9,8 +9,8 @@ enough. The calibration's own figures are cross-fitted for that reason.
 
 import json
 import os
-import re
 import tempfile
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -36,8 +36,9 @@ _MEASURED = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece")
 _WITH_INTERVAL = _MEASURED[:3]
 _STAGES = 5
 
-#: What no name of a model holds, and how many bytes it has at most, for files are called by it.
-_NO_NAME = re.compile(r"[/\\\x00-\x1f]")
+#: Kinds of characters that no name of a model holds, and how many bytes it has at most, for files are called
+#: by it: control characters, and those that end a line.
+_UNSHOWABLE = ("Cc", "Zl", "Zp")
 _LONGEST = 200
 
 
@@ -103,7 +104,7 @@ def make(
 
 def _check_places(folder: Path, name: str) -> None:
     """Refuse what could not be written, before anything is worked out."""
-    if not name or _NO_NAME.search(name) or len(os.fsencode(name)) > _LONGEST:
+    if not _can_be_called(name):
         raise ModelError(
             f"a model cannot be called {name[:40]!r}{'...' if name[40:] else ''}; give it a name of at most "
             f"{_LONGEST} bytes without slashes and control characters"
@@ -119,6 +120,15 @@ def _check_places(folder: Path, name: str) -> None:
     for suffix in (".onnx", ".json", ".weights.npz"):
         if (folder / f"{name}{suffix}").is_dir():
             raise ModelError(f"{str(folder / f'{name}{suffix}')!r} is a folder; choose another name or place")
+
+
+def _can_be_called(name: str) -> bool:
+    try:
+        size = len(os.fsencode(name))
+    except UnicodeEncodeError:
+        return False
+    odd = any(letter in "/\\" or unicodedata.category(letter) in _UNSHOWABLE for letter in name)
+    return 0 < size <= _LONGEST and not odd
 
 
 def _check_val(trained: Bundle, dataset: Dataset) -> None:
@@ -200,9 +210,11 @@ def _write(
         for reading in card.readings
     }
     reports = {reading: evaluate.judge(each) for reading, each in answers.items()}
-    known = _known(dataset)
+    known = _known(dataset, card)
     metrics = {f"val as {reading}": _measured(report) for reading, report in reports.items()}
     file = folder / f"{card.name}.onnx"
+    # Without its evaluation a file counts alone, so that no moment pairs it with another's.
+    (folder / f"{card.name}.json").unlink(missing_ok=True)
     made = bundles.write(chosen.content, replace(card, metrics=metrics), file)
     return made, {
         "schema": 1,
@@ -224,10 +236,15 @@ def _write(
     }
 
 
-def _known(dataset: Dataset) -> evaluate.Copies | None:
-    """Say which images of val training holds too; None where they are too small to tell."""
+def _known(dataset: Dataset, card: Card) -> evaluate.Copies | None:
+    """Say which images of val training holds too; None where that cannot be told.
+
+    It cannot where they are too small, and where a model that this one was made from learnt from other images
+    than these, for they are not here to be looked at.
+    """
     train, val = dataset.split("train"), dataset.split("val")
-    if train.images.shape[1] < duplicates.SMALLEST:
+    learnt = {data.splits["train"].fingerprint for data in card.learnt_from if "train" in data.splits}
+    if train.images.shape[1] < duplicates.SMALLEST or learnt - {train.fingerprint}:
         return None
     return evaluate.copies(val.images, train.images, recut=True)
 

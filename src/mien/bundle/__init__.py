@@ -230,7 +230,9 @@ def write(model: bytes, card: Card, to: str | os.PathLike[str], *, threads: int 
 
     The card goes into the ONNX file without a hash, then beside it with the hash of the file's final bytes.
     Inside stand hashes of model and card as well, by which `load` knows that a file alone is whole. Whatever
-    moment the writing is stopped at, the folder holds nothing, the older bundle or the new one.
+    moment the writing is stopped at, the folder holds nothing, the older bundle or the new one. What
+    `mien ship` wrote beside a file, its evaluation and weights, names the older file's hash; ship the model
+    again instead.
 
     Args:
         model: An ONNX file's bytes.
@@ -302,7 +304,7 @@ def _check_evaluation(file: Path, digest: str) -> None:
         found = json.loads(_read(beside, MAX_BYTES))
     except (ModelError, ValueError, RecursionError):
         return  # there is none, or it is some other program's
-    if not isinstance(found, dict) or not {"schema", "name", "sha256"} <= found.keys():
+    if not isinstance(found, dict) or not {"schema", "name", "sha256", "readings", "bytes"} <= found.keys():
         return
     if found["sha256"] != digest:
         raise ModelError(

@@ -87,7 +87,7 @@ def deal(split: Split, labels: Sequence[str], folds: int, *, seed: int) -> list[
     """Cut a split into folds: every class shared out evenly, images that are equal or near together.
 
     A network that learnt a copy of an image would know its label by heart, and the audit would believe it.
-    Photographs that were cut otherwise may come apart: to look for them would take hours.
+    Photographs that were cut otherwise may come apart, for to look for them among all takes too long.
 
     Returns:
         The indices of each fold, ascending; every image is in one of them.
