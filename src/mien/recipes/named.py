@@ -43,9 +43,8 @@ _HUMAN = replace(
     augment=replace(_QUICK.augment, erase=0.25),
     about="The shortest way to 65 % of FER2013, which is what people reach, on labels and FER+ votes.",
     command="mien train fer2013.csv --recipe human --votes VOTES --exclude LIST",
-    measured="65.4 % of FER2013's PublicTest (63.8 to 66.9) without its unchanged copies, "
-    "80.4 % with most people, in "
-    "29m of CPU, two busy AVX2 cores, 2026-11-23; one seed",
+    measured="65.4 ± 0.1 % of FER2013's PublicTest over 3 seeds, without its unchanged copies, 80.4 % with "
+    "most people (one seed), in 27m to 29m of CPU, two busy AVX2 cores, 2026-11-26",
 )
 
 _RELEASE = Recipe(
