@@ -43,8 +43,8 @@ def main() -> None:
     new = ~evaluate.copies(val.images, data.split("train").images, recut=True).known
     everything = np.ones(len(val), bool)
     ways: list[tuple[str, Fit, NDArray]] = [
-        ("a temperature, on all", lambda chances, truth: (calibrate.fit(chances, truth), ()), everything),
-        ("a temperature, on new", lambda chances, truth: (calibrate.fit(chances, truth), ()), new),
+        ("a temperature, on all", calibrate._fit_alone, everything),
+        ("a temperature, on new", calibrate._fit_alone, new),
         ("with offsets, on all", calibrate.fit_offsets, everything),
         ("with offsets, on new", calibrate.fit_offsets, new),
         *((f"offsets pulled {pull:g} times, on all", pulled(pull), everything) for pull in PULLS),
@@ -102,7 +102,7 @@ def row(
     seen = []
     for seed in range(draws):
         after = np.empty_like(raw)
-        for here in folds(truth, seed):
+        for here in calibrate._folds(truth, 5, seed):
             learnt = part & ~here
             after[here] = calibrate.apply(raw[here], *fit(raw[learnt], truth[learnt]))
         whole, fresh = (evaluate.metrics(after[which], truth[which], labels) for which in (slice(None), new))
@@ -111,15 +111,6 @@ def row(
         seen.append([*figures, fresh.accuracy, fresh.nll, fresh.ece])
     means = np.mean(seen, axis=0)
     return [f"{value:.3f}" if place in (2, 7) else f"{value:.1%}" for place, value in enumerate(means)]
-
-
-def folds(truth: NDArray, seed: int, count: int = 5) -> list[NDArray]:
-    """Return which images are in each fold, every class spread over all."""
-    shuffled = np.random.default_rng(seed).permutation(len(truth))
-    dealt = shuffled[np.argsort(truth[shuffled], kind="stable")]
-    fold = np.empty(len(truth), int)
-    fold[dealt] = np.arange(len(truth)) % count
-    return [fold == number for number in range(count)]
 
 
 if __name__ == "__main__":

@@ -312,9 +312,10 @@ def test_kill_at_fifty_moments_then_run_again(tmp_path, pack):
     whole = time.perf_counter() - started
     draw = random.Random(8)
     for at in draw.sample(range(1, total + 1), 25):
-        killed_and_run_again(tmp_path / f"touch {at}", archive, files, at, None)
+        assert killed_and_run_again(tmp_path / f"touch {at}", archive, files, at, None) == -signal.SIGKILL
     for turn in range(25):
-        killed_and_run_again(tmp_path / f"time {turn}", archive, files, 0, draw.uniform(0, whole))
+        ended = killed_and_run_again(tmp_path / f"time {turn}", archive, files, 0, draw.uniform(0, whole))
+        assert ended in (0, -signal.SIGKILL)
 
 
 def test_two_at_once_make_one_folder(tmp_path):

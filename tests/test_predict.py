@@ -126,7 +126,9 @@ def test_the_eight_orientations_agree(predictor: predict.Predictor, orientation:
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = Image.fromarray(PHOTO).transpose(turns[orientation])
-    same(predictor.image(encoded(stored, "PNG", exif=exif)), predictor.image(PHOTO), 1e-4)
+    upright = predictor.image(encoded(stored, "PNG", exif=exif))
+    assert (upright.height, upright.width) == PHOTO.shape[:2]
+    same(upright, predictor.image(PHOTO), 1e-4)
 
 
 def test_a_mirrored_photo_has_mirrored_faces(predictor: predict.Predictor) -> None:

@@ -193,13 +193,14 @@ def load(path: str | os.PathLike[str] | None = None, *, threads: int | None = No
     place = MODELS / f"{name}.onnx" if shipped else Path(name)
     file = _file(place)
     model = _read(file, MAX_BYTES)
+    digest = hashlib.sha256(model).hexdigest()
     if shipped:
-        _check_shipped(name, model)
+        _check_shipped(name, digest)
     card = parse(seal.read(model, file.name))
     if (place / CARD).exists():
-        _check_beside(place, card, hashlib.sha256(model).hexdigest())
+        _check_beside(place, card, digest)
     elif file.suffix == ".onnx" and not shipped:
-        _check_evaluation(file, hashlib.sha256(model).hexdigest())
+        _check_evaluation(file, digest)
     return of(model, card, path=place, threads=threads)
 
 
@@ -281,7 +282,7 @@ def _read(file: Path, limit: int) -> bytes:
     return content
 
 
-def _check_shipped(name: str, model: bytes) -> None:
+def _check_shipped(name: str, digest: str) -> None:
     """Make sure that a model of the package is the one whose evaluation stands beside it."""
     try:
         expected = json.loads(_read(MODELS / f"{name}.json", MAX_BYTES))["sha256"]
@@ -289,7 +290,6 @@ def _check_shipped(name: str, model: bytes) -> None:
         raise ModelError(
             f"the evaluation of the package's model {name!r} is damaged; install mien again"
         ) from None
-    digest = hashlib.sha256(model).hexdigest()
     if expected != digest:
         raise ModelError(
             f"the package's model {name!r} is damaged: its sha256 is {digest}, not {expected}; install mien "
