@@ -1,6 +1,7 @@
 """From an archive to a scored, exported model, through the command line, as a user would."""
 
 import csv
+import hashlib
 import json
 import shlex
 import shutil
@@ -206,6 +207,32 @@ def test_exclusions_go_into_the_run_and_the_card(away: Path, archive: Path, ask:
     shutil.copytree("data", "others")
     shutil.rmtree("others/data/train")
     assert ask("evaluate", "run", "--data", "others")[1]["n"] == 42
+
+
+def test_a_teacher_is_asked_about_the_images_that_training_keeps(
+    away: Path, trained: Path, archive: Path, ask: Json, refuse: Callable[..., str]
+) -> None:
+    split = dataset.load(archive).split("train")
+    rows = [hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest() for image in split.images[:3]]
+    Path("leave.csv").write_text("sha256\n" + "\n".join(rows) + "\n")
+    left_out = ["--exclude", "leave.csv"]
+    bundle_ = str(trained / "bundle")
+    asked = ["evaluate", bundle_, "--data", str(archive), "--split", "train", "--probabilities", "taught.npz"]
+    code, scored = ask(*asked, *left_out)
+    assert code == 0
+    kept = scored["n"]
+    assert kept < 140
+    student = ["train", str(archive), "--out", "student", "--teacher", "taught.npz", *SETTINGS]
+    assert "name the data, size and exclusions" in refuse(*student)
+    code, made = ask(*student, *left_out)
+    assert code == 0
+    assert made["data"]["splits"]["train"]["n"] == kept
+    beside = ["compare", "taught.npz", bundle_, "--data", str(archive), "--split", "train"]
+    assert "exclusions that they were made with" in refuse(*beside)
+    assert ask(*beside, *left_out)[1]["n"] == kept
+    assert "no --exclude" in refuse("evaluate", str(trained), *left_out)
+    assert "--exclude needs --data" in refuse("compare", str(trained), bundle_, *left_out)
+    assert "leave.csv, which is read" in refuse(*asked[:-1], "leave.csv", *left_out)
 
 
 def _voted(root: Path) -> tuple[Path, Path]:

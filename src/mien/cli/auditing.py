@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mien.cli import outputs, screen
-from mien.cli.data import Json
+from mien.cli.data import Json, SplitSeed, Votes
 from mien.cli.training import load
 from mien.errors import InputError
 
@@ -23,7 +23,7 @@ FINDINGS = 1
 
 def audit(
     data: Annotated[Path, typer.Argument(help="A folder, zip, tar or fer2013.csv.")],
-    votes: Annotated[Path | None, typer.Option(help="FER+ votes, for csv data.")] = None,
+    votes: Votes = None,
     probabilities: Annotated[
         Path | None,
         typer.Option(help="Out-of-fold probabilities, as mien train --folds writes: find wrong labels."),
@@ -51,7 +51,7 @@ def audit(
         str, typer.Option(help="Exit with 1 from this severity on: error, warning or note.")
     ] = "error",
     size: Annotated[int, typer.Option(help="Pixels a side that images are fitted to.")] = 48,
-    split_seed: Annotated[int, typer.Option(min=0, help="Decides splits that the data does not bring.")] = 42,
+    split_seed: SplitSeed = 42,
     json: Json = False,
 ) -> int:
     """Find what is wrong with a data set: copies across splits, blank images, wrong labels."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mien.cli import homes, outputs, screen
-from mien.cli.data import Json
+from mien.cli.data import Exclude, Json, SplitSeed, Votes
 from mien.cli.model import is_run
 from mien.cli.training import SOME_BAD, load, load_again
 from mien.errors import DataError, InputError
@@ -37,11 +37,12 @@ def compare(
     html: Annotated[
         Path | None, typer.Option(help="Write a page with pictures of where the two part.")
     ] = None,
-    votes: Annotated[Path | None, typer.Option(help="FER+ votes, for csv data.")] = None,
+    votes: Votes = None,
+    exclude: Exclude = None,
     size: Annotated[
         int | None, typer.Option(help="Pixels a side that two files of probabilities were made with.")
     ] = None,
-    split_seed: Annotated[int, typer.Option(min=0, help="Decides splits that the data does not bring.")] = 42,
+    split_seed: SplitSeed = 42,
     json: Json = False,
 ) -> int:
     """Say whether one model beats another, on the same images."""
@@ -50,10 +51,11 @@ def compare(
     timer = screen.Timer()
     home = next((path for path in (a, b) if data is None and is_run(path)), None)
     own = () if home is None else outputs.of_run(home)
-    outputs.spare({f"--html {html}": html}, (a, b, data, votes, *own))
+    outputs.spare({f"--html {html}": html}, (a, b, data, votes, *(exclude or ()), *own))
     sides = [_open(path) for path in (a, b)]
     sizes = _sizes(sides, size)
-    sets = _read(context, (a, b), data, sizes, votes=votes, split=split, split_seed=split_seed)
+    origin = {"votes": votes, "exclude": exclude, "seed": split_seed}
+    sets = _read(context, (a, b), data, sizes, origin, split=split)
     first = sets[sizes[0]]
     part = first.split(split)
     one, other = (
@@ -106,31 +108,30 @@ def _read(
     paths: tuple[Path, Path],
     data: Path | None,
     sizes: list[int],
+    origin: dict[str, Any],
     *,
-    votes: Path | None,
     split: str,
-    split_seed: int,
 ) -> dict[int, "Dataset"]:
     """Load the data in each size that is needed."""
     if data is not None:
-        return {size: load(data, size=size, votes=votes, seed=split_seed) for size in dict.fromkeys(sizes)}
+        return {size: load(data, size=size, **origin) for size in dict.fromkeys(sizes)}
     path = next((path for path in paths if is_run(path)), None)
     if path is None:
         raise InputError(f"neither {paths[0]} nor {paths[1]} knows its data; name it with --data")
-    if given := screen.given(context, "votes", "split_seed"):
+    if given := screen.given(context, "votes", "exclude", "split_seed"):
         raise InputError(f"{path} is a run, which knows how its data was read; {given} needs --data")
     from mien import run
 
     made = run.open_run(path)
-    origin = made.facts()["data"]["origin"]
-    listed = origin.get("exclude") or []
+    known = made.facts()["data"]["origin"]
+    listed = known.get("exclude") or []
     gone = [each for each in ([listed] if isinstance(listed, str) else listed) if not Path(each).is_file()]
     if gone and split != "train":  # what was left out of training changes neither val nor test
         screen.note(f"{gone[0]} is gone, so training is looked at with what was left out of it")
-        origin |= {"exclude": None}
-    own = load_again(made, None, origin)
+        known |= {"exclude": None}
+    own = load_again(made, None, known)
     usual = made.recipe().size
-    more = {size: load(Path(origin["source"]), size=size, **origin) for size in {*sizes} - {usual}}
+    more = {size: load(Path(known["source"]), size=size, **known) for size in {*sizes} - {usual}}
     return {usual: own, **more}
 
 

@@ -8,6 +8,12 @@ import typer
 from mien.cli import screen
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, all else on stderr.")]
+Votes = Annotated[Path | None, typer.Option(help="FER+ votes, for csv data.")]
+Exclude = Annotated[
+    list[Path] | None,
+    typer.Option(help="A csv of training images to leave out: row, file or sha256. Repeatable."),
+]
+SplitSeed = Annotated[int, typer.Option(min=0, help="Decides splits that the data does not bring.")]
 
 
 def extract(

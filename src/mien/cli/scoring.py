@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mien.cli import homes, outputs, scores, screen
-from mien.cli.data import Json
+from mien.cli.data import Exclude, Json, SplitSeed, Votes
 from mien.cli.model import is_run
 from mien.cli.training import SOME_BAD, load
 from mien.errors import InputError, TrainingError
@@ -56,8 +56,9 @@ def evaluate(
     probabilities: Annotated[
         Path | None, typer.Option(help="Keep the answers in this .npz file, to distil from.")
     ] = None,
-    votes: Annotated[Path | None, typer.Option(help="FER+ votes, for csv data.")] = None,
-    split_seed: Annotated[int, typer.Option(min=0, help="Decides splits that the data does not bring.")] = 42,
+    votes: Votes = None,
+    exclude: Exclude = None,
+    split_seed: SplitSeed = 42,
     json: Json = False,
 ) -> int:
     """Score what ships on a split: one model, or the mean of several."""
@@ -66,13 +67,12 @@ def evaluate(
 
     timer = screen.Timer()
     _check(table, report, views, robustness=robustness, recuts=recuts)
-    _spare(report, probabilities, models, data, votes=votes, groups=groups)
+    _spare(report, probabilities, models, (data, votes, *(exclude or ())), groups=groups)
     listed = None if groups is None else room.listing(groups)
     loaded = [bundle.load(path / "bundle" if is_run(path) else path) for path in models]
     _check_models(models, loaded, probabilities, recuts=recuts)
-    dataset = _data(
-        context, models, loaded, data, votes=votes, seed=split_seed, whole=bool(report) or split == "train"
-    )
+    origin = {"votes": votes, "exclude": exclude, "seed": split_seed}
+    dataset = _data(context, models, loaded, data, origin, whole=bool(report) or split == "train")
     if listed is not None:
         room.members(listed, dataset.split(split).files)
     document = _judge(answers := _ask(loaded, dataset, split, labels, views))
@@ -143,9 +143,8 @@ def _spare(
     report: Path | None,
     probabilities: Path | None,
     models: list[Path],
-    data: Path | None,
+    read: tuple[Path | None, ...],
     *,
-    votes: Path | None,
     groups: str | None,
 ) -> None:
     """Refuse outputs that cannot be written, or would be over what is scored or what it is scored on."""
@@ -158,10 +157,10 @@ def _spare(
     if report is not None:
         names = (room.JSON, room.HTML, *(f"table{suffix}" for suffix in room.FORMATS.values()))
         written |= {f"{report / name}, of --report,": report / name for name in names}
-    inputs = [*models, data, votes]
+    inputs = [*models, *read]
     if groups is not None:  # with a column's name after it, or without
         inputs += [Path(name) for name in (groups, groups.rpartition(":")[0]) if name]
-    if data is None and is_run(models[0]):
+    if read[0] is None and is_run(models[0]):
         inputs += outputs.of_run(models[0])
     outputs.spare(written, inputs)
 
@@ -171,9 +170,8 @@ def _data(
     models: list[Path],
     loaded: list["Bundle"],
     data: Path | None,
+    origin: dict[str, Any],
     *,
-    votes: Path | None,
-    seed: int,
     whole: bool,
 ) -> "Dataset":
     """Load the data to score on: those that were named, or those that a run knows."""
@@ -181,7 +179,7 @@ def _data(
         return _data_of_run(context, models[0], data, whole=whole)
     if data is None:
         raise InputError(f"{models[0]} does not know its data; name it with --data")
-    return load(data, size=loaded[0].card.size, votes=votes, seed=seed)
+    return load(data, size=loaded[0].card.size, **origin)
 
 
 def _data_of_run(context: typer.Context, path: Path, data: Path | None, *, whole: bool) -> "Dataset":
@@ -192,7 +190,7 @@ def _data_of_run(context: typer.Context, path: Path, data: Path | None, *, whole
     """
     from mien import run
 
-    if given := screen.given(context, "votes", "split_seed"):
+    if given := screen.given(context, "votes", "exclude", "split_seed"):
         raise InputError(f"{path} is a run, which knows how its data was read; it takes no {given}")
     made = run.open_run(path)
     origin = made.facts()["data"]["origin"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mien.cli import screen
-from mien.cli.data import Json
+from mien.cli.data import Exclude, Json, SplitSeed, Votes
 from mien.errors import InputError, RunError
 
 if TYPE_CHECKING:
@@ -39,11 +39,8 @@ def train(
     out: Annotated[Path | None, typer.Option(help="The run's folder, instead of the next free one.")] = None,
     runs: Annotated[Path, typer.Option(help="Where numbered run folders stand.")] = Path("runs"),
     resume: Annotated[Path | None, typer.Option(help="Go on with this run.")] = None,
-    votes: Annotated[Path | None, typer.Option(help="FER+ votes, for csv data.")] = None,
-    exclude: Annotated[
-        list[Path] | None,
-        typer.Option(help="A csv of training images to leave out: row, file or sha256. Repeatable."),
-    ] = None,
+    votes: Votes = None,
+    exclude: Exclude = None,
     teacher: Annotated[
         list[Path] | None,
         typer.Option(help="Distil from this file of probabilities; of several, from their mean. Repeatable."),
@@ -57,7 +54,7 @@ def train(
     folds: Annotated[
         int | None, typer.Option(help="Train so many times without a part, and keep what is said of it.")
     ] = None,
-    split_seed: Annotated[int, typer.Option(min=0, help="Decides splits that the data does not bring.")] = 42,
+    split_seed: SplitSeed = 42,
     json: Json = False,
 ) -> int:
     """Train a recipe; leave a run's folder with history, figures and the bundle that ships."""
