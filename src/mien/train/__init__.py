@@ -202,6 +202,7 @@ def _train(
     feed = Feed(dataset.split("train"), wanted.train, recipe)
     validation = dataset.split("val").images, for_keras(wanted.val)
     library = load_keras()
+    schedule.average_statistics(model, recipe.optimizer)
     model.compile(
         optimizer=schedule.make_optimizer(recipe.optimizer, model, steps=feed.steps * recipe.epochs),
         **losses.settings(recipe.targets, distils=wanted.distils, frequencies=wanted.frequencies),

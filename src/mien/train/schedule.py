@@ -56,6 +56,17 @@ def make_optimizer(settings: Optimizer, model: Any, *, steps: int) -> Any:
     return optimizer
 
 
+def average_statistics(model: Any, settings: Optimizer) -> None:
+    """Let batch normalisation average its statistics over as many steps as the weights are averaged over.
+
+    Its statistics are a moving average already, over ten steps or a hundred. Those of the newest weights do
+    not fit the mean of many: while the learning rate is high, such a network answers little better than chance.
+    """
+    for layer in model.layers:
+        if settings.ema and isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = max(layer.momentum, settings.ema)
+
+
 def _rate(settings: Optimizer, *, steps: int) -> Any:
     """Return a learning rate, or the Keras schedule that `settings` describe."""
     peak = settings.learning_rate
