@@ -1,6 +1,7 @@
 """The command itself: exit codes, JSON, words and clocks."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -86,6 +87,20 @@ def test_a_signal_outside_of_training_says_what_to_do(number: signal.Signals) ->
     assert "Traceback" not in done.stderr
     assert "--resume" in done.stderr
     assert done.stderr.count("mien: ") == 1
+
+
+def test_a_signal_before_the_first_command_is_no_fault(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "mien", "recipes"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "mien: stopped by a signal, before anything was done\n"
 
 
 def test_json_holds_no_nan_and_keeps_unicode(capsys: pytest.CaptureFixture[str]) -> None:
