@@ -7,10 +7,11 @@ def main() -> None:
     """Run one command and exit with its code."""
     try:
         from mien import cli
-    except KeyboardInterrupt:  # before there was anything to stop
-        sys.stderr.write("mien: stopped by a signal, before anything was done\n")
+
+        cli.main()
+    except KeyboardInterrupt:  # outside of a command, which says more
+        sys.stderr.write("mien: stopped by a signal\n")
         sys.exit(130)
-    cli.main()
 
 
 if __name__ == "__main__":
