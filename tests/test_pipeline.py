@@ -269,7 +269,9 @@ def test_votes_may_move_and_not_change(
         assert "name the same with --votes" in refuse(*command, "--votes", "other.csv")
 
 
-def test_a_run_begins_from_another(away: Path, trained: Path, archive: Path, ask: Json) -> None:
+def test_a_run_begins_from_another(
+    away: Path, trained: Path, archive: Path, ask: Json, refuse: Callable[..., str]
+) -> None:
     code, made = ask("train", str(archive), "--from", str(trained), "--set", "epochs=1")
     assert code == 0
     assert made["run"] == str(Path("runs") / "tune-1")
@@ -281,6 +283,11 @@ def test_a_run_begins_from_another(away: Path, trained: Path, archive: Path, ask
     assert tuned["base"][0]["sha256"] == bundle.load("fast").card.sha256
     assert ask("card", made["run"], "--to", "card.md")[0] == 0
     assert f"| begun from | `{trained.name}` (recipe `quick`) |" in Path("card.md").read_text()
+    code, mean = ask("ship", tuned["run"], "--average", "fast", "--to", "models", "--name", "tuned-mean")
+    assert code == 0
+    card = bundle.load(mean["path"]).card
+    assert ([each.name for each in card.averaged], list(card.readings)) == (["fast"], ["labels"])
+    assert "did not begin from one another" in refuse("ship", made["run"], "--average", "fast")
     code, shipped = ask("ship", made["run"], "--average", str(trained), "--to", "models", "--name", "mean")
     assert code == 0
     assert [each.name for each in bundle.load(shipped["path"]).card.averaged] == [trained.name]

@@ -74,6 +74,14 @@ def test_a_training_begins_from_what_ships(shipped: ship.Shipped, tmp_path: Path
     card = bundle.load(made.bundle).card
     assert card.base[0].sha256 == shipped.bundle.card.sha256
     assert card.base[0].data == shipped.bundle.card.data
+    mean = ship.make(made, noisy(), to=tmp_path, average=[shipped.bundle], name="mean")
+    one, two = export.weights_of(bundle.load(made.bundle)), export.weights_of(shipped.bundle)
+    for name, array in export.weights_of(mean.bundle).items():
+        tolerance = max(np.abs(each[name]).max() for each in (one, two)) / 125 + 1e-7
+        np.testing.assert_allclose(array, (one[name] + two[name]) / 2, atol=tolerance, rtol=0, err_msg=name)
+    assert [each.name for each in mean.bundle.card.averaged] == ["tried"]
+    with pytest.raises(ModelError, match="one model stands twice"):
+        ship.make(made, noisy(), to=tmp_path, average=[shipped.bundle, shipped.bundle], name="twice")
     chance = train.fit(noisy(), recipe, out=tmp_path / "chance")
     assert made.history()[0]["accuracy"] > 0.1 + chance.history()[0]["accuracy"]
 
@@ -125,7 +133,7 @@ def test_networks_that_have_no_mean_are_refused(trained: run.Run, gone_on: run.R
     def together(other: bundle.Card) -> None:
         one = bundle.load(gone_on.bundle)
         images = noisy().split("val").images
-        export.average([one, dataclasses.replace(one, card=other)], tmp_path / "mean", images=images)
+        ship.mean([one, dataclasses.replace(one, card=other)], tmp_path / "mean", images=images)
 
     card = bundle.load(trained.bundle).card
     with pytest.raises(ModelError, match="'on' and 'run' did not begin from one another"):

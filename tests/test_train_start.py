@@ -17,7 +17,7 @@ from mien.errors import ModelError, RecipeError, RunError
 
 pytest.importorskip("keras", reason="training needs mien[train]")
 
-from mien import train
+from mien import ship, train
 from mien.train import precision, start
 
 FORK = multiprocessing.get_context("forkserver")
@@ -121,7 +121,7 @@ def test_what_averaged_models_learnt_from_is_learnt_from(
 ) -> None:
     data = other(make_blobs, labels=dying.data().labels)
     on = bundle.load(train.fit(data, short(), out=tmp_path / "on", base=base).bundle)
-    mean = export.average([base, on], tmp_path / "mean", images=data.split("val").images)
+    mean = ship.mean([base, on], tmp_path / "mean", images=data.split("val").images)
     assert [each.name for each in mean.card.averaged] == ["on"]
     third = make_blobs({"train": 60, "val": 30}, seed=11, labels=data.labels)
     card = bundle.load(train.fit(third, short(), out=tmp_path / "last", base=mean).bundle).card

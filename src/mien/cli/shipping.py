@@ -7,6 +7,7 @@ import typer
 
 from mien.cli import screen
 from mien.cli.data import Json
+from mien.cli.model import is_run
 from mien.cli.training import SOME_BAD, load_again
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ def ship(
     average: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Average the weights with this run's, which began from it or as it did. Repeatable."
+            help="Average the weights with this run's, or with a model's (default), that it began from, or "
+            "that began as it did. Repeatable."
         ),
     ] = None,
     name: Annotated[
@@ -33,11 +35,12 @@ def ship(
     json: Json = False,
 ) -> int:
     """Calibrate a model on val, quantise it where that costs nothing, measure it, and write one file."""
+    from mien import bundle
     from mien import run as runs
 
     timer = screen.Timer()
     made = runs.open_run(run)
-    others = [runs.open_run(path) for path in average or ()]
+    others = [runs.open_run(path) if is_run(path) else bundle.load(path) for path in average or ()]
     origin = made.facts()["data"]["origin"] | ({} if votes is None else {"votes": votes})
     dataset = load_again(made, data, origin)
     from mien import ship as room

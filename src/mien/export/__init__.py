@@ -8,7 +8,7 @@ rebuilt from the weights in its bundle, so that what is converted is what ships.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from mien import bundle as bundles
 from mien import disk, drawn, networks
-from mien.bundle import Base, Bundle, Card, Parity
+from mien.bundle import Bundle, Card, Parity
+from mien.bundle import weights as kept
 from mien.errors import ModelError, RunError
 from mien.export import keras_files
 from mien.export.onnx_graph import serialise, weights
@@ -32,7 +33,6 @@ __all__ = [
     "IMAGES",
     "TOLERANCE",
     "Exported",
-    "average",
     "bundle",
     "compare",
     "convert",
@@ -40,6 +40,7 @@ __all__ = [
     "rebuild",
     "serialise",
     "weights",
+    "weights_of",
     "write",
 ]
 
@@ -126,61 +127,18 @@ def rebuild(bundle: Bundle) -> keras.Model:
     return model
 
 
-def average(models: Sequence[Bundle], to: str | os.PathLike[str], *, images: Pixels) -> Bundle:
-    """Write the network whose weights are the mean of several models' as a bundle.
-
-    Networks that began from one another, or from one and the same, and went on for a while lie close enough
-    for their mean to be a network too, often a better one than either (arXiv:2109.01903, arXiv:2203.05482).
+def weights_of(model: Bundle) -> dict[str, npt.NDArray[np.float32]]:
+    """Return a model's weights by the names that Keras has for them: `stem_conv/kernel`.
 
     Args:
-        models: Two or more trained models in float32, as runs hold them.
-        to: The bundle's folder.
-        images: Images to compare file and network on, `(n, size, size, 1)` uint8.
-
-    Returns:
-        The bundle; its card is the first model's, with the others in `averaged`.
+        model: A trained model in float32, whose file holds them; or in int8, with them beside it.
 
     Raises:
-        ModelError: They are not of one network, one set of labels and one origin; or as in `bundle`.
+        ModelError: There are none, or they are damaged.
     """
-    first, *others = models
-    for other in others:
-        _check_alike(first.card, other.card)
-    averaged = tuple(map(_as_base, others))
-    network = rebuild(first)
-    found = [weights(model.read()) for model in models]
-    for variable in network.weights:
-        same = [each[variable.path] for each in found]
-        variable.assign(np.mean(same, axis=0, dtype=np.float64).astype(np.float32))
-    # Of one that began from another of them, the other's own card knows most.
-    bases = {base.sha256: base for model in models for base in model.card.base}
-    bases |= {base.sha256: base for base in averaged if base.sha256 in bases}
-    card = replace(first.card, base=tuple(bases.values()), averaged=averaged, metrics={})
-    return bundle(network, card, to, images=images)
-
-
-def _check_alike(first: Card, other: Card) -> None:
-    for what in ("labels", "size", "readings"):
-        one, two = getattr(first, what), getattr(other, what)
-        if one != two:
-            raise ModelError(
-                f"{first.name!r} and {other.name!r} differ in their {what}, so their weights have no mean; "
-                "average runs of one recipe's kind"
-            )
-    asked = [card.recipe.get("network") for card in (first, other)]
-    origins = [{card.sha256, *(base.sha256 for base in card.base)} for card in (first, other)]
-    if asked[0] != asked[1] or not origins[0] & origins[1]:
-        raise ModelError(
-            f"{first.name!r} and {other.name!r} did not begin from one another, nor from one model, so the "
-            "mean of their weights is no network that was trained; average runs made with mien train --from"
-        )
-
-
-def _as_base(model: Bundle) -> Base:
-    card = model.card
-    if card.data is None or card.sha256 is None:
-        raise ModelError(f"the card of {card.name!r} does not name its data; average runs of mien train")
-    return Base(name=card.name, sha256=card.sha256, data=card.data, recipe=card.recipe, teacher=card.teacher)
+    if model.card.precision == "int8":
+        return kept.read(model.path, model.card.sha256 or "")
+    return weights(model.read())
 
 
 def write(

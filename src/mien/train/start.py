@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien import export
-from mien.bundle import Bundle, weights
+from mien.bundle import Bundle
 from mien.errors import ModelError, RecipeError
 from mien.recipes import Recipe
 
@@ -53,10 +53,6 @@ def of(base: Bundle) -> Start:
         raise ModelError(
             f"the card of {card.name!r} does not name its network and data, so no training can begin from it"
         )
-    if card.precision == "int8":
-        found = weights.read(base.path, card.sha256 or "")
-    else:
-        found = export.weights(base.read())
     own = {
         "name": card.name,
         "sha256": card.sha256,
@@ -70,7 +66,7 @@ def of(base: Bundle) -> Start:
         size=card.size,
         labels=card.labels,
         readings=tuple(card.readings),
-        weights=found,
+        weights=export.weights_of(base),
         base=[own, *map(asdict, (*card.base, *card.averaged))],
     )
 

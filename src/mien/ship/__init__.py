@@ -28,6 +28,7 @@ from mien.errors import DataError, ModelError, RunError
 from mien.evaluate import Answers, Report
 from mien.export import int8
 from mien.run import Run
+from mien.ship.averaging import mean
 
 #: Training images that the ranges of int8 are taken from.
 CALIBRATING = 2048
@@ -64,7 +65,7 @@ def make(
     dataset: Dataset,
     *,
     to: str | os.PathLike[str],
-    average: Sequence[Run] = (),
+    average: Sequence[Run | Bundle] = (),
     name: str | None = None,
     licence: str = "",
     progress: Callable[[int, int], None] | None = None,
@@ -75,7 +76,8 @@ def make(
         run: A finished run.
         dataset: The data that it was trained on, image for image and vote for vote.
         to: The folder of `<name>.onnx` and `<name>.json`, and of `<name>.weights.npz` where it is int8.
-        average: Runs to average the weights with; one began from the other, or all from one model.
+        average: Runs and models to average the weights with; one began from the other, or all from one
+            model.
         name: What the model is called; its run's name where none is given.
         licence: Under what terms the model may be used.
         progress: Called with (stages done, stages in all).
@@ -145,17 +147,17 @@ def _silent(done: int, total: int) -> None:
     pass
 
 
-def _trained(runs: Sequence[Run], val: Split, aside: Path) -> Bundle:
-    """Load the model of a run; of several, make the mean of their weights in the folder `aside`."""
-    for each in runs:
-        if not (each.bundle / bundles.MODEL).is_file():
+def _trained(parts: Sequence[Run | Bundle], val: Split, aside: Path) -> Bundle:
+    """Load the model of a run; with others, make the mean of their weights in the folder `aside`."""
+    for each in parts:
+        if isinstance(each, Run) and not (each.bundle / bundles.MODEL).is_file():
             raise RunError(
                 f"run {each.name!r} has no bundle yet; finish its training with mien train --resume"
             )
-    models = [bundles.load(each.bundle) for each in runs]
+    models = [bundles.load(each.bundle) if isinstance(each, Run) else each for each in parts]
     if len({model.card.sha256 for model in models}) < len(models):
-        raise ModelError("a run stands twice among those to average; name each once")
-    return export.average(models, aside, images=val.images[: export.IMAGES]) if models[1:] else models[0]
+        raise ModelError("one model stands twice among those to average; name each once")
+    return mean(models, aside, images=val.images[: export.IMAGES]) if models[1:] else models[0]
 
 
 def _make(
