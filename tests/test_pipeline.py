@@ -288,6 +288,12 @@ def test_a_run_begins_from_another(
     card = bundle.load(mean["path"]).card
     assert ([each.name for each in card.averaged], list(card.readings)) == (["fast"], ["labels"])
     assert "did not begin from one another" in refuse("ship", made["run"], "--average", "fast")
+    kept = Path(mean["path"]).read_bytes()
+    over = ["ship", tuned["run"], "--average", mean["path"], "--to", "models", "--name", "tuned-mean"]
+    assert "tuned-mean.onnx, which is read" in refuse(*over)
+    assert Path(mean["path"]).read_bytes() == kept
+    assert "a run's folder, a model's .onnx file, or" in refuse("ship", made["run"], "--average", "absent")
+    assert "there is no 'xxx" in refuse("ship", made["run"], "--average", "x" * 300)
     code, shipped = ask("ship", made["run"], "--average", str(trained), "--to", "models", "--name", "mean")
     assert code == 0
     assert [each.name for each in bundle.load(shipped["path"]).card.averaged] == [trained.name]

@@ -129,6 +129,19 @@ def test_the_weights_of_two_runs_are_averaged(trained: run.Run, gone_on: run.Run
     assert bundle.load(gone_on.bundle).card == models[0].card
 
 
+def test_what_ships_is_known_as_the_run_it_was_made_of(
+    trained: run.Run, gone_on: run.Run, shipped: ship.Shipped, tmp_path: Path
+) -> None:
+    assert shipped.bundle.card.made_from == bundle.load(trained.bundle).card.sha256
+    with pytest.raises(ModelError, match="one model stands twice"):
+        ship.make(trained, noisy(), to=tmp_path, average=[shipped.bundle])
+    made = ship.make(gone_on, noisy(), to=tmp_path, average=[shipped.bundle], name="mean")
+    assert [each.name for each in made.bundle.card.averaged] == ["tried"]
+    lone = shutil.copy(shipped.bundle.path, tmp_path / "lone.onnx")
+    with pytest.raises(ModelError, match=r"no 'lone.weights.npz' beside it, which holds the weights"):
+        ship.make(gone_on, noisy(), to=tmp_path, average=[bundle.load(lone)])
+
+
 def test_networks_that_have_no_mean_are_refused(trained: run.Run, gone_on: run.Run, tmp_path: Path) -> None:
     def together(other: bundle.Card) -> None:
         one = bundle.load(gone_on.bundle)

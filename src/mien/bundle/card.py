@@ -153,6 +153,7 @@ class Card:
         readings: What its answers can be read as, by name; the first is the default.
         sha256: Hash of the bytes of `model.onnx`. Inside that file it is None, for no file can hold its
             own hash.
+        made_from: The same of the model that this file was made of, calibrated and perhaps in int8.
         recipe: The recipe it was trained by, as nested plain values.
         teacher: Whose probabilities it was distilled from; empty where it was not.
         data: What it learnt from.
@@ -179,6 +180,7 @@ class Card:
         default_factory=lambda: dict(LABELS_READING)
     )
     sha256: Sha256 | None = None
+    made_from: Sha256 | None = None
     recipe: dict[str, Any] = field(default_factory=dict)
     teacher: str = ""
     data: Data | None = None

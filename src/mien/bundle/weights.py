@@ -66,8 +66,8 @@ def read(model: str | os.PathLike[str], digest: str) -> dict[str, npt.NDArray[np
     path = beside(model)
     if not path.is_file():
         raise ModelError(
-            f"{Path(model).name!r} has no {path.name!r} beside it, so no training can begin from it; make "
-            "both with mien ship, or begin from the run it was made of"
+            f"{Path(model).name!r} has no {path.name!r} beside it, which holds the weights to go on from; "
+            "make both with mien ship, or name the run it was made of"
         )
     try:
         with path.open("rb") as file:

@@ -191,7 +191,10 @@ def _data_of_run(context: typer.Context, path: Path, data: Path | None, *, whole
     from mien import run
 
     if given := screen.given(context, "votes", "exclude", "split_seed"):
-        raise InputError(f"{path} is a run, which knows how its data was read; it takes no {given}")
+        raise InputError(
+            f"{path} is a run, which knows how its data was read; it takes no {given}, and {path / 'bundle'} "
+            "with --data does"
+        )
     made = run.open_run(path)
     origin = made.facts()["data"]["origin"]
     if not whole:

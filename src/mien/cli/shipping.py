@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mien.cli import screen
+from mien.cli import bases, outputs, screen
 from mien.cli.data import Json
-from mien.cli.model import is_run
 from mien.cli.training import SOME_BAD, load_again
 
 if TYPE_CHECKING:
+    from mien.run import Run
     from mien.ship import Shipped
 
 
@@ -35,12 +35,12 @@ def ship(
     json: Json = False,
 ) -> int:
     """Calibrate a model on val, quantise it where that costs nothing, measure it, and write one file."""
-    from mien import bundle
     from mien import run as runs
 
     timer = screen.Timer()
     made = runs.open_run(run)
-    others = [runs.open_run(path) if is_run(path) else bundle.load(path) for path in average or ()]
+    _spare(made, to, name or made.name, average or [])
+    others = [bases.find(path) for path in average or ()]
     origin = made.facts()["data"]["origin"] | ({} if votes is None else {"votes": votes})
     dataset = load_again(made, data, origin)
     from mien import ship as room
@@ -57,6 +57,20 @@ def ship(
     else:
         _tell(shipped)
     return SOME_BAD if dataset.problems else 0
+
+
+def _spare(made: "Run", to: Path, name: str, average: list[Path]) -> None:
+    """Refuse to write over the models that are averaged, and over what the run was made from."""
+    from mien import bundle
+    from mien.bundle import weights
+
+    read = [bundle.MODELS / f"{path}.onnx" if str(path) in bundle.SHIPPED else path for path in average]
+    beside = [weights.beside(path) for path in read if path.suffix == ".onnx"]
+    written = [to / f"{name}{suffix}" for suffix in (".onnx", ".json", ".weights.npz")]
+    outputs.spare(
+        {f"{path}, of --name {name},": path for path in written},
+        [*read, *beside, made.path, *outputs.of_run(made.path)],
+    )
 
 
 def _tell(shipped: "Shipped") -> None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli import screen
+from mien.cli import bases, screen
 from mien.cli.data import Exclude, Json, SplitSeed, Votes
-from mien.errors import InputError, RunError
+from mien.errors import InputError
 
 if TYPE_CHECKING:
     from mien.bundle import Bundle
@@ -67,7 +67,7 @@ def train(
         if data is None:
             raise InputError("no data was named; try: mien train 'archive (4).zip' --recipe quick")
         origin = {"votes": _absolute(votes), "exclude": _all_absolute(exclude), "seed": split_seed}
-        base = None if from_ is None else _base(from_)
+        base = None if from_ is None else bases.find(from_)
         chosen = _recipe(recipe or ("tune" if base else "quick"), set_ or [], base)
         if folds is not None:
             _check_folds(folds, screen.given(context, "teacher", "from_"))
@@ -99,20 +99,6 @@ def _document(made: "Run", dataset: "Dataset") -> dict[str, Any]:
     report = json.loads((made.evaluation / "val.json").read_text(encoding="utf-8"))
     drawn = figures.draw(made, dataset)
     return {"run": str(made.path), **made.facts(), "val": report, "figures": drawn}
-
-
-def _base(path: Path) -> "Bundle":
-    """Load what a training begins from: the model of a run's folder, or one by its name or file."""
-    from mien import bundle, run
-
-    if str(path) in bundle.SHIPPED or not path.is_dir() or (path / bundle.MODEL).is_file():
-        return bundle.load(path)
-    made = run.open_run(path)
-    if not (made.bundle / bundle.MODEL).is_file():
-        raise RunError(
-            f"{made.name} has no model yet to begin from; finish it with: mien train --resume {path}"
-        )
-    return bundle.load(made.bundle)
 
 
 def _recipe(name: str, settings: list[str], base: "Bundle | None" = None) -> "Recipe":

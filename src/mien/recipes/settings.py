@@ -99,7 +99,8 @@ class Optimizer:
         warmup: Share of all steps during which the learning rate rises.
         momentum: SGD's.
         weight_decay: Per step and times the learning rate, on kernels alone.
-        ema: Momentum of the moving average of weights that is validated and shipped; 0 for none.
+        ema: Momentum of the moving average of weights that is validated and shipped, and of batch
+            normalisation's statistics, if theirs is smaller; 0 for none.
         clip_norm: Largest norm of all gradients together; 0 for no limit.
     """
 

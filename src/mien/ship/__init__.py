@@ -28,7 +28,7 @@ from mien.errors import DataError, ModelError, RunError
 from mien.evaluate import Answers, Report
 from mien.export import int8
 from mien.run import Run
-from mien.ship.averaging import mean
+from mien.ship.averaging import known_as, mean
 
 #: Training images that the ranges of int8 are taken from.
 CALIBRATING = 2048
@@ -155,7 +155,8 @@ def _trained(parts: Sequence[Run | Bundle], val: Split, aside: Path) -> Bundle:
                 f"run {each.name!r} has no bundle yet; finish its training with mien train --resume"
             )
     models = [bundles.load(each.bundle) if isinstance(each, Run) else each for each in parts]
-    if len({model.card.sha256 for model in models}) < len(models):
+    named = [digest for model in models for digest in known_as(model.card)]
+    if len(set(named)) < len(named):
         raise ModelError("one model stands twice among those to average; name each once")
     return mean(models, aside, images=val.images[: export.IMAGES]) if models[1:] else models[0]
 
@@ -169,6 +170,7 @@ def _make(
     calibrations = {reading: _calibration(trained, reading, val) for reading in trained.card.readings}
     tell(1, _STAGES)
     card = replace(_calibrated(trained.card, calibrations), name=name, licence=licence, metrics={})
+    card = replace(card, made_from=trained.card.sha256)
     plain = _in_float32(trained, card, val)
     tell(2, _STAGES)
     small = _in_int8(plain, train)

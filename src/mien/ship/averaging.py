@@ -54,6 +54,11 @@ def mean(models: Sequence[Bundle], to: str | os.PathLike[str], *, images: NDArra
     return export.bundle(network, card, to, images=images)
 
 
+def known_as(card: Card) -> set[str | None]:
+    """Return the hashes that a model goes by: its file's, and that of what it was made of to ship."""
+    return {card.sha256, card.made_from} - {None}
+
+
 def _check_alike(first: Card, other: Card) -> None:
     # How sure each is of its answers is left aside: the mean is calibrated anew.
     outputs = [{reading.output for reading in card.readings.values()} for card in (first, other)]
@@ -69,12 +74,12 @@ def _check_alike(first: Card, other: Card) -> None:
                 "average runs of one recipe's kind"
             )
     asked = [card.recipe.get("network") for card in (first, other)]
-    origins = [{card.sha256, *(base.sha256 for base in card.base)} for card in (first, other)]
+    origins = [known_as(card) | {base.sha256 for base in card.base} for card in (first, other)]
     if asked[0] != asked[1] or not origins[0] & origins[1]:
         raise ModelError(
             f"{first.name!r} and {other.name!r} did not begin from one another, nor from one model, so the "
             "mean of their weights is no network that was trained; average a run made with mien train --from "
-            "and what it began from, or several such runs"
+            "and what it began from, or several that began from one"
         )
 
 

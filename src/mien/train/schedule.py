@@ -56,15 +56,28 @@ def make_optimizer(settings: Optimizer, model: Any, *, steps: int) -> Any:
     return optimizer
 
 
-def average_statistics(model: Any, settings: Optimizer) -> None:
+def average_statistics(model: Any, settings: Optimizer, start: Any = None) -> None:
     """Let batch normalisation average its statistics over as many steps as the weights are averaged over.
 
     Its statistics are a moving average already, over ten steps or a hundred. Those of the newest weights do
     not fit the mean of many: while the learning rate is high, such a network named 25 % of faces right.
+
+    Args:
+        model: The network, before it is compiled.
+        settings: Where `ema` is 0, nothing is done.
+        start: Images `(n, s, s, 1)` of a training that begins from chance. The average of the weights begins
+            at the first weights, that of the statistics begins at what these weights make of the images.
     """
-    for layer in model.layers:
-        if settings.ema and isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = max(layer.momentum, settings.ema)
+    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    if not settings.ema or not layers:
+        return
+    momenta = [max(layer.momentum, settings.ema) for layer in layers]
+    if start is not None:
+        for layer in layers:
+            layer.momentum = 0.0
+        model(start, training=True)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
 
 
 def _rate(settings: Optimizer, *, steps: int) -> Any:

@@ -1,0 +1,31 @@
+"""The model that a training begins from, or that a run is averaged with."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mien.errors import InputError, RunError
+
+if TYPE_CHECKING:
+    from mien.bundle import Bundle
+
+
+def find(path: Path) -> "Bundle":
+    """Load the model of a run's folder, or one by its name or file.
+
+    A name of the package's goes before a folder that is called so.
+    """
+    from mien import bundle, run
+
+    # Path.exists raises over a name that no system holds.
+    if str(path) not in bundle.SHIPPED and not os.path.exists(path):  # noqa: PTH110
+        raise InputError(
+            f"there is no {str(path)!r}; name a run's folder, a model's .onnx file, or a model of the "
+            f"package: {' or '.join(bundle.SHIPPED)}"
+        )
+    if str(path) in bundle.SHIPPED or not path.is_dir() or (path / bundle.MODEL).is_file():
+        return bundle.load(path)
+    made = run.open_run(path)
+    if not (made.bundle / bundle.MODEL).is_file():
+        raise RunError(f"{made.name} has no model yet; finish it with: mien train --resume {path}")
+    return bundle.load(made.bundle)
