@@ -169,8 +169,13 @@ def _make(
     tell(0, _STAGES)
     calibrations = {reading: _calibration(trained, reading, val) for reading in trained.card.readings}
     tell(1, _STAGES)
-    card = replace(_calibrated(trained.card, calibrations), name=name, licence=licence, metrics={})
-    card = replace(card, made_from=trained.card.sha256)
+    card = replace(
+        _calibrated(trained.card, calibrations),
+        name=name,
+        licence=licence,
+        made_from=trained.card.sha256,
+        metrics={},
+    )
     plain = _in_float32(trained, card, val)
     tell(2, _STAGES)
     small = _in_int8(plain, train)

@@ -202,8 +202,9 @@ def _train(
     feed = Feed(dataset.split("train"), wanted.train, recipe)
     validation = dataset.split("val").images, for_keras(wanted.val)
     library = load_keras()
-    first = None if made.facts().get("base") else next(feed.batches(0, 0))[0]
-    schedule.average_statistics(model, recipe.optimizer, first)
+    if recipe.optimizer.ema:
+        first = None if made.facts().get("base") else next(feed.batches(0, 0))[0]
+        schedule.average_statistics(model, recipe.optimizer.ema, first)
     model.compile(
         optimizer=schedule.make_optimizer(recipe.optimizer, model, steps=feed.steps * recipe.epochs),
         **losses.settings(recipe.targets, distils=wanted.distils, frequencies=wanted.frequencies),

@@ -56,7 +56,7 @@ def make_optimizer(settings: Optimizer, model: Any, *, steps: int) -> Any:
     return optimizer
 
 
-def average_statistics(model: Any, settings: Optimizer, start: Any = None) -> None:
+def average_statistics(model: Any, ema: float, start: Any = None) -> None:
     """Let batch normalisation average its statistics over as many steps as the weights are averaged over.
 
     Its statistics are a moving average already, over ten steps or a hundred. Those of the newest weights do
@@ -64,14 +64,12 @@ def average_statistics(model: Any, settings: Optimizer, start: Any = None) -> No
 
     Args:
         model: The network, before it is compiled.
-        settings: Where `ema` is 0, nothing is done.
+        ema: Momentum of the weights' average; statistics that are averaged over more steps stay so.
         start: Images `(n, s, s, 1)` of a training that begins from chance. The average of the weights begins
             at the first weights, that of the statistics begins at what these weights make of the images.
     """
     layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    if not settings.ema or not layers:
-        return
-    momenta = [max(layer.momentum, settings.ema) for layer in layers]
+    momenta = [max(layer.momentum, ema) for layer in layers]
     if start is not None:
         for layer in layers:
             layer.momentum = 0.0
