@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -411,9 +412,13 @@ def test_a_run_older_than_a_setting_goes_on(
 ) -> None:
     made, data, _, _ = learnt
     facts = json.loads((made.path / "run.json").read_text())
-    for place in ("noise", "interpolation"):
+    toml = (made.path / "recipe.toml").read_text()
+    for place in ("noise", "fill"):  # quick leaves both at their defaults, as a run before them had it
         del facts["recipe"]["augment"][place]
+        toml, gone = re.subn(rf"(?m)^{place} = .*\n", "", toml)
+        assert gone == 1
     (made.path / "run.json").write_text(json.dumps(facts))
+    (made.path / "recipe.toml").write_text(toml)
     assert train.resume(made, data).facts()["status"] == "done"
     facts["recipe"]["augment"]["noise"] = "loud"
     (made.path / "run.json").write_text(json.dumps(facts))
