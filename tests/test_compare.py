@@ -1,5 +1,6 @@
 """Compare: the tests are those of the books, the words say what the figures say."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -492,6 +493,19 @@ def test_a_page_of_many_says_how_many_more(tmp_path: Path) -> None:
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "and 36 more, all in the JSON" in text
     assert text.count("<img") == 24 + 20
+
+
+def test_a_folder_called_as_a_shipped_model_is_meant_by_its_dot(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "default").mkdir()
+    (place / "default" / "model.onnx").write_bytes((place / "bad.onnx").read_bytes())
+    assert cli.run(["compare", "./default", "bad.onnx", "--data", "data", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["a"]["name"], document["b"]["name"]) == ("bad (A)", "bad (B)")
+    assert cli.run(["evaluate", "./default", "--data", "data", "--json"]) == 0
+    own = json.loads(capsys.readouterr().out)["bundle"]
+    assert own == hashlib.sha256((place / "bad.onnx").read_bytes()).hexdigest()
 
 
 def test_kept_probabilities_stand_for_a_model(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

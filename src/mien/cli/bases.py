@@ -1,4 +1,4 @@
-"""The model that a training begins from, or that a run is averaged with."""
+"""What a user calls a model, and the one that a training begins from or a run is averaged with."""
 
 import os
 from pathlib import Path
@@ -8,6 +8,14 @@ from mien.errors import InputError, RunError
 
 if TYPE_CHECKING:
     from mien.bundle import Bundle
+
+
+def called(text: str) -> Path:
+    """Return the path that names a model; of `./default` the folder, for a path drops the dot."""
+    from mien import bundle
+
+    path = Path(text)
+    return path.absolute() if text not in bundle.SHIPPED and str(path) in bundle.SHIPPED else path
 
 
 def find(path: Path) -> "Bundle":

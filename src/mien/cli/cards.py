@@ -6,14 +6,17 @@ from typing import Annotated, Any
 
 import typer
 
-from mien.cli import screen
+from mien.cli import bases, screen
 from mien.cli.data import Json
 from mien.cli.model import is_run
 from mien.errors import InputError
 
 
 def card(
-    path: Annotated[Path, typer.Argument(help="A run; an .onnx of mien ship's, or a folder of them.")],
+    path: Annotated[
+        Path,
+        typer.Argument(parser=bases.called, help="A run; an .onnx of mien ship's, or a folder of them."),
+    ],
     to: Annotated[
         Path | None, typer.Option("--to", help="The model card's file, instead of the run's own or stdout.")
     ] = None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli import homes, outputs, screen
+from mien.cli import bases, homes, outputs, screen
 from mien.cli.data import Exclude, Json, SplitSeed, Votes
 from mien.cli.model import is_run
 from mien.cli.training import SOME_BAD, load, load_again
@@ -26,9 +26,16 @@ if TYPE_CHECKING:
 def compare(
     context: typer.Context,
     a: Annotated[
-        Path, typer.Argument(help="A run, a bundle, a model.onnx, a shipped name, or probabilities (.npz).")
+        Path,
+        typer.Argument(
+            parser=bases.called,
+            help="A run, a bundle, a model.onnx, a shipped name, or probabilities (.npz).",
+        ),
     ],
-    b: Annotated[Path, typer.Argument(help="What to compare it with: any of these.")],
+    b: Annotated[
+        Path,
+        typer.Argument(parser=bases.called, help="What to compare it with: any of these."),
+    ],
     data: Annotated[Path | None, typer.Option(help="Data to compare on; a run knows its own.")] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
     labels: Annotated[

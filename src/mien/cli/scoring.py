@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli import homes, outputs, scores, screen
+from mien.cli import bases, homes, outputs, scores, screen
 from mien.cli.data import Exclude, Json, SplitSeed, Votes
 from mien.cli.model import is_run
 from mien.cli.training import SOME_BAD, load
@@ -28,7 +28,11 @@ _SHOWN = ("worst", "uncertain", "report", "table")
 def evaluate(
     context: typer.Context,
     models: Annotated[
-        list[Path], typer.Argument(help="Runs, bundles, model.onnx files; several are averaged.")
+        list[Path],
+        typer.Argument(
+            parser=bases.called,
+            help="Runs, bundles, model.onnx files; several are averaged.",
+        ),
     ],
     data: Annotated[Path | None, typer.Option(help="Data to score on; a run knows its own.")] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "val",

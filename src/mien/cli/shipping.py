@@ -22,8 +22,10 @@ def ship(
     average: Annotated[
         list[Path] | None,
         typer.Option(
+            parser=bases.called,
+            metavar="<path>",
             help="Average the weights with this run's, or with a model's (default), that it began from, or "
-            "that began as it did. Repeatable."
+            "that began as it did. Repeatable.",
         ),
     ] = None,
     name: Annotated[

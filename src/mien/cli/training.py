@@ -48,7 +48,10 @@ def train(
     from_: Annotated[
         Path | None,
         typer.Option(
-            "--from", help="Begin from the weights of this run or model (default), not from chance."
+            "--from",
+            parser=bases.called,
+            metavar="<path>",
+            help="Begin from the weights of this run or model (default), not from chance.",
         ),
     ] = None,
     folds: Annotated[
