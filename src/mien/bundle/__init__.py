@@ -9,7 +9,7 @@ given to ONNX Runtime.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -74,9 +74,6 @@ MAX_BYTES = 256 << 20
 #: Images run at once. More take memory, 256 through the seed's network more than a GiB, and gain little speed
 #: (measured: docs/bundle.md).
 BATCH_SIZE = 32
-#: A model gives more than it is asked for: two answers and a feature map. Only what is asked for is computed.
-_ASKED = onnxruntime.RunOptions()
-_ASKED.only_execute_path_to_fetches = True
 
 
 @dataclass(frozen=True)
@@ -117,13 +114,15 @@ class Bundle:
         """
         output = self.card.reading(labels).output
         answers = np.empty((len(images), len(self.card.labels)), np.float32)
-        for start in self._starts(images, batch_size):
-            answer = self._ask(output, batch := images[start : start + batch_size])
+        done = 0
+        for batch in self._batches(images, batch_size):
+            answer = self._ask(output, batch)
             if answer.shape != (len(batch), answers.shape[1]) or not np.isfinite(answer).all():
                 raise ModelError(f"the model {self.path.name!r} does not answer with probabilities")
-            answers[start : start + len(batch)] = answer
+            answers[done : done + len(batch)] = answer
+            done += len(batch)
             if progress is not None:
-                progress(start + len(batch), len(images))
+                progress(done, len(images))
         return answers
 
     def features(
@@ -141,8 +140,8 @@ class Bundle:
         Raises:
             ModelError: The images are of another shape or type.
         """
-        starts = self._starts(images, batch_size) or [0]
-        return np.concatenate([self._ask("features", images[start : start + batch_size]) for start in starts])
+        batches = list(self._batches(images, batch_size)) or [images]
+        return np.concatenate([self._ask("features", batch) for batch in batches])
 
     def read(self) -> bytes:
         """Return the bytes of the ONNX file, the same that were loaded.
@@ -155,8 +154,7 @@ class Bundle:
             raise ModelError(f"{str(self.path)!r} has changed since it was loaded; load it again")
         return content
 
-    def _starts(self, images: npt.NDArray[np.uint8], batch_size: int) -> range:
-        """Check what is asked, and return where each batch starts."""
+    def _batches(self, images: npt.NDArray[np.uint8], batch_size: int) -> Iterator[npt.NDArray[np.uint8]]:
         shape = (self.card.size, self.card.size, 1)
         if images.dtype != np.uint8 or images.shape[1:] != shape:
             raise ModelError(
@@ -165,11 +163,12 @@ class Bundle:
             )
         if batch_size < 1:
             raise ModelError(f"batch_size is {batch_size}; it must be at least 1")
-        return range(0, len(images), batch_size)
+        for start in range(0, len(images), batch_size):
+            yield images[start : start + batch_size]
 
     def _ask(self, output: str, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         try:
-            answer: npt.NDArray[np.float32] = self._session.run([output], {"images": batch}, _ASKED)[0]
+            answer: npt.NDArray[np.float32] = self._session.run([output], {"images": batch})[0]
         except Exception as error:  # ONNX Runtime's own classes share no base but Exception
             raise ModelError(f"the model {self.path.name!r} cannot be run: {_first_line(error)}") from None
         return answer
