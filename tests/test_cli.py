@@ -73,6 +73,19 @@ def test_an_empty_path_is_not_the_current_folder(capsys: pytest.CaptureFixture[s
     assert "an argument is empty" in capsys.readouterr().err
 
 
+def test_a_name_that_no_file_can_have_is_no_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["card"], ["predict"], ["evaluate", "--data", "x"]):
+        assert cli.run([*command, "long" * 1000]) == 2
+        told = capsys.readouterr().err
+        assert "'longlong" in told
+        assert "long' names nothing: File name too long; check the path" in told
+        assert len(told) < 200
+    ring = tmp_path / "ring.onnx"
+    ring.symlink_to(ring)
+    assert cli.run(["card", str(ring)]) == 2
+    assert "symbolic links" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_outside_of_training_says_what_to_do(number: signal.Signals) -> None:
     code = (

@@ -506,6 +506,21 @@ def test_a_folder_called_as_a_shipped_model_is_meant_by_its_dot(
     assert cli.run(["evaluate", "./default", "--data", "data", "--json"]) == 0
     own = json.loads(capsys.readouterr().out)["bundle"]
     assert own == hashlib.sha256((place / "bad.onnx").read_bytes()).hexdigest()
+    # Nothing is called so here, and the package's model is not taken for it.
+    for command in (["card"], ["compare", "bad.onnx", "--data", "data"], ["train", "data", "--from"]):
+        assert cli.run([*command, "./fast"]) == 2
+        assert "fast'" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_gone_holds_no_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert cli.run(["card", "./default"]) == 2
+    assert "the folder that './default' would stand in is gone" in capsys.readouterr().err
 
 
 def test_kept_probabilities_stand_for_a_model(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -294,6 +294,7 @@ def test_a_run_begins_from_another(
     assert Path(mean["path"]).read_bytes() == kept
     assert "a run's folder, a model's .onnx file, or" in refuse("ship", made["run"], "--average", "absent")
     assert "there is no 'xxx" in refuse("ship", made["run"], "--average", "x" * 300)
+    assert "/fast'; name a run's folder" in refuse("ship", made["run"], "--average", "./fast")
     code, shipped = ask("ship", made["run"], "--average", str(trained), "--to", "models", "--name", "mean")
     assert code == 0
     assert [each.name for each in bundle.load(shipped["path"]).card.averaged] == [trained.name]

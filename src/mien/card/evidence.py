@@ -259,7 +259,7 @@ def shipped(path: Path) -> list[tuple[Bundle, dict[str, Any]]]:
             )
     else:
         files = [path]
-    return [(bundles.load(file.resolve()), _beside(file)) for file in files]
+    return [(bundles.load(file.absolute()), _beside(file)) for file in files]
 
 
 def _beside(file: Path) -> dict[str, Any]:

@@ -122,6 +122,10 @@ def run(arguments: list[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            # No file that exists is called so, whoever was the first to look for it.
+            _say(f"{_short(error.filename)} names nothing: {error.strerror}; check the path")
+            return 2
         if error.errno != errno.ENOSPC:
             return _fault()
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 so that the end does not try again
@@ -132,6 +136,12 @@ def run(arguments: list[str] | None = None) -> int:
         return 2
     except Exception:
         return _fault()
+
+
+def _short(name: object) -> str:
+    """Return a name as it can stand in a sentence."""
+    shown = repr(name)
+    return shown if len(shown) <= 60 else f"{shown[:40]}...{shown[-15:]}"
 
 
 def _fault() -> int:

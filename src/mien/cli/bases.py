@@ -15,7 +15,14 @@ def called(text: str) -> Path:
     from mien import bundle
 
     path = Path(text)
-    return path.absolute() if text not in bundle.SHIPPED and str(path) in bundle.SHIPPED else path
+    if text in bundle.SHIPPED or str(path) not in bundle.SHIPPED:
+        return path
+    try:
+        return path.absolute()
+    except OSError:
+        raise InputError(
+            f"the folder that {text!r} would stand in is gone; go to one that exists, or name a whole path"
+        ) from None
 
 
 def find(path: Path) -> "Bundle":

@@ -23,7 +23,7 @@ def ship(
         list[Path] | None,
         typer.Option(
             parser=bases.called,
-            metavar="<path>",
+            metavar="<list[Path]>",
             help="Average the weights with this run's, or with a model's (default), that it began from, or "
             "that began as it did. Repeatable.",
         ),
