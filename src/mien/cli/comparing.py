@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from mien.probabilities import Stored
 
 
+First = Annotated[
+    Path,
+    typer.Argument(
+        parser=bases.called, help="A run, a bundle, a model.onnx, a shipped name, or probabilities (.npz)."
+    ),
+]
+Second = Annotated[Path, typer.Argument(parser=bases.called, help="What to compare it with: any of these.")]
+
+
 def compare(
     context: typer.Context,
-    a: Annotated[
-        Path,
-        typer.Argument(
-            parser=bases.called,
-            help="A run, a bundle, a model.onnx, a shipped name, or probabilities (.npz).",
-        ),
-    ],
-    b: Annotated[
-        Path,
-        typer.Argument(parser=bases.called, help="What to compare it with: any of these."),
-    ],
+    a: First,
+    b: Second,
     data: Annotated[Path | None, typer.Option(help="Data to compare on; a run knows its own.")] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
     labels: Annotated[

@@ -29,10 +29,7 @@ def evaluate(
     context: typer.Context,
     models: Annotated[
         list[Path],
-        typer.Argument(
-            parser=bases.called,
-            help="Runs, bundles, model.onnx files; several are averaged.",
-        ),
+        typer.Argument(parser=bases.called, help="Runs, bundles, model.onnx files; several are averaged."),
     ],
     data: Annotated[Path | None, typer.Option(help="Data to score on; a run knows its own.")] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
