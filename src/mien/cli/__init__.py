@@ -123,8 +123,10 @@ def run(arguments: list[str] | None = None) -> int:
         return 0
     except OSError as error:
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            from mien.extract.names import shown
+
             # No file that exists is called so, whoever was the first to look for it.
-            _say(f"{_short(error.filename)} names nothing: {error.strerror}; check the path")
+            _say(f"{shown(str(error.filename))} names nothing: {error.strerror}; check the path")
             return 2
         if error.errno != errno.ENOSPC:
             return _fault()
@@ -136,12 +138,6 @@ def run(arguments: list[str] | None = None) -> int:
         return 2
     except Exception:
         return _fault()
-
-
-def _short(name: object) -> str:
-    """Return a name as it can stand in a sentence."""
-    shown = repr(name)
-    return shown if len(shown) <= 60 else f"{shown[:40]}...{shown[-15:]}"
 
 
 def _fault() -> int:
