@@ -89,16 +89,6 @@ def test_layers_of_the_linter_hold_every_room() -> None:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_files_and_functions_stay_small(path: Path) -> None:
-    text = path.read_text()
-    assert text.count("\n") <= 400
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef):
-            lines = (node.end_lineno or 0) - node.lineno + 1
-            assert lines <= 60, f"{node.name} has {lines} lines"
-
-
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_nothing_dangerous_is_called(path: Path) -> None:
     forbidden = {"eval", "exec", "extractall", "unsafe_load", "system", "popen"}
     for node in ast.walk(ast.parse(path.read_text())):
