@@ -321,7 +321,7 @@ NETWORKS: dict[str, Network] = {
         Network("seed", "five wide convolutions; the network mien grew out of", _seed, 16, wide=True),
         Network(
             "small",
-            "residual, 24 to 160 channels, on the image's middle; fast on two cores",
+            "residual, 24 to 160 channels, on the image's middle; the network of `fast`",
             _residual("small", (24, 48, 96, 160), dropout=0.2, crop=True),
             16,
         ),
@@ -333,8 +333,14 @@ NETWORKS: dict[str, Network] = {
         ),
         Network(
             "large",
-            "residual, 32 to 256 channels, five blocks, on the image's middle; the one that ships",
+            "residual, 32 to 256 channels, five blocks, on the image's middle; half the size of xlarge",
             _residual("large", (32, 64, 128, 256), blocks=(1, 1, 2, 1), dropout=0.3, crop=True),
+            16,
+        ),
+        Network(
+            "xlarge",
+            "residual, 32 to 256 channels, seven blocks, no stride in the stem; the network of `default`",
+            _residual("xlarge", (32, 64, 128, 256), blocks=(1, 2, 2, 2), dropout=0.2, crop=True, stem=1),
             16,
         ),
         Network(

@@ -61,7 +61,7 @@ class Shipped:
 
 
 def make(
-    run: Run,
+    run: Run | Bundle,
     dataset: Dataset,
     *,
     to: str | os.PathLike[str],
@@ -73,7 +73,7 @@ def make(
     """Calibrate, quantise and measure a run's model; write it as one ONNX file with its evaluation beside it.
 
     Args:
-        run: A finished run.
+        run: A finished run, or a trained model in float32 whose card names its data and network.
         dataset: The data that it was trained on, image for image and vote for vote.
         to: The folder of `<name>.onnx` and `<name>.json`, and of `<name>.weights.npz` where it is int8.
         average: Runs and models to average the weights with; one began from the other, or all from one
@@ -89,17 +89,11 @@ def make(
         ModelError: The model and the data do not fit together, the runs have no mean, or the files cannot be
             written.
     """
-    name, folder = name or run.name, Path(to)
+    name, folder = name or (run.name if isinstance(run, Run) else run.card.name), Path(to)
     _check_places(folder, name)
     with tempfile.TemporaryDirectory() as aside:
         trained = _trained([run, *average], dataset.split("val"), Path(aside))
-        seen = run.facts()["data"]["fingerprint"]
-        if dataset.fingerprint != seen:
-            raise DataError(
-                f"these are not the data that run {run.name!r} was trained on: their fingerprint is "
-                f"{dataset.fingerprint[:12]}, its data's was {seen[:12]}; name its own with --data"
-            )
-        run.check_votes(dataset.votes_fingerprint)
+        _check_data(run, dataset)
         _check_val(trained, dataset)
         return _make(trained, dataset, folder, name=name, licence=licence, tell=progress or _silent)
 
@@ -131,6 +125,23 @@ def _can_be_called(name: str) -> bool:
         return False
     odd = any(letter in "/\\" or unicodedata.category(letter) in _UNSHOWABLE for letter in name)
     return 0 < size <= _LONGEST and not odd
+
+
+def _check_data(run: Run | Bundle, dataset: Dataset) -> None:
+    """Refuse data or votes that are not those that a run or model was trained on."""
+    if isinstance(run, Run):
+        name, seen = f"run {run.name!r}", run.facts()["data"]["fingerprint"]
+    elif run.card.data is not None:
+        name, seen = f"model {run.card.name!r}", run.card.data.fingerprint
+    else:
+        raise ModelError(f"the card of {run.card.name!r} does not name its data; ship a run of mien train")
+    if dataset.fingerprint != seen:
+        raise DataError(
+            f"these are not the data that {name} was trained on: their fingerprint is "
+            f"{dataset.fingerprint[:12]}, its data's was {seen[:12]}; name its own with --data"
+        )
+    if isinstance(run, Run):
+        run.check_votes(dataset.votes_fingerprint)
 
 
 def _check_val(trained: Bundle, dataset: Dataset) -> None:
@@ -301,11 +312,12 @@ def _truth(reading: str, card: Card, val: Split) -> tuple[NDArray[np.bool_], NDA
 def _calibration(trained: Bundle, reading: str, val: Split) -> Calibration:
     """Fit a reading's temperature, and offsets where they are worth it, whatever is in the file already.
 
-    They are worth it where they make val less surprising fold by fold, each judged by what the others gave.
+    They are fitted if, across folds, they lower the cross entropy and do not lower the accuracy.
     """
     raw, truth = _raw(trained, reading, val)
     alone, shifted = (calibrate.measure(raw, truth, offsets=offsets) for offsets in (False, True))
-    return shifted if shifted.nll_after < alone.nll_after else alone
+    better = shifted.nll_after < alone.nll_after and shifted.accuracy_after >= alone.accuracy_after
+    return shifted if better else alone
 
 
 def _as_rounded(small: Bundle, reading: str, val: Split, found: Calibration) -> Calibration:

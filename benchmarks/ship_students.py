@@ -1,0 +1,130 @@
+"""Ship networks that another program trained: from arrays of weights to a model of the package.
+
+    python benchmarks/ship_students.py default WEIGHTS.npz --data fer2013.csv --votes VOTES --exclude LIST \
+        --to src/mien/models
+
+The weights are those of docs/experiments.md, number 27: arrays named `NNN:path` in the order of Keras'
+`get_weights` of the network with its second head. Everything after that is what `mien ship` does.
+"""
+
+import argparse
+import platform
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+import mien
+from mien import bundle, dataset, export, networks, ship
+from mien.train import facts
+
+#: What the training had in common, as docs/experiments.md, number 27, tells it.
+_RECIPE = {
+    "size": 48,
+    "batch_size": 256,
+    "precision": "mixed_bfloat16",
+    "select": "last",
+    "targets": {
+        "smoothing": 0.05,
+        "votes": 0.0,
+        "consensus": 1.0,
+        "teacher": 0.85,
+        "temperature": 1.0,
+        "balance": 0.0,
+    },
+    "optimizer": {
+        "name": "sgd",
+        "learning_rate": 0.25,
+        "schedule": "one-cycle",
+        "warmup": 0.1,
+        "momentum": 0.9,
+        "weight_decay": 0.0002,
+        "ema": 0.0,
+        "clip_norm": 0.0,
+    },
+    "augment": {
+        "views": 60,
+        "rotation": 15.0,
+        "zoom": 0.16,
+        "aspect": 0.08,
+        "shift": 4 / 48,
+        "flip": True,
+        "gamma": 0.3,
+        "contrast": 0.45,
+        "brightness": 0.12,
+        "blur": [0.3, 1.5],
+        "noise": [2, 16],
+        "degraded": 0.35,
+        "erase": 0.2,
+        "erase_area": [0.02, 0.2],
+        "interpolation": "cubic",
+        "fill": "nearest",
+    },
+    "about": "Learns from degraded views of each face what four teachers answer to the clean view.",
+    "command": "",
+    "measured": "",
+}
+_OWN = {
+    "default": {"name": "patient-distillation", "network": "xlarge", "epochs": 276, "seed": 11},
+    "fast": {"name": "patient-distillation", "network": "small", "epochs": 98, "seed": 13},
+}
+_TEACHER = (
+    "the mean of four networks (two vgg, two residual of 7.7 M parameters, 56 to 100 epochs) on 60 augmented "
+    "views of every training image; docs/experiments.md, number 27"
+)
+#: What trained them, read from the training's log; the rest of the versions is of this program.
+_TRAINED_WITH = {"keras": "3.15.1", "backend": "jax 0.11.2 on one NVIDIA H200"}
+
+
+def main() -> int:
+    """Build the network, give it the weights, and ship it."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("name", choices=_OWN)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--votes", type=Path, required=True)
+    parser.add_argument("--exclude", type=Path, action="append", default=[])
+    parser.add_argument("--to", type=Path, required=True)
+    o = parser.parse_args()
+
+    data = dataset.load(o.data, votes=o.votes, exclude=o.exclude)
+    recipe = _OWN[o.name] | _RECIPE
+    network = networks.build(str(recipe["network"]), consensus=True)
+    with np.load(o.weights) as arrays:
+        named = sorted(key for key in arrays if key[:3].isdigit())
+        found = {key.partition(":")[2]: arrays[key].astype(np.float32) for key in named}
+    for variable in network.weights:
+        if found[variable.path].shape != tuple(variable.shape):
+            sys.exit(f"{o.weights} does not hold {recipe['network']}: {variable.path} has another shape")
+        variable.assign(found[variable.path])
+    described = facts.describe(data)
+    card = bundle.Card(
+        name=o.name,
+        labels=data.labels,
+        size=48,
+        readings=dict(bundle.TWO_READINGS),
+        recipe=recipe,
+        teacher=_TEACHER,
+        data=facts._data(described),
+        excluded=described["excluded"],
+        versions={
+            "mien": mien.__version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+        }
+        | _TRAINED_WITH,
+    )
+    with tempfile.TemporaryDirectory() as aside:
+        trained = export.bundle(network, card, aside, images=data.split("val").images[: export.IMAGES])
+        made = ship.make(trained, data, to=o.to, name=o.name, licence="Apache-2.0")
+    for reading, each in made.document["readings"].items():
+        report = each["report"]
+        print(reading, report["accuracy"], report["agreement"], report["ece"], each["int8"])
+    print(made.bundle.card.precision, made.document["bytes"], f"{time.process_time():.0f} s of CPU")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
