@@ -27,6 +27,8 @@ EVERYTHING = Augment(
     brightness=0.2,
     contrast=0.3,
     blur=0.02,
+    gamma=0.3,
+    resolution=0.5,
     noise=0.05,
     erase=0.5,
     fill="reflect",
@@ -359,6 +361,8 @@ def test_numbers_are_independent_of_each_other_and_of_their_neighbours(axis):
             changes.brightness,
             changes.contrast,
             np.maximum(changes.blur, 0),
+            changes.gamma,
+            changes.resolution,
             changes.box[:, 2] > 0,
             changes.noise >> np.uint64(11),
             changes.grain,
@@ -602,3 +606,36 @@ def test_importing_the_room_does_not_import_opencv():
     code = "import sys, mien.augment; print('cv2' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert answer.stdout.strip() == "False"
+
+
+def test_gamma_raises_grey_levels_to_its_power():
+    image = np.full((1, 48, 48, 1), 128, np.uint8)
+    made = augment.apply(image, replace(still(1), gamma=np.array([2.0])))
+    assert (made == round(255 * (128 / 255) ** 2)).all()
+    exponents = np.log(draw(Augment(gamma=0.3)).gamma)
+    assert spread_evenly(exponents, -0.3, 0.3)
+
+
+def test_contrast_after_gamma_keeps_the_mean_that_gamma_made():
+    images = noise(1)
+    changes = replace(still(1), gamma=np.array([1.4]))
+    bright = augment.apply(images, changes).mean()
+    softened = augment.apply(images, replace(changes, contrast=np.array([0.5]))).mean()
+    assert softened == pytest.approx(bright, abs=0.6)
+
+
+def test_aspect_scales_the_axes_by_inverse_factors():
+    zoom = draw(Augment(aspect=0.1)).zoom
+    np.testing.assert_allclose(zoom.prod(axis=1), 1.0, atol=1e-12)
+    assert spread_evenly(zoom[:, 0], 0.9, 1.1)
+
+
+def test_every_second_face_is_shrunk_and_enlarged_again():
+    shares = draw(Augment(resolution=0.5)).resolution
+    assert (shares == 1).mean() == pytest.approx(0.5, abs=0.02)
+    assert spread_evenly(shares[shares < 1], 0.5, 1.0)
+    stripes = np.zeros((2, 48, 48, 1), np.uint8)
+    stripes[:, :, ::2] = 255
+    made = augment.apply(stripes, replace(still(2), resolution=np.array([1.0, 0.5])))
+    np.testing.assert_array_equal(made[0], stripes[0])
+    assert (np.abs(made[1].astype(int) - 128) <= 1).all()

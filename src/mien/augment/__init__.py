@@ -84,6 +84,7 @@ def apply(
     with geometry.one_thread(cv2):
         faces = geometry.warp(cv2, images[..., 0], matrices, fill=fill, interpolation=interpolation)
         pixels.blur(cv2, faces, changes)
+        pixels.shrink(cv2, faces, changes)
         pixels.relight(cv2, faces, changes)
     pixels.add_grain(faces, changes)
     pixels.erase(faces, changes)

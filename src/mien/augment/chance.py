@@ -31,6 +31,9 @@ PLACES = (
     "grain",
     "grain_noise",
     "blur",
+    "aspect_ratio",
+    "gamma",
+    "resolution",
 )
 _WEYL = np.uint64(0x9E3779B97F4A7C15)
 _MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))

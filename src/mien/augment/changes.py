@@ -26,6 +26,9 @@ class Changes:
         flip: Booleans `(b,)`: mirrored left to right.
         shift: Pixels `(b, 2)` in the result; positive x moves the face right, positive y down.
         blur: Standard deviation `(b,)` of a Gaussian, in pixels; 0 for none.
+        resolution: Share of the side `(b,)`, above 0, that the face is shrunk to before it is enlarged again;
+            1 leaves it as it is.
+        gamma: Exponents `(b,)` of the grey levels in [0, 1]; 1 changes nothing.
         contrast: Factors `(b,)` about the face's own mean.
         brightness: Grey levels `(b,)` to add.
         box: Rectangles `(b, 4)` to erase: left, top, width, height in pixels; width 0 for none.
@@ -39,6 +42,8 @@ class Changes:
     flip: npt.NDArray[np.bool_]
     shift: Floats
     blur: Floats
+    resolution: Floats
+    gamma: Floats
     contrast: Floats
     brightness: Floats
     box: npt.NDArray[np.int64]
@@ -78,12 +83,17 @@ def draw(
     chance = dict(zip(PLACES, chances, strict=True))
     even = dict(zip(PLACES, 2.0 * chances - 1.0, strict=True))
     zoom_y = even["zoom_x" if settings.zoom_together else "zoom_y"]
+    scale = 1.0 + settings.zoom * np.stack([even["zoom_x"], zoom_y], axis=1)
+    ratio = 1.0 + settings.aspect * even["aspect_ratio"]
     return Changes(
         rotation=settings.rotation * even["rotation"],
-        zoom=1.0 + settings.zoom * np.stack([even["zoom_x"], zoom_y], axis=1),
+        zoom=scale * np.stack([ratio, 1.0 / ratio], axis=1),
         flip=(chance["flip"] < 0.5) & settings.flip,
         shift=settings.shift * size * np.stack([even["shift_x"], even["shift_y"]], axis=1),
         blur=settings.blur * size * np.maximum(even["blur"], 0.0),
+        resolution=1.0 - settings.resolution * np.maximum(even["resolution"], 0.0),
+        # Rounded, because another processor's exp may differ in the last bit.
+        gamma=np.round(np.exp(settings.gamma * even["gamma"]), 9),
         contrast=1.0 + settings.contrast * even["contrast"],
         brightness=255.0 * settings.brightness * even["brightness"],
         box=_boxes(chance, settings, size),

@@ -27,10 +27,14 @@ class Augment:
         rotation: Degrees; the angle is uniform in ±rotation.
         zoom: Fraction; the scale is uniform in 1 ± zoom, drawn apart for x and y.
         zoom_together: Draw one scale for both axes instead, which keeps the face's proportions.
+        aspect: Fraction; x is scaled by a factor uniform in 1 ± aspect and y by its inverse, after the zoom.
         shift: Fraction of the side; uniform in ±shift, drawn apart for x and y.
         flip: Mirror left and right half the time.
         brightness: Fraction of the range; a grey offset uniform in ±brightness × 255.
         contrast: Fraction; the factor about the image's mean is uniform in 1 ± contrast.
+        gamma: Grey levels in [0, 1] are raised to the power exp(g), where g is uniform in ±gamma.
+        resolution: Fraction; every second face is shrunk to a share of its side that is uniform in
+            [1 - resolution, 1], and enlarged again.
         blur: Fraction of the side; every second face is blurred, as by a lens that is not sharp, with a
             Gaussian whose standard deviation is uniform in [0, blur × side] pixels.
         noise: Fraction of the range; each face gets noise over all of it, close to normal, whose standard
@@ -49,10 +53,13 @@ class Augment:
     rotation: Annotated[float, Field(ge=0.0, le=180.0)] = 0.0
     zoom: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     zoom_together: bool = False
+    aspect: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     shift: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     flip: bool = False
     brightness: Fraction = 0.0
     contrast: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    gamma: Annotated[float, Field(ge=0.0, le=2.0)] = 0.0
+    resolution: Annotated[float, Field(ge=0.0, le=0.9)] = 0.0
     blur: Annotated[float, Field(ge=0.0, le=0.25)] = 0.0
     noise: Fraction = 0.0
     erase: Fraction = 0.0
