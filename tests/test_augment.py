@@ -97,6 +97,7 @@ from mien import augment
 from mien.recipes import Augment
 images = np.random.default_rng(7).integers(0, 256, (50, 48, 48, 1), np.uint8)
 light = {"brightness": 0.2, "contrast": 0.3, "blur": 0.02, "noise": 0.05, "erase": 0.5}
+light |= {"gamma": 0.3, "resolution": 0.5}
 settings = Augment(rotation=20, zoom=0.2, shift=0.1, flip=True, **light)
 made = augment.batch(images, np.arange(50)[::-1], settings, seed=5, epoch=9)
 print(json.dumps(hashlib.sha256(made[::-1].tobytes()).hexdigest()))
