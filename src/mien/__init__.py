@@ -36,6 +36,7 @@ _ROOMS = (
     "networks",
     "plot",
     "predict",
+    "priors",
     "probabilities",
     "recipes",
     "report",

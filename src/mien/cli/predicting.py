@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli import outputs, screen
+from mien.cli import outputs, screen, stated
 from mien.cli.data import Json
 from mien.cli.model import is_run
 from mien.cli.training import SOME_BAD
@@ -53,6 +53,9 @@ def predict(
     whole_image: Annotated[
         bool, typer.Option("--whole-image", help="Take each image for one face, already cropped.")
     ] = False,
+    balance: stated.Balance = None,
+    prior: stated.Prior = None,
+    group: stated.Group = None,
     to: Annotated[
         Path | None, typer.Option(help="Write predictions to this .jsonl, .csv or .parquet file.")
     ] = None,
@@ -74,10 +77,17 @@ def predict(
         raise InputError("--resume goes on with a file; give --to FILE too")
     if whole_image and (said := screen.given(context, "detector", "min_face")):
         raise InputError(f"--whole-image looks for no face, so it takes no {said}")
+    wanted = stated.options(balance, prior, group)
     told = _Told()
     files = _files(paths, to, save, told)
-    options = {"detector": detector, "labels": labels, "smallest": min_face, "whole_image": whole_image}
-    predictor = room.Predictor(_model(model), **options)  # type: ignore[arg-type]
+    options: dict[str, Any] = {
+        "detector": detector,
+        "labels": labels,
+        "smallest": min_face,
+        "whole_image": whole_image,
+    }
+    options |= wanted
+    predictor = room.Predictor(_model(model), **options)
     with _record(to, predictor, resume) as record:
         asked = {*files, *(path for path in paths if path == "-")}
         known = asked & record.known if record else set()
@@ -93,7 +103,7 @@ def predict(
         if record is not None and to is not None:
             # The record may hold more, where an earlier run was asked for more.
             items = (item for item in record.items() if item.source in asked)
-            room.write(to, items, predictor.model.card.labels)
+            room.write(to, items, predictor.names)
             record.done()
             screen.note(f"{to} is written")
     return _code(told)
@@ -149,7 +159,7 @@ def _record(to: Path | None, predictor: "Predictor", resume: bool) -> "Iterator[
         return
     finder = predictor.detector.name if predictor.detector else None
     facts: dict[str, Any] = {"model": predictor.model.card.sha256, "labels": predictor.labels}
-    facts |= {"detector": finder, "smallest": predictor.smallest}
+    facts |= {"detector": finder, "smallest": predictor.smallest, **predictor.adjustment.to_dict()}
     kept = to.with_name(f".{to.name}.record")
     left = kept.is_file()
     with room.Record(kept, facts, resume=resume) as record:
@@ -232,7 +242,7 @@ def _show(
     if json:
         screen.emit([prediction.to_dict() for prediction in good()])
     elif jsonl or csv:
-        lines = room.as_jsonl(good()) if jsonl else room.as_csv(good(), predictor.model.card.labels)
+        lines = room.as_jsonl(good()) if jsonl else room.as_csv(good(), predictor.names)
         for line in lines:
             sys.stdout.write(line)
             sys.stdout.flush()

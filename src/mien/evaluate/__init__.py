@@ -4,16 +4,16 @@ Accuracy counts every image once; balanced accuracy and macro F1 count every cla
 accuracy hides where classes differ in size. Every figure that has one stands with its 95 % interval.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mien.bundle import BATCH_SIZE, Bundle
-from mien.emotions import VOTES
 from mien.errors import DataError, ModelError
+from mien.evaluate.balance import MEAN, BalanceRow, ShiftRow, balance_table, shift_table
 from mien.evaluate.copies import Copies, copies
 from mien.evaluate.groups import FEW, Group, Groups, Listing, listing, members, separate
 from mien.evaluate.measures import (
@@ -25,6 +25,7 @@ from mien.evaluate.measures import (
     Report,
     Z,
     metrics,
+    plurality,
     wilson,
 )
 from mien.evaluate.selective import Point, area, selective
@@ -37,11 +38,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FEW",
+    "MEAN",
     "RESAMPLES",
     "USES",
     "VIEWS",
     "Agreement",
     "Answers",
+    "BalanceRow",
     "Bin",
     "ClassScore",
     "Copies",
@@ -51,12 +54,14 @@ __all__ = [
     "Listing",
     "Point",
     "Report",
+    "ShiftRow",
     "Uses",
     "Z",
     "agreement",
     "answer",
     "area",
     "ask",
+    "balance_table",
     "copies",
     "count",
     "judge",
@@ -68,6 +73,7 @@ __all__ = [
     "score",
     "selective",
     "separate",
+    "shift_table",
     "wilson",
 ]
 
@@ -85,6 +91,8 @@ class Answers:
         bundle: sha256 of the model file; of several, one after the other.
         data: The data set's name.
         views: Of how many views of each image the probabilities are the mean.
+        balance: At which they were answered.
+        prior: With which they were answered; empty for none.
     """
 
     split: "Split"
@@ -95,6 +103,8 @@ class Answers:
     bundle: str = ""
     data: str = ""
     views: int = 1
+    balance: float = 0.0
+    prior: Mapping[str, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -119,6 +129,8 @@ def score(
     views: int = 1,
     batch_size: int = BATCH_SIZE,
     progress: Callable[[int, int], None] | None = None,
+    balance: float = 0.0,
+    prior: Mapping[str, float] | None = None,
 ) -> Report:
     """Measure how often `bundle` names the right class on `split`.
 
@@ -132,12 +144,14 @@ def score(
             The probabilities are their mean.
         batch_size: Images run at once; changes memory and speed, never the result.
         progress: Called with (images done, images in all).
+        balance: As `mien.bundle.Bundle.run` takes it.
+        prior: As `mien.bundle.Bundle.run` takes it.
 
     Returns:
         The figures, and what they were measured with.
 
     Raises:
-        InputError: There is no such number of views.
+        InputError: There is no such number of views, or balance or prior cannot be used with a model.
         ModelError: The data has a class that the bundle cannot answer, or images of another size; the model
             has no such reading; or several models have different classes.
         DataError: The split has no images.
@@ -152,6 +166,8 @@ def score(
             views=views,
             batch_size=batch_size,
             progress=progress,
+            balance=balance,
+            prior=prior,
         )
     )
 
@@ -166,6 +182,8 @@ def answer(
     views: int = 1,
     batch_size: int = BATCH_SIZE,
     progress: Callable[[int, int], None] | None = None,
+    balance: float = 0.0,
+    prior: Mapping[str, float] | None = None,
 ) -> Answers:
     """Ask a model about every image of a split; arguments and errors are those of `score`."""
     bundles = [bundle] if isinstance(bundle, Bundle) else list(bundle)
@@ -185,13 +203,22 @@ def answer(
         split=split,
         names=known,
         probabilities=ask(
-            bundles, split.images, reading=reading, views=views, batch_size=batch_size, progress=progress
+            bundles,
+            split.images,
+            reading=reading,
+            views=views,
+            batch_size=batch_size,
+            progress=progress,
+            balance=balance,
+            prior=prior,
         ),
         truth=order[split.labels],
         reading=reading or next(iter(bundles[0].card.readings)),
         bundle=" ".join(each.card.sha256 or "" for each in bundles),
         data=data,
         views=views,
+        balance=balance,
+        prior=dict(prior or {}),
     )
 
 
@@ -213,6 +240,8 @@ def judge(answers: Answers) -> Report:
         split_fingerprint=split.fingerprint,
         data=answers.data,
         views=answers.views,
+        balance=answers.balance,
+        prior=dict(answers.prior),
     )
 
 
@@ -224,6 +253,8 @@ def ask(
     views: int = 1,
     batch_size: int = BATCH_SIZE,
     progress: Callable[[int, int], None] | None = None,
+    balance: float = 0.0,
+    prior: Mapping[str, float] | None = None,
 ) -> npt.NDArray[np.float32]:
     """Return the mean of several models' probabilities `(n, k)`, in the order of the first one's labels.
 
@@ -234,9 +265,11 @@ def ask(
         views: Of each image, as in `score`.
         batch_size: Images run at once; changes memory and speed, never the result.
         progress: Called with (images done, images in all), all models and views together.
+        balance: As `mien.bundle.Bundle.run` takes it.
+        prior: As `mien.bundle.Bundle.run` takes it.
 
     Raises:
-        InputError: There is no such number of views.
+        InputError: There is no such number of views, or balance or prior cannot be used with a model.
         ModelError: There is no model, the models have different classes or sizes, or no such reading.
     """
     if not bundles:
@@ -259,7 +292,9 @@ def ask(
                 if progress is not None:
                     progress(before + count, of * asked)
 
-            answers = bundle.run(view, labels=reading, batch_size=batch_size, progress=done)
+            answers = bundle.run(
+                view, labels=reading, batch_size=batch_size, progress=done, balance=balance, prior=prior
+            )
             total += answers[:, [bundle.card.labels.index(label) for label in first]]
     total /= asked
     return total
@@ -284,25 +319,3 @@ def agreement(
         return None
     right = int((probabilities.argmax(axis=1) == seen)[decided].sum())
     return Agreement(n=n, share=right / n, interval=wilson(right, n), left_out=len(votes) - n)
-
-
-def plurality(
-    votes: npt.NDArray[np.floating[Any]], names: Sequence[str]
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
-    """Return what most of FER+'s taggers saw.
-
-    Args:
-        votes: `(n, 10)`, how many taggers chose each of `emotions.VOTES`.
-        names: The k class names.
-
-    Returns:
-        `(n,)` whether one of `names` got the most votes, or as many as anything else; `(n,)` its number, of
-        equal ones the first.
-    """
-    columns = [VOTES.index(name) for name in names if name in VOTES]
-    if not columns:
-        return np.zeros(len(votes), bool), np.zeros(len(votes), np.int64)
-    most = votes[:, columns].max(axis=1)
-    decided = (most > 0) & (most >= np.delete(votes, columns, axis=1).max(axis=1, initial=0))
-    numbers = np.array([names.index(VOTES[column]) for column in columns], np.int64)
-    return decided, numbers[votes[:, columns].argmax(axis=1)]

@@ -1,12 +1,13 @@
 """What probabilities are worth against the true labels: every figure of a report, from arrays alone."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from mien.emotions import VOTES
 from mien.errors import DataError
 
 #: Standard normal quantile of a two-sided 95 % interval.
@@ -101,6 +102,8 @@ class Report:
         split_fingerprint: sha256 over its pixels, labels and order.
         data: The data set's name.
         views: Of how many views of each image the probabilities are the mean.
+        balance: At which they were answered (docs/priors.md).
+        prior: With which they were answered; empty for none.
     """
 
     n: int
@@ -125,6 +128,8 @@ class Report:
     split_fingerprint: str = ""
     data: str = ""
     views: int = 1
+    balance: float = 0.0
+    prior: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain JSON values, the metrics at the top level."""
@@ -190,6 +195,28 @@ def metrics(
         absent=tuple(name for name, row in zip(names, confusion, strict=True) if not row.any()),
         reliability=reliability,
     )
+
+
+def plurality(
+    votes: npt.NDArray[np.floating[Any]], names: Sequence[str]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+    """Return what most of FER+'s taggers saw.
+
+    Args:
+        votes: `(n, 10)`, how many taggers chose each of `emotions.VOTES`.
+        names: The k class names.
+
+    Returns:
+        `(n,)` whether one of `names` got the most votes, or as many as anything else; `(n,)` its number, of
+        equal ones the first.
+    """
+    columns = [VOTES.index(name) for name in names if name in VOTES]
+    if not columns:
+        return np.zeros(len(votes), bool), np.zeros(len(votes), np.int64)
+    most = votes[:, columns].max(axis=1)
+    decided = (most > 0) & (most >= np.delete(votes, columns, axis=1).max(axis=1, initial=0))
+    numbers = np.array([names.index(VOTES[column]) for column in columns], np.int64)
+    return decided, numbers[votes[:, columns].argmax(axis=1)]
 
 
 def wilson(right: int, n: int) -> Interval:

@@ -11,6 +11,7 @@ from PIL import Image, ImageFilter
 from mien.bundle import Bundle
 from mien.errors import InputError
 from mien.explain.graph import Graph, Grid, Head
+from mien.priors import Adjustment
 
 Method = Literal["cam", "occlusion"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -19,6 +20,8 @@ METHODS: tuple[Method, ...] = get_args(Method)
 _SPOT, _STEP = 1 / 16, 1 / 16
 # How far hidden pixels are blurred, in sides of the face: no feature of a face is left at that.
 _BLUR = 1 / 6
+# A sum of probabilities is taken for this at least.
+_LEAST = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,9 @@ def face(
     labels: str | None = None,
     method: Method | None = None,
     progress: Callable[[int, int], None] | None = None,
+    balance: float | None = None,
+    prior: Mapping[str, float] | None = None,
+    groups: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Explanation:
     """Explain what a model says of one face.
 
@@ -81,9 +87,13 @@ def face(
             where the model has it, else the first.
         method: One of `METHODS`; None for `cam` where the model's head allows it, else `occlusion`.
         progress: Called with (faces run, faces in all); `cam` runs one.
+        balance: As `mien.predict.Predictor` takes it; None for the card's choice.
+        prior: As `mien.predict.Predictor` takes it.
+        groups: As `mien.predict.Predictor` takes it; then a group can be explained.
 
     Raises:
-        InputError: There is no such emotion or method, or the head does not allow `cam`.
+        InputError: There is no such emotion or method, the head does not allow `cam`, or balance, prior or
+            groups cannot be used with the model.
         ModelError: The image is of another shape or type, or the model has no such reading.
 
     Source: cam: Zhou et al. 2016, arXiv:1512.04150; occlusion: Zeiler and Fergus 2014, arXiv:1311.2901.
@@ -92,9 +102,15 @@ def face(
         raise InputError(f"{method!r} is no way to explain; mien knows {', '.join(METHODS)}")
     readings = bundle.card.readings
     labels = labels or ("consensus" if "consensus" in readings else next(iter(readings)))
-    output = bundle.card.reading(labels).output
-    chances = bundle.run(image[np.newaxis], labels=labels)[0]
-    names = bundle.card.labels
+    reading = bundle.card.reading(labels)
+    output = reading.output
+    if balance is None:
+        balance = 0.0 if prior else reading.balance
+    adjustment = Adjustment(balance=balance, prior=prior or {}, groups=groups or {})
+    adjustment.check(bundle.card.labels, reading.frequencies)
+    names = adjustment.names(bundle.card.labels)
+    single = bundle.run(image[np.newaxis], labels=labels, balance=balance, prior=prior)
+    chances = adjustment.group(single, bundle.card.labels)[0]
     if emotion is not None and emotion not in names:
         raise InputError(f"the model has no answer {emotion!r}; it knows {', '.join(names)}")
     index = int(chances.argmax()) if emotion is None else names.index(emotion)
@@ -107,11 +123,13 @@ def face(
             f"the model {bundle.card.name!r} does not answer from the mean of its features; use occlusion"
         )
     if head is not None:
-        evidence = _cam(bundle, image, head, grid, index)
+        # How the logarithm of a sum of probabilities changes with each of their logits.
+        share = single[0] * adjustment.members(bundle.card.labels)[:, index]
+        evidence = _cam(bundle, image, head, grid, share / max(float(share.sum()), _LEAST))
         if progress is not None:
             progress(1, 1)
     else:
-        evidence = _occlusion(bundle, image, labels, index, progress)
+        evidence = _occlusion(bundle, image, labels, index, progress, adjustment)
     scores = {name: float(chance) for name, chance in zip(names, chances, strict=True)}
     return Explanation(
         names[index], scores, _normal(evidence), "occlusion" if head is None else "cam", labels
@@ -143,14 +161,15 @@ def _hidden(image: NDArray[np.uint8], spots: NDArray[np.floating[Any]]) -> NDArr
 
 
 def _cam(
-    bundle: Bundle, image: NDArray[np.uint8], head: Head, grid: Grid | None, index: int
+    bundle: Bundle, image: NDArray[np.uint8], head: Head, grid: Grid | None, share: NDArray[np.floating[Any]]
 ) -> NDArray[np.float32]:
     """Return what each pixel's feature cell adds to the answer's logit above the mean of all logits.
 
-    The mean of all logits is taken off because a softmax does not see it.
+    The mean of all logits is taken off because a softmax does not see it. Of a group of emotions, the mean of
+    their logits counts, by `share` `(k,)`, which sums to 1.
     """
     features = bundle.features(image[np.newaxis])[0]
-    weights = head.weights[:, index] - head.weights.mean(axis=1)
+    weights = head.weights @ share - head.weights.mean(axis=1)
     cells = features @ weights
     size = image.shape[0]
     if grid is None:
@@ -176,6 +195,7 @@ def _occlusion(
     labels: str,
     index: int,
     progress: Callable[[int, int], None] | None,
+    adjustment: Adjustment,
 ) -> NDArray[np.float32]:
     """Return by how much hiding each pixel's surroundings lowers the log-odds of an answer."""
     size = image.shape[0]
@@ -184,14 +204,17 @@ def _occlusion(
     across = np.exp(-(((pixels - middles[:, np.newaxis]) / (size * _SPOT)) ** 2) / 2)
     spots = np.einsum("iy,jx->ijyx", across, across).reshape(-1, size, size)
     hidden = np.concatenate([image[np.newaxis], _hidden(image, spots)])
-    odds = _log_odds(bundle.run(hidden, labels=labels, progress=progress), index)
+    single = bundle.run(
+        hidden, labels=labels, progress=progress, balance=adjustment.balance, prior=adjustment.prior
+    )
+    odds = _log_odds(adjustment.group(single, bundle.card.labels), index)
     falls = odds[0] - odds[1:]
     shares = np.tensordot(falls, spots, axes=1) / spots.sum(axis=0)
     evidence: NDArray[np.float32] = shares.astype(np.float32)
     return evidence
 
 
-def _log_odds(chances: NDArray[np.float32], index: int) -> NDArray[np.float64]:
+def _log_odds(chances: NDArray[np.floating[Any]], index: int) -> NDArray[np.float64]:
     least = np.finfo(np.float32).tiny
     others = np.delete(chances, index, axis=1).sum(axis=1, dtype=np.float64)
     odds: NDArray[np.float64] = np.log(np.maximum(chances[:, index], least)) - np.log(

@@ -9,7 +9,7 @@
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ from mien.predict.paths import SUFFIXES, find
 from mien.predict.record import Record, as_csv, as_jsonl, format_of, harmless, hold, write
 from mien.predict.saving import is_saved, save, saved
 from mien.predict.spread import spread
+from mien.priors import Adjustment
 
 __all__ = [
     "BATCH",
@@ -105,10 +106,15 @@ class Predictor:
         smallest: Width in pixels below which faces need not be found; None for 30, or a fortieth of the
             image's longer side where that is more.
         whole_image: Take each image for one face, already cropped, and look for none.
+        balance: From 0, as frequent as in training, to 1, all emotions equally frequent; None for the card's
+            choice for photographs (docs/priors.md).
+        prior: How frequent each emotion is in the images, instead of a balance.
+        groups: Emotions whose probabilities are added up, by the name of the group.
 
     Raises:
         ModelError: There is no such model or reading.
-        InputError: There is no such detector, or `smallest` is below 1.
+        InputError: There is no such detector, `smallest` is below 1, or balance, prior or groups cannot be
+            used with the model.
     """
 
     def __init__(
@@ -119,6 +125,9 @@ class Predictor:
         labels: str | None = None,
         smallest: int | None = None,
         whole_image: bool = False,
+        balance: float | None = None,
+        prior: Mapping[str, float] | None = None,
+        groups: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
         if smallest is not None and smallest < 1:
             raise InputError(f"smallest is {smallest}; it is the width of a face in pixels, at least 1")
@@ -128,6 +137,13 @@ class Predictor:
             labels = "consensus" if "consensus" in readings else next(iter(readings))
         self.labels = labels
         self.reading = self.model.card.reading(self.labels)
+        if balance is None:
+            balance = 0.0 if prior else self.reading.balance
+        self.adjustment = Adjustment(balance=balance, prior=prior or {}, groups=groups or {})
+        self.adjustment.check(self.model.card.labels, self.reading.frequencies)
+        #: What the scores of a face are called: the model's labels, or groups of them.
+        self.names = self.adjustment.names(self.model.card.labels)
+        self.threshold = self.reading.threshold_at(balance)
         self.smallest, self.whole_image = smallest, whole_image
         self.detector: Detector | None = None
         if not whole_image:
@@ -212,22 +228,29 @@ class Predictor:
 
     def _answer(self, seen: list[_Seen]) -> list[Prediction]:
         """Classify the faces of several images at once."""
-        labels, side = self.model.card.labels, self.model.card.size
+        side, adjustment = self.model.card.size, self.adjustment
         crops = (
             np.concatenate([each.crops for each in seen]) if seen else np.empty((0, side, side, 1), np.uint8)
         )
-        scores = self.model.run(crops, labels=self.labels, batch_size=BATCH)
+        chances = self.model.run(
+            crops,
+            labels=self.labels,
+            batch_size=BATCH,
+            balance=adjustment.balance,
+            prior=adjustment.prior,
+        )
+        scores = adjustment.group(chances, self.model.card.labels)
         predictions, place = [], 0
         for each in seen:
             faces = []
             for number, box in enumerate(each.boxes):
-                named = {label: float(score) for label, score in zip(labels, scores[place], strict=True)}
+                named = {label: float(score) for label, score in zip(self.names, scores[place], strict=True)}
                 flags = flags_of(
                     max(named.values()),
                     crops[place],
                     each.squares[number],
                     each.size,
-                    threshold=self.reading.threshold,
+                    threshold=self.threshold,
                 )
                 faces.append(Face(box, each.sure[number], named, flags))
                 place += 1

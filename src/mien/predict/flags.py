@@ -34,7 +34,7 @@ def flags_of(
         crop: What the model looked at, `(s, s, 1)`, 0..255.
         square: Left, top and side of the frame in pixels of the image.
         size: Width and height of the image in pixels.
-        threshold: The reading's, from the card.
+        threshold: The reading's at the balance in use, from the card.
     """
     left, top, side = square
     beyond = max(-left, -top, left + side - size[0], top + side - size[1])

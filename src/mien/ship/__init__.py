@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien import bundle as bundles
-from mien import calibrate, disk, duplicates, evaluate, export
+from mien import calibrate, disk, duplicates, evaluate, export, priors
 from mien.bundle import Bundle, Card, Measured, weights
 from mien.calibrate import Calibration
 from mien.dataset import Dataset, Split
@@ -29,6 +29,7 @@ from mien.evaluate import Answers, Report
 from mien.export import int8
 from mien.run import Run
 from mien.ship.averaging import known_as, mean
+from mien.train import targets
 
 #: Training images that the ranges of int8 are taken from.
 CALIBRATING = 2048
@@ -181,7 +182,7 @@ def _make(
     calibrations = {reading: _calibration(trained, reading, val) for reading in trained.card.readings}
     tell(1, _STAGES)
     card = replace(
-        _calibrated(trained.card, calibrations),
+        _stated(_calibrated(trained.card, calibrations), trained, dataset),
         name=name,
         licence=licence,
         made_from=trained.card.sha256,
@@ -242,6 +243,7 @@ def _write(
         "sha256": made.card.sha256,
         "bytes": file.stat().st_size,
         "precision": made.card.precision,
+        "balance_table": _balances(made.card, list(answers.values())),
         "readings": {
             reading: {
                 "report": replace(reports[reading], bundle=made.card.sha256 or "").to_dict(),
@@ -254,6 +256,11 @@ def _write(
             for reading in card.readings
         },
     }
+
+
+def _balances(card: Card, answers: Sequence[Answers]) -> list[dict[str, Any]]:
+    shares = {name: reading.frequencies for name, reading in card.readings.items()}
+    return [row.to_dict() for row in evaluate.balance_table(answers, shares)]
 
 
 def _known(dataset: Dataset, card: Card) -> evaluate.Copies | None:
@@ -341,6 +348,51 @@ def _calibrated(card: Card, calibrations: dict[str, Calibration]) -> Card:
         found = calibrations[name]
         readings[name] = replace(
             reading, temperature=found.temperature, offsets=found.offsets, threshold=found.threshold
+        )
+    return replace(card, readings=readings)
+
+
+def frequencies(card: Card, reading: str, train: Split) -> tuple[float, ...]:
+    """Return how frequent each label is in what a reading learnt from.
+
+    Args:
+        card: The model's.
+        reading: One of its readings.
+        train: The images that it learnt from, in the order of labels that the card has.
+
+    Returns:
+        A share a label, in the labels' order, with the sum 1. Of a reading that learnt votes: the mean of
+        the images' shares of votes.
+
+    Raises:
+        DataError: The reading learnt votes, and the split has none.
+    """
+    labels = targets.one_hot(train.labels, len(card.labels))
+    share = float(card.recipe.get("targets", {}).get("votes", 0.0))
+    if card.reading(reading).output == "consensus":
+        share = 1.0
+    seen = targets.consensus(train, card.labels) if share else labels
+    mean = ((1 - share) * labels + share * seen).mean(axis=0, dtype=np.float64)
+    return tuple(round(float(each), 6) for each in mean / mean.sum())
+
+
+def _stated(card: Card, trained: Bundle, dataset: Dataset) -> Card:
+    """Return a calibrated card with frequencies, and with a threshold for each balance that is offered."""
+    readings = {}
+    for name, reading in card.readings.items():
+        shares = frequencies(card, name, dataset.split("train"))
+        raw, _ = _raw(trained, name, dataset.split("val"))
+        chances = calibrate.apply(raw, reading.temperature, reading.offsets)
+        thresholds = {
+            f"{balance:g}": calibrate.threshold(
+                priors.Adjustment(balance=balance).apply(chances, card.labels, shares)
+            )
+            for balance in priors.OFFERED[1:]
+        }
+        readings[name] = replace(
+            reading,
+            frequencies=shares,
+            thresholds=thresholds,  # type: ignore[arg-type]
         )
     return replace(card, readings=readings)
 

