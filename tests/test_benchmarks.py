@@ -213,3 +213,11 @@ def test_levers_train_and_are_scored(
     assert figures["n"] == 14
     assert figures["lever"] == lever
     assert figures["cpu_seconds"] > 0
+
+
+def test_balances_are_tabled_for_a_model_without_frequencies(folder: Path) -> None:
+    out, found = run("balance.py", folder)
+    assert len(found["balance"]) == 5
+    assert len(found["shift"]) == 5 * (1 + len(EMOTIONS))
+    assert all(row["accuracy"] == 1 for row in (*found["balance"], *found["shift"]))
+    assert "T = 0.25" in out

@@ -223,7 +223,8 @@ def test_processes_answer_as_one_does_at_a_balance(file: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("method", ["cam", "occlusion"])
-def test_explanations_are_of_the_stated_frequencies(model: bundle.Bundle, method: explain.Method) -> None:
+def test_explanations_are_of_the_stated_frequencies(file: Path, method: explain.Method) -> None:
+    model = bundle.load(file, threads=1)
     crop = np.random.default_rng(0).integers(0, 255, (48, 48, 1)).astype(np.uint8)
     why = explain.face(model, crop, method=method, balance=1)
     expected = model.run(crop[None], labels="consensus", balance=1)[0]

@@ -66,6 +66,27 @@ def test_the_file_answers_as_the_run_does_at_its_temperature(trained: run.Run, s
     assert len({reading.temperature for reading in alone.card.readings.values()}) == 2
 
 
+def test_frequencies_are_those_of_the_training_targets(shipped: ship.Shipped) -> None:
+    data, card = noisy(), shipped.bundle.card
+    train, val = data.split("train"), data.split("val")
+    labels, people = card.readings["fer2013"], card.readings["consensus"]
+    counts = np.bincount(train.labels, minlength=len(card.labels))
+    np.testing.assert_allclose(labels.frequencies, counts / counts.sum(), atol=1e-6)
+    columns = [emotions.VOTES.index(label) for label in card.labels]
+    votes = train.votes[:, columns]
+    total = votes.sum(axis=1, keepdims=True)
+    seen = np.where(total > 0, votes / np.maximum(total, 1), np.eye(len(card.labels))[train.labels])
+    np.testing.assert_allclose(people.frequencies, seen.mean(axis=0), atol=1e-6)
+    for name, reading in card.readings.items():
+        assert reading.balance == 0
+        assert list(reading.thresholds) == ["0.25", "0.5", "0.75", "1"]
+        sure = shipped.bundle.run(val.images, labels=name, balance=1).max(axis=1)
+        tolerance = 0.02 if card.precision == "float32" else 0.15
+        assert (sure >= reading.thresholds["1"]).mean() == pytest.approx(0.8, abs=tolerance)
+    rows = shipped.document["balance_table"]
+    assert {row["reading"] for row in rows} == {"fer2013", "consensus", evaluate.MEAN}
+
+
 def test_a_training_begins_from_what_ships(shipped: ship.Shipped, tmp_path: Path) -> None:
     assert shipped.weights == shipped.bundle.path.with_name("tried.weights.npz")
     recipe = dying.recipe("targets.consensus=1", "epochs=1", "optimizer.learning_rate=1e-3")

@@ -79,33 +79,7 @@ def _tell_more(report: dict[str, Any]) -> None:
                 for group in found["groups"]
             ],
         )
-    if rows := report.get("balance_table"):
-        screen.table(
-            "At each balance; right is what the labels say, or what most of ten people saw (votes)",
-            (
-                "read as",
-                "T",
-                "against",
-                "n",
-                "right",
-                "balanced",
-                "ECE",
-                *(name[:8] for name in report["labels"]),
-            ),
-            [
-                (
-                    row["reading"],
-                    f"{row['balance']:g}",
-                    row["against"],
-                    str(row["n"]),
-                    f"{row['accuracy']:.1%}",
-                    f"{row['balanced_accuracy']:.1%}",
-                    f"{row['ece']:.1%}",
-                    *(_share(each) for each in row["recall"].values()),
-                )
-                for row in rows
-            ],
-        )
+    _tell_balances(report.get("balance_table", []), report["labels"])
     if found := report.get("robustness"):
         rows = [
             (
@@ -129,6 +103,28 @@ def _tell_more(report: dict[str, Any]) -> None:
         )
     for path in report.get("report", ()):
         screen.out.print(path, markup=False)
+
+
+def _tell_balances(rows: list[dict[str, Any]], labels: list[str]) -> None:
+    """Print a table for each reading: the figures at each balance, then the recall of each class."""
+    kinds = dict.fromkeys((row["reading"], row["against"], row["n"]) for row in rows)
+    for reading, against, n in kinds:
+        right = "what most of ten people saw" if against == "votes" else "the labels"
+        screen.table(
+            f"Read as {reading} at balance T, against {right}, n = {n}; recall of each class",
+            ("T", "right", "mean", "ECE", *(label[:7] for label in labels)),
+            [
+                (
+                    f"{row['balance']:g}",
+                    f"{row['accuracy']:.1%}",
+                    f"{row['balanced_accuracy']:.1%}",
+                    f"{row['ece']:.1%}",
+                    *(_share(each) for each in row["recall"].values()),
+                )
+                for row in rows
+                if (row["reading"], row["against"]) == (reading, against)
+            ],
+        )
 
 
 def _without_copies(found: dict[str, Any]) -> str:

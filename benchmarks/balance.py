@@ -1,0 +1,103 @@
+"""What each balance costs and gains, also if classes were otherwise frequent, as Markdown.
+
+    python benchmarks/balance.py [MODEL...] --data fer2013.csv [--votes fer2013new.csv] [--split val] [--json FILE]
+
+Every reading of every model, and the geometric mean of two, is asked once; the tables are worked out from these
+answers. A model whose card does not state frequencies is given those of the data's training split, which are
+right if it was trained on these data. Shifts weight the images; they draw none.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from mien import bundle, dataset, errors, evaluate, ship
+from mien.priors import OFFERED
+
+
+def main() -> None:
+    """Ask every model, and print its two tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "models", nargs="*", default=list(bundle.SHIPPED), help="names, bundles or .onnx files"
+    )
+    parser.add_argument("--data", required=True, help="labelled faces, such as fer2013.csv")
+    parser.add_argument("--votes", help="FER+'s votes")
+    parser.add_argument("--split", default="val", help="train, val or test [val]")
+    parser.add_argument("--json", type=Path, help="write the rows to this file as well")
+    options = parser.parse_args()
+    found = {}
+    try:
+        for name in options.models:
+            found[name] = measure(name, options.data, options.votes, options.split)
+    except errors.MienError as error:
+        parser.error(str(error))
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
+    for name, tables in found.items():
+        print(f"### {name}\n")
+        print("\n".join([*balances(tables["balance"]), "", *shifts(tables["shift"]), ""]))
+
+
+def measure(name: str, data: str, votes: str | None, split: str) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of both tables for one model."""
+    model = bundle.load(name)
+    faces = dataset.load(data, size=model.card.size, votes=votes)
+    shares = {
+        reading: each.frequencies or measured(model.card, reading, faces)
+        for reading, each in model.card.readings.items()
+    }
+    answers = []
+    for reading in model.card.readings:
+        print(f"asking {name} as {reading}", file=sys.stderr)
+        answers.append(evaluate.answer(model, faces.split(split), labels=faces.labels, reading=reading))
+    return {
+        "balance": [row.to_dict() for row in evaluate.balance_table(answers, shares)],
+        "shift": [row.to_dict() for row in evaluate.shift_table(answers, shares)],
+    }
+
+
+def measured(card: bundle.Card, reading: str, faces: dataset.Dataset) -> tuple[float, ...]:
+    """Return the frequencies in the data's training split, in the order of the model's labels."""
+    train = faces.split("train")
+    if faces.labels != card.labels:
+        raise errors.DataError("the data have other labels than the model, whose card states no frequencies")
+    print(f"{card.name} states no frequencies as {reading}; those of train are taken", file=sys.stderr)
+    return ship.frequencies(card, reading, train)
+
+
+def balances(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the table of balances."""
+    names = list(rows[0]["recall"])
+    lines = [
+        f"| read as | against | n | T | right | balanced | ECE | {' | '.join(names)} |",
+        "|---" * (7 + len(names)) + "|",
+    ]
+    for row in rows:
+        recalls = ["–" if each is None else f"{each:.1%}" for each in row["recall"].values()]
+        figures = [f"{row[key]:.1%}" for key in ("accuracy", "balanced_accuracy", "ece")]
+        cells = [row["reading"], row["against"], f"{row['n']:,}", f"{row['balance']:g}", *figures, *recalls]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def shifts(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the table of shifts: in each cell the share answered right, and the calibration error."""
+    lines = [
+        f"| read as | against | shift | {' | '.join(f'T = {balance:g}' for balance in OFFERED)} |",
+        "|---" * (3 + len(OFFERED)) + "|",
+    ]
+    cells: dict[tuple[str, str, str], list[str]] = {}
+    for row in rows:
+        shift = "all equal" if row["shift"] == "equal" else f"{row['shift']} × 3"
+        told = cells.setdefault((row["reading"], row["against"], shift), [])
+        told.append(f"{row['accuracy']:.1%}, {row['ece']:.1%}")
+    return [*lines, *(f"| {' | '.join((*key, *told))} |" for key, told in cells.items())]
+
+
+if __name__ == "__main__":
+    main()
