@@ -11,7 +11,7 @@ import pytest
 
 from mien import export, networks
 from mien.bundle import Card
-from mien.errors import RecipeError
+from mien.errors import MissingBackend, MissingExtra, RecipeError
 
 keras = pytest.importorskip("keras", reason="building networks needs mien[train]")
 
@@ -182,3 +182,121 @@ def test_kernels_are_chosen_before_tensorflow_starts(network: str, users: str | 
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == expected
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_network_says_of_its_size_is_so(models: dict[str, Any], name: str) -> None:
+    known = networks.get(name)
+    assert known.parameters == models[name].count_params()
+    assert known.flops == networks.flops(models[name])
+
+
+def run_with(home: Path, script: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a script where the user's keras.json is that of `home`."""
+    environment = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}
+    environment |= {"HOME": str(home), "USERPROFILE": str(home), **variables}
+    environment.pop("KERAS_HOME", None)
+    return subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def keras_json(home: Path, text: str) -> Path:
+    file = home / ".keras" / "keras.json"
+    file.parent.mkdir()
+    file.write_text(text)
+    return file
+
+
+def test_a_keras_json_from_an_old_tutorial_changes_nothing(tmp_path: Path) -> None:
+    text = '{"floatx": "float64", "epsilon": 0.1, "image_data_format": "channels_first"}'
+    file = keras_json(tmp_path, text)
+    script = """
+import sys
+sys.path.insert(0, "tests")
+import numpy as np
+from conftest import blobs
+import dying
+from mien import bundle, networks, train
+made = train.fit(dying.data(), dying.recipe("epochs=1"))
+assert bundle.load(made.bundle).card.parity.largest_difference < 1e-4
+keras = networks.load_keras()
+assert keras.config.epsilon() == 1e-7
+model = networks.build("tiny", size=16)
+assert {str(weight.dtype) for weight in model.weights} == {"float32"}
+assert model.get_layer("stem_conv").data_format == "channels_last"
+"""
+    script = f"import os; here = os.getcwd(); os.chdir({str(tmp_path)!r})\n" + script.replace(
+        '"tests"', "here + '/tests'"
+    )
+    done = run_with(tmp_path, script)
+    assert done.returncode == 0, done.stderr
+    assert file.read_text() == text
+
+
+MISSING = """
+import importlib.util, sys
+from mien import errors, networks
+for name in {missing!r}:
+    sys.modules[name] = None
+real = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name in {missing!r} else real(name, *rest)
+try:
+    networks.load_keras()
+except errors.MienError as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("missing", "variables", "text", "said"),
+    [
+        (
+            ["torch"],
+            {"KERAS_BACKEND": "torch"},
+            None,
+            "MissingBackend KERAS_BACKEND asks Keras to run on torch, which is not installed; "
+            "run: pip install torch, or set KERAS_BACKEND=tensorflow",
+        ),
+        (
+            ["jax", "tensorflow"],
+            {"KERAS_BACKEND": "jax"},
+            None,
+            "MissingBackend KERAS_BACKEND asks Keras to run on jax, which is not installed; "
+            "run: pip install 'mien[jax]', or",
+        ),
+        (
+            ["torch"],
+            {},
+            '{"backend": "torch"}',
+            "keras.json' asks Keras to run on torch, which is not installed",
+        ),
+        (["tensorflow"], {}, '{"backend": "tensorflow"}', "MissingExtra training needs packages"),
+        (["keras"], {"KERAS_BACKEND": "torch"}, None, "MissingExtra training needs packages"),
+        (
+            [],
+            {"KERAS_BACKEND": "theano"},
+            None,
+            "RecipeError KERAS_BACKEND asks Keras for the backend 'theano', which mien does not know; it "
+            "knows tensorflow, jax, torch: set KERAS_BACKEND=tensorflow",
+        ),
+    ],
+)
+def test_a_backend_that_is_missing_is_named_with_who_asked_for_it(
+    tmp_path: Path, missing: list[str], variables: dict[str, str], text: str | None, said: str
+) -> None:
+    if text is not None:
+        keras_json(tmp_path, text)
+    done = run_with(tmp_path, MISSING.format(missing=missing), **variables)
+    assert done.returncode == 0, done.stderr
+    assert said in done.stdout
+    assert issubclass(MissingBackend, MissingExtra)
+
+
+def test_networks_are_listed_without_keras_in_80_columns(tmp_path: Path) -> None:
+    script = "import sys\nfor name in ('keras', 'tensorflow'):\n    sys.modules[name] = None\n"
+    script += "from mien import cli\nsys.exit(cli.run(sys.argv[1:] or ['networks']))"
+    done = run_with(tmp_path, script, COLUMNS="80")
+    assert done.returncode == 0, done.stderr
+    assert "5,173,959" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80

@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -114,3 +117,28 @@ def test_the_nearest_recipe_is_named() -> None:
 
 def test_a_recipe_of_ones_own_needs_but_a_name_and_a_network() -> None:
     assert recipes.parse('name = "mine"\nnetwork = "small"') == Recipe(name="mine", network="small")
+
+
+def test_the_table_says_in_short_what_was_measured() -> None:
+    assert recipes.BRIEF.keys() == recipes.RECIPES.keys()
+    for name, brief in recipes.BRIEF.items():
+        measured = recipes.RECIPES[name].measured
+        assert bool(brief.score) == bool(brief.time) == bool(measured), name
+        if measured:
+            assert brief.score.partition("%")[0] in measured
+            words = brief.time.replace(" more", "").replace("90s", "a minute and a half")
+            assert words in measured.replace("\n", " ")
+
+
+def test_the_table_has_room_in_80_columns() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mien", "recipes"],
+        env=os.environ | {"COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len([line for line in lines if line.strip()]) <= len(recipes.RECIPES) + 4  # none is folded
+    assert "mien recipes NAME" in lines[-1]

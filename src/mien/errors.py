@@ -11,6 +11,7 @@
     │   └── ModelError        a bundle or its card
     ├── TrainingError         training cannot go on: the loss is not a number, the disk is full (exit code 2)
     ├── MissingExtra          an optional dependency is needed and not installed (exit code 2)
+    │   └── MissingBackend    what Keras was told to run on is not installed
     └── Stopped               a signal asked us to stop, and everything is saved (exit code 130 or 143)
 
 A message says what came, what was expected and what to do, in one sentence.
@@ -74,6 +75,20 @@ class MissingExtra(MienError):
             f"of mien pip install '.[{extra}]'"
         )
         self.extra = extra
+
+
+class MissingBackend(MissingExtra):
+    """Keras was told to run on a backend that is not installed.
+
+    Args:
+        backend: Its name: `"torch"`.
+        asked: What asks for it: `"KERAS_BACKEND"`.
+        remedy: What to do.
+    """
+
+    def __init__(self, backend: str, asked: str, remedy: str) -> None:
+        MienError.__init__(self, f"{asked} asks Keras to run on {backend}, which is not installed; {remedy}")
+        self.extra = backend
 
 
 class Stopped(MienError):

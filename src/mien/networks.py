@@ -8,14 +8,17 @@ softmax over the classes, computed in float32. The layer called `features` is th
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import json
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mien.errors import MissingExtra, RecipeError
+from mien.errors import MissingBackend, MissingExtra, RecipeError
 
 if TYPE_CHECKING:
     import keras
@@ -30,6 +33,8 @@ class Network:
         about: One line for people.
         build: Makes the Keras model from the input's side in pixels and the number of classes.
         smallest: The smallest input side in pixels it can take.
+        parameters: How many numbers it has, at 48 pixels and seven classes; tests count them again.
+        flops: Floating-point operations of one forward pass, likewise.
         wide: Whether its convolutions are so wide that TensorFlow's own kernels are as fast as any.
     """
 
@@ -37,6 +42,8 @@ class Network:
     about: str
     build: Callable[[int, int], keras.Model]
     smallest: int
+    parameters: int = field(kw_only=True)
+    flops: int = field(kw_only=True)
     wide: bool = False
 
 
@@ -143,11 +150,15 @@ def load_keras(network: str | None = None) -> Any:
     docs/experiments.md), so they are asked for before TensorFlow starts, unless a wide network is named.
     A user's own TF_ENABLE_ONEDNN_OPTS wins.
 
+    Keras reads its defaults from the user's keras.json. mien's networks need their own: pixels with channels
+    last and float32. So they are set here, each time, and the file stays as it is.
+
     Args:
         network: What will be trained, where that is known; it counts when Keras is first imported.
 
     Raises:
         MissingExtra: Keras, or the backend it was told to use, is not installed.
+        RecipeError: Keras was told to use a backend that does not exist.
     """
     if "keras" not in sys.modules and not (network and get(network).wide):
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -155,10 +166,62 @@ def load_keras(network: str | None = None) -> Any:
     try:
         with _quietly():
             import keras
-    except ImportError as error:
-        # `train` alone brings no backend; who has one that is meant knows the extras (README).
-        raise MissingExtra("training", "cpu") from error
+    except (ImportError, ValueError) as error:
+        raise _no_keras(error) from error
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
     return keras
+
+
+#: Backends that Keras knows, the package of each, and what installs it.
+_BACKENDS = {
+    "tensorflow": ("tensorflow", "'mien[cpu]'"),
+    "jax": ("jax", "'mien[jax]'"),
+    "torch": ("torch", "torch"),
+}
+
+
+def _no_keras(error: ImportError | ValueError) -> Exception:
+    """Return what to raise where Keras cannot be imported."""
+    if importlib.util.find_spec("keras") is None:
+        return MissingExtra("training", "cpu")
+    backend, asked, undo = _asked_backend()
+    if backend not in _BACKENDS:
+        if asked:
+            return RecipeError(
+                f"{asked} asks Keras for the backend {backend!r}, which mien does not know; it knows "
+                f"{', '.join(_BACKENDS)}: {undo}"
+            )
+        return error
+    package, install = _BACKENDS[backend]
+    if isinstance(error, ValueError) or importlib.util.find_spec(package) is not None:
+        # It is there and does not start; what it says itself is all there is to say.
+        return error if isinstance(error, ValueError) else MissingExtra("training", "cpu")
+    if not asked or (backend == "tensorflow" and asked != "KERAS_BACKEND"):
+        # `train` alone brings no backend; who has one that is meant knows the extras (README).
+        return MissingExtra("training", "cpu")
+    return MissingBackend(backend, asked, f"run: pip install {install}, or {undo}")
+
+
+def _asked_backend() -> tuple[str, str, str]:
+    """Return the backend that Keras was told to use, by what, and how to undo that."""
+    backend = os.environ.get("KERAS_BACKEND")
+    if backend:
+        installed = next(
+            (name for name, (each, _) in _BACKENDS.items() if importlib.util.find_spec(each)), ""
+        )
+        other = f"set KERAS_BACKEND={installed}" if installed else "unset KERAS_BACKEND for TensorFlow"
+        return backend, "KERAS_BACKEND", other
+    home = os.environ.get("KERAS_HOME")
+    file = (Path(home) if home else Path("~").expanduser() / ".keras") / "keras.json"
+    try:
+        named = json.loads(file.read_text(encoding="utf-8")).get("backend")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        named = None
+    if isinstance(named, str) and named:
+        return named, f"'{file}'", 'change "backend" in it to one that is installed'
+    return "tensorflow", "", ""
 
 
 def _seed(size: int, classes: int) -> keras.Model:
@@ -318,24 +381,38 @@ def _dense(
 NETWORKS: dict[str, Network] = {
     network.name: network
     for network in (
-        Network("seed", "five wide convolutions; the network mien grew out of", _seed, 16, wide=True),
+        Network(
+            "seed",
+            "five wide convolutions; the network mien grew out of",
+            _seed,
+            16,
+            parameters=5_173_959,
+            flops=7_725_518_336,
+            wide=True,
+        ),
         Network(
             "small",
             "residual, 24 to 160 channels, on the image's middle; the network of `fast`",
             _residual("small", (24, 48, 96, 160), dropout=0.2, crop=True),
             16,
+            parameters=560_927,
+            flops=28_283_840,
         ),
         Network(
             "medium",
             "residual, 32 to 224 channels, on the image's middle; twice small's work",
             _residual("medium", (32, 64, 128, 224), dropout=0.3, crop=True),
             16,
+            parameters=1_050_695,
+            flops=51_206_208,
         ),
         Network(
             "large",
             "residual, 32 to 256 channels, five blocks, on the image's middle; half the size of xlarge",
             _residual("large", (32, 64, 128, 256), blocks=(1, 1, 2, 1), dropout=0.3, crop=True),
             16,
+            parameters=1_526_439,
+            flops=69_177_856,
         ),
         Network(
             "xlarge",
@@ -348,12 +425,16 @@ NETWORKS: dict[str, Network] = {
             "residual, 16 to 160 channels, on the image's middle; for video and weak machines",
             _residual("light", (16, 40, 88, 160), dropout=0.2, crop=True),
             16,
+            parameters=506_423,
+            flops=19_890_240,
         ),
         Network(
             "resnet18",
             "residual, 64 to 512 channels, two blocks a stage, no stride in the stem; a teacher for a GPU",
             _residual("resnet18", (64, 128, 256, 512), blocks=2, dropout=0.4, stem=1),
             16,
+            parameters=11_180_871,
+            flops=2_494_077_952,
             wide=True,
         ),
         Network(
@@ -361,6 +442,8 @@ NETWORKS: dict[str, Network] = {
             "ten plain convolutions of 64 to 512 channels; a teacher for a GPU",
             _stacked("vgg", ((64, 2), (128, 2), (256, 3), (512, 3)), dropout=0.5),
             16,
+            parameters=7_645_767,
+            flops=1_276_681_216,
             wide=True,
         ),
         Network(
@@ -368,12 +451,16 @@ NETWORKS: dict[str, Network] = {
             "densely connected, 3 blocks of 8 to 16 layers, growth 24; a teacher for a GPU",
             _dense("densenet", (8, 12, 16), growth=24, dropout=0.3),
             16,
+            parameters=2_035_345,
+            flops=2_398_433_556,
         ),
         Network(
             "tiny",
             "residual, 16 to 64 channels, one block a stage; for drawn faces and tests",
             _residual("tiny", (16, 32, 64), dropout=0.1),
             16,
+            parameters=78_231,
+            flops=13_732_736,
         ),
     )
 }

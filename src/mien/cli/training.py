@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Exit code for work that is done, though some inputs were bad.
 SOME_BAD = 3
+#: Training images under which a training from chance is told of `--from`.
+FEW = 3000
 #: Recipes of networks that teach, and what learns from them.
 _TEACHERS, _STUDENT = ("teacher", "teacher-vgg", "teacher-dense"), "release"
 
@@ -135,6 +137,11 @@ def _begin(
     networks.get(recipe.network)
     taught = _teacher(origin)
     dataset = load(data, size=recipe.size, listed="run.json", **origin)
+    if base is None and (n := len(dataset.split("train"))) < FEW:
+        screen.note(
+            f"{n:,} images are few to begin from chance with; a training that begins from a model of "
+            "the package mostly gets further: --from default"
+        )
     networks.load_keras(recipe.network)
     from mien import train as room
 
@@ -317,36 +324,24 @@ def networks(json: Json = False) -> int:
     """List the networks: parameters, work for one image, input."""
     from mien import networks as room
 
-    rows: list[dict[str, Any]] = []
-    with screen.bar("building") as progress:
-        for number, network in enumerate(room.NETWORKS.values(), start=1):
-            model = room.build(network.name)
-            rows.append(
-                {
-                    "name": network.name,
-                    "parameters": int(model.count_params()),
-                    "mflop": round(room.flops(model) / 1e6, 1),
-                    "input": [int(side) for side in model.input_shape[1:]],
-                    "about": network.about,
-                }
-            )
-            progress(number, len(room.NETWORKS))
+    side = 48
+    rows: list[dict[str, Any]] = [
+        {
+            "name": network.name,
+            "parameters": network.parameters,
+            "mflop": round(network.flops / 1e6, 1),
+            "input": [side, side, 1],
+            "about": network.about,
+        }
+        for network in room.NETWORKS.values()
+    ]
     if json:
         screen.emit({"networks": rows})
     else:
         screen.table(
-            "Networks (work of one forward pass)",
-            ("name", "parameters", "MFLOP", "input", "about"),
-            [
-                (
-                    row["name"],
-                    f"{row['parameters']:,}",
-                    f"{row['mflop']:,}",
-                    "×".join(map(str, row["input"])),
-                    row["about"],
-                )
-                for row in rows
-            ],
+            f"Networks, on grey images of {side}×{side} pixels and seven classes",
+            ("name", "parameters", "MFLOP", "about"),
+            [(row["name"], f"{row['parameters']:,}", f"{row['mflop']:,}", row["about"]) for row in rows],
         )
     return 0
 
@@ -354,7 +349,7 @@ def networks(json: Json = False) -> int:
 def recipes(
     name: Annotated[str | None, typer.Argument(help="Print this recipe as TOML.")] = None, json: Json = False
 ) -> int:
-    """List the recipes, or print one as TOML to start a recipe of your own from."""
+    """List the recipes in short, or print one as TOML: all of it, to start a recipe of your own from."""
     from mien import recipes as room
 
     if name is not None:
@@ -369,10 +364,12 @@ def recipes(
     else:
         screen.table(
             "Recipes",
-            ("name", "network", "epochs", "about", "measured"),
+            ("name", "network", "epochs", "time", "score"),
             [
-                (recipe.name, recipe.network, recipe.epochs, recipe.about, recipe.measured)
+                (recipe.name, recipe.network, recipe.epochs, brief.time or "–", brief.score or "–")
                 for recipe in room.RECIPES.values()
+                for brief in (room.BRIEF[recipe.name],)
             ],
         )
+        screen.out.print("Time is of two processor cores. The rest: mien recipes NAME", markup=False)
     return 0

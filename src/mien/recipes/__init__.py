@@ -14,12 +14,14 @@ import tomli_w
 from pydantic import TypeAdapter, ValidationError
 
 from mien.errors import RecipeError
-from mien.recipes.named import RECIPES
+from mien.recipes.named import BRIEF, RECIPES, Brief
 from mien.recipes.settings import Augment, Checkpoints, Optimizer, Recipe, Stopping, Targets
 
 __all__ = [
+    "BRIEF",
     "RECIPES",
     "Augment",
+    "Brief",
     "Checkpoints",
     "Optimizer",
     "Recipe",

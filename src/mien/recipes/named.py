@@ -1,8 +1,22 @@
 """The named recipes, each with the command that runs it and what it measured."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from mien.recipes.settings import Augment, Checkpoints, Optimizer, Recipe, Stopping, Targets
+
+
+@dataclass(frozen=True)
+class Brief:
+    """What a recipe's `measured` says, short enough for a table.
+
+    Args:
+        time: How long it took; empty where nothing was measured.
+        score: What it reached.
+    """
+
+    time: str = ""
+    score: str = ""
+
 
 _SEED = Recipe(
     name="seed",
@@ -184,4 +198,19 @@ RECIPES: dict[str, Recipe] = {
         _TEACHER_DENSE,
         _DEMO,
     )
+}
+
+#: What a table says of each.
+BRIEF: dict[str, Brief] = {
+    "seed": Brief(),
+    "quick": Brief("8m 36s", "60.1 ± 0.6 %, PublicTest"),
+    "tune": Brief("a minute", "79.4 ± 0.3 %, own classes"),
+    "human": Brief("27m to 29m", "65.4 ± 0.1 %, PublicTest"),
+    "release": Brief("3h 04m", "66.7 %, PublicTest"),
+    "polish": Brief("27m more", "67.7 %, PublicTest"),
+    "fast": Brief("51m", "65.3 ± 0.2 %, PublicTest"),
+    "teacher": Brief(),
+    "teacher-vgg": Brief(),
+    "teacher-dense": Brief(),
+    "demo": Brief("90s", "90.9 %, drawn faces"),
 }
