@@ -426,7 +426,9 @@ def test_a_runs_model_becomes_keras_and_onnx(finished: run.Run, tiny: Any, tmp_p
     made = export.convert(finished, "keras", progress=lambda *each: seen.append(each))
     assert made.path == finished.path / "export" / "model.keras"
     assert made.parity.images == seen[-1][0] == seen[-1][1] == 1000
-    assert (answers(keras.models.load_model(made.path), pixels) == answers(tiny, pixels)).all()
+    np.testing.assert_allclose(
+        answers(keras.models.load_model(made.path), pixels), before.run(pixels), atol=1e-5
+    )
     again = bundle.load(export.convert(finished, "onnx", tmp_path / "copy", at_least=7).path)
     assert again.card.licence == "CC0"
     np.testing.assert_allclose(again.run(pixels), before.run(pixels), atol=1e-6)
@@ -499,3 +501,69 @@ def test_litert_on_another_backend_says_what_to_do(
 def test_importing_export_loads_neither_keras_nor_onnx() -> None:
     script = "import sys, mien.export; assert not {'keras', 'tensorflow', 'onnx'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_large_logits_are_allowed_more_and_not_everything(tiny: Any, tmp_path: Path) -> None:
+    wild = keras.models.clone_model(tiny)
+    wild.set_weights(tiny.get_weights())
+    answer = wild.get_layer("answer")
+    kernel, bias = answer.get_weights()
+    answer.set_weights([kernel * 3e4, bias])
+    made = export.bundle(wild, card(), tmp_path / "wild", images=images(400, 16), at_least=0)
+    assert made.card.parity is not None
+    assert export._largest_logit(wild, images(16, 16)) > 1000
+    assert export._largest_logit(tiny, images(16, 16)) < 20
+    one, other = np.array([[0.6, 0.4]], np.float32), np.array([[0.601, 0.399]], np.float32)
+    assert export.compare(one, other, "it", largest_logit=lambda: 1e3).largest_difference < 0.002
+    for largest, difference in ((20, 0.001), (1e9, 0.02)):
+        with pytest.raises(export.Unlike, match="so nothing was written"):
+            export.compare(one, one + np.float32(difference), "it", largest_logit=lambda at=largest: at)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "keras", "h5", "litert"])
+def test_a_shipped_model_is_exported_with_its_calibration(kind: str, tmp_path: Path) -> None:
+    shipped = bundle.load("fast")
+    made = export.convert(shipped, kind, tmp_path / "out", at_least=64)
+    assert made.parity.largest_difference < 1e-4
+    beside = made.agreement
+    assert beside is not None
+    assert beside.images == 64
+    assert beside.same > 0.9
+    assert beside.mean_difference < 0.02
+    if kind == "onnx":
+        again = bundle.load(made.path.parent)
+        assert again.card.precision == "float32"
+        assert again.card.made_from == shipped.card.sha256
+        assert again.card.metrics == {}
+        assert again.card.readings == shipped.card.readings
+        pixels = images(64, 48)
+        for reading in shipped.card.readings:
+            assert (
+                np.abs(again.run(pixels, labels=reading) - shipped.run(pixels, labels=reading)).mean() < 0.02
+            )
+
+
+def test_the_command_exports_by_name_and_by_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mien import cli
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(export.convert, "__kwdefaults__", {"at_least": 32, "progress": None})
+    assert cli.run(["export", "fast", "--format", "keras"]) == 0
+    assert Path("fast-export/model.keras").is_file()
+    said = capsys.readouterr().out
+    assert "the int8 file of" in said
+    assert "of 32 drawn faces" in said
+    for name in ("fast.onnx", "fast.weights.npz", "fast.json"):
+        Path(name).write_bytes((bundle.MODELS / name).read_bytes())
+    assert cli.run(["export", "fast.onnx", "--format", "onnx", "--to", "fast.onnx"]) == 2
+    assert "would write over fast.onnx" in capsys.readouterr().err
+    assert cli.run(["export", "fast.onnx", "--format", "onnx", "--to", "plain.onnx", "--json"]) == 0
+    assert '"int8": {' in capsys.readouterr().out
+    assert bundle.load("plain.onnx").card.precision == "float32"
+    Path("fast.weights.npz").unlink()
+    assert cli.run(["export", "fast.onnx"]) == 2
+    assert "has no 'fast.weights.npz' beside it" in capsys.readouterr().err
+    assert cli.run(["export", "defualt"]) == 2
+    assert "did you mean 'default'?" in capsys.readouterr().err

@@ -515,3 +515,24 @@ def test_a_read_only_run_is_scored_all_the_same(
     monkeypatch.setattr(disk, "write", refuse)
     code, report = ask("evaluate", str(trained))
     assert (code, report["n"]) == (0, 42)
+
+
+def test_few_images_are_told_of_a_start(
+    away: Path, archive: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["train", str(archive), "--set", "epochs=1", "--set", "network=tiny"]) == 0
+    assert "140 images are few to begin from chance with" in capsys.readouterr().err
+    assert cli.run(["train", str(archive), "--from", "fast", "--set", "epochs=1"]) == 0
+    assert "are few" not in capsys.readouterr().err
+
+
+def test_a_killed_run_names_how_to_finish_it(
+    away: Path, trained: Path, archive: Path, refuse: Callable[..., str]
+) -> None:
+    shutil.copytree(trained, "young", ignore=shutil.ignore_patterns("bundle"))
+    words = "young has no model yet; finish its training with: mien train --resume young"
+    assert words in refuse("evaluate", "young")
+    assert words in refuse("compare", "young", "fast")
+    assert words in refuse("predict", "x.png", "--model", "young")
+    assert words in refuse("explain", "x.png", "--model", "young")
+    assert "takes one image; name a photo in it" in refuse("explain", "young")

@@ -296,6 +296,7 @@ def test_the_command_reads_a_folder_and_lists_what_it_could_not(
         (["a.jpg", "--whole-image", "--min-face", "30"], "takes no --min-face"),
         (["a.jpg", "--detector", "eyes"], "no detector"),
         (["a.jpg", "--model", "nothing-here"], "no bundle"),
+        (["a.jpg", "--model", "defualt"], "did you mean 'default'?"),
         (["a.jpg", "--labels", "mood"], "mood"),
         (["a.jpg", "--workers", "0"], "workers is 0"),
     ],
@@ -806,3 +807,36 @@ def test_stdin_is_read_no_further_than_an_image_may_be_large(monkeypatch: pytest
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(InputError, match="no stdin"):
         predicting._stdin()
+
+
+def test_a_finished_file_is_not_made_again(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to = tmp_path / "rows.csv"
+    assert run(capsys, folder / "a.png", "--to", to)[0] == 0
+    before = to.stat().st_mtime_ns
+    code, out, err = run(capsys, folder / "a.png", "--to", to, "--resume")
+    assert (code, out) == (0, "")
+    assert "rows.csv is finished, so there is nothing to go on with; leave out --resume" in err
+    assert to.stat().st_mtime_ns == before
+    # What came later, and what is to be printed or saved, is done.
+    assert len(json.loads(run(capsys, folder / "a.png", "--to", to, "--resume", "--json")[1])) == 1
+    new = tmp_path / "new.png"
+    new.write_bytes((folder / "a.png").read_bytes())
+    os.utime(new, (to.stat().st_mtime + 9, to.stat().st_mtime + 9))
+    assert "is written" in run(capsys, folder / "a.png", new, "--to", to, "--resume")[2]
+
+
+def test_a_film_is_sent_to_the_command_for_films(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    film = tmp_path / "film.mp4"
+    film.write_bytes(b"\0\0\0\x20ftypisom" + bytes(1000))
+    code, _, err = run(capsys, film)
+    assert code == 2
+    assert "film.mp4' looks like a video, and this takes images; mien video takes it" in err
+
+
+def test_a_predictor_is_one_line(predictor: predict.Predictor) -> None:
+    for each in (predictor, predictor.model):
+        assert "\n" not in repr(each)
+        assert len(repr(each)) < 250
+        assert "default" in repr(each)

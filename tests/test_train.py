@@ -508,6 +508,27 @@ def test_when_it_diverges_later_the_best_model_is_kept(
     assert bundle.load(made.bundle).card.labels == ("angry", "disgust", "fear")
 
 
+def test_a_network_that_no_file_can_stand_for_is_kept_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mien import export
+
+    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    monkeypatch.setattr(export, "LOOSEST", -1.0)
+    with pytest.raises(TrainingError, match=r"probabilities differ by .* has probably diverged") as caught:
+        train.fit(dying.data(), dying.recipe("epochs=1"), out=tmp_path / "run")
+    said = str(caught.value)
+    assert "nothing was written" not in said
+    assert "--set optimizer.learning_rate=0.0125" in said
+    made = run.open_run(tmp_path / "run")
+    assert made.facts()["status"] == "failed"
+    assert str(made.path / "diverged") in said
+    monkeypatch.undo()
+    assert export.weights((made.path / "diverged" / "model.onnx").read_bytes())
+    assert not (made.bundle / "model.onnx").exists()
+    assert train.resume(made, dying.data()).facts()["status"] == "done"
+
+
 def test_training_stops_early_and_ships_the_best(tmp_path: Path) -> None:
     notes: list[str] = []
     recipe = dying.recipe("epochs=40", "stopping.patience=1", "stopping.min_delta=10", "optimizer.ema=0")

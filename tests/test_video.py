@@ -4,6 +4,7 @@ import contextlib
 import csv
 import gc
 import importlib
+import importlib.util
 import inspect
 import itertools
 import json
@@ -910,3 +911,30 @@ def test_any_name_is_shown_on_a_strict_terminal(tmp_path: Path) -> None:
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=strict)
     assert (done.returncode, done.stderr.strip()) == (0, "")
     assert "\\udcff.mp4: no face" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing", "said"),
+    [
+        (["--timeline", "people.png"], "matplotlib", "--timeline needs packages"),
+        (["--to", "rows.parquet"], "pyarrow", "Parquet needs packages"),
+        (["--save", "film.gif"], "none", "is no video mien writes"),
+    ],
+)
+def test_outputs_that_cannot_be_written_are_refused_before_the_work(
+    arguments: list[str],
+    missing: str,
+    said: str,
+    away: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == missing else real(name, *rest)
+    )
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.setattr(video, "read", lambda *_, **__: pytest.fail("the work was begun"))
+    (away / "film.mp4").write_bytes(b"x")
+    assert cli.run(["video", "film.mp4", *arguments]) == 2
+    assert said in capsys.readouterr().err

@@ -34,6 +34,8 @@ Source: TypeAlias = (
 
 _WANTED = f"mien reads {', '.join(FORMATS[:-1])} and {FORMATS[-1]}"
 _GROUND = 255
+#: Endings of files that are sent to the room for videos.
+_FILMS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp")
 #: How far fractions may lie outside 0..1, as resizing leaves them, and still be fractions; they are cut off.
 _BEYOND = 0.1
 _ORIENTATION = 0x0112
@@ -71,6 +73,8 @@ def read(source: Source, *, channels: Literal["rgb", "bgr"] = "rgb") -> NDArray[
     if isinstance(source, np.ndarray):
         return _from_array(source, channels)
     name, data = _bytes_of(source)
+    if len(data) > MAX_BYTES and _is_film(name):
+        raise _film(name)
     if not data:
         raise ImageError(f"{name} is empty; {_WANTED}")
     if len(data) > MAX_BYTES:
@@ -81,6 +85,8 @@ def read(source: Source, *, channels: Literal["rgb", "bgr"] = "rgb") -> NDArray[
     except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError as error:
+        if _is_film(name):
+            raise _film(name) from error
         raise ImageError(f"{name} is not an image mien can read, or is damaged; {_WANTED}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError(f"{name} has more than {MAX_PIXELS:,} pixels; shrink it first") from error
@@ -223,6 +229,14 @@ def _bytes_of(source: object) -> tuple[str, bytes]:
             f"{kind} is no source of an image; give a path, bytes, a binary file, an array or a PIL image"
         )
     return name, data
+
+
+def _is_film(name: str) -> bool:
+    return name.rstrip("'").lower().endswith(_FILMS)
+
+
+def _film(name: str) -> ImageError:
+    return ImageError(f"{name} looks like a video, and this takes images; mien video takes it")
 
 
 def _decode(image: Image.Image, name: str) -> NDArray[np.uint8]:

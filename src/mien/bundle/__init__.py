@@ -6,6 +6,7 @@ are in the file. Loading one runs nothing of its maker's: the file is read as by
 given to ONNX Runtime.
 """
 
+import difflib
 import hashlib
 import json
 import os
@@ -62,6 +63,7 @@ __all__ = [
     "of",
     "parse",
     "put",
+    "suggest",
     "to_json",
     "write",
 ]
@@ -77,7 +79,7 @@ MAX_BYTES = 256 << 20
 BATCH_SIZE = 32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Bundle:
     """A loaded model. Threads may share one.
 
@@ -88,7 +90,14 @@ class Bundle:
 
     path: Path
     card: Card
-    _session: Any = field(repr=False, compare=False)
+    _session: Any = field(compare=False)
+
+    def __repr__(self) -> str:
+        card = self.card
+        return (
+            f"Bundle({str(self.path)!r}, name={card.name!r}, size={card.size}, labels={len(card.labels)}, "
+            f"readings={list(card.readings)}, precision={card.precision!r})"
+        )
 
     def run(
         self,
@@ -277,6 +286,12 @@ def listed(labels: Sequence[str]) -> bytes:
     return "".join(f"{label}\n" for label in labels).encode()
 
 
+def suggest(path: Path) -> str:
+    """Return a question after the model of the package that a path which leads nowhere may mean, if any."""
+    near = difflib.get_close_matches(str(path).lower(), SHIPPED, n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}?" if near and not path.exists() else ""
+
+
 def _file(place: Path) -> Path:
     return place / MODEL if place.is_dir() else place
 
@@ -287,7 +302,9 @@ def _read(file: Path, limit: int) -> bytes:
             content = stream.read(limit + 1)
     except OSError as error:
         reason = error.strerror or "it cannot be read"
-        raise ModelError(f"no bundle at {str(file)!r}: {reason}; name its folder or its .onnx file") from None
+        raise ModelError(
+            f"no bundle at {str(file)!r}: {reason}; {suggest(file) or 'name its folder or its .onnx file'}"
+        ) from None
     if len(content) > limit:
         raise ModelError(f"{file.name!r} is larger than the {limit} bytes that a bundle's may have")
     return content

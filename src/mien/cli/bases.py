@@ -35,8 +35,12 @@ def find(path: Path) -> "Bundle":
     # Path.exists raises over a name that no system holds.
     if str(path) not in bundle.SHIPPED and not os.path.exists(path):  # noqa: PTH110
         raise InputError(
-            f"there is no {str(path)!r}; name a run's folder, a model's .onnx file, or a model of the "
-            f"package: {' or '.join(bundle.SHIPPED)}"
+            f"there is no {str(path)!r}; "
+            + (
+                bundle.suggest(path)
+                or "name a run's folder, a model's .onnx file, or a model of the package: "
+                + " or ".join(bundle.SHIPPED)
+            )
         )
     if str(path) in bundle.SHIPPED or not path.is_dir() or (path / bundle.MODEL).is_file():
         return bundle.load(path)

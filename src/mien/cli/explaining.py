@@ -7,7 +7,7 @@ import typer
 
 from mien.cli import screen, stated
 from mien.cli.data import Json
-from mien.cli.model import is_run
+from mien.cli.model import place
 
 if TYPE_CHECKING:
     from mien.explain import Explanation
@@ -49,9 +49,14 @@ def explain(
         raise InputError(f"--whole-image looks for no face, so it takes no {said}")
     if method is not None and method not in room.METHODS:
         raise InputError(f"--method is {method!r}; it is one of {', '.join(room.METHODS)}")
+    if image.is_dir():
+        raise InputError(
+            f"'{image}' is a folder, and mien explain takes one image; name a photo in it, or a "
+            "picture of one face with --whole-image"
+        )
     asked = stated.options(balance, prior, group)
     timer = screen.Timer()
-    loaded = bundle.load(_path(model))
+    loaded = bundle.load(place(model))
     loaded.card.reading(labels)
     grouping = priors.Adjustment(groups=asked["groups"] or {})
     grouping.check(loaded.card.labels, ())
@@ -79,10 +84,6 @@ def explain(
     document |= _write(image.stem, pixels, seen, to) if seen else {"faces": [], "overlay": None}
     screen.emit(document | timer.seconds()) if json else _tell(document)
     return 0
-
-
-def _path(model: str | None) -> str | Path | None:
-    return Path(model) / "bundle" if model is not None and is_run(Path(model)) else model
 
 
 def _whole(shape: tuple[int, ...]) -> _Square:

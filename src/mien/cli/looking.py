@@ -15,7 +15,7 @@ import typer
 
 from mien.cli import screen, stated
 from mien.cli.data import Json
-from mien.cli.model import is_run
+from mien.cli.model import place
 from mien.cli.training import SOME_BAD
 from mien.errors import InputError, Stopped
 
@@ -77,8 +77,7 @@ def webcam(
     seen = _Seen()
     with ExitStack() as stack:
         frames, name = _frames(camera, stack)
-        bundle = Path(model) / "bundle" if model is not None and is_run(Path(model)) else model
-        predictor = video.predictor(bundle, detector=detector, labels=labels, look=look, **asked)
+        predictor = video.predictor(place(model), detector=detector, labels=labels, look=look, **asked)
         window = None if headless else _window(name, save, required=json)
         live = stack.enter_context(
             room.Live(

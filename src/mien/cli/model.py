@@ -1,20 +1,43 @@
 """Commands about a trained model: `plot`, `export`; `evaluate` is in `scoring`."""
 
+import importlib.util
 import os
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from mien.cli import screen
 from mien.cli.data import Json
 from mien.cli.training import SOME_BAD, load_again
-from mien.errors import InputError
+from mien.errors import InputError, MissingExtra, RunError
 
 
 def is_run(path: Path) -> bool:
     """Say whether `path` is a run's folder rather than a bundle."""
     return os.path.isfile(path / "recipe.toml")  # noqa: PTH113 - of names that no system holds, too
+
+
+def _called(text: str) -> Path:
+    from mien.cli import bases
+
+    return bases.called(text)
+
+
+def place(name: str | Path | None) -> str | Path | None:
+    """Return where the model that a user names is: of a run's folder, the bundle in it.
+
+    Raises:
+        RunError: The run has no model yet.
+    """
+    if name is None or not is_run(path := Path(name)):
+        return name
+    from mien import bundle
+
+    if not (path / "bundle" / bundle.MODEL).is_file():
+        raise RunError(f"{path} has no model yet; finish its training with: mien train --resume {path}")
+    return path / "bundle"
 
 
 def plot(
@@ -26,6 +49,8 @@ def plot(
     from mien import run as room
     from mien.cli import figures
 
+    if importlib.util.find_spec("matplotlib") is None:
+        raise MissingExtra("plotting", "plot")
     made = room.open_run(run)
     try:
         dataset = load_again(made, data, made.facts()["data"]["origin"])
@@ -42,34 +67,61 @@ def plot(
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            parser=_called, metavar="MODEL", help="A run's folder, a shipped model's name, or its .onnx file."
+        ),
+    ],
     format_: Annotated[str, typer.Option("--format", help="onnx, keras, h5 or litert.")] = "onnx",
     to: Annotated[
-        Path | None, typer.Option("--to", help="Where to; by default into the run's folder.")
+        Path | None,
+        typer.Option("--to", help="Where to; by default into the run's folder, or NAME-export here."),
     ] = None,
     json: Json = False,
 ) -> int:
     """Write the model in another format, and prove that it gives equal answers."""
+    from mien import bundle
     from mien import export as room
     from mien import run as runs
+    from mien.cli import bases, outputs
 
     timer = screen.Timer()
-    made = runs.open_run(run)
+    made: runs.Run | bundle.Bundle
+    made = runs.open_run(model) if is_run(model) else bases.find(model)
+    if not isinstance(made, runs.Run):
+        outputs.spare({} if to is None else {f"--to {to}": _file(to, format_)}, [made.path])
     with screen.bar("comparing answers") as progress:
         result = room.convert(made, format_, to, progress=progress)
-    document = {
+    document: dict[str, Any] = {
         "format": format_,
         "path": str(result.path),
         "images": result.parity.images,
         "largest_difference": result.parity.largest_difference,
+        "int8": None if result.agreement is None else asdict(result.agreement),
         **timer.seconds(),
     }
     if json:
         screen.emit(document)
-    else:
+        return 0
+    screen.out.print(
+        f"{result.path}: probabilities differ by at most {result.parity.largest_difference:.1e} "
+        f"on {result.parity.images} images",
+        markup=False,
+    )
+    if (beside := result.agreement) is not None and not isinstance(made, runs.Run):
         screen.out.print(
-            f"{result.path}: probabilities differ by at most {result.parity.largest_difference:.1e} "
-            f"on {result.parity.images} images",
+            f"it is the network in float32, calibrated; the int8 file of {made.card.name} gives the same "
+            f"answer to {beside.same:.1%} of {beside.images:,} drawn faces, with probabilities "
+            f"{beside.mean_difference:.4f} apart in the mean and {beside.largest_difference:.3f} at most",
             markup=False,
         )
     return 0
+
+
+def _file(to: Path, format_: str) -> Path:
+    """Return the file that `--to` means."""
+    from mien import export as room
+
+    ending = room.FORMATS.get(format_, "")
+    return to if ending and to.suffix == ending else to / f"model{ending}"

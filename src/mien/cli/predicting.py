@@ -1,5 +1,6 @@
 """The command about images: `predict`."""
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ import typer
 
 from mien.cli import outputs, screen, stated
 from mien.cli.data import Json
-from mien.cli.model import is_run
+from mien.cli.model import place
 from mien.cli.training import SOME_BAD
 from mien.errors import ImageError, InputError
 
@@ -80,6 +81,12 @@ def predict(
     wanted = stated.options(balance, prior, group)
     told = _Told()
     files = _files(paths, to, save, told)
+    printed = json or jsonl or csv or save is not None
+    if resume and not printed and to is not None and _is_finished(to, files):
+        screen.note(
+            f"{to} is finished, so there is nothing to go on with; leave out --resume to make it anew"
+        )
+        return 0
     options: dict[str, Any] = {
         "detector": detector,
         "labels": labels,
@@ -87,7 +94,7 @@ def predict(
         "whole_image": whole_image,
     }
     options |= wanted
-    predictor = room.Predictor(_model(model), **options)
+    predictor = room.Predictor(place(model), **options)
     with _record(to, predictor, resume) as record:
         asked = {*files, *(path for path in paths if path == "-")}
         known = asked & record.known if record else set()
@@ -107,6 +114,18 @@ def predict(
             record.done()
             screen.note(f"{to} is written")
     return _code(told)
+
+
+def _is_finished(to: Path, files: Sequence[str]) -> bool:
+    """Say whether a file is there, newer than its images, and no run is left that would go on with it."""
+    if not to.is_file() or _record_of(to).is_file():
+        return False
+    written = to.stat().st_mtime
+    return all(not os.path.isfile(file) or os.stat(file).st_mtime <= written for file in files)  # noqa: PTH113, PTH116
+
+
+def _record_of(to: Path) -> Path:
+    return to.with_name(f".{to.name}.record")
 
 
 def _code(told: _Told) -> int:
@@ -145,11 +164,6 @@ def _stdin() -> _Stdin:
     return _Stdin(sys.stdin.buffer.read(images.MAX_BYTES + 1))
 
 
-def _model(name: str | None) -> str | Path | None:
-    path = Path(name) if name is not None else None
-    return path / "bundle" if path is not None and is_run(path) else name
-
-
 @contextmanager
 def _record(to: Path | None, predictor: "Predictor", resume: bool) -> "Iterator[Record | None]":
     from mien import predict as room
@@ -160,7 +174,7 @@ def _record(to: Path | None, predictor: "Predictor", resume: bool) -> "Iterator[
     finder = predictor.detector.name if predictor.detector else None
     facts: dict[str, Any] = {"model": predictor.model.card.sha256, "labels": predictor.labels}
     facts |= {"detector": finder, "smallest": predictor.smallest, **predictor.adjustment.to_dict()}
-    kept = to.with_name(f".{to.name}.record")
+    kept = _record_of(to)
     left = kept.is_file()
     with room.Record(kept, facts, resume=resume) as record:
         if left and not resume:

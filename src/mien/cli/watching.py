@@ -1,5 +1,6 @@
 """The command about a video: `video`."""
 
+import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,9 +12,9 @@ import typer
 
 from mien.cli import outputs, screen, stated
 from mien.cli.data import Json
-from mien.cli.model import is_run
+from mien.cli.model import place
 from mien.cli.training import SOME_BAD
-from mien.errors import InputError
+from mien.errors import InputError, MissingExtra
 
 if TYPE_CHECKING:
     from mien.predict import Predictor
@@ -85,7 +86,7 @@ def video(
     wanted = _Wanted(tuple(to or ()), _printed(json, jsonl, csv), save, timeline, blur)
     _check(wanted, file, every, fps, resume)
     asked = stated.options(balance, prior, group)
-    predictor = room.predictor(_model(model), detector=detector, labels=labels, look=look, **asked)
+    predictor = room.predictor(place(model), detector=detector, labels=labels, look=look, **asked)
     facts = _facts(predictor) | {"look": look, "every": every, "fps": fps}
     with ExitStack() as stack:
         journal = stack.enter_context(_journal(wanted, file, facts, resume))
@@ -133,6 +134,7 @@ def _code(problems: Sequence[str]) -> int:
 
 def _check(wanted: _Wanted, file: Path, every: int, fps: float | None, resume: bool) -> None:
     from mien import predict
+    from mien import video as room
 
     for path in wanted.to:
         predict.format_of(path)
@@ -144,6 +146,11 @@ def _check(wanted: _Wanted, file: Path, every: int, fps: float | None, resume: b
         raise InputError("--resume goes on with a file; give --to or --save")
     if wanted.timeline is not None and wanted.timeline.suffix.lower() != ".png":
         raise InputError(f"--timeline is '{wanted.timeline}'; give a file that ends in .png")
+    # What would be missed at the end of the film is missed now.
+    if wanted.timeline is not None and importlib.util.find_spec("matplotlib") is None:
+        raise MissingExtra("--timeline", "plot")
+    if wanted.save is not None:
+        room.check_ending(wanted.save)
     files: dict[str, Path | None] = {f"--to {path}": path for path in wanted.to}
     if len(files) < len(wanted.to):
         raise InputError("two of the files of --to are the same; each needs a name of its own")
@@ -151,13 +158,6 @@ def _check(wanted: _Wanted, file: Path, every: int, fps: float | None, resume: b
     if wanted.timeline is not None:
         files["--timeline, which is drawn as SVG as well"] = wanted.timeline.with_suffix(".svg")
     outputs.spare(files, [file])
-
-
-def _model(name: str | None) -> str | Path | None:
-    if name is None:
-        return None
-    path = Path(name)
-    return path / "bundle" if is_run(path) else name
 
 
 @contextmanager

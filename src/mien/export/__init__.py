@@ -31,8 +31,12 @@ if TYPE_CHECKING:
 __all__ = [
     "FORMATS",
     "IMAGES",
+    "LOOSEST",
+    "RELATIVE",
     "TOLERANCE",
+    "Agreement",
     "Exported",
+    "Unlike",
     "bundle",
     "compare",
     "convert",
@@ -48,6 +52,11 @@ __all__ = [
 FORMATS = {"onnx": ".onnx", **keras_files.SUFFIXES}
 #: Largest difference between two probabilities, file against network, with which an export is kept.
 TOLERANCE = 1e-4
+#: The same as a share of the largest logit, which counts where it is more. Float32 keeps seven digits, and a
+#: network that has diverged has logits of many thousands, whose last digits decide.
+RELATIVE = 5e-6
+#: Most that is allowed whatever the logits.
+LOOSEST = 1e-2
 #: Images that file and network are compared on, at least.
 IMAGES = 1000
 
@@ -56,30 +65,68 @@ Probabilities = npt.NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
 
+class Unlike(ModelError):
+    """A file and the network that it was written from answer further apart than is allowed.
+
+    Args:
+        message: What is wrong, and what to do.
+        content: The file.
+    """
+
+    def __init__(self, message: str, content: bytes = b"") -> None:
+        super().__init__(message)
+        self.content = content
+
+
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written, and the proof that it answers as the network does."""
+    """A file that was written, and the proof that it answers as the network does.
+
+    Args:
+        path: The file.
+        parity: How far its answers are from the network's.
+        agreement: Of an int8 model's network: how it answers beside that model; None for others.
+    """
 
     path: Path
     parity: Parity
+    agreement: Agreement | None = None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How a network in float32 answers beside the int8 file that it ships as, on the same images.
+
+    Args:
+        images: How many.
+        same: Share on which every reading gives the same likeliest answer.
+        mean_difference: Between two probabilities, absolute.
+        largest_difference: Likewise.
+    """
+
+    images: int
+    same: float
+    mean_difference: float
+    largest_difference: float
 
 
 def convert(
-    run: Run,
+    source: Run | Bundle,
     format: str,  # noqa: A002 - what Keras calls it, and what the command's option is
     to: str | os.PathLike[str] | None = None,
     *,
     at_least: int = IMAGES,
     progress: Progress | None = None,
 ) -> Exported:
-    """Write the model of a finished run in one of four formats.
+    """Write the model of a finished run, or one that ships, in one of four formats, with its calibration.
 
-    Answers are compared on drawn faces, for a run does not hold its images.
+    Of an int8 model it is the network in float32, from the weights beside it. Answers are compared on drawn
+    faces, for neither holds its images.
 
     Args:
-        run: The run; its bundle holds the weights.
+        source: The run, whose bundle holds the weights; or a loaded model.
         format: One of `FORMATS`.
-        to: As in `write`; None for the folder `export` in the run's.
+        to: As in `write`; None for the folder `export` in the run's, or for `<name>-export` here.
         at_least: Number of drawn faces to compare on.
         progress: Called with (images compared, images in all).
 
@@ -89,24 +136,53 @@ def convert(
         MissingExtra: As in `write`.
     """
     _check_format(format)
-    place = run.path / "export" if to is None else Path(to)
+    if to is not None:
+        place = Path(to)
+    elif isinstance(source, Run):
+        place = source.path / "export"
+    else:
+        place = Path(f"{source.card.name}-export")
     if any(
         (folder.parent / "run.json").is_file() for folder in (place, place.parent) if folder.name == "bundle"
     ):
         raise ModelError(
             f"{str(place)!r} is what a run ships, and its scores are of that file; name another place"
         )
-    if not (run.bundle / bundles.MODEL).is_file():
-        raise RunError(f"run {run.name!r} has no bundle yet; finish its training with mien train --resume")
-    shipped = bundles.load(run.bundle)
-    images, _, _ = drawn.sample(at_least, seed=0, size=shipped.card.size)
-    return write(
-        rebuild(shipped), shipped.card, format, place, images=images, at_least=at_least, progress=progress
+    if isinstance(source, Run):
+        if not (source.bundle / bundles.MODEL).is_file():
+            raise RunError(
+                f"run {source.name!r} has no bundle yet; finish its training with mien train --resume"
+            )
+        source = bundles.load(source.bundle)
+    model, card = rebuild(source), source.card
+    images, _, _ = drawn.sample(at_least, seed=0, size=card.size)
+    if card.precision == "int8":
+        # Its scores and its hash are the int8 file's.
+        card = replace(card, precision="float32", made_from=card.sha256, metrics={})
+    made = write(model, card, format, place, images=images, at_least=at_least, progress=progress)
+    if source.card.precision != "int8":
+        return made
+    return replace(made, agreement=_agreement(source, _scaled(model, card), images))
+
+
+def _agreement(shipped: Bundle, network: keras.Model, images: Pixels) -> Agreement:
+    names = list(shipped.card.readings)
+    ours = keras_files.ask(network, images).reshape(len(images), len(names), -1)
+    theirs = np.stack([shipped.run(images, labels=name) for name in names], axis=1)
+    difference = np.abs(ours - theirs)
+    return Agreement(
+        images=len(images),
+        same=float((ours.argmax(axis=2) == theirs.argmax(axis=2)).all(axis=1).mean()),
+        mean_difference=float(difference.mean()),
+        largest_difference=float(difference.max()),
     )
 
 
 def rebuild(bundle: Bundle) -> keras.Model:
     """Return the Keras network that a bundle was written from, with its weights: to train on, or to convert.
+
+    It has no calibration: temperature and offsets stand in the card. Of an int8 model it has the weights that
+    stand beside the file, whose kernels are rounded to 8 bits with a scale for each channel.
 
     Raises:
         ModelError: The bundle's card names no network, its file has changed since it was loaded, or its
@@ -118,7 +194,7 @@ def rebuild(bundle: Bundle) -> keras.Model:
     name = card.recipe.get("network")
     if not isinstance(name, str):
         raise ModelError(f"the card of {card.name!r} names no network, so none can be built from it")
-    found = weights(bundle.read())
+    found = weights_of(bundle)
     model = networks.build(name, size=card.size, classes=len(card.labels), consensus=len(card.readings) > 1)
     shapes = {variable.path: tuple(variable.shape) for variable in model.weights}
     if shapes != {path: value.shape for path, value in found.items()}:
@@ -155,8 +231,8 @@ def write(
 
     Args:
         model: A network from pixels `(n, size, size, 1)` in [0, 255] to probabilities.
-        card: What the model is. `onnx` and `litert` hold its scaling, and `litert` the first reading
-            alone; Keras' files are the network as it was trained.
+        card: What the model is. Every format holds its temperatures and offsets, as factors of the last
+            weights but in ONNX; `litert` holds the first reading alone.
         format: One of `FORMATS`.
         to: A folder, where the file is called `model` with the format's ending; or a file's name with that
             ending. `labels.txt` goes beside it.
@@ -165,8 +241,8 @@ def write(
         progress: Called with (images compared, images in all).
 
     Raises:
-        ModelError: The format is unknown or cannot be written here, or file and network differ by more
-            than 1e-4.
+        ModelError: The format is unknown or cannot be written here.
+        Unlike: File and network differ by more than `compare` allows.
         MissingExtra: Keras, onnx, or LiteRT's interpreter is not installed.
     """
     _check_format(format)
@@ -185,12 +261,15 @@ def write(
         _put(file.with_name(bundles.LABELS), bundles.listed(card.labels))
         assert made.card.parity is not None
         return Exported(file, made.card.parity)
-    model = in_float32(model)
+    model = _scaled(in_float32(model), card)
     if format == "litert":
-        model = _first_answer(_scaled(model, card))
+        model = _first_answer(model)
     images = _enough(images, card.size, at_least)
     content, answers = keras_files.make(model, format, images)
-    parity = compare(answers, keras_files.ask(model, images, progress=progress), "Keras in float32")
+    expected = keras_files.ask(model, images, progress=progress)
+    parity = compare(
+        answers, expected, "Keras in float32", largest_logit=lambda: _largest_logit(model, images)
+    )
     _put(file.with_name(bundles.LABELS), bundles.listed(card.labels))
     _put(file, content)
     return Exported(file, parity)
@@ -218,39 +297,81 @@ def bundle(
         progress: Called with (images compared, images in all).
 
     Raises:
-        ModelError: The network cannot be written as ONNX; the card is not the network's; or file and
-            network differ by more than 1e-4.
+        ModelError: The network cannot be written as ONNX, or the card is not the network's.
+        Unlike: The file does not answer with probabilities, or differs by more than `compare` allows.
         MissingExtra: Keras or onnx is not installed.
     """
     images = _enough(images, card.size, at_least)
     file = serialise(model, readings={reading.output: reading for reading in card.readings.values()})
     card = replace(card, parity=None)
-    written = bundles.of(file, card)
-    network = _scaled(in_float32(model), card)
-    answers, expected = [], []
-    for start in range(0, len(images), keras_files.BATCH_SIZE):
-        batch = images[start : start + keras_files.BATCH_SIZE]
-        answers.append(np.hstack([written.run(batch, labels=name) for name in card.readings]))
-        expected.append(keras_files.ask(network, batch))
-        if progress is not None:
-            progress(start + len(batch), len(images))
-    parity = compare(np.concatenate(answers), np.concatenate(expected), "Keras in float32")
+    try:
+        written = bundles.of(file, card)
+        network = _scaled(in_float32(model), card)
+        answers, expected = [], []
+        for start in range(0, len(images), keras_files.BATCH_SIZE):
+            batch = images[start : start + keras_files.BATCH_SIZE]
+            answers.append(np.hstack([written.run(batch, labels=name) for name in card.readings]))
+            expected.append(keras_files.ask(network, batch))
+            if progress is not None:
+                progress(start + len(batch), len(images))
+        parity = compare(
+            np.concatenate(answers),
+            np.concatenate(expected),
+            "Keras in float32",
+            largest_logit=lambda: _largest_logit(network, images),
+        )
+    except ModelError as error:
+        raise Unlike(str(error), file) from None
     return bundles.write(file, replace(card, parity=parity), to)
 
 
-def compare(answers: Probabilities, expected: Probabilities, against: str) -> Parity:
+def compare(
+    answers: Probabilities,
+    expected: Probabilities,
+    against: str,
+    *,
+    largest_logit: Callable[[], float] = lambda: 0.0,
+) -> Parity:
     """Measure how far a file's answers are from the network's.
 
+    Allowed are 1e-4, or 5e-6 times the largest logit where that is more, and 0.01 at most: whoever adds up
+    the same large numbers in another order gets other last digits, and the softmax takes them for
+    differences of one.
+
+    Args:
+        answers: The file's.
+        expected: The network's.
+        against: What the network is called.
+        largest_logit: Called where 1e-4 does not do; gives the largest logit of the network, absolute.
+
     Raises:
-        ModelError: Further than 1e-4.
+        Unlike: They are further apart.
     """
     difference = float(np.abs(answers - expected).max())
-    if not difference <= TOLERANCE:
-        raise ModelError(
+    allowed = TOLERANCE
+    if not difference <= allowed:
+        allowed = max(TOLERANCE, min(LOOSEST, RELATIVE * largest_logit()))
+    if not difference <= allowed:
+        raise Unlike(
             f"the exported file's probabilities differ by {difference:.2g} from those of {against}; "
-            f"at most {TOLERANCE:g} is allowed, so nothing was written"
+            f"at most {allowed:.2g} is allowed, so nothing was written"
         )
     return Parity(images=len(answers), largest_difference=difference, against=against)
+
+
+def _largest_logit(model: keras.Model, images: Pixels) -> float:
+    """Return the largest number, absolute, that a model's last softmax takes; 0 where it has none."""
+    keras = networks.load_keras()
+    largest = 0.0
+    for tensor in model.outputs:
+        last = tensor._keras_history.operation
+        if not hasattr(last, "input"):
+            continue
+        before = keras_files.ask(keras.Model(model.inputs[0], last.input), images).astype(np.float64)
+        kernel, *bias = last.get_weights() or (np.eye(before.shape[-1]),)
+        logits = before.reshape(-1, before.shape[-1]) @ kernel + (bias[0] if bias else 0.0)
+        largest = max(largest, float(np.abs(logits[np.isfinite(logits)]).max(initial=0.0)))
+    return largest
 
 
 def in_float32(model: keras.Model) -> keras.Model:

@@ -49,6 +49,7 @@ def make(model: keras.Model, kind: str, images: Pixels) -> tuple[bytes, Probabil
         with _quiet():
             if kind == "litert":
                 _require_tensorflow()
+                _interpreter()  # what would be missed after the work is missed now
                 model.export(file, format="litert", verbose=False)
             else:
                 model.save(file)

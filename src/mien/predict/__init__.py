@@ -150,6 +150,10 @@ class Predictor:
             named = detector is None or isinstance(detector, str)
             self.detector = detect.load(detector) if named else detector  # type: ignore[arg-type, assignment]
 
+    def __repr__(self) -> str:
+        finder = self.detector.name if self.detector else None
+        return f"Predictor({self.model!r}, labels={self.labels!r}, detector={finder!r})"
+
     def image(
         self, source: Source, *, name: str | None = None, channels: Literal["rgb", "bgr"] = "rgb"
     ) -> Prediction:

@@ -324,7 +324,10 @@ def _finish(
     model.set_weights(recorder.best)
     val = dataset.split("val")
     card = facts.card(made.name, made.facts(), dataset, recipe)
-    shipped = export.bundle(model, card, made.bundle, images=val.images[: export.IMAGES])
+    try:
+        shipped = export.bundle(model, card, made.bundle, images=val.images[: export.IMAGES])
+    except export.Unlike as error:
+        raise _diverged(made, error, row, f"epoch {index + 1} of {len(recorder.history)}") from error
     report = evaluate.score(shipped, val, labels=dataset.labels, data=dataset.root)
     measured = bundle.Measured(
         n=report.n,
@@ -337,6 +340,21 @@ def _finish(
     made.keep_report(replace(report, bundle=shipped.card.sha256 or "").to_dict())
 
 
+def _diverged(made: Run, error: export.Unlike, row: Mapping[str, float], epoch: str) -> TrainingError:
+    """Keep the file of a network that no file can stand for, and return what to say of it."""
+    place = made.path / "diverged"
+    place.mkdir(exist_ok=True)
+    run.write_file(place / bundle.MODEL, error.content)
+    reason = str(error).removesuffix(", so nothing was written")
+    made.update(status="failed", reason=reason)
+    return TrainingError(
+        f"{reason}: {epoch} has probably diverged (val_loss {row['val_loss']:,.4g}); its file is kept in "
+        f"{place} and is no model to use; train anew with a smaller step, such as "
+        f"--set optimizer.learning_rate={made.recipe().optimizer.learning_rate / 4:g} or --set "
+        "optimizer.clip_norm=1"
+    )
+
+
 _MEASURED = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece")
 
 
@@ -347,7 +365,11 @@ def _fail(made: Run, recorder: Recorder, dataset: Dataset, recipe: Recipe, error
         return
     made.update(status="failed", reason=str(error))
     if recorder.best:
-        _finish(made, recorder, dataset, recipe, say=_silent)
+        try:
+            _finish(made, recorder, dataset, recipe, say=_silent)
+        except TrainingError as second:
+            error.args = (f"{error}; of the best epoch before that: {second}",)
+            return
         error.args = (f"{error}; the best epoch before that is in {made.bundle}",)
 
 

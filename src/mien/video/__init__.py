@@ -33,7 +33,7 @@ except ImportError as error:
 
 from mien.video.blur import hide
 from mien.video.clip import Clip, Picture
-from mien.video.film import Film
+from mien.video.film import Film, check_ending
 from mien.video.journal import Journal, fingerprint
 from mien.video.people import People, Person, Span
 from mien.video.rows import Lines, Rows, row
@@ -59,6 +59,7 @@ __all__ = [
     "Reading",
     "Rows",
     "Span",
+    "check_ending",
     "fingerprint",
     "hide",
     "predictor",

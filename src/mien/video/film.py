@@ -27,6 +27,16 @@ ENDINGS = {".mp4": _H264, ".m4v": _H264, ".mov": _H264, ".mkv": _H264, ".webm": 
 _BT709, _NARROW = 1, 1
 
 
+def check_ending(path: Path) -> None:
+    """Make sure that a file's ending is one of `ENDINGS`.
+
+    Raises:
+        VideoError: It is not.
+    """
+    if path.suffix.lower() not in ENDINGS:
+        raise VideoError(f"'{path}' is no video mien writes; name a file that ends in {', '.join(ENDINGS)}")
+
+
 class Film:
     """Writes a video, whole or not at all: it is at `path` once `keep` was called.
 
@@ -40,10 +50,7 @@ class Film:
 
     def __init__(self, path: str | os.PathLike[str], clip: "Clip") -> None:
         self.path, self._clip = Path(path), clip
-        if self.path.suffix.lower() not in ENDINGS:
-            raise VideoError(
-                f"'{path}' is no video mien writes; name a file that ends in {', '.join(ENDINGS)}"
-            )
+        check_ending(self.path)
         self._partial = self.path.with_name(f".partial-film-{self.path.name}")
         self._reformatter = VideoReformatter()  # one for all, as in a clip
         self._out: Any = None
