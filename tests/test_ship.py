@@ -374,3 +374,25 @@ def test_nothing_is_calibrated_on_what_a_model_before_it_learnt(
         with pytest.raises(DataError, match=r"or a model that it was made from, learnt from: .* another val"):
             ship.make(run.open_run(tmp_path / "on"), data, to=tmp_path)
     assert not list(tmp_path.glob("*.onnx"))
+
+
+def test_a_calibration_that_costs_accuracy_is_told(
+    shipped: ship.Shipped, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dataclasses import replace
+
+    from mien.cli import shipping
+
+    def with_accuracy(after: float) -> ship.Shipped:
+        readings = {
+            name: found
+            | {"calibration": found["calibration"] | {"accuracy_before": 0.5, "accuracy_after": after}}
+            for name, found in shipped.document["readings"].items()
+        }
+        return replace(shipped, document=shipped.document | {"readings": readings})
+
+    shipping._warn(with_accuracy(0.5))
+    assert capsys.readouterr().err == ""
+    shipping._warn(with_accuracy(0.49))
+    said = capsys.readouterr().err
+    assert "fer2013: the calibration lowers the accuracy on val, cross-fitted, from 50.00% to 49.00%" in said

@@ -51,6 +51,7 @@ def ship(
         shipped = room.make(
             made, dataset, to=to, average=others, name=name, licence=licence, progress=progress
         )
+    _warn(shipped)
     if json:
         weights = None if shipped.weights is None else str(shipped.weights)
         screen.emit(
@@ -73,6 +74,17 @@ def _spare(made: "Run", to: Path, name: str, average: list[Path]) -> None:
         {f"{path}, of --name {name},": path for path in written},
         [*read, *beside, made.path, *outputs.of_run(made.path)],
     )
+
+
+def _warn(shipped: "Shipped") -> None:
+    """Say where the calibration costs accuracy."""
+    for name, found in shipped.document["readings"].items():
+        before, after = (found["calibration"][f"accuracy_{when}"] for when in ("before", "after"))
+        if after < before:
+            screen.note(
+                f"{name}: the calibration lowers the accuracy on val, cross-fitted, from {before:.2%} to "
+                f"{after:.2%}; its offsets make the probabilities truer, and not more answers right"
+            )
 
 
 def _tell(shipped: "Shipped") -> None:
