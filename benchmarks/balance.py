@@ -1,10 +1,10 @@
 """What each balance costs and gains, also if classes were otherwise frequent, as Markdown.
 
-    python benchmarks/balance.py [MODEL...] --data fer2013.csv [--votes fer2013new.csv] [--split val] [--json FILE]
+    python benchmarks/balance.py [MODEL...] --data fer2013.csv [--votes fer2013new.csv] [--json FILE]
 
-Every reading of every model, and the geometric mean of two, is asked once; the tables are worked out from these
-answers. A model whose card does not state frequencies is given those of the data's training split, which are
-right if it was trained on these data. Shifts weight the images; they draw none.
+Every reading of every model, and the geometric mean of two, is asked once; the tables are worked out from
+these answers. A model whose card does not state frequencies is given those of the data's training split,
+which are right if it was trained on these data. Shifts weight the images; they draw none.
 """
 
 import argparse

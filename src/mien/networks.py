@@ -419,6 +419,8 @@ NETWORKS: dict[str, Network] = {
             "residual, 32 to 256 channels, seven blocks, no stride in the stem; the network of `default`",
             _residual("xlarge", (32, 64, 128, 256), blocks=(1, 2, 2, 2), dropout=0.2, crop=True, stem=1),
             16,
+            parameters=2_782_375,
+            flops=374_480_384,
         ),
         Network(
             "light",

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ from mien.bundle.card import (
     Base,
     Card,
     Data,
+    Fusion,
     Measured,
     Parity,
     Part,
@@ -54,6 +55,7 @@ __all__ = [
     "Bundle",
     "Card",
     "Data",
+    "Fusion",
     "Measured",
     "Parity",
     "Part",
@@ -225,7 +227,12 @@ def load(path: str | os.PathLike[str] | None = None, *, threads: int | None = No
 
 
 def of(
-    model: bytes, card: Card, *, path: str | os.PathLike[str] = MODEL, threads: int | None = None
+    model: bytes,
+    card: Card,
+    *,
+    path: str | os.PathLike[str] = MODEL,
+    threads: int | None = None,
+    optimization: Literal["all", "basic"] = "all",
 ) -> Bundle:
     """Check a model that is in memory, and make it ready to run.
 
@@ -234,6 +241,8 @@ def of(
         card: What the model is; the bundle's card gets the hash of these bytes.
         path: What messages call it.
         threads: As in `load`.
+        optimization: How far ONNX Runtime optimises the graph: `all`, or `basic`, which does not fuse int8
+            operations. A fused and an unfused int8 model round differently.
 
     Raises:
         ModelError: As in `load`.
@@ -241,7 +250,7 @@ def of(
     onnx_file.check(model)
     place = Path(path)
     card = replace(card, sha256=hashlib.sha256(model).hexdigest())
-    bundle = Bundle(place, card, _session(model, threads, place.name))
+    bundle = Bundle(place, card, _session(model, threads, place.name, optimization))
     _check_fit(bundle)
     return bundle
 
@@ -354,11 +363,18 @@ def _check_beside(folder: Path, inside: Card, digest: str) -> None:
         raise ModelError(f"{CARD} in {folder.name!r} says other things than the card inside {MODEL}")
 
 
-def _session(model: bytes, threads: int | None, name: str) -> Any:
+def _session(
+    model: bytes, threads: int | None, name: str, optimization: Literal["all", "basic"] = "all"
+) -> Any:
     if threads is not None and threads < 1:
         raise ModelError(f"threads is {threads}; it must be at least 1")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised; nothing is to stand on stderr as well
+    # Stated, because int8 operations are fused from the level "extended" on, which changes how they round.
+    level = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = {"all": level.ORT_ENABLE_ALL, "basic": level.ORT_ENABLE_BASIC}[
+        optimization
+    ]
     options.intra_op_num_threads = threads or 0
     options.inter_op_num_threads = 1
     # Waiting threads that spin take whole cores from whatever else the machine does.

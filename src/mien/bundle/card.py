@@ -155,6 +155,25 @@ class Parity:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Fusion:
+    """How differently an int8 file answers where the runtime does not fuse its operations.
+
+    Args:
+        images: Number of images compared.
+        agreement: Share of them, and of all readings' answers, with the same likeliest class.
+        largest_difference: Largest absolute difference between two probabilities.
+        mean_difference: Mean absolute difference.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    images: Count
+    agreement: Fraction
+    largest_difference: Fraction
+    mean_difference: Fraction
+
+
+@dataclass(frozen=True, kw_only=True)
 class Card:
     """What a model is. It stands beside the ONNX file and inside it.
 
@@ -179,6 +198,7 @@ class Card:
         excluded: Number of training images left out, by reason.
         metrics: How it did, by split.
         parity: How close the file answers to the network it was written from.
+        fusion: How differently it answers where its int8 operations are not fused; None for float32.
         licence: Under what terms the model may be used; empty where its maker named none.
         versions: Version of each program that made it.
     """
@@ -206,6 +226,7 @@ class Card:
     excluded: dict[str, Count] = field(default_factory=dict)
     metrics: dict[Name, Measured] = field(default_factory=dict)
     parity: Parity | None = None
+    fusion: Fusion | None = None
     licence: str = ""
     versions: dict[str, str] = field(default_factory=dict)
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mien import bundle as bundles
 from mien import calibrate, disk, duplicates, evaluate, export, priors
-from mien.bundle import Bundle, Card, Measured, weights
+from mien.bundle import Bundle, Card, Fusion, Measured, weights
 from mien.calibrate import Calibration
 from mien.dataset import Dataset, Split
 from mien.errors import DataError, ModelError, RunError
@@ -33,6 +33,10 @@ from mien.train import targets
 
 #: Training images that the ranges of int8 are taken from.
 CALIBRATING = 2048
+
+#: How much accuracy on val the balance for photographs may cost
+#: (docs/decisions/0009-balance-for-photographs.md).
+CONCESSION = 0.01
 
 _MEASURED = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece")
 _WITH_INTERVAL = _MEASURED[:3]
@@ -190,7 +194,7 @@ def _make(
     )
     plain = _in_float32(trained, card, val)
     tell(2, _STAGES)
-    small = _in_int8(plain, train)
+    small = _in_int8(plain, train, val)
     tell(3, _STAGES)
     verdicts = {reading: _verdict(plain, small, reading, val) for reading in card.readings}
     chosen = small if all(verdict.accepted for verdict in verdicts.values()) else plain
@@ -383,6 +387,7 @@ def _stated(card: Card, trained: Bundle, dataset: Dataset) -> Card:
         shares = frequencies(card, name, dataset.split("train"))
         raw, _ = _raw(trained, name, dataset.split("val"))
         chances = calibrate.apply(raw, reading.temperature, reading.offsets)
+        balance = _balance(chances, _truth(name, card, dataset.split("val")), card.labels, shares)
         thresholds = {
             f"{balance:g}": calibrate.threshold(
                 priors.Adjustment(balance=balance).apply(chances, card.labels, shares)
@@ -392,9 +397,27 @@ def _stated(card: Card, trained: Bundle, dataset: Dataset) -> Card:
         readings[name] = replace(
             reading,
             frequencies=shares,
+            balance=balance,
             thresholds=thresholds,  # type: ignore[arg-type]
         )
     return replace(card, readings=readings)
+
+
+def _balance(
+    chances: NDArray[np.floating[Any]],
+    right: tuple[NDArray[np.bool_], NDArray[np.int64]],
+    labels: Sequence[str],
+    shares: Sequence[float],
+) -> float:
+    """Return the largest offered balance with which accuracy on val falls by at most `CONCESSION`."""
+    truth = right[1][right[0]]
+
+    def accuracy(balance: float) -> float:
+        answers = priors.Adjustment(balance=balance).apply(chances, labels, shares).argmax(axis=1)
+        return float((answers == truth).mean())
+
+    least = accuracy(0.0) - CONCESSION
+    return max(balance for balance in priors.OFFERED if accuracy(balance) >= least)
 
 
 def _in_float32(trained: Bundle, card: Card, val: Split) -> _File:
@@ -404,11 +427,28 @@ def _in_float32(trained: Bundle, card: Card, val: Split) -> _File:
         return _File(made.read(), made)
 
 
-def _in_int8(plain: _File, train: Split) -> _File:
+def _in_int8(plain: _File, train: Split, val: Split) -> _File:
     chosen = np.random.default_rng(0).permutation(len(train))[:CALIBRATING]
     content = int8.quantise(plain.content, train.images[np.sort(chosen)])
     card = replace(plain.bundle.card, precision="int8")
+    fused = bundles.of(content, card)
+    card = replace(card, fusion=_fusion(fused, bundles.of(content, card, optimization="basic"), val))
     return _File(content, bundles.of(content, card))
+
+
+def _fusion(fused: Bundle, unfused: Bundle, val: Split) -> Fusion:
+    """Compare an int8 model's answers where its operations are fused with those where they are not."""
+    both = [
+        [model.run(val.images, labels=name) for name in model.card.readings] for model in (fused, unfused)
+    ]
+    one, other = (np.concatenate(each) for each in both)
+    apart = np.abs(one - other)
+    return Fusion(
+        images=len(val),
+        agreement=float((one.argmax(axis=1) == other.argmax(axis=1)).mean()),
+        largest_difference=float(apart.max()),
+        mean_difference=float(apart.mean()),
+    )
 
 
 def _verdict(plain: _File, small: _File, reading: str, val: Split) -> int8.Verdict:
