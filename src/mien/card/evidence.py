@@ -85,6 +85,19 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Hashed:
+    """The file of hashes of the images that a model learnt from.
+
+    Args:
+        file: Its name.
+        n: How many images they are.
+    """
+
+    file: str
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
     """All that a page says of one model.
 
@@ -94,6 +107,7 @@ class Evidence:
         bytes: The file's size.
         findings: A reading and split each, the default reading's first.
         teacher: What it learnt from besides its data; empty where that is nothing or not known.
+        hashed: The file of hashes of the images that it learnt from; None where it ships with none.
     """
 
     card: Card
@@ -101,6 +115,7 @@ class Evidence:
     bytes: int
     findings: tuple[Finding, ...]
     teacher: str = ""
+    hashed: "Hashed | None" = None
 
     @property
     def fer2013(self) -> bool:
@@ -157,6 +172,7 @@ class _Document:
     sha256: str
     bytes: int
     readings: dict[str, Finding]
+    known: Hashed | None = None
 
 
 _FER2013 = ("fer2013", "icml_face_data")
@@ -200,6 +216,7 @@ def of_model(bundle: Bundle, document: Mapping[str, Any]) -> Evidence:
         bytes=found.bytes,
         findings=tuple(found.readings.values()),
         teacher=bundle.card.teacher,
+        hashed=found.known,
     )
 
 

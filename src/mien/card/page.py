@@ -56,6 +56,7 @@ def _details(models: Sequence[Evidence]) -> list[str]:
         ("begun from", lambda model: _others(model.card.base)),
         ("averaged with", lambda model: _others(model.card.averaged)),
         ("also learnt from", _teachers),
+        ("knows again", _hashed),
         ("made with", lambda model: ", ".join(map(_version, model.card.versions.items()))),
         ("licence", lambda model: plain(model.card.licence) or "none named by its maker"),
     ]
@@ -73,6 +74,12 @@ def _teachers(model: Evidence) -> str:
     own = [plain(model.teacher)] if model.teacher else []
     others = {base.name: base.teacher for base in (*model.card.base, *model.card.averaged) if base.teacher}
     return "; ".join([*own, *(f"through {code(name)} from {plain(said)}" for name, said in others.items())])
+
+
+def _hashed(model: Evidence) -> str:
+    if model.hashed is None:
+        return ""
+    return f"{count(model.hashed.n)} images that it learnt from, by {code(model.hashed.file)} beside it"
 
 
 def _others(bases: Sequence[Base]) -> str:

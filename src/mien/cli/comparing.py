@@ -78,6 +78,7 @@ def compare(
         data=first.root,
         copies=_copies(first, part),
         learnt=all(learnt),
+        known=_known(sides, [sets[own].split(split) for own in sizes]),
     )
     found = _count(found, zip((a, b), sides, (one, other), strict=True))
     document: dict[str, Any] = found.to_dict()
@@ -175,6 +176,20 @@ def _count(found: "Comparison", sides: Iterable[tuple[Path, "Bundle | Stored", "
 def _learnt(answers: "Answers", dataset: "Dataset") -> bool:
     """Say whether a model learnt from this very training split, as far as its card tells."""
     return dataset.train is not None and answers.made_with.get(dataset.train.fingerprint) == "train"
+
+
+def _known(sides: "list[Bundle | Stored]", parts: "list[Split]") -> "npt.NDArray[np.bool_] | None":
+    """Say which images a model learnt from, by the hashes that it ships with; None where neither has any."""
+    from mien.bundle import Bundle
+    from mien.evaluate import knows
+
+    known = None
+    for side, part in zip(sides, parts, strict=True):
+        found = knows(side, part.images) if isinstance(side, Bundle) else None
+        if found is not None:
+            own = found[0] | found[1]
+            known = own if known is None else known | own
+    return known
 
 
 def _copies(dataset: "Dataset", part: "Split") -> "npt.NDArray[np.bool_] | None":

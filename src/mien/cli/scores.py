@@ -25,6 +25,15 @@ def tell(report: dict[str, Any]) -> None:
         (name, f"{report[key]:.4f}", "") for key, name in (("nll", "NLL"), ("brier", "Brier"), ("ece", "ECE"))
     ]
     rows += _agreement(report)
+    if (known := report.get("known")) and known["exact"] + known["near"]:
+        low, high = known["interval"] or (None, None)
+        rows.append(
+            (
+                f"accuracy without {known['exact'] + known['near']:,} learnt from, n = {known['n']}",
+                "–" if known["accuracy_without"] is None else f"{known['accuracy_without']:.2%}",
+                "" if low is None else f"{low:.2%} to {high:.2%}",
+            )
+        )
     for name, other in report.get("readings", {}).items():
         low, high = other["accuracy_interval"]
         rows.append((f"read as {name}: accuracy", f"{other['accuracy']:.2%}", f"{low:.2%} to {high:.2%}"))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from mien.bundle import Bundle
     from mien.dataset import Dataset
-    from mien.evaluate import Answers, Listing, Uses
+    from mien.evaluate import Answers, Known, Listing, Uses
 
 #: What of a report is for looking at, and no part of what a run keeps.
 _SHOWN = ("worst", "uncertain", "report", "table", "balance_table")
@@ -92,9 +92,15 @@ def evaluate(
     document = _judge(answers := _ask(loaded, dataset, split, labels, views, frequent))
     if balance_table:
         document["balance_table"] = _balances(loaded[0], answers)
-    uses = _count(models, loaded, document)
+    uses = _count(models, loaded, document, known := room.known(loaded, answers[0]))
     _keep_answers(loaded, answers, probabilities)
-    asked: dict[str, Any] = {"robustness": robustness, "recuts": recuts, "report": report, "table": table}
+    asked: dict[str, Any] = {
+        "robustness": robustness,
+        "recuts": recuts,
+        "report": report,
+        "table": table,
+        "known": known,
+    }
     document |= _more(loaded, dataset, answers, document, uses, listed=listed, **asked)
     _keep(models, document)
     _tell(document, timer, (*uses.warnings, *_strangers(models, loaded)), json=json)
@@ -285,7 +291,9 @@ def _judge(answers: list["Answers"]) -> dict[str, Any]:
     return first | {"readings": {each["reading"]: each for each in others}}
 
 
-def _count(paths: list[Path], loaded: list["Bundle"], document: dict[str, Any]) -> "Uses":
+def _count(
+    paths: list[Path], loaded: list["Bundle"], document: dict[str, Any], learnt: "Known | None"
+) -> "Uses":
     """Count the scoring in every run that it is one of; the document is told the worst to know of them."""
     from mien import evaluate as room
 
@@ -297,7 +305,8 @@ def _count(paths: list[Path], loaded: list["Bundle"], document: dict[str, Any]) 
     ranks = ("train", "val", "unknown", "other")
     worst = min(found, key=lambda each: (ranks.index(each.role), -(each.times or 0)))
     told = replace(worst, warnings=tuple(dict.fromkeys(text for each in found for text in each.warnings)))
-    document["uses"] = asdict(told)
+    told = room.warned(told, learnt)
+    document |= {"uses": asdict(told), "known": None if learnt is None else asdict(learnt)}
     return told
 
 
@@ -364,6 +373,7 @@ def _more(
     recuts: bool,
     report: Path | None,
     table: str | None,
+    known: "Known | None",
 ) -> dict[str, Any]:
     """Measure what was asked for beyond the report's figures, and write the report's folder."""
     from mien import evaluate
@@ -378,6 +388,7 @@ def _more(
                 dataset,
                 first,
                 uses=uses,
+                known=known,
                 listing=listed,
                 robust=robustness,
                 recut=recuts,

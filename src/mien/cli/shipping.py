@@ -112,4 +112,6 @@ def _tell(shipped: "Shipped") -> None:
     rows.append(("precision", shipped.document["precision"]))
     if shipped.weights is not None:
         rows.append(("weights to train from", shipped.weights.name))
+    learnt = shipped.document["known"]
+    rows.append((f"hashes of {learnt['n']:,} images learnt from", learnt["file"]))
     screen.table(f"{shipped.bundle.path}, {shipped.document['bytes']:,} bytes", ("what", "value"), rows)

@@ -58,6 +58,7 @@ def weigh(
     data: str = "",
     copies: npt.NDArray[np.bool_] | None = None,
     learnt: bool = False,
+    known: npt.NDArray[np.bool_] | None = None,
     seed: int = 0,
 ) -> Comparison:
     """Compare two models' answers to the same images.
@@ -71,6 +72,7 @@ def weigh(
         data: The data set's name.
         copies: `(n,)` whether each image stands in the data's training split too.
         learnt: Whether both models learnt from that very split, so that nothing in it was left out.
+        known: `(n,)` whether a model learnt from each image, as `evaluate.knows` says; None if not known.
         seed: Of the bootstrap.
 
     Raises:
@@ -101,9 +103,16 @@ def weigh(
         agreement=_agreement(split, said_a, said_b, names),
         without_copies=None if copies is None or not copies.any() else _part(right_a, right_b, ~copies),
         copies_learnt=learnt,
+        known=None if known is None else int(known.sum()),
+        without_known=None if known is None or not known.any() else _part(right_a, right_b, ~known),
         disagreements=_disagreements(a, b, said_a, said_b, split, names),
         winner=words.winner(accuracy, test),
         warnings=tuple(words.warnings(a, b, split, data)),
+    )
+    found = replace(
+        found,
+        winner=words.kept(found),
+        warnings=(*found.warnings, *words.known(found)),
     )
     return replace(found, verdict=words.verdict(found), notes=tuple(words.notes(found)))
 

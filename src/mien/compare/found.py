@@ -105,7 +105,9 @@ class Comparison:
             where none does.
         copies_learnt: Whether both models learnt from that very split; else some may not have been learnt.
         disagreements: Images named differently: first those that one alone names right, the clearest first.
-        winner: Who is better on accuracy, if that was seen.
+        known: Images that a model learnt from, by the hashes that it ships with; None where neither has any.
+        without_known: The same without those; None where there are none, or no others.
+        winner: Who is better on accuracy, if that was seen, and is seen without the known images too.
         verdict: All that in words.
         notes: Classes in which one is better; what votes say, and copies.
         warnings: What makes the comparison doubtful.
@@ -127,6 +129,8 @@ class Comparison:
     without_copies: Part | None
     copies_learnt: bool
     disagreements: tuple[Disagreement, ...]
+    known: int | None = None
+    without_known: Part | None = None
     winner: Winner | None = None
     verdict: str = ""
     notes: tuple[str, ...] = ()

@@ -23,10 +23,41 @@ def winner(accuracy: Difference, test: McNemar) -> Winner | None:
     return "a" if accuracy.difference > 0 else "b"
 
 
+def kept(found: Comparison) -> Winner | None:
+    """Return the winner, if it wins without the images that a model learnt from too."""
+    if not found.known:
+        return found.winner
+    rest = found.without_known
+    return found.winner if rest and winner(rest.share, rest.mcnemar) == found.winner else None
+
+
+def known(found: Comparison) -> Iterator[str]:
+    """Say how many of the images a model learnt from, and how the two do on the others."""
+    if not found.known:
+        return
+    said = (
+        f"{found.known:,} of the {found.n:,} images are, or nearly are, images that {found.a.name} or "
+        f"{found.b.name} learnt from"
+    )
+    if found.without_known is None:
+        yield f"{said}, so nothing is decided here; compare on other images"
+        return
+    part = found.without_known
+    yield f"{said}; on the other {part.n:,} accuracy is {_both(part.share)}, p {chance(part.mcnemar.p)}"
+
+
 def verdict(found: Comparison) -> str:
     """Say in one or two sentences whether one beats the other."""
     where = f"{found.data}, split {found.split}" if found.data else f"split {found.split}"
     test = f"McNemar p {chance(found.mcnemar.p)} ({found.mcnemar.method})"
+    if found.winner is None and found.known and (ahead := winner(found.accuracy, found.mcnemar)):
+        better, worse, apart = found.a.name, found.b.name, found.accuracy
+        if ahead == "b":
+            better, worse, apart = worse, better, turned(apart)
+        return (
+            f"{better} is ahead of {worse} on {where}: accuracy {_both(apart)}, {test}; but a model learnt "
+            f"from {found.known:,} of the {found.n:,} images, and without them nothing shows it."
+        )
     if found.winner is None:
         return (
             f"Nothing here shows that {found.a.name} or {found.b.name} beats the other on {where}: accuracy "

@@ -16,6 +16,7 @@ from mien.errors import DataError, ModelError
 from mien.evaluate.balance import MEAN, BalanceRow, ShiftRow, balance_table, shift_table
 from mien.evaluate.copies import Copies, copies
 from mien.evaluate.groups import FEW, Group, Groups, Listing, listing, members, separate
+from mien.evaluate.known import Known, known, knows, warned
 from mien.evaluate.measures import (
     RESAMPLES,
     Agreement,
@@ -51,6 +52,7 @@ __all__ = [
     "Group",
     "Groups",
     "Interval",
+    "Known",
     "Listing",
     "Point",
     "Report",
@@ -65,6 +67,8 @@ __all__ = [
     "copies",
     "count",
     "judge",
+    "known",
+    "knows",
     "listing",
     "members",
     "metrics",
@@ -74,6 +78,7 @@ __all__ = [
     "selective",
     "separate",
     "shift_table",
+    "warned",
     "wilson",
 ]
 

@@ -46,6 +46,7 @@ def measure(
     answers: evaluate.Answers,
     *,
     uses: evaluate.Uses | None = None,
+    known: evaluate.Known | None = None,
     listing: evaluate.Listing | None = None,
     robust: bool = False,
     recut: bool = False,
@@ -60,6 +61,7 @@ def measure(
             gives a temperature to models that have none.
         answers: As `evaluate.answer` gives them.
         uses: How often the split was scored, as `evaluate.count` says; else what the card tells of it.
+        known: Which of the images the models learnt from, as `evaluate.known` says; looked up if None.
         listing: Groups to be measured by themselves.
         robust: Whether to measure under each of `mien.corrupt`'s disturbances too, which takes as many times
             as long.
@@ -76,7 +78,8 @@ def measure(
     """
     card, split = models[0].card, answers.split
     found = evaluate.judge(answers).to_dict()
-    known = uses or evaluate.role(card, split.fingerprint, split.name, answers.data)
+    known = known or evaluate.known(models, answers)
+    told = uses or evaluate.warned(evaluate.role(card, split.fingerprint, split.name, answers.data), known)
     groups = None
     if listing is not None:
         groups = evaluate.separate(listing, split.files, answers.probabilities, answers.truth, answers.names)
@@ -88,10 +91,11 @@ def measure(
         "dataset": _dataset(dataset),
         "preprocessing": f"grey, {card.size} × {card.size} pixels of 0 to 255, framing: {card.framing}; "
         "rescaling, temperature and softmax are in the model file",
-        "uses": asdict(known),
+        "uses": asdict(told),
+        "known": None if known is None else asdict(known),
         "selective": selection(answers),
-        "calibration": calibrations(models, dataset, answers, known, progress=progress),
-        "against_training": against_training(card, dataset, answers, known, recut=recut, progress=progress),
+        "calibration": calibrations(models, dataset, answers, told, progress=progress),
+        "against_training": against_training(card, dataset, answers, told, recut=recut, progress=progress),
         "groups": None if groups is None else asdict(groups),
         "robustness": robustness(models, answers, progress=progress) if robust else None,
         "worst": examples(answers, "worst", _SHOWN),

@@ -51,12 +51,23 @@ def origin(found: Report) -> str:
         ("read as", found["reading"]),
         ("preprocessing", found["preprocessing"]),
         ("scored so far", _scored(uses)),
+        ("images learnt from", _known(found.get("known"))),
         ("made with", ", ".join(f"{name} {version}" for name, version in found["versions"].items())),
     ]
     if data["unreadable"]:
         rows.append(("unreadable", f"{data['unreadable']:,} images were skipped"))
     rows += [("note", note) for note in data["notes"]]
     return f"<dl>{''.join(f'<dt>{name}</dt><dd>{escaped(value)}</dd>' for name, value in rows)}</dl>"
+
+
+def _known(told: Report | None) -> str:
+    """Say how many of the images the model learnt from, by the hashes that it ships with."""
+    if told is None:
+        return "not looked up: the model ships with no hashes of the images that it learnt from"
+    said = f"{told['exact']:,} of the images, and {told['near']:,} nearly, by the hashes that it ships with"
+    if not told["exact"] + told["near"] or told["accuracy_without"] is None:
+        return said
+    return f"{said}; of the other {told['n']:,} {share(told['accuracy_without'], told['interval'])} are right"
 
 
 def _named(what: str, name: str | None) -> str:

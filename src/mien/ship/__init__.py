@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mien import bundle as bundles
 from mien import calibrate, disk, duplicates, evaluate, export, priors
-from mien.bundle import Bundle, Card, Fusion, Measured, weights
+from mien.bundle import Bundle, Card, Fusion, Measured, known, weights
 from mien.calibrate import Calibration
 from mien.dataset import Dataset, Split
 from mien.errors import DataError, ModelError, RunError
@@ -80,7 +80,8 @@ def make(
     Args:
         run: A finished run, or a trained model in float32 whose card names its data and network.
         dataset: The data that it was trained on, image for image and vote for vote.
-        to: The folder of `<name>.onnx` and `<name>.json`, and of `<name>.weights.npz` where it is int8.
+        to: The folder of `<name>.onnx` and `<name>.json`, of `<name>.weights.npz` where it is int8, and of
+            the hashes of the images learnt from, a file named after its content.
         average: Runs and models to average the weights with; one began from the other, or all from one
             model.
         name: What the model is called; its run's name where none is given.
@@ -204,6 +205,7 @@ def _make(
         }
     tell(4, _STAGES)
     made, document = _write(chosen, dataset, calibrations, verdicts, to)
+    document["known"] = known.put(to, known.of(train.images))
     path = to / f"{card.name}.json"
     _put(path, (json.dumps(document, indent=1) + "\n").encode())
     beside = _put_weights(trained, made)
@@ -235,7 +237,7 @@ def _write(
         for reading in card.readings
     }
     reports = {reading: evaluate.judge(each) for reading, each in answers.items()}
-    known = _known(dataset, card)
+    held = _known(dataset, card)
     metrics = {f"val as {reading}": _measured(report) for reading, report in reports.items()}
     file = folder / f"{card.name}.onnx"
     # Without its evaluation a file counts alone, so that no moment pairs it with another's.
@@ -254,8 +256,8 @@ def _write(
                 "calibration": calibrations[reading].to_dict(),
                 "int8": verdicts[reading].to_dict(),
                 "new": None
-                if known is None
-                else _new(answers[reading], known, _truth(reading, made.card, val)),
+                if held is None
+                else _new(answers[reading], held, _truth(reading, made.card, val)),
             }
             for reading in card.readings
         },
@@ -281,24 +283,24 @@ def _known(dataset: Dataset, card: Card) -> evaluate.Copies | None:
 
 
 def _new(
-    answers: Answers, known: evaluate.Copies, right: tuple[NDArray[np.bool_], NDArray[np.int64]]
+    answers: Answers, held: evaluate.Copies, right: tuple[NDArray[np.bool_], NDArray[np.int64]]
 ) -> dict[str, Any] | None:
     """Measure a reading on the images of val that training does not hold; None where it holds all.
 
     Args:
         answers: Of all images.
-        known: Which of them training holds.
+        held: Which of them training holds.
         right: What `_truth` says of the reading, which its confidence is held against.
     """
-    new = ~known.known
+    new = ~held.known
     if not new.any():
         return None
     report = evaluate.judge(answers.take(new))
     sure = new & right[0]
     return {
-        "equal": int(known.equal.sum()),
-        "near": int(known.near.sum()),
-        "recut": 0 if known.recut is None else int(known.recut.sum()),
+        "equal": int(held.equal.sum()),
+        "near": int(held.near.sum()),
+        "recut": 0 if held.recut is None else int(held.recut.sum()),
         "n": report.n,
         "accuracy": report.accuracy,
         "accuracy_interval": report.accuracy_interval,
