@@ -34,7 +34,7 @@ def shifted(image: np.ndarray, down: int, across: int) -> np.ndarray:
 
 
 def brighter(image: np.ndarray, factor: float, more: int = 0) -> np.ndarray:
-    return np.rint(np.clip(image * factor + more, 0, 255)).astype(np.uint8)
+    return np.rint(np.clip(image.astype(float) * factor + more, 0, 255)).astype(np.uint8)
 
 
 def blurred(image: np.ndarray, radius: float) -> np.ndarray:

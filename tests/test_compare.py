@@ -358,6 +358,34 @@ def test_votes_and_copies_are_parts_of_their_own() -> None:
     assert none.without_copies is None
 
 
+def test_a_model_wins_only_where_it_wins_on_images_that_none_learnt_from() -> None:
+    places = np.random.default_rng(0).permutation(300)
+    learnt = np.zeros(300, bool)
+    found = compared(60, 20, 220, data="faces", known=learnt)
+    assert (found.winner, found.known, found.without_known, found.warnings) == (
+        "a",
+        0,
+        None,
+        compared(60, 20, 220, data="faces").warnings,
+    )
+    learnt[places[:50]] = True  # most of those that A alone names right
+    found = compared(60, 20, 220, data="faces", known=learnt)
+    assert (found.winner, found.known) == (None, 50)
+    assert found.without_known is not None
+    assert (found.without_known.n, found.without_known.mcnemar.only_a) == (250, 10)
+    assert "a model learnt from 50 of the 300 images, and without them nothing shows it" in found.verdict
+    assert any("50 of the 300 images are, or nearly are" in each for each in found.warnings)
+    learnt[:] = True
+    found = compared(60, 20, 220, known=learnt)
+    assert (found.winner, found.without_known) == (None, None)
+    assert any("nothing is decided here" in each for each in found.warnings)
+    learnt[:] = False
+    learnt[places[200:]] = True
+    found = compared(60, 20, 220, known=learnt)
+    assert found.winner == "a"
+    assert any("on the other 200 accuracy is" in each for each in found.warnings)
+
+
 def test_numbers_are_written_as_people_read_them() -> None:
     assert [words.points(each) for each in (0.0132, -0.0132, 0.0001, -0.0001)] == [
         "+1.3",

@@ -1,0 +1,179 @@
+"""Hashes of training images: what they know again, what they do not, and how they are kept."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mien import bundle, drawn, evaluate, images
+from mien.bundle import known
+from mien.errors import ModelError
+from test_evaluate import LABELS, SIZE, split, thermometer
+
+
+@pytest.fixture(scope="module")
+def faces() -> np.ndarray:
+    return drawn.sample(400, seed=0, size=48)[0]
+
+
+def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    packed = io.BytesIO()
+    Image.fromarray(image[:, :, 0]).save(packed, "JPEG", quality=quality)
+    return images.fit(images.read(packed.getvalue()), 48)
+
+
+def test_equal_and_near_images_are_known_and_others_are_not(faces: np.ndarray) -> None:
+    made = known.of(faces[:200])
+    exact, near = made.find(faces)
+    assert exact[:200].all()
+    assert not exact[200:].any()
+    assert not near[:200].any()
+    assert near[200:].mean() < 0.02
+    moved = np.pad(faces[:200], ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")[:, :48, 1:49]
+    changed = {
+        "jpeg": np.stack([jpeg(image, 60) for image in faces[:200]]),
+        "mirrored": faces[:200, :, ::-1],
+        "moved": moved,
+        "darker": (faces[:200] * 0.8).astype(np.uint8),
+    }
+    for way, copies in changed.items():
+        exact, near = made.find(np.ascontiguousarray(copies))
+        assert (exact | near).mean() >= 0.95, way
+        assert near.mean() > 0.9, way
+
+
+def test_a_png_of_an_image_is_the_image(faces: np.ndarray) -> None:
+    packed = io.BytesIO()
+    Image.fromarray(faces[3, :, :, 0]).save(packed, "PNG")
+    again = images.fit(images.read(packed.getvalue()), 48)[np.newaxis]
+    assert known.of(faces[:10]).find(again)[0].all()
+
+
+def test_images_that_show_nothing_are_known_when_they_are_equal() -> None:
+    blank = np.full((3, 48, 48, 1), 7, np.uint8)
+    made = known.of(blank)
+    assert (made.n, len(made.hashes), len(made.signatures)) == (3, 1, 0)
+    exact, near = made.find(np.concatenate([blank, blank + 1]))
+    assert exact.tolist() == [True] * 3 + [False] * 3
+    assert not near.any()
+
+
+def test_small_images_are_known_by_their_pixels_alone(faces: np.ndarray) -> None:
+    small = np.stack([images.fit(image[:, :, 0], 12) for image in faces[:20]])
+    exact, near = known.of(small[:10]).find(small)
+    assert exact.tolist() == [True] * 10 + [False] * 10
+    assert not near.any()
+
+
+def test_what_cannot_be_hashed_or_looked_up_is_refused(faces: np.ndarray) -> None:
+    for wrong in (faces[0], faces.astype(np.float32), faces[:, :40], faces[:0]):
+        with pytest.raises(ModelError):
+            known.of(wrong)
+    with pytest.raises(ModelError, match="48 pixels a side are known here"):
+        known.of(faces[:5]).find(faces[:5, :40, :40])
+
+
+def shipped(folder: Path, name: str = "hand", **facts: object) -> bundle.Bundle:
+    """A model of known answers with an evaluation beside it, as `mien ship` writes them."""
+    model = thermometer()
+    made = bundle.write(
+        bundle_bytes(model), replace(model.card, sha256=None, name=name), folder / f"{name}.onnx"
+    )
+    document = {"schema": 1, "name": name, "sha256": made.card.sha256, "bytes": 1, "readings": {}}
+    (folder / f"{name}.json").write_text(json.dumps(document | facts))
+    return bundle.load(folder / f"{name}.onnx")
+
+
+def bundle_bytes(model: bundle.Bundle) -> bytes:
+    return CONTENT[model.card.labels]
+
+
+CONTENT: dict[tuple[str, ...], bytes] = {}
+
+
+@pytest.fixture(autouse=True)
+def _content(monkeypatch: pytest.MonkeyPatch) -> None:
+    of = bundle.of
+
+    def kept(content: bytes, card: bundle.Card, **more: object) -> bundle.Bundle:
+        CONTENT.setdefault(card.labels, content)
+        return of(content, card, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(bundle, "of", kept)
+
+
+def test_models_that_learnt_the_same_share_a_file(tmp_path: Path) -> None:
+    learnt = split([10, 20, 100, 110], [0, 0, 1, 1]).images
+    one, other = shipped(tmp_path, "one"), shipped(tmp_path, "other")
+    assert known.read(one) is None
+    paths = {known.write(each.path, learnt) for each in (one, other)}
+    assert len(paths) == 1
+    assert paths.pop().name.startswith("known-")
+    found = known.read(bundle.load(tmp_path / "one.onnx"))
+    assert found is not None
+    assert (found.size, found.n, len(found.hashes)) == (SIZE, 4, 4)
+    assert json.loads((tmp_path / "one.json").read_text())["known"]["n"] == 4
+
+
+def test_a_model_without_an_evaluation_gets_no_hashes(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"has no 'none\.json' beside it"):
+        known.write(tmp_path / "none.onnx", split([1], [0]).images)
+
+
+def test_damaged_hashes_are_named(tmp_path: Path) -> None:
+    model = shipped(tmp_path)
+    path = known.write(model.path, split([10, 20], [0, 0]).images)
+    whole = path.read_bytes()
+    other = known.pack(known.of(split([30], [0]).images))[1]
+    for content in (b"", whole[:-30], whole[:200] + b"x" + whole[201:], other):
+        path.write_bytes(content)
+        with pytest.raises(ModelError, match="is damaged or gone"):
+            known.read(model)
+    path.unlink()
+    with pytest.raises(ModelError, match="is damaged or gone"):
+        known.read(model)
+    for named in ("known.npz", {"file": "../known-00000000.npz", "n": 1}, {"n": 1}, 5):
+        document = json.loads((tmp_path / "hand.json").read_text()) | {"known": named}
+        (tmp_path / "hand.json").write_text(json.dumps(document))
+        with pytest.raises(ModelError, match="names no file of hashes"):
+            known.read(model)
+
+
+def test_a_score_says_how_many_images_were_learnt_from(tmp_path: Path) -> None:
+    model = shipped(tmp_path)
+    # Of six images the model answers 40, 120 and 220 rightly and 84, 90 and 169 wrongly.
+    scored = split([40, 120, 220, 84, 90, 169], [0, 1, 2, 1, 0, 2])
+    answers = evaluate.answer(model, scored, labels=LABELS)
+    assert evaluate.known(model, answers) is None
+    assert evaluate.warned(evaluate.Uses(role="other"), None) == evaluate.Uses(role="other")
+    known.write(model.path, scored.images[:2])
+    found = evaluate.known([model], answers)
+    assert found is not None
+    assert (found.exact, found.near, found.n, found.accuracy_without) == (2, 0, 4, 0.25)
+    assert found.interval == evaluate.wilson(1, 4)
+    told = evaluate.warned(evaluate.Uses(role="other"), found)
+    assert told.role == "other"
+    assert "learnt from 2 of the 6 images (2 equal, 0 nearly)" in told.warnings[0]
+    assert "25.00% (4.56% to 69.94%) of the other 4 are right" in told.warnings[0]
+    known.write(model.path, scored.images)
+    found = evaluate.known(model, answers)
+    assert found is not None
+    assert (found.exact, found.n, found.accuracy_without, found.interval) == (6, 0, None, None)
+    told = evaluate.warned(evaluate.Uses(role="other"), found)
+    assert told.role == "train"
+    assert "says nothing about new images" in told.warnings[0]
+    assert evaluate.warned(evaluate.Uses(role="train"), found).warnings == ()
+
+
+@pytest.mark.parametrize("name", bundle.SHIPPED)
+def test_models_of_the_package_have_hashes(name: str) -> None:
+    model = bundle.load(name)
+    found = known.read(model)
+    assert found is not None
+    learnt = {part.n for data in model.card.learnt_from for part in [data.splits["train"]]}
+    assert learnt == {found.n}
+    assert (bundle.MODELS / known.pack(found)[0]).stat().st_size < 1_000_000
