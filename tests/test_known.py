@@ -2,17 +2,18 @@
 
 import io
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mien import bundle, drawn, evaluate, images
+from mien import bundle, cli, drawn, evaluate, images, report
 from mien.bundle import known
+from mien.dataset import Dataset
 from mien.errors import ModelError
-from test_evaluate import LABELS, SIZE, split, thermometer
+from test_compare import LABELS, SIZE, meter
+from test_evaluate import split
 
 
 @pytest.fixture(scope="module")
@@ -77,33 +78,13 @@ def test_what_cannot_be_hashed_or_looked_up_is_refused(faces: np.ndarray) -> Non
         known.of(faces[:5]).find(faces[:5, :40, :40])
 
 
-def shipped(folder: Path, name: str = "hand", **facts: object) -> bundle.Bundle:
+def shipped(folder: Path, name: str = "hand") -> bundle.Bundle:
     """A model of known answers with an evaluation beside it, as `mien ship` writes them."""
-    model = thermometer()
-    made = bundle.write(
-        bundle_bytes(model), replace(model.card, sha256=None, name=name), folder / f"{name}.onnx"
-    )
+    card = bundle.Card(name=name, labels=LABELS, size=SIZE)
+    made = bundle.write(meter(name, (85, 170)), card, folder / f"{name}.onnx")
     document = {"schema": 1, "name": name, "sha256": made.card.sha256, "bytes": 1, "readings": {}}
-    (folder / f"{name}.json").write_text(json.dumps(document | facts))
+    (folder / f"{name}.json").write_text(json.dumps(document))
     return bundle.load(folder / f"{name}.onnx")
-
-
-def bundle_bytes(model: bundle.Bundle) -> bytes:
-    return CONTENT[model.card.labels]
-
-
-CONTENT: dict[tuple[str, ...], bytes] = {}
-
-
-@pytest.fixture(autouse=True)
-def _content(monkeypatch: pytest.MonkeyPatch) -> None:
-    of = bundle.of
-
-    def kept(content: bytes, card: bundle.Card, **more: object) -> bundle.Bundle:
-        CONTENT.setdefault(card.labels, content)
-        return of(content, card, **more)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(bundle, "of", kept)
 
 
 def test_models_that_learnt_the_same_share_a_file(tmp_path: Path) -> None:
@@ -167,6 +148,52 @@ def test_a_score_says_how_many_images_were_learnt_from(tmp_path: Path) -> None:
     assert told.role == "train"
     assert "says nothing about new images" in told.warnings[0]
     assert evaluate.warned(evaluate.Uses(role="train"), found).warnings == ()
+
+
+def test_a_report_says_how_many_images_were_learnt_from(tmp_path: Path) -> None:
+    model = shipped(tmp_path)
+    scored = split([40, 120, 220, 84, 90, 169], [0, 1, 2, 1, 0, 2])
+    data = Dataset("faces", LABELS, train=None, val=scored, test=None)
+    answers = evaluate.answer(model, scored, labels=LABELS, data="faces")
+    report.write(report.measure([model], data, answers), answers, tmp_path / "none")
+    assert "ships with no hashes" in (tmp_path / "none" / report.HTML).read_text()
+    known.write(model.path, scored.images[:2])
+    told = report.measure([model], data, answers)
+    assert told["known"]["exact"] == 2
+    report.write(told, answers, tmp_path / "told")
+    page = (tmp_path / "told" / report.HTML).read_text()
+    assert "2 of the images, and 0 nearly" in page
+    assert "learnt from 2 of the 6 images" in page
+
+
+def test_commands_warn_of_images_that_a_model_learnt_from(
+    away: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    levels = {"train": (30, 110, 210), "val": (40, 120, 220)}
+    for part, greys in levels.items():
+        for label, level in zip(LABELS, greys, strict=True):
+            for more in range(4):
+                file = away / "data" / part / label / f"{more}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(np.full((SIZE, SIZE), level + more, np.uint8)).save(file)
+    pixels = [level + more for level in levels["val"] for more in range(4)]
+    for name, count in (("one", 3), ("other", 8)):
+        known.write(shipped(away, name).path, split(pixels[:count], [0] * count).images)
+    few = ["evaluate", "one.onnx", "--data", "data"]
+    assert cli.run([*few, "--json"]) == 0
+    captured = capsys.readouterr()
+    told = json.loads(captured.out)
+    assert (told["known"]["exact"], told["known"]["n"], told["uses"]["role"]) == (3, 9, "unknown")
+    assert "learnt from 3 of the 12 images" in captured.err
+    assert cli.run(few) == 0
+    assert "accuracy without 3 learnt from, n = 9" in capsys.readouterr().out
+    assert cli.run(["evaluate", "one.onnx", "other.onnx", "--data", "data", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["known"]["exact"], told["uses"]["role"]) == (8, "train")
+    assert cli.run(["compare", "one.onnx", "other.onnx", "--data", "data", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["known"], told["without_known"]["n"], told["winner"]) == (8, 4, None)
+    assert any("8 of the 12 images" in each for each in told["warnings"])
 
 
 @pytest.mark.parametrize("name", bundle.SHIPPED)
