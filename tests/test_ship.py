@@ -13,7 +13,7 @@ from PIL import Image
 pytest.importorskip("keras", reason="shipping needs mien[train]")
 
 import dying
-from mien import bundle, calibrate, drawn, emotions, evaluate, export, recipes, run, ship, train
+from mien import bundle, calibrate, drawn, emotions, evaluate, export, priors, recipes, run, ship, train
 from mien.bundle import known, weights
 from mien.dataset import Dataset, Split
 from mien.errors import DataError, ModelError, RunError

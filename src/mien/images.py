@@ -1,6 +1,7 @@
 """The one door for pixels: read an image from anywhere, turn it grey, fit or cut it to the network's input.
 
     pixels = images.read("photo.jpg")    # upright, (h, w) grey or (h, w, 3) RGB, uint8
+    picture = images.picture("photo.jpg")  # the same pixels, and how large the photo is if they are fewer
     face = images.fit(pixels, 48)        # (48, 48, 1) uint8, what every network here takes
     face = images.cut(pixels, (12.5, 8.0, 96.0), 48)   # the same, of a square in it
 
@@ -10,29 +11,50 @@ There is no other preprocessing in mien: training, evaluation and prediction all
 import io
 import math
 import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
+from mien import heic, large
 from mien.errors import ImageError
 
-#: Pixels above which an image is refused by its header, before anything is decoded.
+#: Pixels up to which an image is read as it is. Arrays, PIL images and files of most formats with more are
+#: refused by their header, before anything is decoded.
 MAX_PIXELS = 40_000_000
+
+#: Pixels up to which files of these formats are read, at half their size or less above `MAX_PIXELS`.
+MAX_LARGE = {"JPEG": 250_000_000, "PNG": 250_000_000, "HEIC": 100_000_000}
 
 #: Bytes above which a file is refused: 40 megapixels at 16 bits in four channels, and room for a header.
 MAX_BYTES = 512 * 2**20
 
 #: What is opened. Pillow's rarer readers are where its security faults are found.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 
 Source: TypeAlias = (
     str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | NDArray[Any] | Image.Image
 )
 
-_WANTED = f"mien reads {', '.join(FORMATS[:-1])} and {FORMATS[-1]}"
+_WANTED = f"mien reads {', '.join(FORMATS)} and HEIC"
+#: What is read at a reduced size keeps a longer side of this, or is half as large as it was.
+_LONGER = 4000
+#: The most that a picture is reduced by, and its longest side; so a strip of a PNG is never large itself.
+_MOST, _LONGEST_SIDE = 16, 65_535
+#: Pixels that a large picture may have for each byte of its file. Plain white PNGs have 340 (RGB) to 8,000.
+_A_BYTE = {"JPEG": 300, "PNG": 300, "HEIC": 3000}
+#: Bytes that a decoder may hold of a picture that it cannot decode from line to line.
+_HELD = 330 * 2**20
+#: The same of a HEIC file with more than 8 bits a channel, which takes twice the memory.
+_DEEP = 50_000_000
+#: Bytes from which on a file is read as it is decoded, and not before.
+_STREAMED = 32 * 2**20
 _GROUND = 255
 #: Endings of files that are sent to the room for videos.
 _FILMS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp")
@@ -42,7 +64,42 @@ _ORIENTATION = 0x0112
 _LARGEST_PADDED_SIDE = 4096
 
 
+@dataclass(frozen=True)
+class Picture:
+    """An image, at a reduced size if it is a large one.
+
+    Args:
+        pixels: `(h, w)` grey or `(h, w, 3)` RGB, 0..255, upright.
+        width: Of the upright original; w unless it is reduced.
+        height: Of the upright original.
+    """
+
+    pixels: NDArray[np.uint8]
+    width: int
+    height: int
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """What coordinates in `pixels` are multiplied by to be the original's, across and down; 1 or more."""
+        return self.width / self.pixels.shape[1], self.height / self.pixels.shape[0]
+
+
 def read(source: Source, *, channels: Literal["rgb", "bgr"] = "rgb") -> NDArray[np.uint8]:
+    """Return the pixels of `picture`: one image, upright, as 8-bit grey or RGB.
+
+    Files of more than `MAX_PIXELS` give fewer pixels than they have; `picture` says how many those are.
+
+    Args:
+        source: As for `picture`.
+        channels: As for `picture`.
+
+    Raises:
+        ImageError: As `picture` does.
+    """
+    return picture(source, channels=channels).pixels
+
+
+def picture(source: Source, *, channels: Literal["rgb", "bgr"] = "rgb") -> Picture:
     """Read one image, upright, as 8-bit grey or RGB.
 
     The same image gives the same pixels to the last bit as a path, bytes, file object, array or PIL image.
@@ -57,41 +114,45 @@ def read(source: Source, *, channels: Literal["rgb", "bgr"] = "rgb") -> NDArray[
       0..255 and 0..65535 that holds every pixel; fractions up to 0.1 outside 0..1, as resizing leaves
       them, are cut off. Negative otherwise, larger or not finite: an error.
 
+    A JPEG, PNG or HEIC file of more than `MAX_PIXELS` is read at a reduced size, within 600 MiB of memory: by
+    a whole number from 2 to 16, so that the longer side keeps 4,000 pixels where it can. JPEG is decoded small,
+    by 2, 4 or 8; the others are averaged.
+
     Args:
         source: A path, the bytes of a file, a binary file object (read from where it stands), a PIL image,
             or an array `(h, w)`, `(h, w, 1)` grey, `(h, w, 2)` grey and alpha, `(h, w, 3)`, `(h, w, 4)`.
         channels: Order of colours in an array of three or four channels; OpenCV's is `bgr`.
 
     Returns:
-        A new array, `(h, w)` grey or `(h, w, 3)` RGB, 0..255.
+        The picture, in an array of its own.
 
     Raises:
-        ImageError: It is no image mien reads, is damaged, or has more than `MAX_PIXELS` pixels.
+        ImageError: It is no image mien reads, is damaged, has more than `MAX_PIXELS` pixels, or
+            `MAX_LARGE` of a format that stands there, or is a HEIC file and pillow-heif is not installed.
     """
     if isinstance(source, Image.Image):
-        return _decode(source, "the image")
+        return _whole(_decode(source, "the image"))
     if isinstance(source, np.ndarray):
-        return _from_array(source, channels)
-    name, data = _bytes_of(source)
-    if len(data) > MAX_BYTES and _is_film(name):
-        raise _film(name)
-    if not data:
-        raise ImageError(f"{name} is empty; {_WANTED}")
-    if len(data) > MAX_BYTES:
-        raise ImageError(f"{name} is larger than {MAX_BYTES // 2**20} MiB; shrink it first")
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            return _decode(image, name)
-    except (ImageError, MemoryError):
-        raise
-    except UnidentifiedImageError as error:
-        if _is_film(name):
-            raise _film(name) from error
-        raise ImageError(f"{name} is not an image mien can read, or is damaged; {_WANTED}") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"{name} has more than {MAX_PIXELS:,} pixels; shrink it first") from error
-    except Exception as error:
-        raise _damaged(name, error) from error
+        return _whole(_from_array(source, channels))
+    with _held(source) as (name, file, size):
+        if not size:
+            raise ImageError(f"{name} is empty; {_WANTED}")
+        if size > MAX_BYTES and _is_film(name):
+            raise _film(name)
+        if size > MAX_BYTES:
+            raise ImageError(f"{name} is larger than {MAX_BYTES // 2**20} MiB; shrink it first")
+        try:
+            return _from_file(name, file, size)
+        except (ImageError, MemoryError):
+            raise
+        except UnidentifiedImageError as error:
+            if _is_film(name):
+                raise _film(name) from error
+            raise ImageError(f"{name} is not an image mien can read, or is damaged; {_WANTED}") from error
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise ImageError(f"{name} has more than {MAX_PIXELS:,} pixels; shrink it first") from error
+        except Exception as error:
+            raise _damaged(name, error) from error
 
 
 def grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -204,31 +265,145 @@ def _beyond(start: float, side: float, length: int, reach: int) -> tuple[float, 
     return start + before, (before, after)
 
 
-def _bytes_of(source: object) -> tuple[str, bytes]:
-    """What a path, bytes or file object holds, and what to call it in a message."""
+@contextmanager
+def _held(source: object) -> Iterator[tuple[str, IO[bytes], int]]:
+    """Give what a path, bytes or file object holds, at its begin; what to call it in a message; its bytes."""
     if isinstance(source, bytes | bytearray | memoryview):
-        return "the image", bytes(source)
+        yield _buffered("the image", bytes(source))
+        return
     if isinstance(source, str | os.PathLike):
         # A path of bytes is one to Python itself, and none to pathlib.
         path = Path(os.fsdecode(source))
+        name, data = f"'{path}'", b""
         try:
             with path.open("rb") as file:
-                return f"'{path}'", file.read(MAX_BYTES + 1)
+                facts = os.fstat(file.fileno())
+                streamed = stat.S_ISREG(facts.st_mode) and facts.st_size > _STREAMED
+                if not streamed:
+                    data = file.read(MAX_BYTES + 1)
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
-            raise ImageError(f"'{path}' cannot be read as an image: {why}; check the path") from error
+            raise ImageError(f"{name} cannot be read as an image: {why}; check the path") from error
+        if not streamed:
+            yield _buffered(name, data)
+            return
+        with path.open("rb") as file:
+            yield name, file, facts.st_size
+        return
     name = str(getattr(source, "name", "the image"))
     read_some = getattr(source, "read", None)
     try:
-        data = read_some(MAX_BYTES + 1) if callable(read_some) else None
+        given = read_some(MAX_BYTES + 1) if callable(read_some) else None
     except (OSError, ValueError) as error:
         raise ImageError(f"{name} cannot be read: {error}; open it anew") from error
-    if not isinstance(data, bytes):
-        kind = "a file opened as text" if isinstance(data, str) else f"a {type(source).__name__}"
+    if not isinstance(given, bytes):
+        kind = "a file opened as text" if isinstance(given, str) else f"a {type(source).__name__}"
         raise ImageError(
             f"{kind} is no source of an image; give a path, bytes, a binary file, an array or a PIL image"
         )
-    return name, data
+    yield _buffered(name, given)
+
+
+def _buffered(name: str, data: bytes) -> tuple[str, IO[bytes], int]:
+    return name, io.BytesIO(data), len(data)
+
+
+def _whole(pixels: NDArray[np.uint8]) -> Picture:
+    return Picture(pixels, pixels.shape[1], pixels.shape[0])
+
+
+def _from_file(name: str, file: IO[bytes], size: int) -> Picture:
+    start = file.read(64)
+    file.seek(0)
+    if heic.is_heic(start):
+        return _from_heic(name, file.read(), size)
+    header = large.header(file)
+    if header is not None and header.width * header.height > MAX_PIXELS:
+        return _from_large(name, file, size, header)
+    with Image.open(file, formats=FORMATS) as image:
+        return _whole(_decode(image, name))
+
+
+def _from_heic(name: str, data: bytes, size: int) -> Picture:
+    try:
+        opened = heic.open_bytes(data)
+    except ImportError as error:
+        raise ImageError(
+            f"{name}: HEIC images need the extra 'heic'; run: pip install 'mien[heic]'"
+        ) from error
+    if opened.width * opened.height <= MAX_PIXELS:
+        # Turned here and not by `_decode`, because pillow-heif takes the orientation out of what it gives.
+        return _whole(_turned(_decode(opened.pillow(), name), opened.turned))
+    by = _reduced(name, "HEIC", opened.width, opened.height, size)
+    if opened.depth > 8 and opened.width * opened.height > _DEEP:
+        raise _too_many(name, opened.width, opened.height, f"HEIC files with 10 bits of up to {_DEEP:,}")
+    whole = opened.array()
+    rows = 64 * by
+    strips = (_from_array(whole[top : top + rows], "rgb") for top in range(0, opened.height, rows))
+    return _picture(_averaged(strips, by), opened.width, opened.height, opened.turned)
+
+
+def _from_large(name: str, file: IO[bytes], size: int, header: large.Header) -> Picture:
+    """Read a JPEG or PNG of more than `MAX_PIXELS` at a reduced size."""
+    width, height = header.width, header.height
+    by = _reduced(name, header.kind, width, height, size)
+    if header.kind == "JPEG":
+        if header.held > _HELD:
+            most = width * height * _HELD // header.held // 1_000_000
+            raise _too_many(name, width, height, f"progressive JPEG files like this of up to {most},000,000")
+        # Not by Image.open, which has a limit of its own.
+        with JpegImagePlugin.jpeg_factory(file, "") as image:
+            image.draft("RGB", (width // by, height // by))
+            image.load()
+            turned = _orientation(image)
+            return _picture(_to_pixels(image, name), width, height, turned)
+    if not header.strips:
+        raise _too_many(name, width, height, "no PNG that is interlaced or has 16 bits in three channels")
+    png = large.Png(file, by)
+    pixels = _averaged((_of_strip(strip, name) for strip in png.strips()), by)
+    with Image.open(io.BytesIO(png.noted()), formats=["PNG"]) as notes:
+        return _picture(pixels, width, height, _orientation(notes))
+
+
+def _of_strip(strip: large.Strip, name: str) -> NDArray[np.uint8]:
+    if strip.pixels is not None:
+        return strip.pixels
+    with Image.open(io.BytesIO(strip.data), formats=["PNG"]) as image:
+        image.load()
+        return _to_pixels(image, name)
+
+
+def _picture(pixels: NDArray[np.uint8], width: int, height: int, turned: int) -> Picture:
+    """Turn what was reduced upright, and the size of the original with it."""
+    if turned >= 5:
+        width, height = height, width
+    return Picture(_turned(pixels, turned), width, height)
+
+
+def _averaged(strips: Iterable[NDArray[np.uint8]], by: int) -> NDArray[np.uint8]:
+    return np.concatenate([np.asarray(Image.fromarray(strip).reduce(by)) for strip in strips])
+
+
+def _reduced(name: str, kind: str, width: int, height: int, size: int) -> int:
+    """Return what a large picture is reduced by.
+
+    Raises:
+        ImageError: It is too large, too long, or its file is too small to be a photo.
+    """
+    if width * height > MAX_LARGE[kind]:
+        raise _too_many(name, width, height, f"{kind} files of up to {MAX_LARGE[kind]:,}")
+    if max(width, height) > _LONGEST_SIDE:
+        raise _too_many(name, width, height, f"sides of up to {_LONGEST_SIDE:,}")
+    if width * height > size * _A_BYTE[kind]:
+        raise _too_many(name, width, height, f"no file of so few bytes as {size:,}")
+    return min(_MOST, max(2, max(width, height) // _LONGER))
+
+
+def _too_many(name: str, width: int, height: int, what: str) -> ImageError:
+    return ImageError(
+        f"{name} is {width} × {height} pixels; above {MAX_PIXELS:,} pixels mien reads {what}, "
+        "so shrink it first"
+    )
 
 
 def _is_film(name: str) -> bool:
@@ -251,7 +426,11 @@ def _decode(image: Image.Image, name: str) -> NDArray[np.uint8]:
     except Exception as error:
         # Each of Pillow's readers has its own errors (struct, zlib, Syntax, Key...) for damaged data.
         raise _damaged(name, error) from error
-    return pixels if turned == 1 else _upright(pixels, turned)
+    return _turned(pixels, turned)
+
+
+def _turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    return pixels if orientation == 1 else _upright(pixels, orientation)
 
 
 def _damaged(name: str, error: Exception) -> ImageError:
@@ -264,7 +443,8 @@ def _check_size(width: int, height: int, name: str) -> None:
         raise ImageError(f"{name} is {width} × {height} pixels; an image has at least one")
     if width * height > MAX_PIXELS:
         raise ImageError(
-            f"{name} is {width} × {height} pixels; mien reads up to {MAX_PIXELS:,} pixels, shrink it first"
+            f"{name} is {width} × {height} pixels; mien reads up to {MAX_PIXELS:,} pixels of what is no JPEG, "
+            "PNG or HEIC file, so shrink it first"
         )
 
 

@@ -19,6 +19,7 @@ _SUFFIXES = {
     "BMP": {".bmp"},
     "GIF": {".gif"},
     "TIFF": {".tif", ".tiff"},
+    "AVIF": {".avif"},
 }
 
 #: Share of the images that has to have the commonest size or colour for the others to be odd.

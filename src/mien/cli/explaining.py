@@ -64,8 +64,9 @@ def explain(
     if emotion is not None and emotion not in names:
         known = ", ".join(names)
         raise InputError(f"--emotion is {emotion!r}; the model answers {known}")
-    pixels = images.read(image)
-    squares = [_whole(pixels.shape)] if whole_image else _squares(pixels, detector, min_face)
+    picture = images.picture(image)
+    pixels, scale = picture.pixels, max(picture.scale)
+    squares = [_whole(pixels.shape)] if whole_image else _squares(pixels, detector, min_face, scale)
     seen = []
     for number, square in enumerate(squares, start=1):
         face = images.cut(pixels, square, loaded.card.size)
@@ -80,8 +81,8 @@ def explain(
                 **asked,
             )
         seen.append((square, face, why))
-    document: dict[str, Any] = {"source": str(image), "height": pixels.shape[0], "width": pixels.shape[1]}
-    document |= _write(image.stem, pixels, seen, to) if seen else {"faces": [], "overlay": None}
+    document: dict[str, Any] = {"source": str(image), "height": picture.height, "width": picture.width}
+    document |= _write(image.stem, pixels, seen, to, scale) if seen else {"faces": [], "overlay": None}
     screen.emit(document | timer.seconds()) if json else _tell(document)
     return 0
 
@@ -93,7 +94,7 @@ def _whole(shape: tuple[int, ...]) -> _Square:
     return -float((longer - width) // 2), -float((longer - height) // 2), float(longer)
 
 
-def _squares(pixels: Any, detector: str | None, min_face: int | None) -> list[_Square]:
+def _squares(pixels: Any, detector: str | None, min_face: int | None, scale: float) -> list[_Square]:
     """Return where `mien predict` would cut the faces out."""
     import math
 
@@ -102,13 +103,16 @@ def _squares(pixels: Any, detector: str | None, min_face: int | None) -> list[_S
 
     if min_face is not None and min_face < 1:
         raise InputError(f"--min-face is {min_face}; it is the width of a face in pixels, at least 1")
-    smallest = min_face or max(predict.SMALLEST, math.ceil(predict.SHARE * max(pixels.shape[:2])))
+    longer = scale * max(pixels.shape[:2])
+    smallest = (min_face or max(predict.SMALLEST, math.ceil(predict.SHARE * longer))) / scale
     finder = detect.load(detector)
-    return [finder.framing.square(found) for found in finder.find(pixels, smallest=smallest)]
+    return [
+        finder.framing.square(found) for found in finder.find(pixels, smallest=max(1, math.floor(smallest)))
+    ]
 
 
 def _write(
-    stem: str, pixels: Any, seen: "list[tuple[_Square, Any, Explanation]]", to: Path
+    stem: str, pixels: Any, seen: "list[tuple[_Square, Any, Explanation]]", to: Path, scale: float
 ) -> dict[str, Any]:
     """Write a sheet for each face and the photo with all maps; returns what JSON holds of them."""
     import io
@@ -133,7 +137,7 @@ def _write(
 
     faces, marks = [], []
     for number, (square, face, why) in enumerate(seen, start=1):
-        place = dict(zip(("left", "top", "side"), (round(each, 2) for each in square), strict=True))
+        place = dict(zip(("left", "top", "side"), (round(each * scale, 2) for each in square), strict=True))
         file = put(f"{stem}-{number}.png", room.sheet(face, why))
         faces.append({"square": place, **why.to_dict(), "file": file})
         box = Box(*_inside(square, pixels.shape))

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Faces in the table; the others are counted.
 _MOST = 200
+#: Skipped files that are named; the others are counted.
+_NAMED = 10
 
 
 @dataclass
@@ -141,13 +143,31 @@ def _files(paths: list[str], to: Path | None, save: Path | None, told: _Told) ->
     if to is not None:
         room.format_of(to)
     wanted = [path for path in paths if path != "-"]
-    files = room.find(wanted, on_problem=lambda _, reason: told.problem(reason))
+    skipped: dict[str, None] = {}
+    files = room.find(
+        wanted,
+        on_problem=lambda _, reason: told.problem(reason),
+        on_skipped=lambda path: skipped.setdefault(path),
+    )
+    if skipped:
+        screen.note(_skipped(list(skipped)))
     if to is not None:
         outputs.spare({f"--to {to}": to}, map(Path, files))
     kept = [file for file in files if save is None or not room.saved(file, save)]
     if passed := len(files) - len(kept):
         screen.note(f"{passed:,} files in {save} have names that --save gives, and are passed over")
     return kept
+
+
+def _skipped(paths: list[str]) -> str:
+    """Name files that look like images and are of kinds that mien does not read."""
+    one = len(paths) == 1
+    named = ", ".join(repr(path) for path in paths[:_NAMED])
+    rest = f" and {len(paths) - _NAMED:,} more" if len(paths) > _NAMED else ""
+    return (
+        f"{len(paths):,} {'file looks like an image' if one else 'files look like images'} of a kind that mien "
+        f"does not read, and {'is' if one else 'are'} skipped: {named}{rest}; save them as JPEG or PNG"
+    )
 
 
 class _Stdin(bytes):

@@ -10,7 +10,22 @@ from mien import emotions
 from mien.dataset.found import Found, Problem, shorten, split_named
 from mien.errors import DataError
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ""}
+_SUFFIXES = {
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".webp",
+    ".bmp",
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".avif",
+    ".heic",
+    ".heif",
+    "",
+}
 _SHOWN = " ".join(sorted(_SUFFIXES - {""}))
 _JUNK = {"__macosx", "thumbs.db", "desktop.ini"}
 

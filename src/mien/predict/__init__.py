@@ -82,10 +82,15 @@ class Problem:
 
 @dataclass(frozen=True)
 class _Seen:
-    """An image whose faces are found and cut, and not yet classified."""
+    """An image whose faces are found and cut, and not yet classified.
+
+    Boxes are of the upright original, and so is `size`. Squares and `looked` are of the pixels that were
+    looked at, of which a large picture has fewer.
+    """
 
     source: str
     size: tuple[int, int]
+    looked: tuple[int, int]
     boxes: tuple[Box, ...]
     sure: tuple[float | None, ...]
     squares: tuple[tuple[float, float, float], ...]
@@ -204,17 +209,19 @@ class Predictor:
 
     def _see(self, source: Source, name: str, channels: Literal["rgb", "bgr"]) -> _Seen:
         """Read an image, find its faces and cut them out."""
-        pixels = door.read(source, channels=channels)
-        height, width = pixels.shape[:2]
+        picture = door.picture(source, channels=channels)
+        pixels, size = picture.pixels, (picture.width, picture.height)
+        looked = (pixels.shape[1], pixels.shape[0])
         side = self.model.card.size
         if self.detector is None:
-            box = Box(0, 0, width, height)
             crops = door.fit(pixels, side)[np.newaxis]
-            return _Seen(name, (width, height), (box,), (None,), ((0.0, 0.0, min(width, height)),), crops)
+            square = (0.0, 0.0, min(looked))
+            return _Seen(name, size, looked, (Box(0, 0, *size),), (None,), (square,), crops)
         found: list[tuple[Box, Found]] = []
-        smallest = self.smallest or max(SMALLEST, math.ceil(SHARE * max(width, height)))
+        smallest = self.smallest or max(SMALLEST, math.ceil(SHARE * max(size)))
+        smallest = max(1, math.floor(smallest / max(picture.scale)))
         for face in self.detector.find(pixels, smallest=smallest):
-            box_inside = _inside(face, width, height)
+            box_inside = _inside(face, size, picture.scale)
             if box_inside is not None:
                 found.append((box_inside, face))
         found.sort(key=lambda pair: -pair[0].area)
@@ -223,7 +230,7 @@ class Predictor:
         for number, square in enumerate(squares):
             crops[number] = door.cut(pixels, square, side)
         sure = tuple(face.score for _, face in found)
-        return _Seen(name, (width, height), tuple(box for box, _ in found), sure, squares, crops)
+        return _Seen(name, size, looked, tuple(box for box, _ in found), sure, squares, crops)
 
     def _answers(self, waiting: list[_Seen | Problem]) -> Iterator[Prediction | Problem]:
         answered = iter(self._answer([each for each in waiting if isinstance(each, _Seen)]))
@@ -253,7 +260,7 @@ class Predictor:
                     max(named.values()),
                     crops[place],
                     each.squares[number],
-                    each.size,
+                    each.looked,
                     threshold=self.threshold,
                 )
                 faces.append(Face(box, each.sure[number], named, flags))
@@ -297,11 +304,12 @@ def name_of(source: Source, number: int | None = None) -> str:
     return "image" if number is None else f"image {number}"
 
 
-def _inside(face: Found, width: int, height: int) -> Box | None:
-    """Return a detector's box in whole pixels, as far as it lies inside the image."""
-    left, top = max(0, round(face.left)), max(0, round(face.top))
-    right = min(width, round(face.left + face.width))
-    bottom = min(height, round(face.top + face.height))
+def _inside(face: Found, size: tuple[int, int], scale: tuple[float, float]) -> Box | None:
+    """Return a detector's box in whole pixels of the original, as far as it lies inside the image."""
+    (width, height), (across, down) = size, scale
+    left, top = max(0, round(face.left * across)), max(0, round(face.top * down))
+    right = min(width, round((face.left + face.width) * across))
+    bottom = min(height, round((face.top + face.height) * down))
     if right <= left or bottom <= top:
         return None
     return Box(left, top, right - left, bottom - top)

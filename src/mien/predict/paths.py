@@ -9,9 +9,33 @@ from mien.errors import ImageError
 
 #: Suffixes that files in a folder are taken for images by. A file that is named itself may have any.
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+SUFFIXES += (".avif", ".heic", ".heif")
+
+#: Suffixes of images that mien does not read; in a folder they are passed over and told of.
+UNREAD = (
+    ".psd",
+    ".psb",
+    ".raw",
+    ".cr2",
+    ".cr3",
+    ".nef",
+    ".arw",
+    ".dng",
+    ".orf",
+    ".raf",
+    ".rw2",
+    ".svg",
+    ".jxl",
+)
+UNREAD += (".jp2", ".eps", ".tga", ".ico", ".xcf", ".exr", ".hdr")
 
 
-def find(paths: Iterable[str], *, on_problem: Callable[[str, str], None] | None = None) -> list[str]:
+def find(
+    paths: Iterable[str],
+    *,
+    on_problem: Callable[[str, str], None] | None = None,
+    on_skipped: Callable[[str], None] | None = None,
+) -> list[str]:
     """Return the files that paths name: each file itself, a folder's images, what a pattern fits.
 
     Folders are searched to the bottom, in the order of names; files and folders whose name begins with a dot
@@ -22,13 +46,14 @@ def find(paths: Iterable[str], *, on_problem: Callable[[str, str], None] | None 
     Args:
         paths: As the user gave them; `~` is not expanded.
         on_problem: Called with a path that names no image, and why; without it that is an error.
+        on_skipped: Called with each file of a folder that is an image by its name, of a kind in `UNREAD`.
 
     Raises:
         ImageError: A folder holds no image, or a pattern fits none.
     """
     files: dict[str, None] = {}
     for path in paths:
-        found, reason = _files(path)
+        found, reason = _files(path, on_skipped or (lambda _: None))
         files |= dict.fromkeys(found)
         if not found and on_problem is None:
             raise ImageError(reason)
@@ -37,23 +62,23 @@ def find(paths: Iterable[str], *, on_problem: Callable[[str, str], None] | None 
     return list(files)
 
 
-def _files(path: str) -> tuple[list[str], str]:
+def _files(path: str, on_skipped: Callable[[str], None]) -> tuple[list[str], str]:
     """Return the files that a path names, and why there are none where there are none."""
     place = Path(path)
     if place.is_dir():
         reason = f"{path!r} holds no image; mien takes files that end in {', '.join(SUFFIXES)}"
-        return list(_below(place)), reason
+        return list(_below(place, on_skipped)), reason
     if os.path.lexists(path) or not glob.has_magic(path):
         return [path], ""
     fitting = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 a pattern may be absolute
     found: list[str] = []
     for each in fitting:
         place = Path(each)
-        found += _below(place) if place.is_dir() else [each] if lasting(place) else []
+        found += _below(place, on_skipped) if place.is_dir() else [each] if lasting(place) else []
     return found, f"no image fits the pattern {path!r}; check it"
 
 
-def _below(folder: Path) -> Iterator[str]:
+def _below(folder: Path, on_skipped: Callable[[str], None] = lambda _: None) -> Iterator[str]:
     closed: list[OSError] = []
     for place, folders, files in os.walk(folder, onerror=closed.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -61,6 +86,8 @@ def _below(folder: Path) -> Iterator[str]:
             path = Path(place, name)
             if not name.startswith(".") and path.suffix.lower() in SUFFIXES and lasting(path):
                 yield str(path)
+            elif not name.startswith(".") and path.suffix.lower() in UNREAD:
+                on_skipped(str(path))
     yield from (os.fsdecode(error.filename) for error in closed)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,8 @@ def save(source: Source, prediction: Prediction, folder: Path) -> list[Path]:
     """Write `NAME.faces.jpg`, the image with its faces marked, and each face as `NAME.face1.png` and so on.
 
     NAME is the source's name; where that has folders in it, or what file names cannot hold, a hash of the
-    whole name follows, so that no two sources share files.
+    whole name follows, so that no two sources share files. A large picture is written as it is read, at a
+    reduced size.
 
     Args:
         source: The image, to be read again.
@@ -43,14 +45,15 @@ def save(source: Source, prediction: Prediction, folder: Path) -> list[Path]:
     """
     if isinstance(source, str | os.PathLike) and not lasting(Path(source)):
         raise ImageError(f"'{source}' is a pipe or a device, which gives an image but once; name a file")
-    pixels = images.read(source)
-    name = _name(prediction.source)
+    picture = images.picture(source)
+    pixels, name = picture.pixels, _name(prediction.source)
+    seen = [replace(face, box=_scaled(face.box, picture.scale)) for face in prediction.faces]
     faces = {
         folder / f"{name}.face{number}.png": _part(pixels, face.box)
-        for number, face in enumerate(prediction.faces, start=1)
+        for number, face in enumerate(seen, start=1)
     }
     written: dict[Path, NDArray[np.uint8]] = {
-        folder / f"{name}.faces.jpg": annotate.draw(pixels, prediction.faces),
+        folder / f"{name}.faces.jpg": annotate.draw(pixels, seen),
         **faces,
     }
     for path, content in written.items():
@@ -83,6 +86,14 @@ def _writer(pixels: NDArray[np.uint8]) -> Callable[[Path], None]:
 
 def _part(pixels: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
     return pixels[box.top : box.top + box.height, box.left : box.left + box.width]
+
+
+def _scaled(box: Box, scale: tuple[float, float]) -> Box:
+    """Return a box of the original in the pixels that were read; at least one pixel."""
+    if scale == (1, 1):
+        return box
+    (across, down), (left, top) = scale, (int(box.left / scale[0]), int(box.top / scale[1]))
+    return Box(left, top, max(1, round(box.width / across)), max(1, round(box.height / down)))
 
 
 def _name(source: str) -> str:
