@@ -305,7 +305,9 @@ def test_truncated_files_are_refused(kind):
 def test_what_is_no_image_is_refused(data, tmp_path):
     path = tmp_path / "face.jpg"
     path.write_bytes(data)
-    with pytest.raises(ImageError, match=r"face\.jpg.*mien reads JPEG, PNG, WEBP, BMP, GIF and TIFF"):
+    with pytest.raises(
+        ImageError, match=r"face\.jpg.*mien reads JPEG, PNG, WEBP, BMP, GIF, TIFF, AVIF and HEIC"
+    ):
         images.read(path)
 
 

@@ -74,7 +74,8 @@ def open_bytes(data: bytes) -> Opened:
     turned = 1
     if not _turns(image, data):
         turned = pillow_heif.misc.set_orientation(dict(image.info)) or 1
-    return Opened(*image.size, int(image.info["bit_depth"]), turned, image)
+    width, height = image.size
+    return Opened(width, height, int(image.info["bit_depth"]), turned, image)
 
 
 def _turns(image: Any, data: bytes) -> bool:

@@ -115,8 +115,8 @@ def picture(source: Source, *, channels: Literal["rgb", "bgr"] = "rgb") -> Pictu
       them, are cut off. Negative otherwise, larger or not finite: an error.
 
     A JPEG, PNG or HEIC file of more than `MAX_PIXELS` is read at a reduced size, within 600 MiB of memory: by
-    a whole number from 2 to 16, so that the longer side keeps 4,000 pixels where it can. JPEG is decoded small,
-    by 2, 4 or 8; the others are averaged.
+    a whole number from 2 to 16, so that the longer side keeps 4,000 pixels where it can. JPEG is decoded
+    small, by 2, 4 or 8; the others are averaged.
 
     Args:
         source: A path, the bytes of a file, a binary file object (read from where it stands), a PIL image,
@@ -443,8 +443,8 @@ def _check_size(width: int, height: int, name: str) -> None:
         raise ImageError(f"{name} is {width} × {height} pixels; an image has at least one")
     if width * height > MAX_PIXELS:
         raise ImageError(
-            f"{name} is {width} × {height} pixels; mien reads up to {MAX_PIXELS:,} pixels of what is no JPEG, "
-            "PNG or HEIC file, so shrink it first"
+            f"{name} is {width} × {height} pixels; mien reads up to {MAX_PIXELS:,} pixels of what is "
+            "no JPEG, PNG or HEIC file, so shrink it first"
         )
 
 

@@ -148,7 +148,7 @@ class Png:
             held += piece
             while done < height and len(held) >= (count := min(many, height - done)) * (across + 1):
                 size = count * (across + 1)
-                # The row above as it is, and then these: a picture of bytes that Pillow takes the filters off.
+                # The row above as it is, and then these, as bytes that Pillow takes the filters off.
                 filtered = bytes([0]) + above + bytes(held[:size])
                 del held[:size]
                 made = _made(across // apart, count + 1, 8, _APART[apart], filtered)

@@ -165,8 +165,8 @@ def _skipped(paths: list[str]) -> str:
     named = ", ".join(repr(path) for path in paths[:_NAMED])
     rest = f" and {len(paths) - _NAMED:,} more" if len(paths) > _NAMED else ""
     return (
-        f"{len(paths):,} {'file looks like an image' if one else 'files look like images'} of a kind that mien "
-        f"does not read, and {'is' if one else 'are'} skipped: {named}{rest}; save them as JPEG or PNG"
+        f"{len(paths):,} {'file looks like an image' if one else 'files look like images'} of a kind that "
+        f"mien does not read, and {'is' if one else 'are'} skipped: {named}{rest}; save them as JPEG or PNG"
     )
 
 

@@ -8,26 +8,16 @@ from pathlib import Path
 from mien.errors import ImageError
 
 #: Suffixes that files in a folder are taken for images by. A file that is named itself may have any.
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-SUFFIXES += (".avif", ".heic", ".heif")
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+    *(".avif", ".heic", ".heif"),
+)
 
 #: Suffixes of images that mien does not read; in a folder they are passed over and told of.
 UNREAD = (
-    ".psd",
-    ".psb",
-    ".raw",
-    ".cr2",
-    ".cr3",
-    ".nef",
-    ".arw",
-    ".dng",
-    ".orf",
-    ".raf",
-    ".rw2",
-    ".svg",
-    ".jxl",
+    *(".raw", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".raf", ".rw2"),
+    *(".psd", ".psb", ".svg", ".jxl", ".jp2", ".eps", ".tga", ".ico", ".xcf", ".exr", ".hdr"),
 )
-UNREAD += (".jp2", ".eps", ".tga", ".ico", ".xcf", ".exr", ".hdr")
 
 
 def find(

@@ -90,7 +90,7 @@ def _part(pixels: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
 
 def _scaled(box: Box, scale: tuple[float, float]) -> Box:
     """Return a box of the original in the pixels that were read; at least one pixel."""
-    if scale == (1, 1):
+    if max(scale) == 1:
         return box
     (across, down), (left, top) = scale, (int(box.left / scale[0]), int(box.top / scale[1]))
     return Box(left, top, max(1, round(box.width / across)), max(1, round(box.height / down)))
