@@ -339,7 +339,7 @@ def _from_heic(name: str, data: bytes, size: int) -> Picture:
         raise _too_many(name, opened.width, opened.height, f"HEIC files with 10 bits of up to {_DEEP:,}")
     whole = opened.array()
     rows = 64 * by
-    strips = (_from_array(whole[top : top + rows], "rgb") for top in range(0, opened.height, rows))
+    strips = (_of_array(whole[top : top + rows], "rgb") for top in range(0, opened.height, rows))
     return _picture(_averaged(strips, by), opened.width, opened.height, opened.turned)
 
 
@@ -498,6 +498,10 @@ def _from_array(array: NDArray[Any], channels: str) -> NDArray[np.uint8]:
             "with 1 to 4 channels, so give one image at a time"
         )
     _check_size(array.shape[1], array.shape[0], "the array")
+    return _of_array(array, channels)
+
+
+def _of_array(array: NDArray[Any], channels: str) -> NDArray[np.uint8]:
     pixels = np.array(array, order="C") if array.dtype == np.uint8 else _to_8_bit(array, "the array")
     if pixels.ndim == 2:
         return pixels
