@@ -72,13 +72,13 @@ def open_bytes(data: bytes) -> Opened:
     file = pillow_heif.open_heif(data, convert_hdr_to_8bit=True)
     image = file[file.primary_index]
     turned = 1
-    if not _turns(image, data):
+    if not _turns(data):
         turned = pillow_heif.misc.set_orientation(dict(image.info)) or 1
     width, height = image.size
     return Opened(width, height, int(image.info["bit_depth"]), turned, image)
 
 
-def _turns(image: Any, data: bytes) -> bool:
+def _turns(data: bytes) -> bool:
     """Say whether the file turns or mirrors its pictures."""
     end = 0
     while end + 8 <= len(data):

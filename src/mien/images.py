@@ -30,7 +30,7 @@ from mien.errors import ImageError
 MAX_PIXELS = 40_000_000
 
 #: Pixels up to which files of these formats are read, at half their size or less above `MAX_PIXELS`.
-MAX_LARGE = {"JPEG": 250_000_000, "PNG": 250_000_000, "HEIC": 100_000_000}
+MAX_LARGE = {"JPEG": 250_000_000, "PNG": 250_000_000, "HEIC": 90_000_000}
 
 #: Bytes above which a file is refused: 40 megapixels at 16 bits in four channels, and room for a header.
 MAX_BYTES = 512 * 2**20
