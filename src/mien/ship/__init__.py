@@ -32,7 +32,7 @@ from mien.ship.averaging import known_as, mean
 from mien.train import targets
 
 #: Training images that the ranges of int8 are taken from.
-CALIBRATING = 2048
+CALIBRATING = 4096
 
 #: How much accuracy on val the balance for photographs may cost
 #: (docs/decisions/0009-balance-for-photographs.md).
