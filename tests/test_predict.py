@@ -405,7 +405,15 @@ def test_an_image_from_stdin_is_done_once(folder: Path, tmp_path: Path) -> None:
     subprocess.run([*command[:-1], *options], input=data, capture_output=True, check=True)
     (line,) = to.read_text().splitlines()
     shown = predict.Predictor(whole_image=True)
-    facts = {"model": shown.model.card.sha256, "labels": shown.labels, "detector": None, "smallest": None}
+    facts = {
+        "model": shown.model.card.sha256,
+        "labels": shown.labels,
+        "detector": None,
+        "smallest": None,
+        "balance": 0.0,
+        "prior": {},
+        "groups": {},
+    }
     with record.Record(kept, facts, resume=False) as earlier:
         earlier.add(Prediction("-", 1, 1, ()))
     subprocess.run([*command[:-1], *options, "--resume"], input=data, capture_output=True, check=True)
@@ -715,7 +723,14 @@ def test_a_resumed_run_saves_what_it_knew_and_writes_what_it_is_asked_for(
     folder: Path, tmp_path: Path, predictor: predict.Predictor, capsys: pytest.CaptureFixture[str]
 ) -> None:
     to, into = tmp_path / "x.jsonl", tmp_path / "into"
-    facts = {"model": predictor.model.card.sha256, "labels": predictor.labels, "smallest": None}
+    facts = {
+        "model": predictor.model.card.sha256,
+        "labels": predictor.labels,
+        "smallest": None,
+        "balance": 0.0,
+        "prior": {},
+        "groups": {},
+    }
     facts |= {"detector": predictor.detector.name if predictor.detector else None}
     kept = tmp_path / ".x.jsonl.record"
     for name in ("a.png", "noise.png"):
