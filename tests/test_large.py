@@ -12,10 +12,9 @@ import pytest
 from PIL import Image
 from skimage.data import astronaut
 
-from mien import _heic as heic
-from mien import _large as large
 from mien import cli, images, predict
 from mien.errors import ImageError
+from mien.images import heic, large
 
 pillow_heif = pytest.importorskip("pillow_heif")
 

@@ -22,9 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
-from mien import _heic as heic
-from mien import _large as large
 from mien.errors import ImageError
+from mien.images import heic, large
 
 #: Pixels up to which an image is read as it is. Arrays, PIL images and files of most formats with more are
 #: refused by their header, before anything is decoded.
