@@ -22,13 +22,13 @@ def test_json_holds_everything() -> None:
     assert (face["emotion"], face["confidence"]) == ("happy", 0.5)
 
 
-def test_a_row_a_face_and_none_where_there_is_none() -> None:
+def test_a_row_for_each_face_and_one_for_an_image_without() -> None:
     (row,) = Prediction("a.jpg", 640, 480, (FACE,)).rows()
     assert row["source"] == "a.jpg"
-    assert row["face"] == 0
+    assert row["face"] == 1
     assert (row["left"], row["top"], row["width"], row["height"]) == (3, 4, 50, 60)
     assert (row["angry"], row["happy"], row["sad"], row["flags"]) == (0.25, 0.5, 0.25, "small cut")
-    assert Prediction("b.jpg", 1, 1, ()).rows() == []
+    assert Prediction("b.jpg", 1, 1, ()).rows() == [{"source": "b.jpg"}]
 
 
 def test_flags_are_the_four_that_are_documented() -> None:

@@ -102,10 +102,13 @@ class Prediction:
         }
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return a flat row a face, as a data frame or a csv takes it; no row where there is no face.
+        """Return a flat row for each face, as a data frame or a csv takes it.
 
-        Flags stand in one cell, joined by spaces; a score stands under its emotion's name.
+        Faces are numbered from 1. An image without a face has one row, in which only `source` is filled.
+        Flags are in one cell, joined by spaces; a score is under its emotion's name.
         """
+        if not self.faces:
+            return [{"source": self.source}]
         return [
             {
                 "source": self.source,
@@ -120,5 +123,5 @@ class Prediction:
                 **face.scores,
                 "flags": " ".join(face.flags),
             }
-            for number, face in enumerate(self.faces)
+            for number, face in enumerate(self.faces, start=1)
         ]

@@ -93,6 +93,13 @@ class Bundle:
     path: Path
     card: Card
     _session: Any = field(compare=False)
+    _content: bytes = field(default=b"", repr=False, compare=False)
+    _threads: int | None = field(default=None, repr=False, compare=False)
+    _optimization: Literal["all", "basic"] = field(default="all", repr=False, compare=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the model's bytes, from which another process makes a session of its own."""
+        return _unpickled, (self._content, self.card, self.path, self._threads, self._optimization)
 
     def __repr__(self) -> str:
         card = self.card
@@ -250,7 +257,8 @@ def of(
     onnx_file.check(model)
     place = Path(path)
     card = replace(card, sha256=hashlib.sha256(model).hexdigest())
-    bundle = Bundle(place, card, _session(model, threads, place.name, optimization))
+    session = _session(model, threads, place.name, optimization)
+    bundle = Bundle(place, card, session, bytes(model), threads, optimization)
     _check_fit(bundle)
     return bundle
 
@@ -288,6 +296,16 @@ def write(model: bytes, card: Card, to: str | os.PathLike[str], *, threads: int 
     except OSError as error:
         raise ModelError(f"no bundle can be written to {str(place)!r}: {disk.reason(error)}") from None
     return bundle
+
+
+def _unpickled(
+    content: bytes,
+    card: Card,
+    path: Path,
+    threads: int | None,
+    optimization: Literal["all", "basic"],
+) -> Bundle:
+    return of(content, card, path=path, threads=threads, optimization=optimization)
 
 
 def listed(labels: Sequence[str]) -> bytes:

@@ -119,8 +119,10 @@ def predict(
 
 
 def _is_finished(to: Path, files: Sequence[str]) -> bool:
-    """Say whether a file is there, newer than its images, and no run is left that would go on with it."""
-    if not to.is_file() or _record_of(to).is_file():
+    """Say whether a file has all images asked for, is newer than they are, and no run is left unfinished."""
+    from mien import predict as room
+
+    if not to.is_file() or _record_of(to).is_file() or not set(files) <= room.sources(to):
         return False
     written = to.stat().st_mtime
     return all(not os.path.isfile(file) or os.stat(file).st_mtime <= written for file in files)  # noqa: PTH113, PTH116
@@ -274,7 +276,7 @@ def _show(
                 yield item
 
     if json:
-        screen.emit([prediction.to_dict() for prediction in good()])
+        screen.emit([room.rounded(prediction.to_dict()) for prediction in good()])
     elif jsonl or csv:
         lines = room.as_jsonl(good()) if jsonl else room.as_csv(good(), predictor.names)
         for line in lines:

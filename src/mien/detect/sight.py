@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,12 @@ class Sight:
     framing: Framing
     look: Callable[[NDArray[np.uint8], float], list[Found]] = field(repr=False)
     seen: int
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the name: another process loads the detector anew, because sessions cannot be sent."""
+        from mien import detect
+
+        return detect.load, (self.name,)
 
     def find(self, image: NDArray[np.uint8], *, smallest: int) -> list[Found]:
         """Return the faces of an upright image, the largest first.

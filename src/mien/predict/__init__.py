@@ -26,7 +26,18 @@ from mien.faces import Box, Face, Prediction
 from mien.images import Source
 from mien.predict.flags import BLURRED, flags_of
 from mien.predict.paths import SUFFIXES, find
-from mien.predict.record import Record, as_csv, as_jsonl, format_of, harmless, hold, write
+from mien.predict.record import (
+    Record,
+    as_csv,
+    as_jsonl,
+    format_of,
+    harmless,
+    hold,
+    rounded,
+    short,
+    sources,
+    write,
+)
 from mien.predict.saving import is_saved, save, saved
 from mien.predict.spread import spread
 from mien.priors import Adjustment
@@ -50,8 +61,11 @@ __all__ = [
     "images",
     "is_saved",
     "name_of",
+    "rounded",
     "save",
     "saved",
+    "short",
+    "sources",
     "spread",
     "write",
 ]

@@ -184,11 +184,22 @@ def format_of(path: Path) -> str:
 def as_jsonl(predictions: Iterable[Prediction]) -> Iterator[str]:
     """Give a line of JSON for each prediction."""
     for each in predictions:
-        yield json.dumps(each.to_dict(), ensure_ascii=False) + "\n"
+        yield json.dumps(rounded(each.to_dict()), ensure_ascii=False) + "\n"
+
+
+def rounded(document: Any) -> Any:
+    """Return a document of plain values in which numbers have at most 6 significant digits."""
+    if isinstance(document, float):
+        return float(f"{document:.6g}")
+    if isinstance(document, dict):
+        return {key: rounded(value) for key, value in document.items()}
+    return [rounded(each) for each in document] if isinstance(document, list) else document
 
 
 def as_csv(predictions: Iterable[Prediction], labels: Sequence[str]) -> Iterator[str]:
-    """Give the lines of a csv: a header, then a row for each face.
+    """Give the lines of a csv: a header, then a row for each face, or one for an image without.
+
+    Probabilities have 6 significant digits.
 
     Text that a spreadsheet would take for a formula has a quote before it.
     """
@@ -198,7 +209,7 @@ def as_csv(predictions: Iterable[Prediction], labels: Sequence[str]) -> Iterator
     writer.writerow({name: harmless(name) for name in names})
     for each in predictions:
         for row in each.rows():
-            writer.writerow({name: harmless(cell) for name, cell in row.items()})
+            writer.writerow({name: short(harmless(cell)) for name, cell in row.items()})
         yield held.getvalue()
         held.seek(0)
         held.truncate()
@@ -217,6 +228,11 @@ def harmless(cell: Any) -> Any:
     return "'" + cell if cell.lstrip()[:1] in ("=", "+", "-", "@") or cell[:1] in ("\t", "\r") else cell
 
 
+def short(cell: Any) -> Any:
+    """Return a cell, or a number as text of at most 6 significant digits."""
+    return f"{cell:.6g}" if isinstance(cell, float) else cell
+
+
 def _lines(path: Path, lines: Iterable[str]) -> None:
     # What is no UTF-8 in a file's name is escaped, as JSON itself would.
     with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
@@ -228,7 +244,7 @@ def _parquet(path: Path, predictions: Iterable[Prediction], labels: Sequence[str
     from pyarrow import parquet
 
     kinds = {name: pyarrow.int64() for name in _WHOLE} | {name: pyarrow.string() for name in _TEXT}
-    schema = pyarrow.schema([(name, kinds.get(name, pyarrow.float64())) for name in columns(labels)])
+    schema = pyarrow.schema([(name, kinds.get(name, pyarrow.float32())) for name in columns(labels)])
     held: list[dict[str, Any]] = []
     with parquet.ParquetWriter(str(path), schema) as table:
         for each in predictions:
@@ -238,6 +254,27 @@ def _parquet(path: Path, predictions: Iterable[Prediction], labels: Sequence[str
                 table.write_table(pyarrow.Table.from_pylist(held, schema=schema))
                 held = []
         table.write_table(pyarrow.Table.from_pylist(held, schema=schema))
+
+
+def sources(path: Path) -> set[str]:
+    """Return the sources that a file of predictions names, with or without faces.
+
+    Raises:
+        InputError: It cannot be read, or is not a file that `write` made.
+        MissingExtra: It is Parquet, and pyarrow is not installed.
+    """
+    kind = format_of(path)
+    try:
+        if kind == "parquet":
+            from pyarrow import parquet
+
+            return set(parquet.read_table(str(path), columns=["source"])["source"].to_pylist())
+        with path.open(encoding="utf-8", newline="") as file:
+            if kind == "jsonl":
+                return {str(json.loads(line)["source"]) for line in file}
+            return {row["source"] for row in csv.DictReader(file)}
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise InputError(f"'{path}' is not a file of predictions ({error}); leave out --resume") from None
 
 
 def _item(document: Mapping[str, Any]) -> "Prediction | Problem":

@@ -73,9 +73,12 @@ class Lines:
         for person in frame.people:
             if self._csv is not None:
                 cells = row(frame, person)
-                self._csv.writerow({name: predict.harmless(cell) for name, cell in cells.items()})
+                self._csv.writerow(
+                    {name: predict.short(predict.harmless(cell)) for name, cell in cells.items()}
+                )
             else:
-                self._stream.write(json.dumps(document(frame, person), ensure_ascii=False) + "\n")
+                line = predict.rounded(document(frame, person))
+                self._stream.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 class Rows:
