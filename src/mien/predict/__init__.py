@@ -125,6 +125,7 @@ class Predictor:
         smallest: Width in pixels below which faces need not be found; None for 30, or a fortieth of the
             image's longer side where that is more.
         whole_image: Take each image for one face, already cropped, and look for none.
+        min_confidence: Leave out faces that the detector is less sure of, in [0, 1].
         balance: From 0, as frequent as in training, to 1, all emotions equally frequent; None for the card's
             choice for photographs (docs/priors.md).
         prior: How frequent each emotion is in the images, instead of a balance.
@@ -144,12 +145,15 @@ class Predictor:
         labels: str | None = None,
         smallest: int | None = None,
         whole_image: bool = False,
+        min_confidence: float = 0.0,
         balance: float | None = None,
         prior: Mapping[str, float] | None = None,
         groups: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
         if smallest is not None and smallest < 1:
             raise InputError(f"smallest is {smallest}; it is the width of a face in pixels, at least 1")
+        if not 0 <= min_confidence <= 1:
+            raise InputError(f"min_confidence is {min_confidence}; it must be a number from 0 to 1")
         self.model = model if isinstance(model, Bundle) else bundles.load(model, threads=1)
         if labels is None:
             readings = self.model.card.readings
@@ -164,6 +168,7 @@ class Predictor:
         self.names = self.adjustment.names(self.model.card.labels)
         self.threshold = self.reading.threshold_at(balance)
         self.smallest, self.whole_image = smallest, whole_image
+        self.min_confidence = min_confidence
         self.detector: Detector | None = None
         if not whole_image:
             named = detector is None or isinstance(detector, str)
@@ -236,7 +241,7 @@ class Predictor:
         smallest = max(1, math.floor(smallest / max(picture.scale)))
         for face in self.detector.find(pixels, smallest=smallest):
             box_inside = _inside(face, size, picture.scale)
-            if box_inside is not None:
+            if box_inside is not None and face.score >= self.min_confidence:
                 found.append((box_inside, face))
         found.sort(key=lambda pair: -pair[0].area)
         squares = tuple(self.detector.framing.square(face) for _, face in found)
