@@ -245,7 +245,7 @@ def test_the_commands_take_it(file: Path, tmp_path: Path, capsys: pytest.Capture
 
     expected = predict.Predictor(file, balance=1).image(photo).faces[0].scores
     (found,) = told("predict", str(photo), "--balance", "1")
-    assert found["faces"][0]["scores"] == pytest.approx(expected)
+    assert found["faces"][0]["scores"] == pytest.approx(expected, rel=1e-5)
     words = ("predict", str(photo), "--prior", "happy=1,sad=2", "--group", "good=happy")
     assert told(*words)[0]["faces"][0]["scores"].keys() == {"good", *EMOTIONS} - {"happy"}
     why = told("explain", str(photo), "--to", str(tmp_path / "why"), "--group", "good=happy")

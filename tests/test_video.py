@@ -560,13 +560,20 @@ def test_rows_are_the_same_in_each_format(tmp_path: Path, crossing: Path, predic
     assert parquet.read_table(tmp_path / "rows" / "a.parquet").to_pylist() == expected
     with (tmp_path / "rows" / "a.csv").open(newline="") as file:
         read = list(csv.DictReader(file))
-    assert read == [{name: str(value) for name, value in each.items()} for each in expected]
+    assert read == [
+        {
+            name: f"{value:.6g}" if isinstance(value, float) and value <= 1 else str(value)
+            for name, value in each.items()
+        }
+        for each in expected
+    ]
     lines = [json.loads(line) for line in (tmp_path / "rows" / "a.jsonl").read_text().splitlines()]
     for line, each in zip(lines, expected, strict=True):
         assert (line["frame"], line["time"], line["track"]) == (each["frame"], each["time"], each["track"])
         assert line["box"] == {name: each[name] for name in ("left", "top", "width", "height")}
-        assert line["scores"] == {name: each[name] for name in labels}
-        assert line["smoothed"]["scores"] == {name: each[f"smoothed_{name}"] for name in labels}
+        assert line["scores"] == {name: float(f"{each[name]:.6g}") for name in labels}
+        smoothed = {name: float(f"{each[f'smoothed_{name}']:.6g}") for name in labels}
+        assert line["smoothed"]["scores"] == smoothed
         assert line["emotion"] == each["emotion"]
 
 

@@ -188,9 +188,12 @@ def as_jsonl(predictions: Iterable[Prediction]) -> Iterator[str]:
 
 
 def rounded(document: Any) -> Any:
-    """Return a document of plain values in which numbers have at most 6 significant digits."""
+    """Return a document of plain values in which probabilities have at most 6 significant digits.
+
+    A number counts as one if it is in [0, 1], so times in a video keep all of their digits after a second.
+    """
     if isinstance(document, float):
-        return float(f"{document:.6g}")
+        return float(f"{document:.6g}") if 0 <= document <= 1 else document
     if isinstance(document, dict):
         return {key: rounded(value) for key, value in document.items()}
     return [rounded(each) for each in document] if isinstance(document, list) else document
@@ -229,8 +232,8 @@ def harmless(cell: Any) -> Any:
 
 
 def short(cell: Any) -> Any:
-    """Return a cell, or a number as text of at most 6 significant digits."""
-    return f"{cell:.6g}" if isinstance(cell, float) else cell
+    """Return a cell; a probability as text of at most 6 significant digits."""
+    return f"{cell:.6g}" if isinstance(cell, float) and 0 <= cell <= 1 else cell
 
 
 def _lines(path: Path, lines: Iterable[str]) -> None:
