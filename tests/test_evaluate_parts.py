@@ -399,3 +399,29 @@ def test_answers_to_views_are_the_mean_over_views_and_models(number: int) -> Non
     assert found.views == evaluate.judge(found).views == number
     assert told[-1] == (2 * number * 5, 2 * number * 5)
     assert [done for done, _ in told] == sorted({done for done, _ in told})
+
+
+@pytest.mark.parametrize(
+    ("select", "temperature", "said"),
+    [
+        ("accuracy", 1.0, "selected the checkpoint"),
+        ("last", 1.0, "did not select the checkpoint"),
+        ("last", 0.8, "fitted the calibration"),
+    ],
+)
+def test_the_warning_about_val_follows_from_the_recipe(select: str, temperature: float, said: str) -> None:
+    data = bundle.Data(
+        name="faces", fingerprint="a" * 64, splits={"val": bundle.Part(n=3, fingerprint="b" * 64)}
+    )
+    card = bundle.Card(
+        name="m",
+        labels=("x", "y"),
+        size=48,
+        data=data,
+        recipe={"select": select},
+        readings={"labels": bundle.Reading(temperature=temperature)},
+    )
+    found = evaluate.role(card, "b" * 64, "val", "faces")
+    assert found.role == "val"
+    (warning,) = found.warnings
+    assert said in warning

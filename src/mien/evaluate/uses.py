@@ -32,7 +32,7 @@ class Uses:
     """What images were to a model, and how often they were scored.
 
     Args:
-        role: `train` for images learnt from, `val` for those that chose the epoch that ships, `other` for
+        role: `train` for images learnt from, `val` for the validation split of its training, `other` for
             neither, `unknown` where the model's card does not say whether it learnt from them.
         times: How often a run has scored these images, this time included; None where nobody counts.
         models: How many model files it scored on them.
@@ -69,7 +69,7 @@ def role(card: Card, fingerprint: str, split: str = "", name: str = "") -> Uses:
             part = data.splits.get(known)
             if part is not None and part.fingerprint == fingerprint:
                 what = f"the split {split} is {known}, which" if split not in ("", known) else known
-                return Uses(role=_ROLES[known], warnings=(f"{what} {_WHY[known]}",))
+                return Uses(role=_ROLES[known], warnings=(f"{what} {_why(known, card)}",))
     for data in card.learnt_from:
         if split in ("train", "val") and split in data.splits and data.name == name:
             return Uses(
@@ -83,10 +83,17 @@ def role(card: Card, fingerprint: str, split: str = "", name: str = "") -> Uses:
 
 
 _ROLES: Mapping[str, Role] = {"train": "train", "val": "val"}
-_WHY = {
-    "train": "is what the model learnt from: this score says nothing about new images",
-    "val": "chose the epoch that ships: this score serves to choose by, and is a little too good to report",
-}
+
+
+def _why(known: str, card: Card) -> str:
+    """Say what a split did for a model, from its recipe and its calibration."""
+    if known == "train":
+        return "is what the model learnt from: this score says nothing about new images"
+    if card.recipe.get("select") != "last":
+        return "selected the checkpoint, so this score is a little too good to report"
+    if any(reading.temperature != 1 or reading.offsets for reading in card.readings.values()):
+        return "fitted the calibration, so this score is a little too good; it did not select the checkpoint"
+    return "did not select the checkpoint, because the recipe keeps the last epoch"
 
 
 def count(made: Run, card: Card, report: Mapping[str, Any]) -> Uses:
