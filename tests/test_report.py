@@ -365,7 +365,7 @@ def test_a_run_counts_how_often_its_test_was_scored(made: Path, tmp_path: Path, 
     shutil.copytree(made, home)
     on_val = ask(home)
     assert on_val["uses"]["role"] == "val"
-    assert "choose by" in on_val["uses"]["warnings"][0]
+    assert "fitted the calibration" in on_val["uses"]["warnings"][0]
     assert not (home / evaluate.USES).exists()
     first = ask(home, "--split", "test")["uses"]
     assert (first["role"], first["times"], first["models"], first["warnings"]) == ("other", 1, 1, [])
