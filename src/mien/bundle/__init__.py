@@ -93,9 +93,9 @@ class Bundle:
     path: Path
     card: Card
     _session: Any = field(compare=False)
-    _content: bytes = field(default=b"", repr=False, compare=False)
-    _threads: int | None = field(default=None, repr=False, compare=False)
-    _optimization: Literal["all", "basic"] = field(default="all", repr=False, compare=False)
+    _content: bytes = field(default=b"", compare=False)
+    _threads: int | None = field(default=None, compare=False)
+    _optimization: Literal["all", "basic"] = field(default="all", compare=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the model's bytes, from which another process makes a session of its own."""

@@ -71,10 +71,10 @@ class Cascade:
     def look(self, image: NDArray[np.uint8], smallest: float) -> list[Found]:
         """Return the faces of an image `(h, w, 3)` RGB that are about `smallest` pixels wide or wider."""
         rows = self._places(image, max(smallest * SQUARE, float(CELL)))
-        rows = self._looked_at(self.second, 24, image, rows, SURE[1])
+        rows = _looked_at(self.second, 24, image, rows, SURE[1])
         rows = _apart(rows, 0.7)
         for sure in SURE[2:]:
-            rows = self._looked_at(self.third, 48, image, rows, sure, mirrored=True)
+            rows = _looked_at(self.third, 48, image, rows, sure, mirrored=True)
             rows = _apart(rows, 0.7, of_smaller=True)
         return [
             Found(float(left), float(top), float(right - left), float(lower - top), float(score))
@@ -96,34 +96,34 @@ class Cascade:
             found.append(_apart(rows, 0.5))
         return _apart(np.concatenate(found), 0.7)
 
-    def _looked_at(
-        self,
-        network: Any,
-        side: int,
-        image: NDArray[np.uint8],
-        rows: Rows,
-        sure: float,
-        *,
-        mirrored: bool = False,
-    ) -> Rows:
-        """Let a network look at squares about the boxes; keep what it takes for faces, moved as it says.
 
-        What is looked at mirrored as well has the mean of both answers.
-        """
-        kept = [np.empty((0, 5))]
-        squares = _squares(rows)
-        for start in range(0, len(squares), BATCH):
-            batch = squares[start : start + BATCH]
-            patches = _patches(image, batch, side)
-            offsets, faces = network.run(["boxes", "faces"], {"images": patches})
-            if mirrored:
-                turned = np.ascontiguousarray(patches[:, :, ::-1])
-                others, again = network.run(["boxes", "faces"], {"images": turned})
-                offsets = (offsets + others[:, [2, 1, 0, 3]] * [-1, 1, -1, 1]) / 2
-                faces = (faces + again) / 2
-            moved = batch + offsets * (batch[:, 2:3] - batch[:, 0:1])
-            kept.append(np.column_stack([moved, faces[:, 1]])[faces[:, 1] > sure])
-        return np.concatenate(kept)
+def _looked_at(
+    network: Any,
+    side: int,
+    image: NDArray[np.uint8],
+    rows: Rows,
+    sure: float,
+    *,
+    mirrored: bool = False,
+) -> Rows:
+    """Let a network look at squares about the boxes; keep what it takes for faces, moved as it says.
+
+    What is looked at mirrored as well has the mean of both answers.
+    """
+    kept = [np.empty((0, 5))]
+    squares = _squares(rows)
+    for start in range(0, len(squares), BATCH):
+        batch = squares[start : start + BATCH]
+        patches = _patches(image, batch, side)
+        offsets, faces = network.run(["boxes", "faces"], {"images": patches})
+        if mirrored:
+            turned = np.ascontiguousarray(patches[:, :, ::-1])
+            others, again = network.run(["boxes", "faces"], {"images": turned})
+            offsets = (offsets + others[:, [2, 1, 0, 3]] * [-1, 1, -1, 1]) / 2
+            faces = (faces + again) / 2
+        moved = batch + offsets * (batch[:, 2:3] - batch[:, 0:1])
+        kept.append(np.column_stack([moved, faces[:, 1]])[faces[:, 1] > sure])
+    return np.concatenate(kept)
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class SecondOpinion:
     It sees the box softened, because grain hides faces from it, and at two sizes; the surer answer counts.
     """
 
-    cascade: "Cascade"
+    network: Any
 
     def likelihood(self, image: NDArray[np.uint8], found: Found) -> float:
         """Return how likely a box of an RGB image `(h, w, 3)` is a face, in [0, 1]."""
@@ -144,7 +144,7 @@ class SecondOpinion:
         middle = np.array([found.left + found.width / 2 - left, found.top + found.height / 2 - top])
         half = np.array([found.width, found.height]) / 2
         rows = np.array([[*(middle - half * size), *(middle + half * size), 0.0] for size in SIZES])
-        answers = self.cascade._looked_at(self.cascade.third, 48, np.asarray(soft), rows, -1.0, mirrored=True)
+        answers = _looked_at(self.network, 48, np.asarray(soft), rows, -1.0, mirrored=True)
         return float(answers[:, 4].max()) if len(answers) else 0.0
 
 
@@ -154,7 +154,7 @@ def second_opinion() -> SecondOpinion:
     Raises:
         ModelError: The network's file is missing or damaged.
     """
-    return SecondOpinion(Cascade(None, None, _network("onet")))
+    return SecondOpinion(_network("onet"))
 
 
 def _network(name: str) -> Any:

@@ -11,7 +11,7 @@ import json
 import os
 import tempfile
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,9 @@ CALIBRATING = 4096
 #: How much accuracy on val the balance for photographs may cost
 #: (docs/decisions/0009-balance-for-photographs.md).
 CONCESSION = 0.01
+
+#: A reading's answers without their calibration, and the right ones.
+_Raw = tuple[NDArray[np.float64], NDArray[np.int64]]
 
 _MEASURED = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece")
 _WITH_INTERVAL = _MEASURED[:3]
@@ -184,10 +187,11 @@ def _make(
     """Do what `make` says with a run's model, or with the mean of several."""
     train, val = dataset.split("train"), dataset.split("val")
     tell(0, _STAGES)
-    calibrations = {reading: _calibration(trained, reading, val) for reading in trained.card.readings}
+    raw = {reading: _raw(trained, reading, val) for reading in trained.card.readings}
+    calibrations = {reading: _calibration(*found) for reading, found in raw.items()}
     tell(1, _STAGES)
     card = replace(
-        _stated(_calibrated(trained.card, calibrations), trained, dataset),
+        _stated(_calibrated(trained.card, calibrations), raw, train),
         name=name,
         licence=licence,
         made_from=trained.card.sha256,
@@ -322,12 +326,11 @@ def _truth(reading: str, card: Card, val: Split) -> tuple[NDArray[np.bool_], NDA
     return evaluate.plurality(val.votes, card.labels)
 
 
-def _calibration(trained: Bundle, reading: str, val: Split) -> Calibration:
+def _calibration(raw: NDArray[np.float64], truth: NDArray[np.int64]) -> Calibration:
     """Fit a reading's temperature, and offsets where they are worth it, whatever is in the file already.
 
     They are fitted if, across folds, they lower the cross entropy and do not lower the accuracy.
     """
-    raw, truth = _raw(trained, reading, val)
     alone, shifted = (calibrate.measure(raw, truth, offsets=offsets) for offsets in (False, True))
     better = shifted.nll_after < alone.nll_after and shifted.accuracy_after >= alone.accuracy_after
     return shifted if better else alone
@@ -340,7 +343,7 @@ def _as_rounded(small: Bundle, reading: str, val: Split, found: Calibration) -> 
     return replace(own, temperature=found.temperature, offsets=found.offsets, threshold=found.threshold)
 
 
-def _raw(model: Bundle, reading: str, val: Split) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _raw(model: Bundle, reading: str, val: Split) -> _Raw:
     """Return what a model says without the calibration that it has, and the right answers."""
     decided, truth = _truth(reading, model.card, val)
     has = model.card.reading(reading)
@@ -382,44 +385,39 @@ def frequencies(card: Card, reading: str, train: Split) -> tuple[float, ...]:
     return tuple(round(float(each), 6) for each in mean / mean.sum())
 
 
-def _stated(card: Card, trained: Bundle, dataset: Dataset) -> Card:
-    """Return a calibrated card with frequencies, and with a threshold for each balance that is offered."""
+def _stated(card: Card, raw: Mapping[str, _Raw], train: Split) -> Card:
+    """Return a calibrated card with frequencies, the balance for photographs, and a threshold for each.
+
+    Args:
+        card: With temperatures and offsets.
+        raw: What `_raw` gives of each reading.
+        train: The images that the model learnt from.
+    """
     readings = {}
     for name, reading in card.readings.items():
-        shares = frequencies(card, name, dataset.split("train"))
-        raw, _ = _raw(trained, name, dataset.split("val"))
-        chances = calibrate.apply(raw, reading.temperature, reading.offsets)
-        balance = _balance(chances, _truth(name, card, dataset.split("val")), card.labels, shares)
+        shares = frequencies(card, name, train)
+        uncalibrated, truth = raw[name]
+        chances = calibrate.apply(uncalibrated, reading.temperature, reading.offsets)
+        adjusted = {
+            offered: priors.Adjustment(balance=offered).apply(chances, card.labels, shares)
+            for offered in priors.OFFERED
+        }
         thresholds = {
-            f"{balance:g}": calibrate.threshold(
-                priors.Adjustment(balance=balance).apply(chances, card.labels, shares)
-            )
-            for balance in priors.OFFERED[1:]
+            f"{offered:g}": calibrate.threshold(adjusted[offered]) for offered in priors.OFFERED[1:]
         }
         readings[name] = replace(
             reading,
             frequencies=shares,
-            balance=balance,
+            balance=_balance(adjusted, truth),
             thresholds=thresholds,  # type: ignore[arg-type]
         )
     return replace(card, readings=readings)
 
 
-def _balance(
-    chances: NDArray[np.floating[Any]],
-    right: tuple[NDArray[np.bool_], NDArray[np.int64]],
-    labels: Sequence[str],
-    shares: Sequence[float],
-) -> float:
+def _balance(adjusted: Mapping[float, NDArray[np.floating[Any]]], truth: NDArray[np.int64]) -> float:
     """Return the largest offered balance with which accuracy on val falls by at most `CONCESSION`."""
-    truth = right[1][right[0]]
-
-    def accuracy(balance: float) -> float:
-        answers = priors.Adjustment(balance=balance).apply(chances, labels, shares).argmax(axis=1)
-        return float((answers == truth).mean())
-
-    least = accuracy(0.0) - CONCESSION
-    return max(balance for balance in priors.OFFERED if accuracy(balance) >= least)
+    accuracy = {balance: float((each.argmax(axis=1) == truth).mean()) for balance, each in adjusted.items()}
+    return max(balance for balance, found in accuracy.items() if found >= accuracy[0.0] - CONCESSION)
 
 
 def _in_float32(trained: Bundle, card: Card, val: Split) -> _File:
@@ -434,8 +432,8 @@ def _in_int8(plain: _File, train: Split, val: Split) -> _File:
     content = int8.quantise(plain.content, train.images[np.sort(chosen)])
     card = replace(plain.bundle.card, precision="int8")
     fused = bundles.of(content, card)
-    card = replace(card, fusion=_fusion(fused, bundles.of(content, card, optimization="basic"), val))
-    return _File(content, bundles.of(content, card))
+    found = _fusion(fused, bundles.of(content, card, optimization="basic"), val)
+    return _File(content, replace(fused, card=replace(fused.card, fusion=found)))
 
 
 def _fusion(fused: Bundle, unfused: Bundle, val: Split) -> Fusion:
