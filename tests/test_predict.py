@@ -411,9 +411,7 @@ def test_an_image_from_stdin_is_done_once(folder: Path, tmp_path: Path) -> None:
         "labels": shown.labels,
         "detector": None,
         "smallest": None,
-        "balance": 0.0,
-        "prior": {},
-        "groups": {},
+        **shown.adjustment.to_dict(),
     }
     with record.Record(kept, facts, resume=False) as earlier:
         earlier.add(Prediction("-", 1, 1, ()))
@@ -728,9 +726,7 @@ def test_a_resumed_run_saves_what_it_knew_and_writes_what_it_is_asked_for(
         "model": predictor.model.card.sha256,
         "labels": predictor.labels,
         "smallest": None,
-        "balance": 0.0,
-        "prior": {},
-        "groups": {},
+        **predictor.adjustment.to_dict(),
     }
     facts |= {"detector": predictor.detector.name if predictor.detector else None}
     kept = tmp_path / ".x.jsonl.record"

@@ -191,8 +191,9 @@ def test_photos_are_answered_at_the_cards_balance_unless_told_otherwise(model: b
     default = predict.Predictor(chosen)
     assert (default.adjustment.balance, default.threshold) == (0.5, 0.4)
     told = predict.Predictor(model, balance=0.5)
+    plain = predict.Predictor(model, balance=0)
     assert default.image(PHOTO) == told.image(PHOTO)
-    assert predict.Predictor(chosen, balance=0).image(PHOTO) == predict.Predictor(model).image(PHOTO)
+    assert predict.Predictor(chosen, balance=0).image(PHOTO) == plain.image(PHOTO)
     prior = predict.Predictor(chosen, prior={"happy": 1, "sad": 1})
     assert (prior.adjustment.balance, prior.threshold) == (0.0, chosen.card.reading("consensus").threshold)
 
