@@ -65,7 +65,7 @@ class Nobody:
     def __init__(self, meanwhile: Callable[[], object]) -> None:
         self._meanwhile = meanwhile
 
-    def image(self, pixels: Pixels, *, name: str) -> Prediction:
+    def image(self, pixels: Pixels, *, name: str, auto_rotate: bool) -> Prediction:
         self._meanwhile()
         return Prediction(name, pixels.shape[1], pixels.shape[0], ())
 

@@ -84,12 +84,15 @@ class Prediction:
         width: Of the upright image in pixels.
         height: Of the upright image in pixels.
         faces: The largest first; none where no face was found.
+        rotation: By how many degrees clockwise the image was turned for its faces to be upright: 0, 90, 180
+            or 270. Width, height and boxes are those of the image before it was turned.
     """
 
     source: str
     width: int
     height: int
     faces: tuple[Face, ...]
+    rotation: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON holds of a prediction; `json.dumps` takes it as it is."""
@@ -98,6 +101,7 @@ class Prediction:
             "source": self.source,
             "width": self.width,
             "height": self.height,
+            "rotation": self.rotation,
             "faces": [face.to_dict() for face in self.faces],
         }
 

@@ -32,6 +32,7 @@ def explain(
         int | None,
         typer.Option(help="Width in pixels of the smallest face to look for, instead of 30 or a fortieth."),
     ] = None,
+    auto_rotate: stated.AutoRotate = True,
     whole_image: Annotated[
         bool, typer.Option("--whole-image", help="Take the image for one face, already cropped.")
     ] = False,
@@ -45,7 +46,7 @@ def explain(
     from mien import explain as room
     from mien.errors import InputError
 
-    if whole_image and (said := screen.given(context, "detector", "min_face")):
+    if whole_image and (said := screen.given(context, "detector", "min_face", "auto_rotate")):
         raise InputError(f"--whole-image looks for no face, so it takes no {said}")
     if method is not None and method not in room.METHODS:
         raise InputError(f"--method is {method!r}; it is one of {', '.join(room.METHODS)}")
@@ -66,7 +67,11 @@ def explain(
         raise InputError(f"--emotion is {emotion!r}; the model answers {known}")
     picture = images.picture(image)
     pixels, scale = picture.pixels, max(picture.scale)
-    squares = [_whole(pixels.shape)] if whole_image else _squares(pixels, detector, min_face, scale)
+    rotation = 0
+    if whole_image:
+        squares = [_whole(pixels.shape)]
+    else:
+        pixels, squares, rotation = _squares(pixels, detector, min_face, scale, auto_rotate)
     seen = []
     for number, square in enumerate(squares, start=1):
         face = images.cut(pixels, square, loaded.card.size)
@@ -82,6 +87,7 @@ def explain(
             )
         seen.append((square, face, why))
     document: dict[str, Any] = {"source": str(image), "height": picture.height, "width": picture.width}
+    document["rotation"] = rotation
     document |= _write(image.stem, pixels, seen, to, scale) if seen else {"faces": [], "overlay": None}
     screen.emit(document | timer.seconds()) if json else _tell(document)
     return 0
@@ -94,21 +100,33 @@ def _whole(shape: tuple[int, ...]) -> _Square:
     return -float((longer - width) // 2), -float((longer - height) // 2), float(longer)
 
 
-def _squares(pixels: Any, detector: str | None, min_face: int | None, scale: float) -> list[_Square]:
-    """Return where `mien predict` would cut the faces out."""
+def _squares(
+    pixels: Any, detector: str | None, min_face: int | None, scale: float, auto_rotate: bool
+) -> tuple[Any, list[_Square], int]:
+    """Return the pixels, where `mien predict` would cut the faces out, and the rotation in degrees.
+
+    If the faces are not upright, the pixels are turned, and the squares are those of the turned pixels.
+    """
     import math
 
+    import numpy as np
+
     from mien import detect, predict
+    from mien.detect import orientation
     from mien.errors import InputError
 
     if min_face is not None and min_face < 1:
         raise InputError(f"--min-face is {min_face}; it is the width of a face in pixels, at least 1")
     longer = scale * max(pixels.shape[:2])
     smallest = (min_face or max(predict.SMALLEST, math.ceil(predict.SHARE * longer))) / scale
+    width = max(1, math.floor(smallest))
     finder = detect.load(detector)
-    return [
-        finder.framing.square(found) for found in finder.find(pixels, smallest=max(1, math.floor(smallest)))
-    ]
+    faces = finder.find(pixels, smallest=width)
+    turns = orientation.quarter_turns(finder, pixels, faces, smallest=width) if auto_rotate else 0
+    if turns:
+        pixels = np.ascontiguousarray(np.rot90(pixels, -turns))
+        faces = finder.find(pixels, smallest=width)
+    return pixels, [finder.framing.square(face) for face in faces], 90 * turns
 
 
 def _write(
@@ -164,6 +182,11 @@ def _tell(document: dict[str, Any]) -> None:
             f"{document['source']}: no face; --whole-image takes the image itself for one", markup=False
         )
         return
+    if document["rotation"]:
+        screen.note(
+            f"the faces are not upright, so the image was turned by {document['rotation']}° clockwise; "
+            "--no-auto-rotate prevents this"
+        )
     screen.table(
         f"{document['source']}: why the model says so",
         ("face", "explained", "probability", "answer", "method", "picture"),

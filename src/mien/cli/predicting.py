@@ -39,6 +39,8 @@ class _Told:
     problems: int = 0
     untold: int = 0
     crops: int = 0
+    turned: int = 0
+    named: list[str] = field(default_factory=list)
     empty: int = 0
     reasons: list[str] = field(default_factory=list)
 
@@ -62,6 +64,7 @@ def predict(
     min_confidence: Annotated[
         float, typer.Option(help="Leave out faces that the detector is less sure of, from 0 to 1.")
     ] = 0.0,
+    auto_rotate: stated.AutoRotate = True,
     whole_image: Annotated[
         bool, typer.Option("--whole-image", help="Take each image for one face, already cropped.")
     ] = False,
@@ -87,7 +90,9 @@ def predict(
         raise InputError("--json, --jsonl and --csv all print on stdout; give one of them, and --to FILE")
     if resume and to is None:
         raise InputError("--resume goes on with a file; give --to FILE too")
-    if whole_image and (said := screen.given(context, "detector", "min_face", "min_confidence")):
+    if whole_image and (
+        said := screen.given(context, "detector", "min_face", "min_confidence", "auto_rotate")
+    ):
         raise InputError(f"--whole-image looks for no face, so it takes no {said}")
     wanted = stated.options(balance, prior, group)
     told = _Told()
@@ -104,6 +109,7 @@ def predict(
         "smallest": min_face,
         "whole_image": whole_image,
         "min_confidence": min_confidence,
+        "auto_rotate": auto_rotate,
     }
     options |= wanted
     predictor = room.Predictor(place(model), **options)
@@ -208,6 +214,8 @@ def _record(to: Path | None, predictor: "Predictor", resume: bool) -> "Iterator[
     facts |= {"detector": finder, "smallest": predictor.smallest, **predictor.adjustment.to_dict()}
     if predictor.min_confidence:
         facts |= {"min_confidence": predictor.min_confidence}
+    if not predictor.auto_rotate:
+        facts |= {"auto_rotate": False}
     kept = _record_of(to)
     left = kept.is_file()
     with room.Record(kept, facts, resume=resume) as record:
@@ -287,6 +295,9 @@ def _show(
                 told.faces += len(item.faces)
                 told.crops += item.width == item.height <= _CROP
                 told.empty += not item.faces
+                if item.rotation:
+                    told.turned += 1
+                    told.named += [f"{item.source} ({item.rotation}°)"] if told.turned <= 3 else []
                 yield item
 
     if json:
@@ -300,11 +311,21 @@ def _show(
         _table(good(), told)
     for reason in told.reasons:
         screen.note(reason)
+    if told.turned:
+        screen.note(_turned(told))
     if predictor.detector is not None and 0 < told.crops == told.images - told.problems and told.empty:
         screen.note(
             f"{told.empty:,} of {told.crops:,} images show no face, and all are small squares; if they are "
             "cropped faces, add --whole-image"
         )
+
+
+def _turned(told: _Told) -> str:
+    """Return the note about images whose faces were not upright."""
+    more = told.turned - len(told.named)
+    named = ", ".join(told.named) + (f" and {more:,} more" if more else "")
+    what = "1 image was turned" if told.turned == 1 else f"{told.turned:,} images were turned"
+    return f"{what} clockwise because the faces were not upright: {named}; --no-auto-rotate prevents this"
 
 
 def _table(predictions: "Iterator[Prediction]", told: _Told) -> None:

@@ -1,4 +1,4 @@
-"""The options that state how frequent emotions are: `--balance`, `--prior`, `--group`."""
+"""Options that several commands share: `--balance`, `--prior`, `--group` and `--no-auto-rotate`."""
 
 from typing import Annotated, Any
 
@@ -21,6 +21,13 @@ Prior = Annotated[
 Group = Annotated[
     str | None,
     typer.Option(metavar="NAME=EMOTION+...,...", help="Add up the probabilities of several emotions."),
+]
+AutoRotate = Annotated[
+    bool,
+    typer.Option(
+        "--auto-rotate/--no-auto-rotate",
+        help="If no sure face is found, look at the image in four orientations.",
+    ),
 ]
 
 

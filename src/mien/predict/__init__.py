@@ -20,7 +20,7 @@ from mien import bundle as bundles
 from mien import detect
 from mien import images as door
 from mien.bundle import Bundle
-from mien.detect import Detector, Found
+from mien.detect import Detector, Found, orientation
 from mien.errors import ImageError, InputError
 from mien.faces import Box, Face, Prediction
 from mien.images import Source
@@ -99,7 +99,8 @@ class _Seen:
     """An image whose faces are found and cut, and not yet classified.
 
     Boxes are of the upright original, and so is `size`. Squares and `looked` are of the pixels that were
-    looked at, of which a large picture has fewer.
+    looked at, of which a large picture has fewer. Both are of the image as it was read; `rotation` is how
+    far it was turned for the faces to be upright.
     """
 
     source: str
@@ -109,6 +110,7 @@ class _Seen:
     sure: tuple[float | None, ...]
     squares: tuple[tuple[float, float, float], ...]
     crops: NDArray[np.uint8]
+    rotation: int = 0
 
 
 class Predictor:
@@ -126,6 +128,8 @@ class Predictor:
             image's longer side where that is more.
         whole_image: Take each image for one face, already cropped, and look for none.
         min_confidence: Leave out faces that the detector is less sure of, in [0, 1].
+        auto_rotate: Look at images in four orientations if no sure face is found as they are, and read the
+            faces upright. Boxes stay those of the image as it is; `Prediction.rotation` is the angle.
         balance: From 0, as frequent as in training, to 1, all emotions equally frequent; None for the card's
             choice for photographs (docs/priors.md).
         prior: How frequent each emotion is in the images, instead of a balance.
@@ -146,6 +150,7 @@ class Predictor:
         smallest: int | None = None,
         whole_image: bool = False,
         min_confidence: float = 0.0,
+        auto_rotate: bool = True,
         balance: float | None = None,
         prior: Mapping[str, float] | None = None,
         groups: Mapping[str, tuple[str, ...]] | None = None,
@@ -168,7 +173,7 @@ class Predictor:
         self.names = self.adjustment.names(self.model.card.labels)
         self.threshold = self.reading.threshold_at(balance)
         self.smallest, self.whole_image = smallest, whole_image
-        self.min_confidence = min_confidence
+        self.min_confidence, self.auto_rotate = min_confidence, auto_rotate
         self.detector: Detector | None = None
         if not whole_image:
             named = detector is None or isinstance(detector, str)
@@ -179,7 +184,12 @@ class Predictor:
         return f"Predictor({self.model!r}, labels={self.labels!r}, detector={finder!r})"
 
     def image(
-        self, source: Source, *, name: str | None = None, channels: Literal["rgb", "bgr"] = "rgb"
+        self,
+        source: Source,
+        *,
+        name: str | None = None,
+        channels: Literal["rgb", "bgr"] = "rgb",
+        auto_rotate: bool | None = None,
     ) -> Prediction:
         """Return the faces of one image.
 
@@ -187,11 +197,12 @@ class Predictor:
             source: A path, bytes, a binary file, an array or a PIL image, as `mien.images.read` takes them.
             name: What the prediction calls the image; None for its path, or `image`.
             channels: Order of colours in an array of three or four channels.
+            auto_rotate: For this image, instead of the setting of the predictor.
 
         Raises:
             ImageError: It cannot be read.
         """
-        seen = self._see(source, name or name_of(source), channels)
+        seen = self._see(source, name or name_of(source), channels, auto_rotate)
         return self._answer([seen])[0]
 
     def images(
@@ -226,7 +237,13 @@ class Predictor:
                 waiting, faces = [], 0
         yield from self._answers(waiting)
 
-    def _see(self, source: Source, name: str, channels: Literal["rgb", "bgr"]) -> _Seen:
+    def _see(
+        self,
+        source: Source,
+        name: str,
+        channels: Literal["rgb", "bgr"],
+        auto_rotate: bool | None = None,
+    ) -> _Seen:
         """Read an image, find its faces and cut them out."""
         picture = door.picture(source, channels=channels)
         pixels, size = picture.pixels, (picture.width, picture.height)
@@ -236,20 +253,30 @@ class Predictor:
             crops = door.fit(pixels, side)[np.newaxis]
             square = (0.0, 0.0, min(looked))
             return _Seen(name, size, looked, (Box(0, 0, *size),), (None,), (square,), crops)
-        found: list[tuple[Box, Found]] = []
         smallest = self.smallest or max(SMALLEST, math.ceil(SHARE * max(size)))
         smallest = max(1, math.floor(smallest / max(picture.scale)))
-        for face in self.detector.find(pixels, smallest=smallest):
-            box_inside = _inside(face, size, picture.scale)
-            if box_inside is not None and face.score >= self.min_confidence:
-                found.append((box_inside, face))
+        faces = self.detector.find(pixels, smallest=smallest)
+        turns = 0
+        if self.auto_rotate if auto_rotate is None else auto_rotate:
+            turns = orientation.quarter_turns(self.detector, pixels, faces, smallest=smallest)
+        if turns:
+            pixels = np.ascontiguousarray(np.rot90(pixels, -turns))
+            faces = self.detector.find(pixels, smallest=smallest)
+        upright = (pixels.shape[1], pixels.shape[0])
+        found: list[tuple[Box, Found]] = []
+        for face in faces:
+            box = _inside(orientation.turned(face, -turns, upright), size, picture.scale)
+            if box is not None and face.score >= self.min_confidence:
+                found.append((box, face))
         found.sort(key=lambda pair: -pair[0].area)
-        squares = tuple(self.detector.framing.square(face) for _, face in found)
-        crops = np.empty((len(found), side, side, 1), np.uint8)
-        for number, square in enumerate(squares):
-            crops[number] = door.cut(pixels, square, side)
-        sure = tuple(face.score for _, face in found)
-        return _Seen(name, size, looked, tuple(box for box, _ in found), sure, squares, crops)
+        squares, crops = [], np.empty((len(found), side, side, 1), np.uint8)
+        for number, (_, face) in enumerate(found):
+            left, top, wide = self.detector.framing.square(face)
+            crops[number] = door.cut(pixels, (left, top, wide), side)
+            back = orientation.turned(Found(left, top, wide, wide, face.score), -turns, upright)
+            squares.append((back.left, back.top, wide))
+        boxes, sure = tuple(box for box, _ in found), tuple(face.score for _, face in found)
+        return _Seen(name, size, looked, boxes, sure, tuple(squares), crops, 90 * turns)
 
     def _answers(self, waiting: list[_Seen | Problem]) -> Iterator[Prediction | Problem]:
         answered = iter(self._answer([each for each in waiting if isinstance(each, _Seen)]))
@@ -284,7 +311,7 @@ class Predictor:
                 )
                 faces.append(Face(box, each.sure[number], named, flags))
                 place += 1
-            predictions.append(Prediction(each.source, *each.size, tuple(faces)))
+            predictions.append(Prediction(each.source, *each.size, tuple(faces), each.rotation))
         return predictions
 
 

@@ -289,7 +289,9 @@ def _item(document: Mapping[str, Any]) -> "Prediction | Problem":
         Face(Box(**face["box"]), face["detected"], face["scores"], tuple(face["flags"]))
         for face in document["faces"]
     )
-    return Prediction(document["source"], document["width"], document["height"], faces)
+    return Prediction(
+        document["source"], document["width"], document["height"], faces, document.get("rotation", 0)
+    )
 
 
 def _unwritable(path: Path, error: OSError) -> InputError:

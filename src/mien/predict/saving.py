@@ -29,7 +29,7 @@ def save(source: Source, prediction: Prediction, folder: Path) -> list[Path]:
 
     NAME is the source's name; where that has folders in it, or what file names cannot hold, a hash of the
     whole name follows, so that no two sources share files. A large picture is written as it is read, at a
-    reduced size.
+    reduced size. The faces of an image that was turned are written upright.
 
     Args:
         source: The image, to be read again.
@@ -49,7 +49,7 @@ def save(source: Source, prediction: Prediction, folder: Path) -> list[Path]:
     pixels, name = picture.pixels, _name(prediction.source)
     seen = [replace(face, box=_scaled(face.box, picture.scale)) for face in prediction.faces]
     faces = {
-        folder / f"{name}.face{number}.png": _part(pixels, face.box)
+        folder / f"{name}.face{number}.png": _part(pixels, face.box, prediction.rotation)
         for number, face in enumerate(seen, start=1)
     }
     written: dict[Path, NDArray[np.uint8]] = {
@@ -84,8 +84,9 @@ def _writer(pixels: NDArray[np.uint8]) -> Callable[[Path], None]:
     return lambda partial: Image.fromarray(pixels).save(partial, quality=_QUALITY)
 
 
-def _part(pixels: NDArray[np.uint8], box: Box) -> NDArray[np.uint8]:
-    return pixels[box.top : box.top + box.height, box.left : box.left + box.width]
+def _part(pixels: NDArray[np.uint8], box: Box, rotation: int) -> NDArray[np.uint8]:
+    part = pixels[box.top : box.top + box.height, box.left : box.left + box.width]
+    return np.ascontiguousarray(np.rot90(part, -rotation // 90))
 
 
 def _scaled(box: Box, scale: tuple[float, float]) -> Box:

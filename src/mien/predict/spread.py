@@ -50,7 +50,7 @@ def spread(
     finder = predictor.detector.name if predictor.detector else None
     options: dict[str, Any] = {"labels": predictor.labels, "smallest": predictor.smallest}
     options |= {"detector": finder, "whole_image": predictor.whole_image}
-    options |= {"min_confidence": predictor.min_confidence}
+    options |= {"min_confidence": predictor.min_confidence, "auto_rotate": predictor.auto_rotate}
     stated = predictor.adjustment
     options |= {"balance": stated.balance, "prior": dict(stated.prior), "groups": dict(stated.groups)}
     begin = partial(_begin, str(predictor.model.path), predictor.model.card.sha256, options)

@@ -264,7 +264,8 @@ def read(
     def look(picture: Picture) -> tuple[Any, ...]:
         known = journal.get(picture.number) if journal is not None else None
         if known is None:
-            known = asked.image(picture.pixels(), name=f"{Path(path).name}:{picture.number}").faces
+            name = f"{Path(path).name}:{picture.number}"
+            known = asked.image(picture.pixels(), name=name, auto_rotate=False).faces
             if journal is not None:
                 journal.put(picture.number, known)
         return known

@@ -179,7 +179,7 @@ class Live:
         pixels = shot.pixels()
         if self._mirror:
             pixels = np.ascontiguousarray(pixels[:, ::-1])
-        prediction = self._predictor.image(pixels, name=self.name)
+        prediction = self._predictor.image(pixels, name=self.name, auto_rotate=False)
         moment = shot.captured - self._begin
         people = self._tracker.update(moment, prediction.faces)
         now = time.monotonic()
