@@ -255,7 +255,13 @@ def _drawn(frame: "Frame", people: "Sequence[Tracked]", blur: bool) -> Any:
         # Somebody lost for a moment is as recognisable as somebody found.
         pixels = room.hide(pixels, [*(person.face.box for person in people), *frame.lost.values()])
     marks = [
-        annotate.mark(person.face.box, person.emotion, person.confidence, before=f"{person.track}: ")
+        annotate.mark(
+            person.face.box,
+            person.emotion,
+            person.confidence,
+            before=f"{person.track}: ",
+            uncertain=person.uncertain,
+        )
         for person in people
     ]
     return annotate.draw(pixels, marks)

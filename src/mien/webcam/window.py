@@ -127,13 +127,13 @@ class Window:
         self._root.after(_POLL, self._poll, looks)
 
     def _show(self, look: Look) -> None:
-        several = len(look.people) > 1
         marks = [
             annotate.mark(
                 person.face.box,
                 person.emotion,
                 person.confidence,
-                before=f"{person.track}: " if several else "",
+                before=f"{person.track}: ",
+                uncertain=person.uncertain,
             )
             for person in look.people
         ]
