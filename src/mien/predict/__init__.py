@@ -59,6 +59,7 @@ __all__ = [
     "hold",
     "image",
     "images",
+    "in_order",
     "is_saved",
     "name_of",
     "rounded",
@@ -236,14 +237,11 @@ class Predictor:
             crops = door.fit(pixels, side)[np.newaxis]
             square = (0.0, 0.0, min(looked))
             return _Seen(name, size, looked, (Box(0, 0, *size),), (None,), (square,), crops)
-        found: list[tuple[Box, Found]] = []
         smallest = self.smallest or max(SMALLEST, math.ceil(SHARE * max(size)))
         smallest = max(1, math.floor(smallest / max(picture.scale)))
-        for face in self.detector.find(pixels, smallest=smallest):
-            box_inside = _inside(face, size, picture.scale)
-            if box_inside is not None and face.score >= self.min_confidence:
-                found.append((box_inside, face))
-        found.sort(key=lambda pair: -pair[0].area)
+        seen = self.detector.find(pixels, smallest=smallest)
+        sure_enough = [face for face in seen if face.score >= self.min_confidence]
+        found = in_order(sure_enough, size, picture.scale)
         squares = tuple(self.detector.framing.square(face) for _, face in found)
         crops = np.empty((len(found), side, side, 1), np.uint8)
         for number, square in enumerate(squares):
@@ -311,6 +309,24 @@ def images(sources: Iterable[Source], **options: Any) -> Iterator[Prediction | P
     """
     call = {key: options.pop(key) for key in ("channels",) if key in options}
     return Predictor(**options).images(sources, **call)
+
+
+def in_order(
+    found: Iterable[Found], size: tuple[int, int], scale: tuple[float, float]
+) -> list[tuple[Box, Found]]:
+    """Return a detector's faces in the order in which a prediction numbers them: the largest first.
+
+    Args:
+        found: Faces in pixels of what was looked at.
+        size: Width and height of the upright original in pixels.
+        scale: Pixels of the original for one that was looked at, across and down.
+
+    Returns:
+        Each face with its box in the original; faces outside the image are left out.
+    """
+    boxed = [(_inside(face, size, scale), face) for face in found]
+    inside = [(box, face) for box, face in boxed if box is not None]
+    return sorted(inside, key=lambda pair: -pair[0].area)
 
 
 def name_of(source: Source, number: int | None = None) -> str:
