@@ -201,9 +201,9 @@ def test_faces_are_numbered_from_1_in_the_order_given(monkeypatch: pytest.Monkey
     told: list[Mark] = []
     layout = annotate.layout
 
-    def spy(given: Sequence[Mark], size: tuple[int, int]) -> list[Label]:
+    def spy(given: Sequence[Mark], size: tuple[int, int], **options: annotate.Places | None) -> list[Label]:
         told.extend(given)
-        return layout(given, size)
+        return layout(given, size, **options)
 
     monkeypatch.setattr(annotate, "layout", spy)
     faces = [shown(Box(300, 100, 90, 90)), shown(Box(20, 100, 80, 80), "fear", ("uncertain", "small"))]
@@ -257,3 +257,50 @@ def test_black_letters_can_be_read_on_every_pale_colour() -> None:
     for colour in (*annotate.COLOURS.values(), annotate.mark(Box(0, 0, 1, 1), "own class", 1.0).colour):
         light, dark = luminance(annotate._pale(colour)), luminance(annotate._BLACK)
         assert (light + 0.05) / (dark + 0.05) >= 7
+
+
+# Films
+
+
+def test_labels_of_a_film_stay_where_they_are_though_boxes_tremble() -> None:
+    def course(places: annotate.Places | None) -> list[list[tuple[bool, str]]]:
+        random = np.random.default_rng(0)
+        seen = []
+        for _ in range(40):
+            boxes = [
+                Box(40 + 62 * n + int(random.integers(-2, 3)), 120 + int(random.integers(-2, 3)), 60, 75)
+                for n in range(5)
+            ]
+            labels = annotate.layout(marks(boxes), (640, 360), places=places)
+            check(labels, boxes, (640, 360))
+            seen.append(
+                [(label.box.top < box.top, label.text) for label, box in zip(labels, boxes, strict=True)]
+            )
+        return seen
+
+    assert len({tuple(each) for each in course(annotate.Places())}) == 1
+    assert len({tuple(each) for each in course(None)}) > 1, "without a memory they jump"
+
+
+def test_a_label_that_cannot_stay_finds_another_place() -> None:
+    places = annotate.Places()
+    size = 640, 360
+    (first,) = annotate.layout(marks([Box(200, 150, 90, 120)]), size, places=places)
+    assert first.box.top + first.box.height <= 150
+    # The face is at the upper edge now.
+    (second,) = annotate.layout(marks([Box(205, 0, 90, 120)]), size, places=places)
+    check([second], [Box(205, 0, 90, 120)], size)
+    # Somebody else came to where the label was.
+    boxes = [Box(200, 150, 90, 120), Box(200, 10, 90, 138)]
+    check(annotate.layout(marks(boxes), size, places=places), boxes, size)
+
+
+def test_a_shortened_label_is_written_in_full_again_once_there_is_room() -> None:
+    places, size = annotate.Places(), (300, 160)
+    boxes = [Box(20 + 25 * n, 20 + 60 * m, 25, 58) for m in range(2) for n in range(10)]
+    crowded = annotate.layout(marks(boxes), size, places=places)
+    short = next(place for place, label in enumerate(crowded) if "87%" not in label.text)
+    alone = marks(boxes)[short]
+    texts = [annotate.layout([alone], size, places=places)[0].text for _ in range(40)]
+    assert texts[-1] == alone.text
+    assert len(set(itertools.pairwise(texts))) <= 3, "it changes once"

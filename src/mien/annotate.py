@@ -5,8 +5,8 @@ Labels are placed so that they cover neither faces nor each other where the imag
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,7 @@ class Mark:
         colour: Of the box and of the label's background, RGB 0..255.
         uncertain: Whether the box is dashed, and the box and the label are pale.
         shorter: Texts to use instead where there is no room for `text`, the longest first.
+        key: Whose mark it is from frame to frame, for `Places`; empty if that is not known.
     """
 
     box: Box
@@ -59,6 +60,7 @@ class Mark:
     colour: Colour
     uncertain: bool = False
     shorter: tuple[str, ...] = ()
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def mark(box: Box, emotion: str, confidence: float, *, before: str = "", uncerta
         box: Where the face is.
         emotion: Any label; labels other than the seven emotions share one colour.
         confidence: In [0, 1].
-        before: Comes first in the text, such as a person's number: `2: `.
+        before: Comes first in the text, such as a person's number: `2: `. It is the mark's key as well.
         uncertain: Whether the answer is uncertain, such as a face with the flag `uncertain`.
     """
     doubt = "?" if uncertain else ""
@@ -98,10 +100,12 @@ def mark(box: Box, emotion: str, confidence: float, *, before: str = "", uncerta
     if number:
         shorter.append(f"{number}{doubt}")
     colour = COLOURS.get(emotion, _OTHER)
-    return Mark(box, f"{named} {confidence:.0%}", colour, uncertain, tuple(shorter))
+    return Mark(box, f"{named} {confidence:.0%}", colour, uncertain, tuple(shorter), before)
 
 
-def draw(image: NDArray[np.uint8], marks: Sequence[Mark | Face]) -> NDArray[np.uint8]:
+def draw(
+    image: NDArray[np.uint8], marks: Sequence[Mark | Face], *, places: "Places | None" = None
+) -> NDArray[np.uint8]:
     """Return a copy of an image with marks on it.
 
     Lines and letters grow with the image and the faces. `layout` says where the labels are.
@@ -111,6 +115,7 @@ def draw(image: NDArray[np.uint8], marks: Sequence[Mark | Face]) -> NDArray[np.u
         marks: What to draw. A face is drawn with its number, which counts from 1 in the order given, its
             emotion and its confidence; it is drawn as uncertain if it has the flag `uncertain`. Where boxes
             overlap, the first is on top.
+        places: Where labels were in the frames before, for films; the same object for each frame.
 
     Returns:
         `(h, w, 3)` RGB, 0..255.
@@ -131,7 +136,7 @@ def draw(image: NDArray[np.uint8], marks: Sequence[Mark | Face]) -> NDArray[np.u
     ]
     for each in reversed(drawn):
         _frame(pen, each, _thickness(each.box, canvas.size))
-    labels = layout(drawn, canvas.size)
+    labels = layout(drawn, canvas.size, places=places)
     for each, label in zip(drawn, labels, strict=True):
         if label.line is not None:
             _join(pen, each, label.line, _thickness(each.box, canvas.size))
@@ -140,7 +145,7 @@ def draw(image: NDArray[np.uint8], marks: Sequence[Mark | Face]) -> NDArray[np.u
     return np.asarray(canvas)
 
 
-def layout(marks: Sequence[Mark], size: tuple[int, int]) -> list[Label]:
+def layout(marks: Sequence[Mark], size: tuple[int, int], *, places: "Places | None" = None) -> list[Label]:
     """Return where the label of each mark is drawn.
 
     Marks are placed from left to right. For each, several places are tried: above, below, right and left of
@@ -151,6 +156,7 @@ def layout(marks: Sequence[Mark], size: tuple[int, int]) -> list[Label]:
     Args:
         marks: What is drawn.
         size: Width and height of the image in pixels.
+        places: Where labels were in the frames before; a label stays there if that place is still free.
 
     Returns:
         One label for each mark, in the order given.
@@ -159,9 +165,13 @@ def layout(marks: Sequence[Mark], size: tuple[int, int]) -> list[Label]:
     order = sorted(range(len(marks)), key=lambda place: (marks[place].box.left, place))
     placed: dict[int, Label] = {}
     for place in order:
-        label = _place(ground, place, marks[place])
+        label = places.again(ground, place, marks[place]) if places is not None else None
+        if label is None:
+            label = _place(ground, place, marks[place])
         ground.take(label)
         placed[place] = label
+    if places is not None:
+        places.keep(marks, placed)
     return [placed[place] for place in range(len(marks))]
 
 
@@ -212,6 +222,11 @@ class _Ground:
     def _taken(self) -> NDArray[np.int64]:
         return np.array(self.labels, np.int64).reshape(-1, 4)
 
+    @staticmethod
+    def covers(one: _Rect, other: _Rect) -> bool:
+        """Say whether two rectangles share a pixel."""
+        return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
     def _inside(self, rect: _Rect) -> bool:
         return rect[0] >= 0 and rect[1] >= 0 and rect[2] <= self.width and rect[3] <= self.height
 
@@ -228,6 +243,112 @@ class _Ground:
             high = np.minimum(parts[:, np.newaxis, 2:], taken[np.newaxis, :, 2:])
             area += np.prod(np.maximum(0, high - low), axis=2).sum(axis=1)
         return area
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A label of an earlier frame.
+
+    Args:
+        box: The face's box when the place was chosen.
+        level: Which of the mark's texts was drawn.
+        points: Font size in pixels.
+        middle: The label's middle from the face's, across, and its upper edge from the face's, in pixels.
+        below: Whether the label is below the face, so that `middle` counts from the lower edge.
+        line: Whether a line joins it to its face.
+        inside: Whether it is inside its face.
+        age: Frames since the place was chosen.
+    """
+
+    box: Box
+    level: int
+    points: int
+    middle: tuple[int, int]
+    below: bool
+    line: bool
+    inside: bool
+    age: int = 0
+
+
+class Places:
+    """Keeps the labels of a film where they are, although the boxes of faces tremble from frame to frame.
+
+    A place is kept as long as it is free, give or take a few pixels, and the face neither moved by half of
+    its width nor changed its size by a quarter. A shortened label gets another try every 25 frames.
+    """
+
+    _TRIES = 25
+
+    def __init__(self) -> None:
+        self._kept: dict[str, _Kept] = {}
+        self._used: dict[str, _Kept] = {}
+
+    def again(self, ground: _Ground, place: int, each: Mark) -> Label | None:
+        """Return the label where it was; None if it was not there, or cannot stay."""
+        kept = self._kept.get(each.key)
+        texts = (each.text, *each.shorter)
+        if kept is None or not each.key or kept.level >= len(texts) or self._over(kept, each.box):
+            return None
+        text, own = texts[kept.level], _rect(each.box)
+        wide, high = _measure(text, kept.points)
+        x = (own[0] + own[2]) // 2 + kept.middle[0] - wide // 2
+        y = own[3 if kept.below else 1] + kept.middle[1]
+        spots = []
+        for down in (0, 1, 2, 3, 4, 5, 6):
+            for right in (0, -1, 1, -2, 2, -3, 3, -4, 4, -6, 6, -8, 8):
+                left, top = x + right, y + (down if kept.below else -down)
+                rect = (left, top, left + wide, top + high)
+                spots.append(_Spot(rect, _line(rect, own) if kept.line else None))
+        found = ground.first(spots, within=place if kept.inside else None)
+        if found is None:
+            return None
+        self._used[each.key] = kept
+        return _label(text, kept.points, found)
+
+    def keep(self, marks: Sequence[Mark], labels: Mapping[int, Label]) -> None:
+        """Take in where the labels of a frame are."""
+        kept: dict[str, _Kept] = {}
+        for place, label in labels.items():
+            each = marks[place]
+            if each.key in self._used:
+                # The place that was chosen counts, not where a trembling neighbour pushed the label.
+                before = self._used[each.key]
+                kept[each.key] = replace(before, age=before.age + 1)
+            elif each.key:
+                kept[each.key] = _kept(each, label)
+        self._kept, self._used = kept, {}
+
+    def _over(self, kept: _Kept, box: Box) -> bool:
+        if (kept.level or kept.line) and kept.age >= self._TRIES:
+            return True
+        moved = max(
+            abs(2 * (box.left - kept.box.left) + box.width - kept.box.width),
+            abs(2 * (box.top - kept.box.top) + box.height - kept.box.height),
+        )
+        return moved > kept.box.width or not 0.8 < box.width / kept.box.width < 1.25
+
+
+def _kept(each: Mark, label: Label) -> _Kept:
+    own, rect = _rect(each.box), _rect(label.box)
+    below = rect[1] >= own[3]
+    return _Kept(
+        box=each.box,
+        level=(each.text, *each.shorter).index(label.text),
+        points=label.points,
+        middle=(rect[0] + label.box.width // 2 - (own[0] + own[2]) // 2, rect[1] - own[3 if below else 1]),
+        below=below,
+        line=label.line is not None,
+        inside=bool(_Ground.covers(rect, own)),
+    )
+
+
+def _line(rect: _Rect, own: _Rect) -> tuple[int, int, int] | None:
+    """Return the line from a label above or below a face to it; None if they have no column in common."""
+    low, most = max(rect[0], own[0]), min(rect[2], own[2]) - 1
+    if low > most:
+        return None
+    x = (low + most) // 2
+    return (x, rect[3], own[1]) if rect[3] <= own[1] else (x, own[3], rect[1])
 
 
 def _along(line: tuple[int, int, int]) -> _Rect:
