@@ -500,6 +500,25 @@ def test_a_run_on_own_data_has_both_pages(
         assert "FER2013 was" not in text
 
 
+def test_a_datasheet_counts_the_training_images_of_each_class(made: Callable[..., run.Run]) -> None:
+    from test_bundle import LABELS as OWN
+
+    new = made()
+    before = card.datasheet(new)
+    assert "| class | val |" in before, "a run that did not count has what was scored"
+    facts = new.facts()
+    numbers = {"train": range(10, 10 + len(OWN)), "val": range(200, 200 + len(OWN))}
+    counts = {split: dict(zip(OWN, which, strict=True)) for split, which in numbers.items()}
+    facts["data"]["classes"] = counts
+    new.update(data=facts["data"])
+    sheet = card.datasheet(new)
+    assert "| class | train | val |" in sheet
+    for label in OWN:
+        assert f"| {label} | {counts['train'][label]} | {counts['val'][label]} |" in sheet
+    total = [f"{sum(each.values()):,}" for each in counts.values()]
+    assert f"| all | {total[0]} | {total[1]} |" in sheet
+
+
 def test_a_run_on_fer2013_has_its_datasheet_filled_in(made: Callable[..., run.Run]) -> None:
     new = made(
         data={

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from scipy import stats
 from sklearn import metrics as judge
 
 from mien import bundle, cli, compare, dataset, emotions, errors, evaluate, recipes, run
-from mien.compare import words
+from mien.compare import web, words
 from mien.dataset import Split
 
 NAMES = ("x", "y", "z")
@@ -512,6 +513,39 @@ def test_the_page_shows_where_they_part_and_needs_nothing(
     (place / "there").mkdir()
     assert cli.run(["compare", "good.onnx", "bad.onnx", "--data", "data", "--html", "there"]) == 2
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_the_chart_of_the_page_has_round_numbers_on_its_axis() -> None:
+    drawn = web._chart(compared(60, 20, 220))
+    axis = re.findall(r'<line class="(?:axis|grid)" x1="([\d.]+)"', drawn)
+    numbers = re.findall(
+        r'<text class="end" x="([\d.]+)" y="\d+" text-anchor="middle">([+\d.\u2212]+)</text>', drawn
+    )
+    assert [place for place, _ in numbers] == axis
+    values = [float(text.replace("\u2212", "-")) for _, text in numbers]
+    assert len(values) >= 3
+    assert 0 in values
+    assert values == sorted(values)
+    step = values[1] - values[0]
+    assert np.diff(values) == pytest.approx(step)
+    assert f"{step:g}".strip("0.").replace(".", "") in {"1", "2", "25", "5"}
+    # A point is where its number is.
+    circles = [float(x) for x in re.findall(r'<circle [^>]*cx="([\d.]+)"', drawn)]
+    shares = [100 * each.recall.difference for each in compared(60, 20, 220).per_class.values()]
+    places = [float(place) for place in axis]
+    assert circles == pytest.approx(np.interp(shares, values, places), abs=0.2)
+
+
+def test_classes_that_begin_alike_stay_different_in_the_chart() -> None:
+    names = ("surprised, pleasantly", "surprised, unpleasantly", "other")
+    truth = np.arange(60) % 3
+    found = compare.weigh(
+        answers(truth, "one", labels=names), answers(truth, "two", labels=names), split(truth), labels=names
+    )
+    drawn = web._chart(found)
+    shown = re.findall(r"</title>([^<]+)</text>", drawn)
+    assert len(set(shown)) == 3
+    assert re.findall(r"<title>([^<]+)</title>", drawn) == list(names)
 
 
 def test_a_page_of_many_says_how_many_more(tmp_path: Path) -> None:

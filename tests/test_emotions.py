@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mien.emotions import EMOTIONS, FERPLUS_COLUMNS, VOTES, canonical, order
+from mien.emotions import EMOTIONS, FERPLUS_COLUMNS, VOTES, brief, canonical, order
 
 
 def test_the_order_is_that_of_fer2013() -> None:
@@ -59,3 +59,24 @@ def test_other_classes_are_kept_as_spelt_in_alphabetical_order() -> None:
 def test_votes_are_the_emotions_and_what_ferplus_adds() -> None:
     assert VOTES[:7] == EMOTIONS
     assert sorted(FERPLUS_COLUMNS.values()) == sorted(VOTES)
+
+
+def test_short_names_stay_as_they_are() -> None:
+    assert brief(EMOTIONS, 8) == list(EMOTIONS)
+    assert brief(["contemptuous", "happy"], 8) == ["contemp…", "happy"]
+
+
+def test_names_that_begin_alike_stay_different() -> None:
+    shown = brief(["surprised_low", "surprised_high", "sad"], 8)
+    assert shown == ["surpri…w", "surpri…h", "sad"]
+    same_ends = brief(["surprised_a_face", "surprised_b_face"], 8)
+    assert same_ends == ["surpri…1", "surpri…2"]
+
+
+@given(st.lists(st.text("abc_", min_size=1, max_size=30), max_size=40, unique=True), st.integers(5, 12))
+def test_shortened_names_are_different_and_short(names: list[str], most: int) -> None:
+    shown = brief(names, most)
+    assert len(set(shown)) == len(names)
+    for name, short in zip(names, shown, strict=True):
+        assert len(short) <= most
+        assert short == name or "…" in short

@@ -276,3 +276,19 @@ def test_scoring_needs_nothing_that_trains() -> None:
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_classes_that_begin_alike_have_different_heads_in_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from mien.cli import scores
+
+    names = ["surprised_low", "surprised_high", "sad"]
+    truth = np.arange(30) % 3
+    told = evaluate.metrics(np.eye(3)[truth], truth, names).to_dict()
+    scores.tell(told | {"uses": {"times": None, "warnings": []}})
+    out = capsys.readouterr().out
+    (head,) = [line for line in out.splitlines() if "surpri…" in line]
+    assert head.split() == ["class", "surpri…w", "surpri…h", "sad"]
+    # The rows have the names in full.
+    assert out.count("surprised_low") == 2

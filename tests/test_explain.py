@@ -16,7 +16,7 @@ from onnx import TensorProto, numpy_helper
 from PIL import Image
 from scipy.stats import spearmanr
 
-from mien import bundle, cli, detect, drawn, explain, images
+from mien import bundle, cli, detect, drawn, explain, images, predict
 from mien.bundle import Bundle, Card
 from mien.errors import InputError, ModelError
 from mien.explain import maps
@@ -517,6 +517,50 @@ def test_a_spot_of_the_map_is_painted_where_the_face_was_cut() -> None:
     assert strongest[0] > strongest[2] + 50
 
 
+def test_an_emotion_is_painted_as_strongly_as_the_model_believes_it() -> None:
+    ground = np.full((96, 96), 128, np.uint8)
+    whole = np.ones((48, 48), np.float32)
+
+    def colour(emotion: str, scores: dict[str, float]) -> float:
+        why = explain.Explanation(emotion, scores, whole, "cam", "labels")
+        assert why.to_dict()["strength"] == why.strength
+        painted = explain.overlay(ground, [((0, 0, 96), why)])
+        return float(np.abs(painted.astype(int) - 128).max())
+
+    scores = {"happy": 0.8, "sad": 0.2, "fear": 0.0}
+    assert explain.Explanation("happy", scores, whole, "cam", "labels").strength == 1
+    assert explain.Explanation("sad", scores, whole, "cam", "labels").strength == pytest.approx(0.25)
+    assert colour("happy", scores) > colour("sad", scores) > 10
+    assert colour("fear", scores) == 0
+    # The answer itself is painted in full, however unsure it is.
+    assert colour("sad", {"sad": 0.4, "happy": 0.3, "fear": 0.3}) == colour("happy", scores)
+
+
+def test_a_smile_shows_next_to_nothing_for_fear() -> None:
+    image = astronaut_face()
+    answer, fear = (explain.face(shipped(), image, emotion=each) for each in (None, "fear"))
+    assert fear.score < explain.NEAR_ZERO
+    assert fear.map.max() == 1
+    grey = np.repeat(image, 3, axis=-1).astype(int)
+    painted, empty = (
+        explain.overlay(image[:, :, 0], [((0, 0, 48), why)]).astype(int) for why in (answer, fear)
+    )
+    assert np.abs(painted - grey).max() > 60
+    assert np.abs(empty - grey).max() <= 2
+    assert explain.note(answer) == ""
+    assert "fear is close to nothing" in explain.note(fear)
+    doubted = explain.Explanation("sad", {"happy": 0.8, "sad": 0.2}, answer.map, "cam", "labels")
+    assert "25%" in explain.note(doubted)
+
+
+def test_a_legend_ends_where_the_map_does() -> None:
+    full, part, none = (np.asarray(explain.legend(400, reach))[12] for reach in (1.0, 0.25, 0.0))
+    np.testing.assert_array_equal(part[:100], full[:100])
+    assert (part[100:] == part[-1]).all()
+    assert (none == part[-1]).all()
+    assert (part[-1] != full[-1]).any()
+
+
 def test_a_sheet_shows_the_face_the_map_and_a_legend() -> None:
     image = astronaut_face()
     one = explain.sheet(image, explain.face(shipped(), image))
@@ -588,6 +632,33 @@ def test_the_command_explains_every_face(photo: Path, capsys: pytest.CaptureFixt
     shown = capsys.readouterr().out
     assert "mien-explain/photo-2.png" in shown.replace("\\", "/")
     assert shown.count("occlusion") == 2
+
+
+def test_the_command_says_that_an_emotion_is_close_to_nothing(
+    photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["explain", "photo.png", "--emotion", "fear"]) == 0
+    assert "face 2: fear is close to nothing (0.0%)" in " ".join(capsys.readouterr().err.split())
+    assert cli.run(["explain", "photo.png"]) == 0
+    assert "close to nothing" not in capsys.readouterr().err
+
+
+def test_faces_have_the_numbers_that_predict_gives_them(
+    away: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The small face is on the left, and the large one has more pixels.
+    picture = Image.new("RGB", (512 + 300, 512))
+    picture.paste(Image.fromarray(astronaut()).resize((300, 300)), (0, 0))
+    picture.paste(Image.fromarray(astronaut()), (300, 0))
+    picture.save(away / "two.png")
+    assert cli.run(["explain", "two.png", "--json"]) == 0
+    squares = [face["square"] for face in json.loads(capsys.readouterr().out)["faces"]]
+    faces = predict.image("two.png").faces
+    assert len(squares) == len(faces) == 2
+    assert faces[0].box.left > faces[1].box.left
+    for square, face in zip(squares, faces, strict=True):
+        middle = square["left"] + square["side"] / 2
+        assert face.box.left < middle < face.box.left + face.box.width
 
 
 def test_the_command_without_a_face(away: Path, capsys: pytest.CaptureFixture[str]) -> None:

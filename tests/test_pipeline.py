@@ -184,6 +184,9 @@ def test_unreadable_images_are_skipped_listed_and_told_by_exit_code_3(
     assert code == 3
     assert [problem["file"].split("/")[-1] for problem in document["data"]["problems"]] == [broken.name]
     assert document["data"]["splits"]["train"]["n"] == 139
+    classes = document["data"]["classes"]["train"]
+    assert sum(classes.values()) == 139
+    assert classes["happy"] == len(list(Path("data").rglob("train/happy/*.png"))) - 1
     assert ask("evaluate", "run")[0] == 3
 
 

@@ -170,6 +170,21 @@ def test_flicker_is_taken_out_and_the_raw_answer_kept() -> None:
     assert document["smoothed"]["confidence"] == document["smoothed"]["scores"]["happy"] == person.confidence
 
 
+def test_a_smoothed_answer_below_the_threshold_is_uncertain() -> None:
+    happy, angry = {"angry": 0.1, "happy": 0.9}, {"angry": 0.9, "happy": 0.1}
+    tracker, without = track.Tracker(threshold=0.8), track.Tracker()
+    seen = []
+    for step, scores in enumerate([happy, happy, angry, angry, angry, angry]):
+        (person,) = tracker.update(0.5 * step, [face(100, scores=scores)])
+        (other,) = without.update(0.5 * step, [face(100, scores=scores)])
+        assert person.uncertain == (person.confidence < 0.8)
+        assert person.to_dict()["smoothed"]["uncertain"] == person.uncertain
+        assert not other.uncertain
+        seen.append(person.uncertain)
+    # On the way from one sure answer to the other, the smoothed answer is unsure.
+    assert seen == [False, False, True, True, False, False]
+
+
 def test_overlap_is_the_shared_part_of_the_union() -> None:
     one = Box(0, 0, 10, 10)
     assert track.overlap(one, one) == 1

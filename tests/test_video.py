@@ -386,9 +386,9 @@ def test_a_video_without_a_face_has_frames_and_no_people(tmp_path: Path, predict
         assert [frame.people for frame in reading] == [()] * 4
 
 
-def person(track: int, emotion: str, confidence: float = 0.9) -> Tracked:
+def person(track: int, emotion: str, confidence: float = 0.9, *, uncertain: bool = False) -> Tracked:
     scores = dict.fromkeys(("angry", "happy", "sad"), (1 - confidence) / 2) | {emotion: confidence}
-    return Tracked(track, Face(Box(0, 0, 10, 10), 0.9, scores), scores)
+    return Tracked(track, Face(Box(0, 0, 10, 10), 0.9, scores), scores, uncertain)
 
 
 def test_people_are_summed_up_by_time_and_not_by_frames() -> None:
@@ -408,6 +408,20 @@ def test_people_are_summed_up_by_time_and_not_by_frames() -> None:
     assert (two.seconds, two.frames, two.changes) == (1.5, 1, 0)
     assert json.loads(json.dumps(one.to_dict()))["emotions"] == {"happy": 2.0, "angry": 1.0}
     assert video.People().end(1.0) == ()
+
+
+def test_uncertain_stretches_of_a_person_are_kept_apart() -> None:
+    people = video.People()
+    for second, uncertain in ((0.0, False), (1.0, True), (2.0, True), (3.0, False)):
+        people.add(second, [person(1, "happy", 0.6, uncertain=uncertain)])
+    (one,) = people.end(4.0)
+    assert [(span.begin, span.end, span.uncertain) for span in one.spans] == [
+        (0.0, 1.0, False),
+        (1.0, 3.0, True),
+        (3.0, 4.0, False),
+    ]
+    assert (one.changes, one.emotions) == (0, {"happy": 4.0})
+    assert [span["uncertain"] for span in one.to_dict()["spans"]] == [False, True, False]
 
 
 # Writing
@@ -672,12 +686,41 @@ def test_a_timeline_is_drawn_whatever_people_show(tmp_path: Path) -> None:
         plot.course(people, tmp_path, name="course", begin=1.0, end=1.0)
 
 
+def test_a_timeline_hatches_uncertain_stretches_and_explains_that(tmp_path: Path) -> None:
+    from mien import plot
+
+    def drawn(*, uncertain: bool) -> str:
+        people = video.People()
+        people.add(0.0, [person(1, "happy")])
+        people.add(5.0, [person(1, "happy", 0.4, uncertain=uncertain)])
+        course = [each.to_dict() for each in people.end(10.0)]
+        _, svg = plot.course(course, tmp_path, name=f"course-{uncertain}", begin=0.0, end=10.0)
+        return svg.read_text(encoding="utf-8")
+
+    sure, doubted = drawn(uncertain=False), drawn(uncertain=True)
+    assert "<pattern" not in sure
+    assert "uncertain" not in sure
+    assert "<pattern" in doubted
+    assert "<!-- uncertain -->" in doubted
+    assert "<!-- happy? -->" in doubted
+
+
 def test_columns_of_a_timeline_take_what_fills_them_most_and_keep_gaps() -> None:
     from mien.plot import timeline
 
-    spans = [(0.0, 450.0, "happy"), (450.0, 450.2, "sad"), (450.2, 500.0, "happy"), (600.0, 900.0, "sad")]
+    spans = [
+        (0.0, 450.0, "happy", False),
+        (450.0, 450.2, "sad", False),
+        (450.2, 500.0, "happy", False),
+        (500.0, 550.0, "happy", True),
+        (600.0, 900.0, "sad", False),
+    ]
     joined = timeline._columns(spans, 0.0, 900.0)
-    assert joined == [(0.0, 500.0, "happy"), (600.0, 900.0, "sad")]
+    assert joined == [
+        (0.0, 500.0, "happy", False),
+        (500.0, 550.0, "happy", True),
+        (600.0, 900.0, "sad", False),
+    ]
 
 
 # The command

@@ -62,6 +62,8 @@ def plain(number: int) -> Callable[[], Pixels]:
 class Nobody:
     """A predictor that finds nobody, after what a test wants done meanwhile."""
 
+    threshold = None
+
     def __init__(self, meanwhile: Callable[[], object]) -> None:
         self._meanwhile = meanwhile
 

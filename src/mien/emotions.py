@@ -64,3 +64,30 @@ def order(names: Sequence[str]) -> tuple[str, ...]:
     if len(found) == len(meanings) > 0:
         return tuple(emotion for emotion in EMOTIONS if emotion in found)
     return tuple(sorted(names))
+
+
+def brief(names: Sequence[str], most: int) -> list[str]:
+    """Return names shortened to fit a table's head or a chart, so that different names stay different.
+
+    A long name loses its end, or its middle where names begin alike; an ellipsis takes the place. Where
+    neither tells names apart, they end with their number in the list, from 1.
+
+    Args:
+        names: Names of classes.
+        most: Characters that a short name has at most, at least 3; more only for the numbers of many names.
+    """
+    different = len(set(names))
+    shown: list[str] = []
+    for tail in range(most // 2 + 1):
+        shown = [name if len(name) <= most else _cut(name, most, name[len(name) - tail :]) for name in names]
+        if len(set(shown)) == different:
+            return shown
+    numbered = []
+    for number, (name, short) in enumerate(zip(names, shown, strict=True), start=1):
+        alike = {other for other, text in zip(names, shown, strict=True) if text == short}
+        numbered.append(short if len(alike) == 1 else _cut(name, most, str(number)))
+    return numbered
+
+
+def _cut(name: str, most: int, end: str) -> str:
+    return f"{name[: max(1, most - 1 - len(end))]}…{end}"

@@ -44,11 +44,13 @@ class Tracked:
         track: The person's number, from 1 in the order of appearance.
         face: As the frame alone shows it.
         smoothed: Probability of each emotion over the person's last moments; they sum to 1.
+        uncertain: Whether the smoothed answer is uncertain: its probability is below the tracker's threshold.
     """
 
     track: int
     face: Face
     smoothed: Mapping[str, float]
+    uncertain: bool = False
 
     @property
     def emotion(self) -> str:
@@ -69,6 +71,7 @@ class Tracked:
                 "emotion": self.emotion,
                 "confidence": self.confidence,
                 "scores": dict(self.smoothed),
+                "uncertain": self.uncertain,
             },
         }
 
@@ -101,10 +104,14 @@ class Tracker:
         patience: Seconds after which a person who is not seen is gone. Where frames are so far apart that
             fewer than three fall into it, three looks in vain are waited for, up to ten times as long.
         settle: Seconds in which smoothed scores go 63 % of the way to new ones; 0 smooths nothing.
+        threshold: Probability in [0, 1] below which a smoothed answer is uncertain, such as
+            `mien.predict.Predictor.threshold`; None if no answer is.
     """
 
-    def __init__(self, *, patience: float = PATIENCE, settle: float = SETTLE) -> None:
-        self.patience, self.settle = patience, settle
+    def __init__(
+        self, *, patience: float = PATIENCE, settle: float = SETTLE, threshold: float | None = None
+    ) -> None:
+        self.patience, self.settle, self.threshold = patience, settle, threshold
         self._people: list[_Person] = []
         self._given = 0
         self._time = -math.inf
@@ -136,7 +143,7 @@ class Tracker:
             crowded = any(overlap(face.box, other.box()) > _CROWDED for other in others)
             person.smoothed = smooth(person.smoothed, face.scores, time - person.time, settle=self.settle)
             person.see(time, expected[index], face.box, crowded=crowded)
-            tracked[number] = Tracked(person.number, face, person.smoothed)
+            tracked[number] = self._tracked(person.number, face, person.smoothed)
             seen.add(index)
         for index, person in enumerate(people):
             person.misses += index not in seen
@@ -144,7 +151,7 @@ class Tracker:
             if number not in tracked:
                 self._given += 1
                 people.append(_Person(self._given, time, face))
-                tracked[number] = Tracked(self._given, face, dict(face.scores))
+                tracked[number] = self._tracked(self._given, face, dict(face.scores))
         self._people = people
         return tuple(tracked[number] for number in range(len(faces)))
 
@@ -164,6 +171,10 @@ class Tracker:
         }
         boxes = {number: _cut(place.box(), width, height) for number, place in places.items()}
         return {number: box for number, box in boxes.items() if box is not None}
+
+    def _tracked(self, number: int, face: Face, smoothed: Mapping[str, float]) -> Tracked:
+        uncertain = self.threshold is not None and max(smoothed.values()) < self.threshold
+        return Tracked(number, face, smoothed, uncertain)
 
     def _is_gone(self, person: "_Person", time: float) -> bool:
         unseen = time - person.time

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 import re
 from collections.abc import Iterator, Mapping
 from html import escape
@@ -199,3 +200,42 @@ def _shares(
         if own.size:
             counts, _ = np.histogram(np.clip(own, edges[0], edges[-1]), edges)
             yield place, counts / own.size
+
+
+def ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Return round numbers to write at an axis: the multiples of 1, 2, 2.5 or 5 times a power of ten.
+
+    Args:
+        low: Where the axis begins.
+        high: Where it ends, above `low`.
+        most: How many numbers there may be, at least 2.
+
+    Returns:
+        Those from `low` to `high`, in order; of the steps that give no more than `most`, the smallest.
+    """
+    step = _step(low, high, most)
+    first = math.ceil(low / step - 1e-9)
+    return [(first + number) * step for number in range(_many(low, high, step))]
+
+
+def begin(low: float, high: float, most: int = 6) -> float:
+    """Return where an axis begins so that its first tick is there: the next round number below `low`."""
+    while True:
+        step = _step(low, high, most)
+        round_low = math.floor(low / step + 1e-9) * step
+        # A longer axis may need larger steps.
+        if _step(round_low, high, most) == step:
+            return round_low
+        low = round_low
+
+
+def _step(low: float, high: float, most: int) -> float:
+    unit = 10.0 ** math.floor(math.log10((high - low) / most))
+    return next(
+        size * unit for size in (1, 2, 2.5, 5, 10, 20, 25, 50) if _many(low, high, size * unit) <= most
+    )
+
+
+def _many(low: float, high: float, step: float) -> int:
+    """Return how many multiples of `step` are from `low` to `high`."""
+    return math.floor(high / step + 1e-9) - math.ceil(low / step - 1e-9) + 1

@@ -145,11 +145,15 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """What `run.json` says of a run's data; what else it says is left to others."""
+    """What `run.json` says of a run's data; what else it says is left to others.
+
+    `classes` has the images of each class by split; it is empty for runs from before mien counted them.
+    """
 
     name: str
     fingerprint: str
     splits: dict[str, Part]
+    classes: dict[str, dict[str, int]] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     excluded: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -50,24 +50,31 @@ def _composition(known: Known, model: Evidence) -> list[str]:
             [(plain(name), count(part.n), code(part.fingerprint)) for name, part in known.splits.items()],
         ),
         paragraph(f"Fingerprint of all splits: {code(known.fingerprint)}."),
-        _counts(model),
+        _counts(known, model),
     ]
     if known.notes:
         blocks.append(bullets(map(plain, known.notes)))
     return blocks
 
 
-def _counts(model: Evidence) -> str:
-    """Return how many images each class has in the splits that were scored."""
-    own = model.card.data.name if model.card.data else ""
-    reports = {each.report.split: each.report for each in model.findings if each.report.data == own}
-    if not reports:
+def _counts(known: Known, model: Evidence) -> str:
+    """Return how many images each class has in each split; of older runs in those that were scored."""
+    counts = {name: known.classes[name] for name in known.splits if name in known.classes}
+    if not counts:
+        own = model.card.data.name if model.card.data else ""
+        reports = {each.report.split: each.report for each in model.findings if each.report.data == own}
+        counts = {
+            name: {label: each.n for label, each in report.per_class.items()}
+            for name, report in reports.items()
+        }
+    if not counts:
         return ""
     rows = [
-        (plain(label), *(count(report.per_class[label].n) for report in reports.values()))
+        (plain(label), *(count(split.get(label, 0)) for split in counts.values()))
         for label in model.card.labels
     ]
-    return table(("class", *map(plain, reports)), rows, numbers=True)
+    rows.append(("all", *(count(sum(split.values())) for split in counts.values())))
+    return table(("class", *map(plain, counts)), rows, numbers=True)
 
 
 def _cleaning(known: Known, model: Evidence) -> list[str]:

@@ -10,7 +10,9 @@ from mien.cli.data import Json
 from mien.cli.model import place
 
 if TYPE_CHECKING:
+    from mien.bundle import Bundle
     from mien.explain import Explanation
+    from mien.images import Picture
 
 _Square = tuple[float, float, float]
 
@@ -71,7 +73,7 @@ def explain(
     if whole_image:
         squares = [_whole(pixels.shape)]
     else:
-        pixels, squares, rotation = _squares(pixels, detector, min_face, scale, auto_rotate)
+        pixels, squares, rotation = _squares(picture, detector, min_face, auto_rotate)
     seen = []
     for number, square in enumerate(squares, start=1):
         face = images.cut(pixels, square, loaded.card.size)
@@ -86,11 +88,27 @@ def explain(
                 **asked,
             )
         seen.append((square, face, why))
+    threshold = _threshold(loaded, labels, balance, asked["prior"])
     document: dict[str, Any] = {"source": str(image), "height": picture.height, "width": picture.width}
     document["rotation"] = rotation
-    document |= _write(image.stem, pixels, seen, to, scale) if seen else {"faces": [], "overlay": None}
+    document |= (
+        _write(image.stem, pixels, seen, to, scale, threshold) if seen else {"faces": [], "overlay": None}
+    )
     screen.emit(document | timer.seconds()) if json else _tell(document)
     return 0
+
+
+def _threshold(
+    loaded: "Bundle", labels: str | None, balance: float | None, prior: dict[str, float] | None
+) -> float | None:
+    """Return the probability below which `mien predict` calls an answer uncertain."""
+    readings = loaded.card.readings
+    reading = loaded.card.reading(
+        labels or ("consensus" if "consensus" in readings else next(iter(readings)))
+    )
+    if balance is None:
+        balance = 0.0 if prior else reading.balance
+    return reading.threshold_at(balance)
 
 
 def _whole(shape: tuple[int, ...]) -> _Square:
@@ -101,36 +119,29 @@ def _whole(shape: tuple[int, ...]) -> _Square:
 
 
 def _squares(
-    pixels: Any, detector: str | None, min_face: int | None, scale: float, auto_rotate: bool
+    picture: "Picture", detector: str | None, min_face: int | None, auto_rotate: bool
 ) -> tuple[Any, list[_Square], int]:
-    """Return the pixels, where `mien predict` would cut the faces out, and the rotation in degrees.
+    """Return the pixels, the squares in which `mien predict` reads faces, and the rotation in degrees.
 
     If the faces are not upright, the pixels are turned, and the squares are those of the turned pixels.
     """
-    import math
-
-    import numpy as np
-
     from mien import detect, predict
-    from mien.detect import orientation
     from mien.errors import InputError
 
     if min_face is not None and min_face < 1:
         raise InputError(f"--min-face is {min_face}; it is the width of a face in pixels, at least 1")
-    longer = scale * max(pixels.shape[:2])
-    smallest = (min_face or max(predict.SMALLEST, math.ceil(predict.SHARE * longer))) / scale
-    width = max(1, math.floor(smallest))
     finder = detect.load(detector)
-    faces = finder.find(pixels, smallest=width)
-    turns = orientation.quarter_turns(finder, pixels, faces, smallest=width) if auto_rotate else 0
-    if turns:
-        pixels = np.ascontiguousarray(np.rot90(pixels, -turns))
-        faces = finder.find(pixels, smallest=width)
-    return pixels, [finder.framing.square(face) for face in faces], 90 * turns
+    found = predict.find_faces(finder, picture, smallest=min_face, auto_rotate=auto_rotate)
+    return found.pixels, [finder.framing.square(face) for _, face in found.faces], found.rotation
 
 
 def _write(
-    stem: str, pixels: Any, seen: "list[tuple[_Square, Any, Explanation]]", to: Path, scale: float
+    stem: str,
+    pixels: Any,
+    seen: "list[tuple[_Square, Any, Explanation]]",
+    to: Path,
+    scale: float,
+    threshold: float | None,
 ) -> dict[str, Any]:
     """Write a sheet for each face and the photo with all maps; returns what JSON holds of them."""
     import io
@@ -161,11 +172,14 @@ def _write(
         box = Box(*_inside(square, pixels.shape))
         # A mark about the whole image would only hide some of it.
         if (box.height, box.width) != pixels.shape[:2]:
-            marks.append(annotate.mark(box, why.emotion, why.score, before=f"{number}: "))
+            uncertain = threshold is not None and why.scores[why.answer] < threshold
+            marks.append(
+                annotate.mark(box, why.emotion, why.score, before=f"{number}: ", uncertain=uncertain)
+            )
     painted = annotate.draw(room.overlay(pixels, [(square, why) for square, _, why in seen]), marks)
     height, width = painted.shape[:2]
     photo = Image.fromarray(np.pad(painted, ((0, room.LEGEND), (0, 0), (0, 0))))
-    photo.paste(room.legend(width), (0, height))
+    photo.paste(room.legend(width, max(why.strength for _, _, why in seen)), (0, height))
     return {"faces": faces, "overlay": put(f"{stem}.png", photo)}
 
 
@@ -177,6 +191,8 @@ def _inside(square: _Square, shape: tuple[int, ...]) -> tuple[int, int, int, int
 
 
 def _tell(document: dict[str, Any]) -> None:
+    from mien import explain
+
     if not document["faces"]:
         screen.out.print(
             f"{document['source']}: no face; --whole-image takes the image itself for one", markup=False
@@ -196,3 +212,9 @@ def _tell(document: dict[str, Any]) -> None:
         ],
     )
     screen.out.print(f"{document['overlay']}: the whole image", markup=False)
+    for number, face in enumerate(document["faces"], start=1):
+        if face["emotion"] != face["answer"] and face["score"] < explain.NEAR_ZERO:
+            screen.note(
+                f"face {number}: {face['emotion']} is close to nothing ({face['score']:.1%}), so hardly "
+                f"anything is painted; the answer is {face['answer']}"
+            )

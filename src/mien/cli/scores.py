@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mien import emotions
 from mien.cli import screen
 
 #: Classes whose confusion still fits a terminal.
@@ -59,7 +60,7 @@ def tell(report: dict[str, Any]) -> None:
     if len(report["labels"]) <= _MOST_COLUMNS:
         screen.table(
             "Images by what they are (rows) and what was answered (columns)",
-            ("class", *(label[:8] for label in report["labels"])),
+            ("class", *emotions.brief(report["labels"], 8)),
             [
                 (name, *map(str, counts))
                 for name, counts in zip(report["labels"], report["confusion"], strict=True)

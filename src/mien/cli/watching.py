@@ -17,6 +17,7 @@ from mien.cli.training import SOME_BAD
 from mien.errors import InputError, MissingExtra
 
 if TYPE_CHECKING:
+    from mien.annotate import Places
     from mien.predict import Predictor
     from mien.track import Tracked
     from mien.video import Film, Frame, Journal, Lines, Person, Reading, Rows
@@ -239,14 +240,17 @@ def _shown(reading: "Reading", film: "Film | None", blur: bool) -> "Iterator[Fra
     if film is None:
         yield from reading
         return
+    from mien import annotate
+
     people: tuple[Tracked, ...] = ()
+    places = annotate.Places()
     for frame in reading.frames(on_packet=film.copy):
         people = frame.people if frame.looked else people
-        film.add(frame.pts, _drawn(frame, people, blur))
+        film.add(frame.pts, _drawn(frame, people, places, blur))
         yield frame
 
 
-def _drawn(frame: "Frame", people: "Sequence[Tracked]", blur: bool) -> Any:
+def _drawn(frame: "Frame", people: "Sequence[Tracked]", places: "Places", blur: bool) -> Any:
     from mien import annotate
     from mien import video as room
 
@@ -255,10 +259,16 @@ def _drawn(frame: "Frame", people: "Sequence[Tracked]", blur: bool) -> Any:
         # Somebody lost for a moment is as recognisable as somebody found.
         pixels = room.hide(pixels, [*(person.face.box for person in people), *frame.lost.values()])
     marks = [
-        annotate.mark(person.face.box, person.emotion, person.confidence, before=f"{person.track}: ")
+        annotate.mark(
+            person.face.box,
+            person.emotion,
+            person.confidence,
+            before=f"{person.track}: ",
+            uncertain=person.uncertain,
+        )
         for person in people
     ]
-    return annotate.draw(pixels, marks)
+    return annotate.draw(pixels, marks, places=places)
 
 
 def _files(wanted: _Wanted, found: "Sequence[Person]", document: dict[str, Any]) -> list[str]:

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from mien.audit.web import document, escaped, picture, table
+from mien import emotions
+from mien.audit.web import document, escaped, picture, table, ticks
 from mien.compare.found import Comparison, Disagreement, Winner
 from mien.compare.paired import Difference
 from mien.compare.words import SEEN, between, chance, points
@@ -21,7 +22,9 @@ _STYLE = """
 p.warning { background: var(--card); border-left: .3rem solid var(--warning); padding: .6rem 1rem; }
 th, td { white-space: nowrap; } h3 { margin: 1.5rem 0 .75rem; }
 .parting svg { max-width: 32rem; } .parting text { fill: var(--ink); font-size: 13px; }
-.parting line { stroke: var(--faint); stroke-width: 2; } .parting line.axis { stroke: var(--line); }
+.parting line { stroke: var(--faint); stroke-width: 2; }
+.parting line.axis { stroke: var(--faint); stroke-width: 1; }
+.parting line.grid { stroke: var(--line); stroke-width: 1; }
 .parting circle { fill: var(--faint); } .parting text.end { fill: var(--faint); }
 .parting line.a { stroke: var(--a); } .parting circle.a { fill: var(--a); }
 .parting line.b { stroke: var(--b); } .parting circle.b { fill: var(--b); }
@@ -95,37 +98,51 @@ def _sides(found: Comparison) -> Iterator[str]:
 
 
 def _chart(found: Comparison) -> str:
-    """Draw each class's difference as a point with its interval, about a line at 0."""
+    """Draw each class's difference as a point with its interval, about a line at 0; ticks are in points."""
     ends = [abs(end) for each in found.per_class.values() for end in each.recall.interval]
     most = max(*ends, 0.01)
-    step, height = 30, 30 * len(found.per_class) + 34
+    step, height = 30, 30 * len(found.per_class) + 80
+    foot = height - 72
 
     def x(value: float) -> str:
         return f"{222 + 124 * value / most:.1f}"
 
-    drawn = [f'<line class="axis" x1="{x(0)}" x2="{x(0)}" y1="4" y2="{height - 26}"/>']
+    drawn = []
+    for value in ticks(-most, most, 7):
+        kind = "grid" if round(1000 * value) else "axis"
+        drawn.append(
+            f'<line class="{kind}" x1="{x(value)}" x2="{x(value)}" y1="4" y2="{foot}"/>'
+            f'<text class="end" x="{x(value)}" y="{foot + 16}" text-anchor="middle">{_signed(value)}</text>'
+        )
+    names = emotions.brief(list(found.per_class), 11)
     for place, (label, each) in enumerate(found.per_class.items()):
         y = 18 + step * place
         low, high = each.recall.interval
         held = each.p_held < SEEN
         side = ("a" if each.recall.difference > 0 else "b") if held else "mark"
         drawn.append(
-            f'<text x="0" y="{y + 5}">{escaped(label[:11])}</text>'
+            f'<text x="0" y="{y + 5}"><title>{escaped(label)}</title>{escaped(names[place])}</text>'
             f'<line class="{side}" x1="{x(low)}" x2="{x(high)}" y1="{y}" y2="{y}"/>'
             f'<circle class="{side}" cx="{x(each.recall.difference)}" cy="{y}" r="4"/>'
         )
-    for value, words, anchor in (
-        (-most, "B better", "start"),
-        (0, "equal", "middle"),
-        (most, "A better", "end"),
+    for value, words, anchor, line in (
+        (-most, "← B better", "start", 38),
+        (most, "A better →", "end", 38),
+        (0, "recall of A less recall of B, points", "middle", 60),
     ):
         drawn.append(
-            f'<text class="end" x="{x(value)}" y="{height - 8}" text-anchor="{anchor}">{words}</text>'
+            f'<text class="end" x="{x(value)}" y="{foot + line}" text-anchor="{anchor}">{words}</text>'
         )
     return (
         f'<div class="parting"><svg viewBox="0 0 360 {height}" role="img" aria-label="difference in recall '
         f'by class">{"".join(drawn)}</svg></div>'
     )
+
+
+def _signed(value: float) -> str:
+    """Return a difference of shares in points, with its sign: `+2.5`, `−10`, `0`."""
+    shown = f"{100 * value:+.3g}".replace("-", "\N{MINUS SIGN}")
+    return "0" if float(f"{100 * value:.3g}") == 0 else shown
 
 
 def _parting(found: Comparison, images: npt.NDArray[np.uint8]) -> Iterator[str]:

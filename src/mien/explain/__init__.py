@@ -9,12 +9,13 @@ head that is dense over the mean of the features, as most of mien's networks hav
 after the other and sees how far the answer falls; it works with every model and is slower.
 """
 
-from mien.explain.maps import METHODS, Explanation, Method, face, hide
-from mien.explain.paint import LEGEND, SIDE, colours, legend, overlay, sheet
+from mien.explain.maps import METHODS, NEAR_ZERO, Explanation, Method, face, hide
+from mien.explain.paint import LEGEND, SIDE, colours, legend, note, overlay, sheet
 
 __all__ = [
     "LEGEND",
     "METHODS",
+    "NEAR_ZERO",
     "SIDE",
     "Explanation",
     "Method",
@@ -22,6 +23,7 @@ __all__ = [
     "face",
     "hide",
     "legend",
+    "note",
     "overlay",
     "sheet",
 ]

@@ -20,6 +20,8 @@ METHODS: tuple[Method, ...] = get_args(Method)
 _SPOT, _STEP = 1 / 16, 1 / 16
 # How far hidden pixels are blurred, in sides of the face: no feature of a face is left at that.
 _BLUR = 1 / 6
+#: Probability below which an emotion is close to nothing: hardly any of its map is painted.
+NEAR_ZERO = 0.01
 # A sum of probabilities is taken for this at least.
 _LEAST = float(np.finfo(np.float32).tiny)
 
@@ -53,12 +55,22 @@ class Explanation:
         """The likeliest emotion; of equal ones the first."""
         return max(self.scores, key=self.scores.__getitem__)
 
+    @property
+    def strength(self) -> float:
+        """The probability of the explained emotion over that of the answer, in [0, 1]; 1 for the answer.
+
+        Pictures are painted with the map times this, because the map alone reaches 1 for every emotion, also
+        for one that the model gives 0 %.
+        """
+        return self.score / max(self.scores[self.answer], _LEAST)
+
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON holds of an explanation: all but the map."""
         return {
             "emotion": self.emotion,
             "score": self.score,
             "answer": self.answer,
+            "strength": self.strength,
             "scores": dict(self.scores),
             "method": self.method,
             "labels": self.labels,

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from mien.explain.maps import Explanation
+from mien.explain.maps import NEAR_ZERO, Explanation
 
 #: Side in pixels of the face on a sheet.
 SIDE = 384
@@ -16,7 +16,7 @@ LEGEND = 48
 
 # How much of a pixel the colour covers, from half of the most on; what is left shows the face through.
 _COVER = 0.72
-_PAPER, _INK = (255, 255, 255), (32, 32, 32)
+_PAPER, _INK, _EMPTY = (255, 255, 255), (32, 32, 32), (222, 222, 222)
 
 
 @cache
@@ -57,10 +57,11 @@ def overlay(
     image: NDArray[np.uint8],
     explanations: Sequence[tuple[tuple[float, float, float], Explanation]],
 ) -> NDArray[np.uint8]:
-    """Lay maps over an image.
+    """Lay maps over an image, each scaled by its explanation's strength.
 
-    The image is turned grey, so that every colour in the result is the map's. A pixel that did nothing
-    stays as it is; where maps overlap the higher value counts.
+    So the map of an emotion that the model thinks unlikely is pale, and that of one at 0 % is not seen. The
+    image is turned grey, so that every colour in the result is the map's. A pixel that did nothing stays as
+    it is; where maps overlap the higher value counts.
 
     Args:
         image: `(h, w)` grey or `(h, w, 3)` RGB, 0..255, as `images.read` returns it.
@@ -74,9 +75,9 @@ def overlay(
     values = np.zeros((height, width), np.float32)
     for (left, top, side), explanation in explanations:
         size = explanation.map.shape[0]
-        scale = size / side
+        scale, scaled = size / side, np.float32(explanation.strength)
         # From a pixel of the image to the pixel of the map, whose edge goes on to the middle of the next.
-        moved = Image.fromarray(np.pad(explanation.map, 1, mode="edge")).transform(
+        moved = Image.fromarray(np.pad(explanation.map * scaled, 1, mode="edge")).transform(
             (width, height),
             Image.Transform.AFFINE,
             (scale, 0, 1 - left * scale, 0, scale, 1 - top * scale),
@@ -109,30 +110,69 @@ def sheet(image: NDArray[np.uint8], explanation: Explanation) -> Image.Image:
     edge, line = 16, 30
     page = Image.new("RGB", (2 * SIDE + 3 * edge, SIDE + edge + line + LEGEND + 8), _PAPER)
     pen = ImageDraw.Draw(page)
-    words = f"{explanation.emotion} {explanation.score:.0%}"
-    if explanation.answer != explanation.emotion:
-        words += f"   (the answer is {explanation.answer}, {explanation.scores[explanation.answer]:.0%})"
+    other = explanation.answer != explanation.emotion
+    words = f"{explanation.emotion} {_percent(explanation.score)}"
+    if other:
+        words += (
+            f"   (the answer is {explanation.answer}, {_percent(explanation.scores[explanation.answer])})"
+        )
     pen.text((edge, edge // 2 + 2), words, _INK, ImageFont.load_default(20))
     top = edge // 2 + line
     page.paste(large, (edge, top))
     page.paste(Image.fromarray(painted), (2 * edge + SIDE, top))
-    page.paste(legend(SIDE), (2 * edge + SIDE, top + SIDE))
-    below = f"method {explanation.method}, labels {explanation.labels}"
-    pen.text((edge, top + SIDE + 8), below, _INK, ImageFont.load_default(14))
+    page.paste(legend(SIDE, explanation.strength), (2 * edge + SIDE, top + SIDE))
+    below = [f"method {explanation.method}, labels {explanation.labels}"]
+    if told := note(explanation):
+        below.append(told)
+    for number, words in enumerate(below):
+        pen.text((edge, top + SIDE + 8 + 20 * number), words, _INK, _fitting(words, SIDE + edge // 2))
     return page
 
 
-def legend(width: int) -> Image.Image:
+def note(explanation: Explanation) -> str:
+    """Return what a reader must know of the colours; empty for the answer itself."""
+    if explanation.answer == explanation.emotion:
+        return ""
+    if explanation.score < NEAR_ZERO:
+        return f"{explanation.emotion} is close to nothing here, so hardly anything is painted"
+    return (
+        f"colours end at {explanation.strength:.0%}: {explanation.emotion} compared with {explanation.answer}"
+    )
+
+
+def legend(width: int, reach: float = 1.0) -> Image.Image:
     """Draw the scale of colours with words at its ends, `LEGEND` pixels high.
 
     Args:
         width: Pixels; the words are left out below 200.
+        reach: Up to what share of the scale the map goes, in [0, 1]; colours beyond are left out. It is the
+            explanation's strength. Below 1, the end of the scale is what the answer would reach.
     """
     strip = Image.new("RGB", (width, LEGEND), _PAPER)
     bar = Image.fromarray(np.repeat(colours()[np.newaxis], 14, axis=0))
-    strip.paste(bar.resize((width, 14), Image.Resampling.NEAREST), (0, 8))
+    used = min(width, round(width * reach))
+    pen, font = ImageDraw.Draw(strip), ImageFont.load_default(14)
+    pen.rectangle((0, 8, width - 1, 21), fill=_EMPTY)
+    if used:
+        strip.paste(bar.resize((width, 14), Image.Resampling.NEAREST).crop((0, 0, used, 14)), (0, 8))
     if width >= 200:
-        pen, font = ImageDraw.Draw(strip), ImageFont.load_default(14)
         pen.text((4, 25), "did nothing for it", _INK, font)
-        pen.text((width - 4, 25), "did the most", _INK, font, anchor="ra")
+        most = "did the most" if reach == 1 else "as much as for the answer"
+        pen.text((width - 4, 25), most, _INK, font, anchor="ra")
     return strip
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= NEAR_ZERO or share == 0 else f"{share:.1%}"
+
+
+def _fitting(text: str, width: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return the largest font of 14 pixels or less in which a line fits the width; 9 at least."""
+    return next(
+        (
+            font
+            for font in (ImageFont.load_default(points) for points in range(14, 9, -1))
+            if font.getbbox(text)[2] <= width
+        ),
+        ImageFont.load_default(9),
+    )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, Locator, MaxNLocator, MultipleLocator
 
@@ -35,13 +36,19 @@ _STEPS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400)
 _MARKS = 9
 _LETTER = 0.085  # inches that a letter takes in a bar, about
 
-Stretch = tuple[float, float, str]
+#: Begin and end in seconds, the emotion, and whether it is uncertain.
+Stretch = tuple[float, float, str, bool]
+#: How uncertain stretches are drawn: share of white in the colour, and lines in the colour itself.
+_PALE, _HATCH = 0.7, "////"
+_DOUBT = "#6E747D"
 
 
 def course(
     people: Sequence[Mapping[str, Any]], to: Path, *, name: str, begin: float, end: float, title: str = ""
 ) -> list[Path]:
     """Draw a bar for each person, coloured by the emotion shown at that time; gaps are times unseen.
+
+    Stretches in which the emotion is uncertain are pale and hatched.
 
     Args:
         people: As `mien.video.Person.to_dict` gives them.
@@ -71,9 +78,13 @@ def course(
         axes.xaxis.set_major_locator(_marks(end - begin))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda second, _: _clock(second, end - begin)))
         axes.grid(True, axis="x")
-        colours = _colours(shown)
+        colours, doubted = _colours(shown), False
         for number, person in enumerate(shown):
-            spans = [(span["begin"], span["end"], span["emotion"]) for span in person["spans"]]
+            spans = [
+                (span["begin"], span["end"], span["emotion"], bool(span.get("uncertain", False)))
+                for span in person["spans"]
+            ]
+            doubted = doubted or any(uncertain for *_, uncertain in spans)
             if len(spans) > _STRETCHES:
                 spans = _columns(spans, begin, end)
             _bars(axes, number, spans, colours, _WIDTH / (end - begin))
@@ -81,13 +92,16 @@ def course(
         headline(axes, words.shorten(words.plain(title), 60) or "Emotions over time", notes)
         if colours:
             handles = [Patch(color=colour, label=words.plain(name)) for name, colour in colours.items()]
+            if doubted:
+                look = _look(_DOUBT, uncertain=True)
+                handles.append(Patch(**look, label="uncertain"))
             axes.legend(
                 handles=handles,
                 loc="upper left",
                 bbox_to_anchor=(0, -_UNDER / (_ROW * rows)),
                 borderaxespad=0,
                 borderpad=0,
-                ncols=7,
+                ncols=8,
                 frameon=False,
                 handlelength=1,
                 labelcolor=INK,
@@ -98,16 +112,16 @@ def course(
 def _bars(
     axes: Axes, number: int, spans: Sequence[Stretch], colours: Mapping[str, str], scale: float
 ) -> None:
-    axes.broken_barh(
-        [(first, last - first) for first, last, _ in spans],
-        (number - _HEIGHT / 2, _HEIGHT),
-        facecolors=[colours[emotion] for _, _, emotion in spans],
-        linewidth=0,
-    )
-    for first, last, emotion in spans:
-        text = words.plain(emotion)
+    bars: dict[tuple[str, bool], list[tuple[float, float]]] = {}
+    for first, last, emotion, uncertain in spans:
+        bars.setdefault((emotion, uncertain), []).append((first, last - first))
+    for (emotion, uncertain), pieces in bars.items():
+        look = _look(colours[emotion], uncertain=uncertain)
+        axes.broken_barh(pieces, (number - _HEIGHT / 2, _HEIGHT), **look)
+    for first, last, emotion, uncertain in spans:
+        text = words.plain(emotion) + ("?" if uncertain else "")
         if (last - first) * scale > _LETTER * (len(text) + 1):
-            dark = emotion == "sad"
+            dark = emotion == "sad" and not uncertain
             axes.text(
                 (first + last) / 2,
                 number,
@@ -116,7 +130,20 @@ def _bars(
                 va="center",
                 size=8,
                 color="white" if dark else INK,
+                # The lines of an uncertain bar would run through the letters.
+                bbox={"facecolor": _pale(colours[emotion]), "linewidth": 0, "pad": 1} if uncertain else None,
             )
+
+
+def _look(colour: str, *, uncertain: bool) -> dict[str, Any]:
+    """Return how a bar is filled."""
+    if not uncertain:
+        return {"facecolor": colour, "linewidth": 0}
+    return {"facecolor": _pale(colour), "edgecolor": colour, "hatch": _HATCH, "linewidth": 0}
+
+
+def _pale(colour: str) -> tuple[float, ...]:
+    return tuple(part + _PALE * (1 - part) for part in to_rgb(colour))
 
 
 def _colours(people: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -131,24 +158,25 @@ def _colours(people: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 def _columns(spans: Sequence[Stretch], begin: float, end: float) -> list[Stretch]:
     """Take for each column of the drawing what fills most of it, and join neighbours that agree."""
     width = (end - begin) / _COLUMNS
-    filled: list[dict[str, float]] = [{} for _ in range(_COLUMNS)]
-    for first, last, emotion in spans:
+    filled: list[dict[tuple[str, bool], float]] = [{} for _ in range(_COLUMNS)]
+    for first, last, emotion, uncertain in spans:
+        shown = emotion, uncertain
         low = max(0, min(_COLUMNS - 1, int((first - begin) / width)))
         high = max(0, min(_COLUMNS - 1, int((last - begin) / width)))
         for column in range(low, high + 1):
             left = begin + column * width
             inside = min(last, left + width) - max(first, left)
             if inside > 0:
-                filled[column][emotion] = filled[column].get(emotion, 0.0) + inside
+                filled[column][shown] = filled[column].get(shown, 0.0) + inside
     joined: list[Stretch] = []
     for column, times in enumerate(filled):
         if not times:
             continue
-        left, emotion = begin + column * width, max(times, key=times.__getitem__)
-        if joined and joined[-1][2] == emotion and abs(joined[-1][1] - left) < width / 2:
-            joined[-1] = (joined[-1][0], left + width, emotion)
+        left, (emotion, uncertain) = begin + column * width, max(times, key=times.__getitem__)
+        if joined and joined[-1][2:] == (emotion, uncertain) and abs(joined[-1][1] - left) < width / 2:
+            joined[-1] = (joined[-1][0], left + width, emotion, uncertain)
         else:
-            joined.append((left, left + width, emotion))
+            joined.append((left, left + width, emotion, uncertain))
     return joined
 
 

@@ -23,7 +23,7 @@ from mien.bundle import Bundle
 from mien.detect import Detector, Found, orientation
 from mien.errors import ImageError, InputError
 from mien.faces import Box, Face, Prediction
-from mien.images import Source
+from mien.images import Picture, Source
 from mien.predict.flags import BLURRED, flags_of
 from mien.predict.paths import SUFFIXES, find
 from mien.predict.record import (
@@ -48,12 +48,14 @@ __all__ = [
     "SHARE",
     "SMALLEST",
     "SUFFIXES",
+    "Detected",
     "Predictor",
     "Problem",
     "Record",
     "as_csv",
     "as_jsonl",
     "find",
+    "find_faces",
     "format_of",
     "harmless",
     "hold",
@@ -253,30 +255,24 @@ class Predictor:
             crops = door.fit(pixels, side)[np.newaxis]
             square = (0.0, 0.0, min(looked))
             return _Seen(name, size, looked, (Box(0, 0, *size),), (None,), (square,), crops)
-        smallest = self.smallest or max(SMALLEST, math.ceil(SHARE * max(size)))
-        smallest = max(1, math.floor(smallest / max(picture.scale)))
-        faces = self.detector.find(pixels, smallest=smallest)
-        turns = 0
-        if self.auto_rotate if auto_rotate is None else auto_rotate:
-            turns = orientation.quarter_turns(self.detector, pixels, faces, smallest=smallest)
-        if turns:
-            pixels = np.ascontiguousarray(np.rot90(pixels, -turns))
-            faces = self.detector.find(pixels, smallest=smallest)
-        upright = (pixels.shape[1], pixels.shape[0])
-        found: list[tuple[Box, Found]] = []
-        for face in faces:
-            box = _inside(orientation.turned(face, -turns, upright), size, picture.scale)
-            if box is not None and face.score >= self.min_confidence:
-                found.append((box, face))
-        found.sort(key=lambda pair: -pair[0].area)
-        squares, crops = [], np.empty((len(found), side, side, 1), np.uint8)
-        for number, (_, face) in enumerate(found):
+        seen = find_faces(
+            self.detector,
+            picture,
+            smallest=self.smallest,
+            min_confidence=self.min_confidence,
+            auto_rotate=self.auto_rotate if auto_rotate is None else auto_rotate,
+        )
+        upright = (seen.pixels.shape[1], seen.pixels.shape[0])
+        squares, crops = [], np.empty((len(seen.faces), side, side, 1), np.uint8)
+        for number, (_, face) in enumerate(seen.faces):
             left, top, wide = self.detector.framing.square(face)
-            crops[number] = door.cut(pixels, (left, top, wide), side)
-            back = orientation.turned(Found(left, top, wide, wide, face.score), -turns, upright)
+            crops[number] = door.cut(seen.pixels, (left, top, wide), side)
+            back = Found(left, top, wide, wide, face.score)
+            back = orientation.turned(back, -seen.rotation // 90, upright)
             squares.append((back.left, back.top, wide))
-        boxes, sure = tuple(box for box, _ in found), tuple(face.score for _, face in found)
-        return _Seen(name, size, looked, boxes, sure, tuple(squares), crops, 90 * turns)
+        boxes = tuple(box for box, _ in seen.faces)
+        sure = tuple(face.score for _, face in seen.faces)
+        return _Seen(name, size, looked, boxes, sure, tuple(squares), crops, seen.rotation)
 
     def _answers(self, waiting: list[_Seen | Problem]) -> Iterator[Prediction | Problem]:
         answered = iter(self._answer([each for each in waiting if isinstance(each, _Seen)]))
@@ -338,6 +334,59 @@ def images(sources: Iterable[Source], **options: Any) -> Iterator[Prediction | P
     """
     call = {key: options.pop(key) for key in ("channels",) if key in options}
     return Predictor(**options).images(sources, **call)
+
+
+@dataclass(frozen=True)
+class Detected:
+    """The faces of a picture before they are classified.
+
+    Args:
+        pixels: The picture's pixels, turned so that the faces are upright.
+        faces: The largest first: each face's box in the original, and where it is in `pixels`.
+        rotation: By how many degrees clockwise the pixels were turned: 0, 90, 180 or 270.
+    """
+
+    pixels: NDArray[np.uint8]
+    faces: tuple[tuple[Box, Found], ...]
+    rotation: int
+
+
+def find_faces(
+    detector: Detector,
+    picture: Picture,
+    *,
+    smallest: int | None = None,
+    min_confidence: float = 0.0,
+    auto_rotate: bool = True,
+) -> Detected:
+    """Return the faces of a picture in the order in which a prediction numbers them.
+
+    Args:
+        detector: What finds them.
+        picture: The picture, as `mien.images.picture` reads it.
+        smallest: As `Predictor` takes it, in pixels of the original.
+        min_confidence: As `Predictor` takes it.
+        auto_rotate: As `Predictor` takes it.
+
+    Returns:
+        The faces inside the image that the detector is sure enough of.
+    """
+    pixels, size, scale = picture.pixels, (picture.width, picture.height), picture.scale
+    wanted = smallest or max(SMALLEST, math.ceil(SHARE * max(size)))
+    width = max(1, math.floor(wanted / max(scale)))
+    found = detector.find(pixels, smallest=width)
+    turns = orientation.quarter_turns(detector, pixels, found, smallest=width) if auto_rotate else 0
+    if turns:
+        pixels = np.ascontiguousarray(np.rot90(pixels, -turns))
+        found = detector.find(pixels, smallest=width)
+    upright = (pixels.shape[1], pixels.shape[0])
+    faces = [
+        (box, face)
+        for face in found
+        if face.score >= min_confidence
+        and (box := _inside(orientation.turned(face, -turns, upright), size, scale)) is not None
+    ]
+    return Detected(pixels, tuple(sorted(faces, key=lambda pair: -pair[0].area)), 90 * turns)
 
 
 def name_of(source: Source, number: int | None = None) -> str:

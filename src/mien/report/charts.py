@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mien.audit.web import begin, ticks
+
 _SIDE = 260
 #: Room at the left and below for numbers and words.
-_LEFT, _BELOW = 40, 40
+_LEFT, _BELOW = 48, 40
 _TOP = 8
 #: Height that the bin with the most images gets for their number.
 _MANY = 48
@@ -47,8 +49,8 @@ def selective(points: Sequence[Mapping[str, Any]], name: str) -> str:
         name: What it is the chart of, as HTML.
     """
     low = min(point["interval"][0] for point in points)
-    bottom = max(0.0, int(low * 10) / 10)
-    span = 1 - bottom or 1.0
+    bottom = begin(min(low, 0.9), 1)
+    span = 1 - bottom
 
     def at(coverage: float, share: float) -> str:
         return f"{_LEFT + _SIDE * coverage:.1f} {_TOP + _SIDE * (1 - share) / span:.1f}"
@@ -90,21 +92,22 @@ def _framed(
     y: tuple[float, float],
 ) -> str:
     """Put axes around a drawing of `_SIDE` by `_SIDE`."""
-    ticks = []
-    for step in range(5):
-        share = step / 4
-        left, top = _LEFT + _SIDE * share, _TOP + _SIDE * (1 - share)
-        ticks.append(
+    drawn_ticks = []
+    for value in ticks(*y):
+        top = _TOP + _SIDE * (1 - (value - y[0]) / (y[1] - y[0]))
+        drawn_ticks.append(
             f'<path class="grid" d="M{_LEFT} {top:.1f} H{_LEFT + _SIDE}"/>'
-            f'<text x="{_LEFT - 5}" y="{top + 4:.1f}" text-anchor="end">'
-            f"{100 * (y[0] + share * (y[1] - y[0])):.3g}</text>"
-            f'<text x="{left:.1f}" y="{_TOP + _SIDE + 15}" text-anchor="middle">'
-            f"{100 * (x[0] + share * (x[1] - x[0])):.3g}</text>"
+            f'<text x="{_LEFT - 5}" y="{top + 4:.1f}" text-anchor="end">{100 * value:.3g}</text>'
+        )
+    for value in ticks(*x):
+        left = _LEFT + _SIDE * (value - x[0]) / (x[1] - x[0])
+        drawn_ticks.append(
+            f'<text x="{left:.1f}" y="{_TOP + _SIDE + 15}" text-anchor="middle">{100 * value:.3g}</text>'
         )
     middle = _TOP + _SIDE / 2
     return (
         f'<svg viewBox="0 0 {_LEFT + _SIDE + 14} {_TOP + _SIDE + _BELOW}" role="img" aria-label="{name}">'
-        f"{''.join(ticks)}{drawn}"
+        f"{''.join(drawn_ticks)}{drawn}"
         f'<text x="{_LEFT + _SIDE / 2}" y="{_TOP + _SIDE + 33}" text-anchor="middle">{across}, percent</text>'
         f'<text x="10" y="{middle}" text-anchor="middle" transform="rotate(-90 10 {middle})">{up}, '
         "percent</text></svg>"

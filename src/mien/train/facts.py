@@ -46,8 +46,9 @@ def begin(
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
-    """Return what a run keeps of its data: names, counts and fingerprints."""
+    """Return what a run keeps of its data: names, counts by split and class, and fingerprints."""
     splits = {split.name: split for split in (dataset.train, dataset.val, dataset.test) if split is not None}
+    k = len(dataset.labels)
     return {
         # What is no UTF-8 in a folder's name stands in no JSON.
         "name": dataset.root.encode(errors="replace").decode(),
@@ -55,6 +56,10 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "votes": dataset.votes_fingerprint,
         "splits": {
             name: {"n": len(split), "fingerprint": split.fingerprint} for name, split in splits.items()
+        },
+        "classes": {
+            name: dict(zip(dataset.labels, np.bincount(split.labels, minlength=k).tolist(), strict=True))
+            for name, split in splits.items()
         },
         "problems": [{"file": problem.file, "reason": problem.reason} for problem in dataset.problems],
         "excluded": {item.reason: item.count for item in dataset.excluded},

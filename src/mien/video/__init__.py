@@ -270,7 +270,7 @@ def read(
                 journal.put(picture.number, known)
         return known
 
-    tracker = Tracker(patience=patience, settle=settle)
+    tracker = Tracker(patience=patience, settle=settle, threshold=asked.threshold)
     return Reading(clip, look, tracker, wanted=wanted, between=between)
 
 

@@ -10,17 +10,19 @@ from mien.track import Tracked
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of time in which a person was seen and the smoothed emotion stayed the same.
+    """A stretch of time in which a person was seen and the smoothed answer stayed the same.
 
     Args:
         begin: Seconds.
         end: Seconds.
         emotion: Which.
+        uncertain: Whether the smoothed answer was uncertain.
     """
 
     begin: float
     end: float
     emotion: str
+    uncertain: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,12 @@ class Person:
             "changes": self.changes,
             "confidence": round(self.confidence, 4),
             "spans": [
-                {"begin": round(span.begin, 3), "end": round(span.end, 3), "emotion": span.emotion}
+                {
+                    "begin": round(span.begin, 3),
+                    "end": round(span.end, 3),
+                    "emotion": span.emotion,
+                    "uncertain": span.uncertain,
+                }
                 for span in self.spans
             ],
         }
@@ -107,10 +114,11 @@ class People:
             course.frames += 1
             course.confidence += each.confidence
             last = course.spans[-1] if course.spans else None
-            if last is not None and last.end == begin and last.emotion == each.emotion:
-                course.spans[-1] = Span(last.begin, end, last.emotion)
+            shown = each.emotion, each.uncertain
+            if last is not None and last.end == begin and (last.emotion, last.uncertain) == shown:
+                course.spans[-1] = Span(last.begin, end, *shown)
             else:
-                course.spans.append(Span(begin, end, each.emotion))
+                course.spans.append(Span(begin, end, *shown))
 
 
 def _person(track: int, course: _Course) -> Person:

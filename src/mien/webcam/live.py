@@ -138,7 +138,7 @@ class Live:
         #: Why the pictures ended, where they did not end by themselves.
         self.problem: str | None = None
         self._frames, self._predictor, self._mirror, self._silence = frames, predictor, mirror, silence
-        self._tracker = Tracker(patience=patience, settle=settle)
+        self._tracker = Tracker(patience=patience, settle=settle, threshold=predictor.threshold)
         self._slot: Slot[_Shot] = Slot()
         self._stop = threading.Event()
         self._fault: BaseException | None = None

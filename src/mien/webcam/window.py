@@ -52,6 +52,7 @@ class Window:
         self.folder, self._root, self._photos = folder, root, ImageTk
         self._shown: Look | None = None
         self._marked: Image.Image | None = None
+        self._places = annotate.Places()
         self._photo: Any = None
         self._said, self._said_until = "", 0.0
         self._times: deque[float] = deque()
@@ -127,17 +128,20 @@ class Window:
         self._root.after(_POLL, self._poll, looks)
 
     def _show(self, look: Look) -> None:
-        several = len(look.people) > 1
         marks = [
             annotate.mark(
                 person.face.box,
                 person.emotion,
                 person.confidence,
-                before=f"{person.track}: " if several else "",
+                before=f"{person.track}: ",
+                uncertain=person.uncertain,
             )
             for person in look.people
         ]
-        self._shown, self._marked = look, Image.fromarray(annotate.draw(look.pixels, marks))
+        self._shown, self._marked = (
+            look,
+            Image.fromarray(annotate.draw(look.pixels, marks, places=self._places)),
+        )
         fitted = self._fitted(self._marked)
         if self._photo is None or (self._photo.width(), self._photo.height()) != fitted.size:
             self._photo = self._photos.PhotoImage(fitted, master=self._root)
