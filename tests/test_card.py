@@ -400,6 +400,16 @@ def test_readings_of_ones_own_and_classes_without_images() -> None:
     assert "Every reading is scored below, for every file." in " ".join(text.split())
 
 
+def test_a_calibration_on_few_images_says_so() -> None:
+    document = evaluation()
+    assert "Few images" not in card.model(model(), document)
+    document["readings"]["consensus"]["calibration"]["prior"] = 20.0
+    text = " ".join(card.model(model(), document).split())
+    n = document["readings"]["consensus"]["calibration"]["n"]
+    assert f"read as `consensus` was calibrated on {n:,} images, fewer than {calibrate.FEW} per class" in text
+    assert "read as `fer2013` was calibrated on" not in text
+
+
 def test_one_reading_without_votes_or_calibration_says_so() -> None:
     document = evaluation(readings=("labels",))
     document["readings"]["labels"] |= {"calibration": None, "int8": None}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from mien.calibrate import Calibration
+from mien.calibrate import FEW, Calibration
 from mien.card.evidence import Evidence, Finding
 from mien.card.markdown import NONE, bullets, code, count, listed, measured, paragraph, plain, share, table
 from mien.card.words import ECE, INTERVAL
@@ -214,10 +214,24 @@ def _calibrations(models: Sequence[Evidence]) -> list[str]:
             "What stands under `after`, and the share answered and its accuracy, are cross-fitted: each of "
             f"{folds} parts of the images was judged with what the others gave.",
         ),
+        *_few(fitted),
         table(("model", "read as", "right is", "n", "temperature", *before_and_after), fits),
         *offsets,
         paragraph("Where an answer less sure than the threshold counts as uncertain:"),
         table(("model", "read as", "threshold", "answered", "accuracy on those"), answers),
+    ]
+
+
+def _few(fitted: Sequence[tuple[str, Calibration, tuple[str, str, str], Evidence]]) -> list[str]:
+    """Say which temperatures were fitted on few images."""
+    return [
+        paragraph(
+            f"**Few images**: {named[0]} read as {named[1]} was calibrated on {count(found.n)} images, fewer "
+            f"than {FEW} per class. Its temperature was drawn towards 1 by a prior that counts as "
+            f"{found.prior:g} images, and no offsets were fitted."
+        )
+        for _, found, named, _ in fitted
+        if found.prior
     ]
 
 

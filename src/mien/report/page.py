@@ -125,7 +125,13 @@ def _calibration(told: Sequence[Mapping[str, Any]]) -> str:
         web.table(("the model", "temperature", "ECE", "NLL", "Brier"), rows)
         + '<p class="faint">Bars: share of images named right, by confidence; on the dashed line confidence '
         "would be right. Framed: the distance to it. Grey, at the foot: how many images.</p>"
-        f'<div class="charts">{drawn}</div>'
+        + "".join(
+            f'<p class="faint">{escaped(_sentence(each["name"]))[:-1]}: because the images are few, it was '
+            f"drawn towards 1 by a prior that counts as {each['prior']:g} images.</p>"
+            for each in told
+            if each.get("prior")
+        )
+        + f'<div class="charts">{drawn}</div>'
     )
 
 
