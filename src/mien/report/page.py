@@ -60,7 +60,7 @@ def write(found: Mapping[str, Any], answers: evaluate.Answers, maps: Mapping[int
     about = " + ".join(each["name"] for each in found["models"])
     title = f"{about} on {found['data']}, {found['split']}"
     low, high = found["accuracy_interval"]
-    warnings = [*found["uses"]["warnings"], *_few(found)]
+    warnings = [*found["uses"]["warnings"], *_few(found), *_doubtful(found["models"])]
     body = [
         f"<h1>{escaped(title)}</h1>",
         f'<p class="lead"><b>{found["accuracy"]:.1%}</b> ({100 * low:.1f} to {100 * high:.1f}) of '
@@ -96,6 +96,20 @@ def write(found: Mapping[str, Any], answers: evaluate.Answers, maps: Mapping[int
 
 def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
+
+
+def _doubtful(models: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name models that are at chance, and those worse than what they began from."""
+    told = [
+        f"on val nothing shows that {each['name']} is better than always answering the most frequent label"
+        for each in models
+        if each.get("at_chance")
+    ]
+    return told + [
+        f"on val {each['name']} was worse after training than {began['name']}, which it began from"
+        for each in models
+        if (began := each.get("began")) and began["worse"]
+    ]
 
 
 def _few(found: Mapping[str, Any]) -> list[str]:
