@@ -459,6 +459,22 @@ def test_a_model_of_few_images_is_calibrated_with_a_prior_and_says_so(
     assert "per class" not in said_of(shipped, capsys)
 
 
+def test_a_reading_at_chance_is_told_and_marked(
+    shipped: ship.Shipped, trained: run.Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = shipped.bundle.card
+    assert not any(reading.at_chance for reading in made.readings.values())
+    shipping._warn(shipped)
+    assert "most frequent label" not in capsys.readouterr().err
+    split = noisy().split("train")
+    raw = {name: (np.tile([0.5, 0.3, 0.2], (30, 1)), np.arange(30) % 3) for name in made.readings}
+    poor = ship._stated(made, raw, split)
+    assert all(reading.at_chance for reading in poor.readings.values())
+    bare = dataclasses.replace(shipped.bundle, card=poor)
+    shipping._warn(dataclasses.replace(shipped, bundle=bare))
+    assert "fer2013: on val nothing shows" in capsys.readouterr().err
+
+
 def test_plenty_of_images_are_fitted_as_without_a_prior() -> None:
     rng = np.random.default_rng(0)
     chances = rng.dirichlet(np.ones(3), 75)

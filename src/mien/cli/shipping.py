@@ -77,12 +77,17 @@ def _spare(made: "Run", to: Path, name: str, average: list[Path]) -> None:
 
 
 def _warn(shipped: "Shipped") -> None:
-    """Say where few images were fitted on, and where the calibration costs accuracy."""
+    """Say where few images were fitted on, what is at chance, and where the calibration costs accuracy."""
     for name, found in shipped.document["readings"].items():
         calibration = found["calibration"]
         if calibration["prior"]:
             screen.note(f"{name}: {_few(calibration, len(shipped.bundle.card.labels))}")
         before, after = (calibration[f"accuracy_{when}"] for when in ("before", "after"))
+        if shipped.bundle.card.reading(name).at_chance:
+            screen.note(
+                f"{name}: on val nothing shows that the model is better than always answering the most "
+                "frequent label; all its answers are flagged uncertain"
+            )
         # Cross-fitted, and as the file answers with what was fitted on all of val.
         for how, right in ((", cross-fitted,", after), ("", _accuracy(shipped, name))):
             if right < before:
