@@ -103,7 +103,7 @@ def test_no_other_temperature_is_better(n: int, k: int, seed: int, spread: float
     random = np.random.default_rng(seed)
     logits = random.normal(0, spread, (n, k))
     chances, labels = softmax(logits), random.integers(0, k, n)
-    best = calibrate.fit(chances, labels)
+    best = calibrate.fit(chances, labels, prior=0)
     least = surprise(calibrate.apply(chances, best), labels)
     for other in np.geomspace(calibrate.LOWEST, calibrate.HIGHEST, 60):
         assert least <= surprise(calibrate.apply(chances, float(other)), labels) + 1e-9
@@ -120,11 +120,61 @@ def test_votes_pull_towards_their_spread() -> None:
 def test_the_ends_of_the_search() -> None:
     labels = np.array([0, 1, 2, 0])
     sure = np.eye(3)[labels]
-    assert calibrate.fit(sure * 0.8 + 0.2 / 3, labels) == pytest.approx(calibrate.LOWEST)
+    assert calibrate.fit(sure * 0.8 + 0.2 / 3, labels, prior=0) == pytest.approx(calibrate.LOWEST)
     wrong = np.roll(sure, 1, axis=1)
-    assert calibrate.fit(wrong, labels) == pytest.approx(calibrate.HIGHEST)
+    assert calibrate.fit(wrong, labels, prior=0) == pytest.approx(calibrate.HIGHEST)
     assert calibrate.fit(np.full((4, 3), 1 / 3), labels) == 1.0
     assert calibrate.fit(np.ones((2, 1)), np.zeros(2, np.int64)) == 1.0
+
+
+def few(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Answers of two classes, 72 % sure and all right."""
+    labels = np.arange(n) % 2
+    return np.where(np.eye(2)[labels] > 0, 0.72, 0.28), labels
+
+
+def test_few_images_draw_the_temperature_towards_1() -> None:
+    """With one logit the prior is worked out by hand: 18 right images, and 20 of which 72 % are right."""
+    chances, labels = few(18)
+    assert calibrate.fit(chances, labels, prior=0) == pytest.approx(calibrate.LOWEST)
+    confidence = calibrate.apply(chances, calibrate.fit(chances, labels)).max(axis=1)
+    np.testing.assert_allclose(confidence, (18 + 20 * 0.72) / 38, rtol=1e-9)
+    drawn = [calibrate.fit(chances, labels, prior=prior) for prior in (0, 1, 20, 500, 1e9)]
+    assert drawn == sorted(drawn)
+    assert drawn[-1] == pytest.approx(1, abs=1e-6)
+    half = np.where(np.arange(18) < 9, labels, 1 - labels)
+    confidence = calibrate.apply(chances, calibrate.fit(chances, half)).max(axis=1)
+    np.testing.assert_allclose(confidence, (9 + 20 * 0.72) / 38, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("n", "k", "prior"), [(1, 7, 20), (174, 7, 20), (175, 7, 0), (49, 2, 20), (50, 2, 0)]
+)
+def test_the_prior_ends_at_25_images_per_class(n: int, k: int, prior: float) -> None:
+    assert calibrate.weight(n, k) == prior
+    chances, _ = honest(max(n, 2), k)
+    labels = np.arange(max(n, 2)) % k
+    found = calibrate.measure(chances, labels, folds=2, offsets=True)
+    assert found.prior == calibrate.weight(max(n, 2), k)
+    assert bool(found.offsets) == (found.prior == 0)
+    if prior == 0:
+        # Bit for bit what is fitted without a prior, in each fold too.
+        assert found == calibrate.measure(chances, labels, folds=2, offsets=True, prior=0)
+        alone = calibrate.measure(chances, labels, folds=2)
+        assert alone == calibrate.measure(chances, labels, folds=2, prior=0)
+        assert alone.temperature == calibrate.fit(chances, labels) == calibrate.fit(chances, labels, prior=0)
+    else:
+        assert found == calibrate.measure(chances, labels, folds=2)
+
+
+def test_a_few_images_do_not_make_a_model_certain() -> None:
+    """18 images whose label is the answer: cross-fitted, the model says at most what the prior allows."""
+    chances, labels = few(18)
+    bare, drawn = (calibrate.measure(chances, labels, prior=prior) for prior in (0, None))
+    assert (bare.temperature, bare.threshold) == (pytest.approx(calibrate.LOWEST), pytest.approx(1))
+    assert drawn.prior == calibrate.PRIOR
+    assert 0.8 < drawn.threshold < 0.9
+    assert drawn.to_dict()["prior"] == 20
 
 
 def test_zeros_of_a_float32_softmax_stay_finite() -> None:
@@ -175,9 +225,9 @@ def test_no_fold_is_judged_by_what_itself_taught() -> None:
     """The one surprising image shows how hot it is only to the folds that it is not in."""
     chances = np.tile([0.9, 0.1], (6, 1))
     labels = np.array([0, 0, 0, 0, 0, 1])
-    found = calibrate.measure(chances, labels, folds=6)
-    alone = calibrate.fit(chances[:5], labels[:5])
-    rest = calibrate.fit(chances[:5], labels[1:])
+    found = calibrate.measure(chances, labels, folds=6, prior=0)
+    alone = calibrate.fit(chances[:5], labels[:5], prior=0)
+    rest = calibrate.fit(chances[:5], labels[1:], prior=0)
     assert alone == pytest.approx(calibrate.LOWEST)
     surprises = [surprise(calibrate.apply(chances[:1], rest), labels[:1])] * 5
     surprises.append(surprise(calibrate.apply(chances[:1], alone), labels[5:]))
@@ -238,7 +288,7 @@ def test_none_answered_has_no_accuracy() -> None:
     """The first is the less sure one when both are sharpened, the second when both are flattened."""
     chances = np.array([[0.5, 0.49, 0.01], [0.4, 0.3, 0.3]])
     labels = np.array([2, 0])  # alone, the first asks for the highest temperature, the second for the lowest
-    found = calibrate.measure(chances, labels, folds=2)
+    found = calibrate.measure(chances, labels, folds=2, prior=0)
     assert found.answered == 0
     assert found.accuracy_answered is None
     assert found.accuracy_answered_interval is None
@@ -282,6 +332,8 @@ def test_what_does_not_fit_is_refused(chances: np.ndarray, labels: np.ndarray, s
         ({"folds": 11}, "11 folds cannot be made of 10"),
         ({"answered": 0.0}, "above 0"),
         ({"answered": 1.1}, "at most 1"),
+        ({"prior": -1.0}, "at least 0"),
+        ({"prior": float("inf")}, "finite"),
     ],
 )
 def test_senseless_settings_are_refused(settings: dict[str, Any], says: str) -> None:

@@ -214,11 +214,15 @@ def test_another_number_in_the_evaluation_is_another_number_in_the_text(where: s
 
 
 def test_every_statement_is_made_of_a_model_that_ships() -> None:
-    text = " ".join(card.model(model(), evaluation()).split())
+    document = evaluation()
+    assert "PublicTest. On it" not in card.model(model(), document)  # it has 613 images, PublicTest 3,589
+    for found in document["readings"].values():
+        found["report"]["n"] = 3589
+    text = " ".join(card.model(model(), document).split())
     for stated in (
         "No licence of the images' owners is known",
         "are under the MIT licence (microsoft/FERPlus",
-        "It is FER2013's PublicTest. On it",
+        "It is FER2013's PublicTest. On it networks, recipes and their settings were compared",
         "temperatures, offsets and thresholds were fitted",
         "measured on 48-pixel grey crops of images from the web",
         "`fer2013` (the default): FER2013's label",
@@ -400,11 +404,154 @@ def test_readings_of_ones_own_and_classes_without_images() -> None:
     assert "Every reading is scored below, for every file." in " ".join(text.split())
 
 
+TWO = bundle.TWO_READINGS
+CHOSEN = {
+    "`val` chose the model.",
+    "`val` chose nothing that changes these figures.",
+    "the epoch that ships was chosen",
+    "the epoch that ships may have been chosen, which the card does not say",
+    "the end of training could be chosen",
+    "temperatures, offsets and thresholds were fitted",
+    "temperatures and thresholds were fitted",
+    "int8 was judged against float32",
+    "networks, recipes and their settings were compared",
+    "The recipe keeps the last epoch",
+    "The threshold under which an answer counts as uncertain was fitted on it.",
+    "The figures of calibration are cross-fitted",
+    "so its figures flatter a little",
+    "No split that was kept out of every choice",
+    "The same images selected the epoch that ships.",
+    "No threshold was fitted either.",
+    "No temperature was fitted",
+}
+FLATTERED = {"`val` chose the model.", "so its figures flatter a little", "No split that was kept out"}
+RAW = {"No temperature was fitted", "No threshold was fitted either."}
+
+
+def said_of(recipe: dict[str, Any], *, prior: float | None = None, threshold: float | None = None) -> str:
+    document = evaluation(readings=("labels",))
+    document["readings"]["labels"]["report"] |= {"agreement": None, "data": "mine"}
+    if prior is None:
+        document["readings"]["labels"] |= {"calibration": None, "int8": None}
+    else:
+        document["readings"]["labels"]["calibration"]["prior"] = prior
+    val = {"val": Part(n=613, fingerprint=fingerprint("val"))}
+    own = Data(name="mine", fingerprint="0" * 64, splits=val)
+    reading = dataclasses.replace(bundle.LABELS_READING["labels"], threshold=threshold)
+    text = card.model(model(readings={"labels": reading}, data=own, recipe=recipe), document)
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "wanted"),
+    [
+        ({"select": "val_loss"}, {}, FLATTERED | RAW | {"the epoch that ships was chosen"}),
+        ({"select": "val_accuracy"}, {}, FLATTERED | RAW | {"the epoch that ships was chosen"}),
+        (
+            {"select": "last"},
+            {},
+            RAW | {"`val` chose nothing that changes these figures.", "The recipe keeps the last epoch"},
+        ),
+        (
+            {"select": "last", "stopping": {"patience": 3}},
+            {},
+            FLATTERED | RAW | {"the end of training could be chosen"},
+        ),
+        ({}, {}, FLATTERED | RAW | {"the epoch that ships may have been chosen"}),
+        (
+            {"select": "last"},
+            {"threshold": 0.4},
+            {
+                "`val` chose nothing that changes these figures.",
+                "The recipe keeps the last epoch",
+                "The threshold under which an answer counts as uncertain was fitted on it.",
+                "No temperature was fitted",
+            },
+        ),
+        (
+            {"select": "val_loss"},
+            {"threshold": 0.4},
+            FLATTERED
+            | {
+                "the epoch that ships was chosen",
+                "The threshold under which an answer counts as uncertain was fitted on it.",
+                "The same images selected the epoch that ships.",
+                "No temperature was fitted",
+            },
+        ),
+        (
+            {"select": "last"},
+            {"prior": 0.0, "threshold": 0.4},
+            FLATTERED
+            | {
+                "temperatures, offsets and thresholds were fitted",
+                "int8 was judged against float32",
+                "The figures of calibration are cross-fitted",
+            },
+        ),
+        (
+            {"select": "last"},
+            {"prior": 20.0, "threshold": 0.4},
+            FLATTERED
+            | {
+                "temperatures and thresholds were fitted",
+                "int8 was judged against float32",
+                "The figures of calibration are cross-fitted",
+            },
+        ),
+    ],
+)
+def test_what_val_chose_follows_from_the_recipe(
+    recipe: dict[str, Any], options: dict[str, float], wanted: set[str]
+) -> None:
+    text = said_of(recipe, **options)
+    said = {each for each in CHOSEN if each in text}
+    assert said == {each for each in CHOSEN if any(each.startswith(start) for start in wanted)}
+
+
+@pytest.mark.parametrize(
+    ("after", "says"), [(0.4, "is worse than"), (0.5, "is as good as"), (0.6, "is better than")]
+)
+def test_a_model_is_held_beside_the_one_it_began_from(after: float, says: str) -> None:
+    began = bundle.Began(
+        name="older",
+        n=77,
+        accuracy=0.5,
+        accuracy_interval=(0.41, 0.59),
+        learnt=after > 0.5,
+        after=after,
+        after_interval=(0.31, 0.69),
+    )
+    text = " ".join(card.model(model(began=began), evaluation()).split())
+    assert says in text
+    assert ("older learnt from these images" in text) == (after > 0.5)
+    assert began.worse == (after < 0.5)
+    assert "it began from" not in card.model(model(), evaluation())
+
+
+def test_a_model_at_chance_says_so() -> None:
+    assert "better than chance" not in card.model(model(), evaluation())
+    poor = {name: dataclasses.replace(each, at_chance=name == "consensus") for name, each in TWO.items()}
+    text = " ".join(card.model(model(readings=poor), evaluation()).split())
+    assert "nothing shows that `tried` read as `consensus` is better than always answering" in text
+    assert "read as `fer2013` is better than always" not in text
+
+
+def test_a_calibration_on_few_images_says_so() -> None:
+    document = evaluation()
+    assert "Few images" not in card.model(model(), document)
+    document["readings"]["consensus"]["calibration"]["prior"] = 20.0
+    text = " ".join(card.model(model(), document).split())
+    n = document["readings"]["consensus"]["calibration"]["n"]
+    assert f"read as `consensus` was calibrated on {n:,} images, fewer than {calibrate.FEW} per class" in text
+    assert "read as `fer2013` was calibrated on" not in text
+
+
 def test_one_reading_without_votes_or_calibration_says_so() -> None:
     document = evaluation(readings=("labels",))
     document["readings"]["labels"] |= {"calibration": None, "int8": None}
     document["readings"]["labels"]["report"] |= {"agreement": None, "data": "mine"}
-    own = Data(name="mine", fingerprint="0" * 64)
+    own = Data(name="mine", fingerprint="0" * 64, splits={"val": Part(n=613, fingerprint=fingerprint("val"))})
     text = card.model(
         model(
             readings=bundle.LABELS_READING, data=own, excluded={}, parity=None, recipe={"select": "val_loss"}
@@ -413,7 +560,8 @@ def test_one_reading_without_votes_or_calibration_says_so() -> None:
     )
     flat = " ".join(text.split())
     assert "An answer says one thing: the data set's own labels." in flat
-    assert "No temperature and no threshold was fitted" in flat
+    assert "No temperature was fitted" in flat
+    assert "No threshold was fitted either." in flat
     assert "No image was left out of training." in flat
     assert "the epoch that ships was chosen" in flat
     assert "If these images are FER2013's, under whatever file name" in flat
@@ -434,7 +582,10 @@ def made(tmp_path: Path) -> Callable[..., run.Run]:
         known = Data(
             name="faces",
             fingerprint=fingerprint("all"),
-            splits={"train": Part(n=90, fingerprint=fingerprint("train"))},
+            splits={
+                "train": Part(n=90, fingerprint=fingerprint("train")),
+                "val": Part(n=613, fingerprint=fingerprint("val")),
+            },
         )
         data = {
             "name": "faces",

@@ -319,6 +319,13 @@ def test_what_a_model_was_made_with_is_told() -> None:
     (said,) = told(own, chosen)
     assert "own and chosen had" in said
     assert "favours both" in said
+    kept, known = replace(chosen, selected=False), replace(own, selected=True)
+    (said,) = told(clean, kept)
+    assert "chosen had these images as val, so settings may have been chosen" in said
+    assert [each.partition(" may")[0] for each in told(known, kept)] == [
+        "own had these images as val, so epoch and settings",
+        "chosen had these images as val, so settings",
+    ]
     (said,) = told(clean, learnt)
     assert "learnt learnt from these images" in said
     (said,) = told(unknown, clean)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn import metrics as judge
 
-from mien import bundle, disk, drawn, emotions, evaluate, recipes, run
+from mien import bundle, calibrate, disk, drawn, emotions, evaluate, priors, recipes, run
 from mien.dataset import Split
 from mien.errors import DataError, InputError, ModelError, RunError, TrainingError
 from mien.evaluate import uses
@@ -401,27 +401,91 @@ def test_answers_to_views_are_the_mean_over_views_and_models(number: int) -> Non
     assert [done for done, _ in told] == sorted({done for done, _ in told})
 
 
+SAID = (
+    "selected the checkpoint",
+    "may have selected the checkpoint",
+    "could end the training early",
+    "fitted the calibration",
+    "did not select the checkpoint",
+)
+VAL = bundle.Data(name="faces", fingerprint="a" * 64, splits={"val": bundle.Part(n=3, fingerprint="b" * 64)})
+NEW = bundle.Data(name="new", fingerprint="c" * 64, splits={"val": bundle.Part(n=3, fingerprint="d" * 64)})
+
+
 @pytest.mark.parametrize(
-    ("select", "temperature", "said"),
+    ("recipe", "temperature", "said"),
     [
-        ("accuracy", 1.0, "selected the checkpoint"),
-        ("last", 1.0, "did not select the checkpoint"),
-        ("last", 0.8, "fitted the calibration"),
+        ({"select": "val_loss"}, 1.0, {"selected the checkpoint"}),
+        ({"select": "val_accuracy"}, 0.8, {"selected the checkpoint", "fitted the calibration"}),
+        ({"select": "last"}, 1.0, {"did not select the checkpoint"}),
+        ({"select": "last"}, 0.8, {"fitted the calibration", "did not select the checkpoint"}),
+        ({"select": "last", "stopping": {"patience": 3}}, 1.0, {"could end the training early"}),
+        ({"select": "last", "stopping": {"patience": 0}}, 1.0, {"did not select the checkpoint"}),
+        ({}, 1.0, {"may have selected the checkpoint"}),
     ],
 )
-def test_the_warning_about_val_follows_from_the_recipe(select: str, temperature: float, said: str) -> None:
-    data = bundle.Data(
-        name="faces", fingerprint="a" * 64, splits={"val": bundle.Part(n=3, fingerprint="b" * 64)}
-    )
+def test_the_warning_about_val_follows_from_the_recipe(
+    recipe: dict[str, object], temperature: float, said: set[str]
+) -> None:
+    reading = bundle.Reading(temperature=temperature)
     card = bundle.Card(
-        name="m",
-        labels=("x", "y"),
-        size=48,
-        data=data,
-        recipe={"select": select},
-        readings={"labels": bundle.Reading(temperature=temperature)},
+        name="m", labels=("x", "y"), size=48, data=VAL, recipe=recipe, readings={"labels": reading}
     )
     found = evaluate.role(card, "b" * 64, "val", "faces")
     assert found.role == "val"
     (warning,) = found.warnings
-    assert said in warning
+    rest = warning.replace("may have selected the checkpoint", "?may")
+    heard = {each for each in SAID if each in rest} | (
+        {"may have selected the checkpoint"} if "?may" in rest else set()
+    )
+    assert heard == said
+
+
+def test_val_of_what_a_model_began_from_follows_from_that_ones_recipe() -> None:
+    """A model that keeps the last epoch began from one whose epoch the other val selected."""
+    base = bundle.Base(name="first", sha256="e" * 64, data=VAL, recipe={"select": "val_loss"})
+    reading = bundle.Reading(temperature=0.8, threshold=0.4)
+    card = bundle.Card(
+        name="m",
+        labels=("x", "y"),
+        size=48,
+        data=NEW,
+        recipe={"select": "last"},
+        base=(base,),
+        readings={"labels": reading},
+    )
+    old, new = (evaluate.choices(card, letter * 64) for letter in "bd")
+    assert old == evaluate.Choices(epoch=True, ended=False, calibration=False, threshold=False)
+    assert new == evaluate.Choices(epoch=False, ended=False, calibration=True, threshold=True)
+    assert evaluate.choices(card, "f" * 64) is None
+    assert "selected the checkpoint" in evaluate.role(card, "b" * 64).warnings[0]
+
+
+def test_at_chance_is_when_the_interval_does_not_clear_the_most_frequent_label() -> None:
+    """10 of 20 labels are the same; Wilson's lower end is 0.531 for 15 right, 0.481 for 14."""
+    truth = np.repeat([0, 1, 2], [10, 5, 5])
+    assert evaluate.majority(truth) == 0.5
+    for right, expected in ((14, True), (15, False), (20, False), (0, True)):
+        given = np.where(np.arange(20) < right, truth, (truth + 1) % 3)
+        assert evaluate.at_chance(np.eye(3)[given], truth) is expected
+        assert (evaluate.wilson(right, 20)[0] <= 0.5) is expected
+    assert evaluate.at_chance(np.empty((0, 3)), truth[:0])
+
+
+def test_a_reading_is_stated_with_a_threshold_for_every_balance() -> None:
+    rng = np.random.default_rng(0)
+    chances = rng.dirichlet(np.ones(3), 200)
+    truth = chances.argmax(axis=1)
+    shares = (0.5, 0.3, 0.2)
+    found = evaluate.stated(bundle.Reading(temperature=0.7), chances, truth, ("a", "b", "c"), shares)
+    assert (found.temperature, found.frequencies, found.at_chance) == (0.7, shares, False)
+    for balance in priors.OFFERED:
+        adjusted = priors.Adjustment(balance=balance).apply(chances, ("a", "b", "c"), shares)
+        assert (adjusted.max(axis=1) >= found.threshold_at(balance)).sum() == 160
+        assert found.threshold_at(balance) == calibrate.threshold(adjusted)
+    poor = evaluate.stated(found, chances, (truth + 1) % 3, ("a", "b", "c"), shares)
+    assert poor.at_chance
+    assert {poor.threshold_at(balance) for balance in (0, 0.3, 1)} == {np.inf}
+    assert poor.threshold == found.threshold
+    none = evaluate.stated(found, chances[:0], truth[:0], ("a", "b", "c"), shares)
+    assert (none.threshold, none.thresholds, none.at_chance) == (None, {}, True)

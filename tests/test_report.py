@@ -156,6 +156,10 @@ def test_calibration_with_and_without_temperature(
     folded = report.measure([model, model], data, val)["calibration"]
     assert folded[1]["brier"] is None
     assert "other folds of 5" in folded[1]["name"]
+    # The 42 images of val are fewer than 25 for each of seven classes.
+    assert (both[0]["prior"], both[1]["prior"], folded[1]["prior"]) == (0, calibrate.PRIOR, calibrate.PRIOR)
+    assert "drawn towards 1" in report.page._calibration(both)
+    assert "drawn towards 1" not in report.page._calibration(found["calibration"])
     single = report.measure([model, model], data, val.take(np.arange(1)))["calibration"]
     assert len(single) == 1
 

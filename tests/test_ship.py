@@ -14,7 +14,9 @@ pytest.importorskip("keras", reason="shipping needs mien[train]")
 
 import dying
 from mien import bundle, calibrate, drawn, emotions, evaluate, export, priors, recipes, run, ship, train
+from mien import card as cards
 from mien.bundle import known, weights
+from mien.cli import shipping
 from mien.dataset import Dataset, Split
 from mien.errors import DataError, ModelError, RunError
 from mien.train import start
@@ -394,23 +396,91 @@ def test_nothing_is_calibrated_on_what_a_model_before_it_learnt(
     assert not list(tmp_path.glob("*.onnx"))
 
 
+def said_of(shipped: ship.Shipped, capsys: pytest.CaptureFixture[str], **changes: float) -> str:
+    """What `mien ship` says of a model with other figures of calibration."""
+    readings = {}
+    for name, found in shipped.document["readings"].items():
+        own = {"accuracy_before": 0.0, "accuracy_after": 0.0, "prior": 0.0} | changes
+        readings[name] = found | {"calibration": found["calibration"] | own}
+    shipping._warn(dataclasses.replace(shipped, document=shipped.document | {"readings": readings}))
+    return capsys.readouterr().err
+
+
 def test_a_calibration_that_costs_accuracy_is_told(
     shipped: ship.Shipped, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from dataclasses import replace
+    assert said_of(shipped, capsys) == ""
+    assert said_of(shipped, capsys, accuracy_before=0.01, accuracy_after=0.02) == ""
+    said = said_of(shipped, capsys, accuracy_before=0.02, accuracy_after=0.01)
+    assert "fer2013: the calibration lowers the accuracy on val, cross-fitted, from 2.00% to 1.00%" in said
+    # Of the file as it ships, where the folds show no loss.
+    accuracy = shipped.document["readings"]["fer2013"]["report"]["accuracy"]
+    said = said_of(shipped, capsys, accuracy_before=1.0, accuracy_after=1.0)
+    assert f"fer2013: the calibration lowers the accuracy on val from 100.00% to {accuracy:.2%}" in said
+    agreement = shipped.document["readings"]["consensus"]["report"]["agreement"]["share"]
+    assert f"consensus: the calibration lowers the accuracy on val from 100.00% to {agreement:.2%}" in said
 
-    from mien.cli import shipping
 
-    def with_accuracy(after: float) -> ship.Shipped:
-        readings = {
-            name: found
-            | {"calibration": found["calibration"] | {"accuracy_before": 0.5, "accuracy_after": after}}
-            for name, found in shipped.document["readings"].items()
-        }
-        return replace(shipped, document=shipped.document | {"readings": readings})
+def test_offsets_that_cost_accuracy_are_told_of_what_ships(
+    trained: run.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folds show no loss, and the file that ships has one: with these offsets it never says `angry`."""
+    plain = ship._calibration
 
-    shipping._warn(with_accuracy(0.5))
-    assert capsys.readouterr().err == ""
-    shipping._warn(with_accuracy(0.49))
+    def spoilt(raw: np.ndarray, truth: np.ndarray) -> calibrate.Calibration:
+        return dataclasses.replace(plain(raw, truth), offsets=(-50.0, 0.0, 0.0))
+
+    monkeypatch.setattr(ship, "_calibration", spoilt)
+    made = ship.make(trained, noisy(), to=tmp_path)
+    val = noisy().split("val")
+    raw = bundle.load(trained.bundle).run(val.images, labels="fer2013")
+    assert (raw.argmax(axis=1) == val.labels).mean() > 0.8
+    assert (made.bundle.run(val.images, labels="fer2013").argmax(axis=1) != 0).all()
+    shipping._warn(made)
+    assert "fer2013: the calibration lowers the accuracy on val from" in capsys.readouterr().err
+
+
+def test_a_model_of_few_images_is_calibrated_with_a_prior_and_says_so(
+    shipped: ship.Shipped, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """40 images of three classes are fewer than 25 per class."""
+    val = noisy().split("val")
+    assert len(val) < 3 * calibrate.FEW
+    for reading in shipped.bundle.card.readings.values():
+        assert reading.offsets == ()
+    for name, found in shipped.document["readings"].items():
+        assert found["calibration"]["prior"] == calibrate.PRIOR
+        assert found["calibration"]["temperature"] == shipped.bundle.card.readings[name].temperature
+    shipping._warn(shipped)
     said = capsys.readouterr().err
-    assert "fer2013: the calibration lowers the accuracy on val, cross-fitted, from 50.00% to 49.00%" in said
+    assert "fer2013: the calibration was fitted on 40 images, 13.3 per class" in said
+    assert "no offsets are fitted" in said
+    assert "few images" in cards.model(shipped.bundle, shipped.document).lower()
+    assert "per class" not in said_of(shipped, capsys)
+
+
+def test_a_reading_at_chance_is_told_and_marked(
+    shipped: ship.Shipped, trained: run.Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = shipped.bundle.card
+    assert not any(reading.at_chance for reading in made.readings.values())
+    shipping._warn(shipped)
+    assert "most frequent label" not in capsys.readouterr().err
+    split = noisy().split("train")
+    raw = {name: (np.tile([0.5, 0.3, 0.2], (30, 1)), np.arange(30) % 3) for name in made.readings}
+    poor = ship._stated(made, raw, split)
+    assert all(reading.at_chance for reading in poor.readings.values())
+    bare = dataclasses.replace(shipped.bundle, card=poor)
+    shipping._warn(dataclasses.replace(shipped, bundle=bare))
+    assert "fer2013: on val nothing shows" in capsys.readouterr().err
+
+
+def test_plenty_of_images_are_fitted_as_without_a_prior() -> None:
+    rng = np.random.default_rng(0)
+    chances = rng.dirichlet(np.ones(3), 75)
+    truth = np.array([rng.choice(3, p=row) for row in chances])
+    bare = [calibrate.measure(chances, truth, offsets=each, prior=0.0) for each in (False, True)]
+    assert ship._calibration(chances, truth) in bare
+    assert ship._calibration(chances[:74], truth[:74]) == calibrate.measure(
+        chances[:74], truth[:74], prior=calibrate.PRIOR
+    )

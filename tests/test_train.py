@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 import dying
-from mien import bundle, emotions, evaluate, probabilities, recipes, run
+from mien import bundle, card, emotions, evaluate, predict, priors, probabilities, recipes, run
 from mien.dataset import Dataset, Split
 from mien.errors import DataError, MissingExtra, RunError, TrainingError
 
@@ -580,6 +580,57 @@ def test_a_class_may_be_absent_from_val(tmp_path: Path) -> None:
     thin = val.take(val.labels != 2)
     made = train.fit(replace(data, val=thin), dying.recipe("epochs=1"), out=tmp_path / "run")
     assert made.facts()["status"] == "done"
+
+
+def test_a_run_has_thresholds_and_frequencies(tmp_path: Path) -> None:
+    data, notes = dying.data(), []
+    settings = ("targets.consensus=1", "epochs=4", "optimizer.ema=0", "augment.flip=false")
+    made = train.fit(data, dying.recipe(*settings), out=tmp_path / "run", on_note=notes.append)
+    model, val, split = bundle.load(made.bundle), data.split("val"), data.split("train")
+    shares = np.bincount(split.labels) / len(split)
+    for name, reading in model.card.readings.items():
+        np.testing.assert_allclose(reading.frequencies, shares, atol=1e-6)
+        assert not reading.at_chance
+        assert (reading.temperature, reading.offsets, reading.balance) == (1, (), 0)
+        assert list(reading.thresholds) == ["0.25", "0.5", "0.75", "1"]
+        for balance in priors.OFFERED:
+            sure = model.run(val.images, labels=name, balance=balance).max(axis=1)
+            assert (sure >= reading.threshold_at(balance)).sum() == 32
+    assert not any("chance" in each for each in notes)
+    assert made.facts()["shipped"]["at_chance"] == []
+    flags = [face.flags for face in faces(model, val.images)]
+    assert 0 < sum("uncertain" in each for each in flags) < len(flags)
+    assert "| `run` | `fer2013` | " in card.of_run(made)
+    assert "better than chance" not in card.of_run(made)
+
+
+def faces(model: bundle.Bundle, images: np.ndarray) -> list[Any]:
+    predictor = predict.Predictor(model, whole_image=True, balance=1)
+    return [found.faces[0] for found in predictor.images(list(images[..., 0]))]
+
+
+def test_a_model_at_chance_flags_all_its_answers(tmp_path: Path) -> None:
+    """After one epoch with no step worth naming it answers one class in three."""
+    data, notes = dying.data(), []
+    settings = ("epochs=1", "optimizer.learning_rate=1e-9", "optimizer.ema=0")
+    made = train.fit(data, dying.recipe(*settings), out=tmp_path / "run", on_note=notes.append)
+    model = bundle.load(made.bundle)
+    assert model.card.reading().at_chance
+    (said,) = [each for each in notes if "chance" in each]
+    assert "flagged uncertain" in said
+    assert made.facts()["shipped"]["at_chance"] == ["labels"]
+    assert all("uncertain" in face.flags for face in faces(model, data.split("val").images))
+    assert "Hardly better than chance" in card.of_run(made)
+
+
+def test_an_epoch_that_was_better_than_the_last_is_named() -> None:
+    def row(loss: float, accuracy: float) -> dict[str, float]:
+        return {"val_loss": loss, "val_accuracy": accuracy}
+
+    assert train._better([row(0.5, 0.6), row(0.6, 0.5)], 1) == 0
+    assert train._better([row(0.5, 0.5), row(0.6, 0.6)], 1) is None  # better in one alone
+    assert train._better([row(0.6, 0.5), row(0.5, 0.6)], 1) is None
+    assert train._better([row(0.5, 0.6), row(0.5, 0.6)], 1) is None
 
 
 def test_bfloat16_trains_and_ships_in_float32(tmp_path: Path) -> None:

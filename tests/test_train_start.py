@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 import dying
-from mien import bundle, evaluate, export, run
+from mien import bundle, evaluate, export, report, run
+from mien import card as cards
+from mien.cli import training
 from mien.dataset import Dataset
 from mien.errors import ModelError, RecipeError, RunError
 
@@ -66,6 +68,69 @@ def test_a_training_goes_on_from_there_and_says_so(
 
     third = train.fit(data, short(), out=tmp_path / "third", base=bundle.load(made.bundle))
     assert [each.name for each in bundle.load(third.bundle).card.base] == ["second", "first"]
+
+
+def test_a_result_that_is_worse_than_its_start_says_so(base: bundle.Bundle, tmp_path: Path) -> None:
+    """The training images have wrong labels, those of val the right ones, which the base knows."""
+    data, notes, stages = dying.data(), [], []
+    wrong = replace(data.split("train"), labels=(data.split("train").labels + 1) % 3)
+    made = train.fit(
+        replace(data, train=wrong),
+        dying.recipe("epochs=2", "optimizer.ema=0"),
+        out=tmp_path / "worse",
+        base=base,
+        on_note=notes.append,
+        on_progress=lambda *each: stages.append(each),
+    )
+    assert stages[-1] == ("scoring first on val", 40, 40)
+    card = bundle.load(made.bundle).card
+    began = card.began
+    assert began is not None
+    first, second = (
+        evaluate.score(each, data.split("val"), labels=data.labels)
+        for each in (base, bundle.load(made.bundle))
+    )
+    assert (began.name, began.n, began.learnt) == ("first", 40, False)
+    assert (began.accuracy, began.accuracy_interval) == (first.accuracy, first.accuracy_interval)
+    assert (began.after, began.after_interval) == (second.accuracy, second.accuracy_interval)
+    assert began.worse
+    assert began.sentence in notes
+    kept = made.facts()["began"]
+    assert (kept["worse"], kept["accuracy"], kept["after"]) == (True, first.accuracy, second.accuracy)
+    assert "is worse than first" in " ".join(cards.of_run(made).split())
+    (row,) = training._beside(kept)
+    assert row[1].endswith("the trained model is worse")
+    told = report.measure(
+        [bundle.load(made.bundle)],
+        data,
+        evaluate.answer(bundle.load(made.bundle), data.split("val"), labels=data.labels),
+    )
+    assert told["models"][0]["began"]["worse"] is True
+    assert any(
+        "was worse after training than first" in each for each in report.page._doubtful(told["models"])
+    )
+    # A mean of both has other weights, of which this says nothing.
+    mean = ship.mean([bundle.load(made.bundle), base], tmp_path / "mean", images=data.split("val").images)
+    assert mean.card.began is None
+
+
+def test_a_result_that_is_not_worse_says_nothing(
+    base: bundle.Bundle, tmp_path: Path, make_blobs: Callable[..., Dataset]
+) -> None:
+    notes: list[str] = []
+    data = other(make_blobs, labels=dying.data().labels)
+    made = train.fit(
+        data, short("optimizer.learning_rate=1e-9"), out=tmp_path / "same", base=base, on_note=notes.append
+    )
+    began = bundle.load(made.bundle).card.began
+    assert began is not None
+    assert not began.worse
+    assert not any("worse" in each for each in notes)
+    assert not training._beside(made.facts()["began"])[0][1].endswith("worse")
+    # In classes that the first cannot answer there is nothing to compare.
+    strange = train.fit(other(make_blobs), short(), out=tmp_path / "strange", base=base)
+    assert bundle.load(strange.bundle).card.began is None
+    assert training._beside(strange.facts()["began"]) == []
 
 
 def test_what_the_first_learnt_from_is_no_measure_of_the_second(

@@ -6,6 +6,7 @@ and change answers. What a fit is worth is measured on images it did not see: ev
 by fold.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,6 +22,10 @@ from mien.errors import DataError
 LOWEST, HIGHEST = 0.05, 20.0
 #: What stands for a probability of 0, whose logarithm a softmax in float32 could not tell: its smallest.
 FLOOR = float(np.finfo(np.float32).tiny)
+#: Images per class, on average, below which a fit is drawn towards a temperature of 1 and has no offsets.
+FEW = 25
+#: The weight of that draw, in images (docs/calibrate.md).
+PRIOR = 20.0
 
 Floats = npt.NDArray[np.float64]
 Probabilities = npt.NDArray[np.floating[Any]]
@@ -43,6 +48,8 @@ class Calibration:
         nll_before: Mean cross entropy with the labels as the model is, in nats.
         nll_after: The same with what the other folds gave.
         threshold: Confidence, after all that, under which an answer counts as uncertain.
+        prior: The weight, in images, with which the temperature was drawn towards 1 because the images are
+            few; 0 for none. Above 0 there are no offsets.
         answered: Share of images at or above the threshold of the other folds.
         accuracy_answered: Share of these named right; None if there are none.
         accuracy_answered_interval: Wilson.
@@ -62,32 +69,57 @@ class Calibration:
     answered: float
     accuracy_answered: float | None
     accuracy_answered_interval: evaluate.Interval | None
+    prior: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as plain JSON values."""
         return asdict(self)
 
 
-def fit(probabilities: Probabilities, labels: Labels) -> float:
+def weight(n: int, k: int) -> float:
+    """Return the weight of the prior that a temperature is fitted with.
+
+    Args:
+        n: Images, at least 1.
+        k: Classes, at least 1.
+
+    Returns:
+        `PRIOR` below `FEW` images per class on average, else 0.
+    """
+    return PRIOR if n < FEW * k else 0.0
+
+
+def fit(probabilities: Probabilities, labels: Labels, *, prior: float | None = None) -> float:
     """Return the temperature under which the labels are the least surprising.
 
     The cross entropy is convex in one over the temperature, so its only minimum is found by halving.
 
+    A temperature from few images is drawn towards 1, because it would vary too much: `prior` images are
+    added with the logits of the real ones on average, whose labels are as frequent as the model says. That is
+    the conjugate prior of this family, whose natural parameter is one over the temperature.
+
     Args:
         probabilities: `(n, k)` in [0, 1], each row summing to 1, of a model without a temperature.
         labels: `(n,)` numbers in [0, k); or votes or shares `(n, k)`, not negative, some in every row.
+        prior: The weight of a temperature of 1, in images, at least 0; 0 for none. None for what `weight`
+            returns.
 
     Returns:
-        A number in [0.05, 20]; either end where nothing between is best, as with answers all right or
-        all wrong. 1 where no temperature changes anything.
+        A number in [0.05, 20]; without a prior either end where nothing between is best, as with answers all
+        right or all wrong. 1 where no temperature changes anything.
 
     Raises:
-        DataError: There are no images, or shapes or values do not fit.
+        DataError: There are no images, shapes or values do not fit, or the prior is negative or not finite.
 
-    Source: Guo et al. 2017, arXiv:1706.04599.
+    Source: Guo et al. 2017, arXiv:1706.04599; the prior is that of Diaconis and Ylvisaker 1979,
+    doi:10.1214/aos/1176344611.
     """
     logits, targets = _checked(probabilities, labels)
+    prior = _prior(prior, *logits.shape)
     wanted = float((targets * logits).sum(axis=1).mean())
+    if prior:
+        expected = float((_soften(logits, 1.0) * logits).sum(axis=1).mean())
+        wanted = (len(logits) * wanted + prior * expected) / (len(logits) + prior)
     if np.ptp(logits, axis=1).max() == 0:
         return 1.0
     low, high = np.log(LOWEST), np.log(HIGHEST)
@@ -107,7 +139,8 @@ def fit_offsets(probabilities: Probabilities, labels: Labels) -> tuple[float, tu
 
     The cross entropy is convex in one over the temperature and the offsets together; Newton's method finds
     its minimum. Offsets are drawn towards 0 as by a normal distribution of deviation 1, which says little
-    beside some dozen images and keeps those of a class without images finite. They sum to 0.
+    beside some dozen images and keeps those of a class without images finite. They sum to 0. The temperature
+    has no prior; `measure` fits no offsets to few images.
 
     Args:
         probabilities: As in `fit`.
@@ -126,7 +159,7 @@ def fit_offsets(probabilities: Probabilities, labels: Labels) -> tuple[float, tu
     # Centred, for what all classes of an image share changes no probability.
     logits = np.maximum(logits - logits.mean(axis=1, keepdims=True), np.log(FLOOR))
     bounds = np.r_[1 / HIGHEST, np.full(k, -np.inf)], np.r_[1 / LOWEST, np.full(k, np.inf)]
-    found = np.r_[1 / fit(probabilities, labels), np.zeros(k)]
+    found = np.r_[1 / fit(probabilities, labels, prior=0.0), np.zeros(k)]
     value, slope, curve = _bend(found, logits, targets)
     for _ in range(100):
         stuck = (found <= bounds[0] * (1 + 1e-9)) & (slope > 0) | (found >= bounds[1] * (1 - 1e-9)) & (
@@ -189,6 +222,7 @@ def measure(
     folds: int = 5,
     seed: int = 0,
     answered: float = 0.8,
+    prior: float | None = None,
 ) -> Calibration:
     """Fit temperature and threshold, and measure both on images that they were not fitted on.
 
@@ -199,10 +233,11 @@ def measure(
         probabilities: `(n, k)` in [0, 1], each row summing to 1, of a model without a temperature.
         labels: `(n,)` numbers in [0, k); or votes or shares `(n, k)`, of which the likeliest class, the
             first among equals, counts as the right one.
-        offsets: Fit offsets beside the temperature.
+        offsets: Fit offsets beside the temperature; none are fitted with a prior.
         folds: Parts, from 2 to n.
         seed: Of the draw of the folds.
         answered: Share of images to be answered, above 0 and at most 1.
+        prior: As in `fit`; the weight follows from all images, and is the same in every fold.
 
     Raises:
         DataError: As in `fit`; or the folds or the share do not fit.
@@ -213,7 +248,8 @@ def measure(
         raise DataError(f"{folds} folds cannot be made of {n} images; choose from 2 to the number of images")
     if not 0 < answered <= 1:
         raise DataError(f"a share of {answered} cannot be answered; it must be above 0 and at most 1")
-    learn = fit_offsets if offsets else _fit_alone
+    prior = _prior(prior, *logits.shape)
+    learn = fit_offsets if offsets and not prior else functools.partial(_fit_alone, prior=prior)
     after, sure = np.empty_like(logits), np.empty(n, np.bool_)
     for here in _folds(truth, folds, seed):
         found = learn(probabilities[~here], targets[~here])
@@ -239,6 +275,7 @@ def measure(
         answered=count / n,
         accuracy_answered=right / count if count else None,
         accuracy_answered_interval=evaluate.wilson(right, count) if count else None,
+        prior=prior,
     )
 
 
@@ -288,8 +325,18 @@ def _logits(probabilities: Probabilities) -> Floats:
     return np.log(np.maximum(chances, FLOOR))
 
 
-def _fit_alone(probabilities: Probabilities, labels: Labels) -> tuple[float, tuple[float, ...]]:
-    return fit(probabilities, labels), ()
+def _prior(given: float | None, n: int, k: int) -> float:
+    if given is None:
+        return weight(n, k)
+    if not 0 <= given < np.inf:
+        raise DataError(f"the prior's weight is {given}; it must be a finite number of at least 0")
+    return given
+
+
+def _fit_alone(
+    probabilities: Probabilities, labels: Labels, *, prior: float = 0.0
+) -> tuple[float, tuple[float, ...]]:
+    return fit(probabilities, labels, prior=prior), ()
 
 
 def _bend(at: Floats, logits: Floats, targets: Floats) -> tuple[float, Floats, Floats]:

@@ -104,7 +104,7 @@ class Adjustment:
         if len(frequencies) != len(labels):
             raise InputError(
                 "the model's card does not state how frequent emotions were in training, so it takes no "
-                "balance and no prior; make the model again with mien ship"
+                "balance and no prior; make the model again with mien train or mien ship"
             )
         if self.prior and not any(
             self.prior.get(name, 0) and share for name, share in zip(labels, frequencies, strict=True)

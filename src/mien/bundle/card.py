@@ -1,5 +1,6 @@
 """The card: what a model is, what it learnt from and how well it does, in one JSON document."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
@@ -100,12 +101,15 @@ class Reading:
         about: What it reads a face as, in one sentence.
         temperature: What its logits are divided by inside the file; 1 changes nothing.
         offsets: What is added to them then, a number a label in the labels' order; none changes nothing.
-        threshold: Confidence under which an answer counts as uncertain; None where none was chosen.
+        threshold: Confidence under which an answer counts as uncertain; None where none was chosen. Of a run,
+            fitted on the validation images that may have selected its epoch too.
         frequencies: How frequent each class is in the training targets, in the labels' order; they sum to 1.
             Empty if that is not known.
         balance: The balance at which photographs are answered unless another one is asked for; see
             `mien.priors`.
         thresholds: The threshold at each other balance that is offered, by its text, such as `0.25`.
+        at_chance: Whether nothing showed on val that it is better than always answering the most frequent
+            label (`mien.evaluate.at_chance`); then all its answers count as uncertain.
     """
 
     __pydantic_config__ = _STRICT
@@ -118,12 +122,16 @@ class Reading:
     frequencies: tuple[Fraction, ...] = ()
     balance: Fraction = 0.0
     thresholds: dict[Literal["0.25", "0.5", "0.75", "1"], Fraction] = field(default_factory=dict)
+    at_chance: bool = False
 
     def threshold_at(self, balance: float) -> float | None:
         """Return the threshold of the balance nearest to this one for which the card has one.
 
-        Of two equally near, the lower balance counts.
+        Of two equally near, the lower balance counts. Of a reading at chance it is infinite: no confidence
+        reaches it.
         """
+        if self.at_chance:
+            return math.inf
         known: dict[float, float | None] = {0.0: self.threshold}
         known |= {float(text): value for text, value in self.thresholds.items()}
         return known[min(known, key=lambda each: (abs(each - balance), each))]
@@ -135,6 +143,48 @@ TWO_READINGS = {
     "fer2013": Reading(about="FER2013's label, which the literature compares by"),
     "consensus": Reading(output="consensus", about="what ten people see, as FER+'s votes have it"),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Began:
+    """How a trained model does beside the model that its training began from, on the same images of val.
+
+    Args:
+        name: The name of the model that it began from.
+        n: Number of images.
+        accuracy: Share that the model it began from names right, by its first reading.
+        accuracy_interval: 95 %, Wilson.
+        learnt: Whether that model learnt from these images, so that its accuracy is too high.
+        after: Share that the trained model names right, by its first reading.
+        after_interval: 95 %, Wilson.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    name: Name
+    n: Count
+    accuracy: Fraction
+    accuracy_interval: tuple[float, float]
+    learnt: bool
+    after: Fraction
+    after_interval: tuple[float, float]
+
+    @property
+    def worse(self) -> bool:
+        """Whether the trained model names fewer images right."""
+        return self.after < self.accuracy
+
+    @property
+    def sentence(self) -> str:
+        """How the two compare, for people."""
+        than = "worse than" if self.worse else "better than" if self.after > self.accuracy else "as good as"
+        (low, high), (low_after, high_after) = self.accuracy_interval, self.after_interval
+        said = (
+            f"the trained model is {than} {self.name}, which it began from: of the same {self.n:,} images of "
+            f"val it names {self.after:.1%} right ({low_after:.1%} to {high_after:.1%}), and {self.name} "
+            f"{self.accuracy:.1%} ({low:.1%} to {high:.1%})"
+        )
+        return f"{said}; {self.name} learnt from these images" if self.learnt else said
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +244,8 @@ class Card:
         teacher: Whose probabilities it was distilled from; empty where it was not.
         data: What it learnt from.
         base: The models it began from: the one whose weights it took first, then that one's own.
+        began: How it does beside the first of these on val; None where it began from chance, the other model
+            could not answer the images, or the weights were averaged since.
         averaged: The models whose weights were averaged with its own.
         excluded: Number of training images left out, by reason.
         metrics: How it did, by split.
@@ -222,6 +274,7 @@ class Card:
     teacher: str = ""
     data: Data | None = None
     base: tuple[Base, ...] = ()
+    began: Began | None = None
     averaged: tuple[Base, ...] = ()
     excluded: dict[str, Count] = field(default_factory=dict)
     metrics: dict[Name, Measured] = field(default_factory=dict)

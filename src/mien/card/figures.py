@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from mien.calibrate import Calibration
+from mien.calibrate import FEW, Calibration
 from mien.card.evidence import Evidence, Finding
 from mien.card.markdown import NONE, bullets, code, count, listed, measured, paragraph, plain, share, table
 from mien.card.words import ECE, INTERVAL
@@ -31,7 +31,9 @@ def metrics(models: Sequence[Evidence]) -> list[str]:
             "**agreement**: share of images answered with what most of FER+'s taggers saw; images where "
             "that is none of the classes do not count.",
         )
-    if any(finding.calibration for finding in findings):
+    if any(finding.calibration for finding in findings) or any(
+        reading.threshold is not None for model in models for reading in model.card.readings.values()
+    ):
         points.append(
             "**threshold**: confidence under which an answer counts as uncertain; chosen for the share of "
             "images that it answers."
@@ -52,6 +54,7 @@ def analyses(models: Sequence[Evidence]) -> list[str]:
     return [
         *_scores(models),
         *_missing(models),
+        *_began(models),
         *_new(models),
         *_calibrations(models),
         *_int8(models),
@@ -132,6 +135,18 @@ def _missing(models: Sequence[Evidence]) -> list[str]:
     return [paragraph(f"Not scored yet: {listed(unscored)}; `mien evaluate` does that.")] if unscored else []
 
 
+def _began(models: Sequence[Evidence]) -> list[str]:
+    """Compare models with those that their trainings began from."""
+    return [
+        paragraph(
+            f"**Beside the model it began from**, {code(model.card.name)} as it was trained: "
+            f"{plain(began.sentence)}."
+        )
+        for model in models
+        if (began := model.card.began) is not None
+    ]
+
+
 def _new(models: Sequence[Evidence]) -> list[str]:
     """Give the figures without what training holds, which a model may know by heart."""
     rows = [
@@ -170,13 +185,7 @@ def _calibrations(models: Sequence[Evidence]) -> list[str]:
         if (found := finding.calibration) is not None
     ]
     if not fitted:
-        return [
-            "### Confidence",
-            paragraph(
-                "No temperature and no threshold was fitted: confidence is what the network says, and the "
-                "ECE above says how far that is off. `mien ship` fits them."
-            ),
-        ]
+        return ["### Confidence", *_uncalibrated(models), *_at_chance(models)]
     folds = listed(sorted({str(found.folds) for _, found, _, _ in fitted}))
     fits = [
         (
@@ -214,10 +223,66 @@ def _calibrations(models: Sequence[Evidence]) -> list[str]:
             "What stands under `after`, and the share answered and its accuracy, are cross-fitted: each of "
             f"{folds} parts of the images was judged with what the others gave.",
         ),
+        *_few(fitted),
         table(("model", "read as", "right is", "n", "temperature", *before_and_after), fits),
         *offsets,
         paragraph("Where an answer less sure than the threshold counts as uncertain:"),
         table(("model", "read as", "threshold", "answered", "accuracy on those"), answers),
+        *_at_chance(models),
+    ]
+
+
+def _uncalibrated(models: Sequence[Evidence]) -> list[str]:
+    """Say what is known of the confidence of models that `mien ship` did not write."""
+    rows = [
+        (code(model.card.name), code(name), f"{reading.threshold:.3f}")
+        for model in models
+        for name, reading in model.card.readings.items()
+        if reading.threshold is not None
+    ]
+    said = paragraph(
+        "No temperature was fitted: confidence is what the network says, and the ECE above says how far that "
+        "is off. `mien ship` fits one.",
+        "" if rows else "No threshold was fitted either.",
+    )
+    if not rows:
+        return [said]
+    # Runs alone have no calibration, and a page is about one run.
+    selects = {model.card.recipe.get("select", "") for model in models}
+    return [
+        said,
+        paragraph(
+            "An answer less sure than the threshold counts as uncertain; four fifths of val reach it."
+            + (" The same images selected the epoch that ships." if selects - {"last", ""} else "")
+        ),
+        table(("model", "read as", "threshold"), rows),
+    ]
+
+
+def _at_chance(models: Sequence[Evidence]) -> list[str]:
+    """Name the readings of which all answers count as uncertain."""
+    return [
+        paragraph(
+            f"**Hardly better than chance**: on val nothing shows that {code(model.card.name)} read as "
+            f"{code(name)} is better than always answering the most frequent label (the lower end of its "
+            "accuracy's interval is not above that label's share). All its answers count as uncertain."
+        )
+        for model in models
+        for name, reading in model.card.readings.items()
+        if reading.at_chance
+    ]
+
+
+def _few(fitted: Sequence[tuple[str, Calibration, tuple[str, str, str], Evidence]]) -> list[str]:
+    """Say which temperatures were fitted on few images."""
+    return [
+        paragraph(
+            f"**Few images**: {named[0]} read as {named[1]} was calibrated on {count(found.n)} images, fewer "
+            f"than {FEW} per class. Its temperature was drawn towards 1 by a prior that counts as "
+            f"{found.prior:g} images, and no offsets were fitted."
+        )
+        for _, found, named, _ in fitted
+        if found.prior
     ]
 
 

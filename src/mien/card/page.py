@@ -3,11 +3,15 @@
 import json
 from collections.abc import Callable, Sequence
 
+from mien import evaluate
 from mien.bundle import Base
 from mien.card import figures, header, words
-from mien.card.evidence import Evidence
+from mien.card.evidence import Evidence, Finding
 from mien.card.markdown import NONE, bullets, code, count, listed, paragraph, plain, table
 from mien.emotions import EMOTIONS
+
+#: Images of FER2013's PublicTest.
+_PUBLIC_TEST = 3589
 
 
 def write(models: Sequence[Evidence]) -> str:
@@ -191,31 +195,60 @@ def _evaluation(models: Sequence[Evidence]) -> list[str]:
 
 
 def _choice(models: Sequence[Evidence]) -> list[str]:
-    """Say what was chosen on the images that the figures are of."""
-    fer2013 = any(model.fer2013 for model in models)
-    findings = [finding for model in models for finding in model.findings]
-    chosen = ["networks, recipes and their settings were compared"]
-    if any(model.card.recipe.get("select", "last") != "last" for model in models):
-        chosen.append("the epoch that ships was chosen")
-    if any(finding.calibration for finding in findings):
-        chosen.append("temperatures, offsets and thresholds were fitted")
-    if any(finding.int8 for finding in findings):
-        chosen.append("int8 was judged against float32")
-    said = [
-        "**`val` chose the model.**",
-        "It is FER2013's PublicTest." if fer2013 else "",
-        f"On it {listed(chosen)}; so its figures flatter a little.",
+    """Say what was chosen on the images of val, if figures here are of these."""
+    pairs = [(model, finding) for model in models for finding in model.findings]
+    found = [
+        (model, finding, choices)
+        for model, finding in pairs
+        if (choices := evaluate.choices(model.card, finding.report.split_fingerprint)) is not None
     ]
-    if any(finding.calibration for finding in findings):
-        said.append(
-            "The figures of calibration are cross-fitted, which takes from them the flattery of "
-            "temperatures, offsets and thresholds, and of nothing else that was chosen here."
-        )
-    if any(finding.report.split == "test" for finding in findings):
+    said = _chosen(found) if found else []
+    if any(finding.report.split == "test" for _, finding in pairs):
         said.append("`test` is worth more as long as nothing was chosen by it.")
-    else:
+    elif len(found) == len(pairs) and any(_chose(*each) for each in found):
         said.append("No split that was kept out of every choice stands on this page.")
     return said
+
+
+def _chose(model: Evidence, finding: Finding, choices: evaluate.Choices) -> bool:
+    """Say whether anything was chosen on val that changes a figure."""
+    return choices.any or _compared(model, finding) or finding.calibration is not None
+
+
+def _compared(model: Evidence, finding: Finding) -> bool:
+    """Say whether the images are FER2013's PublicTest, on which the package's own recipes were compared."""
+    return model.fer2013 and finding.report.n == _PUBLIC_TEST
+
+
+def _chosen(found: Sequence[tuple[Evidence, Finding, evaluate.Choices]]) -> list[str]:
+    calibrated = [finding.calibration for _, finding, _ in found if finding.calibration]
+    offsets = ["offsets"] if any(not each.prior for each in calibrated) else []
+    kinds = ["temperatures", *offsets, "thresholds"]
+    public = any(_compared(model, finding) for model, finding, _ in found)
+    epochs = [choices.epoch for _, _, choices in found]
+    done = {
+        "networks, recipes and their settings were compared": public,
+        "the epoch that ships was chosen": any(epochs),
+        "the epoch that ships may have been chosen, which the card does not say": not any(epochs)
+        and None in epochs,
+        "the end of training could be chosen": any(choices.ended for _, _, choices in found),
+        f"{listed(kinds)} were fitted": bool(calibrated),
+        "int8 was judged against float32": any(finding.int8 for _, finding, _ in found),
+    }
+    chosen = [what for what, holds in done.items() if holds]
+    thresholds = not calibrated and any(choices.threshold for _, _, choices in found)
+    return [
+        "**`val` chose the model.**" if chosen else "**`val` chose nothing that changes these figures.**",
+        "It is FER2013's PublicTest." if public else "",
+        f"On it {listed(chosen)}; so its figures flatter a little."
+        if chosen
+        else "The recipe keeps the last epoch, and no temperature was fitted.",
+        "The threshold under which an answer counts as uncertain was fitted on it." if thresholds else "",
+        "The figures of calibration are cross-fitted, which takes from them the flattery of "
+        f"{listed(kinds)}, and of nothing else that was chosen here."
+        if calibrated
+        else "",
+    ]
 
 
 def _crops(models: Sequence[Evidence]) -> str:

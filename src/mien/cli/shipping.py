@@ -1,7 +1,7 @@
 """The command `ship`: from a finished run to the file that ships."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -77,14 +77,46 @@ def _spare(made: "Run", to: Path, name: str, average: list[Path]) -> None:
 
 
 def _warn(shipped: "Shipped") -> None:
-    """Say where the calibration costs accuracy."""
+    """Say where few images were fitted on, what is at chance, and where the calibration costs accuracy."""
     for name, found in shipped.document["readings"].items():
-        before, after = (found["calibration"][f"accuracy_{when}"] for when in ("before", "after"))
-        if after < before:
+        calibration = found["calibration"]
+        if calibration["prior"]:
+            screen.note(f"{name}: {_few(calibration, len(shipped.bundle.card.labels))}")
+        before, after = (calibration[f"accuracy_{when}"] for when in ("before", "after"))
+        if shipped.bundle.card.reading(name).at_chance:
             screen.note(
-                f"{name}: the calibration lowers the accuracy on val, cross-fitted, from {before:.2%} to "
-                f"{after:.2%}; its offsets make the probabilities truer, and not more answers right"
+                f"{name}: on val nothing shows that the model is better than always answering the most "
+                "frequent label; all its answers are flagged uncertain"
             )
+        # Cross-fitted, and as the file answers with what was fitted on all of val.
+        for how, right in ((", cross-fitted,", after), ("", _accuracy(shipped, name))):
+            if right < before:
+                screen.note(
+                    f"{name}: the calibration lowers the accuracy on val{how} from {before:.2%} to "
+                    f"{right:.2%}: offsets change answers so that the probabilities fit the labels better"
+                )
+
+
+def _few(calibration: dict[str, Any], k: int) -> str:
+    """Say that a temperature was fitted on few images, and how it was kept from varying."""
+    from mien.calibrate import FEW
+
+    n = calibration["n"]
+    return (
+        f"the calibration was fitted on {n} images, {n / k:.1f} per class; below {FEW} per class the "
+        f"temperature is drawn towards 1 by a prior that counts as {calibration['prior']:g} images (T = "
+        f"{calibration['temperature']:.2f}), and no offsets are fitted; add images to val"
+    )
+
+
+def _accuracy(shipped: "Shipped", name: str) -> float:
+    """Return the share that a reading of the file names right, of the images that it was calibrated on."""
+    report = shipped.document["readings"][name]["report"]
+    if shipped.bundle.card.reading(name).output == "consensus":
+        share: float = report["agreement"]["share"]
+        return share
+    accuracy: float = report["accuracy"]
+    return accuracy
 
 
 def _tell(shipped: "Shipped") -> None:

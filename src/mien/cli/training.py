@@ -145,7 +145,7 @@ def _begin(
     networks.load_keras(recipe.network)
     from mien import train as room
 
-    with screen.live() as (_, on_status):
+    with screen.live() as (move, on_status):
         made = room.fit(
             dataset,
             recipe,
@@ -156,6 +156,7 @@ def _begin(
             origin={"source": str(data.resolve()), **origin},
             on_status=on_status,
             on_note=screen.note,
+            on_progress=move,
         )
     return made, dataset
 
@@ -306,6 +307,7 @@ def _tell(document: dict[str, Any], moved: Path | None) -> None:
             ("ships epoch", f"{document['shipped']['epoch']} of {document['shipped']['of']}"),
             (f"accuracy on val, n = {report['n']}", f"{report['accuracy']:.2%} ({low:.2%} to {high:.2%})"),
             ("macro F1 on val", f"{report['macro_f1']:.2%}"),
+            *_beside(document.get("began")),
             ("time", screen.clock(document["seconds"])),
             ("processor time", screen.clock(document["cpu_seconds"])),
         ],
@@ -318,6 +320,16 @@ def _tell(document: dict[str, Any], moved: Path | None) -> None:
         moved = Path(origin["source"])
     words += [] if moved is None else ["--data", str(moved)]
     screen.out.print(f"next: {shlex.join(words)}", markup=False)
+
+
+def _beside(began: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """Return the row about the model that a training began from, if that was scored."""
+    if began is None or "worse" not in began:
+        return []
+    (low, high), worse = began["accuracy_interval"], began["worse"]
+    said = f"{began['accuracy']:.2%} ({low:.2%} to {high:.2%})"
+    verdict = "; the trained model is worse" if worse else ""
+    return [(f"accuracy on val of {began['name']}, where it began", f"{said}{verdict}")]
 
 
 def networks(json: Json = False) -> int:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from mien.bundle import LABELS_READING, TWO_READINGS, Bundle
 from mien.errors import ModelError
 from mien.evaluate import ask as answer
+from mien.evaluate import choices
 from mien.probabilities import Stored
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class Answers:
         fingerprint: Of the images as it was asked; another than the split's where it takes another size.
         data: Name of the data it was made with; empty where not known.
         made_with: The splits it was made with: name by fingerprint; empty where not known.
+        selected: Whether the split asked about selected its epoch, or could end its training, where it is the
+            validation split; None where that is not known.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Answers:
     fingerprint: str = ""
     data: str = ""
     made_with: Mapping[str, str] = field(default_factory=dict)
+    selected: bool | None = None
 
 
 def ask(
@@ -63,6 +67,7 @@ def ask(
     """
     card = bundle.card
     chances = answer([bundle], split.images, reading=reading, progress=progress)
+    chose = choices(card, split.fingerprint)
     splits = [(name, part) for data in card.learnt_from for name, part in data.splits.items()]
     return Answers(
         name=name or card.name,
@@ -76,6 +81,7 @@ def ask(
         made_with={
             part.fingerprint: name for name, part in sorted(splits, key=lambda each: each[0] == "train")
         },
+        selected=None if chose is None else True if chose.epoch or chose.ended else chose.epoch,
     )
 
 

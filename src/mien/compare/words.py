@@ -92,15 +92,16 @@ def warnings(a: Answers, b: Answers, split: "Split", data: str) -> Iterator[str]
             f"{' and '.join(learnt)} learnt from these images, so what is said of them is no measure; "
             "compare on images that neither learnt from"
         )
-    chosen = [
-        side.name for side, role in zip(sides, roles, strict=True) if "val" in role and "train" not in role
-    ]
-    if chosen:
-        yield (
-            f"{' and '.join(chosen)} had these images as val, so epoch and settings may have been chosen on "
-            f"them, which favours {'it' if len(chosen) == 1 else 'both'}; compare on images that chose "
-            "nothing"
-        )
+    chosen = [side for side, role in zip(sides, roles, strict=True) if "val" in role and "train" not in role]
+    for what, some in (
+        ("epoch and settings", [side.name for side in chosen if side.selected is not False]),
+        ("settings", [side.name for side in chosen if side.selected is False]),
+    ):
+        if some:
+            yield (
+                f"{' and '.join(some)} had these images as val, so {what} may have been chosen on them, "
+                f"which favours {'it' if len(some) == 1 else 'both'}; compare on images that chose nothing"
+            )
     if unknown := [side.name for side in sides if not side.made_with]:
         yield (
             f"what {' and '.join(unknown)} learnt from is not known here, so nothing was checked: these "

@@ -15,6 +15,7 @@ from mien.bundle import BATCH_SIZE, Bundle
 from mien.errors import DataError, ModelError
 from mien.evaluate.balance import MEAN, BalanceRow, ShiftRow, balance_table, shift_table
 from mien.evaluate.copies import Copies, copies
+from mien.evaluate.doubt import ANSWERED, at_chance, majority, stated
 from mien.evaluate.groups import FEW, Group, Groups, Listing, listing, members, separate
 from mien.evaluate.known import Known, known, knows, warned
 from mien.evaluate.measures import (
@@ -30,7 +31,7 @@ from mien.evaluate.measures import (
     wilson,
 )
 from mien.evaluate.selective import Point, area, selective
-from mien.evaluate.uses import USES, Uses, count, role
+from mien.evaluate.uses import USES, Choices, Uses, choices, count, role
 from mien.evaluate.views import VIEWS
 from mien.evaluate.views import of as views_of
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from mien.dataset import Split
 
 __all__ = [
+    "ANSWERED",
     "FEW",
     "MEAN",
     "RESAMPLES",
@@ -47,6 +49,7 @@ __all__ = [
     "Answers",
     "BalanceRow",
     "Bin",
+    "Choices",
     "ClassScore",
     "Copies",
     "Group",
@@ -63,13 +66,16 @@ __all__ = [
     "answer",
     "area",
     "ask",
+    "at_chance",
     "balance_table",
+    "choices",
     "copies",
     "count",
     "judge",
     "known",
     "knows",
     "listing",
+    "majority",
     "members",
     "metrics",
     "plurality",
@@ -78,6 +84,7 @@ __all__ = [
     "selective",
     "separate",
     "shift_table",
+    "stated",
     "warned",
     "wilson",
 ]

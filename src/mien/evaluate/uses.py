@@ -14,7 +14,7 @@ from typing import Any, Literal
 import filelock
 
 from mien import disk
-from mien.bundle import Card
+from mien.bundle import Card, Data
 from mien.errors import RunError
 from mien.run import Run, open_run, write_file
 
@@ -69,7 +69,7 @@ def role(card: Card, fingerprint: str, split: str = "", name: str = "") -> Uses:
             part = data.splits.get(known)
             if part is not None and part.fingerprint == fingerprint:
                 what = f"the split {split} is {known}, which" if split not in ("", known) else known
-                return Uses(role=_ROLES[known], warnings=(f"{what} {_why(known, card)}",))
+                return Uses(role=_ROLES[known], warnings=(f"{what} {_why(known, card, fingerprint)}",))
     for data in card.learnt_from:
         if split in ("train", "val") and split in data.splits and data.name == name:
             return Uses(
@@ -85,13 +85,82 @@ def role(card: Card, fingerprint: str, split: str = "", name: str = "") -> Uses:
 _ROLES: Mapping[str, Role] = {"train": "train", "val": "val"}
 
 
-def _why(known: str, card: Card) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What a validation split decided about a model, as the card's recipes and readings say.
+
+    Args:
+        epoch: Whether it selected the epoch that ships, of the model or of one that it was made from; None
+            where a recipe does not say.
+        ended: Whether it could end the training early, though the last epoch ships.
+        calibration: Whether it fitted a temperature or offsets.
+        threshold: Whether it fitted the threshold of `uncertain`, which changes no score.
+    """
+
+    epoch: bool | None
+    ended: bool
+    calibration: bool
+    threshold: bool
+
+    @property
+    def any(self) -> bool:
+        """Whether it decided, or may have decided, anything that changes a score."""
+        return self.epoch is not False or self.ended or self.calibration
+
+
+def choices(card: Card, fingerprint: str) -> Choices | None:
+    """Say what images decided about a model.
+
+    Args:
+        card: The model's.
+        fingerprint: Of a split.
+
+    Returns:
+        None where they are the validation split neither of the model nor of one that it was made from.
+    """
+    own = [] if card.data is None else [(card.data, card.recipe)]
+    others = [(base.data, base.recipe) for base in (*card.base, *card.averaged)]
+
+    def held(pairs: list[tuple[Data, dict[str, Any]]]) -> list[dict[str, Any]]:
+        return [
+            recipe
+            for data, recipe in pairs
+            if (part := data.splits.get("val")) is not None and part.fingerprint == fingerprint
+        ]
+
+    recipes = held(own + others)
+    if not recipes:
+        return None
+    selects = [recipe.get("select") for recipe in recipes]
+    known = any(select not in (None, "last") for select in selects)
+    readings = card.readings.values() if held(own) else ()
+    return Choices(
+        epoch=True if known else None if None in selects else False,
+        ended=any(
+            recipe.get("select") == "last" and recipe.get("stopping", {}).get("patience", 0) > 0
+            for recipe in recipes
+        ),
+        calibration=any(reading.temperature != 1 or reading.offsets for reading in readings),
+        threshold=any(reading.threshold is not None for reading in readings),
+    )
+
+
+def _why(known: str, card: Card, fingerprint: str) -> str:
     """Say what a split did for a model, from its recipe and its calibration."""
-    if known == "train":
+    found = choices(card, fingerprint)
+    if known == "train" or found is None:
         return "is what the model learnt from: this score says nothing about new images"
-    if card.recipe.get("select") != "last":
-        return "selected the checkpoint, so this score is a little too good to report"
-    if any(reading.temperature != 1 or reading.offsets for reading in card.readings.values()):
+    calibration = " and fitted the calibration" if found.calibration else ""
+    if found.epoch:
+        return f"selected the checkpoint{calibration}, so this score is a little too good to report"
+    if found.epoch is None:
+        return (
+            f"may have selected the checkpoint, because the card does not say{calibration}, so this score "
+            "may be a little too good"
+        )
+    if found.ended:
+        return f"could end the training early{calibration}, so this score may be a little too good to report"
+    if found.calibration:
         return "fitted the calibration, so this score is a little too good; it did not select the checkpoint"
     return "did not select the checkpoint, because the recipe keeps the last epoch"
 

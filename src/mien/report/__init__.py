@@ -90,7 +90,7 @@ def measure(
         "models": [_model(each, answers.reading) for each in models],
         "dataset": _dataset(dataset),
         "preprocessing": f"grey, {card.size} × {card.size} pixels of 0 to 255, framing: {card.framing}; "
-        "rescaling, temperature and softmax are in the model file",
+        f"{_inside(models, answers.reading)} are in the model file",
         "uses": asdict(told),
         "known": None if known is None else asdict(known),
         "selective": selection(answers),
@@ -176,6 +176,15 @@ def _replace(place: Path, contents: Mapping[str, bytes]) -> None:
     disk.sync_folder(place)
 
 
+def _inside(models: Sequence[Bundle], reading: str) -> str:
+    used = [each.card.reading(reading if reading in each.card.readings else None) for each in models]
+    parts = {
+        "temperature": any(each.temperature != 1 for each in used),
+        "offsets": any(each.offsets for each in used),
+    }
+    return ", ".join(["rescaling", *(name for name, there in parts.items() if there)]) + " and softmax"
+
+
 def _model(model: Bundle, reading: str) -> dict[str, Any]:
     card = model.card
     learnt = None if card.data is None else {"name": card.data.name, "fingerprint": card.data.fingerprint}
@@ -191,6 +200,8 @@ def _model(model: Bundle, reading: str) -> dict[str, Any]:
         "temperature": used.temperature,
         "offsets": list(used.offsets),
         "threshold": used.threshold,
+        "at_chance": used.at_chance,
+        "began": None if card.began is None else asdict(card.began) | {"worse": card.began.worse},
         "licence": card.licence,
     }
 

@@ -37,7 +37,7 @@ def calibrations(
 
     A model that ships with one, or with offsets, is told without too. To one that has none, a temperature is
     fitted: on the validation split; or, where that is what is scored, fold by fold, each judged by what the
-    others taught.
+    others taught. On few images the fit has a prior, whose weight is under `prior`.
     """
     card = models[0].card
     reading = card.reading(answers.reading if answers.reading in card.readings else None)
@@ -57,9 +57,11 @@ def calibrations(
     val = _answers_on_val(models, dataset, answers, progress)
     if val is None:
         return told
-    fitted = calibrate.fit(val.probabilities, val.truth)
+    prior = calibrate.weight(*val.probabilities.shape)
+    fitted = calibrate.fit(val.probabilities, val.truth, prior=prior)
     softened = calibrate.apply(shares, fitted)
-    return [*told, _calibration("with a temperature fitted on val", fitted, softened, answers)]
+    by_val = _calibration("with a temperature fitted on val", fitted, softened, answers)
+    return [*told, by_val | {"prior": prior}]
 
 
 def _calibration(
@@ -69,6 +71,7 @@ def _calibration(
     return {
         "name": name,
         "temperature": temperature,
+        "prior": 0.0,
         **{key: getattr(report, key) for key in _CALIBRATION},
         "reliability": [asdict(each) for each in report.reliability],
     }
@@ -83,6 +86,7 @@ def _cross_fitted(answers: evaluate.Answers) -> list[dict[str, Any]]:
         {
             "name": f"with a temperature fitted on the other folds of {folds}",
             "temperature": found.temperature,
+            "prior": found.prior,
             "nll": found.nll_after,
             "brier": None,
             "ece": found.ece_after,

@@ -60,7 +60,7 @@ def write(found: Mapping[str, Any], answers: evaluate.Answers, maps: Mapping[int
     about = " + ".join(each["name"] for each in found["models"])
     title = f"{about} on {found['data']}, {found['split']}"
     low, high = found["accuracy_interval"]
-    warnings = [*found["uses"]["warnings"], *_few(found)]
+    warnings = [*found["uses"]["warnings"], *_few(found), *_doubtful(found["models"])]
     body = [
         f"<h1>{escaped(title)}</h1>",
         f'<p class="lead"><b>{found["accuracy"]:.1%}</b> ({100 * low:.1f} to {100 * high:.1f}) of '
@@ -98,6 +98,20 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
+def _doubtful(models: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name models that are at chance, and those worse than what they began from."""
+    told = [
+        f"on val nothing shows that {each['name']} is better than always answering the most frequent label"
+        for each in models
+        if each.get("at_chance")
+    ]
+    return told + [
+        f"on val {each['name']} was worse after training than {began['name']}, which it began from"
+        for each in models
+        if (began := each.get("began")) and began["worse"]
+    ]
+
+
 def _few(found: Mapping[str, Any]) -> list[str]:
     groups = found["groups"]["groups"] if found["groups"] else []
     names = [group["name"] for group in groups if group["few"]]
@@ -125,7 +139,13 @@ def _calibration(told: Sequence[Mapping[str, Any]]) -> str:
         web.table(("the model", "temperature", "ECE", "NLL", "Brier"), rows)
         + '<p class="faint">Bars: share of images named right, by confidence; on the dashed line confidence '
         "would be right. Framed: the distance to it. Grey, at the foot: how many images.</p>"
-        f'<div class="charts">{drawn}</div>'
+        + "".join(
+            f'<p class="faint">{escaped(_sentence(each["name"]))[:-1]}: because the images are few, it was '
+            f"drawn towards 1 by a prior that counts as {each['prior']:g} images.</p>"
+            for each in told
+            if each.get("prior")
+        )
+        + f'<div class="charts">{drawn}</div>'
     )
 
 

@@ -41,6 +41,8 @@ def origin(found: Report) -> str:
         if model["learnt_from"]:
             learnt = model["learnt_from"]
             rows.append(("learnt from", f"{learnt['name']}, fingerprint {learnt['fingerprint']}"))
+        if began := model.get("began"):
+            rows.append(("began from", _began(began)))
         if model["excluded"]:
             left = ", ".join(f"{count:,} {reason}" for reason, count in model["excluded"].items())
             rows.append(("left out of training", left))
@@ -58,6 +60,17 @@ def origin(found: Report) -> str:
         rows.append(("unreadable", f"{data['unreadable']:,} images were skipped"))
     rows += [("note", note) for note in data["notes"]]
     return f"<dl>{''.join(f'<dt>{name}</dt><dd>{escaped(value)}</dd>' for name, value in rows)}</dl>"
+
+
+def _began(told: Report) -> str:
+    """Say how the trained model did beside the one that it began from."""
+    return (
+        f"{told['name']}: on the same {told['n']:,} images of val it has "
+        f"{share(told['accuracy'], told['accuracy_interval'])}, and the trained model "
+        f"{share(told['after'], told['after_interval'])}"
+        f"{': the trained model is worse' if told['worse'] else ''}"
+        f"{'; it learnt from these images' if told['learnt'] else ''}"
+    )
 
 
 def _known(told: Report | None) -> str:

@@ -29,7 +29,7 @@ from mien.evaluate import Answers, Report
 from mien.export import int8
 from mien.run import Run
 from mien.ship.averaging import known_as, mean
-from mien.train import targets
+from mien.train.targets import frequencies
 
 #: Training images that the ranges of int8 are taken from.
 CALIBRATING = 4096
@@ -361,32 +361,10 @@ def _calibrated(card: Card, calibrations: dict[str, Calibration]) -> Card:
     return replace(card, readings=readings)
 
 
-def frequencies(card: Card, reading: str, train: Split) -> tuple[float, ...]:
-    """Return how frequent each label is in what a reading learnt from.
-
-    Args:
-        card: The model's.
-        reading: One of its readings.
-        train: The images that it learnt from, in the order of labels that the card has.
-
-    Returns:
-        A share a label, in the labels' order, with the sum 1. Of a reading that learnt votes: the mean of
-        the images' shares of votes.
-
-    Raises:
-        DataError: The reading learnt votes, and the split has none.
-    """
-    labels = targets.one_hot(train.labels, len(card.labels))
-    share = float(card.recipe.get("targets", {}).get("votes", 0.0))
-    if card.reading(reading).output == "consensus":
-        share = 1.0
-    seen = targets.consensus(train, card.labels) if share else labels
-    mean = ((1 - share) * labels + share * seen).mean(axis=0, dtype=np.float64)
-    return tuple(round(float(each), 6) for each in mean / mean.sum())
-
-
 def _stated(card: Card, raw: Mapping[str, _Raw], train: Split) -> Card:
     """Return a calibrated card with frequencies, the balance for photographs, and a threshold for each.
+
+    A reading that is at chance on val is marked.
 
     Args:
         card: With temperatures and offsets.
@@ -402,15 +380,8 @@ def _stated(card: Card, raw: Mapping[str, _Raw], train: Split) -> Card:
             offered: priors.Adjustment(balance=offered).apply(chances, card.labels, shares)
             for offered in priors.OFFERED
         }
-        thresholds = {
-            f"{offered:g}": calibrate.threshold(adjusted[offered]) for offered in priors.OFFERED[1:]
-        }
-        readings[name] = replace(
-            reading,
-            frequencies=shares,
-            balance=_balance(adjusted, truth),
-            thresholds=thresholds,  # type: ignore[arg-type]
-        )
+        found = evaluate.stated(reading, chances, truth, card.labels, shares)
+        readings[name] = replace(found, threshold=reading.threshold, balance=_balance(adjusted, truth))
     return replace(card, readings=readings)
 
 

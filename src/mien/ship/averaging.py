@@ -50,7 +50,7 @@ def mean(models: Sequence[Bundle], to: str | os.PathLike[str], *, images: NDArra
     # Of one that began from another of them, the other's own card knows most.
     bases = {base.sha256: base for each in models for base in (*each.card.base, *each.card.averaged)}
     bases |= {base.sha256: base for base in averaged if base.sha256 in bases}
-    card = replace(first.card, base=tuple(bases.values()), averaged=averaged, metrics={})
+    card = replace(first.card, base=tuple(bases.values()), averaged=averaged, began=None, metrics={})
     return export.bundle(network, card, to, images=images)
 
 

@@ -5,14 +5,17 @@ ends in the same weights, history and metrics, to the bit, as if nothing had hap
 """
 
 import importlib.util
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mien import bundle, evaluate, export, run
 from mien.bundle import Bundle
-from mien.dataset import Dataset
+from mien.dataset import Dataset, Split
 from mien.errors import DataError, RecipeError, RunError, TrainingError
 from mien.networks import load_keras
 from mien.probabilities import Stored
@@ -42,6 +45,7 @@ def fit(
     fold: bool = False,
     on_status: Callable[[Status], None] | None = None,
     on_note: Callable[[str], None] | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Run:
     """Train `recipe` on `dataset`.
 
@@ -60,6 +64,8 @@ def fit(
         fold: It is one of those of `cross`, which goes on by the same call and not by `resume`.
         on_status: Called a few times a second with where the training stands.
         on_note: Called with a sentence whenever there is something to say.
+        on_progress: Called with (what is done, images done, images in all) while `base` is scored on val, to
+            compare the result with.
 
     Returns:
         The run; its bundle holds the epoch that the recipe's `select` names.
@@ -84,7 +90,8 @@ def fit(
     bases = start.base if start else ()
     if start is not None:
         _begin(start, model, dataset, on_note)
-    known = facts.begin(dataset, policy, origin=origin or {}, teacher=teacher, bases=bases)
+    began = None if base is None else _scored(base, dataset, on_progress)
+    known = facts.begin(dataset, policy, origin=origin or {}, teacher=teacher, bases=bases, began=began)
     facts.check(out.name if out is not None else recipe.name, known, dataset, recipe)
     made = run.create(recipe, known, out=out, runs=runs)
     say = on_note or _silent
@@ -252,6 +259,16 @@ def _begin(
             )
 
 
+def _scored(
+    base: Bundle, dataset: Dataset, on_progress: Callable[[str, int, int], None] | None
+) -> dict[str, Any] | None:
+    def move(done: int, total: int) -> None:
+        if on_progress is not None:
+            on_progress(f"scoring {base.card.name} on val", done, total)
+
+    return starting.score(base, dataset, progress=move)
+
+
 def _check_begun(made: Run, base: Any) -> None:
     if base and made.load()[0] is None:
         raise RunError(
@@ -320,6 +337,15 @@ def _finish(
             f"{recipe.stopping.patience} epochs"
         )
     say(f"ships epoch {index + 1} of {len(recorder.history)}: val_loss {row['val_loss']:.4f}")
+    better = _better(recorder.history, index)
+    if better is not None:
+        other = recorder.history[better]
+        say(
+            f"epoch {better + 1} was better on val, in loss ({other['val_loss']:.4f}, not "
+            f"{row['val_loss']:.4f}) and in accuracy ({other['val_accuracy']:.2%}, not "
+            f"{row['val_accuracy']:.2%}); the recipe keeps the last epoch: --set select=val_loss ships the "
+            "best"
+        )
     model = precision.build(recipe, classes=len(dataset.labels), policy="float32")
     model.set_weights(recorder.best)
     val = dataset.split("val")
@@ -328,16 +354,94 @@ def _finish(
         shipped = export.bundle(model, card, made.bundle, images=val.images[: export.IMAGES])
     except export.Unlike as error:
         raise _diverged(made, error, row, f"epoch {index + 1} of {len(recorder.history)}") from error
-    report = evaluate.score(shipped, val, labels=dataset.labels, data=dataset.root)
+    answers = {
+        reading: evaluate.answer(shipped, val, labels=dataset.labels, reading=reading, data=dataset.root)
+        for reading in card.readings
+    }
+    report = evaluate.judge(next(iter(answers.values())))
     measured = bundle.Measured(
         n=report.n,
         values={name: getattr(report, name) for name in _MEASURED},
         intervals={name: getattr(report, f"{name}_interval") for name in _MEASURED[:3]},
     )
-    file = (made.bundle / bundle.MODEL).read_bytes()
-    shipped = bundle.write(file, replace(shipped.card, metrics={"val": measured}), made.bundle)
-    made.update(shipped={"epoch": index + 1, "of": len(recorder.history), "sha256": shipped.card.sha256})
+    began = _began(made, report)
+    card = replace(
+        shipped.card,
+        metrics={"val": measured},
+        readings=_stated(card, answers, dataset.split("train"), say),
+        began=began,
+    )
+    shipped = bundle.write((made.bundle / bundle.MODEL).read_bytes(), card, made.bundle)
+    if began is not None:
+        made.update(began=asdict(began) | {"worse": began.worse})
+        if began.worse:
+            say(began.sentence)
+    made.update(
+        shipped={
+            "epoch": index + 1,
+            "of": len(recorder.history),
+            "better_epoch": None if better is None else better + 1,
+            "at_chance": [name for name, reading in card.readings.items() if reading.at_chance],
+            "sha256": shipped.card.sha256,
+        }
+    )
     made.keep_report(replace(report, bundle=shipped.card.sha256 or "").to_dict())
+
+
+def _better(history: Sequence[Mapping[str, float]], index: int) -> int | None:
+    """Return the epoch with the lowest validation loss, if it beats the one that ships in accuracy too."""
+    best = min(range(len(history)), key=lambda place: history[place]["val_loss"])
+    row, other = history[index], history[best]
+    beats = other["val_loss"] < row["val_loss"] and other["val_accuracy"] > row["val_accuracy"]
+    return best if beats else None
+
+
+def _began(made: Run, report: evaluate.Report) -> bundle.Began | None:
+    """Compare the trained model with the one that it began from, if that was scored."""
+    known = made.facts().get("began")
+    if known is None:
+        return None
+    return bundle.Began(
+        name=known["name"],
+        n=known["n"],
+        accuracy=known["accuracy"],
+        accuracy_interval=tuple(known["accuracy_interval"]),
+        learnt=known["learnt"],
+        after=report.accuracy,
+        after_interval=report.accuracy_interval,
+    )
+
+
+def _stated(
+    card: bundle.Card, answers: Mapping[str, evaluate.Answers], train: Split, say: Callable[[str], None]
+) -> dict[str, bundle.Reading]:
+    """Return the readings with frequencies and thresholds, and say which are at chance."""
+    readings = {}
+    for name, found in answers.items():
+        reading, right = card.reading(name), found.truth
+        chances = found.probabilities
+        if reading.output == "consensus" and found.split.votes is not None:
+            decided, seen = evaluate.plurality(found.split.votes, card.labels)
+            chances, right = chances[decided], seen[decided]
+        shares = targets.frequencies(card, name, train)
+        readings[name] = evaluate.stated(reading, chances, right, card.labels, shares)
+        if readings[name].at_chance:
+            say(_at_chance(name, card, chances, right))
+    return readings
+
+
+def _at_chance(name: str, card: bundle.Card, chances: NDArray[np.float32], right: NDArray[np.int64]) -> str:
+    called = f"as {name}, the model" if len(card.readings) > 1 else "the model"
+    if not len(right):
+        return f"{called} could not be scored on val, so all its answers are flagged uncertain"
+    hits = int((chances.argmax(axis=1) == right).sum())
+    low, high = evaluate.wilson(hits, len(right))
+    commonest = card.labels[int(np.bincount(right).argmax())]
+    return (
+        f"{called} is hardly better than chance: it names {hits / len(right):.1%} of val right ({low:.1%} to "
+        f"{high:.1%}), and always answering {commonest} would name {evaluate.majority(right):.1%} right; all "
+        "its answers are flagged uncertain"
+    )
 
 
 def _diverged(made: Run, error: export.Unlike, row: Mapping[str, float], epoch: str) -> TrainingError:

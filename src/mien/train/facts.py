@@ -23,6 +23,7 @@ def begin(
     origin: Mapping[str, Any],
     teacher: Stored | None,
     bases: Sequence[Mapping[str, Any]],
+    began: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return what a run's `run.json` begins with.
 
@@ -32,6 +33,7 @@ def begin(
         origin: How the data can be loaded again.
         teacher: What it distils from, if it does.
         bases: The runs that it begins from, if it does, as `mien.bundle.Base` has them.
+        began: How the first of them does on val, as `start.score` has it.
     """
     return {
         "schema": 1,
@@ -41,6 +43,7 @@ def begin(
         "data": describe(dataset) | {"origin": dict(origin)},
         "teacher": None if teacher is None else {"about": teacher.about, "sha256": teacher.sha256},
         "base": list(bases),
+        "began": None if began is None else dict(began),
         "environment": environment(),
     }
 

@@ -1,13 +1,15 @@
 """Where a training begins that does not begin from chance: the weights of a model that is trained."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mien import export
+from mien import evaluate, export
 from mien.bundle import Bundle
+from mien.dataset import Dataset
 from mien.errors import ModelError, RecipeError
 from mien.recipes import Recipe
 
@@ -84,6 +86,33 @@ def check(start: Start, recipe: Recipe) -> None:
                 f"{start.name} was trained with {key} {had}, the recipe asks for {key} {asked}; weights fit "
                 f"their own network alone: --set {key}={had}, or begin from another model"
             )
+
+
+def score(
+    base: Bundle, dataset: Dataset, *, progress: Callable[[int, int], None] | None = None
+) -> dict[str, Any] | None:
+    """Score a model that a training begins from on the validation images, to compare the result with.
+
+    Args:
+        base: The model.
+        dataset: What is trained on; its val has the size that the model takes.
+        progress: Called with (images done, images in all).
+
+    Returns:
+        The fields of `mien.bundle.Began` about that model; None where it does not answer in all of the
+        classes.
+    """
+    val = dataset.split("val")
+    if not set(dataset.labels) <= set(base.card.labels):
+        return None
+    report = evaluate.score(base, val, labels=dataset.labels, progress=progress)
+    return {
+        "name": base.card.name,
+        "n": report.n,
+        "accuracy": report.accuracy,
+        "accuracy_interval": list(report.accuracy_interval),
+        "learnt": evaluate.role(base.card, val.fingerprint).role == "train",
+    }
 
 
 def give(start: Start, model: Any, labels: tuple[str, ...]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien import emotions
+from mien.bundle import Card
 from mien.dataset import Dataset, Split
 from mien.errors import DataError
 from mien.probabilities import Stored
@@ -125,6 +126,30 @@ def consensus(split: Split, labels: Sequence[str]) -> Floats:
     total = votes.sum(axis=1, keepdims=True)
     shares = np.where(total > 0, votes / np.maximum(total, 1), one_hot(split.labels, len(labels)))
     return shares.astype(np.float32)
+
+
+def frequencies(card: Card, reading: str, train: Split) -> tuple[float, ...]:
+    """Return how frequent each label is in what a reading learnt from.
+
+    Args:
+        card: The model's.
+        reading: One of its readings.
+        train: The images that it learnt from, in the order of labels that the card has.
+
+    Returns:
+        A share a label, in the labels' order, with the sum 1. Of a reading that learnt votes: the mean of
+        the images' shares of votes.
+
+    Raises:
+        DataError: The reading learnt votes, and the split has none.
+    """
+    labels = one_hot(train.labels, len(card.labels))
+    share = float(card.recipe.get("targets", {}).get("votes", 0.0))
+    if card.reading(reading).output == "consensus":
+        share = 1.0
+    seen = consensus(train, card.labels) if share else labels
+    mean = ((1 - share) * labels + share * seen).mean(axis=0, dtype=np.float64)
+    return tuple(round(float(each), 6) for each in mean / mean.sum())
 
 
 def mixed(
