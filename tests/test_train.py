@@ -582,6 +582,19 @@ def test_a_class_may_be_absent_from_val(tmp_path: Path) -> None:
     assert made.facts()["status"] == "done"
 
 
+@pytest.mark.parametrize(("offsets", "power"), [((), 0.7), ((0.5, 0.0, -0.5), 1.0)])
+def test_frequencies_leave_out_what_a_balanced_loss_took(offsets: tuple[float, ...], power: float) -> None:
+    train_split = dying.data().split("train")
+    card = bundle.load("fast").card
+    reading = replace(card.reading("fer2013"), offsets=offsets)
+    kept = replace(card, labels=("a", "b", "c"), recipe={"targets": {"balance": 0.3}})
+    kept = replace(kept, readings={"labels": reading})
+    thin = train_split.take((train_split.labels != 2) | (np.arange(len(train_split)) % 5 == 0))
+    counts = np.bincount(thin.labels, minlength=3) ** power
+    found = targets.frequencies(kept, "labels", thin)
+    np.testing.assert_allclose(found, counts / counts.sum(), atol=1e-6)
+
+
 def test_a_run_has_thresholds_and_frequencies(tmp_path: Path) -> None:
     data, notes = dying.data(), []
     settings = ("targets.consensus=1", "epochs=4", "optimizer.ema=0", "augment.flip=false")

@@ -138,7 +138,8 @@ def frequencies(card: Card, reading: str, train: Split) -> tuple[float, ...]:
 
     Returns:
         A share a label, in the labels' order, with the sum 1. Of a reading that learnt votes: the mean of
-        the images' shares of votes.
+        the images' shares of votes. If the recipe's `targets.balance` b took a part of the frequencies out
+        of the answer, and no offsets of a calibration put it back: the frequencies to the power 1 - b.
 
     Raises:
         DataError: The reading learnt votes, and the split has none.
@@ -149,6 +150,9 @@ def frequencies(card: Card, reading: str, train: Split) -> tuple[float, ...]:
         share = 1.0
     seen = consensus(train, card.labels) if share else labels
     mean = ((1 - share) * labels + share * seen).mean(axis=0, dtype=np.float64)
+    balance = float(card.recipe.get("targets", {}).get("balance", 0.0))
+    if balance and card.reading(reading).output != "consensus" and not any(card.reading(reading).offsets):
+        mean = np.power(mean, 1 - balance, out=np.zeros_like(mean), where=mean > 0)
     return tuple(round(float(each), 6) for each in mean / mean.sum())
 
 
