@@ -331,10 +331,12 @@ def _turned(told: _Told) -> str:
 def _table(predictions: "Iterator[Prediction]", told: _Told) -> None:
     rows: list[tuple[object, ...]] = []
     for each in predictions:
-        found: list[tuple[object, ...]] = [] if each.faces else [(each.source, "", "no face", "", "")]
-        for face in each.faces:
+        found: list[tuple[object, ...]] = [] if each.faces else [(each.source, "", "", "no face", "", "")]
+        for number, face in enumerate(each.faces, start=1):
             box = f"{face.box.left}, {face.box.top}, {face.box.width}×{face.box.height}"
-            found.append((each.source, box, face.emotion, f"{face.confidence:.0%}", ", ".join(face.flags)))
+            found.append(
+                (each.source, number, box, face.emotion, f"{face.confidence:.0%}", ", ".join(face.flags))
+            )
         told.untold += max(0, len(rows) + len(found) - _MOST)
         rows += found[: _MOST - len(rows)]
     good = told.images - told.problems
@@ -342,7 +344,7 @@ def _table(predictions: "Iterator[Prediction]", told: _Told) -> None:
         screen.table(
             f"{told.faces:,} {'face' if told.faces == 1 else 'faces'} in {good:,} "
             f"{'image' if good == 1 else 'images'}",
-            ("image", "box", "shows", "sure", "flags"),
+            ("image", "face", "box", "shows", "sure", "flags"),
             rows,
         )
     if told.untold:
