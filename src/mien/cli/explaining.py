@@ -7,7 +7,6 @@ import typer
 
 from mien.cli import screen, stated
 from mien.cli.data import Json
-from mien.cli.model import place
 
 if TYPE_CHECKING:
     from mien.explain import Explanation
@@ -56,7 +55,7 @@ def explain(
         )
     asked = stated.options(balance, prior, group)
     timer = screen.Timer()
-    loaded = bundle.load(place(model))
+    loaded = bundle.load(model)
     loaded.card.reading(labels)
     grouping = priors.Adjustment(groups=asked["groups"] or {})
     grouping.check(loaded.card.labels, ())
