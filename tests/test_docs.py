@@ -1,8 +1,8 @@
 """Every block of Python and every command of the docs runs as it is, or says why it cannot.
 
 The comment `<!-- not run in tests: why -->` before a block keeps it from being run, and the comment
-`<!-- this page is not run in tests: why -->` all blocks of its page. What is not run is checked: its commands,
-options and scripts exist, and its Python compiles and imports what there is.
+`<!-- this page is not run in tests: why -->` all blocks of its page. What is not run is checked: commands,
+options and scripts exist, and the Python compiles and imports what exists.
 """
 
 import ast
