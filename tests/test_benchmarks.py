@@ -101,7 +101,7 @@ def test_two_contenders_of_one_name_are_told_apart_or_refused(folder: Path) -> N
     for words, reason in (
         ([folder / "bundle"] * 2, "two contenders are called grey; give each a name, as in NAME=PATH"),
         ([], "nobody takes part; name a bundle"),
-        ([folder / "nothing"], "no bundle at"),
+        ([folder / "nothing"], "there is no"),
     ):
         done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=60)
         assert done.returncode != 0

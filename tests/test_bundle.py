@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mien import bundle, disk
 from mien.bundle import onnx_file, seal
-from mien.errors import ModelError
+from mien.errors import ModelError, RunError
 
 LABELS = ("happy", "sad", "surprise")
 SIZE = 16
@@ -124,13 +125,17 @@ def test_progress_counts_images() -> None:
         (PIXELS[..., 0], r"\(70, 16, 16\)"),
         (PIXELS[:, :8], r"\(70, 8, 16, 1\)"),
         (PIXELS[0], r"\(16, 16, 1\)"),
+        (np.uint8(3), "uint8"),
+        ([[1]], "list"),
+        (PIXELS.tolist(), "list"),
+        (None, "NoneType"),
     ],
 )
-def test_images_of_another_kind_are_refused(images: np.ndarray, says: str) -> None:
+def test_images_of_another_kind_are_refused(images: object, says: str) -> None:
     with pytest.raises(ModelError, match=says):
-        bundle.of(MODEL, card()).run(images)
+        bundle.of(MODEL, card()).run(images)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match=says):
-        bundle.of(MODEL, card()).features(images)
+        bundle.of(MODEL, card()).features(images)  # type: ignore[arg-type]
 
 
 def test_senseless_settings_are_refused() -> None:
@@ -138,6 +143,8 @@ def test_senseless_settings_are_refused() -> None:
         bundle.of(MODEL, card()).run(PIXELS, batch_size=0)
     with pytest.raises(ModelError, match="threads is 0"):
         bundle.of(MODEL, card(), threads=0)
+    with pytest.raises(ModelError, match="optimization is 'none'"):
+        bundle.of(MODEL, card(), optimization="none")  # type: ignore[arg-type]
 
 
 FULL = bundle.Card(
@@ -276,16 +283,54 @@ def test_places_that_cannot_be_written_to(tmp_path: Path) -> None:
 
 
 def test_no_bundle_no_answer(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ModelError, match="No such file"):
+    with pytest.raises(ModelError, match=r"there is no .*nowhere"):
         bundle.load(tmp_path / "nowhere")
-    with pytest.raises(ModelError, match="No such file"):
+    with pytest.raises(ModelError, match=r"neither a run .* nor a bundle"):
         bundle.load(tmp_path)
+    for name, reason in (("x" * 5000, "File name too long"), ("x\0", "null")):
+        with pytest.raises(ModelError, match=f"cannot be read: .*{reason}") as found:
+            bundle.load(name)
+        assert len(str(found.value)) < 300
     (tmp_path / "bare.onnx").write_bytes(MODEL)
     with pytest.raises(ModelError, match="carries no card"):
         bundle.load(tmp_path / "bare.onnx")
     monkeypatch.setattr(bundle, "MAX_BYTES", 100)
     with pytest.raises(ModelError, match="larger than the 100 bytes"):
         bundle.load(folder)
+
+
+def test_a_runs_folder_is_its_model(away: Path) -> None:
+    made = Path("runs/quick-1")
+    made.mkdir(parents=True)
+    (made / "recipe.toml").touch()
+    with pytest.raises(RunError, match=r"runs/quick-1 has no model yet.* --resume runs/quick-1"):
+        bundle.load("runs/quick-1")
+    written = bundle.write(MODEL, card(), made / "bundle")
+    for name in ("runs/quick-1", made, "runs/quick-1/bundle", "runs/quick-1/bundle/model.onnx"):
+        assert bundle.load(name).card == written.card
+    assert bundle.load("runs/quick-1").path == made / "bundle"
+    assert bundle.load("runs/quick-1").read() == written.read()
+
+
+def test_a_name_of_the_package_goes_before_a_folder_of_that_name(away: Path) -> None:
+    (away / "fast").mkdir()
+    (away / "fast" / "recipe.toml").touch()
+    mine = bundle.write(MODEL, card(), away / "fast" / "bundle")
+    assert bundle.load("fast").path == bundle.find("fast") == bundle.MODELS / "fast.onnx"
+    assert not bundle.is_run("fast")
+    assert bundle.is_run("./fast")
+    assert bundle.load("./fast").card == mine.card
+
+
+def test_optimization_is_passed_on_when_a_model_is_loaded() -> None:
+    loaded = bundle.load("fast", optimization="basic")
+    images = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 1), np.uint8)
+    assert loaded._optimization == "basic"
+    same = bundle.of(loaded.read(), loaded.card, optimization="basic")
+    assert (loaded.run(images) == same.run(images)).all()
+    assert (pickle.loads(pickle.dumps(loaded)).run(images) == same.run(images)).all()
+    with pytest.raises(ModelError, match="optimization is 'most'"):
+        bundle.load("fast", optimization="most")  # type: ignore[arg-type]
 
 
 def test_a_card_of_another_file_is_refused(folder: Path) -> None:

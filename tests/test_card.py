@@ -820,7 +820,7 @@ def test_what_the_command_refuses(
         ([folder / "another.onnx"], "is no evaluation"),
         ([folder / "third.onnx"], "has no 'third.json' beside it"),
         ([folder / "fourth.onnx"], "cannot be read"),
-        ([folder / "none.onnx"], "no bundle at"),
+        ([folder / "none.onnx"], "there is no"),
         ([folder / "fast.onnx", "--to", tmp_path / "taken" / "page.md"], "cannot be written"),
         ([new.path, "--to", tmp_path / "datasheet.md"], "give the model card another name"),
     ):

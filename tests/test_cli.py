@@ -78,8 +78,8 @@ def test_a_name_that_no_file_can_have_is_no_fault(tmp_path: Path, capsys: pytest
         assert cli.run([*command, "long" * 1000]) == 2
         told = capsys.readouterr().err
         assert "'longlong" in told
-        assert "long' names nothing: File name too long; check the path" in told
-        assert len(told) < 200
+        assert "File name too long" in told
+        assert len(told) < 250
     ring = tmp_path / "ring.onnx"
     ring.symlink_to(ring)
     assert cli.run(["card", str(ring)]) == 2

@@ -296,7 +296,7 @@ def test_a_run_begins_from_another(
     assert "tuned-mean.onnx, which is read" in refuse(*over)
     assert Path(mean["path"]).read_bytes() == kept
     assert "a run's folder, a model's .onnx file, or" in refuse("ship", made["run"], "--average", "absent")
-    assert "there is no 'xxx" in refuse("ship", made["run"], "--average", "x" * 300)
+    assert "File name too long" in refuse("ship", made["run"], "--average", "x" * 300)
     assert "/fast'; name a run's folder" in refuse("ship", made["run"], "--average", "./fast")
     code, shipped = ask("ship", made["run"], "--average", str(trained), "--to", "models", "--name", "mean")
     assert code == 0
@@ -466,7 +466,7 @@ def test_a_run_whose_data_moved_asks_for_it_and_takes_it(
         (["train", "--resume", "{run}", "--recipe", "seed", "--split-seed", "3"], "--recipe, --split-seed"),
         (["train", "--resume", "{run}", "--from", "{run}"], "it takes no --from"),
         (["train", "{archive}", "--from", "absent"], "absent"),
-        (["train", "{archive}", "--from", "full"], "no run"),
+        (["train", "{archive}", "--from", "full"], "neither a run"),
         (["train", "{archive}", "--from", "{run}", "--folds", "2"], "--folds"),
         (["train", "{archive}", "--from", "{run}", "--set", "network=seed"], "--set network=tiny"),
         (["train", "{archive}", "--out", "full"], "holds something"),
@@ -479,7 +479,7 @@ def test_a_run_whose_data_moved_asks_for_it_and_takes_it(
         (["evaluate", "{run}/recipe.toml", "--data", "{archive}"], "recipe.toml"),
         (["plot", "empty"], "no run"),
         (["export", "{run}", "--format", "pickle"], "'pickle' is no format"),
-        (["export", "empty"], "no run"),
+        (["export", "empty"], "neither a run"),
         (["extract", "full/cat.jpg", "--to", "out"], "cat.jpg"),
         (["extract", "{archive}", "--to", "full"], "full"),
         (["recipes", "nonsense"], "known"),

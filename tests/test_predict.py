@@ -295,7 +295,7 @@ def test_the_command_reads_a_folder_and_lists_what_it_could_not(
         (["a.jpg", "--to", "x.txt"], "ends in no format"),
         (["a.jpg", "--whole-image", "--min-face", "30"], "takes no --min-face"),
         (["a.jpg", "--detector", "eyes"], "no detector"),
-        (["a.jpg", "--model", "nothing-here"], "no bundle"),
+        (["a.jpg", "--model", "nothing-here"], "there is no "),
         (["a.jpg", "--model", "defualt"], "did you mean 'default'?"),
         (["a.jpg", "--labels", "mood"], "mood"),
         (["a.jpg", "--workers", "0"], "workers is 0"),

@@ -3,6 +3,7 @@
 Numbers on drawn faces show that the chain works; they say nothing about real ones.
 """
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ class Demo:
 
 
 def show(
-    to: Path,
+    to: str | os.PathLike[str],
     *,
     train_images: int = TRAIN,
     val_images: int = VAL,
@@ -79,6 +80,7 @@ def show(
         Stopped: A signal came while training.
     """
     move = progress or (lambda stage, done, total: None)
+    to = Path(to)
     _empty(to)
 
     def stage(name: str) -> Callable[[int, int], None]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import filelock
 
 
-def write(path: Path, data: bytes) -> None:
+def write(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a file so that `path` holds the old content or the new, whole; its folder is made if need be.
 
     Raises:
@@ -18,7 +18,7 @@ def write(path: Path, data: bytes) -> None:
     fill(path, lambda partial: partial.write_bytes(data))
 
 
-def fill(path: Path, make: Callable[[Path], object]) -> None:
+def fill(path: str | os.PathLike[str], make: Callable[[Path], object]) -> None:
     """Have `make` write a file beside `path`, and put it there once it is whole and on the disk.
 
     Args:
@@ -28,6 +28,7 @@ def fill(path: Path, make: Callable[[Path], object]) -> None:
     Raises:
         OSError: As `write`; whatever else `make` raises passes through. `path` is as it was.
     """
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".partial-{path.name}")
     try:
@@ -41,7 +42,7 @@ def fill(path: Path, make: Callable[[Path], object]) -> None:
         raise
 
 
-def hold(path: Path) -> filelock.BaseFileLock | None:
+def hold(path: str | os.PathLike[str]) -> filelock.BaseFileLock | None:
     """Return a lock that is held in the file `path`; None where another process holds it.
 
     A lock whose holder died is taken over.
@@ -70,18 +71,18 @@ def let_go(lock: filelock.BaseFileLock) -> None:
     lock.release()
 
 
-def sweep(folder: Path) -> None:
+def sweep(folder: str | os.PathLike[str]) -> None:
     """Delete what writers that died left half done, in `folder` and below; nobody may be writing there."""
-    for partial in folder.rglob(".partial-*"):
+    for partial in Path(folder).rglob(".partial-*"):
         partial.unlink(missing_ok=True)
 
 
-def sync_folder(folder: Path) -> None:
+def sync_folder(folder: str | os.PathLike[str]) -> None:
     """Make a rename in `folder` last through a power cut, where the system can."""
     if os.name != "posix":
         return
     try:
-        _sync(folder)
+        _sync(Path(folder))
     except OSError as error:
         # Network drives refuse to sync a folder; the rename itself has happened.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):

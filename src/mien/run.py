@@ -18,6 +18,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -274,7 +275,11 @@ class Run:
 
 
 def create(
-    recipe: Recipe, facts: Mapping[str, Any], *, out: Path | None = None, runs: Path = Path("runs")
+    recipe: Recipe,
+    facts: Mapping[str, Any],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    runs: str | os.PathLike[str] = Path("runs"),
 ) -> Run:
     """Make a new run's folder, which appears with recipe and facts in it or not at all.
 
@@ -288,7 +293,8 @@ def create(
     Raises:
         RunError: `out` holds something already, or cannot be made.
     """
-    parent = runs if out is None else out.resolve().parent
+    wanted, runs = None if out is None else Path(out), Path(runs)
+    parent = runs if wanted is None else wanted.resolve().parent
     try:
         parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=".partial-", dir=parent))
@@ -296,19 +302,20 @@ def create(
             made.chmod(0o755)
             disk.write(made / "recipe.toml", to_toml(recipe).encode())
             disk.write(made / "run.json", _json(dict(facts) | {"recipe": to_dict(recipe)}))
-            return Run(_claim(made, out) if out is not None else _number(made, runs, recipe.name))
+            return Run(_claim(made, wanted) if wanted is not None else _number(made, runs, recipe.name))
         finally:
             shutil.rmtree(made, ignore_errors=True)
     except OSError as error:
         raise RunError(f"the run's folder cannot be made: {disk.reason(error)} ({error.filename})") from None
 
 
-def open_run(path: Path) -> Run:
+def open_run(path: str | os.PathLike[str]) -> Run:
     """Return the run in `path`.
 
     Raises:
         RunError: There is none.
     """
+    path = Path(path)
     if not path.is_dir():
         raise RunError(f"{path} is no folder; name a run's folder, such as runs/quick-1")
     if not (path / "recipe.toml").is_file():
@@ -316,12 +323,13 @@ def open_run(path: Path) -> Run:
     return Run(path)
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a file of a run, whole or not at all.
 
     Raises:
         TrainingError: There is no room on the disk, or no right to write; `path` is as it was.
     """
+    path = Path(path)
     try:
         disk.write(path, data)
     except OSError as error:

@@ -3,11 +3,12 @@
 report = audit.inspect(dataset.load("archive (4).zip"))
 report.counts["test_in_train"]
 report.findings[0].evidence
-audit.exclude(report, Path("exclusions.csv"))      # for mien train --exclude
-audit.page(report, Path("audit.html"))
-audit.fix(report, Path("archive (4).zip"), Path("clean"))
+audit.exclude(report, "exclusions.csv")            # for mien train --exclude
+audit.page(report, "audit.html")
+audit.fix(report, "archive (4).zip", "clean")
 """
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,7 +206,9 @@ def _counts(
     }
 
 
-def exclude(report: AuditReport, path: Path, *, also: Path | None = None) -> tuple[Exclusion, ...]:
+def exclude(
+    report: AuditReport, path: str | os.PathLike[str], *, also: str | os.PathLike[str] | None = None
+) -> tuple[Exclusion, ...]:
     """Write the list of training images to leave out, as `mien train --exclude` takes it.
 
     Args:
@@ -219,14 +222,14 @@ def exclude(report: AuditReport, path: Path, *, also: Path | None = None) -> tup
     Raises:
         DataError: `also` cannot be used, or the list cannot be written.
     """
-    counts = exclusion.write(path, report.removals, also=also)
+    counts = exclusion.write(Path(path), report.removals, also=None if also is None else Path(also))
     return tuple(Exclusion(reason, counts[reason]) for reason in sorted(counts))
 
 
 def fix(
     report: AuditReport,
-    source: Path,
-    out: Path,
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     *,
     regroup: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -257,20 +260,20 @@ def fix(
             changed since it was looked at; or train would lack a class that another split has.
     """
     plan = mend.plan(report.material, report.measures, report.copies, report.recuts, regroup=regroup)
-    copying.write(report.material, plan, source, out, progress=progress)
+    copying.write(report.material, plan, Path(source), Path(out), progress=progress)
     return plan.changes
 
 
-def check_fix(source: Path, out: Path) -> None:
+def check_fix(source: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
     """Refuse what `fix` would refuse to write to, before anything is audited.
 
     Raises:
         DataError: `out` is there already, or overlaps with the source.
     """
-    copying.check(source, out)
+    copying.check(Path(source), Path(out))
 
 
-def page(report: AuditReport, path: Path) -> None:
+def page(report: AuditReport, path: str | os.PathLike[str]) -> None:
     """Write the report as one page of HTML that needs nothing beside itself.
 
     It shows pictures of the data set's images; treat it like the data set.

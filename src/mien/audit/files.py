@@ -1,6 +1,7 @@
 """The files that images come in: unreadable ones, wrong suffixes, odd sizes and colours."""
 
 import io
+import os
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -46,7 +47,10 @@ class Header:
 
 
 def survey(
-    source: Path, names: Collection[str], *, progress: Callable[[int, int], None] | None = None
+    source: str | os.PathLike[str],
+    names: Collection[str],
+    *,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Header]:
     """Read the headers of a source's images.
 
@@ -61,7 +65,7 @@ def survey(
     Raises:
         ArchiveError: The archive is damaged, unsafe or too large.
     """
-    wanted = set(names)
+    source, wanted = Path(source), set(names)
     found = {}
     if source.is_dir():
         for done, name in enumerate(names, start=1):

@@ -38,7 +38,8 @@ from mien.bundle.card import (
     without_hash,
 )
 from mien.bundle.seal import KEY
-from mien.errors import ModelError
+from mien.errors import ModelError, RunError
+from mien.extract.names import shown
 from mien.priors import Adjustment
 
 __all__ = [
@@ -62,11 +63,12 @@ __all__ = [
     "Parity",
     "Part",
     "Reading",
+    "find",
+    "is_run",
     "listed",
     "load",
     "of",
     "parse",
-    "put",
     "suggest",
     "to_json",
     "write",
@@ -81,6 +83,7 @@ MAX_BYTES = 256 << 20
 #: Images run at once. More take memory, 256 through the seed's network more than a GiB, and gain little speed
 #: (measured: docs/bundle.md).
 BATCH_SIZE = 32
+_CHOICES = "name a run's folder, a model's .onnx file, or a model of the package: " + " or ".join(SHIPPED)
 
 
 @dataclass(frozen=True, repr=False)
@@ -137,9 +140,10 @@ class Bundle:
 
         Raises:
             InputError: The balance or the prior cannot be used, or the card states no frequencies for it.
-            ModelError: The images are of another shape or type, the model has no such reading, or it
-                answers no probabilities.
+            ModelError: The images are no array, or one of another shape or type; the model has no such
+                reading; or it does not answer with probabilities.
         """
+        self._check(images, batch_size)
         reading = self.card.reading(labels)
         output = reading.output
         adjustment = Adjustment(balance=balance, prior=prior or {})
@@ -169,8 +173,9 @@ class Bundle:
             Features `(n, height, width, channels)` float32.
 
         Raises:
-            ModelError: The images are of another shape or type.
+            ModelError: The images are no array, or one of another shape or type.
         """
+        self._check(images, batch_size)
         batches = list(self._batches(images, batch_size)) or [images]
         return np.concatenate([self._ask("features", batch) for batch in batches])
 
@@ -185,15 +190,20 @@ class Bundle:
             raise ModelError(f"{str(self.path)!r} has changed since it was loaded; load it again")
         return content
 
-    def _batches(self, images: npt.NDArray[np.uint8], batch_size: int) -> Iterator[npt.NDArray[np.uint8]]:
+    def _check(self, images: object, batch_size: int) -> None:
+        """Make sure that the model can be run on `images`, which may be of any type."""
         shape = (self.card.size, self.card.size, 1)
+        wanted = f"the model takes a NumPy array of uint8 images of shape {('n', *shape)}"
+        if not isinstance(images, np.ndarray):
+            raise ModelError(f"{wanted}, not {type(images).__name__}; make them with mien.images")
         if images.dtype != np.uint8 or images.shape[1:] != shape:
             raise ModelError(
-                f"the model takes uint8 images of shape {('n', *shape)}, not {images.dtype} of shape "
-                f"{images.shape}; make them with mien.images"
+                f"{wanted}, not {images.dtype} of shape {images.shape}; make them with mien.images"
             )
         if batch_size < 1:
             raise ModelError(f"batch_size is {batch_size}; it must be at least 1")
+
+    def _batches(self, images: npt.NDArray[np.uint8], batch_size: int) -> Iterator[npt.NDArray[np.uint8]]:
         for start in range(0, len(images), batch_size):
             yield images[start : start + batch_size]
 
@@ -205,34 +215,88 @@ class Bundle:
         return answer
 
 
-def load(path: str | os.PathLike[str] | None = None, *, threads: int | None = None) -> Bundle:
-    """Read a bundle, check it, and make it ready to run.
+def is_run(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path means a run's folder, which holds a `recipe.toml`.
+
+    A name in `SHIPPED` means the package's model, also where a folder has that name.
+    """
+    # os.path, because Path.is_file raises an error for a name that is too long for the file system.
+    return os.fspath(path) not in SHIPPED and os.path.isfile(Path(path) / "recipe.toml")  # noqa: PTH113
+
+
+def find(path: str | os.PathLike[str] | None = None) -> Path:
+    """Return the place of the model that a path or a name means, without reading the model.
 
     Args:
-        path: A bundle's folder, or its ONNX file alone, which carries the card inside; or the name of a
-            model in the package, one of `SHIPPED`. None is the first of them. A folder of your own that has
-            such a name is meant by `./default`.
-        threads: Threads that compute one batch; None takes every core.
+        path: As in `load`.
+
+    Returns:
+        A bundle's folder, or an ONNX file.
 
     Raises:
-        ModelError: There is none; a file is damaged, was changed, is not the one that the card or
+        RunError: It is a run's folder in which no training has finished.
+        ModelError: There is nothing at this path, or it is a folder that is neither a run nor a bundle.
+    """
+    if (name := _shipped(path)) is not None:
+        return MODELS / f"{name}.onnx"
+    assert path is not None
+    place = Path(path)
+    if is_run(path):
+        if not (place / "bundle" / MODEL).is_file():
+            raise RunError(f"{place} has no model yet; finish its training with: mien train --resume {place}")
+        return place / "bundle"
+    try:
+        place.stat()
+    except FileNotFoundError:
+        raise ModelError(f"there is no {os.fspath(path)!r}; {suggest(place) or _CHOICES}") from None
+    except (OSError, ValueError) as error:  # a name that is too long, or that holds a null character
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ModelError(f"{shown(str(place))} cannot be read: {reason}; {_CHOICES}") from None
+    if place.is_dir() and not (place / MODEL).is_file():
+        raise ModelError(
+            f"the folder {str(place)!r} is neither a run (it has no recipe.toml) nor a bundle (it has no "
+            f"{MODEL}); {_CHOICES}"
+        )
+    return place
+
+
+def load(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    threads: int | None = None,
+    optimization: Literal["all", "basic"] = "all",
+) -> Bundle:
+    """Read a model, check it, and make it ready to run.
+
+    Args:
+        path: One of these; None means the first of `SHIPPED`:
+
+            - the folder of a run: the model that its training selected, in the folder's `bundle`
+            - the folder of a bundle
+            - an ONNX file, which carries the card inside
+            - the name of a model in the package, one of `SHIPPED`; `./default` means a folder or file of
+              your own that has such a name
+        threads: Threads that compute one batch; None uses every core.
+        optimization: As in `of`.
+
+    Raises:
+        RunError: The run has no model yet.
+        ModelError: There is no model; a file is damaged, was changed, is not the one that the card or
             evaluation beside it was written for, or holds what a bundle may not (other files' data, custom
             operations, sizes beyond the limits); or the model and its card do not fit together.
     """
-    name = SHIPPED[0] if path is None else str(path)
-    shipped = name in SHIPPED
-    place = MODELS / f"{name}.onnx" if shipped else Path(name)
+    place, shipped = find(path), _shipped(path)
     file = _file(place)
     model = _read(file, MAX_BYTES)
     digest = hashlib.sha256(model).hexdigest()
-    if shipped:
-        _check_shipped(name, digest)
+    if shipped is not None:
+        _check_shipped(shipped, digest)
     card = parse(seal.read(model, file.name))
     if (place / CARD).exists():
         _check_beside(place, card, digest)
-    elif file.suffix == ".onnx" and not shipped:
+    elif file.suffix == ".onnx" and shipped is None:
         _check_evaluation(file, digest)
-    return of(model, card, path=place, threads=threads)
+    return of(model, card, path=place, threads=threads, optimization=optimization)
 
 
 def of(
@@ -315,10 +379,16 @@ def listed(labels: Sequence[str]) -> bytes:
     return "".join(f"{label}\n" for label in labels).encode()
 
 
-def suggest(path: Path) -> str:
+def suggest(path: str | os.PathLike[str]) -> str:
     """Return a question after the model of the package that a path which leads nowhere may mean, if any."""
-    near = difflib.get_close_matches(str(path).lower(), SHIPPED, n=1, cutoff=0.6)
-    return f"did you mean {near[0]!r}?" if near and not path.exists() else ""
+    near = difflib.get_close_matches(str(path).lower(), SHIPPED, n=1, cutoff=0.7)
+    return f"did you mean {near[0]!r}?" if near and not os.path.exists(path) else ""  # noqa: PTH110
+
+
+def _shipped(path: str | os.PathLike[str] | None) -> str | None:
+    """Return the name of the package's model that a path means, if it means one."""
+    name = SHIPPED[0] if path is None else os.fspath(path)
+    return name if name in SHIPPED else None
 
 
 def _file(place: Path) -> Path:
@@ -331,9 +401,7 @@ def _read(file: Path, limit: int) -> bytes:
             content = stream.read(limit + 1)
     except OSError as error:
         reason = error.strerror or "it cannot be read"
-        raise ModelError(
-            f"no bundle at {str(file)!r}: {reason}; {suggest(file) or 'name its folder or its .onnx file'}"
-        ) from None
+        raise ModelError(f"{str(file)!r} cannot be read: {reason}; {_CHOICES}") from None
     if len(content) > limit:
         raise ModelError(f"{file.name!r} is larger than the {limit} bytes that a bundle's may have")
     return content
@@ -392,9 +460,10 @@ def _session(
     options.log_severity_level = 4  # what goes wrong is raised; nothing is to stand on stderr as well
     # Stated, because int8 operations are fused from the level "extended" on, which changes how they round.
     level = onnxruntime.GraphOptimizationLevel
-    options.graph_optimization_level = {"all": level.ORT_ENABLE_ALL, "basic": level.ORT_ENABLE_BASIC}[
-        optimization
-    ]
+    levels = {"all": level.ORT_ENABLE_ALL, "basic": level.ORT_ENABLE_BASIC}
+    if optimization not in levels:
+        raise ModelError(f"optimization is {optimization!r}; it must be one of {', '.join(levels)}")
+    options.graph_optimization_level = levels[optimization]
     options.intra_op_num_threads = threads or 0
     options.inter_op_num_threads = 1
     # Waiting threads that spin take whole cores from whatever else the machine does.

@@ -1,13 +1,8 @@
-"""What a user calls a model, and the one that a training begins from or a run is averaged with."""
+"""The paths and names by which a user calls a model."""
 
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from mien.errors import InputError, RunError
-
-if TYPE_CHECKING:
-    from mien.bundle import Bundle
+from mien.errors import InputError
 
 
 def called(text: str) -> Path:
@@ -23,28 +18,3 @@ def called(text: str) -> Path:
         raise InputError(
             f"the folder that {text!r} would stand in is gone; go to one that exists, or name a whole path"
         ) from None
-
-
-def find(path: Path) -> "Bundle":
-    """Load the model of a run's folder, or one by its name or file.
-
-    A name of the package's goes before a folder that is called so.
-    """
-    from mien import bundle, run
-
-    # Path.exists raises over a name that no system holds.
-    if str(path) not in bundle.SHIPPED and not os.path.exists(path):  # noqa: PTH110
-        raise InputError(
-            f"there is no {str(path)!r}; "
-            + (
-                bundle.suggest(path)
-                or "name a run's folder, a model's .onnx file, or a model of the package: "
-                + " or ".join(bundle.SHIPPED)
-            )
-        )
-    if str(path) in bundle.SHIPPED or not path.is_dir() or (path / bundle.MODEL).is_file():
-        return bundle.load(path)
-    made = run.open_run(path)
-    if not (made.bundle / bundle.MODEL).is_file():
-        raise RunError(f"{made.name} has no model yet; finish it with: mien train --resume {path}")
-    return bundle.load(made.bundle)

@@ -9,7 +9,7 @@ import typer
 
 from mien.cli import bases, homes, outputs, screen
 from mien.cli.data import Exclude, Json, SplitSeed, Votes
-from mien.cli.model import is_run, place
+from mien.cli.model import is_run
 from mien.cli.training import SOME_BAD, load, load_again
 from mien.errors import DataError, InputError
 
@@ -97,7 +97,7 @@ def _open(path: Path) -> "Bundle | Stored":
 
     if path.suffix == ".npz":
         return probabilities.read(path)
-    return bundle.load(place(path))
+    return bundle.load(path)
 
 
 def _sizes(sides: list["Bundle | Stored"], size: int | None) -> list[int]:

@@ -7,7 +7,6 @@ import typer
 
 from mien.cli import screen, stated
 from mien.cli.data import Json
-from mien.cli.model import place
 
 if TYPE_CHECKING:
     from mien.bundle import Bundle
@@ -59,7 +58,7 @@ def explain(
         )
     asked = stated.options(balance, prior, group)
     timer = screen.Timer()
-    loaded = bundle.load(place(model))
+    loaded = bundle.load(model)
     loaded.card.reading(labels)
     grouping = priors.Adjustment(groups=asked["groups"] or {})
     grouping.check(loaded.card.labels, ())

@@ -15,7 +15,6 @@ import typer
 
 from mien.cli import screen, stated
 from mien.cli.data import Json
-from mien.cli.model import place
 from mien.cli.training import SOME_BAD
 from mien.errors import InputError, Stopped
 
@@ -77,7 +76,7 @@ def webcam(
     seen = _Seen()
     with ExitStack() as stack:
         frames, name = _frames(camera, stack)
-        predictor = video.predictor(place(model), detector=detector, labels=labels, look=look, **asked)
+        predictor = video.predictor(model, detector=detector, labels=labels, look=look, **asked)
         window = None if headless else _window(name, save, required=json)
         live = stack.enter_context(
             room.Live(

@@ -1,7 +1,6 @@
 """Commands about a trained model: `plot`, `export`; `evaluate` is in `scoring`."""
 
 import importlib.util
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,33 +10,20 @@ import typer
 from mien.cli import screen
 from mien.cli.data import Json
 from mien.cli.training import SOME_BAD, load_again
-from mien.errors import InputError, MissingExtra, RunError
+from mien.errors import InputError, MissingExtra
 
 
 def is_run(path: Path) -> bool:
     """Say whether `path` is a run's folder rather than a bundle."""
-    return os.path.isfile(path / "recipe.toml")  # noqa: PTH113 - of names that no system holds, too
+    from mien import bundle  # here, because it loads ONNX Runtime
+
+    return bundle.is_run(path)
 
 
 def _called(text: str) -> Path:
     from mien.cli import bases
 
     return bases.called(text)
-
-
-def place(name: str | Path | None) -> str | Path | None:
-    """Return where the model that a user names is: of a run's folder, the bundle in it.
-
-    Raises:
-        RunError: The run has no model yet.
-    """
-    if name is None or not is_run(path := Path(name)):
-        return name
-    from mien import bundle
-
-    if not (path / "bundle" / bundle.MODEL).is_file():
-        raise RunError(f"{path} has no model yet; finish its training with: mien train --resume {path}")
-    return path / "bundle"
 
 
 def plot(
@@ -84,11 +70,11 @@ def export(
     from mien import bundle
     from mien import export as room
     from mien import run as runs
-    from mien.cli import bases, outputs
+    from mien.cli import outputs
 
     timer = screen.Timer()
     made: runs.Run | bundle.Bundle
-    made = runs.open_run(model) if is_run(model) else bases.find(model)
+    made = runs.open_run(model) if is_run(model) else bundle.load(model)
     if not isinstance(made, runs.Run):
         outputs.spare({} if to is None else {f"--to {to}": _file(to, format_)}, [made.path])
     with screen.bar("comparing answers") as progress:

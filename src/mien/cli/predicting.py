@@ -12,7 +12,6 @@ import typer
 
 from mien.cli import outputs, screen, stated
 from mien.cli.data import Json
-from mien.cli.model import place
 from mien.cli.training import SOME_BAD
 from mien.errors import ImageError, InputError
 
@@ -112,7 +111,7 @@ def predict(
         "auto_rotate": auto_rotate,
     }
     options |= wanted
-    predictor = room.Predictor(place(model), **options)
+    predictor = room.Predictor(model, **options)
     with _record(to, predictor, resume) as record:
         asked = {*files, *(path for path in paths if path == "-")}
         known = asked & record.known if record else set()

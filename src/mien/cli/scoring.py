@@ -9,7 +9,7 @@ import typer
 
 from mien.cli import bases, homes, outputs, scores, screen, stated
 from mien.cli.data import Exclude, Json, SplitSeed, Votes
-from mien.cli.model import is_run, place
+from mien.cli.model import is_run
 from mien.cli.training import SOME_BAD, load
 from mien.errors import InputError, TrainingError
 
@@ -83,7 +83,7 @@ def evaluate(
     _check_stated(models, report, probabilities, shipped=shipped, robustness=robustness, table=balance_table)
     _spare(report, probabilities, models, (data, votes, *(exclude or ())), groups=groups)
     listed = None if groups is None else room.listing(groups)
-    loaded = [bundle.load(place(path)) for path in models]
+    loaded = [bundle.load(path) for path in models]
     _check_models(models, loaded, probabilities, recuts=recuts)
     origin = {"votes": votes, "exclude": exclude, "seed": split_seed}
     dataset = _data(context, models, loaded, data, origin, whole=bool(report) or split == "train")

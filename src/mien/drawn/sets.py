@@ -1,6 +1,7 @@
 """Sets of drawn faces: in memory, and packed as an archive."""
 
 import io
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -89,7 +90,7 @@ def sample(
 
 
 def write_archive(
-    path: Path,
+    path: str | os.PathLike[str],
     *,
     train: int,
     val: int,
@@ -132,7 +133,7 @@ def write_archive(
                 archive.writestr(name, _png(images[index, :, :, 0]))
 
     disk.fill(path, zip_up)
-    return path
+    return Path(path)
 
 
 def _png(image: NDArray[np.uint8]) -> bytes:

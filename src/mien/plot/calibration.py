@@ -1,5 +1,6 @@
 """Whether a model is as often right as it is sure."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ _FIFTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 _SIDE, _GAP, _STRIP = 4.6, 0.2, 1.0
 
 
-def reliability(report: Mapping[str, Any], to: Path, *, name: str) -> list[Path]:
+def reliability(report: Mapping[str, Any], to: str | os.PathLike[str], *, name: str) -> list[Path]:
     """Draw how often answers are right against how sure they are, bin by bin, with the images in each bin.
 
     Args:

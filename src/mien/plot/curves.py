@@ -1,5 +1,6 @@
 """Loss and accuracy over epochs."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,7 @@ _MEASURES = (
 
 
 def history(
-    rows: Sequence[Mapping[str, float]], to: Path, *, title: str, best: int | None = None
+    rows: Sequence[Mapping[str, float]], to: str | os.PathLike[str], *, title: str, best: int | None = None
 ) -> list[Path]:
     """Draw training and validation loss, and accuracy, over epochs.
 
@@ -100,7 +101,7 @@ def _draw(
     epochs: Floats,
     curves: list[_Curve],
     rate: Floats,
-    to: Path,
+    to: str | os.PathLike[str],
     *,
     title: str,
     best: int | None,

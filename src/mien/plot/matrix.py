@@ -1,6 +1,7 @@
 """Which class was taken for which."""
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ class _Grid:
         return self.k * self.cell
 
 
-def confusion(report: Mapping[str, Any], to: Path, *, name: str) -> list[Path]:
+def confusion(report: Mapping[str, Any], to: str | os.PathLike[str], *, name: str) -> list[Path]:
     """Draw a confusion matrix: a row a true class, a column an answer.
 
     Colour is the share of the row, so that small classes read like large ones. Cells hold images and share

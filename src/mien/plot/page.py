@@ -1,6 +1,7 @@
 """The paper: colours, type, and the way from a drawing to its two files."""
 
 import io
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -113,7 +114,7 @@ def scored(report_name: str, split: str, data: str, n: int) -> tuple[str, str]:
     return what, words.images(n) + (f" of {source}" if source else "")
 
 
-def save(figure: Figure, to: Path, stem: str, *, tight: bool = True) -> list[Path]:
+def save(figure: Figure, to: str | os.PathLike[str], stem: str, *, tight: bool = True) -> list[Path]:
     """Write a drawing as PNG and SVG.
 
     Args:
@@ -137,7 +138,7 @@ def save(figure: Figure, to: Path, stem: str, *, tight: bool = True) -> list[Pat
     ):
         buffer = io.BytesIO()
         canvas(figure).print_figure(buffer, dpi=DPI, format=ending, metadata=metadata, bbox_inches=box)
-        drawn[to / f"{stem}.{ending}"] = buffer.getvalue()
+        drawn[Path(to) / f"{stem}.{ending}"] = buffer.getvalue()
     for path, data in drawn.items():
         write_file(path, data)
     return list(drawn)

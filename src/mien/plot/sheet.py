@@ -1,6 +1,7 @@
 """Training faces before and after augmentation."""
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,7 @@ class _Grid:
         return _MARGIN + column * (2 * self.face + _BETWEEN + _GUTTER), _HEAD + row * (self.face + _LABEL)
 
 
-def samples(before: Images, after: Images, labels: Sequence[str], to: Path) -> list[Path]:
+def samples(before: Images, after: Images, labels: Sequence[str], to: str | os.PathLike[str]) -> list[Path]:
     """Draw a sheet of training images, each beside what augmentation made of it.
 
     Args:

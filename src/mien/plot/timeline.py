@@ -1,6 +1,7 @@
 """What each person of a video showed, from first to last."""
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,13 @@ _DOUBT = "#6E747D"
 
 
 def course(
-    people: Sequence[Mapping[str, Any]], to: Path, *, name: str, begin: float, end: float, title: str = ""
+    people: Sequence[Mapping[str, Any]],
+    to: str | os.PathLike[str],
+    *,
+    name: str,
+    begin: float,
+    end: float,
+    title: str = "",
 ) -> list[Path]:
     """Draw a bar for each person, coloured by the emotion shown at that time; gaps are times unseen.
 

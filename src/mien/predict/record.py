@@ -39,8 +39,8 @@ class Record:
         InputError: It was begun with other facts, another process writes it, or it cannot be written.
     """
 
-    def __init__(self, path: Path, facts: Mapping[str, Any], *, resume: bool) -> None:
-        self.path = path
+    def __init__(self, path: str | os.PathLike[str], facts: Mapping[str, Any], *, resume: bool) -> None:
+        self.path = path = Path(path)
         #: Names of the sources that an earlier run left predictions or problems of.
         self.known: set[str] = set()
         #: Whether lines of it were damaged, as a power cut leaves them; they and what follows are given up.
@@ -121,12 +121,13 @@ class Record:
         return end
 
 
-def hold(path: Path) -> filelock.BaseFileLock:
+def hold(path: str | os.PathLike[str]) -> filelock.BaseFileLock:
     """Hold the file that a run keeps its way in, so that no other run writes it; its folder is made.
 
     Raises:
         InputError: Another process holds it, or it cannot be written.
     """
+    path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = disk.hold(path.with_name(f"{path.name}.lock"))
@@ -137,7 +138,9 @@ def hold(path: Path) -> filelock.BaseFileLock:
     return lock
 
 
-def write(path: Path, items: "Iterable[Prediction | Problem]", labels: Sequence[str]) -> None:
+def write(
+    path: str | os.PathLike[str], items: "Iterable[Prediction | Problem]", labels: Sequence[str]
+) -> None:
     """Write predictions as a file that appears whole or not at all; problems are left out.
 
     Args:
@@ -158,17 +161,17 @@ def write(path: Path, items: "Iterable[Prediction | Problem]", labels: Sequence[
             lines = as_jsonl(predictions) if kind == "jsonl" else as_csv(predictions, labels)
             disk.fill(path, lambda partial: _lines(partial, lines))
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise _unwritable(Path(path), error) from None
 
 
-def format_of(path: Path) -> str:
+def format_of(path: str | os.PathLike[str]) -> str:
     """Return which of `FORMATS` a file's suffix names; for Parquet its library must be there.
 
     Raises:
         InputError: None of them.
         MissingExtra: Parquet, and pyarrow is not installed.
     """
-    kind = path.suffix.lower().removeprefix(".")
+    kind = Path(path).suffix.lower().removeprefix(".")
     if kind not in FORMATS:
         raise InputError(
             f"'{path}' ends in no format of predictions; give a name in .jsonl, .csv or .parquet"
@@ -259,7 +262,7 @@ def _parquet(path: Path, predictions: Iterable[Prediction], labels: Sequence[str
         table.write_table(pyarrow.Table.from_pylist(held, schema=schema))
 
 
-def sources(path: Path) -> set[str]:
+def sources(path: str | os.PathLike[str]) -> set[str]:
     """Return the sources that a file of predictions names, with or without faces.
 
     Raises:
@@ -272,7 +275,7 @@ def sources(path: Path) -> set[str]:
             from pyarrow import parquet
 
             return set(parquet.read_table(str(path), columns=["source"])["source"].to_pylist())
-        with path.open(encoding="utf-8", newline="") as file:
+        with Path(path).open(encoding="utf-8", newline="") as file:
             if kind == "jsonl":
                 return {str(json.loads(line)["source"]) for line in file}
             return {row["source"] for row in csv.DictReader(file)}

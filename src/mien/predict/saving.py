@@ -24,7 +24,7 @@ _LONGEST = 160
 _SAVED = re.compile(r"\.(faces\.jpg|face\d+\.png)$")
 
 
-def save(source: Source, prediction: Prediction, folder: Path) -> list[Path]:
+def save(source: Source, prediction: Prediction, folder: str | os.PathLike[str]) -> list[Path]:
     """Write `NAME.faces.jpg`, the image with its faces marked, and each face as `NAME.face1.png` and so on.
 
     NAME is the source's name; where that has folders in it, or what file names cannot hold, a hash of the
@@ -45,7 +45,7 @@ def save(source: Source, prediction: Prediction, folder: Path) -> list[Path]:
     """
     if isinstance(source, str | os.PathLike) and not lasting(Path(source)):
         raise ImageError(f"'{source}' is a pipe or a device, which gives an image but once; name a file")
-    picture = images.picture(source)
+    picture, folder = images.picture(source), Path(folder)
     pixels, name = picture.pixels, _name(prediction.source)
     seen = [replace(face, box=_scaled(face.box, picture.scale)) for face in prediction.faces]
     faces = {
@@ -64,16 +64,16 @@ def save(source: Source, prediction: Prediction, folder: Path) -> list[Path]:
     return list(written)
 
 
-def is_saved(prediction: Prediction, folder: Path) -> bool:
+def is_saved(prediction: Prediction, folder: str | os.PathLike[str]) -> bool:
     """Say whether all the files that `save` makes of a prediction are in `folder`."""
     name = _name(prediction.source)
     faces = (f"{name}.face{number}.png" for number in range(1, len(prediction.faces) + 1))
-    return all((folder / file).is_file() for file in (f"{name}.faces.jpg", *faces))
+    return all((Path(folder) / file).is_file() for file in (f"{name}.faces.jpg", *faces))
 
 
-def saved(path: str | os.PathLike[str], folder: Path) -> bool:
+def saved(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> bool:
     """Say whether a path is, or leads to, a file in `folder` with a name that `save` gives."""
-    given, home = Path(path), folder.resolve()
+    given, home = Path(path), Path(folder).resolve()
     return any(
         _SAVED.search(place.name) and place.parent.resolve() == home
         for place in (given, Path(os.path.realpath(given)))

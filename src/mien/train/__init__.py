@@ -5,6 +5,7 @@ ends in the same weights, history and metrics, to the bit, as if nothing had hap
 """
 
 import importlib.util
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -37,8 +38,8 @@ def fit(
     dataset: Dataset,
     recipe: Recipe,
     *,
-    out: Path | None = None,
-    runs: Path = Path("runs"),
+    out: str | os.PathLike[str] | None = None,
+    runs: str | os.PathLike[str] = Path("runs"),
     teacher: Stored | None = None,
     base: Bundle | None = None,
     origin: Mapping[str, Any] | None = None,
@@ -92,7 +93,7 @@ def fit(
         _begin(start, model, dataset, on_note)
     began = None if base is None else _scored(base, dataset, on_progress)
     known = facts.begin(dataset, policy, origin=origin or {}, teacher=teacher, bases=bases, began=began)
-    facts.check(out.name if out is not None else recipe.name, known, dataset, recipe)
+    facts.check(Path(out).name if out is not None else recipe.name, known, dataset, recipe)
     made = run.create(recipe, known, out=out, runs=runs)
     say = on_note or _silent
     with made.lock():
@@ -149,8 +150,8 @@ def cross(
     recipe: Recipe,
     *,
     folds: int = 5,
-    out: Path | None = None,
-    runs: Path = Path("runs"),
+    out: str | os.PathLike[str] | None = None,
+    runs: str | os.PathLike[str] = Path("runs"),
     on_status: Callable[[Status], None] | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> Path:
@@ -176,7 +177,7 @@ def cross(
         RunError: The folder holds runs of another recipe or other data.
         Stopped: A signal came; the same call goes on.
     """
-    to = out or runs / f"{recipe.name}-folds"
+    to = Path(runs) / f"{recipe.name}-folds" if out is None else Path(out)
 
     def begin(part: Dataset, path: Path) -> Run:
         return fit(part, recipe, out=path, fold=True, on_status=on_status, on_note=on_note)

@@ -27,13 +27,13 @@ ENDINGS = {".mp4": _H264, ".m4v": _H264, ".mov": _H264, ".mkv": _H264, ".webm": 
 _BT709, _NARROW = 1, 1
 
 
-def check_ending(path: Path) -> None:
+def check_ending(path: str | os.PathLike[str]) -> None:
     """Make sure that a file's ending is one of `ENDINGS`.
 
     Raises:
         VideoError: It is not.
     """
-    if path.suffix.lower() not in ENDINGS:
+    if Path(path).suffix.lower() not in ENDINGS:
         raise VideoError(f"'{path}' is no video mien writes; name a file that ends in {', '.join(ENDINGS)}")
 
 

@@ -22,9 +22,9 @@ _VERSION = 1
 _FIRST_BYTES = 1 << 20
 
 
-def fingerprint(path: Path) -> dict[str, Any]:
+def fingerprint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return what tells one video file from another: its size, and the hash of its first MiB."""
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         digest = hashlib.sha256(file.read(_FIRST_BYTES)).hexdigest()
         return {"bytes": os.fstat(file.fileno()).st_size, "sha256_of_first_mib": digest}
 
@@ -42,8 +42,8 @@ class Journal:
         InputError: It cannot be written, or another process writes it.
     """
 
-    def __init__(self, path: Path, facts: Mapping[str, Any], *, resume: bool) -> None:
-        self.path = path
+    def __init__(self, path: str | os.PathLike[str], facts: Mapping[str, Any], *, resume: bool) -> None:
+        self.path = path = Path(path)
         #: How many frames an earlier run left.
         self.kept = 0
         #: Whether lines of it were damaged, as a power cut leaves them; they and what follows are given up.

@@ -1,5 +1,6 @@
 """A window with the picture, the faces in it and what they show; Tk and Pillow, nothing else."""
 
+import os
 import threading
 import time
 from collections import deque
@@ -37,7 +38,7 @@ class Window:
         InputError: There is no display, or this Python has no Tk.
     """
 
-    def __init__(self, title: str = "mien", *, folder: Path = Path()) -> None:
+    def __init__(self, title: str = "mien", *, folder: str | os.PathLike[str] = ".") -> None:
         try:
             import tkinter
 
@@ -49,7 +50,7 @@ class Window:
         except tkinter.TclError:
             raise InputError("a window needs a display, and there is none") from None
         _KEPT.append(root)
-        self.folder, self._root, self._photos = folder, root, ImageTk
+        self.folder, self._root, self._photos = Path(folder), root, ImageTk
         self._shown: Look | None = None
         self._marked: Image.Image | None = None
         self._places = annotate.Places()

