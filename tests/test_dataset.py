@@ -314,6 +314,7 @@ def test_unreadable_files_are_listed_and_skipped(tmp_path):
 def test_files_that_are_not_images_are_a_note_and_no_problem(tmp_path):
     strays = {
         "train/happy/README": b"words",
+        "train/about/README": b"a folder that holds no image is not a class",
         "train/happy/list.csv": b"file,emotion\n",
         "train/sad/about.json": b"{}",
         "val/sad/notes.txt": b"words",
@@ -324,15 +325,15 @@ def test_files_that_are_not_images_are_a_note_and_no_problem(tmp_path):
         ["train/happy/.DS_Store", "train/sad/Thumbs.db", "test/sad/.hidden.png"], b"x"
     )
     for source, count in (
-        (lay(tmp_path / "stray", small() | strays | left_behind), 8),
-        (zipped(tmp_path / "stray.zip", small() | strays), 5),
+        (lay(tmp_path / "stray", small() | strays | left_behind), 9),
+        (zipped(tmp_path / "stray.zip", small() | strays), 6),
     ):
         data = dataset.load(source)
         assert data.fingerprint == good.fingerprint
         assert data.problems == ()
         (note,) = set(data.notes) - set(good.notes)
         assert note.startswith(f"{count} files that are not images were skipped: ")
-    assert "'train/happy/README'" in note
+    assert "'train/happy/.DS_Store'" in " ".join(dataset.load(tmp_path / "stray").notes)
     one = dataset.load(lay(tmp_path / "one", small() | {"train/sad/about.json": b"{}"}))
     assert "1 file that is not an image was skipped: 'train/sad/about.json'" in one.notes
 

@@ -168,10 +168,9 @@ def _files(paths: list[str], to: Path | None, save: Path | None, told: _Told) ->
     if skipped:
         screen.note(_skipped(list(skipped)))
     if others:
+        one = len(others) == 1
         count = (
-            "1 file that is not an image was"
-            if len(others) == 1
-            else (f"{len(others):,} files that are not images were")
+            "1 file that is not an image was" if one else f"{len(others):,} files that are not images were"
         )
         screen.note(f"{count} skipped: {_named(list(others), _EXAMPLES)}")
     if to is not None:
@@ -187,7 +186,8 @@ def _skipped(paths: list[str]) -> str:
     one = len(paths) == 1
     return (
         f"{len(paths):,} {'file looks like an image' if one else 'files look like images'} of a kind that "
-        f"mien does not read, and {'is' if one else 'are'} skipped: {_named(paths, _NAMED)}; save them as JPEG or PNG"
+        f"mien does not read, and {'is' if one else 'are'} skipped: {_named(paths, _NAMED)}; "
+        "save them as JPEG or PNG"
     )
 
 

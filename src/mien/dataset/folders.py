@@ -83,30 +83,30 @@ def understand(
     telling = [name for name in faces if _suffix(name)]
     telling = telling or [name for name, face in faces.items() if not isinstance(face, str)]
     roots = _roots(telling, notes)
-    located = _locate_all(faces, roots) if telling else {}
+    unlike = {name for name, face in faces.items() if isinstance(face, str) and not _suffix(name)}
+    unlike = {name for name in unlike if not is_image(name)}
+    located = _locate_all(sorted(faces.keys() - unlike), roots) if telling else {}
     if not located:
         return None
     hollow = set(_locate_all((f"{folder}/" for folder in empty), roots).values()) - set(located.values())
     if bare := sorted(folder for split, folder in hollow if split in ("", "train")):
         raise DataError(f"the class folder {shorten(bare)} is empty; put images into it or remove it")
     classes, index = _classes({*located.values(), *hollow}, notes)
-    unlike = {name for name, face in faces.items() if isinstance(face, str) and not _suffix(name)}
-    unlike = {name for name in unlike if not is_image(name)}
     if left := sorted(faces.keys() - located.keys() - unlike):
         notes.append(f"{len(left):,} images outside the class folders were left out: {shorten(left)}")
     order = sorted(located, key=lambda name: (index[located[name][1]], name))
     good = [(name, face) for name in order if not isinstance(face := faces[name], str)]
     bad = {name: why for name in located if isinstance(why := faces[name], str)}
-    misnamed = _locate_all(others, roots)
-    bad |= dict.fromkeys(misnamed, f"its name has none of the suffixes {_SHOWN}")
-    strays = {name for name in misnamed if not is_image(name)} | (unlike & bad.keys())
-    bad = {name: why for name, why in bad.items() if name not in strays}
-    strays |= set(_locate_all(hidden, roots))
+    strays = set(_locate_all({*unlike, *hidden}, roots))
+    for name in _locate_all(others, roots):
+        if is_image(name):
+            bad[name] = f"its name has none of the suffixes {_SHOWN}"
+        else:
+            strays.add(name)
     if strays:
+        one = len(strays) == 1
         count = (
-            "1 file that is not an image was"
-            if len(strays) == 1
-            else (f"{len(strays):,} files that are not images were")
+            "1 file that is not an image was" if one else f"{len(strays):,} files that are not images were"
         )
         notes.append(f"{count} skipped: {shorten(sorted(strays))}")
     declared = {split for split, _ in located.values()} | {split_named(_leaf(folder)) for folder in empty}
