@@ -587,7 +587,7 @@ def test_reports_that_do_not_belong_to_a_run_are_refused(
     with pytest.raises(RunError, match=r"run\.json of 'run' does not hold at 'data\.fingerprint'"):
         card.datasheet(new)
     shutil.rmtree(new.bundle)
-    with pytest.raises(RunError, match="has no bundle yet"):
+    with pytest.raises(RunError, match=r"has no model yet.*mien train --resume"):
         card.of_run(new)
     assert cli.run(["card", str(new.path)]) == 2
     assert not (new.path / "model-card.md").exists()
@@ -650,7 +650,7 @@ def test_what_the_command_refuses(
         ([folder / "another.onnx"], "is no evaluation"),
         ([folder / "third.onnx"], "has no 'third.json' beside it"),
         ([folder / "fourth.onnx"], "cannot be read"),
-        ([folder / "none.onnx"], "no bundle at"),
+        ([folder / "none.onnx"], "there is no '"),
         ([folder / "fast.onnx", "--to", tmp_path / "taken" / "page.md"], "cannot be written"),
         ([new.path, "--to", tmp_path / "datasheet.md"], "give the model card another name"),
     ):

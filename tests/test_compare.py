@@ -615,7 +615,7 @@ def test_a_run_knows_its_data(place: Path, capsys: pytest.CaptureFixture[str]) -
     ("arguments", "said"),
     [
         (["good.onnx", "bad.onnx"], "knows its data; name it with --data"),
-        (["good.onnx", "nothing.onnx", "--data", "data"], "no bundle at 'nothing.onnx'"),
+        (["good.onnx", "nothing.onnx", "--data", "data"], "there is no 'nothing.onnx'"),
         (["good.onnx", "bad.onnx", "--data", "data", "--split", "test"], "has no split 'test'"),
         (["good.onnx", "bad.onnx", "--data", "data", "--labels", "mine"], "has no reading 'mine'"),
         (["good.onnx", "bad.onnx", "--data", "data", "--size", "9"], "--size is for files of probabilities"),

@@ -621,7 +621,7 @@ def test_a_whole_image_is_the_face_that_training_sees(
         (["--labels", "x"], "no reading 'x'"),
         (["--whole-image", "--min-face", "30"], "takes no --min-face"),
         (["--min-face", "0"], "--min-face is 0"),
-        (["--model", "nowhere"], "no bundle at 'nowhere'"),
+        (["--model", "nowhere"], "there is no 'nowhere'"),
         (["--to", "photo.png"], "cannot be written"),
     ],
 )

@@ -19,6 +19,7 @@ import hashlib
 import io
 import json
 import re
+import shlex
 import shutil
 import tempfile
 import zipfile
@@ -247,6 +248,31 @@ class Run:
         if found:
             raise RunError(f"every saved state in {folder} is damaged; start the training anew")
         return None, complaints
+
+    def unfinished(self) -> RunError:
+        """Return what to say to who asks for the model of a run that has none: why, and what to do."""
+        facts = self.facts() if (self.path / "run.json").exists() else {}
+        if facts.get("status") == "failed":
+            return RunError(f"{self.path} has no model, because its training failed: {facts.get('reason')}")
+        if self._is_held():
+            return RunError(f"{self.path} has no model yet, because it is being trained; wait for the end")
+        return RunError(
+            f"{self.path} has no model yet, because its training was stopped before the end; finish it with: "
+            f"mien train --resume {shlex.quote(str(self.path))}"
+        )
+
+    def _is_held(self) -> bool:
+        """Say whether another process trains the run now."""
+        if not (self.path / "run.lock").exists():
+            return False
+        try:
+            lock = disk.hold(self.path / "run.lock")
+        except OSError:  # whoever may not write here cannot find out
+            return False
+        if lock is None:
+            return True
+        lock.release()
+        return False
 
     def sweep(self) -> None:
         """Delete what a killed training left half written; only its lock's holder may."""

@@ -314,9 +314,10 @@ def listed(labels: Sequence[str]) -> bytes:
 
 
 def suggest(path: Path) -> str:
-    """Return a question after the model of the package that a path which leads nowhere may mean, if any."""
-    near = difflib.get_close_matches(str(path).lower(), SHIPPED, n=1, cutoff=0.6)
-    return f"did you mean {near[0]!r}?" if near and not path.exists() else ""
+    """Return ` (did you mean 'fast'?)` if a path leads nowhere and is nearly the name of a shipped model."""
+    # At 0.6 difflib takes "absent" for "default".
+    near = difflib.get_close_matches(str(path).lower(), SHIPPED, n=1, cutoff=0.7)
+    return f" (did you mean {near[0]!r}?)" if near and not path.exists() else ""
 
 
 def _file(place: Path) -> Path:
@@ -330,7 +331,8 @@ def _read(file: Path, limit: int) -> bytes:
     except OSError as error:
         reason = error.strerror or "it cannot be read"
         raise ModelError(
-            f"no bundle at {str(file)!r}: {reason}; {suggest(file) or 'name its folder or its .onnx file'}"
+            f"no bundle at {str(file)!r}: {reason}{suggest(file)}; name a bundle's folder, its .onnx file, "
+            f"or a model of the package: {' or '.join(SHIPPED)}"
         ) from None
     if len(content) > limit:
         raise ModelError(f"{file.name!r} is larger than the {limit} bytes that a bundle's may have")

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mien.errors import InputError, RunError
+from mien.errors import InputError
 
 if TYPE_CHECKING:
     from mien.bundle import Bundle
@@ -25,6 +25,16 @@ def called(text: str) -> Path:
         ) from None
 
 
+def absent(path: Path) -> InputError:
+    """Return what to say about a path that is meant for a model and leads nowhere."""
+    from mien import bundle
+
+    return InputError(
+        f"there is no {str(path)!r}{bundle.suggest(path)}; name a run's folder, a model's .onnx file, or a "
+        f"model of the package: {' or '.join(bundle.SHIPPED)}"
+    )
+
+
 def find(path: Path) -> "Bundle":
     """Load the model of a run's folder, or one by its name or file.
 
@@ -34,17 +44,10 @@ def find(path: Path) -> "Bundle":
 
     # Path.exists raises over a name that no system holds.
     if str(path) not in bundle.SHIPPED and not os.path.exists(path):  # noqa: PTH110
-        raise InputError(
-            f"there is no {str(path)!r}; "
-            + (
-                bundle.suggest(path)
-                or "name a run's folder, a model's .onnx file, or a model of the package: "
-                + " or ".join(bundle.SHIPPED)
-            )
-        )
+        raise absent(path)
     if str(path) in bundle.SHIPPED or not path.is_dir() or (path / bundle.MODEL).is_file():
         return bundle.load(path)
     made = run.open_run(path)
     if not (made.bundle / bundle.MODEL).is_file():
-        raise RunError(f"{made.name} has no model yet; finish it with: mien train --resume {path}")
+        raise made.unfinished()
     return bundle.load(made.bundle)

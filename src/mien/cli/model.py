@@ -11,7 +11,7 @@ import typer
 from mien.cli import screen
 from mien.cli.data import Json
 from mien.cli.training import SOME_BAD, load_again
-from mien.errors import InputError, MissingExtra, RunError
+from mien.errors import InputError, MissingExtra
 
 
 def is_run(path: Path) -> bool:
@@ -29,15 +29,23 @@ def place(name: str | Path | None) -> str | Path | None:
     """Return where the model that a user names is: of a run's folder, the bundle in it.
 
     Raises:
+        InputError: There is nothing of that name.
         RunError: The run has no model yet.
     """
-    if name is None or not is_run(path := Path(name)):
+    if name is None:
         return name
-    from mien import bundle
+    from mien import bundle, run
+    from mien.cli import bases
 
-    if not (path / "bundle" / bundle.MODEL).is_file():
-        raise RunError(f"{path} has no model yet; finish its training with: mien train --resume {path}")
-    return path / "bundle"
+    path = Path(name)
+    home = path.parent if path.name == "bundle" and is_run(path.parent) else path
+    if is_run(home):
+        if not (home / "bundle" / bundle.MODEL).is_file():
+            raise run.open_run(home).unfinished()
+        return home / "bundle"
+    if str(name) not in bundle.SHIPPED and not os.path.exists(path):  # noqa: PTH110 a name no system holds
+        raise bases.absent(path)
+    return name
 
 
 def plot(
