@@ -98,8 +98,44 @@ def test_a_signal_outside_of_training_says_what_to_do(number: signal.Signals) ->
     )
     assert done.returncode == 128 + number
     assert "Traceback" not in done.stderr
-    assert "--resume" in done.stderr
+    assert "stopped by a signal" in done.stderr
+    assert "--folds" not in done.stderr
+    assert "--resume" not in done.stderr
     assert done.stderr.count("mien: ") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["--folds", "3"], "the same command again"), ([], "mien train --resume RUN")],
+)
+def test_a_signal_before_the_training_says_how_to_go_on(arguments: list[str], said: str) -> None:
+    code = (
+        "import os, signal, time\nfrom mien import cli, recipes\n"
+        "recipes.get = lambda name: (os.kill(os.getpid(), signal.SIGINT), time.sleep(30))\n"
+        f"cli.main(['train', 'data', *{arguments!r}])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert done.returncode == 128 + signal.SIGINT
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["train", "--recpie", "quick"], "try mien train --help"),
+        (["predict"], "try mien predict --help"),
+        (["recipes", "a", "b"], "try mien recipes --help"),
+        (["trian"], "try mien --help"),
+        (["--josn"], "try mien --help"),
+    ],
+)
+def test_a_mistyped_option_names_the_help_of_its_command(
+    arguments: list[str], hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(arguments) == 2
+    assert capsys.readouterr().err.rstrip().endswith(hint)
 
 
 def test_a_signal_before_the_first_command_is_no_fault(tmp_path: Path) -> None:

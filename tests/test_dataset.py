@@ -288,15 +288,13 @@ def test_unreadable_files_are_listed_and_skipped(tmp_path):
         "train/happy/broken.png": png(face(50))[:200],
         "train/happy/empty.jpg": b"",
         "val/sad/text.png": b"no image",
-        "val/sad/notes.txt": b"words",
-        "train/happy/README": b"words",
+        "val/sad/saved.bak": png(face(51)),
+        "val/sad/cut off": png(face(52))[:200],
     }
     ignored = {
         "README.md": b"words",
-        "train/happy/.DS_Store": b"x",
         ".cache/train/happy/1.png": png(face(1)),
         "__MACOSX/train/happy/._0.png": b"x",
-        "train/sad/Thumbs.db": b"x",
         "LICENSE": b"words",
     }
     good = dataset.load(lay(tmp_path / "good", small()))
@@ -309,7 +307,35 @@ def test_unreadable_files_are_listed_and_skipped(tmp_path):
         assert [problem.file for problem in data.problems] == sorted(bad)
         reasons = {problem.file: problem.reason for problem in data.problems}
         assert "empty" in reasons["train/happy/empty.jpg"]
-        assert "suffixes" in reasons["val/sad/notes.txt"]
+        assert "suffixes" in reasons["val/sad/saved.bak"]
+        assert data.notes == good.notes
+
+
+def test_files_that_are_not_images_are_a_note_and_no_problem(tmp_path):
+    strays = {
+        "train/happy/README": b"words",
+        "train/about/README": b"a folder that holds no image is not a class",
+        "train/happy/list.csv": b"file,emotion\n",
+        "train/sad/about.json": b"{}",
+        "val/sad/notes.txt": b"words",
+        "val/sad/notes2.txt": b"BM, GIF and RIFF are formats of images, and this is not one of their files",
+    }
+    good = dataset.load(lay(tmp_path / "good", small()))
+    left_behind = dict.fromkeys(
+        ["train/happy/.DS_Store", "train/sad/Thumbs.db", "test/sad/.hidden.png"], b"x"
+    )
+    for source, count in (
+        (lay(tmp_path / "stray", small() | strays | left_behind), 9),
+        (zipped(tmp_path / "stray.zip", small() | strays), 6),
+    ):
+        data = dataset.load(source)
+        assert data.fingerprint == good.fingerprint
+        assert data.problems == ()
+        (note,) = set(data.notes) - set(good.notes)
+        assert note.startswith(f"{count} files that are not images were skipped: ")
+    assert "'train/happy/.DS_Store'" in " ".join(dataset.load(tmp_path / "stray").notes)
+    one = dataset.load(lay(tmp_path / "one", small() | {"train/sad/about.json": b"{}"}))
+    assert "1 file that is not an image was skipped: 'train/sad/about.json'" in one.notes
 
 
 def test_images_outside_class_folders_are_left_out_and_said(tmp_path):

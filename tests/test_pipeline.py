@@ -533,9 +533,17 @@ def test_a_killed_run_names_how_to_finish_it(
     away: Path, trained: Path, archive: Path, refuse: Callable[..., str]
 ) -> None:
     shutil.copytree(trained, "young", ignore=shutil.ignore_patterns("bundle"))
-    words = "young has no model yet; finish its training with: mien train --resume young"
+    words = "mien train --resume young"
+    assert "young has no model yet" in refuse("evaluate", "young")
     assert words in refuse("evaluate", "young")
     assert words in refuse("compare", "young", "fast")
     assert words in refuse("predict", "x.png", "--model", "young")
     assert words in refuse("explain", "x.png", "--model", "young")
+    assert words in refuse("ship", "young")
+    assert words in refuse("export", "young")
+    assert words in refuse("card", "young")
+    assert words in refuse("train", str(archive), "--from", "young")
+    assert words in refuse("predict", "x.png", "--model", "young/bundle")
+    with run.open_run(Path("young")).lock():
+        assert "it is being trained" in refuse("evaluate", "young")
     assert "takes one image; name a photo in it" in refuse("explain", "young")

@@ -268,6 +268,25 @@ def test_paths_become_files(folder: Path, tmp_path: Path) -> None:
         paths.find([str(tmp_path / "*.gif")])
 
 
+def test_other_files_of_a_folder_are_a_note(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By suffix and content: an image is read whatever its suffix, and only what cannot be read is bad."""
+    (folder / "bad.jpg").unlink()
+    (folder / "saved.bak").write_bytes((folder / "a.png").read_bytes())
+    (folder / "Thumbs.db").write_bytes(b"BMdata")
+    (folder / "README").write_bytes(b"")
+    others: list[str] = []
+    found = paths.find([str(folder)], on_other=others.append)
+    assert str(folder / "saved.bak") in found
+    assert others == [str(folder / name) for name in (".hidden.png", "README", "Thumbs.db", "notes.txt")]
+    code, out, err = run(capsys, folder, "--json")
+    assert (code, len(json.loads(out))) == (0, 4)
+    assert "4 files that are not images were skipped" in err
+    (folder / "cut.bak").write_bytes((folder / "a.png").read_bytes()[:200])
+    code, _, err = run(capsys, folder, "--json")
+    assert code == 3
+    assert "cut.bak" in err
+
+
 def test_the_command_reads_a_folder_and_lists_what_it_could_not(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -295,7 +314,9 @@ def test_the_command_reads_a_folder_and_lists_what_it_could_not(
         (["a.jpg", "--to", "x.txt"], "ends in no format"),
         (["a.jpg", "--whole-image", "--min-face", "30"], "takes no --min-face"),
         (["a.jpg", "--detector", "eyes"], "no detector"),
-        (["a.jpg", "--model", "nothing-here"], "there is no "),
+        (["a.jpg", "--model", "nothing-here"], "a run's folder, a model's .onnx file, or a model of the"),
+        (["a.jpg", "--model", "fats"], "(did you mean 'fast'?); name a run's folder"),
+        (["a.jpg", "--model", "fats"], "default or fast"),
         (["a.jpg", "--model", "defualt"], "did you mean 'default'?"),
         (["a.jpg", "--labels", "mood"], "mood"),
         (["a.jpg", "--workers", "0"], "workers is 0"),

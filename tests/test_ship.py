@@ -200,7 +200,7 @@ def test_networks_that_have_no_mean_are_refused(trained: run.Run, gone_on: run.R
         together(dataclasses.replace(card, data=None))
     assert not (tmp_path / "mean").exists()
     unfinished = run.create(trained.recipe(), {"data": {}}, out=tmp_path / "unfinished")
-    with pytest.raises(RunError, match="'unfinished' has no bundle yet"):
+    with pytest.raises(RunError, match=r"unfinished has no model yet.*mien train --resume"):
         ship.make(trained, noisy(), to=tmp_path, average=[unfinished])
 
 
@@ -332,7 +332,7 @@ def test_what_cannot_ship(
     trained: run.Run, tmp_path: Path, make_blobs: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unfinished = run.create(recipes.get("quick"), {}, out=tmp_path / "run")
-    with pytest.raises(RunError, match="has no bundle yet"):
+    with pytest.raises(RunError, match=r"has no model yet.*mien train --resume"):
         ship.make(unfinished, noisy(), to=tmp_path)
     data = noisy()
     # One from before votes were noted.

@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -69,8 +70,8 @@ __all__ = [
     "load",
     "of",
     "parse",
-    "suggest",
     "to_json",
+    "unfinished",
     "write",
 ]
 
@@ -243,12 +244,12 @@ def find(path: str | os.PathLike[str] | None = None) -> Path:
     place = Path(path)
     if is_run(path):
         if not (place / "bundle" / MODEL).is_file():
-            raise RunError(f"{place} has no model yet; finish its training with: mien train --resume {place}")
+            raise unfinished(place)
         return place / "bundle"
     try:
         place.stat()
     except FileNotFoundError:
-        raise ModelError(f"there is no {os.fspath(path)!r}; {suggest(place) or _CHOICES}") from None
+        raise ModelError(f"there is no {os.fspath(path)!r}{_suggest(place)}; {_CHOICES}") from None
     except (OSError, ValueError) as error:  # a name that is too long, or that holds a null character
         reason = getattr(error, "strerror", None) or str(error)
         raise ModelError(f"{shown(str(place))} cannot be read: {reason}; {_CHOICES}") from None
@@ -258,6 +259,37 @@ def find(path: str | os.PathLike[str] | None = None) -> Path:
             f"{MODEL}); {_CHOICES}"
         )
     return place
+
+
+def unfinished(folder: str | os.PathLike[str]) -> RunError:
+    """Return the error for a run's folder without a model: why it has none, and what to do."""
+    place = Path(folder)
+    try:
+        facts = json.loads((place / "run.json").read_bytes())
+    except (OSError, ValueError):
+        facts = {}
+    if facts.get("status") == "failed":
+        return RunError(f"{place} has no model, because its training failed: {facts.get('reason')}")
+    if _is_held(place / "run.lock"):
+        return RunError(f"{place} has no model yet, because it is being trained; wait for the end")
+    return RunError(
+        f"{place} has no model yet, because its training was stopped before the end; finish it with: "
+        f"mien train --resume {shlex.quote(str(place))}"
+    )
+
+
+def _is_held(file: Path) -> bool:
+    """Return whether another process holds a lock file."""
+    if not file.exists():
+        return False
+    try:
+        lock = disk.hold(file)
+    except OSError:  # whoever may not write here cannot find out
+        return False
+    if lock is None:
+        return True
+    lock.release()
+    return False
 
 
 def load(
@@ -379,10 +411,11 @@ def listed(labels: Sequence[str]) -> bytes:
     return "".join(f"{label}\n" for label in labels).encode()
 
 
-def suggest(path: str | os.PathLike[str]) -> str:
-    """Return a question after the model of the package that a path which leads nowhere may mean, if any."""
+def _suggest(path: Path) -> str:
+    """Return ` (did you mean 'fast'?)` if a path leads nowhere and is nearly the name of a shipped model."""
+    # At 0.6 difflib takes "absent" for "default".
     near = difflib.get_close_matches(str(path).lower(), SHIPPED, n=1, cutoff=0.7)
-    return f"did you mean {near[0]!r}?" if near and not os.path.exists(path) else ""  # noqa: PTH110
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _shipped(path: str | os.PathLike[str] | None) -> str | None:

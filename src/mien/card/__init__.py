@@ -61,7 +61,7 @@ def of_run(made: Run) -> str:
         made: A finished run, of any classes.
 
     Raises:
-        RunError: There is no bundle yet; or a report is damaged, or scores another file than the bundle's.
+        RunError: There is no model yet; or a report is damaged, or scores another file than the bundle's.
         ModelError: The bundle is damaged.
     """
     return page.write([evidence.of_run(made)])

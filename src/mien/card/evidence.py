@@ -228,11 +228,11 @@ def of_run(made: Run) -> Evidence:
     """Pair a run's model with the reports in its folder.
 
     Raises:
-        RunError: There is no bundle yet; or a report is damaged, or was made with another file.
+        RunError: There is no model yet; or a report is damaged, or was made with another file.
         ModelError: The bundle is damaged.
     """
     if not (made.bundle / bundles.MODEL).is_file():
-        raise RunError(f"run {made.name!r} has no bundle yet; finish its training with mien train --resume")
+        raise bundles.unfinished(made.path)
     bundle = bundles.load(made.bundle)
     facts = _facts(made)
     findings = tuple(_reports(made, bundle.card))

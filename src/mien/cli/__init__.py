@@ -11,6 +11,7 @@ import signal
 import sys
 import traceback
 import warnings
+from functools import partial
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -35,11 +36,6 @@ from mien.cli import (
 from mien.errors import InputError, MienError
 
 FAULT = 70
-
-_STOPPED = (
-    "stopped by a signal; what was written is whole, and a command that takes --resume goes on with it, but "
-    "mien train --folds when it is given again"
-)
 
 app = typer.Typer(
     name="mien",
@@ -88,7 +84,8 @@ for command in (
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run one command and exit with its code."""
-    signal.signal(signal.SIGTERM, _terminated)
+    given = sys.argv[1:] if arguments is None else arguments
+    signal.signal(signal.SIGTERM, partial(_terminated, given))
     # Pillow warns of damaged tags beside its errors, and names its own files; the errors say what matters.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     sys.exit(run(arguments))
@@ -113,7 +110,7 @@ def run(arguments: list[str] | None = None) -> int:
             raise InputError("an argument is empty; if a shell's variable stands there, set it")
         code = app(arguments, standalone_mode=False) or 0
         if code == 128 + signal.SIGINT:  # typer's answer to Ctrl-C
-            _say(_STOPPED)
+            _say(_stopped(given))
         return code
     except MienError as error:
         _say(str(error))
@@ -134,7 +131,7 @@ def run(arguments: list[str] | None = None) -> int:
         _say("no space is left where the output goes; make room, or send it elsewhere")
         return 2
     except typer.TyperException as error:
-        _say(f"{error.format_message().rstrip('.')}; try mien --help")
+        _say(f"{error.format_message().rstrip('.')}; try {_help_for(error)}")
         return 2
     except Exception:
         return _fault()
@@ -150,6 +147,24 @@ def _say(sentence: str) -> None:
     sys.stderr.write(f"mien: {screen.plain(' '.join(sentence.split()))}\n")
 
 
-def _terminated(number: int, frame: FrameType | None) -> NoReturn:
-    _say(_STOPPED)
+def _help_for(error: typer.TyperException) -> str:
+    """Return the command that lists the options among which the mistaken one belongs."""
+    context = getattr(error, "ctx", None)
+    if context is None or context.parent is None:
+        return "mien --help"
+    return f"mien {context.info_name} --help"
+
+
+def _stopped(given: list[str]) -> str:
+    """Return what to say about a signal to a command which has not said it itself."""
+    what = "stopped by a signal; files that were written are complete"
+    if given[:1] != ["train"]:
+        return what
+    if any(each.partition("=")[0] == "--folds" for each in given):
+        return f"{what}; give the same command again to go on"
+    return f"{what}; if the run has a folder, go on with: mien train --resume RUN"
+
+
+def _terminated(given: list[str], number: int, frame: FrameType | None) -> NoReturn:
+    _say(_stopped(given))
     sys.exit(128 + number)

@@ -49,12 +49,15 @@ def _of_run(path: Path, to: Path | None) -> dict[str, Any]:
 
 
 def _of_models(path: Path, to: Path | None, *, json: bool) -> dict[str, Any]:
+    from mien import bundle
     from mien import card as room
 
+    if not path.is_dir():
+        bundle.find(path)  # raises an error if there is no model
     pairs = room.shipped(path)
     text = room.models(pairs)
     document = {
-        "models": [bundle.card.name for bundle, _ in pairs],
+        "models": [model.card.name for model, _ in pairs],
         "model_card": None if to is None else str(to),
         "datasheet": None,
     }

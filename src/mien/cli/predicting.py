@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _MOST = 200
 #: Skipped files that are named; the others are counted.
 _NAMED = 10
+#: Files that are not images of which so many are named.
+_EXAMPLES = 3
 
 
 #: Pixels a side up to which a square image may be a cropped face.
@@ -161,13 +163,21 @@ def _files(paths: list[str], to: Path | None, save: Path | None, told: _Told) ->
         room.format_of(to)
     wanted = [path for path in paths if path != "-"]
     skipped: dict[str, None] = {}
+    others: dict[str, None] = {}
     files = room.find(
         wanted,
         on_problem=lambda _, reason: told.problem(reason),
         on_skipped=lambda path: skipped.setdefault(path),
+        on_other=lambda path: others.setdefault(path),
     )
     if skipped:
         screen.note(_skipped(list(skipped)))
+    if others:
+        one = len(others) == 1
+        count = (
+            "1 file that is not an image was" if one else f"{len(others):,} files that are not images were"
+        )
+        screen.note(f"{count} skipped: {_named(list(others), _EXAMPLES)}")
     if to is not None:
         outputs.spare({f"--to {to}": to}, map(Path, files))
     kept = [file for file in files if save is None or not room.saved(file, save)]
@@ -179,12 +189,16 @@ def _files(paths: list[str], to: Path | None, save: Path | None, told: _Told) ->
 def _skipped(paths: list[str]) -> str:
     """Name files that look like images and are of kinds that mien does not read."""
     one = len(paths) == 1
-    named = ", ".join(repr(path) for path in paths[:_NAMED])
-    rest = f" and {len(paths) - _NAMED:,} more" if len(paths) > _NAMED else ""
     return (
         f"{len(paths):,} {'file looks like an image' if one else 'files look like images'} of a kind that "
-        f"mien does not read, and {'is' if one else 'are'} skipped: {named}{rest}; save them as JPEG or PNG"
+        f"mien does not read, and {'is' if one else 'are'} skipped: {_named(paths, _NAMED)}; "
+        "save them as JPEG or PNG"
     )
+
+
+def _named(paths: list[str], most: int) -> str:
+    named = ", ".join(repr(path) for path in paths[:most])
+    return named + (f" and {len(paths) - most:,} more" if len(paths) > most else "")
 
 
 class _Stdin(bytes):

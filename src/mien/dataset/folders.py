@@ -1,6 +1,6 @@
 """Class folders: from files' names to splits and classes."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TypeAlias
 
 import numpy as np
@@ -46,7 +46,9 @@ def understand(
     faces: Mapping[str, NDArray[np.uint8] | str],
     *,
     others: Collection[str] = (),
+    hidden: Collection[str] = (),
     empty: Collection[str] = (),
+    is_image: Callable[[str], bool] = lambda _: False,
 ) -> Found | None:
     """Sort faces into splits and classes by the folders in their names.
 
@@ -55,8 +57,12 @@ def understand(
 
     Args:
         faces: By name relative to the source, parted by `/`: the face, or why it could not be read.
-        others: Files that are no images by their names; a problem inside a class folder, else ignored.
+        others: Files that are no images by their names. Inside a class folder they are a problem if their
+            content is an image, and else a note; outside one they are ignored.
+        hidden: Hidden files and those that systems leave behind: a note inside a class folder.
         empty: Folders that hold nothing.
+        is_image: Whether the content of one of `others`, or of a file without a suffix that could not be
+            read, begins as an image does.
 
     Returns:
         Faces in the order of class, then name; None where no file stands in a class folder.
@@ -77,19 +83,32 @@ def understand(
     telling = [name for name in faces if _suffix(name)]
     telling = telling or [name for name, face in faces.items() if not isinstance(face, str)]
     roots = _roots(telling, notes)
-    located = _locate_all(faces, roots) if telling else {}
+    unlike = {name for name, face in faces.items() if isinstance(face, str) and not _suffix(name)}
+    unlike = {name for name in unlike if not is_image(name)}
+    located = _locate_all(sorted(faces.keys() - unlike), roots) if telling else {}
     if not located:
         return None
     hollow = set(_locate_all((f"{folder}/" for folder in empty), roots).values()) - set(located.values())
     if bare := sorted(folder for split, folder in hollow if split in ("", "train")):
         raise DataError(f"the class folder {shorten(bare)} is empty; put images into it or remove it")
     classes, index = _classes({*located.values(), *hollow}, notes)
-    if left := sorted(faces.keys() - located.keys()):
+    if left := sorted(faces.keys() - located.keys() - unlike):
         notes.append(f"{len(left):,} images outside the class folders were left out: {shorten(left)}")
     order = sorted(located, key=lambda name: (index[located[name][1]], name))
     good = [(name, face) for name in order if not isinstance(face := faces[name], str)]
     bad = {name: why for name in located if isinstance(why := faces[name], str)}
-    bad |= dict.fromkeys(_locate_all(others, roots), f"its name has none of the suffixes {_SHOWN}")
+    strays = set(_locate_all({*unlike, *hidden}, roots))
+    for name in _locate_all(others, roots):
+        if is_image(name):
+            bad[name] = f"its name has none of the suffixes {_SHOWN}"
+        else:
+            strays.add(name)
+    if strays:
+        one = len(strays) == 1
+        count = (
+            "1 file that is not an image was" if one else f"{len(strays):,} files that are not images were"
+        )
+        notes.append(f"{count} skipped: {shorten(sorted(strays))}")
     declared = {split for split, _ in located.values()} | {split_named(_leaf(folder)) for folder in empty}
     return Found(
         classes=classes,

@@ -52,7 +52,7 @@ def _csv(path: Path, name: str, size: int, votes: Path | None, progress: _Progre
 
 
 def _folder(source: Path, size: int, votes: Path | None, progress: _Progress) -> Found:
-    names, empty = _walk(source)
+    names, hidden, empty = _walk(source)
     candidates = [name for name in names if folders.may_be_image(name)]
     check_room(len(candidates), size)
     faces: dict[str, NDArray[np.uint8] | str] = {}
@@ -61,7 +61,13 @@ def _folder(source: Path, size: int, votes: Path | None, progress: _Progress) ->
         if progress:
             progress(done, len(candidates))
     others = [name for name in names if not folders.may_be_image(name)]
-    found = folders.understand(faces, others=others, empty=empty)
+    found = folders.understand(
+        faces,
+        others=others,
+        hidden=hidden,
+        empty=empty,
+        is_image=lambda name: _starts_like_image(source / name),
+    )
     table = None
     if found is None or len(found.classes) < 2:
         table = next((name for name in _best_first(names) if _is_table(source / name)), None)
@@ -75,18 +81,25 @@ def _archive(
 ) -> Found:
     faces: dict[str, NDArray[np.uint8] | str] = {}
     csvs: dict[str, bytes] = {}
-    names = []
+    names: list[str] = []
+    hidden: list[str] = []
+    pictures: set[str] = set()
     for name, data in extract.members(source, limits=limits or extract.Limits(), progress=progress):
         if folders.is_junk(name):
+            if not folders.is_junk(name.rpartition("/")[0]):
+                hidden.append(name)
             continue
         names.append(name)
+        if images.starts_like_image(data[:64]):
+            pictures.add(name)
         if folders.may_be_image(name):
             check_room(len(faces) + 1, size)
             faces[name] = _face(data, size)
         elif _best_first([name, *csvs])[:1] == [name] and tables.is_table(io.BytesIO(data)):
             # One is kept, because each may be as large as memory.
             csvs = {name: data}
-    found = folders.understand(faces, others=[name for name in names if name not in faces])
+    others = [name for name in names if name not in faces]
+    found = folders.understand(faces, others=others, hidden=hidden, is_image=pictures.__contains__)
     if csvs and (found is None or len(found.classes) < 2):
         ((name, data),) = csvs.items()
         return tables.read(io.BytesIO(data), name=name, size=size, total=len(data), votes=votes)
@@ -104,6 +117,17 @@ def _face_in(path: Path, size: int) -> NDArray[np.uint8] | str:
     return _face(data, size)
 
 
+def _starts_like_image(path: Path) -> bool:
+    """Whether a file may be an image by its content; without a suffix also one that cannot be opened."""
+    if not path.is_file():
+        return not path.suffix
+    try:
+        with path.open("rb") as file:
+            return images.starts_like_image(file.read(64))
+    except OSError:
+        return not path.suffix
+
+
 def _face(data: bytes, size: int) -> NDArray[np.uint8] | str:
     try:
         return images.fit(images.read(data), size)
@@ -111,9 +135,13 @@ def _face(data: bytes, size: int) -> NDArray[np.uint8] | str:
         return str(error)
 
 
-def _walk(source: Path) -> tuple[list[str], list[str]]:
-    """Every file's name, sorted, and every folder that holds nothing; linked folders are followed once."""
+def _walk(source: Path) -> tuple[list[str], list[str], list[str]]:
+    """Every file's name, every hidden file's, every folder that holds nothing; each sorted.
+
+    Linked folders are followed once, hidden ones never.
+    """
     names: list[str] = []
+    hidden: list[str] = []
     empty: list[str] = []
     seen: set[str] = set()
     for folder, below, files in os.walk(source, followlinks=True):
@@ -126,9 +154,10 @@ def _walk(source: Path) -> tuple[list[str], list[str]]:
         inside = PurePosixPath(Path(folder).relative_to(source).as_posix())
         kept = [str(inside / name) for name in files if not folders.is_junk(name)]
         names += kept
+        hidden += [str(inside / name) for name in files if folders.is_junk(name)]
         if not kept and not below:
             empty.append(str(inside))
-    return sorted(names), sorted(empty)
+    return sorted(names), sorted(hidden), sorted(empty)
 
 
 def _best_first(names: list[str]) -> list[str]:

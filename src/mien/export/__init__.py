@@ -20,7 +20,7 @@ from mien import bundle as bundles
 from mien import disk, drawn, networks
 from mien.bundle import Bundle, Card, Parity
 from mien.bundle import weights as kept
-from mien.errors import ModelError, RunError
+from mien.errors import ModelError
 from mien.export import keras_files
 from mien.export.onnx_graph import serialise, weights
 from mien.run import Run
@@ -131,7 +131,7 @@ def convert(
         progress: Called with (images compared, images in all).
 
     Raises:
-        RunError: The run has no bundle yet.
+        RunError: The run has no model yet.
         ModelError: As in `write` and `rebuild`; or `to` is what a run ships, which only its training writes.
         MissingExtra: As in `write`.
     """
@@ -150,9 +150,7 @@ def convert(
         )
     if isinstance(source, Run):
         if not (source.bundle / bundles.MODEL).is_file():
-            raise RunError(
-                f"run {source.name!r} has no bundle yet; finish its training with mien train --resume"
-            )
+            raise bundles.unfinished(source.path)
         source = bundles.load(source.bundle)
     model, card = rebuild(source), source.card
     images, _, _ = drawn.sample(at_least, seed=0, size=card.size)

@@ -61,6 +61,12 @@ _FILMS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wm
 #: How far fractions may lie outside 0..1, as resizing leaves them, and still be fractions; they are cut off.
 _BEYOND = 0.1
 _ORIENTATION = 0x0112
+#: How files of JPEG, PNG, GIF, TIFF and BigTIFF begin, and the sizes of headers that BMP has.
+_SIGNATURES = (
+    *(b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a"),
+    *(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+)
+_BMP_HEADERS = {12, 40, 52, 56, 64, 108, 124}
 _LARGEST_PADDED_SIDE = 4096
 
 
@@ -153,6 +159,26 @@ def picture(source: Source, *, channels: Literal["rgb", "bgr"] = "rgb") -> Pictu
             raise ImageError(f"{name} has more than {MAX_PIXELS:,} pixels; shrink it first") from error
         except Exception as error:
             raise _damaged(name, error) from error
+
+
+def starts_like_image(start: bytes) -> bool:
+    """Say whether a file's first bytes are those of a format in `FORMATS` or of HEIC.
+
+    It reads the signature alone, so a damaged image counts as one.
+
+    Args:
+        start: The first 64 bytes of the file, or all of them if there are fewer.
+
+    Source: Pillow's plugins for these formats, and ISO/IEC 14496-12, 4.3 for AVIF and HEIC.
+    """
+    if start.startswith(_SIGNATURES):
+        return True
+    if start[:4] == b"RIFF":
+        return start[8:12] == b"WEBP"
+    # "BM" alone begins many texts, so the size of BMP's second header must be a known one too.
+    if start[:2] == b"BM":
+        return int.from_bytes(start[14:18], "little") in _BMP_HEADERS
+    return heic.is_heic(start) or (start[4:8] == b"ftyp" and start[8:12] in (b"avif", b"avis"))
 
 
 def grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

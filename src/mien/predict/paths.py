@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from mien.errors import ImageError
+from mien.images import starts_like_image
 
-#: Suffixes that files in a folder are taken for images by. A file that is named itself may have any.
+#: Suffixes by which files in a folder are taken for images. A file with another suffix is one if its content
+#: begins as an image does; a file that is named itself may have any.
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
     *(".avif", ".heic", ".heif"),
@@ -25,6 +27,7 @@ def find(
     *,
     on_problem: Callable[[str, str], None] | None = None,
     on_skipped: Callable[[str], None] | None = None,
+    on_other: Callable[[str], None] | None = None,
 ) -> list[str]:
     """Return the files that paths name: each file itself, a folder's images, what a pattern fits.
 
@@ -37,13 +40,14 @@ def find(
         paths: As the user gave them; `~` is not expanded.
         on_problem: Called with a path that names no image, and why; without it that is an error.
         on_skipped: Called with each file of a folder that is an image by its name, of a kind in `UNREAD`.
+        on_other: Called with each file of a folder that is hidden, or not an image by suffix or content.
 
     Raises:
         ImageError: A folder holds no image, or a pattern fits none.
     """
     files: dict[str, None] = {}
     for path in paths:
-        found, reason = _files(path, on_skipped or (lambda _: None))
+        found, reason = _files(path, on_skipped or _ignore, on_other or _ignore)
         files |= dict.fromkeys(found)
         if not found and on_problem is None:
             raise ImageError(reason)
@@ -52,33 +56,58 @@ def find(
     return list(files)
 
 
-def _files(path: str, on_skipped: Callable[[str], None]) -> tuple[list[str], str]:
+def _ignore(_: str) -> None:
+    pass
+
+
+def _files(
+    path: str, on_skipped: Callable[[str], None], on_other: Callable[[str], None]
+) -> tuple[list[str], str]:
     """Return the files that a path names, and why there are none where there are none."""
     place = Path(path)
     if place.is_dir():
         reason = f"{path!r} holds no image; mien takes files that end in {', '.join(SUFFIXES)}"
-        return list(_below(place, on_skipped)), reason
+        return list(_below(place, on_skipped, on_other)), reason
     if os.path.lexists(path) or not glob.has_magic(path):
         return [path], ""
     fitting = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 a pattern may be absolute
     found: list[str] = []
     for each in fitting:
         place = Path(each)
-        found += _below(place, on_skipped) if place.is_dir() else [each] if lasting(place) else []
+        if place.is_dir():
+            found += _below(place, on_skipped, on_other)
+        elif lasting(place):
+            found.append(each)
     return found, f"no image fits the pattern {path!r}; check it"
 
 
-def _below(folder: Path, on_skipped: Callable[[str], None] = lambda _: None) -> Iterator[str]:
+def _below(
+    folder: Path, on_skipped: Callable[[str], None] = _ignore, on_other: Callable[[str], None] = _ignore
+) -> Iterator[str]:
     closed: list[OSError] = []
     for place, folders, files in os.walk(folder, onerror=closed.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             path = Path(place, name)
-            if not name.startswith(".") and path.suffix.lower() in SUFFIXES and lasting(path):
-                yield str(path)
-            elif not name.startswith(".") and path.suffix.lower() in UNREAD:
+            if not lasting(path):
+                continue
+            suffix = "" if name.startswith(".") else path.suffix.lower()
+            if suffix in UNREAD:
                 on_skipped(str(path))
+            elif suffix in SUFFIXES or (not name.startswith(".") and _is_image(path)):
+                yield str(path)
+            else:
+                on_other(str(path))
     yield from (os.fsdecode(error.filename) for error in closed)
+
+
+def _is_image(path: Path) -> bool:
+    """Say whether a file's content begins as an image does."""
+    try:
+        with path.open("rb") as file:
+            return starts_like_image(file.read(64))
+    except OSError:
+        return False
 
 
 def lasting(path: Path) -> bool:

@@ -24,7 +24,7 @@ from mien import calibrate, disk, duplicates, evaluate, export, priors
 from mien.bundle import Bundle, Card, Fusion, Measured, known, weights
 from mien.calibrate import Calibration
 from mien.dataset import Dataset, Split
-from mien.errors import DataError, ModelError, RunError
+from mien.errors import DataError, ModelError
 from mien.evaluate import Answers, Report
 from mien.export import int8
 from mien.run import Run
@@ -92,7 +92,7 @@ def make(
         progress: Called with (stages done, stages in all).
 
     Raises:
-        RunError: A run has no bundle yet.
+        RunError: A run has no model yet.
         DataError: Train or val is missing, the data or their votes are not those that the run was trained on,
             or val is what one of the models it was made from learnt from.
         ModelError: The model and the data do not fit together, the runs have no mean, or the files cannot be
@@ -171,9 +171,7 @@ def _trained(parts: Sequence[Run | Bundle], val: Split, aside: Path) -> Bundle:
     """Load the model of a run; with others, make the mean of their weights in the folder `aside`."""
     for each in parts:
         if isinstance(each, Run) and not (each.bundle / bundles.MODEL).is_file():
-            raise RunError(
-                f"run {each.name!r} has no bundle yet; finish its training with mien train --resume"
-            )
+            raise bundles.unfinished(each.path)
     models = [bundles.load(each.bundle) if isinstance(each, Run) else each for each in parts]
     named = [digest for model in models for digest in known_as(model.card)]
     if len(set(named)) < len(named):
