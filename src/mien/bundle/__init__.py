@@ -249,6 +249,8 @@ def find(path: str | os.PathLike[str] | None = None) -> Path:
     try:
         place.stat()
     except FileNotFoundError:
+        if place.name == "bundle" and is_run(place.parent):
+            raise unfinished(place.parent) from None
         raise ModelError(f"there is no {os.fspath(path)!r}{_suggest(place)}; {_CHOICES}") from None
     except (OSError, ValueError) as error:  # a name that is too long, or that holds a null character
         reason = getattr(error, "strerror", None) or str(error)
