@@ -497,15 +497,52 @@ def _lives(process: str) -> bool:
         return False
 
 
-def test_a_process_that_dies_or_finds_another_model_is_told_of(
+class Same:
+    """A detector that says always that the face is in one place."""
+
+    name, framing = "same", Framing(0, 0, 1)
+
+    def __init__(self, box: tuple[int, int, int]) -> None:
+        self.box = box
+
+    def find(self, image: np.ndarray, *, smallest: int) -> list[Found]:
+        left, top, side = self.box
+        return [Found(left, top, side, side, 0.9)]
+
+
+class Deadly(Same):
+    def find(self, image: np.ndarray, *, smallest: int) -> list[Found]:
+        os._exit(1)
+
+
+class Lost(Same):
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.open, ("/nowhere/at/all", os.O_RDONLY)
+
+
+def test_processes_take_models_in_memory_and_detectors_of_ones_own(
     tmp_path: Path, predictor: predict.Predictor
 ) -> None:
     place = tmp_path / "model.onnx"
     place.write_bytes(predictor.model.read())
-    ours = predict.Predictor(place, whole_image=True)
+    ours = predict.Predictor(place, detector=Same((150, 40, 150)))
     place.unlink()
-    with pytest.raises(InputError, match="died"):
-        list(predict.spread(ours, [PHOTO] * 20, workers=2))
+    alone = list(ours.images([PHOTO] * 12))
+    assert list(predict.spread(ours, [PHOTO] * 12, workers=2)) == alone
+    assert all(len(each.faces) == 1 for each in alone if isinstance(each, Prediction))
+
+
+def test_a_process_that_fails_is_told_of() -> None:
+    class Local(Same):
+        """A class that no other process can import."""
+
+    for detector, said in (
+        (Deadly((0, 0, 9)), "died"),
+        (Local((0, 0, 9)), "cannot be sent to other processes"),
+        (Lost((0, 0, 9)), "cannot load the predictor"),
+    ):
+        with pytest.raises(InputError, match=said):
+            list(predict.spread(predict.Predictor(detector=detector), [PHOTO] * 20, workers=2))
 
 
 def test_importing_the_room_imports_nothing_slow() -> None:
