@@ -342,8 +342,9 @@ def test_what_is_saved_can_be_looked_at_and_never_shares_a_name(
 ) -> None:
     (folder / "deep_two.JPG").write_bytes((folder / "a.png").read_bytes())
     monkeypatch.chdir(folder)
-    code, _, _ = run(capsys, "a.png", "deep/two.JPG", "deep_two.JPG", "--save", tmp_path / "out")
+    code, _, err = run(capsys, "a.png", "deep/two.JPG", "deep_two.JPG", "--save", tmp_path / "out")
     assert code == 0
+    assert f"7 files are written to {tmp_path / 'out'}" in err
     saved = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert len(saved) == 3 + 4
     assert "a.png.faces.jpg" in saved

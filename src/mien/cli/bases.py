@@ -1,5 +1,6 @@
 """What a user calls a model, and the one that a training begins from or a run is averaged with."""
 
+import errno
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,15 @@ def called(text: str) -> Path:
         raise InputError(
             f"the folder that {text!r} would stand in is gone; go to one that exists, or name a whole path"
         ) from None
+
+
+def leads_nowhere(path: Path) -> bool:
+    """Say whether nothing has this path; of one that cannot be looked at, such as a ring of links, False."""
+    try:
+        path.stat()
+    except OSError as error:
+        return error.errno in (errno.ENOENT, errno.ENOTDIR)
+    return False
 
 
 def absent(path: Path) -> InputError:

@@ -52,7 +52,7 @@ def _of_models(path: Path, to: Path | None, *, json: bool) -> dict[str, Any]:
     from mien import bundle
     from mien import card as room
 
-    if str(path) not in bundle.SHIPPED and not path.exists():
+    if str(path) not in bundle.SHIPPED and bases.leads_nowhere(path):
         raise bases.absent(path)
     pairs = room.shipped(path)
     text = room.models(pairs)

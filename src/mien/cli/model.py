@@ -1,6 +1,6 @@
 """Commands about a trained model: `plot`, `export`; `evaluate` is in `scoring`."""
 
-import importlib.util
+import importlib
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +11,7 @@ import typer
 from mien.cli import screen
 from mien.cli.data import Json
 from mien.cli.training import SOME_BAD, load_again
-from mien.errors import InputError, MissingExtra
+from mien.errors import InputError
 
 
 def is_run(path: Path) -> bool:
@@ -43,7 +43,7 @@ def place(name: str | Path | None) -> str | Path | None:
         if not (home / "bundle" / bundle.MODEL).is_file():
             raise run.open_run(home).unfinished()
         return home / "bundle"
-    if str(name) not in bundle.SHIPPED and not os.path.exists(path):  # noqa: PTH110 a name no system holds
+    if str(name) not in bundle.SHIPPED and bases.leads_nowhere(path):
         raise bases.absent(path)
     return name
 
@@ -57,8 +57,8 @@ def plot(
     from mien import run as room
     from mien.cli import figures
 
-    if importlib.util.find_spec("matplotlib") is None:
-        raise MissingExtra("plotting", "plot")
+    # Without matplotlib this raises here, before the data is read.
+    importlib.import_module("mien.plot")
     made = room.open_run(run)
     try:
         dataset = load_again(made, data, made.facts()["data"]["origin"])

@@ -42,6 +42,7 @@ class _Told:
     untold: int = 0
     crops: int = 0
     empty: int = 0
+    saved: int = 0
     reasons: list[str] = field(default_factory=list)
 
     def problem(self, reason: str) -> None:
@@ -123,6 +124,9 @@ def predict(
             room.keep_facts(to, facts)
             record.done()
             screen.note(f"{to} is written")
+    if save is not None:
+        count = "1 file is" if told.saved == 1 else f"{told.saved:,} files are"
+        screen.note(f"{count} written to {save}")
     return _code(told)
 
 
@@ -276,7 +280,7 @@ def _save(source: Any, found: "Prediction", folder: Path, told: _Told) -> None:
     from mien import predict as room
 
     try:
-        room.save(source, found, folder)
+        told.saved += len(room.save(source, found, folder))
     except ImageError as error:
         told.reasons.append(f"what was found in {found.source!r} is not saved as an image: {error}")
 
