@@ -581,9 +581,12 @@ def test_rows_of_any_square_are_fitted(tmp_path):
 
 def test_csv_that_cannot_be_used(tmp_path, monkeypatch):
     cases = {
-        "emotion,image,Usage\n": "no csv with the column 'pixels'",
-        "": "no csv with the column 'emotion', 'pixels'",
-        "emotion,pixels,Usage\n": "none of the 0 images",
+        "emotion,image,Usage\n": "the column 'pixels'",
+        "words\n": "the columns 'emotion', 'pixels'",
+        "": "is empty",
+        table().replace(",", ";"): "separated by semicolons",
+        table().replace(",", "\t"): "separated by tabs",
+        "emotion,pixels,Usage\n": "holds no image",
         table(("Training",) * 4).replace("\n4,", "\n3,"): "holds the one class 'happy'",
         table(("Training",)): "one readable image only",
         table(("Training", "Training", "Training"))
@@ -888,3 +891,19 @@ def test_a_run_among_the_images_is_no_class(tmp_path: Path) -> None:
     assert any(
         "runs/quick-1 is what mien trained" in note or "'runs/quick-1'" in note for note in after.notes
     )
+
+
+def test_an_empty_split_names_a_problem_of_its_own(tmp_path):
+    lines = [
+        "emotion,pixels,Usage",
+        "9," + " ".join(["1"] * 4) + ",Training",
+        *(row(label, face(label), "Training") for label in (3, 4) for _ in range(3)),
+        "3,1 2,PublicTest",
+    ]
+    with pytest.raises(DataError, match=r"the split val .*its first problem: row 7: .*2 pixels"):
+        dataset.load(written(tmp_path / "a.csv", "\n".join(lines)))
+    files = small() | {f"val/{name}/0.png": b"" for name in ("happy", "sad")}
+    files = {name: data for name, data in files.items() if not name.startswith("val/") or not data}
+    files |= {"train/happy/bad.png": b"x"}
+    with pytest.raises(DataError, match=r"the split val .*its first problem: val/happy/0\.png"):
+        dataset.load(lay(tmp_path / "folders", files))

@@ -692,7 +692,9 @@ def test_a_whole_image_is_the_face_that_training_sees(
         (["--emotion", "bored"], "--emotion is 'bored'; the model answers angry, disgust"),
         (["--labels", "x"], "no reading 'x'"),
         (["--whole-image", "--min-face", "30"], "takes no --min-face"),
+        (["--whole-image", "--min-confidence", "0.5"], "takes no --min-confidence"),
         (["--min-face", "0"], "--min-face is 0"),
+        (["--min-confidence", "1.5"], "--min-confidence is 1.5"),
         (["--model", "nowhere"], "there is no 'nowhere'"),
         (["--to", "photo.png"], "cannot be written"),
     ],
@@ -705,6 +707,15 @@ def test_the_command_refuses_in_one_sentence(
     assert said in captured.err
     assert captured.err.strip().count("\n") == 0
     assert captured.out == ""
+
+
+def test_faces_below_min_confidence_are_not_explained(
+    photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["explain", "photo.png", "--json", "--min-confidence", "0"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["faces"]) == 2
+    assert cli.run(["explain", "photo.png", "--json", "--min-confidence", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["faces"] == []
 
 
 def test_the_command_wants_an_image(away: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mien import bundle, cli, dataset, disk, drawn, emotions, probabilities, run
 
@@ -527,6 +529,55 @@ def test_few_images_are_told_of_a_start(
     assert "140 images are few to begin from chance with" in capsys.readouterr().err
     assert cli.run(["train", str(archive), "--from", "fast", "--set", "epochs=1"]) == 0
     assert "are few" not in capsys.readouterr().err
+
+
+def test_classes_are_shown_before_a_training(away: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for album, count in (("2019 Italy", 6), ("Birthday", 30)):
+        Path("albums", album).mkdir(parents=True)
+        for number in range(count):
+            Image.fromarray(np.full((48, 48), 7 * number + count, np.uint8)).save(
+                f"albums/{album}/{number}.png"
+            )
+    assert cli.run(["train", "albums", "--set", "network=none"]) == 2
+    assert cli.run(["train", "albums", "--set", "network=tiny", "--set", "epochs=1", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["labels"] == ["2019 Italy", "Birthday"]
+    rows = [line.split() for line in captured.err.splitlines()]
+    assert ["class", "train", "val", "test"] in rows
+    assert ["2019", "Italy", "4", "1", "1"] in rows
+    assert ["Birthday", "24", "3", "3"] in rows
+    before, _, _ = captured.err.partition("epoch 1/1")
+    assert "no class has the name of an emotion" in before
+    assert "'2019 Italy' (4)" in before
+
+
+def test_plotting_without_matplotlib_is_refused(trained: Path) -> None:
+    code = (
+        "import sys\nsys.modules['matplotlib'] = None\nfrom mien import cli\n"
+        f"sys.exit(cli.run(['plot', {str(trained)!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "mien[plot]" in done.stderr
+
+
+def test_a_file_of_another_format_is_refused(away: Path, trained: Path, refuse: Callable[..., str]) -> None:
+    assert "--format h5" in refuse("export", str(trained), "--format", "keras", "--to", "out.h5")
+    assert "--format keras" in refuse("export", str(trained), "--to", "deep/out.keras")
+    assert not Path("out.h5").exists()
+    assert not Path("deep").exists()
+    Path("folder.h5").mkdir()
+    assert cli.run(["export", str(trained), "--format", "keras", "--to", "folder.h5"]) == 0
+    assert Path("folder.h5", "model.keras").is_file()
+
+
+def test_litert_keeps_tensorflow_quiet(away: Path, trained: Path) -> None:
+    pytest.importorskip("ai_edge_litert.interpreter")
+    command = [sys.executable, "-m", "mien", "export", str(trained), "--format", "litert", "--to", "phone"]
+    environment = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stderr.strip() == ""
+    assert Path("phone", "model.tflite").is_file()
 
 
 def test_a_killed_run_names_how_to_finish_it(

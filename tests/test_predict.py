@@ -319,7 +319,13 @@ def test_the_command_reads_a_folder_and_lists_what_it_could_not(
         (["a.jpg", "--model", "fats"], "default or fast"),
         (["a.jpg", "--model", "defualt"], "did you mean 'default'?"),
         (["a.jpg", "--labels", "mood"], "mood"),
-        (["a.jpg", "--workers", "0"], "workers is 0"),
+        (["a.jpg", "--workers", "0"], "--workers is 0"),
+        (["a.jpg", "--min-face", "0"], "--min-face is 0"),
+        (["a.jpg", "--min-confidence", "nan"], "--min-confidence is nan"),
+        (["a.jpg", "--balance", "3"], "--balance is 3"),
+        (["a.jpg", "--balance", "1", "--prior", "happy=1"], "--balance and --prior"),
+        (["a.jpg", "--prior", "x"], "--prior: 'x'"),
+        (["a.jpg", "--group", "x"], "--group: 'x'"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_2(
@@ -336,8 +342,9 @@ def test_what_is_saved_can_be_looked_at_and_never_shares_a_name(
 ) -> None:
     (folder / "deep_two.JPG").write_bytes((folder / "a.png").read_bytes())
     monkeypatch.chdir(folder)
-    code, _, _ = run(capsys, "a.png", "deep/two.JPG", "deep_two.JPG", "--save", tmp_path / "out")
+    code, _, err = run(capsys, "a.png", "deep/two.JPG", "deep_two.JPG", "--save", tmp_path / "out")
     assert code == 0
+    assert f"7 files are written to {tmp_path / 'out'}" in err
     saved = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert len(saved) == 3 + 4
     assert "a.png.faces.jpg" in saved
@@ -357,7 +364,7 @@ def test_files_hold_what_was_found(
     to = tmp_path / "deep" / f"found.{suffix}"
     code, _, _ = run(capsys, folder, "--to", to)
     assert code == 3
-    assert [path.name for path in to.parent.iterdir()] == [to.name]
+    assert {path.name for path in to.parent.iterdir()} == {to.name, f".{to.name}.facts"}
     if suffix == "jsonl":
         assert [len(json.loads(line)["faces"]) for line in to.read_text().splitlines()] == [1, 0, 2]
     elif suffix == "csv":
@@ -427,13 +434,7 @@ def test_an_image_from_stdin_is_done_once(folder: Path, tmp_path: Path) -> None:
     subprocess.run([*command[:-1], *options], input=data, capture_output=True, check=True)
     (line,) = to.read_text().splitlines()
     shown = predict.Predictor(whole_image=True)
-    facts = {
-        "model": shown.model.card.sha256,
-        "labels": shown.labels,
-        "detector": None,
-        "smallest": None,
-        **shown.adjustment.to_dict(),
-    }
+    facts = predicting._facts(shown)
     with record.Record(kept, facts, resume=False) as earlier:
         earlier.add(Prediction("-", 1, 1, ()))
     subprocess.run([*command[:-1], *options, "--resume"], input=data, capture_output=True, check=True)
@@ -497,15 +498,52 @@ def _lives(process: str) -> bool:
         return False
 
 
-def test_a_process_that_dies_or_finds_another_model_is_told_of(
+class Same:
+    """A detector that says always that the face is in one place."""
+
+    name, framing = "same", Framing(0, 0, 1)
+
+    def __init__(self, box: tuple[int, int, int]) -> None:
+        self.box = box
+
+    def find(self, image: np.ndarray, *, smallest: int) -> list[Found]:
+        left, top, side = self.box
+        return [Found(left, top, side, side, 0.9)]
+
+
+class Deadly(Same):
+    def find(self, image: np.ndarray, *, smallest: int) -> list[Found]:
+        os._exit(1)
+
+
+class Lost(Same):
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.open, ("/nowhere/at/all", os.O_RDONLY)
+
+
+def test_processes_take_models_in_memory_and_detectors_of_ones_own(
     tmp_path: Path, predictor: predict.Predictor
 ) -> None:
     place = tmp_path / "model.onnx"
     place.write_bytes(predictor.model.read())
-    ours = predict.Predictor(place, whole_image=True)
+    ours = predict.Predictor(place, detector=Same((150, 40, 150)))
     place.unlink()
-    with pytest.raises(InputError, match="died"):
-        list(predict.spread(ours, [PHOTO] * 20, workers=2))
+    alone = list(ours.images([PHOTO] * 12))
+    assert list(predict.spread(ours, [PHOTO] * 12, workers=2)) == alone
+    assert all(len(each.faces) == 1 for each in alone if isinstance(each, Prediction))
+
+
+def test_a_process_that_fails_is_told_of() -> None:
+    class Local(Same):
+        """A class that no other process can import."""
+
+    for detector, said in (
+        (Deadly((0, 0, 9)), "died"),
+        (Local((0, 0, 9)), "cannot be sent to other processes"),
+        (Lost((0, 0, 9)), "cannot load the predictor"),
+    ):
+        with pytest.raises(InputError, match=said):
+            list(predict.spread(predict.Predictor(detector=detector), [PHOTO] * 20, workers=2))
 
 
 def test_importing_the_room_imports_nothing_slow() -> None:
@@ -593,8 +631,8 @@ def test_a_record_of_other_options_is_refused(tmp_path: Path) -> None:
     with record.Record(path, {"model": "a"}, resume=True) as kept:
         assert kept.known == {"x", "y"}
         assert list(kept.items()) == [Prediction("x", 1, 2, ()), predict.Problem("y", "broken")]
-    with pytest.raises(InputError, match="another model or other options"):
-        record.Record(path, {"model": "b"}, resume=True)
+    with pytest.raises(InputError, match="another --model, --min-face;"):
+        record.Record(path, {"model": "b", "min_face": 40}, resume=True)
     path.write_bytes(b"half a header")
     with record.Record(path, {"model": "b"}, resume=True) as kept:
         assert kept.known == set()
@@ -743,13 +781,7 @@ def test_a_resumed_run_saves_what_it_knew_and_writes_what_it_is_asked_for(
     folder: Path, tmp_path: Path, predictor: predict.Predictor, capsys: pytest.CaptureFixture[str]
 ) -> None:
     to, into = tmp_path / "x.jsonl", tmp_path / "into"
-    facts = {
-        "model": predictor.model.card.sha256,
-        "labels": predictor.labels,
-        "smallest": None,
-        **predictor.adjustment.to_dict(),
-    }
-    facts |= {"detector": predictor.detector.name if predictor.detector else None}
+    facts = predicting._facts(predictor)
     kept = tmp_path / ".x.jsonl.record"
     for name in ("a.png", "noise.png"):
         with record.Record(kept, facts, resume=True) as begun:
@@ -858,6 +890,32 @@ def test_a_finished_file_is_not_made_again(
     new.write_bytes((folder / "a.png").read_bytes())
     os.utime(new, (to.stat().st_mtime + 9, to.stat().st_mtime + 9))
     assert "is written" in run(capsys, folder / "a.png", new, "--to", to, "--resume")[2]
+
+
+def test_a_finished_file_of_another_model_or_option_is_not_passed_off(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to = tmp_path / "rows.csv"
+    assert run(capsys, folder / "a.png", "--to", to)[0] == 0
+    again = (folder / "a.png", "--to", to, "--resume")
+    before = to.read_bytes()
+    for others, named in (
+        (["--model", "fast"], "another --model;"),
+        (["--balance", "0"], "another --balance;"),
+        (["--min-confidence", "0.9", "--min-face", "50"], "another --min-face, --min-confidence;"),
+        (["--prior", "happy=1,sad=1"], "another --balance, --prior;"),
+        (["--group", "low=sad+fear"], "another --group;"),
+        (["--whole-image"], "--whole-image"),
+    ):
+        code, out, err = run(capsys, *again, *others)
+        assert (code, out) == (2, "")
+        assert named in err
+    assert to.read_bytes() == before
+    # A file that was changed, or whose facts are damaged, is one that records nothing.
+    (tmp_path / ".rows.csv.facts").write_text("[]")
+    code, _, err = run(capsys, *again, "--model", "fast")
+    assert code == 0
+    assert "does not record the model" in err
 
 
 def test_a_film_is_sent_to_the_command_for_films(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

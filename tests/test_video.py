@@ -571,7 +571,16 @@ def test_rows_are_the_same_in_each_format(tmp_path: Path, crossing: Path, predic
             writer.keep()
     assert sorted(each.name for each in (tmp_path / "rows").iterdir()) == ["a.csv", "a.jsonl", "a.parquet"]
     assert len(expected) > 10
-    assert parquet.read_table(tmp_path / "rows" / "a.parquet").to_pylist() == expected
+    table = parquet.read_table(tmp_path / "rows" / "a.parquet")
+    doubles = [name for name in table.schema.names if str(table.schema.field(name).type) == "double"]
+    assert doubles == ["time"]
+    assert table.to_pylist() == [
+        {
+            name: float(np.float32(value)) if isinstance(value, float) and name != "time" else value
+            for name, value in each.items()
+        }
+        for each in expected
+    ]
     with (tmp_path / "rows" / "a.csv").open(newline="") as file:
         read = list(csv.DictReader(file))
     assert read == [
@@ -822,8 +831,12 @@ def test_a_saved_film_hides_every_face_and_holds_the_last_look_between(crossing:
         (["clip.mp4", "--save", "x/../clip.mp4"], "which is read"),
         (["clip.mp4", "--fps", "inf"], "a number above 0"),
         (["clip.mp4", "--settle", "nan"], "at least 0"),
-        (["clip.mp4", "--fps", "0"], "rate is 0"),
-        (["clip.mp4", "--every", "2", "--fps", "5"], "one of them"),
+        (["clip.mp4", "--fps", "0"], "--fps is 0"),
+        (["clip.mp4", "--every", "2", "--fps", "5"], "--every and --fps"),
+        (["clip.mp4", "--every", "0"], "--every is 0"),
+        (["clip.mp4", "--look", "10"], "--look is 10"),
+        (["clip.mp4", "--patience", "-1"], "--patience is -1.0"),
+        (["clip.mp4", "--min-confidence", "nan"], "--min-confidence is nan"),
         (["clip.mp4", "--detector", "eyes"], "'eyes'"),
         (["clip.mp4", "--model", "none"], "'none'"),
         (["clip.mp4", "--save", "x.txt"], "ends in"),
@@ -988,3 +1001,10 @@ def test_outputs_that_cannot_be_written_are_refused_before_the_work(
     (away / "film.mp4").write_bytes(b"x")
     assert cli.run(["video", "film.mp4", *arguments]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_faces_below_min_confidence_are_left_out(away: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make(away / "clip.mp4", [scene((100, 90))] * 2)
+    for least, faces in (("0", 2), ("1", 0)):
+        assert command("clip.mp4", "--min-confidence", least, "--json") == 0
+        assert json.loads(capsys.readouterr().out)["faces"] == faces

@@ -417,8 +417,10 @@ def test_without_a_display_it_prints_lines_and_says_so(
         (["--seconds", "0"], "--seconds is 0.0"),
         (["--settle", "-1"], "--settle is -1.0"),
         (["--settle", "inf"], "--settle is inf"),
-        (["--patience", "nan"], "--patience nan"),
-        (["--seconds", "inf"], "a number above 0"),
+        (["--patience", "nan"], "--patience is nan"),
+        (["--seconds", "inf"], "--seconds is inf"),
+        (["--look", "10"], "--look is 10"),
+        (["--min-confidence", "2"], "--min-confidence is 2.0"),
         (["--camera", "nowhere.mp4"], "'nowhere.mp4' does not exist"),
         (["--camera", "97"], "no camera"),
         (["--camera", "no such camera"], "there is no camera 'no such camera' here"),
@@ -647,3 +649,11 @@ def test_a_python_without_tk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tkinter", None)
     with pytest.raises(InputError, match="install python3-tk"):
         webcam.Window()
+
+
+def test_faces_below_min_confidence_are_left_out(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["webcam", "--camera", str(clip), "--headless", "--seconds", "0.3", "--min-confidence"]
+    for least, seen in (("0", True), ("1", False)):
+        assert cli.run([*arguments, least]) == 0
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert any(line["faces"] for line in lines) is seen

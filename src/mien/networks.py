@@ -70,7 +70,7 @@ def build(name: str, *, size: int = 48, classes: int = 7, consensus: bool = Fals
             f"network {name!r} takes images of at least {network.smallest} pixels a side, not {size}; "
             f"set size={network.smallest} or larger"
         )
-    with _quietly():
+    with quietly():
         model = network.build(size, classes)
         return _with_consensus(model, classes) if consensus else model
 
@@ -84,8 +84,8 @@ def _with_consensus(model: keras.Model, classes: int) -> keras.Model:
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Hold back what TensorFlow 2.21 writes to stderr as it starts, whatever log level it is told.
+def quietly() -> Iterator[None]:
+    """Hold back what TensorFlow writes to stderr as it starts or converts, whatever log level it is told.
 
     It is shown when something fails, and to who sets TF_CPP_MIN_LOG_LEVEL to 0 or 1.
     """
@@ -99,10 +99,12 @@ def _quietly() -> Iterator[None]:
         try:
             yield
         except BaseException:
+            sys.stderr.flush()
             held.seek(0)
             os.write(stderr, held.read())
             raise
         finally:
+            sys.stderr.flush()
             os.dup2(stderr, 2)
             os.close(stderr)
 
@@ -164,7 +166,7 @@ def load_keras(network: str | None = None) -> Any:
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        with _quietly():
+        with quietly():
             import keras
     except (ImportError, ValueError) as error:
         raise _no_keras(error) from error

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli import outputs, screen
+from mien.cli import outputs, screen, stated
 from mien.cli.data import Json, SplitSeed, Votes
 from mien.cli.training import load
 from mien.errors import InputError
@@ -60,6 +60,7 @@ def audit(
     from mien import probabilities as reader
 
     timer = screen.Timer()
+    stated.check(size=size)
     severity = room.worst(fail_on)
     if regroup and fix is None:
         raise InputError("--regroup says how --fix treats copies; give --fix OUT too")

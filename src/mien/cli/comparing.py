@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli import bases, homes, outputs, screen
+from mien.cli import bases, homes, outputs, screen, stated
 from mien.cli.data import Exclude, Json, SplitSeed, Votes
 from mien.cli.model import is_run
 from mien.cli.training import SOME_BAD, load, load_again
@@ -56,6 +56,7 @@ def compare(
     from mien import compare as room
 
     timer = screen.Timer()
+    stated.check(size=size)
     home = next((path for path in (a, b) if data is None and is_run(path)), None)
     own = () if home is None else outputs.of_run(home)
     outputs.spare({f"--html {html}": html}, (a, b, data, votes, *(exclude or ()), *own))

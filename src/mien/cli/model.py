@@ -1,6 +1,6 @@
 """Commands about a trained model: `plot`, `export`; `evaluate` is in `scoring`."""
 
-import importlib.util
+import importlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +10,7 @@ import typer
 from mien.cli import screen
 from mien.cli.data import Json
 from mien.cli.training import SOME_BAD, load_again
-from mien.errors import InputError, MissingExtra
+from mien.errors import InputError
 
 
 def is_run(path: Path) -> bool:
@@ -35,8 +35,8 @@ def plot(
     from mien import run as room
     from mien.cli import figures
 
-    if importlib.util.find_spec("matplotlib") is None:
-        raise MissingExtra("plotting", "plot")
+    # Without matplotlib this raises here, before the data is read.
+    importlib.import_module("mien.plot")
     made = room.open_run(run)
     try:
         dataset = load_again(made, data, made.facts()["data"]["origin"])

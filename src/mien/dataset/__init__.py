@@ -203,6 +203,8 @@ def load(
 
 def _check_enough(found: Found, root: str) -> None:
     first = f" (the first: {found.problems[0].file}: {found.problems[0].reason})" if found.problems else ""
+    if not found.faces and not found.problems:
+        raise DataError(f"'{root}' holds no image; add a row for each image, below the names of the columns")
     if not found.faces:
         raise DataError(f"none of the {len(found.problems):,} images of '{root}' can be read{first}")
     if len(found.faces) == 1:

@@ -35,7 +35,7 @@ def divide(found: Found, seed: int) -> tuple[dict[str, NDArray[np.intp]], tuple[
         for split, members in parts.items():
             if not members.size:
                 raise DataError(
-                    f"the split {split} holds no readable image; fill it or remove it{_why(found)}"
+                    f"the split {split} holds no readable image; fill it or remove it{_why(found, split)}"
                 )
         if "train" not in parts or "val" in parts:
             return parts, _missing(parts)
@@ -47,12 +47,10 @@ def divide(found: Found, seed: int) -> tuple[dict[str, NDArray[np.intp]], tuple[
     return parts, (note, *_missing(parts))
 
 
-def _why(found: Found) -> str:
-    return (
-        f" (the first problem: {found.problems[0].file}: {found.problems[0].reason})"
-        if found.problems
-        else ""
-    )
+def _why(found: Found, split: str) -> str:
+    """Return the first problem of a split, for a message; those of other splits do not explain it."""
+    first = next((problem for problem in found.problems if problem.split == split), None)
+    return "" if first is None else f" (its first problem: {first.file}: {first.reason})"
 
 
 def _missing(parts: dict[str, NDArray[np.intp]]) -> tuple[str, ...]:

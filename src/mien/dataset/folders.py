@@ -98,8 +98,10 @@ def understand(
     good = [(name, face) for name in order if not isinstance(face := faces[name], str)]
     bad = {name: why for name in located if isinstance(why := faces[name], str)}
     strays = set(_locate_all({*unlike, *hidden}, roots))
-    for name in _locate_all(others, roots):
+    within = {name: split for name, (split, _) in located.items()}
+    for name, (split, _) in _locate_all(others, roots).items():
         if is_image(name):
+            within[name] = split
             bad[name] = f"its name has none of the suffixes {_SHOWN}"
         else:
             strays.add(name)
@@ -117,7 +119,7 @@ def understand(
         splits=[located[name][0] for name, _ in good],
         files=[name for name, _ in good],
         declared=frozenset(split for split in declared if split),
-        problems=tuple(Problem(name, bad[name]) for name in sorted(bad)),
+        problems=tuple(Problem(name, bad[name], within.get(name, "")) for name in sorted(bad)),
         notes=tuple(notes),
     )
 

@@ -25,10 +25,17 @@ _MEANING = {spelling: split for split, spellings in _SPELLINGS.items() for spell
 
 @dataclass(frozen=True)
 class Problem:
-    """A file or row that could not be used, and was skipped."""
+    """A file or row that could not be used, and was skipped.
+
+    Args:
+        file: Its name relative to the source, or `row 17`.
+        reason: Why, in one sentence.
+        split: The split that it is in; `""` where the source has none or the row names none.
+    """
 
     file: str
     reason: str
+    split: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

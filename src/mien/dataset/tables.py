@@ -21,6 +21,11 @@ from mien.errors import DataError
 _LONGEST_LINE = 16 * 2**20
 _LARGEST_VOTES = 256 * 2**20
 _NEEDED = ("emotion", "pixels")
+_WANTED = (
+    "give class folders, an archive of them, or a csv with emotion, pixels and Usage, as fer2013.csv has"
+)
+#: What some programs separate the columns of a csv by, and its name.
+_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
 @dataclass(frozen=True)
@@ -63,11 +68,18 @@ def read(
     Raises:
         DataError: A column is missing, or the votes are not for these rows.
     """
-    columns = _header(stream)
+    if not total:
+        raise DataError(f"'{name}' is empty; {_WANTED}")
+    first = stream.readline(_LONGEST_LINE)
+    columns = _columns(first)
     if missing := [column for column in _NEEDED if column not in columns]:
+        if delimiter := next((each for each in _DELIMITERS if _is_split_by(first, each)), None):
+            raise DataError(
+                f"the columns of '{name}' are separated by {_DELIMITERS[delimiter]}; save the csv with commas"
+            )
         raise DataError(
-            f"'{name}' is no folder or archive, and no csv with the column {shorten(missing)}; "
-            "a csv of faces has emotion, pixels and Usage, as fer2013.csv has"
+            f"'{name}' is not a folder or an archive, and its first line does not name the "
+            f"column{'s' if len(missing) > 1 else ''} {shorten(missing)}; {_WANTED}"
         )
     good: list[_Row] = []
     rows: list[int] = []
@@ -82,6 +94,7 @@ def read(
             )
         if not line.strip():
             continue
+        split = ""
         try:
             fields = _fields_of_row(line, columns)
             split = _split(fields, columns)
@@ -90,7 +103,7 @@ def read(
             good.append(_row(fields, columns, split, size))
             rows.append(row)
         except _BadRowError as reason:
-            problems.append(Problem(f"row {row}", str(reason)))
+            problems.append(Problem(f"row {row}", str(reason), split))
         row += 1
         if row % 1024 == 0:
             check_room(len(good), size)
@@ -145,8 +158,19 @@ def _found(
 
 
 def _header(stream: BinaryIO) -> dict[str, int]:
-    """The place of each column by its name in lower case; `icml_face_data.csv` has spaces in it."""
-    line = stream.readline(_LONGEST_LINE).decode("utf-8-sig", errors="replace")
+    """The columns that a csv's first line names; `icml_face_data.csv` has spaces in it."""
+    return _columns(stream.readline(_LONGEST_LINE))
+
+
+def _is_split_by(first: bytes, delimiter: str) -> bool:
+    """Whether the first line of a csv names the needed columns if it is split by `delimiter`."""
+    names = first.decode("utf-8-sig", errors="replace").split(delimiter)
+    return set(_NEEDED) <= {name.strip().strip('"').lower() for name in names}
+
+
+def _columns(first: bytes) -> dict[str, int]:
+    """The place of each column by its name in lower case, from the first line of a csv."""
+    line = first.decode("utf-8-sig", errors="replace")
     try:
         names = _fields(line) if line else []
     except csv.Error:

@@ -142,6 +142,7 @@ def convert(
         place = source.path / "export"
     else:
         place = Path(f"{source.card.name}-export")
+    _file(place, format)
     if any(
         (folder.parent / "run.json").is_file() for folder in (place, place.parent) if folder.name == "bundle"
     ):
@@ -244,8 +245,7 @@ def write(
         MissingExtra: Keras, onnx, or LiteRT's interpreter is not installed.
     """
     _check_format(format)
-    place = Path(to)
-    file = place if place.suffix == FORMATS[format] else place / f"model{FORMATS[format]}"
+    file = _file(Path(to), format)
     _check_place(file, card)
     if format == "onnx":
         made = bundle(
@@ -436,6 +436,24 @@ def _check_place(file: Path, card: Card) -> None:
     there = file.with_name(bundles.LABELS)
     if there.is_file() and there.read_bytes() != bundles.listed(card.labels):
         raise ModelError(f"{str(there)!r} lists other labels than the model's; name another folder")
+
+
+def _file(place: Path, format: str) -> Path:  # noqa: A002 - as in `write`
+    """Return the file that `to` means: itself, or one in the folder that it names.
+
+    Raises:
+        ModelError: It ends as the file of another format, and is no folder.
+    """
+    ending = FORMATS[format]
+    if place.suffix.lower() == ending and not place.is_dir():
+        return place
+    other = next((name for name, each in FORMATS.items() if each == place.suffix.lower()), None)
+    if other is not None and not place.is_dir():
+        raise ModelError(
+            f"{str(place)!r} ends as a file of the format {other}, and files of the format {format} end in "
+            f"{ending}; name a folder or a file that ends so, or give --format {other}"
+        )
+    return place / f"model{ending}"
 
 
 def _check_format(name: str) -> None:

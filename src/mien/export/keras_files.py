@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mien.errors import MissingExtra, ModelError
-from mien.networks import load_keras
+from mien.networks import load_keras, quietly
 
 if TYPE_CHECKING:
     import keras
@@ -46,7 +46,7 @@ def make(model: keras.Model, kind: str, images: Pixels) -> tuple[bytes, Probabil
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"model{SUFFIXES[kind]}"
-        with _quiet():
+        with _quiet(), quietly() if kind == "litert" else contextlib.nullcontext():
             if kind == "litert":
                 _require_tensorflow()
                 _interpreter()  # what would be missed after the work is missed now

