@@ -22,7 +22,8 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from mien import augment, recipes
+from mien.training import augmentation as augment
+from mien.training import recipes
 
 _FULL = recipes.Augment(rotation=10, zoom=0.1, shift=0.1, flip=True, brightness=0.2, contrast=0.2, erase=0.5)
 SETS = {

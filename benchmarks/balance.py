@@ -13,8 +13,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mien import bundle, dataset, errors, evaluate, ship
-from mien.priors import OFFERED
+from mien import errors
+from mien.data import datasets as dataset
+from mien.evaluation import evaluator as evaluate
+from mien.models import model as bundle
+from mien.models.priors import OFFERED
+from mien.release import shipping as ship
 
 
 def main() -> None:

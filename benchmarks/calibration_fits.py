@@ -20,7 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from mien import bundle, calibrate, dataset, evaluate
+from mien.data import datasets as dataset
+from mien.evaluation import calibration as calibrate
+from mien.evaluation import evaluator as evaluate
+from mien.models import model as bundle
 
 PULLS = (0.0, 1.0, 10.0, 70.0, 300.0, 1e6)
 Fit = Callable[[NDArray, NDArray], tuple[float, tuple[float, ...]]]

@@ -15,7 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mien import bundle, calibrate, dataset, evaluate
+from mien.data import datasets as dataset
+from mien.evaluation import calibration as calibrate
+from mien.evaluation import evaluator as evaluate
+from mien.models import model as bundle
 
 
 def main() -> None:

@@ -96,7 +96,7 @@ def _call(network: Network, images: npt.NDArray[Any], seconds: float) -> list[fl
 
 def _import(kind: str) -> None:
     if kind == "mien":
-        importlib.import_module("mien.bundle")
+        importlib.import_module("mien.models.model")
     else:
         importlib.import_module("numpy")
         importlib.import_module("ai_edge_litert.interpreter")
@@ -105,7 +105,7 @@ def _import(kind: str) -> None:
 def _load(kind: str, model: str, shape: tuple[int, ...] | None, *, threads: int) -> Network:
     """Return the network as a function from what `_ready` makes, of this shape, to probabilities."""
     if kind == "mien":
-        from mien import bundle
+        from mien.models import model as bundle
 
         loaded = bundle.load(model, threads=threads)
         # FER2013's own label, where a model reads faces in two ways: PublicTest is labelled so.

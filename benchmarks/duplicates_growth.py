@@ -31,7 +31,7 @@ def clouds(count: int, rng: np.random.Generator) -> np.ndarray:
 
 def make(count: int) -> tuple[np.ndarray, int]:
     """Images, and how many of the last are copies of the first."""
-    from mien import drawn
+    from mien.data import synthetic as drawn
 
     rng = np.random.default_rng(0)
     faces = drawn.sample(700, seed=0, size=SIZE + 4)[0][:, :, :, 0].astype(np.float32)
@@ -56,7 +56,7 @@ def plant(target: np.ndarray, originals: np.ndarray, rng: np.random.Generator) -
 
 
 def one(count: int) -> None:
-    from mien import duplicates
+    from mien.data import duplicates
 
     images, copies = make(count)
     wall, cpu = time.perf_counter(), time.process_time()

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mien import bundle, dataset, explain
+from mien.data import datasets as dataset
+from mien.evaluation import explanation as explain
+from mien.models import model as bundle
 
 SHARE = 0.2
 

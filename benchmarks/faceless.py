@@ -12,10 +12,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from mien import audit, dataset, detect
-from mien.dataset import Split
-from mien.duplicates import FLAT
-from mien.emotions import VOTES
+from mien.data import audit
+from mien.data import datasets as dataset
+from mien.data.datasets import Split
+from mien.data.duplicates import FLAT
+from mien.labels import VOTES
+from mien.vision import detectors as detect
 
 
 def part(split: Split, places: np.ndarray) -> Split:

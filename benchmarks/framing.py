@@ -16,7 +16,10 @@ import numpy as np
 from PIL import Image
 
 from detectors import overlap, textured
-from mien import bundle, dataset, detect, images
+from mien.data import datasets as dataset
+from mien.models import model as bundle
+from mien.vision import detectors as detect
+from mien.vision import images
 
 SIDE = 224
 MARGINS = (0.0, 0.1, 0.2, 0.3)

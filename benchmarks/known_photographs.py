@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 
 import contenders
-from mien import dataset, errors, evaluate
+from mien import errors
+from mien.data import datasets as dataset
+from mien.evaluation import evaluator as evaluate
 
 PARTS = ("all", "unchanged or near in Training", "cut otherwise in Training", "not in Training")
 

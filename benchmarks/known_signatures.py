@@ -4,8 +4,8 @@
 
 Two things are measured for each limit. Planted copies: of some training images a changed copy is asked about,
 and should be found. Other photographs: val is asked about, and what is found there beyond what
-mien.duplicates finds as equal or near counts as false, unless it is the same photograph, cut otherwise
-(mien.duplicates.recut).
+mien.data.duplicates finds as equal or near counts as false, unless it is the same photograph, cut otherwise
+(mien.data.duplicates.recut).
 """
 
 import argparse
@@ -16,8 +16,10 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageFilter
 
-from mien import dataset, duplicates, images
-from mien.bundle import known
+from mien.data import datasets as dataset
+from mien.data import duplicates
+from mien.models import known_images as known
+from mien.vision import images
 
 LIMITS = (6, 8, 10, 12, 14, 16, 18, 20)
 
@@ -95,7 +97,7 @@ def main() -> None:
     recut = np.zeros(len(val), bool)
     if len(widest):
         recut[widest[duplicates.recut(val[widest], train).one]] = True
-    print(f"val: mien.duplicates finds {equal.sum():,} equal and {near.sum():,} near of {len(val):,}")
+    print(f"val: mien.data.duplicates finds {equal.sum():,} equal and {near.sum():,} near of {len(val):,}")
     print("| near, not found |" + "".join(f" {count} |" for count in missed))
     print("| found beyond |" + "".join(f" {beyond[limit].sum()} |" for limit in LIMITS))
     print("| of these cut otherwise |" + "".join(f" {(beyond[limit] & recut).sum()} |" for limit in LIMITS))

@@ -27,9 +27,13 @@ from typing import Any
 
 import numpy as np
 
-from mien import calibrate, dataset, evaluate, networks, recipes
-from mien.networks import load_keras
-from mien.recipes import Recipe
+from mien.data import datasets as dataset
+from mien.evaluation import calibration as calibrate
+from mien.evaluation import evaluator as evaluate
+from mien.models import networks
+from mien.models.networks import load_keras
+from mien.training import recipes
+from mien.training.recipes import Recipe
 
 LEVERS = ("plain", "swa", "sam", "cutmix", "progressive", "squeeze")
 RADIUS = 0.05
@@ -56,8 +60,9 @@ def main() -> None:
 
 
 def _train(lever: str, data: dataset.Dataset, recipe: Recipe) -> dict[str, Any]:
-    from mien.train import losses, schedule, targets
-    from mien.train.feed import Feed
+    from mien.training import losses, targets
+    from mien.training import schedules as schedule
+    from mien.training.batches import Feed
 
     began = time.process_time()
     keras = load_keras(recipe.network)

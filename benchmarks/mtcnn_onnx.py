@@ -1,7 +1,7 @@
 """Write the three networks of MTCNN as ONNX files, from the weights in the package mtcnn 1.0.0.
 
     pip install --no-deps mtcnn==1.0.0 && pip install joblib lz4
-    python benchmarks/mtcnn_onnx.py src/mien/models/mtcnn
+    python benchmarks/mtcnn_onnx.py src/mien/models/weights/mtcnn
 
 Needed once: mien ships what it writes. The weights are pickled, so each file's sha256 is checked before it is
 opened; the package's own code, which needs TensorFlow, is never imported. The files take raw RGB pixels

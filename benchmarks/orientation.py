@@ -3,8 +3,8 @@
     python benchmarks/orientation.py --data fer2013.csv
 
 Faces of FER2013's PublicTest are pasted at 48 and 140 pixels into pictures of 480 x 360 pixels with a smooth
-random background. Each picture is shown in four orientations to `mien.predict.Predictor`. Only faces that the
-detector finds in the upright picture count. The table also gives the CPU time with and without the search.
+random background. Each picture is shown in four orientations to `Predictor`. Only faces that the detector
+finds in the upright picture count. The table also gives the CPU time with and without the search.
 """
 
 import argparse
@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mien import dataset, detect, predict
+from mien.data import datasets as dataset
+from mien.inference import predictor as predict
+from mien.vision import detectors as detect
 
 SIDES = (48, 140)
 

@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mien import dataset, evaluate
+from mien.data import datasets as dataset
+from mien.evaluation import evaluator as evaluate
 
 CLASSES = {"neutral": "neutral", "happy": "positive"} | dict.fromkeys(
     ("angry", "disgust", "fear", "sad"), "negative"

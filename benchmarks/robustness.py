@@ -2,7 +2,7 @@
 
     python benchmarks/robustness.py BUNDLE... --data fer2013.csv --json robustness.json
 
-Accuracy on PublicTest, untouched and under each of mien.corrupt's stated disturbances, with 95 % Wilson
+Accuracy on PublicTest, untouched and under each disturbance of mien.evaluation.corruptions, with 95 % Wilson
 intervals, as a Markdown table. Everybody is asked about the same pixels, disturbed at the data set's own 48
 a side and then fitted to each network's input. A model with two readings of a face answers with FER2013's.
 """
@@ -18,7 +18,8 @@ import numpy as np
 
 import contenders
 import mien
-from mien import corrupt, errors
+from mien import errors
+from mien.evaluation import corruptions as corrupt
 
 
 def main() -> None:

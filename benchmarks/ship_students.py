@@ -1,7 +1,7 @@
 """Ship networks that another program trained: from arrays of weights to a model of the package.
 
     python benchmarks/ship_students.py default WEIGHTS.npz --data fer2013.csv --votes VOTES --exclude LIST \
-        --to src/mien/models
+        --to src/mien/models/weights
 
 The weights are those of docs/experiments.md, number 27: arrays named `NNN:path` in the order of Keras'
 `get_weights` of the network with its second head. Everything after that is what `mien ship` does.
@@ -17,8 +17,12 @@ from pathlib import Path
 import numpy as np
 
 import mien
-from mien import bundle, dataset, export, networks, ship
-from mien.train import facts
+from mien.data import datasets as dataset
+from mien.models import model as bundle
+from mien.models import networks
+from mien.release import exporters as export
+from mien.release import shipping as ship
+from mien.training import run_facts as facts
 
 #: What the training had in common, as docs/experiments.md, number 27, tells it.
 _RECIPE = {

@@ -1,4 +1,4 @@
-"""Does `mien.train.fit` learn what the script that mien grew out of learns, step for step?
+"""Does `mien.training.trainer.fit` learn what the script that mien grew out of learns, step for step?
 
     python benchmarks/train_agree.py FER2013.csv --network small --steps 300 --batch 64 --seeds 3
 
@@ -56,7 +56,7 @@ def _write(source: Path, to: Path, *, train: int) -> None:
     """Write the first images of train and val as class folders of PNG files."""
     from PIL import Image
 
-    from mien import dataset
+    from mien.data import datasets as dataset
 
     faces = dataset.load(source)
     for name, count in (("train", train), ("val", VALIDATION)):
@@ -82,7 +82,9 @@ def _child(side: str, seed: int, options: argparse.Namespace) -> float:
     with tempfile.TemporaryDirectory() as out:
         if side == "script":
             return _script(seed, Path(out), options)
-        from mien import dataset, recipes, train
+        from mien.data import datasets as dataset
+        from mien.training import recipes
+        from mien.training import trainer as train
 
         recipe = recipes.override(
             recipes.get("seed"),

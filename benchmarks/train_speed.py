@@ -1,4 +1,4 @@
-"""Training speed, side by side: the script that mien grew out of, and `mien.train.fit`.
+"""Training speed, side by side: the script that mien grew out of, and `mien.training.trainer.fit`.
 
     python benchmarks/train_speed.py --network small --steps 20 --batch 64 --repeats 3
     python benchmarks/train_speed.py --network seed --steps 5 --batch 16 --repeats 3
@@ -81,7 +81,7 @@ def _write_images(data: Path, *, images: int) -> None:
     """Write grey noise as PNG files into class folders: train as many as asked, val and test a few."""
     from PIL import Image
 
-    from mien.emotions import EMOTIONS
+    from mien.labels import EMOTIONS
 
     random = np.random.default_rng(0)
     for split, count in (("train", images), ("val", 14), ("test", 14)):
@@ -157,12 +157,12 @@ class _Measured(Exception):
 def _child(side: str, source: str, data: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Train one side until its timed steps are done, and return what they took."""
     if side == "mien":
-        from mien.networks import load_keras
+        from mien.models.networks import load_keras
 
         keras = load_keras(options.network)  # first, for it decides how TensorFlow starts
     else:
         import keras
-    from mien import networks
+    from mien.models import networks
 
     clock = _Clock(options.warmup, options.steps)
     models: list[Any] = []
@@ -290,7 +290,9 @@ def _peak(precision: str, *, side: int = 2048, tries: int = 6) -> float:
 
 def _mien(data: Path, out: Path, options: argparse.Namespace) -> None:
     """Train recipe seed, with another network where one is named."""
-    from mien import dataset, recipes, train
+    from mien.data import datasets as dataset
+    from mien.training import recipes
+    from mien.training import trainer as train
 
     recipe = recipes.override(
         recipes.get("seed"),
@@ -314,7 +316,7 @@ def seed_script(data: Path, out: Path, *, batch_size: int, network: str, seed: i
     from tensorflow.keras.callbacks import EarlyStopping, ModelCheckpoint, TensorBoard
     from tensorflow.keras.preprocessing.image import ImageDataGenerator
 
-    from mien import networks
+    from mien.models import networks
 
     # mien's networks rescale inside; the script's own does not.
     rescale = 1 / 255.0 if network == "seed" else None

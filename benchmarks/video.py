@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage import data
 
-from mien import video
+from mien.inference import video
 
 WIDE, HIGH, RATE = 640, 360, 25
 LOOKS = (160, 240, 320, 400, 480, 640)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien.dataset import Dataset, Split
+from mien.data.datasets import Dataset, Split
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

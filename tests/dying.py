@@ -30,7 +30,7 @@ MORE = ("targets.consensus=0.5", "augment.mixup=0.3")
 
 def recipe(*settings: str) -> Any:
     """The recipe that dies, without what needs votes."""
-    from mien import recipes
+    from mien.training import recipes
 
     return recipes.override(recipes.get("quick"), [*SETTINGS, *settings])
 
@@ -38,7 +38,7 @@ def recipe(*settings: str) -> Any:
 def data() -> Any:
     """The images that it learns, each with the votes of ten who agree with its label."""
     from conftest import blobs
-    from mien import emotions
+    from mien import labels as emotions
 
     found = blobs({"train": 150, "val": 40}, labels=emotions.EMOTIONS[:3])
     for split in found.splits:
@@ -54,8 +54,9 @@ def train(
     base: Path | None = None,
 ) -> None:
     """Train into `folder`, going on where it holds a run; die at the n-th event of a kind, if told to."""
-    from mien import bundle, run
-    from mien import train as room
+    from mien.models import model as bundle
+    from mien.training import runs as run
+    from mien.training import trainer as room
 
     compare_few()
     if kill_at is not None:
@@ -69,14 +70,14 @@ def train(
 
 def compare_few() -> None:
     """Compare file and network on few images in this process; the tests of export do it on all."""
-    from mien import export
+    from mien.release import exporters as export
 
     export.bundle.__kwdefaults__["at_least"] = 64
 
 
 def _arm(kind: str, count: int) -> None:
     """Kill this process, as the system would, at the `count`-th event of a kind."""
-    from mien.train import recorder
+    from mien.training import checkpoints as recorder
 
     left = count
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mien import annotate, emotions
-from mien.annotate import Label, Mark
-from mien.faces import Box, Face, Flag
+from mien import labels as emotions
+from mien.types import Box, Face, Flag
+from mien.vision import annotation as annotate
+from mien.vision.annotation import Label, Mark
 
 
 def luminance(colour: tuple[int, int, int]) -> float:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mien import arrays
+from mien import _arrays as arrays
 
 
 def packed(**found: np.ndarray) -> bytes:

@@ -18,10 +18,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mien import audit, cli, dataset, detect, drawn, duplicates, emotions, probabilities
-from mien.audit import pictures
-from mien.audit.labels import suspects
+from mien import cli
+from mien import labels as emotions
+from mien.data import audit, duplicates, probabilities
+from mien.data import datasets as dataset
+from mien.data import synthetic as drawn
+from mien.data.audit import image_quality as pictures
+from mien.data.audit.labels import suspects
 from mien.errors import DataError
+from mien.vision import detectors as detect
 
 
 @pytest.fixture(scope="module")
@@ -329,7 +334,7 @@ def test_near_images_are_told_by_groups_and_conflicts_by_pairs(monkeypatch: pyte
     assert conflict.severity == "warning"
     assert [case.images for case in conflict.cases] == [(1, 50)]
     assert conflict.evidence.startswith(f"1 of the {report.counts['near_pairs']:,} pairs")
-    monkeypatch.setattr("mien.audit.copies._MOST_CASES", 2)
+    monkeypatch.setattr("mien.data.audit.copies._MOST_CASES", 2)
     told = kinds(audit.inspect(data))
     assert len(told["near"].cases) == 2
     assert "The first 2 are listed, 1 are not." in told["near"].evidence
@@ -842,7 +847,9 @@ def test_a_copy_that_fails_leaves_nothing_and_two_at_once_are_told(
     report = audit.inspect(dataset.load(root))
     out = tmp_path / "new" / "deep" / "clean"
     with monkeypatch.context() as patch:
-        patch.setattr("mien.audit.copying._list", lambda changes: (_ for _ in ()).throw(OSError(28, "full")))
+        patch.setattr(
+            "mien.data.audit.clean_copy._list", lambda changes: (_ for _ in ()).throw(OSError(28, "full"))
+        )
         with pytest.raises(DataError, match="the disk is full"):
             audit.fix(report, root, out)
     assert [path.name for path in tmp_path.iterdir()] == ["data"]

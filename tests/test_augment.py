@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, stats
 
-from mien import augment
 from mien.errors import DataError, MissingExtra, RecipeError
-from mien.recipes import Augment
+from mien.training import augmentation as augment
+from mien.training.recipes import Augment
 
 SEED_SET = Augment(rotation=10, zoom=0.1, flip=True)
 EVERYTHING = Augment(
@@ -93,8 +93,8 @@ def test_any_choice_of_indices_is_the_same_rows_of_the_whole(chosen, seed, epoch
 def test_another_process_makes_the_same_pixels():
     code = """
 import hashlib, json, numpy as np
-from mien import augment
-from mien.recipes import Augment
+from mien.training import augmentation as augment
+from mien.training.recipes import Augment
 images = np.random.default_rng(7).integers(0, 256, (50, 48, 48, 1), np.uint8)
 light = {"brightness": 0.2, "contrast": 0.3, "blur": 0.02, "noise": 0.05, "erase": 0.5}
 light |= {"gamma": 0.3, "resolution": 0.5}
@@ -172,8 +172,8 @@ def test_threads_agree_and_opencv_gets_its_threads_back():
 def test_no_thread_is_started():
     code = """
 import os, cv2, numpy as np
-from mien import augment
-from mien.recipes import Augment
+from mien.training import augmentation as augment
+from mien.training.recipes import Augment
 cv2.setNumThreads(4)
 before = len(os.listdir("/proc/self/task"))
 images = np.zeros((64, 48, 48, 1), np.uint8)
@@ -592,8 +592,8 @@ def test_without_opencv_the_extra_is_named():
 import sys
 sys.modules["cv2"] = None
 import numpy as np
-from mien import augment
-from mien.recipes import Augment
+from mien.training import augmentation as augment
+from mien.training.recipes import Augment
 try:
     augment.batch(np.zeros((1, 48, 48, 1), np.uint8), np.arange(1), Augment(), seed=0, epoch=0)
 except Exception as error:
@@ -604,7 +604,7 @@ except Exception as error:
 
 
 def test_importing_the_room_does_not_import_opencv():
-    code = "import sys, mien.augment; print('cv2' in sys.modules)"
+    code = "import sys, mien.training.augmentation; print('cv2' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert answer.stdout.strip() == "False"
 

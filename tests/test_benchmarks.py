@@ -14,8 +14,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from mien import bundle, calibrate, drawn, evaluate
-from mien.emotions import EMOTIONS
+from mien.data import synthetic as drawn
+from mien.evaluation import calibration as calibrate
+from mien.evaluation import evaluator as evaluate
+from mien.labels import EMOTIONS
+from mien.models import model as bundle
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 #: Each emotion's grey level.

@@ -11,9 +11,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from mien import bundle, disk
-from mien.bundle import onnx_file, seal
+from mien import _files as disk
 from mien.errors import ModelError, RunError
+from mien.models import checks as onnx_file
+from mien.models import checksums as seal
+from mien.models import model as bundle
 
 LABELS = ("happy", "sad", "surprise")
 SIZE = 16

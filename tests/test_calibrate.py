@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mien import calibrate, evaluate
 from mien.errors import DataError
+from mien.evaluation import calibration as calibrate
+from mien.evaluation import evaluator as evaluate
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

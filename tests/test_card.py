@@ -14,10 +14,18 @@ import numpy as np
 import pytest
 from markdown_it import MarkdownIt
 
-from mien import bundle, calibrate, card, cli, emotions, evaluate, recipes, run
-from mien.bundle import Base, Card, Data, Parity, Part, Reading
-from mien.card import markdown, words
+from mien import cli
+from mien import labels as emotions
 from mien.errors import InputError, ModelError, RunError
+from mien.evaluation import calibration as calibrate
+from mien.evaluation import evaluator as evaluate
+from mien.models import model as bundle
+from mien.models.model import Base, Card, Data, Parity, Part, Reading
+from mien.release import model_cards as card
+from mien.release.model_cards import markdown
+from mien.release.model_cards import statements as words
+from mien.training import recipes
+from mien.training import runs as run
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "model-card.md"
@@ -135,7 +143,7 @@ def test_the_page_in_the_docs_is_what_the_package_models_give() -> None:
     if not list(bundle.MODELS.glob("*.onnx")):
         pytest.skip("the package holds no model yet, so docs/model-card.md has nothing to say")
     assert PAGE.read_text(encoding="utf-8") == card.models(card.shipped(bundle.MODELS)), (
-        "docs/model-card.md is stale; run: mien card src/mien/models --to docs/model-card.md"
+        "docs/model-card.md is stale; run: mien card src/mien/models/weights --to docs/model-card.md"
     )
 
 

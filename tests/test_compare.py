@@ -21,9 +21,17 @@ from PIL import Image
 from scipy import stats
 from sklearn import metrics as judge
 
-from mien import bundle, cli, compare, dataset, emotions, errors, evaluate, recipes, run
-from mien.compare import web, words
-from mien.dataset import Split
+from mien import cli, errors
+from mien import labels as emotions
+from mien.data import datasets as dataset
+from mien.data.datasets import Split
+from mien.evaluation import comparison as compare
+from mien.evaluation import evaluator as evaluate
+from mien.evaluation.comparison import html as web
+from mien.evaluation.comparison import wording as words
+from mien.models import model as bundle
+from mien.training import recipes
+from mien.training import runs as run
 
 NAMES = ("x", "y", "z")
 
@@ -132,7 +140,7 @@ def test_blocks_of_the_bootstrap_change_nothing(monkeypatch: pytest.MonkeyPatch)
     random = np.random.default_rng(5)
     truth, a, b = random.integers(0, 3, (3, 90))
     whole = compare.bootstrap(truth, a, b, 3)
-    monkeypatch.setattr("mien.compare.paired._CELLS", 100)
+    monkeypatch.setattr("mien.evaluation.comparison.paired_tests._CELLS", 100)
     assert compare.bootstrap(truth, a, b, 3) == whole
 
 

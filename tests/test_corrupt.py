@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mien import corrupt
-from mien.corrupt import DISTURBANCES, KINDS, Disturbance
 from mien.errors import ImageError, InputError
+from mien.evaluation import corruptions as corrupt
+from mien.evaluation.corruptions import DISTURBANCES, KINDS, Disturbance
 
 #: A strength at which a kind changes nothing.
 NEUTRAL = {

@@ -17,8 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mien import dataset, emotions
-from mien.dataset import division, found
+from mien import labels as emotions
+from mien.data import datasets as dataset
+from mien.data.datasets import contents as found
+from mien.data.datasets import splitting as division
 from mien.errors import DataError
 
 SEVEN = emotions.EMOTIONS

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mien import bundle, cli, demo
+from mien import cli, demo
 from mien.errors import InputError
+from mien.models import model as bundle
 
 pytest.importorskip("keras", reason="training needs mien[train]")
 

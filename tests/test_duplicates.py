@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mien import dataset, drawn, duplicates
-from mien.duplicates import cells, search
+from mien.data import datasets as dataset
+from mien.data import duplicates
+from mien.data import synthetic as drawn
+from mien.data.duplicates import descriptors as cells
+from mien.data.duplicates import search
 from mien.errors import DataError
 
 Change = Callable[[np.ndarray], np.ndarray]

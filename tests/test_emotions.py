@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mien.emotions import EMOTIONS, FERPLUS_COLUMNS, VOTES, brief, canonical, order
+from mien.labels import EMOTIONS, FERPLUS_COLUMNS, VOTES, brief, canonical, order
 
 
 def test_the_order_is_that_of_fer2013() -> None:

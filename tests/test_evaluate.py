@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from sklearn import metrics as judge
 
-from mien import bundle, evaluate
-from mien.dataset import Split
+from mien.data.datasets import Split
 from mien.errors import DataError, ModelError
+from mien.evaluation import evaluator as evaluate
+from mien.models import model as bundle
 
 LABELS = ("happy", "sad", "surprise")
 SIZE = 16

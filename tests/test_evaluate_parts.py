@@ -13,11 +13,19 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn import metrics as judge
 
-from mien import bundle, calibrate, disk, drawn, emotions, evaluate, priors, recipes, run
-from mien.dataset import Split
+from mien import _files as disk
+from mien import labels as emotions
+from mien.data import synthetic as drawn
+from mien.data.datasets import Split
 from mien.errors import DataError, InputError, ModelError, RunError, TrainingError
-from mien.evaluate import uses
-from mien.evaluate.views import of as views_of
+from mien.evaluation import calibration as calibrate
+from mien.evaluation import evaluation_log as uses
+from mien.evaluation import evaluator as evaluate
+from mien.evaluation.test_time_augmentation import of as views_of
+from mien.models import model as bundle
+from mien.models import priors
+from mien.training import recipes
+from mien.training import runs as run
 
 
 def random_answers(n: int, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -168,7 +176,7 @@ def test_files_that_are_no_lists_are_refused(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "b.csv").write_bytes(b"file,a\n\xff,1\n")
     with pytest.raises(DataError, match="no text in UTF-8"):
         evaluate.listing(tmp_path / "b.csv")
-    monkeypatch.setattr("mien.evaluate.groups._MAX_BYTES", 5)
+    monkeypatch.setattr("mien.evaluation.groups._MAX_BYTES", 5)
     with pytest.raises(DataError, match="larger than"):
         evaluate.listing(good)
 

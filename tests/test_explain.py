@@ -16,11 +16,17 @@ from onnx import TensorProto, numpy_helper
 from PIL import Image
 from scipy.stats import spearmanr
 
-from mien import bundle, cli, detect, drawn, explain, images, predict
-from mien.bundle import Bundle, Card
+from mien import cli
+from mien.data import synthetic as drawn
 from mien.errors import InputError, ModelError
-from mien.explain import maps
-from mien.explain.graph import Graph, Grid, Head
+from mien.evaluation import explanation as explain
+from mien.evaluation.explanation import maps
+from mien.evaluation.explanation.onnx_graph import Graph, Grid, Head
+from mien.inference import predictor as predict
+from mien.models import model as bundle
+from mien.models.model import Bundle, Card
+from mien.vision import detectors as detect
+from mien.vision import images
 
 skimage_data = pytest.importorskip("skimage.data", reason="scikit-image brings the astronaut")
 
@@ -258,7 +264,7 @@ def test_every_answer_has_a_map_of_its_own_and_scores_do_not_depend_on_it() -> N
 
 
 def test_it_explains_the_reading_that_predictions_are_of() -> None:
-    from mien.predict import Predictor
+    from mien.inference.predictor import Predictor
 
     prediction = Predictor(shipped()).image(astronaut())
     finder = detect.load()
@@ -325,7 +331,7 @@ def test_the_same_on_fer2013(method: explain.Method) -> None:
     source = os.environ.get("MIEN_FER2013")
     if not source:
         pytest.skip("MIEN_FER2013 names no fer2013.csv or archive")
-    from mien import dataset
+    from mien.data import datasets as dataset
 
     faces = dataset.load(source).split("val").images[:: 90 if method == "occlusion" else 18]
     inside, outside = falls(shipped(), faces, method, "fer2013")

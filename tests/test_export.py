@@ -8,9 +8,13 @@ import numpy as np
 import onnx
 import pytest
 
-from mien import bundle, export, networks, recipes, run
-from mien.bundle import Card
 from mien.errors import MissingExtra, ModelError, RunError
+from mien.models import model as bundle
+from mien.models import networks
+from mien.models.model import Card
+from mien.release import exporters as export
+from mien.training import recipes
+from mien.training import runs as run
 
 keras = networks.load_keras()
 layers = keras.layers
@@ -388,7 +392,7 @@ def test_litert_answers_as_keras_and_holds_the_temperature(tiny: Any, tmp_path: 
 
 
 def test_litert_without_its_own_package_is_asked_through_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mien.export import keras_files
+    from mien.release.exporters import keras_files
 
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     if keras.backend.backend() == "tensorflow":
@@ -499,7 +503,9 @@ def test_litert_on_another_backend_says_what_to_do(
 
 
 def test_importing_export_loads_neither_keras_nor_onnx() -> None:
-    script = "import sys, mien.export; assert not {'keras', 'tensorflow', 'onnx'} & set(sys.modules)"
+    script = (
+        "import sys, mien.release.exporters; assert not {'keras', 'tensorflow', 'onnx'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", script], check=True)
 
 

@@ -33,9 +33,9 @@ from archives import (
     zipped,
 )
 from hostile import HOSTILE, heavy
-from mien import extract
+from mien.data import archives as extract
+from mien.data.archives import unpacking as place
 from mien.errors import ArchiveError
-from mien.extract import place
 from unpacking import (
     NOTE,
     change,

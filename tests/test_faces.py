@@ -2,7 +2,7 @@
 
 import json
 
-from mien.faces import FLAGS, SCHEMA, Box, Face, Prediction
+from mien.types import FLAGS, SCHEMA, Box, Face, Prediction
 
 FACE = Face(Box(3, 4, 50, 60), 0.9, {"angry": 0.25, "happy": 0.5, "sad": 0.25}, ("small", "cut"))
 

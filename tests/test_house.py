@@ -16,47 +16,10 @@ from mien import cli, errors
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "src" / "mien").rglob("*.py"))
-ROOMS = sorted(
-    path.stem if path.suffix else path.name
-    for path in (ROOT / "src" / "mien").iterdir()
-    if (path.suffix == ".py" and not path.stem.startswith("__")) or (path / "__init__.py").exists()
-)
-
-#: Which room a command opens, where that is not the room of its own name.
+PACKAGES = sorted(path.parent.name for path in (ROOT / "src" / "mien").glob("*/__init__.py"))
 COMMANDS = {
-    "audit": "audit",
-    "demo": "demo",
-    "extract": "extract",
-    "explain": "explain",
-    "train": "train",
-    "predict": "predict",
-    "video": "video",
-    "webcam": "webcam",
-    "evaluate": "evaluate",
-    "plot": "plot",
-    "export": "export",
-    "ship": "ship",
-    "card": "card",
-    "compare": "compare",
-    "networks": "networks",
-    "recipes": "recipes",
-}
-#: Rooms without a docs page of their own, and where they are described.
-DESCRIBED = {
-    "arrays": "architecture",
-    "cli": "architecture",
-    "disk": "architecture",
-    "demo": "drawn",
-    "emotions": "dataset",
-    "errors": "architecture",
-    "annotate": "predict",
-    "faces": "predict",
-    "run": "train",
-    "track": "video",
-} | {
-    "networks": "train",
-    "probabilities": "train",
-    "recipes": "train",
+    *("audit", "card", "compare", "demo", "evaluate", "explain", "export", "extract", "networks", "plot"),
+    *("predict", "recipes", "ship", "train", "video", "webcam"),
 }
 
 
@@ -64,28 +27,33 @@ def commands() -> dict[str, object]:
     return {command.callback.__name__: command.callback for command in cli.app.registered_commands}
 
 
-def test_every_command_stands_in_the_table_and_opens_its_room() -> None:
-    assert set(commands()) == set(COMMANDS)
-    assert set(COMMANDS.values()) <= set(ROOMS)
+def test_the_commands_are_these() -> None:
+    assert set(commands()) == COMMANDS
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_every_room_has_a_test_file_and_a_docs_page(room: str) -> None:
-    assert (ROOT / "tests" / f"test_{room}.py").is_file()
-    assert (ROOT / "docs" / f"{DESCRIBED.get(room, room)}.md").is_file()
+def test_the_architecture_page_lists_every_package_and_no_other() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    assert sorted(re.findall(r"^\| `mien\.(\w+)` \|", page, re.MULTILINE)) == PACKAGES
 
 
-def test_architecture_lists_every_room_and_no_other() -> None:
-    listed = re.findall(
-        r"^\| \d \| (\w+)\.py \|", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE
-    )
-    assert sorted(listed) == ROOMS
-
-
-def test_layers_of_the_linter_hold_every_room() -> None:
+def test_the_layers_of_the_linter_contain_every_package() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     named = set(re.findall(r"mien\.(\w+)", " ".join(contracts[0]["layers"])))
-    assert named == set(ROOMS)
+    modules = {path.stem for path in (ROOT / "src" / "mien").glob("*.py")} - {"__init__", "__main__"}
+    assert named == {*PACKAGES, *modules}
+
+
+@pytest.mark.parametrize("package", [name for name in PACKAGES if name != "cli"])
+def test_a_package_names_its_modules_and_says_what_it_needs(package: str) -> None:
+    loaded = importlib.import_module(f"mien.{package}")
+    files = [path for path in (ROOT / "src" / "mien" / package).iterdir() if not path.name.startswith("_")]
+    modules = {path.stem for path in files if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert set(loaded._MODULES) == modules
+    assert "eeds" in (loaded.__doc__ or "")
+    for name in modules:
+        assert inspect.ismodule(getattr(loaded, name))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = loaded.nonsense
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -123,46 +91,23 @@ def test_light_commands_load_nothing_heavy(arguments: list[str]) -> None:
     assert run_python(code) == "0 []\n"
 
 
-def test_the_using_wing_loads_nothing_that_trains() -> None:
-    rooms = [
-        "audit",
-        "bundle",
-        "card",
-        "compare",
-        "corrupt",
-        "dataset",
-        "detect",
-        "duplicates",
-        "emotions",
-        "errors",
-        "evaluate",
-        "extract",
-        "annotate",
-        "images",
-        "predict",
-        "probabilities",
-        "report",
-        "run",
+def test_using_a_model_loads_nothing_that_trains() -> None:
+    modules = [
+        *("data.archives", "data.audit", "data.datasets", "data.duplicates", "data.probabilities"),
+        *("evaluation.comparison", "evaluation.corruptions", "evaluation.evaluator", "inference.predictor"),
+        *("models.model", "release.model_cards", "reports.evaluation_report", "training.runs"),
+        *("vision.annotation", "vision.detectors", "vision.images"),
     ]
     code = (
-        f"import sys, importlib\nfor room in {rooms!r}: importlib.import_module('mien.' + room)\n"
+        f"import sys, importlib\nfor name in {modules!r}: importlib.import_module('mien.' + name)\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
     assert run_python(code) == "[]\n"
 
 
-def test_importing_mien_does_nothing_but_name_its_rooms() -> None:
+def test_importing_mien_loads_no_package() -> None:
     code = "import sys, mien; print([name for name in sys.modules if name.startswith('mien.')])"
-    assert run_python(code) == "[]\n"
-
-
-def test_every_room_that_a_program_may_want_is_named_at_the_door() -> None:
-    import mien
-
-    assert set(mien.__all__) == {"__version__", *ROOMS} - {"cli"}
-    assert mien.emotions is importlib.import_module("mien.emotions")
-    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        _ = mien.nonsense
+    assert run_python(code) == "['mien._lazy']\n"
 
 
 def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
@@ -181,7 +126,8 @@ def defaults_of(command: object) -> dict[str, object]:
 
 
 def test_command_line_and_python_have_the_same_defaults() -> None:
-    from mien import dataset, train
+    from mien.data import datasets as dataset
+    from mien.training import trainer as train
 
     of_train = defaults_of(commands()["train"])
     assert of_train["runs"] == inspect.signature(train.fit).parameters["runs"].default

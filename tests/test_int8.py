@@ -10,11 +10,16 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
-from mien import bundle, export, networks
-from mien.bundle import Bundle, Card, onnx_file
-from mien.dataset import Dataset
+from mien.data.datasets import Dataset
 from mien.errors import MissingExtra, ModelError
-from mien.export import int8, int8_round, onnx_fold
+from mien.models import checks as onnx_file
+from mien.models import model as bundle
+from mien.models import networks
+from mien.models.model import Bundle, Card
+from mien.release import exporters as export
+from mien.release.exporters import onnx_folding as onnx_fold
+from mien.release.exporters import quantization as int8
+from mien.release.exporters import quantization_ranges as int8_round
 
 keras = networks.load_keras()
 layers = keras.layers
@@ -458,5 +463,8 @@ def test_without_onnx_the_extra_is_named(file: bytes, monkeypatch: pytest.Monkey
 
 
 def test_importing_int8_loads_neither_keras_nor_onnx() -> None:
-    script = "import sys, mien.export.int8; assert not {'keras', 'tensorflow', 'onnx'} & set(sys.modules)"
+    script = (
+        "import sys, mien.release.exporters.quantization\n"
+        "assert not {'keras', 'tensorflow', 'onnx'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", script], check=True)

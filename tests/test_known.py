@@ -8,10 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mien import bundle, cli, drawn, evaluate, images, report
-from mien.bundle import known
-from mien.dataset import Dataset
+from mien import cli
+from mien.data import synthetic as drawn
+from mien.data.datasets import Dataset
 from mien.errors import ModelError
+from mien.evaluation import evaluator as evaluate
+from mien.models import known_images as known
+from mien.models import model as bundle
+from mien.reports import evaluation_report as report
+from mien.vision import images
 from test_compare import LABELS, SIZE, meter
 from test_evaluate import split
 

@@ -12,9 +12,11 @@ import pytest
 from PIL import Image
 from skimage.data import astronaut
 
-from mien import cli, images, predict
+from mien import cli
 from mien.errors import ImageError
-from mien.images import heic, large
+from mien.inference import predictor as predict
+from mien.vision import images
+from mien.vision.images import heic, large
 
 pillow_heif = pytest.importorskip("pillow_heif")
 
@@ -259,7 +261,7 @@ def test_boxes_of_a_large_photo_are_in_its_own_pixels(tmp_path):
 
 MEMORY = """
 import re, sys
-from mien import predict
+from mien.inference import predictor as predict
 found = predict.image(sys.argv[1])
 assert found.width * found.height > 40_000_000 and len(found.faces) == 1, found
 # Not ru_maxrss, which a process takes over from the one that started it.

@@ -12,9 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien import bundle, calibrate, dataset, drawn, emotions, evaluate
-from mien.bundle import onnx_file, seal
+from mien import labels as emotions
+from mien.data import datasets as dataset
+from mien.data import synthetic as drawn
 from mien.errors import ModelError
+from mien.evaluation import calibration as calibrate
+from mien.evaluation import evaluator as evaluate
+from mien.models import checks as onnx_file
+from mien.models import checksums as seal
+from mien.models import model as bundle
 
 
 @pytest.mark.parametrize("name", [None, *bundle.SHIPPED])
@@ -53,8 +59,8 @@ def test_every_figure_of_a_card_stands_in_its_evaluation(name: str) -> None:
 @pytest.mark.parametrize("name", bundle.SHIPPED)
 def test_the_weights_beside_a_model_are_its_own(name: str) -> None:
     pytest.importorskip("keras", reason="training needs mien[train]")
-    from mien import recipes
-    from mien.train import precision, start
+    from mien.training import initialization as start
+    from mien.training import precision, recipes
 
     model = bundle.load(name)
     recipe = recipes.from_dict(model.card.recipe)

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mien import export, networks
-from mien.bundle import Card
 from mien.errors import MissingBackend, MissingExtra, RecipeError
+from mien.models import networks
+from mien.models.model import Card
+from mien.release import exporters as export
 
 keras = pytest.importorskip("keras", reason="building networks needs mien[train]")
 
@@ -173,7 +174,8 @@ def test_an_unknown_network_or_too_small_an_input_is_refused() -> None:
 )
 def test_kernels_are_chosen_before_tensorflow_starts(network: str, users: str | None, expected: str) -> None:
     code = (
-        f"import os; from mien import networks; networks.load_keras({network}); networks.load_keras()\n"
+        "import os; from mien.models import networks\n"
+        f"networks.load_keras({network}); networks.load_keras()\n"
         "print(os.environ.get('TF_ENABLE_ONEDNN_OPTS'))"
     )
     environment = {key: value for key, value in os.environ.items() if key != "TF_ENABLE_ONEDNN_OPTS"}
@@ -217,7 +219,8 @@ sys.path.insert(0, "tests")
 import numpy as np
 from conftest import blobs
 import dying
-from mien import bundle, networks, train
+from mien.models import model as bundle, networks
+from mien.training import trainer as train
 made = train.fit(dying.data(), dying.recipe("epochs=1"))
 assert bundle.load(made.bundle).card.parity.largest_difference < 1e-4
 keras = networks.load_keras()
@@ -236,7 +239,8 @@ assert model.get_layer("stem_conv").data_format == "channels_last"
 
 MISSING = """
 import importlib.util, sys
-from mien import errors, networks
+from mien import errors
+from mien.models import networks
 for name in {missing!r}:
     sys.modules[name] = None
 real = importlib.util.find_spec

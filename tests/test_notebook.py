@@ -18,7 +18,9 @@ import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 from nbclient import NotebookClient
 
-from mien import bundle, drawn, run
+from mien.data import synthetic as drawn
+from mien.models import model as bundle
+from mien.training import runs as run
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "notebooks" / "colab.ipynb"

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from skimage.data import astronaut
 
-from mien import cli, detect, predict
-from mien.detect import Found, orientation
-from mien.faces import Prediction
+from mien import cli
+from mien.inference import predictor as predict
+from mien.types import Prediction
+from mien.vision import detectors as detect
+from mien.vision.detectors import Found, orientation
 
 PHOTO = astronaut()
 

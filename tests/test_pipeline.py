@@ -16,7 +16,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mien import bundle, cli, dataset, disk, drawn, emotions, probabilities, run
+from mien import _files as disk
+from mien import cli
+from mien import labels as emotions
+from mien.data import datasets as dataset
+from mien.data import probabilities
+from mien.data import synthetic as drawn
+from mien.models import model as bundle
+from mien.training import runs as run
 
 pytest.importorskip("keras", reason="training needs mien[train]")
 
@@ -324,7 +331,8 @@ def test_what_comes_next_can_be_done(away: Path, archive: Path, follow: Callable
 def test_after_folds_comes_a_student_of_the_recipe_that_was_asked_for(
     away: Path, monkeypatch: pytest.MonkeyPatch, follow: Callable[..., list[str]]
 ) -> None:
-    from mien import recipes, train
+    from mien.training import recipes
+    from mien.training import trainer as train
 
     def crossed(data: dataset.Dataset, recipe: recipes.Recipe, **options: Any) -> Path:
         return Path("folds/out-of-fold.npz")

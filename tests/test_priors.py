@@ -12,12 +12,18 @@ from hypothesis import strategies as st
 from PIL import Image
 from skimage.data import astronaut
 
-from mien import bundle, cli, evaluate, explain, predict, priors, video
+from mien import cli
 from mien.cli import predicting
-from mien.dataset import Split
-from mien.emotions import EMOTIONS, VOTES
+from mien.data.datasets import Split
 from mien.errors import DataError, InputError, ModelError
-from mien.priors import Adjustment
+from mien.evaluation import evaluator as evaluate
+from mien.evaluation import explanation as explain
+from mien.inference import predictor as predict
+from mien.inference import video
+from mien.labels import EMOTIONS, VOTES
+from mien.models import model as bundle
+from mien.models import priors
+from mien.models.priors import Adjustment
 
 PHOTO: np.ndarray = np.ascontiguousarray(astronaut()[:320, :400])
 LABELS = ("calm", "wild")

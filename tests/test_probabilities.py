@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mien import probabilities
+from mien.data import probabilities
+from mien.data.probabilities import Stored
 from mien.errors import DataError
-from mien.probabilities import Stored
 
 LABELS = ("angry", "happy", "sad")
 

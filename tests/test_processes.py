@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien import bundle, detect, drawn, predict
+from mien.data import synthetic as drawn
+from mien.inference import predictor as predict
+from mien.models import model as bundle
+from mien.vision import detectors as detect
 
 
 def answer(predictor: predict.Predictor, image: np.ndarray) -> dict[str, object]:
@@ -50,7 +53,7 @@ def test_other_processes_answer_alike_after_a_first_answer(way: str) -> None:
     # In a process of its own, because a fork of one that has run TensorFlow is not what is tested.
     code = f"""
 import multiprocessing
-from mien import predict
+from mien.inference import predictor as predict
 from skimage import data
 
 def main():

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mien import cli, drawn
+from mien import cli
+from mien.data import synthetic as drawn
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -47,12 +48,12 @@ def test_every_link_within_the_project_leads_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-def test_the_readmes_tree_names_every_room() -> None:
+def test_the_tree_in_the_readme_names_every_package() -> None:
     tree = blocks(ROOT / "README.md", "")[0]
-    rooms = {
+    modules = {
         path.stem for path in (ROOT / "src" / "mien").iterdir() if not path.name.startswith(("_", "py."))
     }
-    assert rooms == {
+    assert modules == {
         name.strip("/") for name in re.findall(r"\b(\w+)(?:\.py|/)(?=\s)", tree.split("tests/")[0])
     } - {"mien"}
 

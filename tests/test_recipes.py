@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
-from mien import networks, recipes
 from mien.errors import RecipeError
-from mien.recipes import RECIPES, Recipe
+from mien.models import networks
+from mien.training import recipes
+from mien.training.recipes import RECIPES, Recipe
 
 NAMES = sorted(RECIPES)
 

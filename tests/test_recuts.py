@@ -8,9 +8,11 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from mien import dataset, drawn, duplicates
-from mien.duplicates import recutting
-from mien.duplicates.align import align
+from mien.data import datasets as dataset
+from mien.data import duplicates
+from mien.data import synthetic as drawn
+from mien.data.duplicates import recrops as recutting
+from mien.data.duplicates.alignment import align
 from mien.errors import DataError
 
 #: Left, top and side of what is cut out of a photograph of 144 pixels, as parts of its side.

@@ -13,25 +13,23 @@ import pytest
 from PIL import Image
 from sklearn import metrics as judge
 
-from mien import (
-    bundle,
-    calibrate,
-    card,
-    cli,
-    corrupt,
-    dataset,
-    disk,
-    drawn,
-    duplicates,
-    emotions,
-    evaluate,
-    recipes,
-    report,
-    run,
-)
-from mien.audit import web
+from mien import _files as disk
+from mien import cli
+from mien import labels as emotions
+from mien.data import datasets as dataset
+from mien.data import duplicates
+from mien.data import synthetic as drawn
+from mien.data.audit import html as web
 from mien.errors import DataError, InputError
-from mien.report import charts
+from mien.evaluation import calibration as calibrate
+from mien.evaluation import corruptions as corrupt
+from mien.evaluation import evaluator as evaluate
+from mien.models import model as bundle
+from mien.release import model_cards as card
+from mien.reports import evaluation_report as report
+from mien.reports.evaluation_report import charts
+from mien.training import recipes
+from mien.training import runs as run
 
 BAD = "<script>alert(1)</script> $x^2$ & =1+1 \"q\" 'r'"
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien import recipes, run
 from mien.errors import RunError, TrainingError
-from mien.run import State
+from mien.training import recipes
+from mien.training import runs as run
+from mien.training.runs import State
 
 RECIPE = recipes.get("quick")
 

@@ -13,13 +13,24 @@ from PIL import Image
 pytest.importorskip("keras", reason="shipping needs mien[train]")
 
 import dying
-from mien import bundle, calibrate, drawn, emotions, evaluate, export, priors, recipes, run, ship, train
-from mien import card as cards
-from mien.bundle import known, weights
+from mien import labels as emotions
 from mien.cli import shipping
-from mien.dataset import Dataset, Split
+from mien.data import synthetic as drawn
+from mien.data.datasets import Dataset, Split
 from mien.errors import DataError, ModelError, RunError
-from mien.train import start
+from mien.evaluation import calibration as calibrate
+from mien.evaluation import evaluator as evaluate
+from mien.models import initial_weights as weights
+from mien.models import known_images as known
+from mien.models import model as bundle
+from mien.models import priors
+from mien.release import exporters as export
+from mien.release import model_cards as cards
+from mien.release import shipping as ship
+from mien.training import initialization as start
+from mien.training import recipes
+from mien.training import runs as run
+from mien.training import trainer as train
 
 
 def noisy() -> Dataset:

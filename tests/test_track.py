@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from mien import track
-from mien.faces import Box, Face
+from mien.types import Box, Face
+from mien.vision import tracking as track
 
 EVEN = {"angry": 0.25, "happy": 0.75}
 

@@ -21,19 +21,28 @@ import numpy as np
 import pytest
 
 import dying
-from mien import bundle, card, emotions, evaluate, predict, priors, probabilities, recipes, run
-from mien.dataset import Dataset, Split
+from mien import labels as emotions
+from mien.data import probabilities
+from mien.data.datasets import Dataset, Split
 from mien.errors import DataError, MissingExtra, RunError, TrainingError
+from mien.evaluation import evaluator as evaluate
+from mien.inference import predictor as predict
+from mien.models import model as bundle
+from mien.models import priors
+from mien.release import model_cards as card
+from mien.training import recipes
+from mien.training import runs as run
 
 pytest.importorskip("keras", reason="training needs mien[train]")
 
-from mien import train
-from mien.train import folds as folding
-from mien.train import losses, precision, recorder, signals, targets
-from mien.train.feed import Feed
+from mien.training import checkpoints as recorder
+from mien.training import folds as folding
+from mien.training import losses, precision, signals, targets
+from mien.training import trainer as train
+from mien.training.batches import Feed
 
 FORK = multiprocessing.get_context("forkserver")
-FORK.set_forkserver_preload(["mien.train", "conftest"])
+FORK.set_forkserver_preload(["mien.training.trainer", "conftest"])
 
 MOMENTS = [
     ("step", 1),
@@ -211,8 +220,8 @@ def test_a_signal_saves_and_ends_with_its_code(
 
 def _slow_steps(path: Path) -> None:
     """Train with steps that last longer than a signal may wait."""
-    from mien import augment
-    from mien.train import signals
+    from mien.training import augmentation as augment
+    from mien.training import signals
 
     signals.GRACE = 0.3
     recorder._LONG_STEP = 0.0
@@ -511,7 +520,7 @@ def test_when_it_diverges_later_the_best_model_is_kept(
 def test_a_network_that_no_file_can_stand_for_is_kept_aside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mien import export
+    from mien.release import exporters as export
 
     monkeypatch.setattr(export, "TOLERANCE", -1.0)
     monkeypatch.setattr(export, "LOOSEST", -1.0)
@@ -855,7 +864,7 @@ def test_when_a_training_is_over(
     ],
 )
 def test_learning_rates(settings: tuple[str, ...], expected: dict[int, float]) -> None:
-    from mien.train import schedule
+    from mien.training import schedules as schedule
 
     recipe = recipes.override(
         recipes.get("seed"),
@@ -869,7 +878,7 @@ def test_learning_rates(settings: tuple[str, ...], expected: dict[int, float]) -
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
 def test_kernels_alone_decay(name: str) -> None:
-    from mien.train import schedule
+    from mien.training import schedules as schedule
 
     model = precision.build(dying.recipe(), classes=3, policy="float32")
     settings = recipes.Optimizer(name=name, learning_rate=0.1, weight_decay=0.5)  # type: ignore[arg-type]
@@ -929,7 +938,8 @@ def test_the_jax_backend_trains_unchanged_and_resumes_to_the_bit(tmp_path: Path)
 def test_teachers_take_a_few_steps_in_bfloat16_on_the_jax_backend(tmp_path: Path, name: str) -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import dying; from dataclasses import replace\n"
-        "from pathlib import Path; from mien import recipes, train; from mien.train.folds import pick\n"
+        "from pathlib import Path; from mien.training import recipes, trainer as train\n"
+        "from mien.training.folds import pick\n"
         "import numpy as np\n"
         "data = dying.data()\n"
         "dying.compare_few()\n"

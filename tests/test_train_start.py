@@ -11,19 +11,25 @@ import numpy as np
 import pytest
 
 import dying
-from mien import bundle, evaluate, export, report, run
-from mien import card as cards
 from mien.cli import training
-from mien.dataset import Dataset
+from mien.data.datasets import Dataset
 from mien.errors import ModelError, RecipeError, RunError
+from mien.evaluation import evaluator as evaluate
+from mien.models import model as bundle
+from mien.release import exporters as export
+from mien.release import model_cards as cards
+from mien.reports import evaluation_report as report
+from mien.training import runs as run
 
 pytest.importorskip("keras", reason="training needs mien[train]")
 
-from mien import ship, train
-from mien.train import precision, start
+from mien.release import shipping as ship
+from mien.training import initialization as start
+from mien.training import precision
+from mien.training import trainer as train
 
 FORK = multiprocessing.get_context("forkserver")
-FORK.set_forkserver_preload(["mien.train", "conftest"])
+FORK.set_forkserver_preload(["mien.training.trainer", "conftest"])
 
 
 @pytest.fixture(scope="module")

@@ -26,12 +26,15 @@ from PIL import Image
 from pyarrow import parquet
 from skimage import data
 
-from mien import cli, disk, predict, video
+from mien import _files as disk
+from mien import cli
 from mien.cli import watching
 from mien.errors import DataError, InputError, MissingExtra, VideoError
-from mien.faces import Box, Face
-from mien.predict import Predictor
-from mien.track import Tracked
+from mien.inference import predictor as predict
+from mien.inference import video
+from mien.inference.predictor import Predictor
+from mien.types import Box, Face
+from mien.vision.tracking import Tracked
 
 Pixels = NDArray[np.uint8]
 WIDE, HIGH = 320, 180
@@ -154,7 +157,7 @@ def test_pictures_stand_upright(tmp_path: Path, turned: int) -> None:
 
 
 def test_mirrored_pictures_are_mirrored_back() -> None:
-    from mien.video import clip
+    from mien.inference.video import clip
 
     image = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     one = 65536
@@ -290,7 +293,7 @@ def test_a_file_of_which_nothing_can_be_decoded_is_refused(tmp_path: Path) -> No
 
 def test_pictures_too_large_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make(tmp_path / "small.mp4", plain(2))
-    monkeypatch.setattr("mien.images.MAX_PIXELS", 64 * 36 - 1)
+    monkeypatch.setattr("mien.vision.images.MAX_PIXELS", 64 * 36 - 1)
     with pytest.raises(VideoError, match="64 × 36 pixels"):
         video.read(path)
 
@@ -603,7 +606,7 @@ def test_rows_are_the_same_in_each_format(tmp_path: Path, crossing: Path, predic
 def test_parquet_is_written_in_groups(
     tmp_path: Path, crossing: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mien.video.rows._GROUP", 4)
+    monkeypatch.setattr("mien.inference.video.rows._GROUP", 4)
     labels = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
     with (
         video.Rows(tmp_path / "rows.parquet", labels) as rows,
@@ -640,10 +643,10 @@ def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: py
 
 def test_without_pyav_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
-    for name in [name for name in sys.modules if name.startswith("mien.video")]:
+    for name in [name for name in sys.modules if name.startswith("mien.inference.video")]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(MissingExtra, match=r"mien\[video\]"):
-        importlib.import_module("mien.video")
+        importlib.import_module("mien.inference.video")
 
 
 @pytest.mark.parametrize(
@@ -676,7 +679,7 @@ def showing(track: int, *spans: tuple[float, float, str]) -> dict[str, Any]:
 
 
 def test_a_timeline_is_drawn_whatever_people_show(tmp_path: Path) -> None:
-    from mien import plot
+    from mien.reports import plots as plot
 
     flicker = [(number / 9, (number + 1) / 9, ("happy", "sad", "angry")[number % 3]) for number in range(600)]
     people = [
@@ -696,7 +699,7 @@ def test_a_timeline_is_drawn_whatever_people_show(tmp_path: Path) -> None:
 
 
 def test_a_timeline_hatches_uncertain_stretches_and_explains_that(tmp_path: Path) -> None:
-    from mien import plot
+    from mien.reports import plots as plot
 
     def drawn(*, uncertain: bool) -> str:
         people = video.People()
@@ -715,7 +718,7 @@ def test_a_timeline_hatches_uncertain_stretches_and_explains_that(tmp_path: Path
 
 
 def test_columns_of_a_timeline_take_what_fills_them_most_and_keep_gaps() -> None:
-    from mien.plot import timeline
+    from mien.reports.plots import timeline
 
     spans = [
         (0.0, 450.0, "happy", False),

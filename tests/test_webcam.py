@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage import data
 
-from mien import cli, images, video, webcam
+from mien import cli
 from mien.cli import looking
 from mien.errors import InputError, MissingExtra
-from mien.faces import Prediction
-from mien.predict import Predictor
-from mien.webcam import Live, Slot, capture
+from mien.inference import video, webcam
+from mien.inference.predictor import Predictor
+from mien.inference.webcam import Live, Slot, capture
+from mien.types import Prediction
+from mien.vision import images
 
 Pixels = NDArray[np.uint8]
 HEAD = Image.fromarray(data.astronaut()).crop((130, 0, 330, 220))

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mien import bundle, cli, detect, predict
-from mien.detect import yunet
+from mien import cli
 from mien.errors import InputError, ModelError
+from mien.inference import predictor as predict
+from mien.models import model as bundle
+from mien.vision import detectors as detect
+from mien.vision.detectors import yunet
 
 onnx = pytest.importorskip("onnx", reason="making a network by hand needs mien[train]")
 

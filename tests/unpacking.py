@@ -9,7 +9,7 @@ import time
 from contextlib import contextmanager
 
 from archives import LONG
-from mien import extract
+from mien.data import archives as extract
 
 NOTE = ".mien-extract.json"
 
@@ -69,7 +69,7 @@ def read_only(folder):
 
 WORKER = """
 import os, signal, sys
-from mien import extract
+from mien.data import archives as extract
 left = int(sys.argv[3])
 def count(event, args):
     global left
@@ -129,7 +129,7 @@ def touches(archive, home):
 HEAVY = """
 import json, re, sys, time
 from pathlib import Path
-from mien import extract
+from mien.data import archives as extract
 from mien.errors import ArchiveError
 said = None
 try:

@@ -10,9 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mien import bundle, dataset, disk, drawn, evaluate, export, extract, plot, recipes, run, train
+from mien import _files as disk
+from mien.data import archives as extract
+from mien.data import datasets as dataset
+from mien.data import synthetic as drawn
 from mien.errors import InputError
-from mien.train import Status
+from mien.evaluation import evaluator as evaluate
+from mien.models import model as bundle
+from mien.release import exporters as export
+from mien.reports import plots as plot
+from mien.training import recipes
+from mien.training import runs as run
+from mien.training import trainer as train
+from mien.training.trainer import Status
 
 #: Drawn faces in each split.
 TRAIN, VAL, TEST = 4_900, 700, 700

@@ -120,7 +120,7 @@ def run(arguments: list[str] | None = None) -> int:
         return 0
     except OSError as error:
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
-            from mien.extract.names import shown
+            from mien.data.archives.names import shown
 
             # No file that exists is called so, whoever was the first to look for it.
             _say(f"{shown(str(error.filename))} names nothing: {error.strerror}; check the path")

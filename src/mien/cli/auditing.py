@@ -12,10 +12,10 @@ from mien.cli.training import load
 from mien.errors import InputError
 
 if TYPE_CHECKING:
-    from mien.audit import AuditReport
-    from mien.dataset import Dataset
-    from mien.detect import Detector
-    from mien.probabilities import Stored
+    from mien.data.audit import AuditReport
+    from mien.data.datasets import Dataset
+    from mien.data.probabilities import Stored
+    from mien.vision.detectors import Detector
 
 #: Exit code for findings at or above --fail-on.
 FINDINGS = 1
@@ -55,9 +55,9 @@ def audit(
     json: Json = False,
 ) -> int:
     """Find what is wrong with a data set: copies across splits, blank images, wrong labels."""
-    from mien import audit as room
-    from mien import detect
-    from mien import probabilities as reader
+    from mien.data import audit as room
+    from mien.data import probabilities as reader
+    from mien.vision import detectors as detect
 
     timer = screen.Timer()
     stated.check(size=size)
@@ -86,7 +86,7 @@ def _write(
     report: "AuditReport", exclusions: Path | None, exclude: Path | None, html: Path | None
 ) -> dict[str, Any]:
     """Write the list and the page that were asked for; return what the document says of them."""
-    from mien import audit as room
+    from mien.data import audit as room
 
     said: dict[str, Any] = {}
     if exclusions is not None:
@@ -100,7 +100,7 @@ def _write(
 
 def _spare(written: dict[str, Path | None], inputs: tuple[Path | None, ...]) -> None:
     """Refuse outputs that would write over what is read, and a clean copy that could not be written."""
-    from mien import audit as room
+    from mien.data import audit as room
 
     outputs.spare({f"{option} {path}": path for option, path in written.items()}, inputs)
     data, fix = inputs[0], written["--fix"]
@@ -112,7 +112,7 @@ def _look(
     data: Path, dataset: "Dataset", finder: "Detector | None", stored: "Stored | None", recuts: bool
 ) -> "AuditReport":
     """Audit a data set, with a progress bar for each thing that takes long."""
-    from mien import audit as room
+    from mien.data import audit as room
 
     names = [file for split in dataset.splits for file in split.files]
     with screen.bar("reading headers") as progress:

@@ -7,7 +7,7 @@ from mien.errors import InputError
 
 def called(text: str) -> Path:
     """Return the path that names a model; of `./default` the folder, for a path drops the dot."""
-    from mien import bundle
+    from mien.models import model as bundle
 
     path = Path(text)
     if text in bundle.SHIPPED or str(path) not in bundle.SHIPPED:

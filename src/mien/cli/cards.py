@@ -34,8 +34,8 @@ def card(
 
 
 def _of_run(path: Path, to: Path | None) -> dict[str, Any]:
-    from mien import card as room
-    from mien import run
+    from mien.release import model_cards as room
+    from mien.training import runs as run
 
     made = run.open_run(path)
     page = to or made.path / room.MODEL_CARD
@@ -49,8 +49,8 @@ def _of_run(path: Path, to: Path | None) -> dict[str, Any]:
 
 
 def _of_models(path: Path, to: Path | None, *, json: bool) -> dict[str, Any]:
-    from mien import bundle
-    from mien import card as room
+    from mien.models import model as bundle
+    from mien.release import model_cards as room
 
     if not path.is_dir():
         bundle.find(path)  # raises an error if there is no model
@@ -71,7 +71,7 @@ def _of_models(path: Path, to: Path | None, *, json: bool) -> dict[str, Any]:
 
 
 def _write(path: Path, text: str) -> None:
-    from mien import disk
+    from mien import _files as disk
 
     try:
         disk.write(path, text.encode())

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from mien.bundle import Bundle
-    from mien.compare import Answers, Comparison
-    from mien.dataset import Dataset, Split
-    from mien.probabilities import Stored
+    from mien.data.datasets import Dataset, Split
+    from mien.data.probabilities import Stored
+    from mien.evaluation.comparison import Answers, Comparison
+    from mien.models.model import Bundle
 
 
 First = Annotated[
@@ -53,7 +53,7 @@ def compare(
     json: Json = False,
 ) -> int:
     """Say whether one model beats another, on the same images."""
-    from mien import compare as room
+    from mien.evaluation import comparison as room
 
     timer = screen.Timer()
     stated.check(size=size)
@@ -94,7 +94,8 @@ def compare(
 
 
 def _open(path: Path) -> "Bundle | Stored":
-    from mien import bundle, probabilities
+    from mien.data import probabilities
+    from mien.models import model as bundle
 
     if path.suffix == ".npz":
         return probabilities.read(path)
@@ -103,7 +104,7 @@ def _open(path: Path) -> "Bundle | Stored":
 
 def _sizes(sides: list["Bundle | Stored"], size: int | None) -> list[int]:
     """Return the size of the images that each is asked about; probabilities go by the model beside them."""
-    from mien.bundle import Bundle
+    from mien.models.model import Bundle
 
     own = [side.card.size if isinstance(side, Bundle) else None for side in sides]
     if size is not None and None not in own:
@@ -129,7 +130,7 @@ def _read(
         raise InputError(f"neither {paths[0]} nor {paths[1]} knows its data; name it with --data")
     if given := screen.given(context, "votes", "exclude", "split_seed"):
         raise InputError(f"{path} is a run, which knows how its data was read; {given} needs --data")
-    from mien import run
+    from mien.training import runs as run
 
     made = run.open_run(path)
     known = made.facts()["data"]["origin"]
@@ -145,8 +146,8 @@ def _read(
 
 
 def _ask(side: "Bundle | Stored", path: Path, part: "Split", labels: str | None) -> "Answers":
-    from mien import compare as room
-    from mien.bundle import Bundle
+    from mien.evaluation import comparison as room
+    from mien.models.model import Bundle
 
     if isinstance(side, Bundle):
         name = path.resolve().name if is_run(path) else side.card.name
@@ -160,7 +161,7 @@ def _ask(side: "Bundle | Stored", path: Path, part: "Split", labels: str | None)
 
 def _count(found: "Comparison", sides: Iterable[tuple[Path, "Bundle | Stored", "Answers"]]) -> "Comparison":
     """Count the comparison as a scoring in each run that it was of, and warn where it is not the first."""
-    from mien.bundle import Bundle
+    from mien.models.model import Bundle
 
     told: list[str] = []
     for path, side, answers in sides:
@@ -181,8 +182,8 @@ def _learnt(answers: "Answers", dataset: "Dataset") -> bool:
 
 def _known(sides: "list[Bundle | Stored]", parts: "list[Split]") -> "npt.NDArray[np.bool_] | None":
     """Say which images a model learnt from, by the hashes that it ships with; None where neither has any."""
-    from mien.bundle import Bundle
-    from mien.evaluate import knows
+    from mien.evaluation.evaluator import knows
+    from mien.models.model import Bundle
 
     known = None
     for side, part in zip(sides, parts, strict=True):
@@ -204,7 +205,7 @@ def _copies(dataset: "Dataset", part: "Split") -> "npt.NDArray[np.bool_] | None"
 
 
 def _tell(found: "Comparison", html: Path | None) -> None:
-    from mien.compare import web
+    from mien.evaluation.comparison import html as web
 
     # Two of one name were told apart by their letters already.
     one, two = (f"{side.name.removesuffix(end)}{end}" for side, end in ((found.a, " (A)"), (found.b, " (B)")))

@@ -22,7 +22,7 @@ def extract(
     json: Json = False,
 ) -> int:
     """Unpack an archive safely into a folder."""
-    from mien import extract as room
+    from mien.data import archives as room
 
     timer = screen.Timer()
     with screen.bar("unpacking") as progress:

@@ -9,8 +9,8 @@ from mien.cli import screen, stated
 from mien.cli.data import Json
 
 if TYPE_CHECKING:
-    from mien.bundle import Bundle
-    from mien.explain import Explanation
+    from mien.evaluation.explanation import Explanation
+    from mien.models.model import Bundle
 
 _Square = tuple[float, float, float]
 
@@ -40,9 +40,13 @@ def explain(
     json: Json = False,
 ) -> int:
     """Show which pixels of a face made the model say so."""
-    from mien import bundle, detect, images, predict, priors
-    from mien import explain as room
     from mien.errors import InputError
+    from mien.evaluation import explanation as room
+    from mien.inference import predictor as predict
+    from mien.models import model as bundle
+    from mien.models import priors
+    from mien.vision import detectors as detect
+    from mien.vision import images
 
     if whole_image and (
         said := screen.given(context, "detector", "min_face", "min_confidence", "auto_rotate")
@@ -136,10 +140,11 @@ def _write(
     import numpy as np
     from PIL import Image
 
-    from mien import annotate, disk
-    from mien import explain as room
+    from mien import _files as disk
     from mien.errors import InputError
-    from mien.faces import Box
+    from mien.evaluation import explanation as room
+    from mien.types import Box
+    from mien.vision import annotation as annotate
 
     def put(name: str, picture: Image.Image) -> str:
         stream = io.BytesIO()
@@ -178,7 +183,7 @@ def _inside(square: _Square, shape: tuple[int, ...]) -> tuple[int, int, int, int
 
 
 def _tell(document: dict[str, Any]) -> None:
-    from mien import explain
+    from mien.evaluation import explanation as explain
 
     if not document["faces"]:
         screen.out.print(

@@ -8,14 +8,14 @@ from mien.cli import screen
 from mien.errors import MissingExtra
 
 if TYPE_CHECKING:
-    from mien.dataset import Dataset
-    from mien.run import Run
+    from mien.data.datasets import Dataset
+    from mien.training.runs import Run
 
 
 def draw(made: "Run", dataset: "Dataset | None") -> list[str]:
     """Draw all figures of a run; returns their paths."""
     try:
-        from mien import plot
+        from mien.reports import plots as plot
 
         own = made.facts()["data"]["splits"]["train"]["fingerprint"]
         if dataset is not None and (dataset.train is None or dataset.train.fingerprint != own):
@@ -31,7 +31,7 @@ def draw(made: "Run", dataset: "Dataset | None") -> list[str]:
 def draw_report(made: "Run", path: Path) -> None:
     """Draw the figures of the report in `path`."""
     try:
-        from mien import plot
+        from mien.reports import plots as plot
 
         report = json.loads(path.read_text(encoding="utf-8"))
         plot.confusion(report, made.figures, name=path.stem)

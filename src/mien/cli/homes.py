@@ -10,10 +10,10 @@ from mien.cli.training import announce, load, load_again
 from mien.errors import InputError, RunError, TrainingError
 
 if TYPE_CHECKING:
-    from mien.bundle import Bundle
-    from mien.dataset import Dataset
-    from mien.evaluate import Uses
-    from mien.run import Run
+    from mien.data.datasets import Dataset
+    from mien.evaluation.evaluator import Uses
+    from mien.models.model import Bundle
+    from mien.training.runs import Run
 
 
 def home(path: Path) -> Path | None:
@@ -22,7 +22,7 @@ def home(path: Path) -> Path | None:
     That is a run's folder, the `bundle` in it, or the file in that. What merely stands in a run's folder, and
     a model of the package whatever the folder, are no models of the run's.
     """
-    from mien import bundle
+    from mien.models import model as bundle
 
     if is_run(path):
         return path
@@ -42,7 +42,8 @@ def count(path: Path, model: "Bundle", report: Mapping[str, Any], *, what: str) 
         report: As `evaluate.count` takes it.
         what: What was done, for the note where it cannot be counted: `the scoring`.
     """
-    from mien import evaluate, run
+    from mien.evaluation import evaluator as evaluate
+    from mien.training import runs as run
 
     place = home(path)
     if place is None:
@@ -63,7 +64,7 @@ def as_trained(made: "Run", data: Path | None, origin: dict[str, Any]) -> "Datas
         origin: How the run's data were read. What it left out of training is listed by row or by file, and
             so says nothing about other data.
     """
-    from mien import dataset
+    from mien.data import datasets as dataset
 
     if data is None or not origin.get("exclude"):
         return load_again(made, data, origin)

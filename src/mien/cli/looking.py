@@ -18,7 +18,7 @@ from mien.cli.training import SOME_BAD
 from mien.errors import InputError, Stopped
 
 if TYPE_CHECKING:
-    from mien.webcam import Frames, Live, Look, Window
+    from mien.inference.webcam import Frames, Live, Look, Window
 
 
 @dataclass
@@ -67,8 +67,8 @@ def webcam(
         raise InputError("--headless prints a line of JSON a picture, --json one document; give one of them")
     stated.check(seconds=seconds, settle=settle, patience=patience, look=look, min_confidence=min_confidence)
     asked = stated.options(balance, prior, group) | {"min_confidence": min_confidence}
-    from mien import video
-    from mien import webcam as room
+    from mien.inference import video
+    from mien.inference import webcam as room
 
     seen = _Seen()
     with ExitStack() as stack:
@@ -94,8 +94,8 @@ def webcam(
 
 def _frames(camera: str, stack: ExitStack) -> "tuple[Frames, str]":
     """Return a camera's pictures, or a video file's as they would come from one, and a name for them."""
-    from mien import video
-    from mien import webcam as room
+    from mien.inference import video
+    from mien.inference import webcam as room
 
     path = Path(camera)
     device = camera.startswith("/dev/") or camera.isdigit()
@@ -120,7 +120,7 @@ def _until(frames: "Frames", seconds: float | None) -> "Frames":
 
 def _window(name: str, save: Path, *, required: bool) -> "Window | None":
     """Open a window; where there can be none, say so and go on without, unless it is required."""
-    from mien import webcam as room
+    from mien.inference import webcam as room
 
     try:
         return room.Window(f"mien: {name}", folder=save)

@@ -15,7 +15,7 @@ from mien.errors import InputError
 
 def is_run(path: Path) -> bool:
     """Say whether `path` is a run's folder rather than a bundle."""
-    from mien import bundle  # here, because it loads ONNX Runtime
+    from mien.models import model as bundle  # here, because it loads ONNX Runtime
 
     return bundle.is_run(path)
 
@@ -32,11 +32,11 @@ def plot(
     json: Json = False,
 ) -> int:
     """Draw a run's figures anew: loss, accuracy, confusion, training samples; PNG and SVG."""
-    from mien import run as room
     from mien.cli import figures
+    from mien.training import runs as room
 
     # Without matplotlib this raises here, before the data is read.
-    importlib.import_module("mien.plot")
+    importlib.import_module("mien.reports.plots")
     made = room.open_run(run)
     try:
         dataset = load_again(made, data, made.facts()["data"]["origin"])
@@ -67,10 +67,10 @@ def export(
     json: Json = False,
 ) -> int:
     """Write the model in another format, and prove that it gives equal answers."""
-    from mien import bundle
-    from mien import export as room
-    from mien import run as runs
     from mien.cli import outputs
+    from mien.models import model as bundle
+    from mien.release import exporters as room
+    from mien.training import runs
 
     timer = screen.Timer()
     made: runs.Run | bundle.Bundle
@@ -107,7 +107,7 @@ def export(
 
 def _file(to: Path, format_: str) -> Path:
     """Return the file that `--to` means."""
-    from mien import export as room
+    from mien.release import exporters as room
 
     ending = room.FORMATS.get(format_, "")
     return to if ending and to.suffix == ending else to / f"model{ending}"

@@ -34,7 +34,7 @@ def spare(outputs: Mapping[str, Path | None], inputs: Iterable[Path | None]) -> 
 
 def of_run(path: Path) -> Iterator[Path]:
     """Yield the files and folders that a run was made from, as far as it says."""
-    from mien import run
+    from mien.training import runs as run
 
     origin = run.open_run(path).facts().get("data", {}).get("origin", {})
     for key in ("source", "votes", "exclude", "teacher"):

@@ -16,8 +16,8 @@ from mien.cli.training import SOME_BAD
 from mien.errors import ImageError, InputError
 
 if TYPE_CHECKING:
-    from mien.faces import Prediction
-    from mien.predict import Predictor, Problem, Record
+    from mien.inference.predictor import Predictor, Problem, Record
+    from mien.types import Prediction
 
 #: Faces in the table; the others are counted.
 _MOST = 200
@@ -81,7 +81,7 @@ def predict(
     csv: Annotated[bool, typer.Option("--csv", help="Print a row a face.")] = False,
 ) -> int:
     """Find faces in images and say what they show."""
-    from mien import predict as room
+    from mien.inference import predictor as room
 
     if json + jsonl + csv > 1:
         raise InputError("--json, --jsonl and --csv all print on stdout; give one of them, and --to FILE")
@@ -137,7 +137,7 @@ def predict(
 
 def _is_finished(to: Path, files: Sequence[str]) -> bool:
     """Say whether a file has all images asked for, is newer than they are, and no run is left unfinished."""
-    from mien import predict as room
+    from mien.inference import predictor as room
 
     if not to.is_file() or _record_of(to).is_file() or not set(files) <= room.sources(to):
         return False
@@ -147,7 +147,7 @@ def _is_finished(to: Path, files: Sequence[str]) -> bool:
 
 def _compare(to: Path, facts: dict[str, Any]) -> None:
     """Say that a file is finished; refuse if it was made with another model or other options."""
-    from mien import predict as room
+    from mien.inference import predictor as room
 
     known = room.facts_of(to)
     if known is None:
@@ -187,7 +187,7 @@ def _code(told: _Told) -> int:
 
 def _files(paths: list[str], to: Path | None, save: Path | None, told: _Told) -> list[str]:
     """Return the files to read, and make sure that none of them is written to."""
-    from mien import predict as room
+    from mien.inference import predictor as room
 
     if to is not None:
         room.format_of(to)
@@ -238,7 +238,7 @@ class _Stdin(bytes):
 
 
 def _stdin() -> _Stdin:
-    from mien import images
+    from mien.vision import images
 
     if sys.stdin is None:
         raise InputError("- is for an image on stdin, and there is no stdin; name a file")
@@ -247,7 +247,7 @@ def _stdin() -> _Stdin:
 
 @contextmanager
 def _record(to: Path | None, facts: dict[str, Any], resume: bool) -> "Iterator[Record | None]":
-    from mien import predict as room
+    from mien.inference import predictor as room
 
     if to is None:
         yield None
@@ -269,7 +269,7 @@ def _record(to: Path | None, facts: dict[str, Any], resume: bool) -> "Iterator[R
 def _stream(
     predictor: "Predictor", sources: Sequence[Any], workers: int, save: Path | None, told: _Told
 ) -> "Iterator[Prediction | Problem]":
-    from mien import predict as room
+    from mien.inference import predictor as room
 
     total = len(sources)
     with screen.bar("images") as progress:
@@ -282,7 +282,7 @@ def _stream(
 
 def _save(source: Any, found: "Prediction", folder: Path, told: _Told) -> None:
     """Save an image marked; where it cannot be read a second time, that is told in the end."""
-    from mien import predict as room
+    from mien.inference import predictor as room
 
     try:
         told.saved += len(room.save(source, found, folder))
@@ -298,7 +298,7 @@ def _kept(
     told: _Told,
 ) -> "Iterator[Prediction | Problem]":
     """Give what an earlier run left of what is asked for, then what is new, which is kept as it comes."""
-    from mien import predict as room
+    from mien.inference import predictor as room
 
     for item in record.items():
         if item.source in asked:
@@ -320,7 +320,7 @@ def _show(
     csv: bool,
 ) -> None:
     """Print predictions in the form asked for, and the problems on stderr in the end."""
-    from mien import predict as room
+    from mien.inference import predictor as room
 
     def good() -> "Iterator[Prediction]":
         for item in stream:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mien import emotions
+from mien import labels as emotions
 from mien.cli import screen
 
 #: Classes whose confusion still fits a terminal.

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mien.bundle import Bundle
-    from mien.dataset import Dataset
-    from mien.evaluate import Answers, Known, Listing, Uses
+    from mien.data.datasets import Dataset
+    from mien.evaluation.evaluator import Answers, Known, Listing, Uses
+    from mien.models.model import Bundle
 
 #: What of a report is for looking at, and no part of what a run keeps.
 _SHOWN = ("worst", "uncertain", "report", "table", "balance_table")
@@ -73,8 +73,8 @@ def evaluate(
     json: Json = False,
 ) -> int:
     """Score what ships on a split: one model, or the mean of several."""
-    from mien import bundle
-    from mien import evaluate as room
+    from mien.evaluation import evaluator as room
+    from mien.models import model as bundle
 
     timer = screen.Timer()
     _check(table, report, views, robustness=robustness, recuts=recuts)
@@ -118,8 +118,8 @@ def _tell(document: dict[str, Any], timer: screen.Timer, notes: tuple[str, ...],
 
 def _check(table: str | None, report: Path | None, views: int, *, robustness: bool, recuts: bool) -> None:
     """Refuse what would only fail after the work is done."""
-    from mien import evaluate
-    from mien import report as room
+    from mien.evaluation import evaluator as evaluate
+    from mien.reports import evaluation_report as room
 
     if views not in evaluate.VIEWS:
         raise InputError(f"--views takes {', '.join(map(str, evaluate.VIEWS))}, not {views}")
@@ -140,7 +140,7 @@ def _check_models(
     models: list[Path], loaded: list["Bundle"], probabilities: Path | None, *, recuts: bool
 ) -> None:
     """Refuse what these models cannot give, before they are asked."""
-    from mien import duplicates
+    from mien.data import duplicates
 
     if recuts and (size := loaded[0].card.size) < duplicates.SMALLEST:
         raise InputError(
@@ -170,7 +170,7 @@ def _spare(
     groups: str | None,
 ) -> None:
     """Refuse outputs that cannot be written, or would be over what is scored or what it is scored on."""
-    from mien import report as room
+    from mien.reports import evaluation_report as room
 
     # Path.is_dir raises over a name that no system holds; whoever opens it says so.
     if probabilities is not None and os.path.isdir(probabilities):  # noqa: PTH112
@@ -210,7 +210,7 @@ def _data_of_run(context: typer.Context, path: Path, data: Path | None, *, whole
     What was left out of training changes neither val nor test, so that without `whole` the lists of it need
     not be there any more.
     """
-    from mien import run
+    from mien.training import runs as run
 
     if given := screen.given(context, "votes", "exclude", "split_seed"):
         raise InputError(
@@ -233,7 +233,7 @@ def _ask(
     frequent: dict[str, Any],
 ) -> list["Answers"]:
     """Ask about one split, with a progress bar: as the reading that was named, then as the others."""
-    from mien import evaluate as room
+    from mien.evaluation import evaluator as room
 
     readings = loaded[0].card.readings
     shared = [name for name in readings if all(name in each.card.readings for each in loaded)]
@@ -277,7 +277,7 @@ def _check_stated(
 
 
 def _balances(model: "Bundle", answers: list["Answers"]) -> list[dict[str, Any]]:
-    from mien import evaluate
+    from mien.evaluation import evaluator as evaluate
 
     frequencies = {name: reading.frequencies for name, reading in model.card.readings.items()}
     return [row.to_dict() for row in evaluate.balance_table(answers, frequencies)]
@@ -285,7 +285,7 @@ def _balances(model: "Bundle", answers: list["Answers"]) -> list[dict[str, Any]]
 
 def _judge(answers: list["Answers"]) -> dict[str, Any]:
     """Return the report as plain values; those of the other readings stand under `readings`."""
-    from mien import evaluate as room
+    from mien.evaluation import evaluator as room
 
     first, *others = (room.judge(each).to_dict() for each in answers)
     return first | {"readings": {each["reading"]: each for each in others}}
@@ -295,7 +295,7 @@ def _count(
     paths: list[Path], loaded: list["Bundle"], document: dict[str, Any], learnt: "Known | None"
 ) -> "Uses":
     """Count the scoring in every run that it is one of; the document is told the worst to know of them."""
-    from mien import evaluate as room
+    from mien.evaluation import evaluator as room
 
     found = []
     for path, model in zip(paths, loaded, strict=True):
@@ -312,7 +312,7 @@ def _count(
 
 def _strangers(paths: list[Path], loaded: list["Bundle"]) -> list[str]:
     """Name the runs whose bundle is another file than their training shipped."""
-    from mien import run
+    from mien.training import runs as run
 
     found = []
     for path, model in zip(paths, loaded, strict=True):
@@ -327,8 +327,8 @@ def _keep(paths: list[Path], report: dict[str, Any]) -> None:
 
     What a run keeps is of its model as it ships, asked once an image.
     """
-    from mien import run
     from mien.cli import figures
+    from mien.training import runs as run
 
     stated_otherwise = report["balance"] or report["prior"]
     if len(paths) > 1 or report["views"] > 1 or stated_otherwise or not is_run(paths[0]):
@@ -342,7 +342,7 @@ def _keep(paths: list[Path], report: dict[str, Any]) -> None:
 
 def _keep_answers(loaded: list["Bundle"], answers: list["Answers"], to: Path | None) -> None:
     """Keep what the models say of the images, if a file was named for it."""
-    from mien import probabilities
+    from mien.data import probabilities
 
     if to is None:
         return
@@ -376,8 +376,8 @@ def _more(
     known: "Known | None",
 ) -> dict[str, Any]:
     """Measure what was asked for beyond the report's figures, and write the report's folder."""
-    from mien import evaluate
-    from mien import report as room
+    from mien.evaluation import evaluator as evaluate
+    from mien.reports import evaluation_report as room
 
     first, *others = answers
     found: dict[str, Any] = {}
@@ -415,7 +415,7 @@ def _maps(
     loaded: list["Bundle"], answers: "Answers", told: "list[dict[str, Any]]"
 ) -> "dict[int, NDArray[np.uint8]]":
     """Show which pixels made a model answer so, by the images' places; a mean of models has no such map."""
-    from mien import explain
+    from mien.evaluation import explanation as explain
 
     if len(loaded) > 1:
         return {}

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from mien.train import Status
+    from mien.training.trainer import Status
 
 
 class _Screen(Console):

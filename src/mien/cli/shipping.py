@@ -10,8 +10,8 @@ from mien.cli.data import Json
 from mien.cli.training import SOME_BAD, load_again
 
 if TYPE_CHECKING:
-    from mien.run import Run
-    from mien.ship import Shipped
+    from mien.release.shipping import Shipped
+    from mien.training.runs import Run
 
 
 def ship(
@@ -37,8 +37,8 @@ def ship(
     json: Json = False,
 ) -> int:
     """Calibrate a model on val, quantise it where that costs nothing, measure it, and write one file."""
-    from mien import bundle
-    from mien import run as runs
+    from mien.models import model as bundle
+    from mien.training import runs
 
     timer = screen.Timer()
     made = runs.open_run(run)
@@ -46,7 +46,7 @@ def ship(
     others = [bundle.load(path) for path in average or ()]
     origin = made.facts()["data"]["origin"] | ({} if votes is None else {"votes": votes})
     dataset = load_again(made, data, origin)
-    from mien import ship as room
+    from mien.release import shipping as room
 
     with screen.bar("shipping") as progress:
         shipped = room.make(
@@ -65,8 +65,8 @@ def ship(
 
 def _spare(made: "Run", to: Path, name: str, average: list[Path]) -> None:
     """Refuse to write over the models that are averaged, and over what the run was made from."""
-    from mien import bundle
-    from mien.bundle import weights
+    from mien.models import initial_weights as weights
+    from mien.models import model as bundle
 
     read = [bundle.MODELS / f"{path}.onnx" if str(path) in bundle.SHIPPED else path for path in average]
     beside = [weights.beside(path) for path in read if path.suffix == ".onnx"]
@@ -100,7 +100,7 @@ def _warn(shipped: "Shipped") -> None:
 
 def _few(calibration: dict[str, Any], k: int) -> str:
     """Say that a temperature was fitted on few images, and how it was kept from varying."""
-    from mien.calibrate import FEW
+    from mien.evaluation.calibration import FEW
 
     n = calibration["n"]
     return (

@@ -71,12 +71,12 @@ def check(**given: float | None) -> None:
 
 
 def options(balance: float | None, prior: str | None, group: str | None = None) -> dict[str, Any]:
-    """Return what `mien.predict.Predictor` takes of them.
+    """Return what `mien.inference.predictor.Predictor` takes of them.
 
     Raises:
         InputError: One of them cannot be read, or they do not go together.
     """
-    from mien import priors
+    from mien.models import priors
 
     check(balance=balance)
     if balance and prior is not None:

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mien.bundle import Bundle
-    from mien.dataset import Dataset
-    from mien.probabilities import Stored
-    from mien.recipes import Recipe
-    from mien.run import Run
+    from mien.data.datasets import Dataset
+    from mien.data.probabilities import Stored
+    from mien.models.model import Bundle
+    from mien.training.recipes import Recipe
+    from mien.training.runs import Run
 
 #: Exit code for work that is done, though some inputs were bad.
 SOME_BAD = 3
@@ -94,7 +94,7 @@ def train(
 
 
 def _base(path: Path) -> "Bundle":
-    from mien import bundle  # here, because it loads ONNX Runtime
+    from mien.models import model as bundle  # here, because it loads ONNX Runtime
 
     return bundle.load(path)
 
@@ -121,7 +121,7 @@ def _document(made: "Run", dataset: "Dataset") -> dict[str, Any]:
 
 def _recipe(name: str, settings: list[str], base: "Bundle | None" = None) -> "Recipe":
     """Find the recipe and change it; the network is the base's, where there is one."""
-    from mien import recipes
+    from mien.training import recipes
 
     path = Path(name)
     if path.suffix == ".toml":
@@ -145,7 +145,7 @@ def _begin(
     runs: Path,
     origin: dict[str, Any],
 ) -> tuple["Run", "Dataset"]:
-    from mien import networks
+    from mien.models import networks
 
     networks.get(recipe.network)
     taught = _teacher(origin)
@@ -157,7 +157,7 @@ def _begin(
             "the package mostly gets further: --from default"
         )
     networks.load_keras(recipe.network)
-    from mien import train as room
+    from mien.training import trainer as room
 
     with screen.live() as (move, on_status):
         made = room.fit(
@@ -180,7 +180,7 @@ def _show_classes(dataset: "Dataset") -> None:
 
     Any folder of images is taken for a class, so that a folder of photo albums trains albums.
     """
-    from mien import emotions
+    from mien import labels as emotions
 
     counts = {split.name: [int(n) for n in _counts(split.labels, dataset)] for split in dataset.splits}
     rows = [(name, *(count[label] for count in counts.values())) for label, name in enumerate(dataset.labels)]
@@ -210,7 +210,7 @@ def _counts(labels: "NDArray[np.int64]", dataset: "Dataset") -> "NDArray[np.int6
 
 def _teacher(origin: dict[str, Any]) -> "Stored | None":
     """Read the files that a training distils from, if it does."""
-    from mien import probabilities
+    from mien.data import probabilities
 
     files = origin.get("teacher")
     return probabilities.average([probabilities.read(file) for file in files]) if files else None
@@ -231,14 +231,14 @@ def _cross(
 
     `asked` is the recipe in the words of the command line.
     """
-    from mien import networks
+    from mien.models import networks
 
     timer = screen.Timer()
     networks.get(recipe.network)
     dataset = load(data, size=recipe.size, **origin)
     _show_classes(dataset)
     networks.load_keras(recipe.network)
-    from mien import train as room
+    from mien.training import trainer as room
 
     with screen.live() as (_, on_status):
         made = room.cross(
@@ -261,7 +261,7 @@ def _cross(
 
 def _student(teacher: "Recipe") -> list[str]:
     """Return the words for what learns from a teacher: of its size, with no more answers than it gives."""
-    from mien import recipes
+    from mien.training import recipes
 
     words, student = [_STUDENT], recipes.get(_STUDENT)
     if student.size != teacher.size:
@@ -279,7 +279,8 @@ def _go_on(
     exclude: list[Path] | None,
     teacher: list[Path] | None,
 ) -> tuple["Run", "Dataset"]:
-    from mien import networks, run
+    from mien.models import networks
+    from mien.training import runs as run
 
     made = run.open_run(path)
     moved = {"votes": _absolute(votes), "exclude": _all_absolute(exclude)}
@@ -288,7 +289,7 @@ def _go_on(
     taught = _teacher(origin)
     dataset = load_again(made, data, origin)
     networks.load_keras(made.recipe().network)
-    from mien import train as room
+    from mien.training import trainer as room
 
     with screen.live() as (_, on_status):
         room.resume(made, dataset, teacher=taught, on_status=on_status, on_note=screen.note)
@@ -304,7 +305,7 @@ def load(source: Path, /, *, size: int, listed: str = "", **origin: Any) -> "Dat
         listed: Where all unreadable images will stand, for the note that names some: `run.json`.
         origin: Other arguments of `dataset.load`.
     """
-    from mien import dataset
+    from mien.data import datasets as dataset
 
     options = {key: value for key, value in origin.items() if key not in ("source", "teacher")}
     with screen.bar(f"reading {source.name}") as progress:
@@ -382,7 +383,7 @@ def _beside(began: dict[str, Any] | None) -> list[tuple[str, str]]:
 
 def networks(json: Json = False) -> int:
     """List the networks: parameters, work for one image, input."""
-    from mien import networks as room
+    from mien.models import networks as room
 
     side = 48
     rows: list[dict[str, Any]] = [
@@ -410,7 +411,7 @@ def recipes(
     name: Annotated[str | None, typer.Argument(help="Print this recipe as TOML.")] = None, json: Json = False
 ) -> int:
     """List the recipes in short, or print one as TOML: all of it, to start a recipe of your own from."""
-    from mien import recipes as room
+    from mien.training import recipes as room
 
     if name is not None:
         recipe = room.get(name)

@@ -16,10 +16,10 @@ from mien.cli.training import SOME_BAD
 from mien.errors import InputError, MissingExtra
 
 if TYPE_CHECKING:
-    from mien.annotate import Places
-    from mien.predict import Predictor
-    from mien.track import Tracked
-    from mien.video import Film, Frame, Journal, Lines, Person, Reading, Rows
+    from mien.inference.predictor import Predictor
+    from mien.inference.video import Film, Frame, Journal, Lines, Person, Reading, Rows
+    from mien.vision.annotation import Places
+    from mien.vision.tracking import Tracked
 
 #: People in the table; the others are counted.
 _MOST = 20
@@ -81,7 +81,7 @@ def video(
     csv: Annotated[bool, typer.Option("--csv", help="Print the rows as csv.")] = False,
 ) -> int:
     """Follow faces and their emotions through a video."""
-    from mien import video as room
+    from mien.inference import video as room
 
     timer = screen.Timer()
     wanted = _Wanted(tuple(to or ()), _printed(json, jsonl, csv), save, timeline, blur)
@@ -138,8 +138,8 @@ def _code(problems: Sequence[str]) -> int:
 
 
 def _check(wanted: _Wanted, file: Path, every: int, fps: float | None, resume: bool) -> None:
-    from mien import predict
-    from mien import video as room
+    from mien.inference import predictor as predict
+    from mien.inference import video as room
 
     for path in wanted.to:
         predict.format_of(path)
@@ -169,8 +169,9 @@ def _check(wanted: _Wanted, file: Path, every: int, fps: float | None, resume: b
 
 @contextmanager
 def _journal(wanted: _Wanted, file: Path, facts: dict[str, Any], resume: bool) -> "Iterator[Journal | None]":
-    from mien import disk, predict
-    from mien import video as room
+    from mien import _files as disk
+    from mien.inference import predictor as predict
+    from mien.inference import video as room
 
     if wanted.journal is None:
         yield None
@@ -199,7 +200,7 @@ def _journal(wanted: _Wanted, file: Path, facts: dict[str, Any], resume: bool) -
 
 def _follow(reading: "Reading", wanted: _Wanted, labels: Sequence[str], stack: ExitStack) -> dict[str, Any]:
     """Read the whole video, write what is wanted, and return what there is to tell."""
-    from mien import video as room
+    from mien.inference import video as room
 
     clip = reading.clip
     files = [stack.enter_context(room.Rows(path, labels)) for path in wanted.to]
@@ -246,7 +247,7 @@ def _shown(reading: "Reading", film: "Film | None", blur: bool) -> "Iterator[Fra
     if film is None:
         yield from reading
         return
-    from mien import annotate
+    from mien.vision import annotation as annotate
 
     people: tuple[Tracked, ...] = ()
     places = annotate.Places()
@@ -257,8 +258,8 @@ def _shown(reading: "Reading", film: "Film | None", blur: bool) -> "Iterator[Fra
 
 
 def _drawn(frame: "Frame", people: "Sequence[Tracked]", places: "Places", blur: bool) -> Any:
-    from mien import annotate
-    from mien import video as room
+    from mien.inference import video as room
+    from mien.vision import annotation as annotate
 
     pixels = frame.pixels()
     if blur:
@@ -280,7 +281,7 @@ def _drawn(frame: "Frame", people: "Sequence[Tracked]", places: "Places", blur: 
 def _files(wanted: _Wanted, found: "Sequence[Person]", document: dict[str, Any]) -> list[str]:
     files = [*wanted.to, *([wanted.save] if wanted.save else [])]
     if wanted.timeline is not None:
-        from mien import plot
+        from mien.reports import plots as plot
 
         files += plot.course(
             [person.to_dict() for person in found],

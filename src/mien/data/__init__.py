@@ -1,0 +1,17 @@
+"""Labelled faces before training: archives, data sets, duplicates, audit, synthetic faces.
+
+Needs NumPy and Pillow. Nothing here imports a training library.
+"""
+
+from mien._lazy import submodules
+
+_MODULES = (
+    "archives",
+    "audit",
+    "datasets",
+    "duplicates",
+    "probabilities",
+    "synthetic",
+)
+
+__getattr__, __dir__ = submodules(__name__, _MODULES)

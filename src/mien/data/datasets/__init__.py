@@ -1,0 +1,258 @@
+"""Find and load a labelled set of faces: class folders, an archive of them, or fer2013.csv.
+
+data = dataset.load("archive (4).zip")
+data.labels                  # ("angry", "disgust", ...)
+data.split("val").images     # (n, 48, 48, 1) uint8
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.data import archives as extract
+from mien.data.datasets import exclusions as exclusion
+from mien.data.datasets import sources
+from mien.data.datasets import splitting as division
+from mien.data.datasets.contents import SPLITS, Found, Problem
+from mien.data.datasets.exclusions import Exclusion
+from mien.errors import DataError
+
+__all__ = ["SPLITS", "Dataset", "Exclusion", "Problem", "Split", "load"]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One split's images with their labels. The arrays cannot be written to.
+
+    Args:
+        name: `train`, `val` or `test`.
+        images: `(n, size, size, 1)` uint8, 0..255, grey.
+        labels: `(n,)` int64, indices into the data set's `labels`.
+        votes: `(n, 10)` float32, how many FER+ taggers chose each of `emotions.VOTES`; or None.
+        files: Where each image came from: a name relative to the source, or `row 17` of a csv.
+    """
+
+    name: str
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    votes: NDArray[np.float32] | None
+    files: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        lengths = {"images": len(self.images), "labels": len(self.labels), "files": len(self.files)}
+        if self.votes is not None:
+            lengths["votes"] = len(self.votes)
+        if len(set(lengths.values())) > 1:
+            counts = ", ".join(f"{count} {name}" for name, count in lengths.items())
+            raise DataError(f"split {self.name!r} has {counts}; there must be one of each an image")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> "Split":
+        """Return the split of some images alone: those a mask `(n,)` names, or those at some indices."""
+        indices = np.arange(len(self))[which]
+        return Split(
+            name=self.name,
+            images=self.images[indices],
+            labels=self.labels[indices],
+            votes=None if self.votes is None else self.votes[indices],
+            files=tuple(self.files[index] for index in indices),
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sha256 over the images' size, their pixels and labels, in their order."""
+        digest = hashlib.sha256(json.dumps(self.images.shape).encode())
+        digest.update(np.ascontiguousarray(self.images).data)
+        digest.update(self.labels.astype("<i8").tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A labelled set of faces.
+
+    Args:
+        root: The source's name, without its folder.
+        labels: Class names in order.
+        train: Training images, or None where the source has only others.
+        val: Validation images, or None.
+        test: Test images, or None.
+        problems: Files and rows that could not be read, and were skipped.
+        excluded: Training images left out on demand, by reason.
+        notes: What a reader of results should know: splits that were made, classes that are missing.
+    """
+
+    root: str
+    labels: tuple[str, ...]
+    train: Split | None
+    val: Split | None
+    test: Split | None
+    problems: tuple[Problem, ...] = ()
+    excluded: tuple[Exclusion, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that exist, in the order train, val, test."""
+        return tuple(split for split in (self.train, self.val, self.test) if split is not None)
+
+    def split(self, name: str) -> Split:
+        """Return the split called `name`.
+
+        Raises:
+            DataError: There is none; the message names those that exist.
+        """
+        for split in self.splits:
+            if split.name == name:
+                return split
+        there = ", ".join(split.name for split in self.splits)
+        raise DataError(f"'{self.root}' has no split '{name}'; it has {there}")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sha256 over class names, pixels, labels and their order in every split."""
+        parts = {split.name: split.fingerprint for split in self.splits}
+        return hashlib.sha256(json.dumps([self.labels, parts]).encode()).hexdigest()
+
+    @cached_property
+    def votes_fingerprint(self) -> str | None:
+        """Sha256 over the votes of train and val, in their order; None where neither has any.
+
+        They stand in no other fingerprint, for the same images are the same with and without them.
+        """
+        votes = {
+            split.name: np.ascontiguousarray(split.votes, "<f4")
+            for split in (self.train, self.val)
+            if split is not None and split.votes is not None
+        }
+        if not votes:
+            return None
+        digest = hashlib.sha256(json.dumps({name: each.shape for name, each in votes.items()}).encode())
+        for each in votes.values():
+            digest.update(each.data)
+        return digest.hexdigest()
+
+
+def load(
+    source: str | os.PathLike[str],
+    *,
+    size: int = 48,
+    votes: str | os.PathLike[str] | None = None,
+    exclude: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+    seed: int = 42,
+    limits: extract.Limits | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Dataset:
+    """Load a data set into one array.
+
+    Images of class folders stand in the order of class, then name; those of a csv in the order of rows.
+    Neither depends on the file system or on an archive's order. What `exclude` leaves out never changes
+    which images are val or test.
+
+    Args:
+        source: A folder or archive with class folders, with or without splits; or fer2013.csv or
+            icml_face_data.csv, plain or within a folder or archive.
+        size: Side in pixels that every image is fitted to.
+        votes: FER+'s csv for the rows of a csv source, plain, `.xz` or `.gz`.
+        exclude: Csv files of training images to leave out, by `row`, `file` or `sha256`.
+        seed: Decides which images go to val and test where the source does not say.
+        limits: What an archive may hold.
+        progress: Called with what is done and the total, in files or bytes.
+
+    Returns:
+        The data set; its splits are views of one array.
+
+    Raises:
+        DataError: The source has no usable images, or its splits, classes, votes or exclusions do not fit.
+        ArchiveError: The archive is damaged, unsafe or beyond `limits`.
+    """
+    if size < 1 or seed < 0:
+        raise DataError(f"size is {size} and seed {seed}; a side is at least 1 pixel, a seed at least 0")
+    path, ballots = Path(source), None if votes is None else Path(votes)
+    found = sources.read(path, size, votes=ballots, limits=limits, progress=progress)
+    root = path.resolve().name
+    _check_enough(found, root)
+    parts, notes = division.divide(found, seed)
+    excluded: tuple[Exclusion, ...] = ()
+    if exclude:
+        if "train" not in parts:
+            raise DataError(f"'{root}' has no train split, and images are excluded from training alone")
+        lists = [exclude] if isinstance(exclude, str | os.PathLike) else exclude
+        parts["train"], excluded, more = exclusion.exclude([Path(each) for each in lists], found, parts)
+        notes += more
+    notes += _check_classes(found, parts, left_out=sum(item.count for item in excluded))
+    splits = _gather(found, parts, size)
+    return Dataset(
+        root=root,
+        labels=found.classes,
+        train=splits.get("train"),
+        val=splits.get("val"),
+        test=splits.get("test"),
+        problems=found.problems,
+        excluded=excluded,
+        notes=found.notes + notes,
+    )
+
+
+def _check_enough(found: Found, root: str) -> None:
+    first = f" (the first: {found.problems[0].file}: {found.problems[0].reason})" if found.problems else ""
+    if not found.faces and not found.problems:
+        raise DataError(f"'{root}' holds no image; add a row for each image, below the names of the columns")
+    if not found.faces:
+        raise DataError(f"none of the {len(found.problems):,} images of '{root}' can be read{first}")
+    if len(found.faces) == 1:
+        raise DataError(
+            f"'{root}' holds one readable image only; give at least two for each of two classes{first}"
+        )
+    if len(found.classes) == 1:
+        raise DataError(
+            f"'{root}' holds the one class '{found.classes[0]}'; telling classes apart takes two "
+            "or more, each in a folder of its own"
+        )
+
+
+def _check_classes(found: Found, parts: dict[str, NDArray[np.intp]], *, left_out: int) -> tuple[str, ...]:
+    """Refuse a class that train lacks; note one that another split lacks."""
+    notes = []
+    for split, members in parts.items():
+        there = set(found.labels[members].tolist())
+        missing = [name for label, name in enumerate(found.classes) if label not in there]
+        if missing and split == "train":
+            after = f" after {left_out:,} were excluded" if left_out else ""
+            raise DataError(
+                f"train has no image of the class {', '.join(missing)}{after}; every class of val and test "
+                "needs some there, in a folder of the same name"
+            )
+        if missing:
+            notes.append(f"{split} has no image of the class {', '.join(missing)}")
+    return tuple(notes)
+
+
+def _gather(found: Found, parts: dict[str, NDArray[np.intp]], size: int) -> dict[str, Split]:
+    """Copy the faces into one array, split after split, and cut it into views."""
+    order = np.concatenate([parts[name] for name in SPLITS if name in parts])
+    images = np.empty((len(order), size, size, 1), np.uint8)
+    for place, member in enumerate(order.tolist()):
+        images[place] = found.faces[member]
+    labels = found.labels[order]
+    votes = None if found.votes is None else found.votes[order]
+    for array in (images, labels, votes):
+        if array is not None:
+            array.flags.writeable = False
+    splits = {}
+    start = 0
+    for name in SPLITS:
+        if name in parts:
+            cut = slice(start, start := start + len(parts[name]))
+            files = tuple(found.files[member] for member in order[cut].tolist())
+            splits[name] = Split(name, images[cut], labels[cut], None if votes is None else votes[cut], files)
+    return splits

@@ -1,0 +1,343 @@
+"""Find images that are equal to the last bit, or nearly so."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.data.duplicates.descriptors import blocks, describe, members, waves
+from mien.errors import DataError
+
+#: Correlation above which two images are near, at the best of all shifts, upright or mirrored.
+NEAR = 0.98
+
+#: Standard deviation in grey levels below which an image shows nothing that could be compared.
+FLAT = 6.0
+
+#: Correlation of descriptors above which a pair is looked at; docs/duplicates.md says how it was chosen.
+_LIKELY = 0.78
+
+#: Images up to which every pair of descriptors is compared.
+_FEW = 4096
+
+#: How many cells an image stands in, and in how many its shifted and mirrored views are looked for.
+_HOMES, _VISITS = 3, 8
+
+#: How many likely partners an image has at most in one cell and view: the most alike, and the first, which
+#: all of a crowd share and are so linked by. Faces have few (docs/duplicates.md); frames of a film have all.
+_BEST, _FIRST = 24, 8
+
+#: How much further from 1 than the threshold re-encoding takes a correlation.
+_NOISY = 3.0
+
+#: Percent of the work that is done when every likely pair is known.
+_SEARCH = 60
+
+_BLOCK = 2048
+_SMALLEST = 12
+
+_Progress = Callable[[int, int], None] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Duplicates:
+    """What stands more than once among n images.
+
+    Args:
+        first: `(n,)` int64, the first image with the same pixels: its own index where none comes before.
+        pairs: `(m, 2)` int64, ascending: two images that are near and not equal, each the `first` of its
+            equals, the smaller index before the larger.
+        similarity: `(m,)` float32, correlation of each pair at its best shift; just above the threshold for
+            pairs that are near only when smoothed.
+        mirrored: `(m,)` bool, whether one is the other's mirror image.
+    """
+
+    first: NDArray[np.int64]
+    pairs: NDArray[np.int64]
+    similarity: NDArray[np.float32]
+    mirrored: NDArray[np.bool_]
+
+    def again(
+        self, here: NDArray[np.intp], there: NDArray[np.intp]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Say which images stand again elsewhere.
+
+        Args:
+            here: `(a,)` indices of the images asked about.
+            there: `(b,)` indices of the images among which a copy counts.
+
+        Returns:
+            `(a,)` whether one of `there` is equal; `(a,)` whether one is near and none equal.
+        """
+        held = np.zeros(len(self.first), bool)
+        held[self.first[there]] = True
+        near = np.zeros(len(self.first), bool)
+        for one, other in ((0, 1), (1, 0)):
+            near[self.pairs[held[self.pairs[:, other]], one]] = True
+        asked = self.first[here]
+        return held[asked], near[asked] & ~held[asked]
+
+    def groups(self, *, near: bool = True) -> tuple[NDArray[np.int64], ...]:
+        """Return the sets of two or more images that are equal or, with `near`, linked by near pairs.
+
+        Each set is ascending, and the sets stand in the order of their first images.
+        """
+        root = self.first.copy()
+        for one, other in self.pairs if near else ():
+            a, b = _root(root, int(one)), _root(root, int(other))
+            root[max(a, b)] = min(a, b)
+        # Parents come before children, so one pass in order leads everyone to the root.
+        for index in range(len(root)):
+            root[index] = root[root[index]]
+        order = np.argsort(root, kind="stable")
+        cuts = np.flatnonzero(np.diff(root[order])) + 1
+        return tuple(group for group in np.split(order, cuts) if len(group) > 1)
+
+
+def find(
+    images: NDArray[np.uint8],
+    *,
+    near: float = NEAR,
+    shift: int | None = None,
+    flat: float = FLAT,
+    seed: int = 0,
+    progress: _Progress = None,
+) -> Duplicates:
+    """Find equal and near images.
+
+    Two images are near when their pixels correlate above `near` where they overlap, at the best shift of up
+    to `shift` pixels along each axis, upright or mirrored; or above (1 + `near`) / 2 once both are smoothed,
+    which takes away what re-encoding adds. Correlation does not see brightness and contrast.
+    Images whose grey levels deviate by less than `flat` are found when they are equal, and never near.
+
+    Not every pair is compared: each image's low frequencies, as a vector on the sphere, put it into a few of
+    about sqrt(n) cells, and only what meets in a cell is compared, so the work grows with n to the power 1.5.
+
+    Args:
+        images: `(n, s, s, 1)`, 0..255, s at least 12.
+        near: Correlation in (0, 1).
+        shift: Pixels, at least 0 and at most a 24th of s, which None stands for: 2 at 48.
+        flat: Grey levels.
+        seed: Decides which images the cells are drawn around.
+        progress: Called with (done, total) in percent.
+
+    Returns:
+        What was found; up to 4,096 distinct images every pair has been looked at, but in crowds: of an image
+        that is like more than 32 others in a cell, the 24 most alike and the first 8.
+
+    Raises:
+        DataError: The images have another shape, or a setting is out of its range.
+    """
+    check(images, near)
+    shift = _shift(images.shape[1], shift)
+    first = _firsts(images)
+    pixels = images[:, :, :, 0]
+    distinct = np.flatnonzero(first == np.arange(len(first)))
+    told = distinct[_deviation(pixels, distinct) >= flat]
+    likely = _likely(pixels, told, shift, seed, progress)
+    pairs, similarity, mirrored = _verified(pixels, likely, near, shift, flat, progress)
+    if progress:
+        progress(100, 100)
+    return Duplicates(first, pairs, similarity, mirrored)
+
+
+def check(images: NDArray[np.uint8], near: float, smallest: int = _SMALLEST) -> None:
+    """Refuse what cannot be searched."""
+    if images.ndim != 4 or images.shape[1] != images.shape[2] or images.shape[3] != 1 or not len(images):
+        raise DataError(f"the images have the shape {images.shape}; give (n, s, s, 1), one image or more")
+    if images.dtype != np.uint8:
+        raise DataError(f"the images are {images.dtype}; give uint8, 0..255")
+    size = images.shape[1]
+    if size < smallest:
+        raise DataError(f"the images have {size} pixels a side; copies are looked for from {smallest} pixels")
+    if not 0 < near < 1:
+        raise DataError(f"near is a correlation between 0 and 1, not {near}; choose one such as {NEAR}")
+
+
+def _shift(size: int, shift: int | None) -> int:
+    shift = size // 24 if shift is None else shift
+    if not 0 <= shift <= size // 24:
+        raise DataError(f"a shift of {shift} pixels is out of 0..{size // 24}, a 24th of the side")
+    return shift
+
+
+def _firsts(images: NDArray[np.uint8]) -> NDArray[np.int64]:
+    seen: dict[bytes, int] = {}
+    found = np.empty(len(images), np.int64)
+    for index, image in enumerate(images):
+        # A digest of 16 bytes in place of the pixels keeps the table small; 2**64 images would be
+        # needed before two different ones are expected to share one.
+        key = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+        found[index] = seen.setdefault(key, index)
+    return found
+
+
+def _deviation(pixels: NDArray[np.uint8], chosen: NDArray[np.int64]) -> NDArray[np.float64]:
+    deviation = np.empty(len(chosen))
+    for part in blocks(len(chosen)):
+        deviation[part] = pixels[chosen[part]].std(axis=(1, 2))
+    return deviation
+
+
+def _likely(
+    pixels: NDArray[np.uint8], chosen: NDArray[np.int64], shift: int, seed: int, progress: _Progress
+) -> NDArray[np.int64]:
+    """Pairs of `chosen` images that may be near: `(m, 3)` smaller index, larger index, mirrored 0 or 1.
+
+    Every view of an image is a vector: its middle as it is, and shifted by half of the most that is looked
+    for, upright and mirrored. Whatever the shift between two copies, up to `shift`, some view of one lies
+    within half of it of the other's middle, along each axis.
+    """
+    if len(chosen) < 2:
+        return np.empty((0, 3), np.int64)
+    half = (shift + 1) // 2
+    # One vertical direction is enough: the other way round is the same pair with its images exchanged.
+    views = [(half, across, mirrored) for across in sorted({-half, half}) for mirrored in (False, True)]
+    side = pixels.shape[1] - 2 * shift
+    count = waves(side)
+    middle = describe(pixels, chosen, (shift, shift, side), count=count)
+    looked = [
+        describe(pixels, chosen, (shift + down, shift + across, side), mirrored=mirrored, count=count)
+        for down, across, mirrored in views
+    ]
+    cells = 1 if len(chosen) <= _FEW else round(len(chosen) ** 0.5)
+    centres = middle[np.random.default_rng(seed).choice(len(chosen), cells, replace=False)]
+    homes = members(middle, centres, _HOMES)
+    visits = [members(vectors, centres, _VISITS) for vectors in looked]
+    met = _Pairs(len(pixels))
+    for cell in range(cells):
+        here = homes[cell]
+        for (_, _, mirrored), vectors, guests in zip(views, looked, visits, strict=True):
+            visitors = guests[cell]
+            for part in blocks(len(visitors)):
+                one, other = _partners(vectors[visitors[part]] @ middle[here].T)
+                met.add(chosen[visitors[part][one]], chosen[here[other]], mirrored)
+        if progress:
+            progress(_SEARCH * (cell + 1) // cells, 100)
+    return met.all()
+
+
+def _partners(alike: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of the likely pairs, those of a crowded row bounded."""
+    likely = alike > _LIKELY
+    crowded = np.flatnonzero(likely.sum(axis=1) > _BEST + _FIRST)
+    if crowded.size:
+        kept = likely[crowded] & (likely[crowded].cumsum(axis=1) <= _FIRST)
+        best = np.argpartition(alike[crowded], -_BEST, axis=1)[:, -_BEST:]
+        np.put_along_axis(kept, best, True, axis=1)
+        likely[crowded] = kept
+    one, other = np.nonzero(likely)
+    return one, other
+
+
+class _Pairs:
+    """Pairs of images, each once, as one number each: the same pair meets in many cells."""
+
+    def __init__(self, images: int) -> None:
+        self._images = images
+        self._known = np.empty(0, np.int64)
+        self._new: list[NDArray[np.int64]] = []
+        self._count = 0
+
+    def add(self, one: NDArray[np.int64], other: NDArray[np.int64], mirrored: bool) -> None:
+        apart = one != other
+        low, high = np.minimum(one, other)[apart], np.maximum(one, other)[apart]
+        self._new.append((low * self._images + high) * 2 + mirrored)
+        self._count += len(low)
+        # In proportion to what is known, so that sorting again and again costs little.
+        if self._count > max(_BLOCK * _BLOCK, len(self._known)):
+            self._settle()
+
+    def all(self) -> NDArray[np.int64]:
+        """Return `(m, 3)`: smaller index, larger index, mirrored 0 or 1; ascending."""
+        self._settle()
+        pair, mirrored = np.divmod(self._known, 2)
+        return np.stack([*np.divmod(pair, self._images), mirrored], axis=1)
+
+    def _settle(self) -> None:
+        self._known = np.unique(np.concatenate([self._known, *self._new]))
+        self._new, self._count = [], 0
+
+
+def _verified(
+    pixels: NDArray[np.uint8],
+    likely: NDArray[np.int64],
+    near: float,
+    shift: int,
+    flat: float,
+    progress: _Progress,
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
+    """Those of the likely pairs that are near, each once, with its correlation and whether it is mirrored."""
+    alike = np.empty(len(likely), np.float32)
+    for part in blocks(len(likely), 256):
+        one = pixels[likely[part, 0]].astype(np.float32)
+        other = pixels[likely[part, 1]].astype(np.float32)
+        turned = likely[part, 2] == 1
+        other[turned] = other[turned, :, ::-1]
+        best = _best(one, other, shift, flat)
+        unsure = np.flatnonzero((best <= near) & (best > 1 - _NOISY * (1 - near)))
+        smooth = _best(_smooth(one[unsure]), _smooth(other[unsure]), shift, flat)
+        # Half the distance to 1, because two different images grow more alike too when they are smoothed.
+        best[unsure[smooth > (1 + near) / 2]] = np.nextafter(np.float32(near), np.float32(1))
+        alike[part] = best
+        if progress:
+            progress(_SEARCH + (100 - _SEARCH) * part.stop // len(likely), 100)
+    kept = np.flatnonzero(alike > near)
+    # The better of upright and mirrored comes first, and unique keeps the first.
+    kept = kept[np.argsort(-alike[kept], kind="stable")]
+    pairs, place = np.unique(likely[kept, :2], axis=0, return_index=True)
+    kept = kept[place]
+    return pairs, alike[kept], likely[kept, 2] == 1
+
+
+def _best(
+    one: NDArray[np.float32], other: NDArray[np.float32], shift: int, flat: float
+) -> NDArray[np.float32]:
+    """Correlation of each pair of images `(m, s, s)` at its best shift: `(m,)` in [-1, 1].
+
+    Where images overlap in a flat part only, noise would decide, and the correlation counts as 0.
+    """
+    one = one - one.mean(axis=(1, 2), keepdims=True)
+    other = other - other.mean(axis=(1, 2), keepdims=True)
+    size = one.shape[1]
+    shifts = range(-shift, shift + 1)
+    # Row k is 1 where an image overlaps with one that is shifted by the k-th of `shifts`.
+    inside = np.zeros((len(shifts), size), np.float32)
+    for row, offset in zip(inside, shifts, strict=True):
+        row[_overlap(offset, size)] = 1
+    # The sums over every overlap, as two small products instead of 25 sums over rectangles.
+    a, aa, b, bb = (inside @ values @ inside.T for values in (one, one * one, other, other * other))
+    best = np.full(len(one), -1.0, np.float32)
+    for i, down in enumerate(shifts):
+        for j, across in enumerate(shifts):
+            count = (size - abs(down)) * (size - abs(across))
+            here = one[:, _overlap(-down, size), _overlap(-across, size)]
+            there = other[:, _overlap(down, size), _overlap(across, size)]
+            ab = np.einsum("nij,nij->n", here, there)
+            mean_a, mean_b = a[:, -1 - i, -1 - j] / count, b[:, i, j] / count
+            spread_a = aa[:, -1 - i, -1 - j] / count - mean_a**2
+            spread_b = bb[:, i, j] / count - mean_b**2
+            told = np.minimum(spread_a, spread_b) > (flat / 2) ** 2
+            product = np.where(told, spread_a * spread_b, 1)
+            alike = np.where(told, (ab / count - mean_a * mean_b) / np.sqrt(product), 0)
+            np.maximum(best, alike.astype(np.float32), out=best)
+    return best
+
+
+def _overlap(offset: int, size: int) -> slice:
+    return slice(max(0, offset), size + min(0, offset))
+
+
+def _smooth(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Weigh each pixel with its neighbours by 1 2 1, down and across; the border falls away."""
+    down = images[:, :-2] + 2 * images[:, 1:-1] + images[:, 2:]
+    across = down[:, :, :-2] + 2 * down[:, :, 1:-1] + down[:, :, 2:]
+    return np.asarray(across / np.float32(16))
+
+
+def _root(parents: NDArray[np.int64], index: int) -> int:
+    while parents[index] != index:
+        parents[index] = index = int(parents[parents[index]])
+    return index

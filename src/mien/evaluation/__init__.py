@@ -1,0 +1,25 @@
+"""What a model is worth: metrics, calibration, comparison of models, corruptions and explanations.
+
+Needs NumPy and ONNX Runtime.
+"""
+
+from mien._lazy import submodules
+
+_MODULES = (
+    "balance",
+    "calibration",
+    "comparison",
+    "corruptions",
+    "evaluation_log",
+    "evaluator",
+    "explanation",
+    "groups",
+    "known_images",
+    "metrics",
+    "selective_prediction",
+    "test_time_augmentation",
+    "training_copies",
+    "uncertainty",
+)
+
+__getattr__, __dir__ = submodules(__name__, _MODULES)

@@ -1,0 +1,230 @@
+"""What a balance costs and gains on labelled images, by reading and under other frequencies of classes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from mien.errors import DataError, InputError
+from mien.evaluation.metrics import plurality
+from mien.models.priors import OFFERED, Adjustment
+
+if TYPE_CHECKING:
+    from mien.evaluation.evaluator import Answers
+
+#: What rows call the geometric mean of two readings.
+MEAN = "geometric mean"
+
+Floats = npt.NDArray[np.floating[Any]]
+Against = Literal["labels", "votes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BalanceRow:
+    """How one reading does at one balance. Fractions in [0, 1].
+
+    Args:
+        reading: Which of the model's readings answers; `MEAN` for the geometric mean of both.
+        balance: At which it answers.
+        against: What counts as right: the labels, or the class that most of ten people saw.
+        n: Images that count.
+        accuracy: Share of them answered right; against votes, the agreement with most people.
+        balanced_accuracy: Mean recall of the classes that have images.
+        recall: Of each class; None for a class without images.
+        ece: Expected calibration error over 15 bins.
+    """
+
+    reading: str
+    balance: float
+    against: Against
+    n: int
+    accuracy: float
+    balanced_accuracy: float
+    recall: Mapping[str, float | None]
+    ece: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row as plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShiftRow:
+    """How one reading does at one balance if classes were otherwise frequent. Fractions in [0, 1].
+
+    Args:
+        reading: As in `BalanceRow`.
+        balance: As in `BalanceRow`.
+        against: As in `BalanceRow`.
+        shift: `equal`, if all classes were equally frequent; or the class that each image of counts three
+            times.
+        accuracy: Weighted share of images answered right.
+        ece: Expected calibration error over 15 bins, weighted.
+    """
+
+    reading: str
+    balance: float
+    against: Against
+    shift: str
+    accuracy: float
+    ece: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row as plain JSON values."""
+        return asdict(self)
+
+
+def balance_table(
+    answers: Sequence["Answers"], frequencies: Mapping[str, Sequence[float]]
+) -> tuple[BalanceRow, ...]:
+    """Measure every reading, and the geometric mean of two, at every balance that is offered.
+
+    If the split has votes, every reading is measured against what most of ten people saw, and a reading that
+    learnt labels against the labels as well. Otherwise all are measured against the labels.
+
+    Args:
+        answers: Of one model to one split without a balance, one for each reading.
+        frequencies: Of the training targets of each reading, in the order of its labels.
+
+    Raises:
+        DataError: There are no answers, or none of the images has a class that people saw.
+        InputError: The answers are of several models or have a balance already, or frequencies are missing.
+    """
+    return tuple(
+        _row(reading, balance, against, chances[which], truth[which], answers[0].names)
+        for reading, balance, against, chances, truth, which in _cells(answers, frequencies)
+    )
+
+
+def shift_table(
+    answers: Sequence["Answers"], frequencies: Mapping[str, Sequence[float]]
+) -> tuple[ShiftRow, ...]:
+    """Measure the same as if classes were equally frequent, and each in turn three times as frequent.
+
+    Images are weighted, not drawn. With each class in turn, its images count three times and the others
+    once. A class without images stays without.
+
+    Args:
+        answers: As in `balance_table`.
+        frequencies: As in `balance_table`.
+
+    Raises:
+        DataError: As `balance_table`.
+        InputError: As `balance_table`.
+    """
+    rows = []
+    for reading, balance, against, chances, truth, which in _cells(answers, frequencies):
+        names, right = answers[0].names, truth[which]
+        counts = np.bincount(right, minlength=len(names))
+        shifts = {"equal": np.divide(1.0, counts, out=np.zeros(len(names)), where=counts > 0)}
+        shifts |= {name: 1.0 + 2.0 * np.eye(len(names))[index] for index, name in enumerate(names)}
+        for shift, weights in shifts.items():
+            accuracy, ece = _weighted(chances[which], right, weights[right])
+            rows.append(
+                ShiftRow(
+                    reading=reading,
+                    balance=balance,
+                    against=against,
+                    shift=shift,
+                    accuracy=accuracy,
+                    ece=ece,
+                )
+            )
+    return tuple(rows)
+
+
+_Cell = tuple[str, float, Against, Floats, npt.NDArray[np.int64], npt.NDArray[np.bool_]]
+
+
+def _cells(answers: Sequence["Answers"], frequencies: Mapping[str, Sequence[float]]) -> list[_Cell]:
+    """Return reading, balance, kind of truth, probabilities, truth, and which images count."""
+    if not answers or not len(answers[0]):
+        raise DataError("there are no answers to make a table of")
+    first = answers[0]
+    if " " in first.bundle:
+        raise InputError("a balance table is of one model; name one alone")
+    if any(each.balance or each.prior for each in answers):
+        raise InputError("a balance table takes answers without a balance and without a prior")
+    missing = [each.reading for each in answers if not frequencies.get(each.reading)]
+    if missing:
+        raise InputError(
+            f"the card does not state how frequent emotions were in training for the reading {missing[0]!r}; "
+            "make the model again with mien ship"
+        )
+    truths: dict[Against, tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]] = {
+        "labels": (first.truth, np.ones(len(first), np.bool_))
+    }
+    if first.split.votes is not None:
+        decided, seen = plurality(first.split.votes, first.names)
+        if not decided.any():
+            raise DataError(f"split {first.split.name!r} has votes, but for none of the model's classes")
+        truths["votes"] = (seen, decided)
+    of_votes = {each.reading for each in answers if each.reading == "consensus"} | {MEAN}
+    cells: list[_Cell] = []
+    for balance in OFFERED:
+        adjustment = Adjustment(balance=balance)
+        shown: dict[str, Floats] = {
+            each.reading: adjustment.apply(each.probabilities, each.names, frequencies[each.reading])
+            for each in answers
+        }
+        if len(answers) == 2:
+            shown[MEAN] = _geometric(*shown.values())
+        for reading, chances in shown.items():
+            for against, (truth, which) in truths.items():
+                if against == "labels" and reading in of_votes and "votes" in truths:
+                    continue
+                cells.append((reading, balance, against, chances, truth, which))
+    # All balances of one reading stand together.
+    order = list(dict.fromkeys((cell[0], cell[2]) for cell in cells))
+    return sorted(cells, key=lambda cell: order.index((cell[0], cell[2])))
+
+
+def _geometric(one: Floats, two: Floats) -> Floats:
+    least = float(np.finfo(np.float32).tiny)
+    mean: Floats = np.sqrt(np.maximum(one, least).astype(np.float64) * np.maximum(two, least))
+    mean /= mean.sum(axis=1, keepdims=True)
+    return mean
+
+
+def _row(
+    reading: str,
+    balance: float,
+    against: Against,
+    chances: Floats,
+    truth: npt.NDArray[np.int64],
+    names: Sequence[str],
+) -> BalanceRow:
+    answered = chances.argmax(axis=1)
+    counts = np.bincount(truth, minlength=len(names))
+    hits = np.bincount(truth[answered == truth], minlength=len(names))
+    recall = {
+        name: float(hit / count) if count else None
+        for name, hit, count in zip(names, hits, counts, strict=True)
+    }
+    known = [each for each in recall.values() if each is not None]
+    accuracy, ece = _weighted(chances, truth, np.ones(len(truth)))
+    return BalanceRow(
+        reading=reading,
+        balance=balance,
+        against=against,
+        n=len(truth),
+        accuracy=accuracy,
+        balanced_accuracy=sum(known) / len(known),
+        recall=recall,
+        ece=ece,
+    )
+
+
+def _weighted(
+    chances: Floats, truth: npt.NDArray[np.int64], weights: npt.NDArray[np.float64], bins: int = 15
+) -> tuple[float, float]:
+    """Return accuracy and calibration error of images that count by their weights."""
+    shares = weights / weights.sum()
+    right = chances.argmax(axis=1) == truth
+    confidence = chances.max(axis=1).astype(np.float64)
+    # A bin holds its upper edge, as in `measures`.
+    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    gaps = np.bincount(place, shares * (right - confidence), bins)
+    return float(shares[right].sum()), float(np.abs(gaps).sum())

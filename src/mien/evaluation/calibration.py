@@ -1,0 +1,406 @@
+"""How far a model's confidence can be believed: fit a temperature, measure what it mends, choose a threshold.
+
+A temperature divides the logits. It changes no answer, only how sure the model says it is. Offsets, one a
+class, are added to the divided logits; they mend a model that favours some classes more than the labels do,
+and change answers. What a fit is worth is measured on images it did not see: every figure here is taken fold
+by fold.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mien.errors import DataError
+from mien.evaluation import evaluator as evaluate
+
+#: Between what temperatures `fit` looks. Beyond the first a model is as good as always certain, beyond the
+#: second it says next to nothing.
+LOWEST, HIGHEST = 0.05, 20.0
+#: What stands for a probability of 0, whose logarithm a softmax in float32 could not tell: its smallest.
+FLOOR = float(np.finfo(np.float32).tiny)
+#: Images per class, on average, below which a fit is drawn towards a temperature of 1 and has no offsets.
+FEW = 25
+#: The weight of that draw, in images (docs/calibrate.md).
+PRIOR = 20.0
+
+Floats = npt.NDArray[np.float64]
+Probabilities = npt.NDArray[np.floating[Any]]
+Labels = npt.NDArray[np.integer[Any]] | npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What a temperature, offsets and a threshold do for a model. Fractions in [0, 1]; intervals 95 %.
+
+    Args:
+        n: Images.
+        folds: Parts that the images were cut into; each was judged by what the others taught.
+        temperature: What logits are to be divided by; fitted on all images.
+        offsets: What is to be added to them then, `(k,)`, fitted on all images; empty for none.
+        accuracy_before: Share named right as the model is.
+        accuracy_after: The same with what the other folds gave; equal where there are no offsets.
+        ece_before: Expected calibration error as the model is.
+        ece_after: The same with what the other folds gave.
+        nll_before: Mean cross entropy with the labels as the model is, in nats.
+        nll_after: The same with what the other folds gave.
+        threshold: Confidence, after all that, under which an answer counts as uncertain.
+        prior: The weight, in images, with which the temperature was drawn towards 1 because the images are
+            few; 0 for none. Above 0 there are no offsets.
+        answered: Share of images at or above the threshold of the other folds.
+        accuracy_answered: Share of these named right; None if there are none.
+        accuracy_answered_interval: Wilson.
+    """
+
+    n: int
+    folds: int
+    temperature: float
+    offsets: tuple[float, ...]
+    accuracy_before: float
+    accuracy_after: float
+    ece_before: float
+    ece_after: float
+    nll_before: float
+    nll_after: float
+    threshold: float
+    answered: float
+    accuracy_answered: float | None
+    accuracy_answered_interval: evaluate.Interval | None
+    prior: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as plain JSON values."""
+        return asdict(self)
+
+
+def weight(n: int, k: int) -> float:
+    """Return the weight of the prior that a temperature is fitted with.
+
+    Args:
+        n: Images, at least 1.
+        k: Classes, at least 1.
+
+    Returns:
+        `PRIOR` below `FEW` images per class on average, else 0.
+    """
+    return PRIOR if n < FEW * k else 0.0
+
+
+def fit(probabilities: Probabilities, labels: Labels, *, prior: float | None = None) -> float:
+    """Return the temperature under which the labels are the least surprising.
+
+    The cross entropy is convex in one over the temperature, so its only minimum is found by halving.
+
+    A temperature from few images is drawn towards 1, because it would vary too much: `prior` images are
+    added with the logits of the real ones on average, whose labels are as frequent as the model says. That is
+    the conjugate prior of this family, whose natural parameter is one over the temperature.
+
+    Args:
+        probabilities: `(n, k)` in [0, 1], each row summing to 1, of a model without a temperature.
+        labels: `(n,)` numbers in [0, k); or votes or shares `(n, k)`, not negative, some in every row.
+        prior: The weight of a temperature of 1, in images, at least 0; 0 for none. None for what `weight`
+            returns.
+
+    Returns:
+        A number in [0.05, 20]; without a prior either end where nothing between is best, as with answers all
+        right or all wrong. 1 where no temperature changes anything.
+
+    Raises:
+        DataError: There are no images, shapes or values do not fit, or the prior is negative or not finite.
+
+    Source: Guo et al. 2017, arXiv:1706.04599; the prior is that of Diaconis and Ylvisaker 1979,
+    doi:10.1214/aos/1176344611.
+    """
+    logits, targets = _checked(probabilities, labels)
+    prior = _prior(prior, *logits.shape)
+    wanted = float((targets * logits).sum(axis=1).mean())
+    if prior:
+        expected = float((_soften(logits, 1.0) * logits).sum(axis=1).mean())
+        wanted = (len(logits) * wanted + prior * expected) / (len(logits) + prior)
+    if np.ptp(logits, axis=1).max() == 0:
+        return 1.0
+    low, high = np.log(LOWEST), np.log(HIGHEST)
+    for _ in range(50):
+        middle = (low + high) / 2
+        chances = _soften(logits, float(np.exp(middle)))
+        # The slope of the cross entropy against one over the temperature; flat where all answers are right.
+        if (chances * logits).sum(axis=1).mean() <= wanted:
+            high = middle
+        else:
+            low = middle
+    return float(np.exp((low + high) / 2))
+
+
+def fit_offsets(probabilities: Probabilities, labels: Labels) -> tuple[float, tuple[float, ...]]:
+    """Return temperature and offsets under which the labels are the least surprising.
+
+    The cross entropy is convex in one over the temperature and the offsets together; Newton's method finds
+    its minimum. Offsets are drawn towards 0 as by a normal distribution of deviation 1, which says little
+    beside some dozen images and keeps those of a class without images finite. They sum to 0. The temperature
+    has no prior; `measure` fits no offsets to few images.
+
+    Args:
+        probabilities: As in `fit`.
+        labels: As in `fit`.
+
+    Returns:
+        A temperature in [0.05, 20], and `(k,)` offsets.
+
+    Raises:
+        DataError: As in `fit`.
+
+    Source: Alexandari et al. 2020, arXiv:1901.06852 (bias-corrected temperature scaling).
+    """
+    logits, targets = _checked(probabilities, labels)
+    k = logits.shape[1]
+    # Centred, for what all classes of an image share changes no probability.
+    logits = np.maximum(logits - logits.mean(axis=1, keepdims=True), np.log(FLOOR))
+    bounds = np.r_[1 / HIGHEST, np.full(k, -np.inf)], np.r_[1 / LOWEST, np.full(k, np.inf)]
+    found = np.r_[1 / fit(probabilities, labels, prior=0.0), np.zeros(k)]
+    value, slope, curve = _bend(found, logits, targets)
+    for _ in range(100):
+        stuck = (found <= bounds[0] * (1 + 1e-9)) & (slope > 0) | (found >= bounds[1] * (1 - 1e-9)) & (
+            slope < 0
+        )
+        step = np.zeros(k + 1)
+        step[~stuck] = np.linalg.solve(curve[~stuck][:, ~stuck], -slope[~stuck])
+        share = 1.0
+        while share > 1e-6:
+            tried = np.clip(found + share * step, *bounds)
+            if (after := _bend(tried, logits, targets))[0] < value:
+                break
+            share /= 2
+        else:
+            break
+        settled = value - after[0] < 1e-12
+        found, (value, slope, curve) = tried, after
+        if settled:
+            break
+    return float(1 / found[0]), tuple(float(offset) for offset in found[1:])
+
+
+def apply(probabilities: Probabilities, temperature: float, offsets: Sequence[float] = ()) -> Floats:
+    """Return the probabilities of the same model with its logits divided by `temperature`.
+
+    Args:
+        probabilities: `(n, k)` in [0, 1], each row summing to 1.
+        temperature: Above 0; above 1 less certain, below 1 more.
+        offsets: `(k,)`, added to the divided logits; none for nothing.
+
+    Returns:
+        `(n, k)` float64, each row summing to 1; without offsets in the same order of likelihood.
+
+    Raises:
+        DataError: The temperature is not above 0, the offsets are no k numbers, or the probabilities are
+            none.
+    """
+    return _soften(_logits(probabilities), temperature, offsets)
+
+
+def undo(probabilities: Probabilities, temperature: float, offsets: Sequence[float] = ()) -> Floats:
+    """Return what probabilities were before `apply` made them of a temperature and offsets.
+
+    Args:
+        probabilities: As in `apply`.
+        temperature: As in `apply`.
+        offsets: As in `apply`.
+
+    Raises:
+        DataError: As in `apply`.
+    """
+    return _soften(_logits(probabilities), 1 / temperature, [-offset * temperature for offset in offsets])
+
+
+def measure(
+    probabilities: Probabilities,
+    labels: Labels,
+    *,
+    offsets: bool = False,
+    folds: int = 5,
+    seed: int = 0,
+    answered: float = 0.8,
+    prior: float | None = None,
+) -> Calibration:
+    """Fit temperature and threshold, and measure both on images that they were not fitted on.
+
+    Every class is spread over the folds alike. Each fold is judged with the temperature, the offsets and the
+    threshold that the other folds give.
+
+    Args:
+        probabilities: `(n, k)` in [0, 1], each row summing to 1, of a model without a temperature.
+        labels: `(n,)` numbers in [0, k); or votes or shares `(n, k)`, of which the likeliest class, the
+            first among equals, counts as the right one.
+        offsets: Fit offsets beside the temperature; none are fitted with a prior.
+        folds: Parts, from 2 to n.
+        seed: Of the draw of the folds.
+        answered: Share of images to be answered, above 0 and at most 1.
+        prior: As in `fit`; the weight follows from all images, and is the same in every fold.
+
+    Raises:
+        DataError: As in `fit`; or the folds or the share do not fit.
+    """
+    logits, targets = _checked(probabilities, labels)
+    n, truth = len(logits), targets.argmax(axis=1)
+    if not 2 <= folds <= n:
+        raise DataError(f"{folds} folds cannot be made of {n} images; choose from 2 to the number of images")
+    if not 0 < answered <= 1:
+        raise DataError(f"a share of {answered} cannot be answered; it must be above 0 and at most 1")
+    prior = _prior(prior, *logits.shape)
+    learn = fit_offsets if offsets and not prior else functools.partial(_fit_alone, prior=prior)
+    after, sure = np.empty_like(logits), np.empty(n, np.bool_)
+    for here in _folds(truth, folds, seed):
+        found = learn(probabilities[~here], targets[~here])
+        after[here] = _soften(logits[here], *found)
+        confidence = _soften(logits[~here], *found).max(axis=1)
+        sure[here] = after[here].max(axis=1) >= _threshold(confidence, answered)
+    found = learn(probabilities, targets)
+    right = int((after.argmax(axis=1) == truth)[sure].sum())
+    count = int(sure.sum())
+    before = _soften(logits, 1.0)
+    return Calibration(
+        n=n,
+        folds=folds,
+        temperature=found[0],
+        offsets=found[1],
+        accuracy_before=float((before.argmax(axis=1) == truth).mean()),
+        accuracy_after=float((after.argmax(axis=1) == truth).mean()),
+        ece_before=_ece(before, truth),
+        ece_after=_ece(after, truth),
+        nll_before=_surprise(before, targets),
+        nll_after=_surprise(after, targets),
+        threshold=_threshold(_soften(logits, *found).max(axis=1), answered),
+        answered=count / n,
+        accuracy_answered=right / count if count else None,
+        accuracy_answered_interval=evaluate.wilson(right, count) if count else None,
+        prior=prior,
+    )
+
+
+def threshold(probabilities: Probabilities, *, answered: float = 0.8) -> float:
+    """Return the confidence that at least a share of the images reach.
+
+    Args:
+        probabilities: `(n, k)` in [0, 1], each row summing to 1, as the model ships.
+        answered: Share of images to be answered, above 0 and at most 1.
+
+    Raises:
+        DataError: There are no images, or the share is out of range.
+    """
+    if len(probabilities) == 0 or not 0 < answered <= 1:
+        raise DataError(f"a share of {answered} of {len(probabilities)} images cannot be answered")
+    return _threshold(probabilities.max(axis=1).astype(np.float64), answered)
+
+
+def _checked(probabilities: Probabilities, labels: Labels) -> tuple[Floats, Floats]:
+    """Return logits and targets, both `(n, k)`, each row of the targets summing to 1."""
+    logits = _logits(probabilities)
+    n, k = logits.shape
+    if labels.shape == (n,) and np.issubdtype(labels.dtype, np.integer):
+        if labels.min() < 0 or labels.max() >= k:
+            raise DataError(f"labels from {labels.min()} to {labels.max()} do not fit {k} classes")
+        return logits, np.eye(k)[labels]
+    targets = labels.astype(np.float64)
+    if targets.shape != (n, k):
+        raise DataError(
+            f"labels of shape {labels.shape} do not fit probabilities of shape {(n, k)}; "
+            "a whole number or a row of shares an image is needed"
+        )
+    sums = targets.sum(axis=1, keepdims=True)
+    if not (np.isfinite(targets).all() and targets.min() >= 0 and sums.min() > 0):
+        raise DataError("the shares of an image are negative, all 0 or no numbers; leave such images out")
+    return logits, targets / sums
+
+
+def _logits(probabilities: Probabilities) -> Floats:
+    if probabilities.ndim != 2 or 0 in probabilities.shape:
+        raise DataError(
+            f"probabilities of shape {probabilities.shape} hold no answers; a row an image is needed"
+        )
+    chances = probabilities.astype(np.float64)
+    if not (np.isfinite(chances).all() and chances.min() >= 0 and abs(chances.sum(axis=1) - 1).max() < 1e-3):
+        raise DataError("the probabilities are none: every row must be 0 or more and sum to 1")
+    return np.log(np.maximum(chances, FLOOR))
+
+
+def _prior(given: float | None, n: int, k: int) -> float:
+    if given is None:
+        return weight(n, k)
+    if not 0 <= given < np.inf:
+        raise DataError(f"the prior's weight is {given}; it must be a finite number of at least 0")
+    return given
+
+
+def _fit_alone(
+    probabilities: Probabilities, labels: Labels, *, prior: float = 0.0
+) -> tuple[float, tuple[float, ...]]:
+    return fit(probabilities, labels, prior=prior), ()
+
+
+def _bend(at: Floats, logits: Floats, targets: Floats) -> tuple[float, Floats, Floats]:
+    """Return the cross entropy with its prior, its slope `(1 + k,)` and its curvature `(1 + k, 1 + k)`.
+
+    Args:
+        at: One over the temperature, and k offsets.
+        logits: `(n, k)`.
+        targets: `(n, k)`, each row summing to 1.
+    """
+    n, k = logits.shape
+    scaled = logits * at[0] + at[1:]
+    scaled -= scaled.max(axis=1, keepdims=True)
+    chances = np.exp(scaled)
+    total = chances.sum(axis=1, keepdims=True)
+    chances /= total
+    value = float(-(targets * (scaled - np.log(total))).sum() / n + (at[1:] ** 2).sum() / (2 * n))
+    pulled = chances * logits
+    slope = np.r_[((chances - targets) * logits).sum(), (chances - targets).sum(axis=0) + at[1:]] / n
+    curve = np.zeros((k + 1, k + 1))
+    curve[0, 0] = (pulled * logits).sum() - (pulled.sum(axis=1) ** 2).sum() + 1e-9 * n
+    curve[0, 1:] = curve[1:, 0] = pulled.sum(axis=0) - chances.T @ pulled.sum(axis=1)
+    curve[1:, 1:] = np.diag(chances.sum(axis=0) + 1) - chances.T @ chances
+    return value, slope, curve / n
+
+
+def _soften(logits: Floats, temperature: float, offsets: Sequence[float] = ()) -> Floats:
+    if not 0 < temperature < np.inf:
+        raise DataError(f"a temperature of {temperature} divides no logits; it must be a number above 0")
+    scaled = (logits - logits.max(axis=1, keepdims=True)) / temperature
+    if len(offsets):
+        if np.shape(offsets) != logits.shape[1:] or not np.isfinite(offsets).all():
+            raise DataError(
+                f"offsets of shape {np.shape(offsets)} do not fit {logits.shape[1]} classes; give each class "
+                "one finite number"
+            )
+        scaled = scaled + np.asarray(offsets, np.float64)
+        scaled -= scaled.max(axis=1, keepdims=True)
+    chances = np.exp(scaled)
+    softened: Floats = chances / chances.sum(axis=1, keepdims=True)
+    return softened
+
+
+def _folds(truth: npt.NDArray[np.int64], folds: int, seed: int) -> Iterator[npt.NDArray[np.bool_]]:
+    """Yield which images are in each fold; classes and sizes differ by one image at most."""
+    random = np.random.default_rng(seed)
+    shuffled = random.permutation(len(truth))
+    # Dealt out class after class, like cards, so that no fold is left without a hand.
+    dealt = shuffled[np.argsort(truth[shuffled], kind="stable")]
+    fold = np.empty(len(truth), np.int64)
+    fold[dealt] = np.arange(len(truth)) % folds
+    for index in range(folds):
+        yield fold == index
+
+
+def _threshold(confidence: Floats, answered: float) -> float:
+    """Return the confidence that at least `answered` of the images reach."""
+    count = int(np.ceil(answered * len(confidence) - 1e-9))
+    return float(np.sort(confidence)[len(confidence) - count])
+
+
+def _ece(chances: Floats, truth: npt.NDArray[np.int64]) -> float:
+    return evaluate.metrics(chances, truth, [str(index) for index in range(chances.shape[1])]).ece
+
+
+def _surprise(chances: Floats, targets: Floats) -> float:
+    return float(-(targets * np.log(np.maximum(chances, 1e-12))).sum(axis=1).mean())

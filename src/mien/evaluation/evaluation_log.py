@@ -1,0 +1,263 @@
+"""How often images were scored that should be scored once: a count in the run's folder.
+
+A score is one of images that nothing was chosen by. Whoever scores a test split, changes something and scores
+it again chooses by it, and the better of two scores is too good by an amount that nobody knows. So a run
+counts, in `scored.json`, every scoring of images that it neither learnt from nor chose by.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import filelock
+
+from mien import _files as disk
+from mien.errors import RunError
+from mien.models.model import Card, Data
+from mien.training.runs import Run, open_run, write_file
+
+#: The file in a run's folder.
+USES = "scored.json"
+
+Role = Literal["train", "val", "other", "unknown"]
+
+#: Seconds to wait for another process that counts in the same run.
+_PATIENCE = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uses:
+    """What images were to a model, and how often they were scored.
+
+    Args:
+        role: `train` for images learnt from, `val` for the validation split of its training, `other` for
+            neither, `unknown` where the model's card does not say whether it learnt from them.
+        times: How often a run has scored these images, this time included; None where nobody counts.
+        models: How many model files it scored on them.
+        beside: Names of the runs in the same folder that were scored on them too.
+        warnings: Why the score may be too good, a sentence each.
+    """
+
+    role: Role
+    times: int | None = None
+    models: int | None = None
+    beside: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def role(card: Card, fingerprint: str, split: str = "", name: str = "") -> Uses:
+    """Say what images were to a model, as its card has it; nothing is counted.
+
+    Args:
+        card: The model's.
+        fingerprint: Of the split scored.
+        split: The split's name, for the warning where it is not what it says.
+        name: Of the data it is a split of. A split of the same name in data of the same name, of other
+            images, may hold what the model learnt from: the training images that a fold is cut from do.
+    """
+    if card.data is None:
+        return Uses(
+            role="unknown",
+            warnings=(
+                "the model's card does not name its data: whether it has seen these images is unknown",
+            ),
+        )
+    for known in ("train", "val"):
+        for data in card.learnt_from:
+            part = data.splits.get(known)
+            if part is not None and part.fingerprint == fingerprint:
+                what = f"the split {split} is {known}, which" if split not in ("", known) else known
+                return Uses(role=_ROLES[known], warnings=(f"{what} {_why(known, card, fingerprint)}",))
+    for data in card.learnt_from:
+        if split in ("train", "val") and split in data.splits and data.name == name:
+            return Uses(
+                role="unknown",
+                warnings=(
+                    f"the model learnt from or chose by a split {split} of {name} with other images than "
+                    f"these {split} has: which of these it has seen is unknown",
+                ),
+            )
+    return Uses(role="other")
+
+
+_ROLES: Mapping[str, Role] = {"train": "train", "val": "val"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What a validation split decided about a model, as the card's recipes and readings say.
+
+    Args:
+        epoch: Whether it selected the epoch that ships, of the model or of one that it was made from; None
+            where a recipe does not say.
+        ended: Whether it could end the training early, though the last epoch ships.
+        calibration: Whether it fitted a temperature or offsets.
+        threshold: Whether it fitted the threshold of `uncertain`, which changes no score.
+    """
+
+    epoch: bool | None
+    ended: bool
+    calibration: bool
+    threshold: bool
+
+    @property
+    def any(self) -> bool:
+        """Whether it decided, or may have decided, anything that changes a score."""
+        return self.epoch is not False or self.ended or self.calibration
+
+
+def choices(card: Card, fingerprint: str) -> Choices | None:
+    """Say what images decided about a model.
+
+    Args:
+        card: The model's.
+        fingerprint: Of a split.
+
+    Returns:
+        None where they are the validation split neither of the model nor of one that it was made from.
+    """
+    own = [] if card.data is None else [(card.data, card.recipe)]
+    others = [(base.data, base.recipe) for base in (*card.base, *card.averaged)]
+
+    def held(pairs: list[tuple[Data, dict[str, Any]]]) -> list[dict[str, Any]]:
+        return [
+            recipe
+            for data, recipe in pairs
+            if (part := data.splits.get("val")) is not None and part.fingerprint == fingerprint
+        ]
+
+    recipes = held(own + others)
+    if not recipes:
+        return None
+    selects = [recipe.get("select") for recipe in recipes]
+    known = any(select not in (None, "last") for select in selects)
+    readings = card.readings.values() if held(own) else ()
+    return Choices(
+        epoch=True if known else None if None in selects else False,
+        ended=any(
+            recipe.get("select") == "last" and recipe.get("stopping", {}).get("patience", 0) > 0
+            for recipe in recipes
+        ),
+        calibration=any(reading.temperature != 1 or reading.offsets for reading in readings),
+        threshold=any(reading.threshold is not None for reading in readings),
+    )
+
+
+def _why(known: str, card: Card, fingerprint: str) -> str:
+    """Say what a split did for a model, from its recipe and its calibration."""
+    found = choices(card, fingerprint)
+    if known == "train" or found is None:
+        return "is what the model learnt from: this score says nothing about new images"
+    calibration = " and fitted the calibration" if found.calibration else ""
+    if found.epoch:
+        return f"selected the checkpoint{calibration}, so this score is a little too good to report"
+    if found.epoch is None:
+        return (
+            f"may have selected the checkpoint, because the card does not say{calibration}, so this score "
+            "may be a little too good"
+        )
+    if found.ended:
+        return f"could end the training early{calibration}, so this score may be a little too good to report"
+    if found.calibration:
+        return "fitted the calibration, so this score is a little too good; it did not select the checkpoint"
+    return "did not select the checkpoint, because the recipe keeps the last epoch"
+
+
+def count(made: Run, card: Card, report: Mapping[str, Any]) -> Uses:
+    """Count that a run's model was scored, and say how often it was.
+
+    Images that the run learnt from or chose by are not counted: scoring them again spoils nothing.
+
+    Args:
+        made: The run.
+        card: The model's.
+        report: What `Report.to_dict` returns; of it `split_fingerprint`, `split`, `data`, `n` and `bundle`.
+
+    Raises:
+        RunError: The count is damaged, or another process holds it for long.
+        TrainingError: It cannot be written.
+    """
+    fingerprint = report["split_fingerprint"]
+    known = role(card, fingerprint, report["split"], report["data"])
+    if known.role in ("train", "val"):
+        return known
+    entry = {
+        "split_fingerprint": fingerprint,
+        "split": report["split"],
+        "data": report["data"],
+        "n": report["n"],
+        "model": report["bundle"],
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    path = made.path / USES
+    try:
+        with filelock.FileLock(made.path / f".{USES}.lock", timeout=_PATIENCE):
+            entries = [*_entries(made), entry]
+            write_file(path, (json.dumps(entries, indent=2, ensure_ascii=False) + "\n").encode())
+    except filelock.Timeout:
+        raise RunError(f"{path.name} of {made.name} is held by another process; try again") from None
+    except (OSError, NotImplementedError) as error:
+        why = disk.reason(error) if isinstance(error, OSError) else "the drive knows no locks"
+        raise RunError(f"{path.name} of {made.name} cannot be written: {why}") from None
+    here = [each for each in entries if each["split_fingerprint"] == fingerprint]
+    models = len({each["model"] for each in here})
+    beside, damaged = _beside(made, fingerprint)
+    return Uses(
+        role=known.role,
+        times=len(here),
+        models=models,
+        beside=beside,
+        warnings=(*known.warnings, *_warnings(made, len(here), models, beside), *damaged),
+    )
+
+
+def _warnings(made: Run, times: int, models: int, beside: tuple[str, ...]) -> tuple[str, ...]:
+    told = []
+    if models > 1:
+        told.append(
+            f"{made.name} scored {models} different models on these images, {times} scorings in all: if one "
+            "was chosen by that, its score is too good; choose by val"
+        )
+    if beside:
+        more = f" and {len(beside) - 3} more" if len(beside) > 3 else ""
+        were = "were" if len(beside) > 1 else "was"
+        told.append(
+            f"{', '.join(beside[:3])}{more}, beside {made.name}, {were} scored on these images too: "
+            "if one run is chosen by that, its score is too good; choose by val"
+        )
+    return tuple(told)
+
+
+def _beside(made: Run, fingerprint: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Name the runs beside that were scored on the images; and say of which the count cannot be read."""
+    names, damaged = [], []
+    own = made.path.resolve()
+    for path in sorted(own.parent.glob(f"*/{USES}")):
+        if path.parent == own or not (path.parent / "recipe.toml").is_file():
+            continue
+        try:
+            entries = _entries(open_run(path.parent))
+        except RunError as error:
+            damaged.append(f"whether {path.parent.name} was scored on these images too is unknown: {error}")
+            continue
+        if any(each["split_fingerprint"] == fingerprint for each in entries):
+            names.append(path.parent.name)
+    return tuple(names), tuple(damaged)
+
+
+def _entries(made: Run) -> list[dict[str, Any]]:
+    try:
+        entries = json.loads((made.path / USES).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise RunError(f"{USES} of {made.name} is damaged: {error}; move it away") from None
+    if not isinstance(entries, list) or not all(
+        isinstance(each, dict)
+        and all(isinstance(each.get(key), str) for key in ("split_fingerprint", "model"))
+        for each in entries
+    ):
+        raise RunError(f"{USES} of {made.name} holds no list of scorings; move it away")
+    return entries

@@ -1,0 +1,118 @@
+"""What `mien predict` is given: files, folders, patterns."""
+
+import glob
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from mien.errors import ImageError
+from mien.vision.images import starts_like_image
+
+#: Suffixes by which files in a folder are taken for images. A file with another suffix is one if its content
+#: begins as an image does; a file that is named itself may have any.
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+    *(".avif", ".heic", ".heif"),
+)
+
+#: Suffixes of images that mien does not read; in a folder they are passed over and told of.
+UNREAD = (
+    *(".raw", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".raf", ".rw2"),
+    *(".psd", ".psb", ".svg", ".jxl", ".jp2", ".eps", ".tga", ".ico", ".xcf", ".exr", ".hdr"),
+)
+
+
+def find(
+    paths: Iterable[str],
+    *,
+    on_problem: Callable[[str, str], None] | None = None,
+    on_skipped: Callable[[str], None] | None = None,
+    on_other: Callable[[str], None] | None = None,
+) -> list[str]:
+    """Return the files that paths name: each file itself, a folder's images, what a pattern fits.
+
+    Folders are searched to the bottom, in the order of names; files and folders whose name begins with a dot
+    are passed over, and so is what is no file, such as a pipe; links to folders are not followed. A path that
+    leads nowhere stays, and so does a folder that may not be looked into, for whoever reads it to complain
+    of. A file that is named more than once stands once.
+
+    Args:
+        paths: As the user gave them; `~` is not expanded.
+        on_problem: Called with a path that names no image, and why; without it that is an error.
+        on_skipped: Called with each file of a folder that is an image by its name, of a kind in `UNREAD`.
+        on_other: Called with each file of a folder that is hidden, or not an image by suffix or content.
+
+    Raises:
+        ImageError: A folder holds no image, or a pattern fits none.
+    """
+    files: dict[str, None] = {}
+    for path in paths:
+        found, reason = _files(path, on_skipped or _ignore, on_other or _ignore)
+        files |= dict.fromkeys(found)
+        if not found and on_problem is None:
+            raise ImageError(reason)
+        if not found and on_problem is not None:
+            on_problem(path, reason)
+    return list(files)
+
+
+def _ignore(_: str) -> None:
+    pass
+
+
+def _files(
+    path: str, on_skipped: Callable[[str], None], on_other: Callable[[str], None]
+) -> tuple[list[str], str]:
+    """Return the files that a path names, and why there are none where there are none."""
+    place = Path(path)
+    if place.is_dir():
+        reason = f"{path!r} holds no image; mien takes files that end in {', '.join(SUFFIXES)}"
+        return list(_below(place, on_skipped, on_other)), reason
+    if os.path.lexists(path) or not glob.has_magic(path):
+        return [path], ""
+    fitting = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 a pattern may be absolute
+    found: list[str] = []
+    for each in fitting:
+        place = Path(each)
+        if place.is_dir():
+            found += _below(place, on_skipped, on_other)
+        elif lasting(place):
+            found.append(each)
+    return found, f"no image fits the pattern {path!r}; check it"
+
+
+def _below(
+    folder: Path, on_skipped: Callable[[str], None] = _ignore, on_other: Callable[[str], None] = _ignore
+) -> Iterator[str]:
+    closed: list[OSError] = []
+    for place, folders, files in os.walk(folder, onerror=closed.append):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            path = Path(place, name)
+            if not lasting(path):
+                continue
+            suffix = "" if name.startswith(".") else path.suffix.lower()
+            if suffix in UNREAD:
+                on_skipped(str(path))
+            elif suffix in SUFFIXES or (not name.startswith(".") and _is_image(path)):
+                yield str(path)
+            else:
+                on_other(str(path))
+    yield from (os.fsdecode(error.filename) for error in closed)
+
+
+def _is_image(path: Path) -> bool:
+    """Say whether a file's content begins as an image does."""
+    try:
+        with path.open("rb") as file:
+            return starts_like_image(file.read(64))
+    except OSError:
+        return False
+
+
+def lasting(path: Path) -> bool:
+    """Say whether what a path gives can be had again and again; who opens a pipe anew may wait for ever.
+
+    A path that leads nowhere counts, for whoever reads it tells of it.
+    """
+    return path.is_file() or not path.exists()

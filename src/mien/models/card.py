@@ -1,0 +1,375 @@
+"""The card: what a model is, what it learnt from and how well it does, in one JSON document."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from mien.errors import ModelError
+
+#: Largest card in bytes; a real one takes some kilobytes.
+MAX_CARD_BYTES = 1 << 20
+
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+#: A name, never a path: reports and cards travel, and the folders of the machine they come from do not.
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^/\\\x00-\x1f]+$")]
+Labels = Annotated[tuple[Name, ...], Field(min_length=2, max_length=1000)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One split of the data a model was made with.
+
+    Args:
+        n: Number of images.
+        fingerprint: sha256 over pixels, labels and order.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    n: Count
+    fingerprint: Sha256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """What a model learnt from.
+
+    Args:
+        name: The data set's name, never a path.
+        fingerprint: sha256 over all of its splits.
+        splits: Each split by name.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    name: Name
+    fingerprint: Sha256
+    splits: dict[Name, Part] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """A trained model that another was made from, by its weights.
+
+    Args:
+        name: The model's name.
+        sha256: Hash of the file that it shipped as.
+        data: What it had learnt from.
+        recipe: The recipe it was trained by, as nested plain values; empty where that is not known.
+        teacher: Whose probabilities it was distilled from; empty where it was not, or that is not known.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    name: Name
+    sha256: Sha256
+    data: Data
+    recipe: dict[str, Any] = field(default_factory=dict)
+    teacher: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """How a model did on one split.
+
+    Args:
+        n: Number of images.
+        values: Each metric by name, such as `accuracy`.
+        intervals: 95 % intervals (low, high) of those that have one.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    n: Count
+    values: dict[Name, float] = field(default_factory=dict)
+    intervals: dict[Name, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """One of the answers that a model gives to an image.
+
+    Args:
+        output: The ONNX output that holds its probabilities.
+        about: What it reads a face as, in one sentence.
+        temperature: What its logits are divided by inside the file; 1 changes nothing.
+        offsets: What is added to them then, a number a label in the labels' order; none changes nothing.
+        threshold: Confidence under which an answer counts as uncertain; None where none was chosen. Of a run,
+            fitted on the validation images that may have selected its epoch too.
+        frequencies: How frequent each class is in the training targets, in the labels' order; they sum to 1.
+            Empty if that is not known.
+        balance: The balance at which photographs are answered unless another one is asked for; see
+            `mien.models.priors`.
+        thresholds: The threshold at each other balance that is offered, by its text, such as `0.25`.
+        at_chance: Whether nothing showed on val that it is better than always answering the most frequent
+            label (`mien.evaluation.evaluator.at_chance`); then all its answers count as uncertain.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    output: Literal["probabilities", "consensus"] = "probabilities"
+    about: str = ""
+    temperature: Annotated[float, Field(ge=0.01, le=100.0)] = 1.0
+    offsets: tuple[Annotated[float, Field(ge=-100.0, le=100.0)], ...] = ()
+    threshold: Fraction | None = None
+    frequencies: tuple[Fraction, ...] = ()
+    balance: Fraction = 0.0
+    thresholds: dict[Literal["0.25", "0.5", "0.75", "1"], Fraction] = field(default_factory=dict)
+    at_chance: bool = False
+
+    def threshold_at(self, balance: float) -> float | None:
+        """Return the threshold of the balance nearest to this one for which the card has one.
+
+        Of two equally near, the lower balance counts. Of a reading at chance it is infinite: no confidence
+        reaches it.
+        """
+        if self.at_chance:
+            return math.inf
+        known: dict[float, float | None] = {0.0: self.threshold}
+        known |= {float(text): value for text, value in self.thresholds.items()}
+        return known[min(known, key=lambda each: (abs(each - balance), each))]
+
+
+#: The only reading of a model with one answer, and the two of a model with two.
+LABELS_READING = {"labels": Reading(about="the data set's own labels")}
+TWO_READINGS = {
+    "fer2013": Reading(about="FER2013's label, which the literature compares by"),
+    "consensus": Reading(output="consensus", about="what ten people see, as FER+'s votes have it"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Began:
+    """How a trained model does beside the model that its training began from, on the same images of val.
+
+    Args:
+        name: The name of the model that it began from.
+        n: Number of images.
+        accuracy: Share that the model it began from names right, by its first reading.
+        accuracy_interval: 95 %, Wilson.
+        learnt: Whether that model learnt from these images, so that its accuracy is too high.
+        after: Share that the trained model names right, by its first reading.
+        after_interval: 95 %, Wilson.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    name: Name
+    n: Count
+    accuracy: Fraction
+    accuracy_interval: tuple[float, float]
+    learnt: bool
+    after: Fraction
+    after_interval: tuple[float, float]
+
+    @property
+    def worse(self) -> bool:
+        """Whether the trained model names fewer images right."""
+        return self.after < self.accuracy
+
+    @property
+    def sentence(self) -> str:
+        """How the two compare, for people."""
+        than = "worse than" if self.worse else "better than" if self.after > self.accuracy else "as good as"
+        (low, high), (low_after, high_after) = self.accuracy_interval, self.after_interval
+        said = (
+            f"the trained model is {than} {self.name}, which it began from: of the same {self.n:,} images of "
+            f"val it names {self.after:.1%} right ({low_after:.1%} to {high_after:.1%}), and {self.name} "
+            f"{self.accuracy:.1%} ({low:.1%} to {high:.1%})"
+        )
+        return f"{said}; {self.name} learnt from these images" if self.learnt else said
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """How close the shipped file answers to the network it was written from.
+
+    Args:
+        images: Number of images compared.
+        largest_difference: Largest absolute difference between two probabilities.
+        against: What the file was compared with.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    images: Count
+    largest_difference: Fraction
+    against: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fusion:
+    """How differently an int8 file answers where the runtime does not fuse its operations.
+
+    Args:
+        images: Number of images compared.
+        agreement: Share of them, and of all readings' answers, with the same likeliest class.
+        largest_difference: Largest absolute difference between two probabilities.
+        mean_difference: Mean absolute difference.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    images: Count
+    agreement: Fraction
+    largest_difference: Fraction
+    mean_difference: Fraction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What a model is. It stands beside the ONNX file and inside it.
+
+    Args:
+        name: The model's name; a trained model has its run's.
+        labels: Names of the classes, in the order of the answers.
+        size: Side in pixels of the square grey images it takes.
+        schema: Version of this document.
+        colour: How many channels, as a word; always grey.
+        pixel_range: Lowest and highest pixel value; rescaling is inside the model.
+        framing: How faces stood in the training images.
+        precision: What it computes in.
+        readings: What its answers can be read as, by name; the first is the default.
+        sha256: Hash of the bytes of `model.onnx`. Inside that file it is None, for no file can hold its
+            own hash.
+        made_from: The same of the model that this file was made of, calibrated and perhaps in int8.
+        recipe: The recipe it was trained by, as nested plain values.
+        teacher: Whose probabilities it was distilled from; empty where it was not.
+        data: What it learnt from.
+        base: The models it began from: the one whose weights it took first, then that one's own.
+        began: How it does beside the first of these on val; None where it began from chance, the other model
+            could not answer the images, or the weights were averaged since.
+        averaged: The models whose weights were averaged with its own.
+        excluded: Number of training images left out, by reason.
+        metrics: How it did, by split.
+        parity: How close the file answers to the network it was written from.
+        fusion: How differently it answers where its int8 operations are not fused; None for float32.
+        licence: Under what terms the model may be used; empty where its maker named none.
+        versions: Version of each program that made it.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    name: Name
+    labels: Labels
+    size: Annotated[int, Field(ge=16, le=512)]
+    schema: Literal[1] = 1
+    colour: Literal["grey"] = "grey"
+    pixel_range: tuple[Literal[0], Literal[255]] = (0, 255)
+    framing: str = "the whole image, as the data set has it"
+    precision: Literal["float32", "int8"] = "float32"
+    readings: Annotated[dict[Name, Reading], Field(min_length=1)] = field(
+        default_factory=lambda: dict(LABELS_READING)
+    )
+    sha256: Sha256 | None = None
+    made_from: Sha256 | None = None
+    recipe: dict[str, Any] = field(default_factory=dict)
+    teacher: str = ""
+    data: Data | None = None
+    base: tuple[Base, ...] = ()
+    began: Began | None = None
+    averaged: tuple[Base, ...] = ()
+    excluded: dict[str, Count] = field(default_factory=dict)
+    metrics: dict[Name, Measured] = field(default_factory=dict)
+    parity: Parity | None = None
+    fusion: Fusion | None = None
+    licence: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def learnt_from(self) -> tuple[Data, ...]:
+        """All data it has learnt from: its own, then those of the models it was made from; each once."""
+        own = () if self.data is None else (self.data,)
+        others = (base.data for base in (*self.base, *self.averaged))
+        found = {data.fingerprint: data for data in (*own, *others)}
+        return tuple(found.values())
+
+    def reading(self, name: str | None = None) -> Reading:
+        """Return one reading, the default where none is named.
+
+        Raises:
+            ModelError: The model has no such reading.
+        """
+        if name is None:
+            return next(iter(self.readings.values()))
+        if name not in self.readings:
+            raise ModelError(
+                f"the model {self.name!r} has no reading {name!r}; it has {', '.join(self.readings)}"
+            )
+        return self.readings[name]
+
+
+_ADAPTER = TypeAdapter(Card)
+
+
+def to_json(card: Card) -> str:
+    """Return `card` as indented JSON; `parse` reads it back equal.
+
+    Raises:
+        ModelError: A value is of the wrong type or out of range.
+    """
+    try:
+        text = _ADAPTER.dump_json(card, indent=2, warnings="none").decode()
+    except ValueError as error:
+        raise ModelError(f"the card holds a name that is no text: {error}") from None
+    parse(text)
+    return text
+
+
+def parse(text: str | bytes) -> Card:
+    """Read a card from JSON, strictly: no unknown key, no number in quotes, nothing out of range.
+
+    Raises:
+        ModelError: The text is no JSON, or no card.
+    """
+    if len(text) > MAX_CARD_BYTES:
+        raise ModelError(f"the card has {len(text)} bytes; a card has at most {MAX_CARD_BYTES}")
+    try:
+        card: Card = _ADAPTER.validate_json(text, strict=True)
+    except ValidationError as error:
+        raise ModelError(_explain(error)) from None
+    _require_distinct(card.labels)
+    for name, reading in card.readings.items():
+        if reading.offsets and len(reading.offsets) != len(card.labels):
+            raise ModelError(
+                f"the card's reading {name!r} has {len(reading.offsets)} offsets for {len(card.labels)} "
+                "labels; it must have one for each, or none"
+            )
+        _check_frequencies(name, reading, len(card.labels))
+    return card
+
+
+def _check_frequencies(name: str, reading: Reading, labels: int) -> None:
+    given = reading.frequencies
+    if given and (len(given) != labels or abs(sum(given) - 1) > 1e-3):
+        raise ModelError(
+            f"the card's reading {name!r} has {len(given)} frequencies with the sum {sum(given):.3f} for "
+            f"{labels} labels; it must have one for each, with the sum 1, or none"
+        )
+    if reading.balance and not given:
+        raise ModelError(f"the card's reading {name!r} has a balance, which needs frequencies, and has none")
+
+
+def without_hash(card: Card) -> Card:
+    """Return `card` as it stands inside the file that its hash is taken over."""
+    return replace(card, sha256=None)
+
+
+def _require_distinct(labels: Sequence[str]) -> None:
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise ModelError(f"the card names the label {twice[0]!r} twice; every label must have its own name")
+
+
+def _explain(error: ValidationError) -> str:
+    fault = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in fault["loc"])
+    where = f" at {place!r}" if place else ""
+    return f"the card does not hold{where}: {fault['msg'][0].lower()}{fault['msg'][1:]}"

@@ -1,0 +1,104 @@
+"""The weights of a network beside the int8 file that it ships as, from which a training can go on.
+
+An int8 file holds no weights that could be trained on: normalisation is merged into its convolutions. So
+`mien ship` writes `<name>.weights.npz` beside such an `<name>.onnx`: kernels as signed bytes with a scale for
+each output channel, which makes it as large as the model, and everything else in float32.
+"""
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from mien._arrays import unpack
+from mien.errors import ModelError
+
+_FACTS, _SCALE = "__facts__", ":scale"
+#: Largest file in bytes that is read, and most that it may unpack to.
+_MAX_BYTES = 1 << 28
+
+
+def beside(model: str | os.PathLike[str]) -> Path:
+    """Return where the weights of `<name>.onnx` stand: `<name>.weights.npz`."""
+    return Path(model).with_suffix(".weights.npz")
+
+
+def pack(weights: Mapping[str, npt.NDArray[np.float32]], model: str) -> bytes:
+    """Return the content of a file of weights.
+
+    Args:
+        weights: Arrays by the names that Keras has for them; the last axis of a kernel is its output's.
+        model: sha256 of the ONNX file that they ship as.
+    """
+    arrays: dict[str, npt.NDArray[np.generic]] = {}
+    for name, array in weights.items():
+        if array.ndim < 2:
+            arrays[name] = array.astype(np.float32)
+            continue
+        scale = np.abs(array).max(axis=tuple(range(array.ndim - 1))) / 127
+        scale = np.where(scale == 0, 1, scale).astype(np.float32)
+        arrays[name] = np.rint(array / scale).astype(np.int8)
+        arrays[name + _SCALE] = scale
+    facts = {"schema": 1, "model": model, "sha256": _digest(arrays)}
+    buffer = io.BytesIO()
+    np.savez(buffer, **{_FACTS: np.frombuffer(json.dumps(facts).encode(), np.uint8)}, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def read(model: str | os.PathLike[str], digest: str) -> dict[str, npt.NDArray[np.float32]]:
+    """Read the weights that stand beside a model.
+
+    Args:
+        model: The ONNX file.
+        digest: Its sha256.
+
+    Returns:
+        Float32 arrays by the names that Keras has for them: `stem_conv/kernel`.
+
+    Raises:
+        ModelError: There are none; they are damaged; or they are another model's.
+    """
+    path = beside(model)
+    if not path.is_file():
+        raise ModelError(
+            f"{Path(model).name!r} has no {path.name!r} beside it, which holds the weights to go on from; "
+            "make both with mien ship, or name the run it was made of"
+        )
+    try:
+        with path.open("rb") as file:
+            arrays = unpack(file.read(_MAX_BYTES + 1), _MAX_BYTES)
+        facts = json.loads(arrays.pop(_FACTS).tobytes())
+        owner = str(facts["model"])
+        if facts["sha256"] != _digest(arrays):
+            raise ValueError("its hash is not the one it names")
+        scales = {
+            name.removesuffix(_SCALE): array.astype(np.float32)
+            for name, array in arrays.items()
+            if name.endswith(_SCALE)
+        }
+        found = {
+            name: array.astype(np.float32) * scales.get(name, np.float32(1))
+            for name, array in arrays.items()
+            if not name.endswith(_SCALE)
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path.name!r} is damaged: {error}; ship the model again") from None
+    if owner != digest:
+        raise ModelError(
+            f"{path.name!r} belongs to another model: it names the sha256 {owner[:12]}, "
+            f"{Path(model).name!r} has {digest[:12]}; ship the model again"
+        )
+    return found
+
+
+def _digest(arrays: dict[str, npt.NDArray[np.generic]]) -> str:
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,324 @@
+"""Hashes of the images that a model learnt from, by which it knows them again; no image can be made of them.
+
+made = known.of(train.images)                     # uint8 (n, size, size, 1)
+exact, near = made.find(images)                   # whether each is one of them, or looks like one
+known.write("models/mine.onnx", train.images)     # known-1a2b3c4d.npz beside it, named in mine.json
+known.read(bundle.load("models/mine.onnx"))       # the same, or None where there is none
+
+The file is named after its content, so that models which learnt from the same images share one.
+"""
+
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mien import _files as disk
+from mien._arrays import unpack
+from mien.data import duplicates
+from mien.errors import ModelError
+
+if TYPE_CHECKING:
+    from mien.models.model import Bundle
+
+#: Bits of a signature, and how many of them may differ between images that count as near. How both were
+#: chosen: docs/bundle.md.
+BITS, LIMIT = 128, 14
+
+#: How many bits may differ, at no shift, for a pair to be looked at more closely.
+_LOOSE = 32
+
+#: Pixels by which an image is moved along each axis when it is looked for.
+_SHIFTS = (-1, 0, 1)
+
+#: Smallest side in pixels of an image that has a signature.
+SMALLEST = 16
+
+#: Largest file in bytes that is read, and most that it may unpack to.
+_MAX_BYTES = 1 << 26
+_FACTS = "__facts__"
+_NAME = re.compile(r"known-[0-9a-f]{8}\.npz")
+_BLOCK = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What is kept of the images that a model learnt from.
+
+    Args:
+        size: Their side in pixels.
+        n: How many they were.
+        hashes: `(m,)` uint64, ascending: the first 8 bytes of sha256 over the pixels of each, once.
+        signatures: `(k, BITS / 8)` uint8: a signature of each that shows enough to have one, once.
+        medians: `(BITS,)` float32: above which a coefficient counts as 1.
+    """
+
+    size: int
+    n: int
+    hashes: npt.NDArray[np.uint64]
+    signatures: npt.NDArray[np.uint8]
+    medians: npt.NDArray[np.float32]
+
+    def find(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Say which images the model learnt from.
+
+        Args:
+            images: `(n, size, size, 1)` uint8 in [0, 255], as the model sees them.
+
+        Returns:
+            `(n,)` whether one of those learnt from has the same pixels; `(n,)` whether one is near and none
+            equal: encoded again, brightened, blurred, mirrored, or moved by a pixel.
+
+        Raises:
+            ModelError: The images have another size.
+        """
+        if images.dtype != np.uint8 or images.shape[1:] != (self.size, self.size, 1):
+            raise ModelError(
+                f"images of {self.size} pixels a side are known here, uint8 of shape "
+                f"{('n', self.size, self.size, 1)}, not {images.dtype} of shape {images.shape}"
+            )
+        self._check(images)
+        exact = np.isin(_hashes(images), self.hashes)
+        near = np.zeros(len(images), bool)
+        asked = np.flatnonzero(~exact)
+        near[asked] = self.apart(images[asked]) <= LIMIT
+        return exact, near
+
+    def apart(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+        """Return in how many bits the signature of each image differs from the nearest one.
+
+        Args:
+            images: As `find` takes them.
+
+        Returns:
+            `(n,)` the least of all shifts, upright and mirrored; `BITS` where none is close, or where an
+            image shows too little to have a signature.
+
+        Raises:
+            ModelError: As `find`.
+        """
+        self._check(images)
+        least = np.full(len(images), BITS, np.int64)
+        asked = np.flatnonzero(_telling(images)) if len(self.signatures) else np.empty(0, np.int64)
+        there = _signs(self.signatures)
+        for start in range(0, len(asked), _BLOCK):
+            part = asked[start : start + _BLOCK]
+            pixels = images[part, :, :, 0]
+            least[part] = np.minimum(self._apart(pixels, there), self._apart(pixels[:, :, ::-1], there))
+        return least
+
+    def _check(self, images: npt.NDArray[np.uint8]) -> None:
+        if images.dtype != np.uint8 or images.shape[1:] != (self.size, self.size, 1):
+            raise ModelError(
+                f"images of {self.size} pixels a side are known here, uint8 of shape "
+                f"{('n', self.size, self.size, 1)}, not {images.dtype} of shape {images.shape}"
+            )
+
+    def _apart(self, pixels: npt.NDArray[np.uint8], there: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+        """Return the same for images as they stand, looked at at every shift where no shift is close."""
+        middle = _signs(_signed(pixels, self.medians))
+        one, other = np.nonzero(middle @ there.T >= BITS - 2 * _LOOSE)
+        least = np.full(len(pixels), BITS, np.int64)
+        if not len(one):
+            return least
+        few, place = np.unique(one, return_inverse=True)
+        padded = np.pad(pixels[few], ((0, 0), (1, 1), (1, 1)), mode="edge")
+        for down in _SHIFTS:
+            for across in _SHIFTS:
+                moved = padded[:, 1 + down :, 1 + across :][:, : self.size, : self.size]
+                here = _signed(moved, self.medians)[place]
+                bits = np.bitwise_count(here ^ self.signatures[other]).sum(axis=1, dtype=np.int64)
+                np.minimum.at(least, one, bits)
+        return least
+
+
+def of(images: npt.NDArray[np.uint8]) -> Known:
+    """Take the hashes of the images that a model learns from.
+
+    Args:
+        images: `(n, size, size, 1)` uint8 in [0, 255], as the model sees them, at least one.
+
+    Raises:
+        ModelError: They have another shape.
+    """
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (images.shape[1],) * 2 + (1,):
+        raise ModelError(f"the images are {images.dtype} of shape {images.shape}; give uint8 (n, s, s, 1)")
+    if not len(images):
+        raise ModelError("there are no images to take hashes of")
+    size, pixels = images.shape[1], images[_telling(images), :, :, 0]
+    medians = np.zeros(BITS, np.float32)
+    signatures = np.empty((0, BITS // 8), np.uint8)
+    if size >= SMALLEST and len(pixels):
+        medians = np.median(_coefficients(pixels), axis=0).astype(np.float32)
+        signatures = np.unique(_signed(pixels, medians), axis=0)
+    return Known(size, len(images), np.unique(_hashes(images)), signatures, medians)
+
+
+def pack(found: Known) -> tuple[str, bytes]:
+    """Return the name of the file that keeps hashes, after its content, and that content."""
+    arrays: dict[str, npt.NDArray[np.generic]] = {
+        "hashes": found.hashes,
+        "signatures": found.signatures,
+        "medians": found.medians,
+    }
+    digest = _digest(arrays, found.size, found.n)
+    facts = {"schema": 1, "size": found.size, "n": found.n, "sha256": digest}
+    buffer = io.BytesIO()
+    np.savez(buffer, **{_FACTS: np.frombuffer(json.dumps(facts).encode(), np.uint8)}, **arrays)  # type: ignore[arg-type]
+    return f"known-{digest[:8]}.npz", buffer.getvalue()
+
+
+def put(folder: str | os.PathLike[str], found: Known) -> dict[str, Any]:
+    """Write the file of hashes into a folder, and return what the evaluation of a model there says of it.
+
+    Raises:
+        ModelError: It cannot be written.
+    """
+    name, content = pack(found)
+    path = Path(folder) / name
+    try:
+        disk.write(path, content)
+    except OSError as error:
+        raise ModelError(f"{str(path)!r} cannot be written: {disk.reason(error)}") from None
+    return {"file": name, "n": found.n}
+
+
+def write(model: str | os.PathLike[str], images: npt.NDArray[np.uint8]) -> Path:
+    """Write hashes of the images that a shipped model learnt from beside it, and name them in its evaluation.
+
+    Args:
+        model: The ONNX file; its evaluation, which `mien ship` wrote, stands beside it.
+        images: `(n, size, size, 1)` uint8 in [0, 255], as the model sees them.
+
+    Returns:
+        The file of hashes.
+
+    Raises:
+        ModelError: There is no evaluation, or a file cannot be written.
+    """
+    beside = Path(model).with_suffix(".json")
+    document = _document(beside)
+    if document is None:
+        raise ModelError(f"{Path(model).name!r} has no {beside.name!r} beside it; make both with mien ship")
+    named = put(beside.parent, of(images))
+    try:
+        disk.write(beside, (json.dumps(document | {"known": named}, indent=1) + "\n").encode())
+    except OSError as error:
+        raise ModelError(f"{str(beside)!r} cannot be written: {disk.reason(error)}") from None
+    return beside.with_name(str(named["file"]))
+
+
+def read(model: "Bundle") -> Known | None:
+    """Read the hashes of the images that a model learnt from, where it ships with some.
+
+    Raises:
+        ModelError: Its evaluation names a file that is gone, damaged, or of images of another size.
+    """
+    if model.path.suffix != ".onnx":
+        return None
+    beside = model.path.with_suffix(".json")
+    document = _document(beside)
+    # In memory a model is called by a name that may be another file's.
+    if document is None or document.get("sha256") != model.card.sha256 or document.get("known") is None:
+        return None
+    name = document["known"].get("file") if isinstance(document["known"], dict) else None
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ModelError(f"{beside.name!r} names no file of hashes under 'known'; ship the model again")
+    found = _read(beside.with_name(name))
+    if found.size != model.card.size:
+        raise ModelError(f"{name!r} is of images of another size than {model.path.name!r} takes")
+    return found
+
+
+def _document(path: Path) -> dict[str, Any] | None:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None  # who loads the model judges it
+    return document if isinstance(document, dict) else None
+
+
+def _read(path: Path) -> Known:
+    try:
+        with path.open("rb") as file:
+            arrays = unpack(file.read(_MAX_BYTES + 1), _MAX_BYTES)
+        facts = json.loads(arrays.pop(_FACTS).tobytes())
+        size, n, digest = int(facts["size"]), int(facts["n"]), str(facts["sha256"])
+        if digest != _digest(arrays, size, n) or not path.name.startswith(f"known-{digest[:8]}."):
+            raise ValueError("its hash is not the one it names")
+        return _checked(arrays, size, n)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        why = disk.reason(error) if isinstance(error, OSError) else error
+        raise ModelError(
+            f"{path.name!r}, by which a model knows what it learnt from, is damaged or gone: {why}; ship the "
+            "model again, or install mien again"
+        ) from None
+
+
+def _checked(arrays: Mapping[str, npt.NDArray[np.generic]], size: int, n: int) -> Known:
+    wanted = {"hashes": (np.uint64, 1), "signatures": (np.uint8, 2), "medians": (np.float32, 1)}
+    if {name: (array.dtype.type, array.ndim) for name, array in arrays.items()} != wanted:
+        raise ValueError("it holds other arrays than hashes, signatures and medians")
+    if arrays["signatures"].shape[1] != BITS // 8 or len(arrays["medians"]) != BITS:
+        raise ValueError(f"its signatures have other than {BITS} bits")
+    return Known(size, n, **arrays)  # type: ignore[arg-type]
+
+
+def _digest(arrays: Mapping[str, npt.NDArray[np.generic]], size: int, n: int) -> str:
+    digest = hashlib.sha256(f"{size} {n}\n".encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _hashes(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
+    first = [hashlib.sha256(image.tobytes()).digest()[:8] for image in images]
+    return np.frombuffer(b"".join(first), "<u8").astype(np.uint64)
+
+
+def _telling(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Say which images show enough to be told from others."""
+    spread = np.empty(len(images))
+    for start in range(0, len(images), _BLOCK):
+        spread[start : start + _BLOCK] = images[start : start + _BLOCK].std(axis=(1, 2, 3))
+    return spread >= duplicates.FLAT
+
+
+def _signs(signatures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Return the bits as -1 and 1: their product is `BITS` less twice the bits that differ."""
+    return np.unpackbits(signatures, axis=1).astype(np.float32) * 2 - 1
+
+
+def _signed(pixels: npt.NDArray[np.uint8], medians: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    return np.packbits(_coefficients(pixels) > medians, axis=1)
+
+
+def _coefficients(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Return the `BITS` lowest frequencies of each image `(n, s, s)` but the mean, as vectors of length 1.
+
+    Source: DCT-II. Contrast goes with the length, brightness with the mean.
+    """
+    size = pixels.shape[1]
+    pairs = sorted(
+        ((down, across) for down in range(SMALLEST) for across in range(SMALLEST) if down + across),
+        key=lambda pair: (pair[0] ** 2 + pair[1] ** 2, pair),
+    )[:BITS]
+    rows, columns = np.array(pairs).T
+    place = np.arange(size)[None] * 2 + 1
+    waves = np.cos(np.pi * np.arange(rows.max() + 1)[:, None] * place / (2 * size)).astype(np.float32)
+    found = np.empty((len(pixels), BITS), np.float32)
+    for start in range(0, len(pixels), _BLOCK):
+        each = waves @ pixels[start : start + _BLOCK].astype(np.float32) @ waves.T
+        found[start : start + _BLOCK] = each[:, rows, columns]
+    lengths = np.sqrt((found * found).sum(axis=1, keepdims=True))
+    found /= np.maximum(lengths, np.float32(1e-6))
+    return found

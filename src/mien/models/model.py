@@ -1,0 +1,538 @@
+"""A trained model on disk: an ONNX file and its card; load, check, run.
+
+A bundle is a folder with `model.onnx`, `card.json` and `labels.txt`; the ONNX file alone is one as well, for
+it carries the card inside. It takes raw pixels and gives probabilities: rescaling, temperature and softmax
+are in the file. Loading one runs nothing of its maker's: the file is read as bytes, checked, and only then
+given to ONNX Runtime.
+"""
+
+import difflib
+import hashlib
+import json
+import os
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from mien import _files as disk
+from mien.data.archives.names import shown
+from mien.errors import ModelError, RunError
+from mien.models import checks as onnx_file
+from mien.models import checksums as seal
+from mien.models.card import (
+    LABELS_READING,
+    TWO_READINGS,
+    Base,
+    Began,
+    Card,
+    Data,
+    Fusion,
+    Measured,
+    Parity,
+    Part,
+    Reading,
+    parse,
+    to_json,
+    without_hash,
+)
+from mien.models.checksums import KEY
+from mien.models.priors import Adjustment
+
+__all__ = [
+    "BATCH_SIZE",
+    "CARD",
+    "KEY",
+    "LABELS",
+    "LABELS_READING",
+    "MAX_BYTES",
+    "MODEL",
+    "MODELS",
+    "SHIPPED",
+    "TWO_READINGS",
+    "Base",
+    "Began",
+    "Bundle",
+    "Card",
+    "Data",
+    "Fusion",
+    "Measured",
+    "Parity",
+    "Part",
+    "Reading",
+    "find",
+    "is_run",
+    "listed",
+    "load",
+    "of",
+    "parse",
+    "to_json",
+    "unfinished",
+    "write",
+]
+
+MODEL, CARD, LABELS = "model.onnx", "card.json", "labels.txt"
+#: The models in the package, the first of them the default, and where they are.
+SHIPPED = ("default", "fast")
+MODELS = Path(__file__).parent / "weights"
+#: Largest model file in bytes. The largest network mien trains takes 20 MB.
+MAX_BYTES = 256 << 20
+#: Images run at once. More take memory, 256 through the seed's network more than a GiB, and gain little speed
+#: (measured: docs/bundle.md).
+BATCH_SIZE = 32
+_CHOICES = "name a run's folder, a model's .onnx file, or a model of the package: " + " or ".join(SHIPPED)
+
+
+@dataclass(frozen=True, repr=False)
+class Bundle:
+    """A loaded model. Threads may share one.
+
+    Args:
+        path: The folder or file it came from.
+        card: What it is; `card.sha256` is the hash of the file that runs.
+    """
+
+    path: Path
+    card: Card
+    _session: Any = field(compare=False)
+    _content: bytes = field(default=b"", compare=False)
+    _threads: int | None = field(default=None, compare=False)
+    _optimization: Literal["all", "basic"] = field(default="all", compare=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the model's bytes, from which another process makes a session of its own."""
+        return _unpickled, (self._content, self.card, self.path, self._threads, self._optimization)
+
+    def __repr__(self) -> str:
+        card = self.card
+        return (
+            f"Bundle({str(self.path)!r}, name={card.name!r}, size={card.size}, labels={len(card.labels)}, "
+            f"readings={list(card.readings)}, precision={card.precision!r})"
+        )
+
+    def run(
+        self,
+        images: npt.NDArray[np.uint8],
+        *,
+        labels: str | None = None,
+        batch_size: int = BATCH_SIZE,
+        progress: Callable[[int, int], None] | None = None,
+        balance: float = 0.0,
+        prior: Mapping[str, float] | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """Return how likely each label is for each image.
+
+        Args:
+            images: `(n, size, size, 1)` uint8 in [0, 255], grey.
+            labels: Which of `card.readings` answers, such as `fer2013` or `consensus`; None for the first.
+            batch_size: Images run at once; changes memory and speed, never the result.
+            progress: Called with (images done, images in all) after every batch.
+            balance: 0 answers for images in which emotions are as frequent as in training, 1 for images in
+                which all are equally frequent; numbers between are in between (docs/priors.md).
+            prior: How frequent each emotion is in the images, if that is known; an emotion with 0, or one
+                that is not named, is left out.
+
+        Returns:
+            Probabilities `(n, labels)` float32, each row summing to 1, in the order of `card.labels`.
+
+        Raises:
+            InputError: The balance or the prior cannot be used, or the card states no frequencies for it.
+            ModelError: The images are no array, or one of another shape or type; the model has no such
+                reading; or it does not answer with probabilities.
+        """
+        self._check(images, batch_size)
+        reading = self.card.reading(labels)
+        output = reading.output
+        adjustment = Adjustment(balance=balance, prior=prior or {})
+        adjustment.check(self.card.labels, reading.frequencies)
+        answers = np.empty((len(images), len(self.card.labels)), np.float32)
+        done = 0
+        for batch in self._batches(images, batch_size):
+            answer = self._ask(output, batch)
+            if answer.shape != (len(batch), answers.shape[1]) or not np.isfinite(answer).all():
+                raise ModelError(f"the model {self.path.name!r} does not answer with probabilities")
+            answers[done : done + len(batch)] = answer
+            done += len(batch)
+            if progress is not None:
+                progress(done, len(images))
+        return adjustment.apply(answers, self.card.labels, reading.frequencies)
+
+    def features(
+        self, images: npt.NDArray[np.uint8], *, batch_size: int = BATCH_SIZE
+    ) -> npt.NDArray[np.float32]:
+        """Return the last feature map of each image, from which an answer can be explained.
+
+        Args:
+            images: `(n, size, size, 1)` uint8 in [0, 255], grey.
+            batch_size: Images run at once; changes memory and speed, never the result.
+
+        Returns:
+            Features `(n, height, width, channels)` float32.
+
+        Raises:
+            ModelError: The images are no array, or one of another shape or type.
+        """
+        self._check(images, batch_size)
+        batches = list(self._batches(images, batch_size)) or [images]
+        return np.concatenate([self._ask("features", batch) for batch in batches])
+
+    def read(self) -> bytes:
+        """Return the bytes of the ONNX file, the same that were loaded.
+
+        Raises:
+            ModelError: The file is gone, or another one stands there now.
+        """
+        content = _read(_file(self.path), MAX_BYTES)
+        if hashlib.sha256(content).hexdigest() != self.card.sha256:
+            raise ModelError(f"{str(self.path)!r} has changed since it was loaded; load it again")
+        return content
+
+    def _check(self, images: object, batch_size: int) -> None:
+        """Make sure that the model can be run on `images`, which may be of any type."""
+        shape = (self.card.size, self.card.size, 1)
+        wanted = f"the model takes a NumPy array of uint8 images of shape {('n', *shape)}"
+        if not isinstance(images, np.ndarray):
+            raise ModelError(f"{wanted}, not {type(images).__name__}; make them with mien.vision.images")
+        if images.dtype != np.uint8 or images.shape[1:] != shape:
+            raise ModelError(
+                f"{wanted}, not {images.dtype} of shape {images.shape}; make them with mien.vision.images"
+            )
+        if batch_size < 1:
+            raise ModelError(f"batch_size is {batch_size}; it must be at least 1")
+
+    def _batches(self, images: npt.NDArray[np.uint8], batch_size: int) -> Iterator[npt.NDArray[np.uint8]]:
+        for start in range(0, len(images), batch_size):
+            yield images[start : start + batch_size]
+
+    def _ask(self, output: str, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        try:
+            answer: npt.NDArray[np.float32] = self._session.run([output], {"images": batch})[0]
+        except Exception as error:  # ONNX Runtime's own classes share no base but Exception
+            raise ModelError(f"the model {self.path.name!r} cannot be run: {_first_line(error)}") from None
+        return answer
+
+
+def is_run(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path means a run's folder, which holds a `recipe.toml`.
+
+    A name in `SHIPPED` means the package's model, also where a folder has that name.
+    """
+    # os.path, because Path.is_file raises an error for a name that is too long for the file system.
+    return os.fspath(path) not in SHIPPED and os.path.isfile(Path(path) / "recipe.toml")  # noqa: PTH113
+
+
+def find(path: str | os.PathLike[str] | None = None) -> Path:
+    """Return the place of the model that a path or a name means, without reading the model.
+
+    Args:
+        path: As in `load`.
+
+    Returns:
+        A bundle's folder, or an ONNX file.
+
+    Raises:
+        RunError: It is a run's folder in which no training has finished.
+        ModelError: There is nothing at this path, or it is a folder that is neither a run nor a bundle.
+    """
+    if (name := _shipped(path)) is not None:
+        return MODELS / f"{name}.onnx"
+    assert path is not None
+    place = Path(path)
+    if is_run(path):
+        if not (place / "bundle" / MODEL).is_file():
+            raise unfinished(place)
+        return place / "bundle"
+    try:
+        place.stat()
+    except FileNotFoundError:
+        if place.name == "bundle" and is_run(place.parent):
+            raise unfinished(place.parent) from None
+        raise ModelError(f"there is no {os.fspath(path)!r}{_suggest(place)}; {_CHOICES}") from None
+    except (OSError, ValueError) as error:  # a name that is too long, or that holds a null character
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ModelError(f"{shown(str(place))} cannot be read: {reason}; {_CHOICES}") from None
+    if place.is_dir() and not (place / MODEL).is_file():
+        raise ModelError(
+            f"the folder {str(place)!r} is neither a run (it has no recipe.toml) nor a bundle (it has no "
+            f"{MODEL}); {_CHOICES}"
+        )
+    return place
+
+
+def unfinished(folder: str | os.PathLike[str]) -> RunError:
+    """Return the error for a run's folder without a model: why it has none, and what to do."""
+    place = Path(folder)
+    try:
+        facts = json.loads((place / "run.json").read_bytes())
+    except (OSError, ValueError):
+        facts = {}
+    if facts.get("status") == "failed":
+        return RunError(f"{place} has no model, because its training failed: {facts.get('reason')}")
+    if _is_held(place / "run.lock"):
+        return RunError(f"{place} has no model yet, because it is being trained; wait for the end")
+    return RunError(
+        f"{place} has no model yet, because its training was stopped before the end; finish it with: "
+        f"mien train --resume {shlex.quote(str(place))}"
+    )
+
+
+def _is_held(file: Path) -> bool:
+    """Return whether another process holds a lock file."""
+    if not file.exists():
+        return False
+    try:
+        lock = disk.hold(file)
+    except OSError:  # whoever may not write here cannot find out
+        return False
+    if lock is None:
+        return True
+    lock.release()
+    return False
+
+
+def load(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    threads: int | None = None,
+    optimization: Literal["all", "basic"] = "all",
+) -> Bundle:
+    """Read a model, check it, and make it ready to run.
+
+    Args:
+        path: One of these; None means the first of `SHIPPED`:
+
+            - the folder of a run: the model that its training selected, in the folder's `bundle`
+            - the folder of a bundle
+            - an ONNX file, which carries the card inside
+            - the name of a model in the package, one of `SHIPPED`; `./default` means a folder or file of
+              your own that has such a name
+        threads: Threads that compute one batch; None uses every core.
+        optimization: As in `of`.
+
+    Raises:
+        RunError: The run has no model yet.
+        ModelError: There is no model; a file is damaged, was changed, is not the one that the card or
+            evaluation beside it was written for, or holds what a bundle may not (other files' data, custom
+            operations, sizes beyond the limits); or the model and its card do not fit together.
+    """
+    place, shipped = find(path), _shipped(path)
+    file = _file(place)
+    model = _read(file, MAX_BYTES)
+    digest = hashlib.sha256(model).hexdigest()
+    if shipped is not None:
+        _check_shipped(shipped, digest)
+    card = parse(seal.read(model, file.name))
+    if (place / CARD).exists():
+        _check_beside(place, card, digest)
+    elif file.suffix == ".onnx" and shipped is None:
+        _check_evaluation(file, digest)
+    return of(model, card, path=place, threads=threads, optimization=optimization)
+
+
+def of(
+    model: bytes,
+    card: Card,
+    *,
+    path: str | os.PathLike[str] = MODEL,
+    threads: int | None = None,
+    optimization: Literal["all", "basic"] = "all",
+) -> Bundle:
+    """Check a model that is in memory, and make it ready to run.
+
+    Args:
+        model: An ONNX file's bytes; nothing they name outside themselves is read.
+        card: What the model is; the bundle's card gets the hash of these bytes.
+        path: What messages call it.
+        threads: As in `load`.
+        optimization: How far ONNX Runtime optimises the graph: `all`, or `basic`, which does not fuse int8
+            operations. A fused and an unfused int8 model round differently.
+
+    Raises:
+        ModelError: As in `load`.
+    """
+    onnx_file.check(model)
+    place = Path(path)
+    card = replace(card, sha256=hashlib.sha256(model).hexdigest())
+    session = _session(model, threads, place.name, optimization)
+    bundle = Bundle(place, card, session, bytes(model), threads, optimization)
+    _check_fit(bundle)
+    return bundle
+
+
+def write(model: bytes, card: Card, to: str | os.PathLike[str], *, threads: int | None = None) -> Bundle:
+    """Check a model and write its bundle, whole or not at all.
+
+    The card goes into the ONNX file without a hash, then beside it with the hash of the file's final bytes.
+    Inside stand hashes of model and card as well, by which `load` knows that a file alone is whole. Whatever
+    moment the writing is stopped at, the folder holds nothing, the older bundle or the new one. What
+    `mien ship` wrote beside a file, its evaluation and weights, names the older file's hash; ship the model
+    again instead.
+
+    Args:
+        model: An ONNX file's bytes.
+        card: What the model is; its `sha256` is set here.
+        to: A folder; or a name that ends in `.onnx`, for that file alone.
+        threads: As in `load`.
+
+    Raises:
+        ModelError: Model and card make no bundle, or it cannot be written there.
+    """
+    place = Path(to)
+    file = seal.write(model, to_json(without_hash(card)).encode())
+    bundle = of(file, card, path=place, threads=threads)
+    try:
+        if place.suffix == ".onnx" and not place.is_dir():
+            disk.write(place, file)
+            return bundle
+        # Without card.json the ONNX file counts alone, so that no moment pairs a file with another's card.
+        (place / CARD).unlink(missing_ok=True)
+        disk.write(place / MODEL, file)
+        disk.write(place / LABELS, listed(card.labels))
+        disk.write(place / CARD, to_json(bundle.card).encode())
+    except OSError as error:
+        raise ModelError(f"no bundle can be written to {str(place)!r}: {disk.reason(error)}") from None
+    return bundle
+
+
+def _unpickled(
+    content: bytes,
+    card: Card,
+    path: Path,
+    threads: int | None,
+    optimization: Literal["all", "basic"],
+) -> Bundle:
+    return of(content, card, path=path, threads=threads, optimization=optimization)
+
+
+def listed(labels: Sequence[str]) -> bytes:
+    """Return the content of `labels.txt`: a label a line, in the order of the answers."""
+    return "".join(f"{label}\n" for label in labels).encode()
+
+
+def _suggest(path: Path) -> str:
+    """Return ` (did you mean 'fast'?)` if a path leads nowhere and is nearly the name of a shipped model."""
+    # At 0.6 difflib takes "absent" for "default".
+    near = difflib.get_close_matches(str(path).lower(), SHIPPED, n=1, cutoff=0.7)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def _shipped(path: str | os.PathLike[str] | None) -> str | None:
+    """Return the name of the package's model that a path means, if it means one."""
+    name = SHIPPED[0] if path is None else os.fspath(path)
+    return name if name in SHIPPED else None
+
+
+def _file(place: Path) -> Path:
+    return place / MODEL if place.is_dir() else place
+
+
+def _read(file: Path, limit: int) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(limit + 1)
+    except OSError as error:
+        reason = error.strerror or "it cannot be read"
+        raise ModelError(f"{str(file)!r} cannot be read: {reason}; {_CHOICES}") from None
+    if len(content) > limit:
+        raise ModelError(f"{file.name!r} is larger than the {limit} bytes that a bundle's may have")
+    return content
+
+
+def _check_shipped(name: str, digest: str) -> None:
+    """Make sure that a model of the package is the one whose evaluation stands beside it."""
+    try:
+        expected = json.loads(_read(MODELS / f"{name}.json", MAX_BYTES))["sha256"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise ModelError(
+            f"the evaluation of the package's model {name!r} is damaged; install mien again"
+        ) from None
+    if expected != digest:
+        raise ModelError(
+            f"the package's model {name!r} is damaged: its sha256 is {digest}, not {expected}; install mien "
+            "again"
+        )
+
+
+def _check_evaluation(file: Path, digest: str) -> None:
+    """Make sure that an evaluation which `mien ship` wrote beside a file is of this very file."""
+    beside = file.with_suffix(".json")
+    try:
+        found = json.loads(_read(beside, MAX_BYTES))
+    except (ModelError, ValueError, RecursionError):
+        return  # there is none, or it is some other program's
+    if not isinstance(found, dict) or not {"schema", "name", "sha256", "readings", "bytes"} <= found.keys():
+        return
+    if found["sha256"] != digest:
+        raise ModelError(
+            f"the evaluation {beside.name!r} beside {file.name!r} is another file's: it names the sha256 "
+            f"{str(found['sha256'])[:12]!r}, the file has {digest[:12]!r}; ship the model again with mien "
+            f"ship, or put {beside.name!r} elsewhere"
+        )
+
+
+def _check_beside(folder: Path, inside: Card, digest: str) -> None:
+    """Make sure that `card.json` was written for this very file."""
+    beside = parse(_read(folder / CARD, MAX_BYTES))
+    if beside.sha256 != digest:
+        raise ModelError(
+            f"{MODEL} in {folder.name!r} is not the file its card was written for: its sha256 is {digest}, "
+            f"the card's {beside.sha256}"
+        )
+    if without_hash(beside) != without_hash(inside):
+        raise ModelError(f"{CARD} in {folder.name!r} says other things than the card inside {MODEL}")
+
+
+def _session(
+    model: bytes, threads: int | None, name: str, optimization: Literal["all", "basic"] = "all"
+) -> Any:
+    if threads is not None and threads < 1:
+        raise ModelError(f"threads is {threads}; it must be at least 1")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is raised; nothing is to stand on stderr as well
+    # Stated, because int8 operations are fused from the level "extended" on, which changes how they round.
+    level = onnxruntime.GraphOptimizationLevel
+    levels = {"all": level.ORT_ENABLE_ALL, "basic": level.ORT_ENABLE_BASIC}
+    if optimization not in levels:
+        raise ModelError(f"optimization is {optimization!r}; it must be one of {', '.join(levels)}")
+    options.graph_optimization_level = levels[optimization]
+    options.intra_op_num_threads = threads or 0
+    options.inter_op_num_threads = 1
+    # Waiting threads that spin take whole cores from whatever else the machine does.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's own classes share no base but Exception
+        raise ModelError(f"the model {name!r} cannot be loaded: {_first_line(error)}") from None
+
+
+def _check_fit(bundle: Bundle) -> None:
+    """Make sure that the model takes and gives what its card says, by asking it once."""
+    card, session = bundle.card, bundle._session
+    takes = [(each.name, each.type, list(each.shape[1:])) for each in session.get_inputs()]
+    wanted = [("images", "tensor(uint8)", [card.size, card.size, 1])]
+    if takes != wanted or isinstance(session.get_inputs()[0].shape[0], int):
+        raise ModelError(f"the model takes {takes}; a bundle of this card takes any number of {wanted}")
+    outputs = [reading.output for reading in card.readings.values()]
+    gives = {each.name: (each.type, len(each.shape)) for each in session.get_outputs()}
+    if gives != {"features": ("tensor(float)", 4)} | dict.fromkeys(outputs, ("tensor(float)", 2)):
+        raise ModelError(
+            f"the model gives {gives}; a bundle of this card gives {', '.join(outputs)} and features"
+        )
+    for each in session.get_outputs():
+        if each.name in outputs and each.shape[1] != len(card.labels):
+            raise ModelError(f"the model has {each.shape[1]} answers, its card {len(card.labels)} labels")
+    probe = np.zeros((2, card.size, card.size, 1), np.uint8)
+    probe[1] = 255
+    for name in card.readings:
+        chances = bundle.run(probe, labels=name)
+        if chances.min() < 0 or np.abs(chances.sum(axis=1) - 1).max() > 1e-3:
+            raise ModelError(f"the model {bundle.path.name!r} does not answer with probabilities")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:300]

@@ -1,0 +1,470 @@
+"""A trained network becomes files that others can use, each proved to answer as the network does.
+
+`bundle` writes the ONNX file and card that mien itself runs; `write` knows the other formats as well: Keras'
+own `.keras` and `.h5`, and LiteRT for phones. `convert` makes any of them from a finished run: the network is
+rebuilt from the weights in its bundle, so that what is converted is what ships.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mien import _files as disk
+from mien.data import synthetic as drawn
+from mien.errors import ModelError
+from mien.models import initial_weights as kept
+from mien.models import model as bundles
+from mien.models import networks
+from mien.models.model import Bundle, Card, Parity
+from mien.release.exporters import keras_files
+from mien.release.exporters.onnx_graph import serialise, weights
+from mien.training.runs import Run
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = [
+    "FORMATS",
+    "IMAGES",
+    "LOOSEST",
+    "RELATIVE",
+    "TOLERANCE",
+    "Agreement",
+    "Exported",
+    "Unlike",
+    "bundle",
+    "compare",
+    "convert",
+    "in_float32",
+    "rebuild",
+    "serialise",
+    "weights",
+    "weights_of",
+    "write",
+]
+
+#: What a network can be written as, and how each one's file ends.
+FORMATS = {"onnx": ".onnx", **keras_files.SUFFIXES}
+#: Largest difference between two probabilities, file against network, with which an export is kept.
+TOLERANCE = 1e-4
+#: The same as a share of the largest logit, which counts where it is more. Float32 keeps seven digits, and a
+#: network that has diverged has logits of many thousands, whose last digits decide.
+RELATIVE = 5e-6
+#: Most that is allowed whatever the logits.
+LOOSEST = 1e-2
+#: Images that file and network are compared on, at least.
+IMAGES = 1000
+
+Pixels = npt.NDArray[np.uint8]
+Probabilities = npt.NDArray[np.float32]
+Progress = Callable[[int, int], None]
+
+
+class Unlike(ModelError):
+    """A file and the network that it was written from answer further apart than is allowed.
+
+    Args:
+        message: What is wrong, and what to do.
+        content: The file.
+    """
+
+    def __init__(self, message: str, content: bytes = b"") -> None:
+        super().__init__(message)
+        self.content = content
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written, and the proof that it answers as the network does.
+
+    Args:
+        path: The file.
+        parity: How far its answers are from the network's.
+        agreement: Of an int8 model's network: how it answers beside that model; None for others.
+    """
+
+    path: Path
+    parity: Parity
+    agreement: Agreement | None = None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How a network in float32 answers beside the int8 file that it ships as, on the same images.
+
+    Args:
+        images: How many.
+        same: Share on which every reading gives the same likeliest answer.
+        mean_difference: Between two probabilities, absolute.
+        largest_difference: Likewise.
+    """
+
+    images: int
+    same: float
+    mean_difference: float
+    largest_difference: float
+
+
+def convert(
+    source: Run | Bundle,
+    format: str,  # noqa: A002 - what Keras calls it, and what the command's option is
+    to: str | os.PathLike[str] | None = None,
+    *,
+    at_least: int = IMAGES,
+    progress: Progress | None = None,
+) -> Exported:
+    """Write the model of a finished run, or one that ships, in one of four formats, with its calibration.
+
+    Of an int8 model it is the network in float32, from the weights beside it. Answers are compared on drawn
+    faces, for neither holds its images.
+
+    Args:
+        source: The run, whose bundle holds the weights; or a loaded model.
+        format: One of `FORMATS`.
+        to: As in `write`; None for the folder `export` in the run's, or for `<name>-export` here.
+        at_least: Number of drawn faces to compare on.
+        progress: Called with (images compared, images in all).
+
+    Raises:
+        RunError: The run has no model yet.
+        ModelError: As in `write` and `rebuild`; or `to` is what a run ships, which only its training writes.
+        MissingExtra: As in `write`.
+    """
+    _check_format(format)
+    if to is not None:
+        place = Path(to)
+    elif isinstance(source, Run):
+        place = source.path / "export"
+    else:
+        place = Path(f"{source.card.name}-export")
+    _file(place, format)
+    if any(
+        (folder.parent / "run.json").is_file() for folder in (place, place.parent) if folder.name == "bundle"
+    ):
+        raise ModelError(
+            f"{str(place)!r} is what a run ships, and its scores are of that file; name another place"
+        )
+    if isinstance(source, Run):
+        if not (source.bundle / bundles.MODEL).is_file():
+            raise bundles.unfinished(source.path)
+        source = bundles.load(source.bundle)
+    model, card = rebuild(source), source.card
+    images, _, _ = drawn.sample(at_least, seed=0, size=card.size)
+    if card.precision == "int8":
+        # Its scores and its hash are the int8 file's.
+        card = replace(card, precision="float32", made_from=card.sha256, metrics={})
+    made = write(model, card, format, place, images=images, at_least=at_least, progress=progress)
+    if source.card.precision != "int8":
+        return made
+    return replace(made, agreement=_agreement(source, _scaled(model, card), images))
+
+
+def _agreement(shipped: Bundle, network: keras.Model, images: Pixels) -> Agreement:
+    names = list(shipped.card.readings)
+    ours = keras_files.ask(network, images).reshape(len(images), len(names), -1)
+    theirs = np.stack([shipped.run(images, labels=name) for name in names], axis=1)
+    difference = np.abs(ours - theirs)
+    return Agreement(
+        images=len(images),
+        same=float((ours.argmax(axis=2) == theirs.argmax(axis=2)).all(axis=1).mean()),
+        mean_difference=float(difference.mean()),
+        largest_difference=float(difference.max()),
+    )
+
+
+def rebuild(bundle: Bundle) -> keras.Model:
+    """Return the Keras network that a bundle was written from, with its weights: to train on, or to convert.
+
+    It has no calibration: temperature and offsets stand in the card. Of an int8 model it has the weights that
+    stand beside the file, whose kernels are rounded to 8 bits with a scale for each channel.
+
+    Raises:
+        ModelError: The bundle's card names no network, its file has changed since it was loaded, or its
+            weights are not that network's.
+        RecipeError: mien does not know the network.
+        MissingExtra: Keras or onnx is not installed.
+    """
+    card = bundle.card
+    name = card.recipe.get("network")
+    if not isinstance(name, str):
+        raise ModelError(f"the card of {card.name!r} names no network, so none can be built from it")
+    found = weights_of(bundle)
+    model = networks.build(name, size=card.size, classes=len(card.labels), consensus=len(card.readings) > 1)
+    shapes = {variable.path: tuple(variable.shape) for variable in model.weights}
+    if shapes != {path: value.shape for path, value in found.items()}:
+        raise ModelError(f"the weights of {card.name!r} are not those of the network {name!r} its card names")
+    model.set_weights([found[variable.path] for variable in model.weights])
+    return model
+
+
+def weights_of(model: Bundle) -> dict[str, npt.NDArray[np.float32]]:
+    """Return a model's weights by the names that Keras has for them: `stem_conv/kernel`.
+
+    Args:
+        model: A trained model in float32, whose file holds them; or in int8, with them beside it.
+
+    Raises:
+        ModelError: There are none, or they are damaged.
+    """
+    if model.card.precision == "int8":
+        return kept.read(model.path, model.card.sha256 or "")
+    return weights(model.read())
+
+
+def write(
+    model: keras.Model,
+    card: Card,
+    format: str,  # noqa: A002 - what Keras calls it, and what the command's option is
+    to: str | os.PathLike[str],
+    *,
+    images: Pixels,
+    at_least: int = IMAGES,
+    progress: Progress | None = None,
+) -> Exported:
+    """Write `model` in one of four formats, and keep it only if it answers as the network does.
+
+    Args:
+        model: A network from pixels `(n, size, size, 1)` in [0, 255] to probabilities.
+        card: What the model is. Every format holds its temperatures and offsets, as factors of the last
+            weights but in ONNX; `litert` holds the first reading alone.
+        format: One of `FORMATS`.
+        to: A folder, where the file is called `model` with the format's ending; or a file's name with that
+            ending. `labels.txt` goes beside it.
+        images: Images to compare on, `(n, size, size, 1)` uint8.
+        at_least: Compare on this many; random pixels stand in where `images` are fewer.
+        progress: Called with (images compared, images in all).
+
+    Raises:
+        ModelError: The format is unknown or cannot be written here.
+        Unlike: File and network differ by more than `compare` allows.
+        MissingExtra: Keras, onnx, or LiteRT's interpreter is not installed.
+    """
+    _check_format(format)
+    file = _file(Path(to), format)
+    _check_place(file, card)
+    if format == "onnx":
+        made = bundle(
+            model,
+            card,
+            to,
+            images=images,
+            at_least=at_least,
+            progress=progress,
+        )
+        _put(file.with_name(bundles.LABELS), bundles.listed(card.labels))
+        assert made.card.parity is not None
+        return Exported(file, made.card.parity)
+    model = _scaled(in_float32(model), card)
+    if format == "litert":
+        model = _first_answer(model)
+    images = _enough(images, card.size, at_least)
+    content, answers = keras_files.make(model, format, images)
+    expected = keras_files.ask(model, images, progress=progress)
+    parity = compare(
+        answers, expected, "Keras in float32", largest_logit=lambda: _largest_logit(model, images)
+    )
+    _put(file.with_name(bundles.LABELS), bundles.listed(card.labels))
+    _put(file, content)
+    return Exported(file, parity)
+
+
+def bundle(
+    model: keras.Model,
+    card: Card,
+    to: str | os.PathLike[str],
+    *,
+    images: Pixels,
+    at_least: int = IMAGES,
+    progress: Progress | None = None,
+) -> Bundle:
+    """Write `model` as a bundle, and keep it only if it answers as the network does.
+
+    A network trained in bfloat16 is compared as what it is in float32, with the same weights.
+
+    Args:
+        model: A network from pixels `(n, size, size, 1)` in [0, 255] to probabilities.
+        card: What the model is, and the scaling of each reading; its parity and hash are set here.
+        to: The bundle's folder, or a name that ends in `.onnx`.
+        images: Images to compare on, `(n, size, size, 1)` uint8; the more like real ones the better.
+        at_least: Compare on this many; random pixels stand in where `images` are fewer.
+        progress: Called with (images compared, images in all).
+
+    Raises:
+        ModelError: The network cannot be written as ONNX, or the card is not the network's.
+        Unlike: The file does not answer with probabilities, or differs by more than `compare` allows.
+        MissingExtra: Keras or onnx is not installed.
+    """
+    images = _enough(images, card.size, at_least)
+    file = serialise(model, readings={reading.output: reading for reading in card.readings.values()})
+    card = replace(card, parity=None)
+    try:
+        written = bundles.of(file, card)
+        network = _scaled(in_float32(model), card)
+        answers, expected = [], []
+        for start in range(0, len(images), keras_files.BATCH_SIZE):
+            batch = images[start : start + keras_files.BATCH_SIZE]
+            answers.append(np.hstack([written.run(batch, labels=name) for name in card.readings]))
+            expected.append(keras_files.ask(network, batch))
+            if progress is not None:
+                progress(start + len(batch), len(images))
+        parity = compare(
+            np.concatenate(answers),
+            np.concatenate(expected),
+            "Keras in float32",
+            largest_logit=lambda: _largest_logit(network, images),
+        )
+    except ModelError as error:
+        raise Unlike(str(error), file) from None
+    return bundles.write(file, replace(card, parity=parity), to)
+
+
+def compare(
+    answers: Probabilities,
+    expected: Probabilities,
+    against: str,
+    *,
+    largest_logit: Callable[[], float] = lambda: 0.0,
+) -> Parity:
+    """Measure how far a file's answers are from the network's.
+
+    Allowed are 1e-4, or 5e-6 times the largest logit where that is more, and 0.01 at most: whoever adds up
+    the same large numbers in another order gets other last digits, and the softmax takes them for
+    differences of one.
+
+    Args:
+        answers: The file's.
+        expected: The network's.
+        against: What the network is called.
+        largest_logit: Called where 1e-4 does not do; gives the largest logit of the network, absolute.
+
+    Raises:
+        Unlike: They are further apart.
+    """
+    difference = float(np.abs(answers - expected).max())
+    allowed = TOLERANCE
+    if not difference <= allowed:
+        allowed = max(TOLERANCE, min(LOOSEST, RELATIVE * largest_logit()))
+    if not difference <= allowed:
+        raise Unlike(
+            f"the exported file's probabilities differ by {difference:.2g} from those of {against}; "
+            f"at most {allowed:.2g} is allowed, so nothing was written"
+        )
+    return Parity(images=len(answers), largest_difference=difference, against=against)
+
+
+def _largest_logit(model: keras.Model, images: Pixels) -> float:
+    """Return the largest number, absolute, that a model's last softmax takes; 0 where it has none."""
+    keras = networks.load_keras()
+    largest = 0.0
+    for tensor in model.outputs:
+        last = tensor._keras_history.operation
+        if not hasattr(last, "input"):
+            continue
+        before = keras_files.ask(keras.Model(model.inputs[0], last.input), images).astype(np.float64)
+        kernel, *bias = last.get_weights() or (np.eye(before.shape[-1]),)
+        logits = before.reshape(-1, before.shape[-1]) @ kernel + (bias[0] if bias else 0.0)
+        largest = max(largest, float(np.abs(logits[np.isfinite(logits)]).max(initial=0.0)))
+    return largest
+
+
+def in_float32(model: keras.Model) -> keras.Model:
+    """Return `model` computing in float32 with the same weights; the model itself where it already does."""
+    if all(layer.compute_dtype == "float32" for layer in model.layers):
+        return model
+    return _copy(model)
+
+
+def _copy(model: keras.Model) -> keras.Model:
+    def clone(layer: Any) -> Any:
+        return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
+
+    copy = networks.load_keras().models.clone_model(model, clone_function=clone)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _scaled(model: keras.Model, card: Card) -> keras.Model:
+    """Return `model` with the card's temperatures and offsets in its last weights: the same function.
+
+    Raises:
+        ModelError: A last layer of the network's is not a dense softmax, so there are no such weights.
+    """
+    if all(reading.temperature == 1.0 and not reading.offsets for reading in card.readings.values()):
+        return model
+    copy = _copy(model)
+    for tensor, reading in zip(copy.outputs, card.readings.values(), strict=True):
+        last = tensor._keras_history.operation
+        if getattr(getattr(last, "activation", None), "__name__", "") != "softmax" or not last.get_weights():
+            raise ModelError(
+                f"the network's last layer {last.name!r} is not a dense softmax; it takes no temperature"
+            )
+        kernel, *bias = (weight / reading.temperature for weight in last.get_weights())
+        if reading.offsets and not bias:
+            raise ModelError(f"the network's last layer {last.name!r} has no bias; it takes no offsets")
+        last.set_weights([kernel, *(each + np.array(reading.offsets or 0.0, each.dtype) for each in bias)])
+    return copy
+
+
+def _first_answer(model: keras.Model) -> keras.Model:
+    if len(model.outputs) == 1:
+        return model
+    return networks.load_keras().Model(model.inputs[0], model.outputs[0], name=model.name)
+
+
+def _enough(images: Pixels, size: int, at_least: int) -> Pixels:
+    if images.dtype != np.uint8 or images.shape[1:] != (size, size, 1):
+        raise ModelError(
+            f"parity is measured on uint8 images of shape ('n', {size}, {size}, 1), "
+            f"not {images.dtype} of shape {images.shape}"
+        )
+    missing = max(at_least - len(images), 0)
+    noise = np.random.default_rng(0).integers(0, 256, (missing, size, size, 1), np.uint8)
+    return np.concatenate([images, noise])
+
+
+def _check_place(file: Path, card: Card) -> None:
+    """Refuse a place where somebody else's labels would be lost."""
+    if file.parent.exists() and not file.parent.is_dir():
+        raise ModelError(
+            f"{str(file.parent)!r} is a file; name a folder, or a file that ends in {file.suffix}"
+        )
+    there = file.with_name(bundles.LABELS)
+    if there.is_file() and there.read_bytes() != bundles.listed(card.labels):
+        raise ModelError(f"{str(there)!r} lists other labels than the model's; name another folder")
+
+
+def _file(place: Path, format: str) -> Path:  # noqa: A002 - as in `write`
+    """Return the file that `to` means: itself, or one in the folder that it names.
+
+    Raises:
+        ModelError: It ends as the file of another format, and is no folder.
+    """
+    ending = FORMATS[format]
+    if place.suffix.lower() == ending and not place.is_dir():
+        return place
+    other = next((name for name, each in FORMATS.items() if each == place.suffix.lower()), None)
+    if other is not None and not place.is_dir():
+        raise ModelError(
+            f"{str(place)!r} ends as a file of the format {other}, and files of the format {format} end in "
+            f"{ending}; name a folder or a file that ends so, or give --format {other}"
+        )
+    return place / f"model{ending}"
+
+
+def _check_format(name: str) -> None:
+    if name not in FORMATS:
+        raise ModelError(f"{name!r} is no format mien exports; it exports {', '.join(FORMATS)}")
+
+
+def _put(file: Path, content: bytes) -> None:
+    try:
+        disk.write(file, content)
+    except OSError as error:
+        raise ModelError(f"{str(file)!r} cannot be written: {disk.reason(error)}") from None

@@ -1,0 +1,260 @@
+"""How each Keras layer is written as ONNX operations.
+
+A writer appends to the graph what its layer does and returns the ONNX name of what the layer gives. Maps
+stand channels first in the graph; only flattening has to know, for the weights after it count as Keras does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mien.errors import ModelError
+from mien.models.model import Reading
+
+if TYPE_CHECKING:
+    from mien.release.exporters.onnx_graph import Graph
+
+Array = npt.NDArray[Any]
+
+
+def _input(graph: Graph, layer: Any) -> str:
+    floats = graph.node("Cast", ["images"], f"{layer.name}/cast", to=graph.onnx.TensorProto.FLOAT)
+    return graph.node("Transpose", [floats], f"{layer.name}/out", perm=[0, 3, 1, 2])
+
+
+def _rescaling(graph: Graph, layer: Any) -> str:
+    scale = graph.constant(f"{layer.name}.scale", float(layer.scale))
+    offset = graph.constant(f"{layer.name}.offset", float(layer.offset))
+    product = graph.node("Mul", [*graph.inputs(layer), scale], f"{layer.name}/product")
+    return graph.node("Add", [product, offset], f"{layer.name}/out")
+
+
+def _padding(layer: Any, kernel: tuple[int, int], strides: tuple[int, int]) -> list[int]:
+    """Return the rows and columns to add: top, left, bottom, right.
+
+    `same` pads what the last window lacks, the smaller half first; with a stride it depends on the size.
+
+    Source: tensorflow.org/api_docs/python/tf/nn, notes on padding.
+    """
+    if layer.padding == "valid":
+        return [0, 0, 0, 0]
+    before, after = [], []
+    for side, width, stride in zip(layer.input.shape[1:3], kernel, strides, strict=True):
+        missing = max((-(-side // stride) - 1) * stride + width - side, 0)
+        before.append(missing // 2)
+        after.append(missing - missing // 2)
+    return [*before, *after]
+
+
+def _conv(graph: Graph, layer: Any) -> str:
+    kind = type(layer).__name__
+    sides, dilation = tuple(layer.kernel_size), tuple(layer.dilation_rate)
+    reach = tuple((side - 1) * rate + 1 for side, rate in zip(sides, dilation, strict=True))
+    if kind == "DepthwiseConv2D":
+        groups = int(layer.input.shape[-1])
+
+        def arrange(kernel: Array) -> Array:
+            return kernel.transpose(2, 3, 0, 1).reshape(-1, 1, *sides)
+    else:
+        groups = layer.groups
+
+        def arrange(kernel: Array) -> Array:
+            return kernel.transpose(3, 2, 0, 1)
+
+    inputs = [*graph.inputs(layer), graph.weight(layer.kernel, arrange)]
+    if layer.use_bias:
+        inputs.append(graph.weight(layer.bias))
+    output = graph.node(
+        "Conv",
+        inputs,
+        f"{layer.name}/out",
+        doc=kind,
+        kernel_shape=sides,
+        strides=tuple(layer.strides),
+        dilations=dilation,
+        group=groups,
+        pads=_padding(layer, reach, tuple(layer.strides)),
+    )
+    return _activate(graph, layer, layer.activation, output)
+
+
+def _dense(graph: Graph, layer: Any) -> str:
+    if len(layer.input.shape) != 2:
+        raise ModelError(f"the network's layer {layer.name!r} is dense over a map; flatten or pool before it")
+    inputs = [*graph.inputs(layer), graph.weight(layer.kernel)]
+    if layer.use_bias:
+        inputs.append(graph.weight(layer.bias))
+    output = graph.node("Gemm", inputs, f"{layer.name}/out")
+    return _activate(graph, layer, layer.activation, output)
+
+
+def _normalise(graph: Graph, layer: Any) -> str:
+    rank = len(layer.input.shape)
+    if layer.axis not in (-1, rank - 1):
+        raise ModelError(
+            f"the network's layer {layer.name!r} normalises axis {layer.axis}; mien exports the last"
+        )
+    channels = int(layer.input.shape[-1])
+    gamma = (
+        graph.weight(layer.gamma) if layer.scale else graph.constant(f"{layer.name}.ones", np.ones(channels))
+    )
+    beta = (
+        graph.weight(layer.beta)
+        if layer.center
+        else graph.constant(f"{layer.name}.zeros", np.zeros(channels))
+    )
+    mean, variance = graph.weight(layer.moving_mean), graph.weight(layer.moving_variance)
+    return graph.node(
+        "BatchNormalization",
+        [*graph.inputs(layer), gamma, beta, mean, variance],
+        f"{layer.name}/out",
+        epsilon=float(layer.epsilon),
+    )
+
+
+def _pool(graph: Graph, layer: Any) -> str:
+    average = type(layer).__name__ == "AveragePooling2D"
+    sides, strides = tuple(layer.pool_size), tuple(layer.strides)
+    settings: dict[str, Any] = {
+        "kernel_shape": sides,
+        "strides": strides,
+        "pads": _padding(layer, sides, strides),
+    }
+    if average:  # Keras' mean is over the pixels inside the map; those added around it do not count
+        settings["count_include_pad"] = 0
+    kind = "AveragePool" if average else "MaxPool"
+    return graph.node(kind, graph.inputs(layer), f"{layer.name}/out", **settings)
+
+
+def _global_pool(graph: Graph, layer: Any) -> str:
+    kind = "GlobalMaxPool" if "Max" in type(layer).__name__ else "GlobalAveragePool"
+    output = graph.node(kind, graph.inputs(layer), f"{layer.name}/map")
+    return output if layer.keepdims else graph.node("Flatten", [output], f"{layer.name}/out")
+
+
+def _crop(graph: Graph, layer: Any) -> str:
+    (top, bottom), (left, right) = layer.cropping
+    height, width = layer.input.shape[1:3]
+    starts = graph.constant(f"{layer.name}.starts", [top, left], np.int64)
+    ends = graph.constant(f"{layer.name}.ends", [height - bottom, width - right], np.int64)
+    axes = graph.constant(f"{layer.name}.axes", [2, 3], np.int64)
+    return graph.node("Slice", [*graph.inputs(layer), starts, ends, axes], f"{layer.name}/out")
+
+
+def _flatten(graph: Graph, layer: Any) -> str:
+    (name,) = graph.inputs(layer)
+    if len(layer.input.shape) == 4:  # Keras counts channels fastest, and so do the dense weights after it
+        name = graph.node("Transpose", [name], f"{layer.name}/rows", perm=[0, 2, 3, 1])
+    return graph.node("Flatten", [name], f"{layer.name}/out")
+
+
+def _identity(graph: Graph, layer: Any) -> str:
+    return graph.inputs(layer)[0]
+
+
+def _fold(kind: str) -> Callable[[Graph, Any], str]:
+    def write(graph: Graph, layer: Any) -> str:
+        first, *rest = graph.inputs(layer)
+        for place, name in enumerate(rest, start=1):
+            last = place == len(rest)
+            first = graph.node(kind, [first, name], f"{layer.name}/{'out' if last else place}")
+        return first
+
+    return write
+
+
+def _concatenate(graph: Graph, layer: Any) -> str:
+    rank = len(layer.output.shape)
+    axis = layer.axis % rank
+    if rank == 4:
+        axis = (0, 2, 3, 1)[axis]
+    return graph.node("Concat", graph.inputs(layer), f"{layer.name}/out", axis=axis)
+
+
+def _relu(graph: Graph, layer: Any) -> str:
+    if layer.negative_slope or layer.threshold:
+        raise ModelError(
+            f"the network's layer {layer.name!r} is a ReLU with a slope or threshold; use a plain one"
+        )
+    (name,) = graph.inputs(layer)
+    output = graph.node("Relu", [name], f"{layer.name}/out")
+    if layer.max_value is None:
+        return output
+    zero = graph.constant(f"{layer.name}.zero", 0.0)
+    return graph.node(
+        "Clip", [output, zero, graph.constant(f"{layer.name}.most", layer.max_value)], f"{layer.name}/most"
+    )
+
+
+def _softmax(graph: Graph, layer: Any) -> str:
+    return _soften(graph, layer, graph.inputs(layer)[0])
+
+
+def _activation(graph: Graph, layer: Any) -> str:
+    return _activate(graph, layer, layer.activation, graph.inputs(layer)[0])
+
+
+def _activate(graph: Graph, layer: Any, activation: Any, name: str) -> str:
+    kind = getattr(activation, "__name__", type(activation).__name__)
+    if activation is None or kind == "linear":
+        return name
+    if kind == "softmax":
+        return _soften(graph, layer, name)
+    if kind in ("silu", "swish"):
+        gate = graph.node("Sigmoid", [name], f"{layer.name}/gate")
+        return graph.node("Mul", [name, gate], f"{layer.name}/silu")
+    if kind not in _ACTIVATIONS:
+        raise ModelError(
+            f"the network's layer {layer.name!r} has the activation {kind!r}, which mien cannot export; "
+            f"it exports linear, softmax, silu, {', '.join(_ACTIVATIONS)}"
+        )
+    return graph.node(_ACTIVATIONS[kind], [name], f"{layer.name}/{kind}")
+
+
+def _soften(graph: Graph, layer: Any, name: str) -> str:
+    """Write a softmax; one that gives the network's answers has its reading's scaling before it."""
+    if len(layer.output.shape) != 2:
+        raise ModelError(
+            f"the network's layer {layer.name!r} is a softmax over a map; mien exports it over classes"
+        )
+    output = graph.answers.get(id(layer.output))
+    if output is None:
+        return graph.node("Softmax", [name], f"{layer.name}/softmax", axis=-1)
+    reading = graph.readings.get(output, Reading())
+    temperature = graph.constant(f"{output}.temperature", reading.temperature)
+    logits = graph.node("Div", [name, temperature], f"{layer.name}/softened")
+    if reading.offsets:
+        offsets = graph.constant(f"{output}.offsets", np.array(reading.offsets, np.float32))
+        logits = graph.node("Add", [logits, offsets], f"{layer.name}/offset")
+    return graph.node("Softmax", [logits], output, axis=-1)
+
+
+_ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh"}
+
+#: What writes each kind of layer: it takes the graph and the layer, and returns the ONNX name of the answer.
+WRITERS: dict[str, Callable[[Graph, Any], str]] = {
+    "InputLayer": _input,
+    "Rescaling": _rescaling,
+    "Conv2D": _conv,
+    "DepthwiseConv2D": _conv,
+    "BatchNormalization": _normalise,
+    "ReLU": _relu,
+    "Activation": _activation,
+    "Softmax": _softmax,
+    "MaxPooling2D": _pool,
+    "AveragePooling2D": _pool,
+    "GlobalAveragePooling2D": _global_pool,
+    "GlobalMaxPooling2D": _global_pool,
+    "Dropout": _identity,
+    "SpatialDropout2D": _identity,
+    "Cropping2D": _crop,
+    "Flatten": _flatten,
+    "Dense": _dense,
+    "Add": _fold("Add"),
+    "Multiply": _fold("Mul"),
+    "Concatenate": _concatenate,
+}

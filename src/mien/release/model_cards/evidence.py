@@ -1,0 +1,365 @@
+"""What a card is written from: a model's own card and the evaluations of its file, read strictly."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from mien.errors import InputError, ModelError, RunError
+from mien.evaluation.calibration import Calibration
+from mien.evaluation.evaluator import Agreement, Groups, Interval, Report
+from mien.models import model as bundles
+from mien.models.model import Bundle, Card, Part
+from mien.training.runs import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Int8:
+    """How an int8 copy did beside its float32 file on the same images. Fractions in [0, 1].
+
+    Args:
+        n: Images.
+        agreement: Share of images that both gave the same answer.
+        accuracy_float32: Share that the float32 file named right.
+        accuracy_int8: Share that the copy named right.
+        accepted: Whether that was good enough.
+    """
+
+    n: int
+    agreement: float
+    accuracy_float32: float
+    accuracy_int8: float
+    accepted: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class New:
+    """How a model did on images whose photograph its training does not hold.
+
+    Args:
+        equal: Images left out because training holds them, pixel for pixel.
+        near: Images left out because it holds them shifted, brightened, re-encoded or mirrored.
+        recut: Images left out because it holds their photograph, cut otherwise.
+        n: Images that stay.
+        accuracy: Share of these named right.
+        accuracy_interval: Wilson.
+        macro_f1: Mean of F1 over classes on these.
+        macro_f1_interval: Bootstrapped.
+        agreement: With most of FER+'s taggers on these; None without votes.
+        ece: How far confidence is from accuracy on these, held against what the reading is to say: the label,
+            or what most people saw; None where it was not measured.
+    """
+
+    equal: int
+    near: int
+    recut: int
+    n: int
+    accuracy: float
+    accuracy_interval: Interval
+    macro_f1: float
+    macro_f1_interval: Interval
+    agreement: Agreement | None
+    ece: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What is known of one reading of a model on one split.
+
+    Args:
+        report: Its scores.
+        calibration: What its temperature and threshold do; None where none was fitted.
+        int8: How its int8 copy did; None where none was made.
+        groups: How groups of the images did; None where none were asked for.
+        new: How the images did that training does not hold; None where that was not measured.
+    """
+
+    report: Report
+    calibration: Calibration | None = None
+    int8: Int8 | None = None
+    groups: Groups | None = None
+    new: New | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hashed:
+    """The file of hashes of the images that a model learnt from.
+
+    Args:
+        file: Its name.
+        n: How many images they are.
+    """
+
+    file: str
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """All that a page says of one model.
+
+    Args:
+        card: Its own card; `sha256` is set.
+        file: The name of its file.
+        bytes: The file's size.
+        findings: A reading and split each, the default reading's first.
+        teacher: What it learnt from besides its data; empty where that is nothing or not known.
+        hashed: The file of hashes of the images that it learnt from; None where it ships with none.
+    """
+
+    card: Card
+    file: str
+    bytes: int
+    findings: tuple[Finding, ...]
+    teacher: str = ""
+    hashed: "Hashed | None" = None
+
+    @property
+    def fer2013(self) -> bool:
+        """Whether it is known to have learnt from FER2013: by its readings, or by a file's usual name."""
+        names = [data.name.lower() for data in self.card.learnt_from]
+        return "fer2013" in self.card.readings or any(name.startswith(_FER2013) for name in names)
+
+    @property
+    def ferplus(self) -> bool:
+        """Whether it learnt from FER+'s votes."""
+        targets = self.card.recipe.get("targets", {})
+        return "consensus" in self.card.readings or bool(targets.get("votes", 0))
+
+    def data_name(self, name: str) -> str:
+        """Return what the data set that its files call `name` is called by everyone."""
+        own = self.card.data is not None and name == self.card.data.name
+        return "FER2013" if own and self.fer2013 else name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """An input that could not be used."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What `run.json` says of a run's data; what else it says is left to others.
+
+    `classes` has the images of each class by split; it is empty for runs from before mien counted them.
+    """
+
+    name: str
+    fingerprint: str
+    splits: dict[str, Part]
+    classes: dict[str, dict[str, int]] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+    excluded: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Teacher:
+    about: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Facts:
+    data: Known
+    teacher: _Teacher | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Document:
+    schema: Literal[1]
+    sha256: str
+    bytes: int
+    readings: dict[str, Finding]
+    known: Hashed | None = None
+
+
+_FER2013 = ("fer2013", "icml_face_data")
+
+_T = TypeVar("_T")
+
+_DOCUMENT = TypeAdapter(_Document)
+_FACTS = TypeAdapter(_Facts)
+_REPORT = TypeAdapter(Report)
+_GROUPS = TypeAdapter(Groups)
+
+
+def of_model(bundle: Bundle, document: Mapping[str, Any]) -> Evidence:
+    """Pair a model with the evaluation that `mien ship` wrote beside it.
+
+    Raises:
+        ModelError: The document is none, or is another file's.
+    """
+    name = bundle.path.name
+    what = f"the evaluation of {name!r}"
+    found = _read(_DOCUMENT, document, ModelError(what))
+    if found.sha256 != bundle.card.sha256:
+        raise ModelError(
+            f"the evaluation beside {name!r} is another file's: it names the sha256 {found.sha256[:12]}, the "
+            f"file has {(bundle.card.sha256 or '')[:12]}; ship the model again with mien ship"
+        )
+    if list(found.readings) != list(bundle.card.readings):
+        raise ModelError(
+            f"{what} knows the readings {', '.join(found.readings)}, its card "
+            f"{', '.join(bundle.card.readings)}; ship the model again with mien ship"
+        )
+    for reading, finding in found.readings.items():
+        _check(finding.report, bundle.card, ModelError(what))
+        if finding.report.reading != reading:
+            raise ModelError(
+                f"{what} has {finding.report.reading!r} where {reading!r} belongs; ship it again"
+            )
+    return Evidence(
+        card=bundle.card,
+        file=name,
+        bytes=found.bytes,
+        findings=tuple(found.readings.values()),
+        teacher=bundle.card.teacher,
+        hashed=found.known,
+    )
+
+
+def of_run(made: Run) -> Evidence:
+    """Pair a run's model with the reports in its folder.
+
+    Raises:
+        RunError: There is no model yet; or a report is damaged, or was made with another file.
+        ModelError: The bundle is damaged.
+    """
+    if not (made.bundle / bundles.MODEL).is_file():
+        raise bundles.unfinished(made.path)
+    bundle = bundles.load(made.bundle)
+    facts = _facts(made)
+    findings = tuple(_reports(made, bundle.card))
+    return Evidence(
+        card=bundle.card,
+        file=bundles.MODEL,
+        bytes=(made.bundle / bundles.MODEL).stat().st_size,
+        findings=findings,
+        teacher=facts.teacher.about if facts.teacher else "",
+    )
+
+
+def data_of(made: Run) -> Known:
+    """Return what a run says of its data.
+
+    Raises:
+        RunError: Its `run.json` is missing, damaged, or says nothing of it.
+    """
+    return _facts(made).data
+
+
+def shipped(path: Path) -> list[tuple[Bundle, dict[str, Any]]]:
+    """Load the models that `mien ship` wrote, each with its evaluation.
+
+    Args:
+        path: An `.onnx` file whose `.json` stands beside it; a folder of such pairs; or the name of a
+            model in the package.
+
+    Returns:
+        The pairs; of a folder those that the package names first, then the others by name.
+
+    Raises:
+        InputError: There is none.
+        ModelError: A file is damaged, or stands without its evaluation.
+    """
+    if str(path) in bundles.SHIPPED:
+        path = bundles.MODELS / f"{path}.onnx"
+    if path.is_dir():
+        ranks = {name: rank for rank, name in enumerate(bundles.SHIPPED)}
+        files = sorted(path.glob("*.onnx"), key=lambda file: (ranks.get(file.stem, len(ranks)), file.name))
+        if not files:
+            raise InputError(
+                f"{str(path)!r} is neither a run nor a folder with models; name a run, or where mien ship "
+                "wrote its .onnx and .json"
+            )
+    else:
+        files = [path]
+    return [(bundles.load(file.absolute()), _beside(file)) for file in files]
+
+
+def _beside(file: Path) -> dict[str, Any]:
+    """Read the evaluation beside a model."""
+    path = file.with_suffix(".json")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(
+            f"{file.name!r} has no {path.name!r} beside it, which holds its figures; make both with mien ship"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path.name!r} cannot be read: {error}") from None
+    if not isinstance(document, dict):
+        raise ModelError(f"{path.name!r} is no evaluation; make it with mien ship")
+    return document
+
+
+def _facts(made: Run) -> _Facts:
+    return _read(_FACTS, made.facts(), RunError(f"run.json of {made.name!r}"))
+
+
+def _reports(made: Run, card: Card) -> Iterator[Finding]:
+    """Yield what a run's reports hold: val, test, then others; of each the default reading first."""
+    order = ("val", "test")
+    files = sorted(
+        (file for file in made.evaluation.glob("*.json") if not file.name.startswith(".")),
+        key=lambda file: (order.index(file.stem) if file.stem in order else len(order), file.name),
+    )
+    ranks = {name: rank for rank, name in enumerate(card.readings)}
+    for file in files:
+        kept = _kept(file)
+        others, groups = kept.pop("readings", {}), kept.pop("groups", None)
+        fault = RunError(f"{file.name!r} in {made.evaluation.name!r} of {made.name!r}")
+        found = [_read(_REPORT, each, fault) for each in (kept, *others.values())]
+        for report in found:
+            if report.bundle != card.sha256:
+                raise RunError(
+                    f"{fault} scores another file than the bundle holds; score it anew with mien evaluate "
+                    f"{made.path} --split {report.split}"
+                )
+            _check(report, card, fault)
+        # Groups were measured as the reading that was asked for, which is the file's own.
+        parted = None if groups is None else _read(_GROUPS, groups, fault)
+        findings = [Finding(report=found[0], groups=parted), *(Finding(report=each) for each in found[1:])]
+        yield from sorted(findings, key=lambda finding: ranks[finding.report.reading])
+
+
+def _check(report: Report, card: Card, fault: InputError) -> None:
+    """Make sure that a report is one on this card's classes and readings; `fault` names it."""
+    if not list(report.labels) == list(report.per_class) == list(card.labels):
+        raise type(fault)(
+            f"{fault} has the classes {', '.join(report.labels)}, the model {', '.join(card.labels)}; "
+            "make it anew"
+        )
+    if {len(report.confusion), *map(len, report.confusion)} != {len(card.labels)}:
+        raise type(fault)(f"{fault} has a confusion of another size than its classes; make it anew")
+    if report.reading not in card.readings:
+        raise type(fault)(
+            f"{fault} has the reading {report.reading!r}, the model {', '.join(card.readings)}; make it anew"
+        )
+
+
+def _kept(file: Path) -> dict[str, Any]:
+    try:
+        report = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{file.name!r} is damaged: {error}; score that split anew") from None
+    if not isinstance(report, dict) or not isinstance(report.get("readings", {}), dict):
+        raise RunError(f"{file.name!r} is no report; score that split anew")
+    return report
+
+
+def _read(adapter: TypeAdapter[_T], values: Mapping[str, Any], fault: InputError) -> _T:
+    """Return plain values as what they should be; `fault` names them in its message and is raised if not."""
+    try:
+        return adapter.validate_json(json.dumps(values), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        said = first["msg"][0].lower() + first["msg"][1:]
+        raise type(fault)(f"{fault} does not hold at {place!r}: {said}; make it anew") from None

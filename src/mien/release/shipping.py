@@ -1,0 +1,464 @@
+"""From a finished run to the file that ships: calibrated, in int8 where that costs nothing, and measured.
+
+made = ship.make(run.open_run("runs/release-1"), data, to="models", name="default")
+made.bundle.card.precision            # "int8" or "float32"
+
+What is fitted here is fitted on val: the temperatures, the offsets, the thresholds, and whether int8 is good
+enough. The calibration's own figures are cross-fitted for that reason.
+"""
+
+import json
+import os
+import tempfile
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien import _files as disk
+from mien.data import duplicates
+from mien.data.datasets import Dataset, Split
+from mien.errors import DataError, ModelError
+from mien.evaluation import calibration as calibrate
+from mien.evaluation import evaluator as evaluate
+from mien.evaluation.calibration import Calibration
+from mien.evaluation.evaluator import Answers, Report
+from mien.models import initial_weights as weights
+from mien.models import known_images as known
+from mien.models import model as bundles
+from mien.models import priors
+from mien.models.model import Bundle, Card, Fusion, Measured
+from mien.release import exporters as export
+from mien.release.averaging import known_as, mean
+from mien.release.exporters import quantization as int8
+from mien.training.runs import Run
+from mien.training.targets import frequencies
+
+#: Training images that the ranges of int8 are taken from.
+CALIBRATING = 4096
+
+#: How much accuracy on val the balance for photographs may cost
+#: (docs/decisions/0009-balance-for-photographs.md).
+CONCESSION = 0.01
+
+#: A reading's answers without their calibration, and the right ones.
+_Raw = tuple[NDArray[np.float64], NDArray[np.int64]]
+
+_MEASURED = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece")
+_WITH_INTERVAL = _MEASURED[:3]
+_STAGES = 5
+
+#: Kinds of characters that no name of a model holds, and how many bytes it has at most, for files are called
+#: by it: control characters, and those that end a line.
+_UNSHOWABLE = ("Cc", "Zl", "Zp")
+_LONGEST = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Shipped:
+    """A model that is ready to ship.
+
+    Args:
+        bundle: The file, loaded.
+        evaluation: The JSON document beside it, with every figure of its card.
+        weights: The file beside an int8 model from which a training can begin; a float32 model holds them.
+        document: What stands in the evaluation.
+    """
+
+    bundle: Bundle
+    evaluation: Path
+    weights: Path | None
+    document: dict[str, Any]
+
+
+def make(
+    run: Run | Bundle,
+    dataset: Dataset,
+    *,
+    to: str | os.PathLike[str],
+    average: Sequence[Run | Bundle] = (),
+    name: str | None = None,
+    licence: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> Shipped:
+    """Calibrate, quantise and measure a run's model; write it as one ONNX file with its evaluation beside it.
+
+    Args:
+        run: A finished run, or a trained model in float32 whose card names its data and network.
+        dataset: The data that it was trained on, image for image and vote for vote.
+        to: The folder of `<name>.onnx` and `<name>.json`, of `<name>.weights.npz` where it is int8, and of
+            the hashes of the images learnt from, a file named after its content.
+        average: Runs and models to average the weights with; one began from the other, or all from one
+            model.
+        name: What the model is called; its run's name where none is given.
+        licence: Under what terms the model may be used.
+        progress: Called with (stages done, stages in all).
+
+    Raises:
+        RunError: A run has no model yet.
+        DataError: Train or val is missing, the data or their votes are not those that the run was trained on,
+            or val is what one of the models it was made from learnt from.
+        ModelError: The model and the data do not fit together, the runs have no mean, or the files cannot be
+            written.
+    """
+    name, folder = name or (run.name if isinstance(run, Run) else run.card.name), Path(to)
+    _check_places(folder, name)
+    with tempfile.TemporaryDirectory() as aside:
+        trained = _trained([run, *average], dataset.split("val"), Path(aside))
+        _check_data(run, dataset)
+        _check_val(trained, dataset)
+        return _make(trained, dataset, folder, name=name, licence=licence, tell=progress or _silent)
+
+
+def _check_places(folder: Path, name: str) -> None:
+    """Refuse what could not be written, before anything is worked out."""
+    if not _can_be_called(name):
+        raise ModelError(
+            f"a model cannot be called {name[:40]!r}{'...' if name[40:] else ''}; give it a name of at most "
+            f"{_LONGEST} bytes without slashes and control characters"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelError(f"{str(folder)!r} cannot be made: {disk.reason(error)}") from None
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ModelError(f"nothing can be written into {str(folder)!r}: {disk.reason(error)}") from None
+    for suffix in (".onnx", ".json", ".weights.npz"):
+        if (folder / f"{name}{suffix}").is_dir():
+            raise ModelError(f"{str(folder / f'{name}{suffix}')!r} is a folder; choose another name or place")
+
+
+def _can_be_called(name: str) -> bool:
+    try:
+        size = len(os.fsencode(name))
+    except UnicodeEncodeError:
+        return False
+    odd = any(letter in "/\\" or unicodedata.category(letter) in _UNSHOWABLE for letter in name)
+    return 0 < size <= _LONGEST and not odd
+
+
+def _check_data(run: Run | Bundle, dataset: Dataset) -> None:
+    """Refuse data or votes that are not those that a run or model was trained on."""
+    if isinstance(run, Run):
+        name, seen = f"run {run.name!r}", run.facts()["data"]["fingerprint"]
+    elif run.card.data is not None:
+        name, seen = f"model {run.card.name!r}", run.card.data.fingerprint
+    else:
+        raise ModelError(f"the card of {run.card.name!r} does not name its data; ship a run of mien train")
+    if dataset.fingerprint != seen:
+        raise DataError(
+            f"these are not the data that {name} was trained on: their fingerprint is "
+            f"{dataset.fingerprint[:12]}, its data's was {seen[:12]}; name its own with --data"
+        )
+    if isinstance(run, Run):
+        run.check_votes(dataset.votes_fingerprint)
+
+
+def _check_val(trained: Bundle, dataset: Dataset) -> None:
+    """Refuse to calibrate a model on images that it, or what it was made from, has learnt."""
+    val = dataset.split("val")
+    if evaluate.role(trained.card, val.fingerprint, val.name, dataset.root).role == "train":
+        raise DataError(
+            f"val of {dataset.root} is what {trained.card.name!r}, or a model that it was made from, learnt "
+            "from: a temperature and figures from it would say nothing of new images; train with another val"
+        )
+
+
+def _silent(done: int, total: int) -> None:
+    pass
+
+
+def _trained(parts: Sequence[Run | Bundle], val: Split, aside: Path) -> Bundle:
+    """Load the model of a run; with others, make the mean of their weights in the folder `aside`."""
+    for each in parts:
+        if isinstance(each, Run) and not (each.bundle / bundles.MODEL).is_file():
+            raise bundles.unfinished(each.path)
+    models = [bundles.load(each.bundle) if isinstance(each, Run) else each for each in parts]
+    named = [digest for model in models for digest in known_as(model.card)]
+    if len(set(named)) < len(named):
+        raise ModelError("one model stands twice among those to average; name each once")
+    return mean(models, aside, images=val.images[: export.IMAGES]) if models[1:] else models[0]
+
+
+def _make(
+    trained: Bundle, dataset: Dataset, to: Path, *, name: str, licence: str, tell: Callable[[int, int], None]
+) -> Shipped:
+    """Do what `make` says with a run's model, or with the mean of several."""
+    train, val = dataset.split("train"), dataset.split("val")
+    tell(0, _STAGES)
+    raw = {reading: _raw(trained, reading, val) for reading in trained.card.readings}
+    calibrations = {reading: _calibration(*found) for reading, found in raw.items()}
+    tell(1, _STAGES)
+    card = replace(
+        _stated(_calibrated(trained.card, calibrations), raw, train),
+        name=name,
+        licence=licence,
+        made_from=trained.card.sha256,
+        metrics={},
+    )
+    plain = _in_float32(trained, card, val)
+    tell(2, _STAGES)
+    small = _in_int8(plain, train, val)
+    tell(3, _STAGES)
+    verdicts = {reading: _verdict(plain, small, reading, val) for reading in card.readings}
+    chosen = small if all(verdict.accepted for verdict in verdicts.values()) else plain
+    if chosen is small:
+        calibrations = {
+            reading: _as_rounded(small.bundle, reading, val, found) for reading, found in calibrations.items()
+        }
+    tell(4, _STAGES)
+    made, document = _write(chosen, dataset, calibrations, verdicts, to)
+    document["known"] = known.put(to, known.of(train.images))
+    path = to / f"{card.name}.json"
+    _put(path, (json.dumps(document, indent=1) + "\n").encode())
+    beside = _put_weights(trained, made)
+    tell(_STAGES, _STAGES)
+    return Shipped(made, path, beside, document)
+
+
+@dataclass(frozen=True, eq=False)
+class _File:
+    """An ONNX file in memory, and the bundle it makes."""
+
+    content: bytes
+    bundle: Bundle
+
+
+def _write(
+    chosen: _File,
+    dataset: Dataset,
+    calibrations: dict[str, Calibration],
+    verdicts: dict[str, int8.Verdict],
+    folder: Path,
+) -> tuple[Bundle, dict[str, Any]]:
+    """Score the file that ships and write it; returns it with its evaluation."""
+    card, val = chosen.bundle.card, dataset.split("val")
+    answers = {
+        reading: evaluate.answer(
+            chosen.bundle, val, labels=dataset.labels, reading=reading, data=dataset.root
+        )
+        for reading in card.readings
+    }
+    reports = {reading: evaluate.judge(each) for reading, each in answers.items()}
+    held = _known(dataset, card)
+    metrics = {f"val as {reading}": _measured(report) for reading, report in reports.items()}
+    file = folder / f"{card.name}.onnx"
+    # Without its evaluation a file counts alone, so that no moment pairs it with another's.
+    (folder / f"{card.name}.json").unlink(missing_ok=True)
+    made = bundles.write(chosen.content, replace(card, metrics=metrics), file)
+    return made, {
+        "schema": 1,
+        "name": card.name,
+        "sha256": made.card.sha256,
+        "bytes": file.stat().st_size,
+        "precision": made.card.precision,
+        "balance_table": _balances(made.card, list(answers.values())),
+        "readings": {
+            reading: {
+                "report": replace(reports[reading], bundle=made.card.sha256 or "").to_dict(),
+                "calibration": calibrations[reading].to_dict(),
+                "int8": verdicts[reading].to_dict(),
+                "new": None
+                if held is None
+                else _new(answers[reading], held, _truth(reading, made.card, val)),
+            }
+            for reading in card.readings
+        },
+    }
+
+
+def _balances(card: Card, answers: Sequence[Answers]) -> list[dict[str, Any]]:
+    shares = {name: reading.frequencies for name, reading in card.readings.items()}
+    return [row.to_dict() for row in evaluate.balance_table(answers, shares)]
+
+
+def _known(dataset: Dataset, card: Card) -> evaluate.Copies | None:
+    """Say which images of val training holds too; None where that cannot be told.
+
+    It cannot where they are too small, and where a model that this one was made from learnt from other images
+    than these, for they are not here to be looked at.
+    """
+    train, val = dataset.split("train"), dataset.split("val")
+    learnt = {data.splits["train"].fingerprint for data in card.learnt_from if "train" in data.splits}
+    if train.images.shape[1] < duplicates.SMALLEST or learnt - {train.fingerprint}:
+        return None
+    return evaluate.copies(val.images, train.images, recut=True)
+
+
+def _new(
+    answers: Answers, held: evaluate.Copies, right: tuple[NDArray[np.bool_], NDArray[np.int64]]
+) -> dict[str, Any] | None:
+    """Measure a reading on the images of val that training does not hold; None where it holds all.
+
+    Args:
+        answers: Of all images.
+        held: Which of them training holds.
+        right: What `_truth` says of the reading, which its confidence is held against.
+    """
+    new = ~held.known
+    if not new.any():
+        return None
+    report = evaluate.judge(answers.take(new))
+    sure = new & right[0]
+    return {
+        "equal": int(held.equal.sum()),
+        "near": int(held.near.sum()),
+        "recut": 0 if held.recut is None else int(held.recut.sum()),
+        "n": report.n,
+        "accuracy": report.accuracy,
+        "accuracy_interval": report.accuracy_interval,
+        "macro_f1": report.macro_f1,
+        "macro_f1_interval": report.macro_f1_interval,
+        "ece": evaluate.metrics(answers.probabilities[sure], right[1][sure], answers.names).ece
+        if sure.any()
+        else None,
+        "agreement": None if report.agreement is None else asdict(report.agreement),
+    }
+
+
+def _truth(reading: str, card: Card, val: Split) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Return which images say something about a reading, and the right answer to each."""
+    if card.reading(reading).output == "probabilities":
+        return np.ones(len(val), bool), val.labels
+    if val.votes is None:
+        raise DataError(f"split {val.name!r} has no votes, which the reading {reading!r} is measured by")
+    return evaluate.plurality(val.votes, card.labels)
+
+
+def _calibration(raw: NDArray[np.float64], truth: NDArray[np.int64]) -> Calibration:
+    """Fit a reading's temperature, and offsets where they are worth it, whatever is in the file already.
+
+    They are fitted if, across folds, they lower the cross entropy and do not lower the accuracy.
+    """
+    alone, shifted = (calibrate.measure(raw, truth, offsets=offsets) for offsets in (False, True))
+    better = shifted.nll_after < alone.nll_after and shifted.accuracy_after >= alone.accuracy_after
+    return shifted if better else alone
+
+
+def _as_rounded(small: Bundle, reading: str, val: Split, found: Calibration) -> Calibration:
+    """Measure by the int8 file's own answers what was fitted on those in float32."""
+    raw, truth = _raw(small, reading, val)
+    own = calibrate.measure(raw, truth, offsets=bool(found.offsets))
+    return replace(own, temperature=found.temperature, offsets=found.offsets, threshold=found.threshold)
+
+
+def _raw(model: Bundle, reading: str, val: Split) -> _Raw:
+    """Return what a model says without the calibration that it has, and the right answers."""
+    decided, truth = _truth(reading, model.card, val)
+    has = model.card.reading(reading)
+    raw = calibrate.undo(model.run(val.images, labels=reading), has.temperature, has.offsets)
+    return raw[decided], truth[decided]
+
+
+def _calibrated(card: Card, calibrations: dict[str, Calibration]) -> Card:
+    readings = {}
+    for name, reading in card.readings.items():
+        found = calibrations[name]
+        readings[name] = replace(
+            reading, temperature=found.temperature, offsets=found.offsets, threshold=found.threshold
+        )
+    return replace(card, readings=readings)
+
+
+def _stated(card: Card, raw: Mapping[str, _Raw], train: Split) -> Card:
+    """Return a calibrated card with frequencies, the balance for photographs, and a threshold for each.
+
+    A reading that is at chance on val is marked.
+
+    Args:
+        card: With temperatures and offsets.
+        raw: What `_raw` gives of each reading.
+        train: The images that the model learnt from.
+    """
+    readings = {}
+    for name, reading in card.readings.items():
+        shares = frequencies(card, name, train)
+        uncalibrated, truth = raw[name]
+        chances = calibrate.apply(uncalibrated, reading.temperature, reading.offsets)
+        adjusted = {
+            offered: priors.Adjustment(balance=offered).apply(chances, card.labels, shares)
+            for offered in priors.OFFERED
+        }
+        found = evaluate.stated(reading, chances, truth, card.labels, shares)
+        readings[name] = replace(found, threshold=reading.threshold, balance=_balance(adjusted, truth))
+    return replace(card, readings=readings)
+
+
+def _balance(adjusted: Mapping[float, NDArray[np.floating[Any]]], truth: NDArray[np.int64]) -> float:
+    """Return the largest offered balance with which accuracy on val falls by at most `CONCESSION`."""
+    accuracy = {balance: float((each.argmax(axis=1) == truth).mean()) for balance, each in adjusted.items()}
+    return max(balance for balance, found in accuracy.items() if found >= accuracy[0.0] - CONCESSION)
+
+
+def _in_float32(trained: Bundle, card: Card, val: Split) -> _File:
+    model = export.rebuild(trained)
+    with tempfile.TemporaryDirectory() as aside:
+        made = export.bundle(model, card, aside, images=val.images[: export.IMAGES])
+        return _File(made.read(), made)
+
+
+def _in_int8(plain: _File, train: Split, val: Split) -> _File:
+    chosen = np.random.default_rng(0).permutation(len(train))[:CALIBRATING]
+    content = int8.quantise(plain.content, train.images[np.sort(chosen)])
+    card = replace(plain.bundle.card, precision="int8")
+    fused = bundles.of(content, card)
+    found = _fusion(fused, bundles.of(content, card, optimization="basic"), val)
+    return _File(content, replace(fused, card=replace(fused.card, fusion=found)))
+
+
+def _fusion(fused: Bundle, unfused: Bundle, val: Split) -> Fusion:
+    """Compare an int8 model's answers where its operations are fused with those where they are not."""
+    both = [
+        [model.run(val.images, labels=name) for name in model.card.readings] for model in (fused, unfused)
+    ]
+    one, other = (np.concatenate(each) for each in both)
+    apart = np.abs(one - other)
+    return Fusion(
+        images=len(val),
+        agreement=float((one.argmax(axis=1) == other.argmax(axis=1)).mean()),
+        largest_difference=float(apart.max()),
+        mean_difference=float(apart.mean()),
+    )
+
+
+def _verdict(plain: _File, small: _File, reading: str, val: Split) -> int8.Verdict:
+    decided, truth = _truth(reading, plain.bundle.card, val)
+    images = val.images[decided]
+    return int8.acceptable(
+        plain.bundle.run(images, labels=reading), small.bundle.run(images, labels=reading), truth[decided]
+    )
+
+
+def _measured(report: Report) -> Measured:
+    values = {name: getattr(report, name) for name in _MEASURED}
+    intervals = {name: getattr(report, f"{name}_interval") for name in _WITH_INTERVAL}
+    if report.agreement is not None:
+        values["agreement"] = report.agreement.share
+        intervals["agreement"] = report.agreement.interval
+    return Measured(n=report.n, values=values, intervals=intervals)
+
+
+def _put_weights(trained: Bundle, made: Bundle) -> Path | None:
+    """Write what a training can begin from beside an int8 file; beside another leave no older file's."""
+    path = weights.beside(made.path)
+    if made.card.precision == "int8":
+        _put(path, weights.pack(export.weights(trained.read()), made.card.sha256 or ""))
+        return path
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ModelError(f"{str(path)!r} cannot be deleted: {disk.reason(error)}") from None
+    return None
+
+
+def _put(path: Path, content: bytes) -> None:
+    try:
+        disk.write(path, content)
+    except OSError as error:
+        raise ModelError(f"{str(path)!r} cannot be written: {disk.reason(error)}") from None

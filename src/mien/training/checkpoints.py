@@ -1,0 +1,344 @@
+"""The callback that keeps a training's record: history, best weights, saved states, and stopping."""
+
+import math
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.errors import Stopped, TrainingError
+from mien.models.networks import load_keras
+from mien.training.batches import Feed, for_keras
+from mien.training.recipes import Recipe, Stopping
+from mien.training.runs import Row, Run, State, write_file
+from mien.training.signals import Stop
+
+keras = load_keras()
+
+#: Steps longer than this many seconds have their state kept in memory, for a signal that comes inside one.
+_LONG_STEP = 1.0
+
+#: What Keras measures of an epoch; the last two only where a network has a second answer.
+_MEASURED = (
+    "loss",
+    "accuracy",
+    "val_loss",
+    "val_accuracy",
+    "consensus_accuracy",
+    "val_consensus_accuracy",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """Where a training stands, for people to watch.
+
+    Args:
+        epoch: The epoch under way, from 1.
+        epochs: Epochs at most.
+        step: Steps done in this epoch.
+        steps: Steps an epoch.
+        images_per_second: Training images, since this epoch began here.
+        seconds_left: Until the last epoch's end, at this speed.
+        loss: Running mean of the epoch.
+        accuracy: Running mean of the epoch.
+        last: The row of the last finished epoch, if any.
+    """
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    images_per_second: float
+    seconds_left: float
+    loss: float
+    accuracy: float
+    last: Row | None
+
+
+def best_epoch(history: list[Row], select: str) -> int:
+    """Return the index of the epoch that ships; the earlier of two equals."""
+    if select == "last":
+        return len(history) - 1
+    sign = -1 if select == "val_accuracy" else 1
+    return min(range(len(history)), key=lambda index: sign * history[index][select])
+
+
+def is_over(history: list[Row], recipe: Recipe) -> bool:
+    """Say whether a training with this history is at its end."""
+    return len(history) >= recipe.epochs or _stops_early(history, recipe.stopping)
+
+
+def _stops_early(history: list[Row], stopping: Stopping) -> bool:
+    best, waited = math.inf, 0
+    for row in history:
+        if row["val_loss"] < best - stopping.min_delta:
+            best, waited = row["val_loss"], 0
+        else:
+            waited += 1
+    return 0 < stopping.patience <= waited
+
+
+class Recorder(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
+    """Keep the record of one training, and bring an interrupted one back.
+
+    Args:
+        run: Where the record is kept.
+        recipe: What is trained.
+        feed: The training images.
+        state: The moment to go on from, or None at the beginning.
+        on_status: Called a few times a second.
+        again: What goes on with it when it was stopped, for the sentence that says so: a command.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        recipe: Recipe,
+        feed: Feed,
+        state: State | None,
+        on_status: Callable[[Status], None] | None,
+        *,
+        again: str,
+    ) -> None:
+        super().__init__()
+        self.run = run
+        self.recipe = recipe
+        self.feed = feed
+        self.again = again
+        self.stop = Stop(lambda: None, again)
+        self.on_status = on_status
+        self.history: list[Row] = []
+        self.best: list[NDArray[Any]] = []
+        self.diverged = False
+        self._candidate: list[NDArray[Any]] = []
+        self._state = state
+        self._metrics: dict[str, NDArray[Any]] = {}
+        self._spent = {"seconds": 0.0, "cpu_seconds": 0.0}
+        self.epoch, self.step = 0, 0
+        self._first_step = 0
+        self._last_step: State | None = None
+        self._saved_at = self._shown_at = self._step_at = self._wall = time.monotonic()
+        self._cpu = time.process_time()
+        if state is not None:
+            self.history = [dict(row) for row in state.facts["history"]]
+            self.best = state.group("best")
+            self.epoch, self.step = divmod(state.step, feed.steps)
+            self._first_step = self.step
+
+    def restore(self) -> None:
+        """Put the state's weights and optimizer into the model; its metrics follow when the epoch begins."""
+        # Keras makes the variables of losses and metrics with the first answer it sees, which is too late to
+        # set them.
+        wanted = {name: target[:1] for name, target in self.feed.targets.items()}
+        classes = self.model.outputs[0].shape[-1]
+        answers = {name: np.full((1, classes), 1 / classes, np.float32) for name in wanted}
+        self.model.compute_loss(None, for_keras(wanted), for_keras(answers))
+        self.model.compute_metrics(None, for_keras(wanted), for_keras(answers))
+        if self._state is not None:
+            _assign(_variables(self.model), self._state.group("variables"))
+            self._spent = dict(self._state.facts["spent"])
+
+    def save(self) -> None:
+        """Save the state as it stands."""
+        self.run.save(self._capture())
+
+    def save_last(self) -> None:
+        """Save the newest state in memory; for a signal that comes inside a long step."""
+        if self._last_step is not None:
+            self.run.save(self._last_step)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Start the clocks; in an epoch begun before, bring back its running means."""
+        if self._state is not None and self.step:
+            _assign(self.model.metrics_variables, self._state.group("metrics"))
+        self._state = None
+        self._wall, self._cpu = time.monotonic(), time.process_time()
+        self._step_at = self._wall
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Look at the loss, the clock and the signals."""
+        logs = _plain(logs)
+        self.step = self._first_step + batch + 1
+        self._check(logs["loss"], f"loss in epoch {self.epoch + 1}, step {self.step}")
+        now = time.monotonic()
+        self._show(now, logs)
+        if self.step < self.feed.steps:
+            self._keep(now)
+        elif self.stop:
+            self._leave(self._last_step)
+        self._step_at = time.monotonic()
+
+    def _check(self, loss: float, which: str) -> None:
+        if math.isfinite(loss):
+            return
+        self.diverged = True
+        rate = self.recipe.optimizer.learning_rate
+        raise TrainingError(
+            f"the {which} is {loss}: the learning rate {rate} is too large for this network and data; try "
+            f"--set optimizer.learning_rate={rate / 3:.2g}"
+        )
+
+    def _keep(self, now: float) -> None:
+        """Save or remember the state inside an epoch.
+
+        None is saved after an epoch's last step, for from there Keras cannot go on: the state before that
+        step is remembered instead, until the validation after it is done.
+        """
+        if self.stop:
+            self._leave(self._capture())
+        if now - self._saved_at > 60 * self.recipe.checkpoints.minutes:
+            self.run.save(self._capture())
+            self._saved_at = time.monotonic()
+        if now - self._step_at > _LONG_STEP or self.step == self.feed.steps - 1:
+            self._last_step = self._capture()
+
+    def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Look at the signals while validating too, which may take minutes."""
+        if self.stop:
+            self._leave(self._last_step)
+
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Keep the weights that were just validated: with a moving average these are not the trained ones."""
+        self._candidate = self.model.get_weights()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Write the epoch's row, its weights, and the state at its end."""
+        logs = _plain(logs)
+        self._check(logs["val_loss"], f"validation loss after epoch {epoch + 1}")
+        clocks = self._clocks()
+        row = {key: float(logs[key]) for key in _MEASURED if key in logs}
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        images = self.feed.steps * self.feed.batch_size
+        self.history.append(
+            {"epoch": float(epoch + 1), **row, "learning_rate": rate}
+            | clocks
+            | {"images_per_second": images / clocks["seconds"]}
+        )
+        if best_epoch(self.history, self.recipe.select) == epoch:
+            self.best = self._candidate
+        self._write_weights(row)
+        self.epoch, self.step, self._first_step = epoch + 1, 0, 0
+        self._spent = {"seconds": 0.0, "cpu_seconds": 0.0}
+        self._wall, self._cpu = time.monotonic(), time.process_time()
+        self._last_step = None
+        self.run.save(self._capture())
+        self._saved_at = time.monotonic()
+        self.run.write_history(self.history)
+        self._show(self._saved_at, logs)
+        if is_over(self.history, self.recipe):
+            self.model.stop_training = True
+        elif self.stop:
+            self._leave(None)
+
+    def _leave(self, state: State | None) -> None:
+        """End the training after a signal; without a state, the one saved last is as good."""
+        self.stop.reached()
+        if state is not None:
+            self.run.save(state)
+        raise Stopped(
+            f"stopped in epoch {self.epoch + 1}, and saved; go on with: {self.again}",
+            self.stop.signal_number,
+        )
+
+    def _clocks(self) -> dict[str, float]:
+        return {
+            "seconds": self._spent["seconds"] + time.monotonic() - self._wall,
+            "cpu_seconds": self._spent["cpu_seconds"] + time.process_time() - self._cpu,
+        }
+
+    def _capture(self) -> State:
+        if hasattr(self.model, "jax_state_sync"):
+            self.model.jax_state_sync()
+        arrays = _named("variables", [np.array(variable) for variable in _variables(self.model)])
+        arrays |= _named("best", self.best)
+        if self.step:
+            arrays |= _named("metrics", [np.array(variable) for variable in self.model.metrics_variables])
+        facts = {"history": self.history, "spent": self._clocks()}
+        return State(step=self.epoch * self.feed.steps + self.step, arrays=arrays, facts=facts)
+
+    def _write_weights(self, row: Row) -> None:
+        """Write the validated weights as `epNNN-lossN-val_lossN.weights.h5`; drop what is not kept."""
+        name = f"ep{self.epoch + 1:03d}-loss{row['loss']:.3f}-val_loss{row['val_loss']:.3f}.weights.h5"
+        trained = self.model.get_weights()
+        self.model.set_weights(self._candidate)
+        try:
+            with tempfile.TemporaryDirectory() as aside:
+                # HDF5 ends the process where its disk is full, so the run's disk gets the bytes alone.
+                file = Path(aside) / name
+                self.model.save_weights(file)
+                write_file(self.run.weights / name, file.read_bytes())
+        finally:
+            self.model.set_weights(trained)
+        if self.recipe.checkpoints.weights == "last":
+            best = best_epoch(self.history, self.recipe.select) + 1
+            _thin(self.run.weights, keep=self.recipe.checkpoints.keep, best=best)
+
+    def _show(self, now: float, logs: dict[str, Any]) -> None:
+        if self.on_status is None or (now - self._shown_at < 0.2 and self.step):
+            return
+        self._shown_at = now
+        clocks = self._clocks()
+        steps_here = self.step - self._first_step
+        speed = steps_here * self.feed.batch_size / max(1e-9, now - self._wall) if steps_here else 0.0
+        left = (self.recipe.epochs - self.epoch) * self.feed.steps - self.step
+        last = self.history[-1] if self.history else None
+        if not speed:
+            speed = last["images_per_second"] if last else self.feed.batch_size / max(1e-9, clocks["seconds"])
+        self.on_status(
+            Status(
+                epoch=min(self.epoch + 1, self.recipe.epochs),
+                epochs=self.recipe.epochs,
+                step=self.step,
+                steps=self.feed.steps,
+                images_per_second=speed,
+                seconds_left=left * self.feed.batch_size / speed,
+                loss=float(logs["loss"]),
+                accuracy=float(logs["accuracy"]),
+                last=last,
+            )
+        )
+
+
+def _plain(logs: dict[str, Any] | None) -> dict[str, Any]:
+    """Return Keras' logs under the names they have for a network with one answer."""
+    found = dict(logs or {})
+    for prefix in ("", "val_"):
+        if f"{prefix}answer_accuracy" in found:
+            found[f"{prefix}accuracy"] = found.pop(f"{prefix}answer_accuracy")
+    return found
+
+
+def _variables(model: Any) -> list[Any]:
+    """Return the variables of model and optimizer, each once, in an order that the network fixes."""
+    found = {id(variable): variable for variable in (*model.variables, *model.optimizer.variables)}
+    metrics = {id(variable) for variable in model.metrics_variables}
+    return [variable for key, variable in found.items() if key not in metrics]
+
+
+def _named(kind: str, arrays: list[NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {f"{kind}/{number:04d}": array for number, array in enumerate(arrays)}
+
+
+def _assign(variables: list[Any], arrays: list[NDArray[Any]]) -> None:
+    shapes = [tuple(variable.shape) for variable in variables]
+    if shapes != [array.shape for array in arrays]:
+        raise TrainingError(
+            "the saved state does not fit the network of the run's recipe; was recipe.toml changed, or is "
+            "another version of Keras installed? Train anew"
+        )
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
+
+
+def _thin(folder: Path, *, keep: int, best: int) -> None:
+    """Delete all weight files but those of the best epoch and the last `keep`."""
+    files = sorted(folder.glob("ep*.weights.h5"), key=lambda path: int(path.name[2:].split("-")[0]))
+    for path in files[:-keep]:
+        if not path.name.startswith(f"ep{best:03d}-"):
+            path.unlink()

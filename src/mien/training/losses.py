@@ -1,0 +1,107 @@
+"""What a recipe's targets mean to Keras: losses, their weights, and accuracy."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mien.models.networks import load_keras
+from mien.training.recipes import Targets
+
+keras = load_keras()
+
+
+class Distillation(keras.losses.Loss):  # type: ignore[misc, name-defined]
+    """Cross-entropy with the data's targets, and with a teacher's probabilities at a temperature.
+
+    A row of target holds both, `(n, 2 k)`: the data's, then the teacher's; zeros stand for no teacher.
+
+    Args:
+        smoothing: Share of the data's target spread evenly over all classes.
+        share: The teacher's share of the loss, in [0, 1].
+        temperature: What the logits of both are divided by; its square keeps the gradient's size.
+        offsets: Added to the k logits before they are compared, in training alone: what the classes'
+            frequencies are to answer for, and the network is not.
+
+    Source: Hinton et al. 2015, arXiv:1503.02531; the offsets are Menon et al. 2021, arXiv:2007.07314.
+    """
+
+    def __init__(
+        self, *, smoothing: float, share: float, temperature: float, offsets: Sequence[float] | None = None
+    ) -> None:
+        super().__init__(name="distillation")
+        self.smoothing = smoothing
+        self.share = share
+        self.temperature = temperature
+        self.offsets = offsets
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Return the loss of each image `(n,)` for probabilities `(n, k)`."""
+        ops = keras.ops
+        k = y_pred.shape[-1]
+        y_true = ops.cast(y_true, y_pred.dtype)
+        hard, teacher = y_true[:, :k], y_true[:, k:]
+        logits = ops.log(ops.maximum(y_pred, 1e-7))
+        if self.offsets is not None:
+            logits = ops.log_softmax(logits + ops.convert_to_tensor([self.offsets], y_pred.dtype), axis=-1)
+        hard = hard * (1 - self.smoothing) + self.smoothing / k
+        with_data = -ops.sum(hard * logits, axis=-1)
+        if not self.share:
+            return with_data
+        softened = ops.log_softmax(logits / self.temperature, axis=-1)
+        with_teacher = -ops.sum(_soften(teacher, self.temperature) * softened, axis=-1)
+        return (1 - self.share) * with_data + self.share * self.temperature**2 * with_teacher
+
+
+def _soften(probabilities: Any, temperature: float) -> Any:
+    """Return probabilities with their logits divided by a temperature; zeros stay zeros."""
+    powered = keras.ops.power(probabilities, 1 / temperature)
+    total = keras.ops.sum(powered, axis=-1, keepdims=True)
+    return powered / keras.ops.maximum(total, 1e-7)
+
+
+def settings(targets: Targets, *, distils: bool, frequencies: Sequence[float]) -> dict[str, Any]:
+    """Return `loss`, `loss_weights` and `metrics` as `Model.compile` takes them.
+
+    Args:
+        targets: What the recipe asks for.
+        distils: Whether rows of target hold a teacher's probabilities beside the data's.
+        frequencies: Of the k classes among the training labels, summing to 1.
+    """
+    if distils or targets.balance:
+        loss: Any = Distillation(
+            smoothing=targets.smoothing,
+            share=targets.teacher if distils else 0.0,
+            temperature=targets.temperature,
+            offsets=_offsets(frequencies, targets.balance) if targets.balance else None,
+        )
+        metrics: list[Any] = [_accuracy]
+    else:
+        loss = keras.losses.CategoricalCrossentropy(label_smoothing=targets.smoothing)
+        metrics = ["accuracy"]
+    if not targets.consensus:
+        return {"loss": loss, "metrics": metrics}
+    # What ten people share out is smooth as it is.
+    votes = (
+        Distillation(smoothing=0.0, share=targets.teacher, temperature=targets.temperature)
+        if distils
+        else keras.losses.CategoricalCrossentropy()
+    )
+    return {
+        "loss": {"answer": loss, "consensus": votes},
+        "loss_weights": {"answer": 1.0, "consensus": targets.consensus},
+        "metrics": {"answer": metrics, "consensus": metrics},
+    }
+
+
+def _offsets(frequencies: Sequence[float], balance: float) -> list[float]:
+    """Return what to add to each class' logit in training; a class without images counts as one of 10,000."""
+    return [float(balance * np.log(max(frequency, 1e-4))) for frequency in frequencies]
+
+
+def _accuracy(y_true: Any, y_pred: Any) -> Any:
+    """Compare answers with the data's half of the targets alone."""
+    return keras.metrics.categorical_accuracy(y_true[:, : y_pred.shape[-1]], y_pred)
+
+
+_accuracy.__name__ = "accuracy"

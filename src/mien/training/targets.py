@@ -1,0 +1,183 @@
+"""What a network should answer to each image: its label, what ten people saw, a teacher's word.
+
+A target stands under the name of the network's output it is for. `answer` learns the labels; `consensus`,
+which only recipes with `targets.consensus` have, learns FER+'s votes. With a teacher a row of target holds
+two distributions side by side: the data's, then the teacher's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien import labels as emotions
+from mien.data.datasets import Dataset, Split
+from mien.data.probabilities import Stored
+from mien.errors import DataError
+from mien.models.model import Card
+from mien.training.recipes import Recipe, Targets
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """What the network should answer to the images of train and val, by output.
+
+    Args:
+        train: Targets of each training image by output.
+        val: The same for validation.
+        distils: Whether a teacher's word stands beside the data's.
+        frequencies: Of the k classes among the training labels.
+    """
+
+    train: dict[str, Floats]
+    val: dict[str, Floats]
+    distils: bool
+    frequencies: tuple[float, ...]
+
+
+def of(dataset: Dataset, recipe: Recipe, teacher: Stored | None) -> Wanted:
+    """Return the targets of a training.
+
+    Args:
+        dataset: Has train and val.
+        recipe: Says what a target is made of.
+        teacher: Probabilities for the images of train, if it distils.
+
+    Raises:
+        DataError: As `make`; or the teacher's probabilities are for other images, or lack an answer.
+    """
+    train, val = dataset.split("train"), dataset.split("val")
+    labels, settings = dataset.labels, recipe.targets
+    taught: dict[str, Floats] | None = None
+    if teacher is not None:
+        taught = teacher.of(train.fingerprint, labels, n=len(train))
+        taught["answer"] = taught.pop("probabilities")
+        if settings.consensus and "consensus" not in taught:
+            raise DataError(
+                "the recipe gives a second answer, and the teacher's probabilities hold only one; set "
+                "targets.consensus=0, or name a teacher with both"
+            )
+    distils = teacher is not None
+    return Wanted(
+        train=make(train, labels, settings, teacher=taught, distils=distils),
+        val=make(val, labels, settings, distils=distils),
+        distils=distils,
+        frequencies=tuple(float(x) for x in one_hot(train.labels, len(labels)).mean(axis=0)),
+    )
+
+
+def make(
+    split: Split,
+    labels: Sequence[str],
+    settings: Targets,
+    *,
+    teacher: dict[str, Floats] | None = None,
+    distils: bool = False,
+) -> dict[str, Floats]:
+    """Return the targets of a split's images by output, each `(n, k)`, or `(n, 2 k)` where it distils.
+
+    Args:
+        split: Labels `(n,)` and, where the settings ask for them, votes.
+        labels: The k class names.
+        settings: What makes a target.
+        teacher: The teacher's probabilities `(n, k)` for each output.
+        distils: Leave the teacher's place in each row, filled with zeros where no teacher is given: then its
+            share of the loss is none, as on validation images.
+
+    Raises:
+        DataError: The settings ask for votes, and the split has none or other classes than they.
+    """
+    truth = one_hot(split.labels, len(labels))
+    targets = {"answer": truth}
+    if settings.votes or settings.consensus:
+        seen = consensus(split, labels)
+        targets["answer"] = ((1 - settings.votes) * truth + settings.votes * seen).astype(np.float32)
+        if settings.consensus:
+            targets["consensus"] = seen
+    if distils:
+        given = teacher or {name: np.zeros_like(target) for name, target in targets.items()}
+        targets = {name: np.hstack([target, given[name]]) for name, target in targets.items()}
+    return targets
+
+
+def consensus(split: Split, labels: Sequence[str]) -> Floats:
+    """Return how FER+'s taggers shared their votes among `labels`, rows `(n, k)` that sum to 1.
+
+    Votes for contempt, unknown and no face are left out; an image with no others has its label alone.
+
+    Raises:
+        DataError: The split has no votes, or a class that no tagger could choose.
+    """
+    if split.votes is None:
+        raise DataError(
+            f"the recipe learns from FER+ votes, and split {split.name!r} has none; name them with --votes, "
+            "or set targets.votes=0 and targets.consensus=0"
+        )
+    strange = [label for label in labels if label not in emotions.EMOTIONS]
+    if strange:
+        raise DataError(
+            f"the recipe learns from FER+ votes, which know no {strange[0]!r}; "
+            "set targets.votes=0 and targets.consensus=0"
+        )
+    votes = split.votes[:, [emotions.VOTES.index(label) for label in labels]]
+    total = votes.sum(axis=1, keepdims=True)
+    shares = np.where(total > 0, votes / np.maximum(total, 1), one_hot(split.labels, len(labels)))
+    return shares.astype(np.float32)
+
+
+def frequencies(card: Card, reading: str, train: Split) -> tuple[float, ...]:
+    """Return how frequent each label is in what a reading learnt from.
+
+    Args:
+        card: The model's.
+        reading: One of its readings.
+        train: The images that it learnt from, in the order of labels that the card has.
+
+    Returns:
+        A share a label, in the labels' order, with the sum 1. Of a reading that learnt votes: the mean of
+        the images' shares of votes. If the recipe's `targets.balance` b took a part of the frequencies out
+        of the answer, and no offsets of a calibration put it back: the frequencies to the power 1 - b.
+
+    Raises:
+        DataError: The reading learnt votes, and the split has none.
+    """
+    labels = one_hot(train.labels, len(card.labels))
+    share = float(card.recipe.get("targets", {}).get("votes", 0.0))
+    if card.reading(reading).output == "consensus":
+        share = 1.0
+    seen = consensus(train, card.labels) if share else labels
+    mean = ((1 - share) * labels + share * seen).mean(axis=0, dtype=np.float64)
+    balance = float(card.recipe.get("targets", {}).get("balance", 0.0))
+    if balance and card.reading(reading).output != "consensus" and not any(card.reading(reading).offsets):
+        mean = np.power(mean, 1 - balance, out=np.zeros_like(mean), where=mean > 0)
+    return tuple(round(float(each), 6) for each in mean / mean.sum())
+
+
+def mixed(
+    images: NDArray[np.uint8], targets: dict[str, Floats], alpha: float, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], dict[str, Floats]]:
+    """Blend every image of a batch, and its targets, with another one of the batch.
+
+    Args:
+        images: `(n, s, s, 1)` uint8.
+        targets: `(n, m)` each.
+        alpha: Of the Beta distribution that the other's share is drawn from; the smaller share is taken.
+        rng: Draws shares and partners.
+
+    Source: Zhang et al. 2018, arXiv:1710.09412.
+    """
+    share = rng.beta(alpha, alpha, len(images)).astype(np.float32)
+    share = np.minimum(share, 1 - share)
+    other = rng.permutation(len(images))
+    wide = share[:, None, None, None]
+    blended = np.rint(images * (1 - wide) + images[other] * wide).astype(np.uint8)
+    flat = share[:, None]
+    return blended, {name: target * (1 - flat) + target[other] * flat for name, target in targets.items()}
+
+
+def one_hot(labels: NDArray[np.int64], classes: int) -> Floats:
+    """Return labels `(n,)` as rows `(n, classes)` with a single 1."""
+    return np.eye(classes, dtype=np.float32)[labels]

@@ -1,0 +1,507 @@
+"""Fit a recipe to a data set, and leave a run's folder with the bundle that ships.
+
+A training is a function of data, recipe, machine and software alone: killed at any moment and resumed, it
+ends in the same weights, history and metrics, to the bit, as if nothing had happened.
+"""
+
+import importlib.util
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.data.datasets import Dataset, Split
+from mien.data.probabilities import Stored
+from mien.errors import DataError, RecipeError, RunError, TrainingError
+from mien.evaluation import evaluator as evaluate
+from mien.models import model as bundle
+from mien.models.model import Bundle
+from mien.models.networks import load_keras
+from mien.release import exporters as export
+from mien.training import folds as crossing
+from mien.training import initialization as starting
+from mien.training import losses, precision, signals, targets
+from mien.training import run_facts as facts
+from mien.training import runs as run
+from mien.training import schedules as schedule
+from mien.training.batches import Batch, Feed, for_keras
+from mien.training.checkpoints import Recorder, Status, best_epoch, is_over
+from mien.training.recipes import Recipe, from_dict, to_dict
+from mien.training.runs import Run
+
+__all__ = ["Status", "cross", "fit", "resume"]
+
+#: Validation images scored at once: changes memory and speed, never the result.
+_VALIDATION_BATCH = 256
+
+
+def fit(
+    dataset: Dataset,
+    recipe: Recipe,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    runs: str | os.PathLike[str] = Path("runs"),
+    teacher: Stored | None = None,
+    base: Bundle | None = None,
+    origin: Mapping[str, Any] | None = None,
+    fold: bool = False,
+    on_status: Callable[[Status], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> Run:
+    """Train `recipe` on `dataset`.
+
+    Sets the global seeds of Python, NumPy and Keras' backend. SIGINT and SIGTERM save the training and
+    raise `Stopped`.
+
+    Args:
+        dataset: Images `(n, size, size, 1)` uint8 in [0, 255], with the recipe's size; train and val.
+        recipe: What to train, and how.
+        out: The run's folder; without it the next free `runs/<recipe>-<number>`.
+        runs: Where numbered run folders stand.
+        teacher: Probabilities for the training images to distil from, as `recipe.targets` weighs them.
+        base: A trained model to begin from: its weights, instead of chance. The recipe trains the same
+            network; an answer in other classes begins anew.
+        origin: How the data can be loaded again (arguments of `dataset.load`), kept in `run.json`.
+        fold: It is one of those of `cross`, which goes on by the same call and not by `resume`.
+        on_status: Called a few times a second with where the training stands.
+        on_note: Called with a sentence whenever there is something to say.
+        on_progress: Called with (what is done, images done, images in all) while `base` is scored on val, to
+            compare the result with.
+
+    Returns:
+        The run; its bundle holds the epoch that the recipe's `select` names.
+
+    Raises:
+        DataError: A split is missing, or its images have another size than the recipe's; the recipe wants
+            votes that are not there; or the teacher's probabilities are not for the training images.
+        RecipeError: The recipe's network does not exist, cannot take the size, or is not that of `base`.
+        RunError: `out` holds something already.
+        ModelError: `base` has no weights, or they are damaged.
+        TrainingError: The loss is no number any more, or the disk is full; what was learnt is saved.
+        Stopped: A signal came; go on with `resume`.
+    """
+    _check(dataset, recipe)
+    wanted = targets.of(dataset, recipe, teacher)
+    start = None if base is None else starting.of(base)
+    if start is not None:
+        starting.check(start, recipe)
+    load_keras().utils.set_random_seed(recipe.seed)
+    policy = precision.choose(recipe.precision)
+    model = precision.build(recipe, classes=len(dataset.labels), policy=policy)
+    bases = start.base if start else ()
+    if start is not None:
+        _begin(start, model, dataset, on_note)
+    began = None if base is None else _scored(base, dataset, on_progress)
+    known = facts.begin(dataset, policy, origin=origin or {}, teacher=teacher, bases=bases, began=began)
+    facts.check(Path(out).name if out is not None else recipe.name, known, dataset, recipe)
+    made = run.create(recipe, known, out=out, runs=runs)
+    say = on_note or _silent
+    with made.lock():
+        return _train(made, model, dataset, recipe, wanted, fold=fold, on_status=on_status, say=say)
+
+
+def resume(
+    made: Run,
+    dataset: Dataset,
+    *,
+    teacher: Stored | None = None,
+    fold: bool = False,
+    on_status: Callable[[Status], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
+) -> Run:
+    """Go on with a training that was stopped or killed, from its last saved state.
+
+    Args:
+        made: The run.
+        dataset: The data it was trained on, to the bit.
+        teacher: The probabilities it distils from, where it does.
+        fold: As in `fit`.
+        on_status: Called a few times a second with where the training stands.
+        on_note: Called with a sentence whenever there is something to say.
+
+    Raises:
+        DataError: The data, their votes, or the teacher are not what the run was trained on.
+        RunError: The run is damaged, or another process trains it.
+        TrainingError: As `fit`.
+        Stopped: As `fit`.
+    """
+    recipe = made.recipe()
+    known = made.facts()
+    _check_unchanged(made, recipe, known["recipe"])
+    _check(dataset, recipe)
+    with made.lock():
+        if known["data"]["fingerprint"] != dataset.fingerprint:
+            raise DataError(
+                f"{dataset.root} is not the data that {made.name} was trained on: its fingerprint is "
+                f"{dataset.fingerprint[:12]}, not {known['data']['fingerprint'][:12]}; name the same data"
+            )
+        made.check_votes(dataset.votes_fingerprint)
+        _check_teacher(made, known.get("teacher"), teacher)
+        _check_begun(made, known.get("base"))
+        wanted = targets.of(dataset, recipe, teacher)
+        load_keras().utils.set_random_seed(recipe.seed)
+        model = precision.build(recipe, classes=len(dataset.labels), policy=known["precision"])
+        say = on_note or _silent
+        return _train(made, model, dataset, recipe, wanted, fold=fold, on_status=on_status, say=say)
+
+
+def cross(
+    dataset: Dataset,
+    recipe: Recipe,
+    *,
+    folds: int = 5,
+    out: str | os.PathLike[str] | None = None,
+    runs: str | os.PathLike[str] = Path("runs"),
+    on_status: Callable[[Status], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
+) -> Path:
+    """Train one network a fold of the training images, and ask each about the fold it did not learn from.
+
+    Called again it goes on where it was stopped. The validation images take no part.
+
+    Args:
+        dataset: Its train split is cut into folds, images that are equal or near together.
+        recipe: What each network is trained by; `select` sees the fold that is left out.
+        folds: How many.
+        out: The folder of the folds' runs; without it `runs/<recipe>-folds`.
+        runs: Where that folder stands.
+        on_status: As in `fit`.
+        on_note: As in `fit`.
+
+    Returns:
+        `out-of-fold.npz` in that folder: probabilities for every training image (`mien.data.probabilities`).
+
+    Raises:
+        DataError: A class has fewer images that are no copies of one another than there are folds; or as in
+            `fit`.
+        RunError: The folder holds runs of another recipe or other data.
+        Stopped: A signal came; the same call goes on.
+    """
+    to = Path(runs) / f"{recipe.name}-folds" if out is None else Path(out)
+
+    def begin(part: Dataset, path: Path) -> Run:
+        return fit(part, recipe, out=path, fold=True, on_status=on_status, on_note=on_note)
+
+    def go_on(made: Run, part: Dataset) -> Run:
+        return resume(made, part, fold=True, on_status=on_status, on_note=on_note)
+
+    crossing.cross(dataset, recipe, folds, to, fit=begin, resume=go_on, say=on_note or _silent)
+    return to / crossing.FILE
+
+
+def _silent(sentence: str) -> None:
+    pass
+
+
+def _train(
+    made: Run,
+    model: Any,
+    dataset: Dataset,
+    recipe: Recipe,
+    wanted: targets.Wanted,
+    *,
+    fold: bool,
+    on_status: Callable[[Status], None] | None,
+    say: Callable[[str], None],
+) -> Run:
+    """Train from the last saved state, or from the beginning, to the end."""
+    again = "the same command" if fold else f"mien train --resume {made.path}"
+    made.sweep()
+    feed = Feed(dataset.split("train"), wanted.train, recipe)
+    validation = dataset.split("val").images, for_keras(wanted.val)
+    library = load_keras()
+    if recipe.optimizer.ema:
+        first = None if made.facts().get("base") else next(feed.batches(0, 0))[0]
+        schedule.average_statistics(model, recipe.optimizer.ema, first)
+    model.compile(
+        optimizer=schedule.make_optimizer(recipe.optimizer, model, steps=feed.steps * recipe.epochs),
+        **losses.settings(recipe.targets, distils=wanted.distils, frequencies=wanted.frequencies),
+        # On processors XLA trains these networks 25 % slower than TensorFlow does without it.
+        jit_compile=False if library.backend.backend() == "tensorflow" else "auto",
+    )
+    try:
+        while True:
+            state, complaints = made.load()
+            for complaint in complaints:
+                say(complaint)
+            recorder = Recorder(made, recipe, feed, state, on_status, again=again)
+            recorder.set_model(model)
+            if is_over(recorder.history, recipe):
+                break
+            recorder.restore()
+            if state is None and made.facts().get("base"):
+                # What it begins from cannot be had from the recipe again, as chance can.
+                recorder.save()
+            _fit_some(model, recorder, validation, callbacks=_callbacks(made, recipe, say))
+    except TrainingError as error:
+        if fold and recorder.diverged:
+            error.args = (f"{error} and another --out, for all folds are of one recipe",)
+        _fail(made, recorder, dataset, recipe, error)
+        raise
+    _finish(made, recorder, dataset, recipe, say=say)
+    made.update(status="done")
+    return made
+
+
+def _begin(
+    start: starting.Start, model: Any, dataset: Dataset, on_note: Callable[[str], None] | None
+) -> None:
+    """Give the model the weights it begins from, and say which of its answers begin anew."""
+    fresh = starting.give(start, model, dataset.labels)
+    why = "has no such answer" if dataset.labels == start.labels else "answers in other classes"
+    anew = f"; {' and '.join(fresh)} from chance, for it {why}" if fresh else ""
+    if on_note is not None:
+        on_note(f"begins from the weights of {start.name}{anew}")
+        if len(start.readings) > len(model.outputs):
+            on_note(
+                f"{start.name} reads a face as {' and as '.join(start.readings)}; what is trained here reads "
+                "it by the labels alone, for the recipe gives votes no weight (--votes and --set "
+                "targets.consensus=1)"
+            )
+
+
+def _scored(
+    base: Bundle, dataset: Dataset, on_progress: Callable[[str, int, int], None] | None
+) -> dict[str, Any] | None:
+    def move(done: int, total: int) -> None:
+        if on_progress is not None:
+            on_progress(f"scoring {base.card.name} on val", done, total)
+
+    return starting.score(base, dataset, progress=move)
+
+
+def _check_begun(made: Run, base: Any) -> None:
+    if base and made.load()[0] is None:
+        raise RunError(
+            f"{made.name} was stopped before the weights that it begins from were saved; train anew, with "
+            f"--from and {base[0]['name']}"
+        )
+
+
+def _check_teacher(made: Run, begun: Mapping[str, Any] | None, teacher: Stored | None) -> None:
+    had, has = begun and begun["sha256"], teacher and teacher.sha256
+    if had != has:
+        was = f"a teacher ({begun['about']})" if begun else "no teacher"
+        raise DataError(
+            f"{made.name} was begun with {was}, and goes on with the same alone; name the files it was begun "
+            "with by --teacher"
+            if begun
+            else f"{made.name} was begun with no teacher; leave --teacher out"
+        )
+
+
+def _fit_some(model: Any, recorder: Recorder, validation: Batch, *, callbacks: list[Any]) -> None:
+    """Train to the end; or, from within an epoch, to that epoch's end, for Keras cannot begin inside one.
+
+    The caller goes on from the state that was saved there. That also undoes what Keras does to the weights
+    at the end of `fit` when they have a moving average.
+    """
+    feed, recipe = recorder.feed, recorder.recipe
+    inside = recorder.step > 0
+    with signals.listen(recorder.save_last, recorder.again) as recorder.stop:
+        model.fit(
+            feed.batches(recorder.epoch, recorder.step),
+            steps_per_epoch=feed.steps - recorder.step,
+            initial_epoch=recorder.epoch,
+            epochs=recorder.epoch + 1 if inside else recipe.epochs,
+            validation_data=validation,
+            validation_batch_size=_VALIDATION_BATCH,
+            # Callbacks end in their order: the recorder sees validated weights before they are swapped back.
+            callbacks=[recorder, *callbacks],
+            shuffle=False,
+            verbose=0,
+        )
+
+
+def _callbacks(made: Run, recipe: Recipe, say: Callable[[str], None]) -> list[Any]:
+    library = load_keras()
+    callbacks = []
+    if recipe.optimizer.ema:
+        callbacks.append(library.callbacks.SwapEMAWeights())
+    if all(importlib.util.find_spec(name) for name in ("tensorboard", "tensorflow")):
+        callbacks.append(library.callbacks.TensorBoard(made.tensorboard, write_graph=False))
+    else:
+        say("TensorBoard is not installed, so no logs are written for it; history.csv holds the same numbers")
+    return callbacks
+
+
+def _finish(
+    made: Run, recorder: Recorder, dataset: Dataset, recipe: Recipe, *, say: Callable[[str], None]
+) -> None:
+    """Export the weights that ship, score the file on val, and write both down."""
+    made.write_history(recorder.history)
+    index = best_epoch(recorder.history, recipe.select)
+    row = recorder.history[index]
+    if len(recorder.history) < recipe.epochs:
+        say(
+            f"stopped early after epoch {len(recorder.history)}: the validation loss has not fallen for "
+            f"{recipe.stopping.patience} epochs"
+        )
+    say(f"ships epoch {index + 1} of {len(recorder.history)}: val_loss {row['val_loss']:.4f}")
+    better = _better(recorder.history, index)
+    if better is not None:
+        other = recorder.history[better]
+        say(
+            f"epoch {better + 1} was better on val, in loss ({other['val_loss']:.4f}, not "
+            f"{row['val_loss']:.4f}) and in accuracy ({other['val_accuracy']:.2%}, not "
+            f"{row['val_accuracy']:.2%}); the recipe keeps the last epoch: --set select=val_loss ships the "
+            "best"
+        )
+    model = precision.build(recipe, classes=len(dataset.labels), policy="float32")
+    model.set_weights(recorder.best)
+    val = dataset.split("val")
+    card = facts.card(made.name, made.facts(), dataset, recipe)
+    try:
+        shipped = export.bundle(model, card, made.bundle, images=val.images[: export.IMAGES])
+    except export.Unlike as error:
+        raise _diverged(made, error, row, f"epoch {index + 1} of {len(recorder.history)}") from error
+    answers = {
+        reading: evaluate.answer(shipped, val, labels=dataset.labels, reading=reading, data=dataset.root)
+        for reading in card.readings
+    }
+    report = evaluate.judge(next(iter(answers.values())))
+    measured = bundle.Measured(
+        n=report.n,
+        values={name: getattr(report, name) for name in _MEASURED},
+        intervals={name: getattr(report, f"{name}_interval") for name in _MEASURED[:3]},
+    )
+    began = _began(made, report)
+    card = replace(
+        shipped.card,
+        metrics={"val": measured},
+        readings=_stated(card, answers, dataset.split("train"), say),
+        began=began,
+    )
+    shipped = bundle.write((made.bundle / bundle.MODEL).read_bytes(), card, made.bundle)
+    if began is not None:
+        made.update(began=asdict(began) | {"worse": began.worse})
+        if began.worse:
+            say(began.sentence)
+    made.update(
+        shipped={
+            "epoch": index + 1,
+            "of": len(recorder.history),
+            "better_epoch": None if better is None else better + 1,
+            "at_chance": [name for name, reading in card.readings.items() if reading.at_chance],
+            "sha256": shipped.card.sha256,
+        }
+    )
+    made.keep_report(replace(report, bundle=shipped.card.sha256 or "").to_dict())
+
+
+def _better(history: Sequence[Mapping[str, float]], index: int) -> int | None:
+    """Return the epoch with the lowest validation loss, if it beats the one that ships in accuracy too."""
+    best = min(range(len(history)), key=lambda place: history[place]["val_loss"])
+    row, other = history[index], history[best]
+    beats = other["val_loss"] < row["val_loss"] and other["val_accuracy"] > row["val_accuracy"]
+    return best if beats else None
+
+
+def _began(made: Run, report: evaluate.Report) -> bundle.Began | None:
+    """Compare the trained model with the one that it began from, if that was scored."""
+    known = made.facts().get("began")
+    if known is None:
+        return None
+    return bundle.Began(
+        name=known["name"],
+        n=known["n"],
+        accuracy=known["accuracy"],
+        accuracy_interval=tuple(known["accuracy_interval"]),
+        learnt=known["learnt"],
+        after=report.accuracy,
+        after_interval=report.accuracy_interval,
+    )
+
+
+def _stated(
+    card: bundle.Card, answers: Mapping[str, evaluate.Answers], train: Split, say: Callable[[str], None]
+) -> dict[str, bundle.Reading]:
+    """Return the readings with frequencies and thresholds, and say which are at chance."""
+    readings = {}
+    for name, found in answers.items():
+        reading, right = card.reading(name), found.truth
+        chances = found.probabilities
+        if reading.output == "consensus" and found.split.votes is not None:
+            decided, seen = evaluate.plurality(found.split.votes, card.labels)
+            chances, right = chances[decided], seen[decided]
+        shares = targets.frequencies(card, name, train)
+        readings[name] = evaluate.stated(reading, chances, right, card.labels, shares)
+        if readings[name].at_chance:
+            say(_at_chance(name, card, chances, right))
+    return readings
+
+
+def _at_chance(name: str, card: bundle.Card, chances: NDArray[np.float32], right: NDArray[np.int64]) -> str:
+    called = f"as {name}, the model" if len(card.readings) > 1 else "the model"
+    if not len(right):
+        return f"{called} could not be scored on val, so all its answers are flagged uncertain"
+    hits = int((chances.argmax(axis=1) == right).sum())
+    low, high = evaluate.wilson(hits, len(right))
+    commonest = card.labels[int(np.bincount(right).argmax())]
+    return (
+        f"{called} is hardly better than chance: it names {hits / len(right):.1%} of val right ({low:.1%} to "
+        f"{high:.1%}), and always answering {commonest} would name {evaluate.majority(right):.1%} right; all "
+        "its answers are flagged uncertain"
+    )
+
+
+def _diverged(made: Run, error: export.Unlike, row: Mapping[str, float], epoch: str) -> TrainingError:
+    """Keep the file of a network that no file can stand for, and return what to say of it."""
+    place = made.path / "diverged"
+    place.mkdir(exist_ok=True)
+    run.write_file(place / bundle.MODEL, error.content)
+    reason = str(error).removesuffix(", so nothing was written")
+    made.update(status="failed", reason=reason)
+    return TrainingError(
+        f"{reason}: {epoch} has probably diverged (val_loss {row['val_loss']:,.4g}); its file is kept in "
+        f"{place} and is no model to use; train anew with a smaller step, such as "
+        f"--set optimizer.learning_rate={made.recipe().optimizer.learning_rate / 4:g} or --set "
+        "optimizer.clip_norm=1"
+    )
+
+
+_MEASURED = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece")
+
+
+def _fail(made: Run, recorder: Recorder, dataset: Dataset, recipe: Recipe, error: TrainingError) -> None:
+    """Say how to go on; where the training diverged, note it and export the best epoch before that."""
+    if not recorder.diverged:
+        error.args = (f"{error}; make room, and go on with: {recorder.again}",)
+        return
+    made.update(status="failed", reason=str(error))
+    if recorder.best:
+        try:
+            _finish(made, recorder, dataset, recipe, say=_silent)
+        except TrainingError as second:
+            error.args = (f"{error}; of the best epoch before that: {second}",)
+            return
+        error.args = (f"{error}; the best epoch before that is in {made.bundle}",)
+
+
+def _check_unchanged(made: Run, recipe: Recipe, begun: dict[str, Any]) -> None:
+    try:
+        # Settings that are newer than the run stand at their defaults, which is what it had.
+        was, now = to_dict(from_dict(begun)), to_dict(recipe)
+    except RecipeError as error:
+        raise RunError(f"{made.path / 'run.json'} is damaged: {error}") from None
+    changed = [key for key in now if now[key] != was[key]]
+    if changed:
+        raise RunError(
+            f"recipe.toml was changed since the run began ({', '.join(changed)}); a run goes on as it began: "
+            "undo that, or train anew with --recipe and the file"
+        )
+
+
+def _check(dataset: Dataset, recipe: Recipe) -> None:
+    for name in ("train", "val"):
+        split = dataset.split(name)
+        if split.images.shape[1:] != (recipe.size, recipe.size, 1):
+            raise DataError(
+                f"split {name!r} has images of shape {split.images.shape[1:]}, the recipe's size is "
+                f"{recipe.size}; load the data with size={recipe.size}"
+            )

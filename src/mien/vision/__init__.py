@@ -1,0 +1,15 @@
+"""Pixels and faces in them: read images, find faces, follow people from frame to frame, and draw on pictures.
+
+Needs NumPy, Pillow and ONNX Runtime; HEIC images need the extra `heic`.
+"""
+
+from mien._lazy import submodules
+
+_MODULES = (
+    "annotation",
+    "detectors",
+    "images",
+    "tracking",
+)
+
+__getattr__, __dir__ = submodules(__name__, _MODULES)
