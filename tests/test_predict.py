@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -193,6 +194,8 @@ def test_processes_answer_as_one_does(predictor: predict.Predictor, folder: Path
     sources = [str(folder / "a.png"), str(folder / "bad.jpg"), PHOTO] * 4
     alone = list(predict.spread(predictor, sources))
     assert list(predict.spread(predictor, sources, workers=2)) == alone
+    # If processes were still ending here, the exit of the interpreter could print an OSError.
+    assert not multiprocessing.active_children()
     with pytest.raises(InputError, match="workers is 0"):
         list(predict.spread(predictor, sources, workers=0))
 

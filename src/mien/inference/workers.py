@@ -65,8 +65,12 @@ def spread(
             raise InputError(
                 "a process that looked for faces died, perhaps for want of memory; give fewer --workers"
             ) from None
-        finally:
+        except BaseException:
+            # Ctrl-C, an error or a closed generator: do not wait for images that nobody asks for any more.
             pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        # After the last image, leaving the `with` waits until the processes have ended. If it did not, the
+        # interpreter could exit while the pool closes its pipes, and print an OSError (Python 3.11).
 
 
 @contextmanager
