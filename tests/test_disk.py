@@ -77,3 +77,14 @@ def test_reasons_are_words() -> None:
     assert disk.reason(OSError(errno.ENOSPC, "No space left on device")) == "the disk is full"
     assert disk.reason(PermissionError(errno.EACCES, "Permission denied")) == "permission denied"
     assert disk.reason(OSError("odd")) == "odd"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="files cannot be created in /proc, on Linux")
+def test_a_lock_that_cannot_be_made_is_not_a_lock_that_is_held(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        disk.hold("/proc/mien.lock")
+    lock = disk.hold(tmp_path / "lock")
+    assert lock is not None
+    assert disk.hold(tmp_path / "lock") is None
+    disk.let_go(lock)
+    assert not list(tmp_path.iterdir())

@@ -766,6 +766,16 @@ def test_what_cannot_be_saved_is_told_and_loses_nothing(
     assert len(list(into.iterdir())) == 3
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="files cannot be created in /proc, on Linux")
+def test_a_file_that_cannot_be_created_is_not_a_file_that_another_run_writes(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, err = run(capsys, folder / "a.png", "--to", "/proc/x.csv")
+    assert code == 2
+    assert "cannot be written" in err
+    assert "another run" not in err
+
+
 def test_two_runs_do_not_share_a_file(folder: Path, tmp_path: Path) -> None:
     to = tmp_path / "x.csv"
     kept = tmp_path / ".x.csv.record"

@@ -48,7 +48,7 @@ def hold(path: str | os.PathLike[str]) -> filelock.BaseFileLock | None:
     A lock whose holder died is taken over.
 
     Raises:
-        OSError: There can be no such file.
+        OSError: The file cannot be created or opened.
     """
     lock: filelock.BaseFileLock = filelock.FileLock(path)
     try:
@@ -59,8 +59,18 @@ def hold(path: str | os.PathLike[str]) -> filelock.BaseFileLock | None:
             lock = filelock.SoftFileLock(path)
             lock.acquire(timeout=0)
     except filelock.Timeout:
+        # filelock also times out if the file cannot be created, as in /proc; creating another file beside it
+        # raises the reason.
+        if not os.path.lexists(path):
+            _check_creates(Path(path))
         return None
     return lock
+
+
+def _check_creates(path: Path) -> None:
+    probe = path.with_name(f".partial-{path.name}")
+    os.close(os.open(probe, os.O_CREAT | os.O_RDWR, 0o600))
+    probe.unlink(missing_ok=True)
 
 
 def let_go(lock: filelock.BaseFileLock) -> None:
