@@ -13,7 +13,8 @@ from PIL import Image
 from skimage.data import astronaut
 
 from mien import cli
-from mien.cli import predicting
+from mien import labels as emotions
+from mien.cli import predicting, scores
 from mien.data.datasets import Split
 from mien.errors import DataError, InputError, ModelError
 from mien.evaluation import evaluator as evaluate
@@ -372,3 +373,14 @@ def test_evaluate_takes_a_balance_and_shows_the_table(
     assert cli.run([*words, "--balance-table", "--prior", "sad=1"]) == 2
     assert cli.run([*words, "--balance-table"]) == 0
     assert "geometric" in capsys.readouterr().out
+
+
+def test_similar_classes_have_different_headings_in_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    labels = ["surprised-happy", "surprised-sad"]
+    row = {"reading": "labels", "against": "labels", "n": 2, "balance": 0.0}
+    row |= dict.fromkeys(("accuracy", "balanced_accuracy", "ece"), 0.5)
+    scores._tell_balances([row | {"recall": dict.fromkeys(labels, 0.5)}], labels)
+    out = capsys.readouterr().out
+    heads = emotions.brief(labels, 7)
+    assert len(set(heads)) == 2
+    assert all(head in out for head in heads)

@@ -122,7 +122,7 @@ def _tell_balances(rows: list[dict[str, Any]], labels: list[str]) -> None:
         right = "what most of ten people saw" if against == "votes" else "the labels"
         screen.table(
             f"Read as {reading} at balance T, against {right}, n = {n}; recall of each class",
-            ("T", "right", "mean", "ECE", *(label[:7] for label in labels)),
+            ("T", "right", "mean", "ECE", *emotions.brief(labels, 7)),
             [
                 (
                     f"{row['balance']:g}",
