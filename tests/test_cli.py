@@ -174,6 +174,12 @@ def test_tables_show_names_that_look_like_markup(capsys: pytest.CaptureFixture[s
     assert "[red]a [v2].zip" in output
 
 
+def test_a_tables_headings_are_not_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    screen.table("answers", ("class", "[red]sad", "\x1b[31mhappy"), [("a", 1, 2)])
+    head = capsys.readouterr().out.splitlines()
+    assert any("[red]sad" in line and "\\x1b[31mhappy" in line for line in head)
+
+
 def test_a_place_in_a_table_stays_in_one_piece_where_words_can_be_folded(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -77,7 +77,7 @@ def table(
     for index, column in enumerate(columns):
         numbers = index > 0 and all(_is_number(row[index]) for row in rows)
         side: Literal["left", "right"] = "right" if numbers else "left"
-        drawn.add_column(column, justify=side, overflow="fold", no_wrap=column == whole)
+        drawn.add_column(escape(plain(column)), justify=side, overflow="fold", no_wrap=column == whole)
     for row in rows:
         drawn.add_row(*(escape(plain(str(cell))) for cell in row))
     (on or out).print(drawn)
