@@ -275,8 +275,18 @@ except errors.MienError as error:
             '{"backend": "torch"}',
             "keras.json' asks Keras to run on torch, which is not installed",
         ),
-        (["tensorflow"], {}, '{"backend": "tensorflow"}', "MissingExtra training needs packages"),
-        (["keras"], {"KERAS_BACKEND": "torch"}, None, "MissingExtra training needs packages"),
+        (
+            ["tensorflow"],
+            {},
+            '{"backend": "tensorflow"}',
+            "MissingExtra Keras, which trains",
+        ),
+        (
+            ["keras"],
+            {"KERAS_BACKEND": "torch"},
+            None,
+            "MissingExtra Keras, which trains",
+        ),
         (
             [],
             {"KERAS_BACKEND": "theano"},

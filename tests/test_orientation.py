@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from skimage.data import astronaut
+from skimage.data import astronaut, chelsea
 
 from mien import cli
 from mien.inference import predictor as predict
@@ -53,6 +53,10 @@ def test_a_sure_face_costs_no_further_look() -> None:
     sure = [Found(10, 10, 50, 50, orientation.SURE)]
     image = np.zeros((100, 100, 3), np.uint8)
     assert orientation.quarter_turns(Once(), image, sure, smallest=30) == 0  # type: ignore[arg-type]
+
+
+def test_a_cat_stays_as_it_is() -> None:
+    assert predict.Predictor("fast").image(chelsea()).rotation == 0
 
 
 def test_an_image_without_a_face_stays_as_it_is() -> None:

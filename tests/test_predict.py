@@ -429,6 +429,20 @@ def test_nothing_that_is_read_is_written_to(
     assert "which is read" in err
 
 
+def test_a_finished_file_with_an_unreadable_image_is_not_made_again(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to = tmp_path / "x.csv"
+    assert run(capsys, folder, "--to", to, "--model", "fast")[0] == 3
+    made = to.stat().st_mtime_ns
+    code, _, err = run(capsys, folder, "--to", to, "--model", "fast", "--resume")
+    assert (code, to.stat().st_mtime_ns) == (3, made)
+    assert "bad.jpg" in err
+    code, _, err = run(capsys, folder, "--to", to, "--model", "default", "--resume")
+    assert code == 2
+    assert "--model" in err
+
+
 def test_an_image_from_stdin_is_done_once(folder: Path, tmp_path: Path) -> None:
     data, to = (folder / "a.png").read_bytes(), tmp_path / "x.jsonl"
     command = [sys.executable, "-m", "mien", "predict", "-", "--json"]

@@ -109,7 +109,11 @@ def predict(
     facts = _facts(predictor)
     if resume and not printed and to is not None and _is_finished(to, files):
         _compare(to, facts)
-        return 0
+        bad = room.unreadable(to) & set(files)
+        if bad:
+            count = "1 image was" if len(bad) == 1 else f"{len(bad):,} images were"
+            screen.note(f"{count} unreadable then: {_named(sorted(bad), _NAMED)}")
+        return SOME_BAD if bad else 0
     with _record(to, facts, resume) as record:
         asked = {*files, *(path for path in paths if path == "-")}
         known = asked & record.known if record else set()
@@ -126,7 +130,8 @@ def predict(
             # The record may hold more, where an earlier run was asked for more.
             items = (item for item in record.items() if item.source in asked)
             room.write(to, items, predictor.names)
-            room.keep_facts(to, facts)
+            bad = {item.source for item in record.items() if isinstance(item, room.Problem)}
+            room.keep_facts(to, facts, unreadable=bad & asked)
             record.done()
             screen.note(f"{to} is written")
     if save is not None:
@@ -139,7 +144,11 @@ def _is_finished(to: Path, files: Sequence[str]) -> bool:
     """Say whether a file has all images asked for, is newer than they are, and no run is left unfinished."""
     from mien.inference import predictor as room
 
-    if not to.is_file() or _record_of(to).is_file() or not set(files) <= room.sources(to):
+    if (
+        not to.is_file()
+        or _record_of(to).is_file()
+        or not (set(files) <= room.sources(to) | room.unreadable(to))
+    ):
         return False
     written = to.stat().st_mtime
     return all(not os.path.isfile(file) or os.stat(file).st_mtime <= written for file in files)  # noqa: PTH113, PTH116

@@ -38,9 +38,11 @@ def ship(
 ) -> int:
     """Calibrate a model on val, quantise it where that costs nothing, measure it, and write one file."""
     from mien.models import model as bundle
+    from mien.models import networks
     from mien.training import runs
 
     timer = screen.Timer()
+    networks.require_keras()
     made = runs.open_run(run)
     _spare(made, to, name or made.name, average or [])
     others = [bundle.load(path) for path in average or ()]
@@ -96,6 +98,12 @@ def _warn(shipped: "Shipped") -> None:
                     f"{name}: the calibration lowers the accuracy on val{how} from {before:.2%} to "
                     f"{right:.2%}: offsets change answers so that the probabilities fit the labels better"
                 )
+        if calibration["ece_after"] > calibration["ece_before"]:
+            screen.note(
+                f"{name}: the calibration error (ECE) on val, cross-fitted, rises from "
+                f"{calibration['ece_before']:.2%} to {calibration['ece_after']:.2%}; do not rely on the "
+                "probabilities, and add images to val"
+            )
 
 
 def _few(calibration: dict[str, Any], k: int) -> str:

@@ -70,7 +70,10 @@ def train(
     json: Json = False,
 ) -> int:
     """Train a recipe; leave a run's folder with history, figures and the bundle that ships."""
+    from mien.models.networks import require_keras
+
     timer = screen.Timer()
+    require_keras()
     if resume is not None:
         if given := screen.given(context, "recipe", "set_", "out", "runs", "split_seed", "folds", "from_"):
             raise InputError(f"--resume goes on with a run as it was; it takes no {given}")

@@ -56,7 +56,7 @@ class Known:
             return f"{said}: this score says nothing about new images"
         low, high = self.interval
         rest = f"{self.accuracy_without:.2%} ({low:.2%} to {high:.2%}) of the other {self.n:,} are right"
-        return f"{said}, so the score is too good; {rest}"
+        return f"{said}, so the score may be too good; {rest}"
 
 
 def knows(

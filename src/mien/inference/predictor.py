@@ -33,6 +33,7 @@ from mien.inference.saved_predictions import (
     rounded,
     short,
     sources,
+    unreadable,
     write,
 )
 from mien.inference.workers import spread
@@ -75,6 +76,7 @@ __all__ = [
     "short",
     "sources",
     "spread",
+    "unreadable",
     "write",
 ]
 

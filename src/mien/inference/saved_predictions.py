@@ -125,17 +125,20 @@ class Record:
         return end
 
 
-def keep_facts(to: str | os.PathLike[str], facts: Mapping[str, Any]) -> None:
+def keep_facts(
+    to: str | os.PathLike[str], facts: Mapping[str, Any], *, unreadable: Iterable[str] = ()
+) -> None:
     """Keep beside a finished file of predictions what they depend on, in `.NAME.facts`.
 
     Args:
         to: The file, which is whole.
         facts: As `Record` takes them.
+        unreadable: Sources that the file does not have because they could not be read.
 
     Raises:
         InputError: It cannot be written.
     """
-    document = {"sha256": _digest(to), "facts": dict(facts)}
+    document = {"sha256": _digest(to), "facts": dict(facts), "unreadable": sorted(unreadable)}
     try:
         disk.write(_facts_beside(to), (json.dumps(document, sort_keys=True) + "\n").encode())
     except OSError as error:
@@ -144,13 +147,24 @@ def keep_facts(to: str | os.PathLike[str], facts: Mapping[str, Any]) -> None:
 
 def facts_of(to: str | os.PathLike[str]) -> dict[str, Any] | None:
     """Return what `keep_facts` kept of a file; None if it kept nothing, or the file is another one now."""
+    document = _kept_beside(to)
+    return None if document is None else dict(document["facts"])
+
+
+def unreadable(to: str | os.PathLike[str]) -> set[str]:
+    """Return the sources that could not be read when a finished file of predictions was made."""
+    document = _kept_beside(to) or {}
+    return {str(source) for source in document.get("unreadable", ())}
+
+
+def _kept_beside(to: str | os.PathLike[str]) -> dict[str, Any] | None:
     beside = _facts_beside(to)
     if not beside.is_file():
         return None
     try:
         document = json.loads(beside.read_bytes())
-        same = document["sha256"] == _digest(to)
-        return dict(document["facts"]) if same else None
+        whole = document["sha256"] == _digest(to) and isinstance(document["facts"], dict)
+        return document if whole else None
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
 

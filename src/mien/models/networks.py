@@ -184,10 +184,29 @@ _BACKENDS = {
 }
 
 
+#: What needs Keras, for the sentence of an error.
+_WHAT = "Keras, which trains, exports and ships models,"
+
+
+def require_keras() -> None:
+    """Check that Keras and its backend are installed, without importing them.
+
+    Call it before work that `load_keras` follows, so that a missing package is reported at once.
+
+    Raises:
+        MissingExtra: Keras, or the backend it was told to use, is not installed.
+        RecipeError: Keras was told to use a backend that does not exist.
+    """
+    backend, _, _ = _asked_backend()
+    package = _BACKENDS.get(backend, ("keras",))[0]
+    if importlib.util.find_spec("keras") is None or importlib.util.find_spec(package) is None:
+        raise _no_keras(ImportError(package))
+
+
 def _no_keras(error: ImportError | ValueError) -> Exception:
     """Return what to raise where Keras cannot be imported."""
     if importlib.util.find_spec("keras") is None:
-        return MissingExtra("training", "cpu")
+        return MissingExtra(_WHAT, "cpu")
     backend, asked, undo = _asked_backend()
     if backend not in _BACKENDS:
         if asked:
@@ -199,10 +218,10 @@ def _no_keras(error: ImportError | ValueError) -> Exception:
     package, install = _BACKENDS[backend]
     if isinstance(error, ValueError) or importlib.util.find_spec(package) is not None:
         # It is there and does not start; what it says itself is all there is to say.
-        return error if isinstance(error, ValueError) else MissingExtra("training", "cpu")
+        return error if isinstance(error, ValueError) else MissingExtra(_WHAT, "cpu")
     if not asked or (backend == "tensorflow" and asked != "KERAS_BACKEND"):
         # `train` alone brings no backend; who has one that is meant knows the extras (README).
-        return MissingExtra("training", "cpu")
+        return MissingExtra(_WHAT, "cpu")
     return MissingBackend(backend, asked, f"run: pip install {install}, or {undo}")
 
 
