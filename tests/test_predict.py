@@ -312,6 +312,29 @@ def test_the_command_reads_a_folder_and_lists_what_it_could_not(
     assert "no face" in out
 
 
+@pytest.mark.parametrize("option", [[], ["--json"], ["--resume"]])
+@pytest.mark.parametrize("named", [["empty"], ["nothing*.jpg"], ["empty", "nothing*.jpg"]])
+def test_no_images_are_not_images_that_could_not_be_read(
+    named: list[str], option: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    to = tmp_path / "found.csv"
+    code, out, err = run(capsys, *(tmp_path / name for name in named), *option, "--to", to)
+    assert (code, out) == (2, "")
+    assert "there are no images" in err
+    assert "could be read" not in err
+    assert all(name in err for name in named)
+    assert [each.name for each in tmp_path.iterdir()] == ["empty"]
+
+
+def test_an_empty_folder_is_not_counted_as_an_image(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "empty").mkdir()
+    code, _, err = run(capsys, folder / "bad.jpg", folder / "empty", "--csv")
+    assert code == 2
+    assert "none of 1 images could be read" in err
+    assert "holds no image" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

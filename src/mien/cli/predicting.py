@@ -205,7 +205,7 @@ def _files(paths: list[str], to: Path | None, save: Path | None, told: _Told) ->
     others: dict[str, None] = {}
     files = room.find(
         wanted,
-        on_problem=lambda _, reason: told.problem(reason),
+        on_problem=lambda _, reason: told.reasons.append(reason),
         on_skipped=lambda path: skipped.setdefault(path),
         on_other=lambda path: others.setdefault(path),
     )
@@ -217,6 +217,10 @@ def _files(paths: list[str], to: Path | None, save: Path | None, told: _Told) ->
             "1 file that is not an image was" if one else f"{len(others):,} files that are not images were"
         )
         screen.note(f"{count} skipped: {_named(list(others), _EXAMPLES)}")
+    if told.reasons and not files and "-" not in paths:
+        for reason in told.reasons[:-1]:
+            screen.note(reason)
+        raise ImageError(f"there are no images: {told.reasons[-1]}")
     if to is not None:
         outputs.spare({f"--to {to}": to}, map(Path, files))
     kept = [file for file in files if save is None or not room.saved(file, save)]
