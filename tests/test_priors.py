@@ -112,6 +112,44 @@ def test_options_are_read() -> None:
     assert priors.parse_groups("a=b+c,d=e") == {"a": ("b", "c"), "d": ("e",)}
 
 
+def test_a_prior_and_groups_may_be_the_command_lines_text(model: bundle.Bundle) -> None:
+    images = np.zeros((1, 48, 48, 1), np.uint8)
+    named = model.run(images, prior={"angry": 1, "sad": 1})
+    np.testing.assert_array_equal(model.run(images, prior="angry=1,sad=1"), named)
+    said = predict.Predictor(model, whole_image=True, prior="angry=1", groups="a=angry,b=sad+happy")
+    assert said.adjustment == Adjustment(prior={"angry": 1}, groups={"a": ("angry",), "b": ("sad", "happy")})
+    assert priors.as_groups({"a": "angry", "b": ["sad", "happy"]}) == {"a": ("angry",), "b": ("sad", "happy")}
+    why = explain.face(model, images[0], method="occlusion", prior="angry=1", groups="a=angry")
+    assert why.emotion == "a"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"balance": "1"},
+        {"min_confidence": None},
+        {"min_confidence": "0.5"},
+        {"smallest": "30"},
+        {"prior": "angry"},
+        {"prior": ["angry"]},
+        {"groups": "angry"},
+        {"groups": ["angry"]},
+    ],
+)
+def test_an_option_of_another_type_is_an_input_error(model: bundle.Bundle, options: dict[str, Any]) -> None:
+    (name,) = options
+    with pytest.raises(InputError, match="|".join((name, "cannot be read"))):
+        predict.Predictor(model, whole_image=True, **options)
+
+
+@pytest.mark.parametrize(
+    "options", [{"balance": None}, {"balance": "1"}, {"prior": 3}, {"prior": {"sad": None}}]
+)
+def test_a_model_takes_no_option_of_another_type(model: bundle.Bundle, options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=next(iter(options))):
+        model.run(np.zeros((1, 48, 48, 1), np.uint8), **options)
+
+
 @pytest.mark.parametrize(
     "fails",
     [
@@ -131,6 +169,16 @@ def test_options_are_read() -> None:
         lambda: Adjustment(balance=1).check(LABELS, ()),
         lambda: Adjustment(prior={"calm": 1}).check(LABELS, ()),
         lambda: Adjustment(prior={"wild": 1}).check(LABELS, (1.0, 0.0)),
+        lambda: Adjustment(balance="1"),  # type: ignore[arg-type]
+        lambda: Adjustment(balance=None),  # type: ignore[arg-type]
+        lambda: Adjustment(prior=["calm"]),  # type: ignore[arg-type]
+        lambda: Adjustment(prior={"calm": "1"}),  # type: ignore[dict-item]
+        lambda: Adjustment(groups=3),  # type: ignore[arg-type]
+        lambda: Adjustment(groups={"a": 3}),  # type: ignore[dict-item]
+        lambda: Adjustment(groups={"a": (3,)}),  # type: ignore[dict-item]
+        lambda: priors.as_prior("calm"),
+        lambda: priors.as_prior(""),
+        lambda: priors.as_groups("calm"),
         lambda: priors.parse_prior("angry"),
         lambda: priors.parse_prior("angry=much"),
         lambda: priors.parse_prior("angry=1,angry=2"),

@@ -34,6 +34,7 @@ from mien.evaluation.test_time_augmentation import of as views_of
 from mien.evaluation.training_copies import Copies, copies
 from mien.evaluation.uncertainty import ANSWERED, at_chance, majority, stated
 from mien.models.model import BATCH_SIZE, Bundle
+from mien.models.priors import as_prior
 
 if TYPE_CHECKING:
     from mien.data.datasets import Split
@@ -142,7 +143,7 @@ def score(
     batch_size: int = BATCH_SIZE,
     progress: Callable[[int, int], None] | None = None,
     balance: float = 0.0,
-    prior: Mapping[str, float] | None = None,
+    prior: Mapping[str, float] | str | None = None,
 ) -> Report:
     """Measure how often `bundle` names the right class on `split`.
 
@@ -195,7 +196,7 @@ def answer(
     batch_size: int = BATCH_SIZE,
     progress: Callable[[int, int], None] | None = None,
     balance: float = 0.0,
-    prior: Mapping[str, float] | None = None,
+    prior: Mapping[str, float] | str | None = None,
 ) -> Answers:
     """Ask a model about every image of a split; arguments and errors are those of `score`."""
     bundles = [bundle] if isinstance(bundle, Bundle) else list(bundle)
@@ -230,7 +231,7 @@ def answer(
         data=data,
         views=views,
         balance=balance,
-        prior=dict(prior or {}),
+        prior=as_prior(prior),
     )
 
 
@@ -266,7 +267,7 @@ def ask(
     batch_size: int = BATCH_SIZE,
     progress: Callable[[int, int], None] | None = None,
     balance: float = 0.0,
-    prior: Mapping[str, float] | None = None,
+    prior: Mapping[str, float] | str | None = None,
 ) -> npt.NDArray[np.float32]:
     """Return the mean of several models' probabilities `(n, k)`, in the order of the first one's labels.
 

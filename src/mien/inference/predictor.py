@@ -9,7 +9,7 @@
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -39,7 +39,7 @@ from mien.inference.saved_predictions import (
 from mien.inference.workers import spread
 from mien.models import model as bundles
 from mien.models.model import Bundle
-from mien.models.priors import Adjustment
+from mien.models.priors import Adjustment, as_groups, as_prior, is_number
 from mien.types import Box, Face, Prediction
 from mien.vision import detectors as detect
 from mien.vision import images as door
@@ -142,13 +142,15 @@ class Predictor:
             faces upright. Boxes stay those of the image as it is; `Prediction.rotation` is the angle.
         balance: From 0, as frequent as in training, to 1, all emotions equally frequent; None for the card's
             choice for photographs (docs/priors.md).
-        prior: How frequent each emotion is in the images, instead of a balance.
-        groups: Emotions whose probabilities are added up, by the name of the group.
+        prior: How frequent each emotion is in the images, instead of a balance; numbers by emotion, or the
+            command line's text `angry=0.3,neutral=0.7`.
+        groups: Emotions whose probabilities are added up, by the name of the group; or the command line's
+            text `positive=happy,negative=angry+sad`.
 
     Raises:
         ModelError: There is no such model or reading.
-        InputError: There is no such detector, `smallest` is below 1, or balance, prior or groups cannot be
-            used with the model.
+        InputError: There is no such detector, an argument is of another type or out of range, or balance,
+            prior or groups cannot be used with the model.
     """
 
     def __init__(
@@ -162,22 +164,23 @@ class Predictor:
         min_confidence: float = 0.0,
         auto_rotate: bool = True,
         balance: float | None = None,
-        prior: Mapping[str, float] | None = None,
-        groups: Mapping[str, tuple[str, ...]] | None = None,
+        prior: Mapping[str, float] | str | None = None,
+        groups: Mapping[str, Sequence[str]] | str | None = None,
     ) -> None:
-        if smallest is not None and smallest < 1:
-            raise InputError(f"smallest is {smallest}; it is the width of a face in pixels, at least 1")
-        if not 0 <= min_confidence <= 1:
-            raise InputError(f"min_confidence is {min_confidence}; it must be a number from 0 to 1")
+        if smallest is not None and not (is_number(smallest) and smallest >= 1):
+            raise InputError(f"smallest is {smallest!r}; it is the width of a face in pixels, at least 1")
+        if not (is_number(min_confidence) and 0 <= min_confidence <= 1):
+            raise InputError(f"min_confidence is {min_confidence!r}; it must be a number from 0 to 1")
         self.model = model if isinstance(model, Bundle) else bundles.load(model, threads=1)
         if labels is None:
             readings = self.model.card.readings
             labels = "consensus" if "consensus" in readings else next(iter(readings))
         self.labels = labels
         self.reading = self.model.card.reading(self.labels)
+        prior, groups = as_prior(prior), as_groups(groups)
         if balance is None:
             balance = 0.0 if prior else self.reading.balance
-        self.adjustment = Adjustment(balance=balance, prior=prior or {}, groups=groups or {})
+        self.adjustment = Adjustment(balance=balance, prior=prior, groups=groups)
         self.adjustment.check(self.model.card.labels, self.reading.frequencies)
         #: What the scores of a face are called: the model's labels, or groups of them.
         self.names = self.adjustment.names(self.model.card.labels)

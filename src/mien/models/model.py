@@ -42,7 +42,7 @@ from mien.models.card import (
     without_hash,
 )
 from mien.models.checksums import KEY
-from mien.models.priors import Adjustment
+from mien.models.priors import Adjustment, as_prior
 
 __all__ = [
     "BATCH_SIZE",
@@ -123,7 +123,7 @@ class Bundle:
         batch_size: int = BATCH_SIZE,
         progress: Callable[[int, int], None] | None = None,
         balance: float = 0.0,
-        prior: Mapping[str, float] | None = None,
+        prior: Mapping[str, float] | str | None = None,
     ) -> npt.NDArray[np.float32]:
         """Return how likely each label is for each image.
 
@@ -135,7 +135,7 @@ class Bundle:
             balance: 0 answers for images in which emotions are as frequent as in training, 1 for images in
                 which all are equally frequent; numbers between are in between (docs/priors.md).
             prior: How frequent each emotion is in the images, if that is known; an emotion with 0, or one
-                that is not named, is left out.
+                that is not named, is left out. Numbers by emotion, or text such as `angry=0.3,neutral=0.7`.
 
         Returns:
             Probabilities `(n, labels)` float32, each row summing to 1, in the order of `card.labels`.
@@ -148,7 +148,7 @@ class Bundle:
         self._check(images, batch_size)
         reading = self.card.reading(labels)
         output = reading.output
-        adjustment = Adjustment(balance=balance, prior=prior or {})
+        adjustment = Adjustment(balance=balance, prior=as_prior(prior))
         adjustment.check(self.card.labels, reading.frequencies)
         answers = np.empty((len(images), len(self.card.labels)), np.float32)
         done = 0

@@ -9,7 +9,8 @@ multiplied by the frequency in the images, and the sum is made 1 again.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,9 @@ from mien.errors import InputError
 OFFERED = (0.0, 0.25, 0.5, 0.75, 1.0)
 #: The probability that stands for 0, whose logarithm is not finite: the smallest of float32.
 _FLOOR = float(np.finfo(np.float32).tiny)
+
+#: Examples of the text form of a prior and of groups, for messages.
+_PRIOR, _GROUPS = "angry=0.3,neutral=0.7", "positive=happy,negative=angry+sad"
 
 Floats = NDArray[np.floating[Any]]
 
@@ -40,8 +44,9 @@ class Adjustment:
             keep their own names.
 
     Raises:
-        InputError: The balance is not in [0, 1]; a number of the prior is negative or not finite, or all
-            are 0; both are given; a group is empty, or an emotion is in two groups.
+        InputError: An argument has another type; the balance is not in [0, 1]; a number of the prior is
+            negative or not finite, or all are 0; both are given; a group is empty, or an emotion is in two
+            groups.
     """
 
     balance: float = 0.0
@@ -49,6 +54,10 @@ class Adjustment:
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "prior", as_prior(self.prior))
+        object.__setattr__(self, "groups", as_groups(self.groups))
+        if not is_number(self.balance):
+            raise InputError(f"the balance is {self.balance!r}; it must be a number from 0 to 1")
         if not 0 <= self.balance <= 1:
             raise InputError(f"the balance is {self.balance}; it must be a number from 0 to 1")
         if self.balance and self.prior:
@@ -179,6 +188,65 @@ class Adjustment:
         }
 
 
+def is_number(value: object) -> bool:
+    """Return whether a value is a real number of Python or NumPy, which can be compared with others."""
+    return isinstance(value, numbers.Real)
+
+
+def as_prior(prior: Mapping[str, float] | str | None) -> dict[str, float]:
+    """Return a prior as numbers by emotion.
+
+    Args:
+        prior: Numbers by emotion; or the text that `parse_prior` reads; None for no prior, `{}`.
+
+    Raises:
+        InputError: It is none of these. `Adjustment` checks the range of the numbers.
+    """
+    if prior is None:
+        return {}
+    if isinstance(prior, str):
+        return parse_prior(prior)
+    if not isinstance(prior, Mapping):
+        raise InputError(
+            f"the prior is {prior!r}; give numbers by emotion such as {{'angry': 0.3, 'neutral': 0.7}}, or "
+            f"text such as {_PRIOR}"
+        )
+    for name, share in prior.items():
+        if not is_number(share):
+            raise InputError(f"the prior of {name!r} is {share!r}; it must be a number of at least 0")
+    return dict(prior)
+
+
+def as_groups(groups: Mapping[str, Sequence[str]] | str | None) -> dict[str, tuple[str, ...]]:
+    """Return groups as emotions by the name of the group.
+
+    Args:
+        groups: Emotions by group, a group with one emotion may be a str; or the text that `parse_groups`
+            reads; None for no groups, `{}`.
+
+    Raises:
+        InputError: It is none of these.
+    """
+    if groups is None:
+        return {}
+    if isinstance(groups, str):
+        return parse_groups(groups)
+    wrong = InputError(
+        f"the groups are {groups!r}; give emotions by group such as {{'negative': ('angry', 'sad')}}, or "
+        f"text such as {_GROUPS}"
+    )
+    if not isinstance(groups, Mapping):
+        raise wrong
+    found: dict[str, tuple[str, ...]] = {}
+    for name, members in groups.items():
+        if not isinstance(members, Iterable):
+            raise wrong
+        found[name] = (members,) if isinstance(members, str) else tuple(members)
+        if not all(isinstance(each, str) for each in found[name]):
+            raise wrong
+    return found
+
+
 def parse_prior(text: str) -> dict[str, float]:
     """Read a prior such as `angry=0.3,neutral=0.7`.
 
@@ -186,7 +254,7 @@ def parse_prior(text: str) -> dict[str, float]:
         InputError: It is not of that form, or names an emotion twice.
     """
     found: dict[str, float] = {}
-    for name, value in _pairs(text, "angry=0.3,neutral=0.7"):
+    for name, value in _pairs(text, _PRIOR):
         if name in found:
             raise InputError(f"the prior names the emotion {name!r} twice; name it once")
         try:
@@ -203,7 +271,7 @@ def parse_groups(text: str) -> dict[str, tuple[str, ...]]:
         InputError: It is not of that form, or names a group twice.
     """
     found: dict[str, tuple[str, ...]] = {}
-    for name, value in _pairs(text, "positive=happy,negative=angry+sad"):
+    for name, value in _pairs(text, _GROUPS):
         if name in found:
             raise InputError(f"the group {name!r} is named twice; join its emotions with +")
         found[name] = tuple(each.strip() for each in value.split("+") if each.strip())

@@ -1,6 +1,6 @@
 """The maps: what each pixel did for an answer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter
 from mien.errors import InputError
 from mien.evaluation.explanation.onnx_graph import Graph, Grid, Head
 from mien.models.model import Bundle
-from mien.models.priors import Adjustment
+from mien.models.priors import Adjustment, as_groups, as_prior
 
 Method = Literal["cam", "occlusion"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -86,8 +86,8 @@ def face(
     method: Method | None = None,
     progress: Callable[[int, int], None] | None = None,
     balance: float | None = None,
-    prior: Mapping[str, float] | None = None,
-    groups: Mapping[str, tuple[str, ...]] | None = None,
+    prior: Mapping[str, float] | str | None = None,
+    groups: Mapping[str, Sequence[str]] | str | None = None,
 ) -> Explanation:
     """Explain what a model says of one face.
 
@@ -116,9 +116,10 @@ def face(
     labels = labels or ("consensus" if "consensus" in readings else next(iter(readings)))
     reading = bundle.card.reading(labels)
     output = reading.output
+    prior, groups = as_prior(prior), as_groups(groups)
     if balance is None:
         balance = 0.0 if prior else reading.balance
-    adjustment = Adjustment(balance=balance, prior=prior or {}, groups=groups or {})
+    adjustment = Adjustment(balance=balance, prior=prior, groups=groups)
     adjustment.check(bundle.card.labels, reading.frequencies)
     names = adjustment.names(bundle.card.labels)
     single = bundle.run(image[np.newaxis], labels=labels, balance=balance, prior=prior)
