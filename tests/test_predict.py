@@ -200,6 +200,37 @@ def test_processes_answer_as_one_does(predictor: predict.Predictor, folder: Path
         list(predict.spread(predictor, sources, workers=0))
 
 
+@pytest.mark.parametrize(
+    "one",
+    [
+        "photo.jpg",
+        b"photo",
+        Path("photo.jpg"),
+        PHOTO,
+        PHOTO[:, :, 0],
+        Image.fromarray(PHOTO),
+        io.BytesIO(),
+        3,
+    ],
+)
+def test_one_image_in_place_of_a_list_is_an_input_error(predictor: predict.Predictor, one: Any) -> None:
+    with pytest.raises(InputError, match="list"):
+        predictor.images(one)
+    with pytest.raises(InputError, match="list"):
+        predict.images(one)
+    with pytest.raises(InputError, match="list"):
+        list(predict.spread(predictor, one, workers=2))
+    with pytest.raises(InputError, match="list"):
+        predict.find(one)
+
+
+def test_a_stack_of_images_is_a_list(predictor: predict.Predictor) -> None:
+    expected = [predictor.image(PHOTO, name=f"image {number}") for number in (0, 1)]
+    assert list(predictor.images(np.stack([PHOTO, PHOTO]))) == expected
+    assert len(list(predictor.images(np.stack([PHOTO[:, :, 0]] * 2)))) == 2
+    assert list(predictor.images(iter([]))) == []
+
+
 def test_both_readings_and_the_whole_image() -> None:
     ours = predict.Predictor()
     assert ours.labels == "consensus", "a photo is asked for what people see"

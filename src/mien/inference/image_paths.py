@@ -5,7 +5,10 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from mien.errors import ImageError
+import numpy as np
+from PIL import Image
+
+from mien.errors import ImageError, InputError
 from mien.vision.images import starts_like_image
 
 #: Suffixes by which files in a folder are taken for images. A file with another suffix is one if its content
@@ -20,6 +23,26 @@ UNREAD = (
     *(".raw", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".raf", ".rw2"),
     *(".psd", ".psb", ".svg", ".jxl", ".jp2", ".eps", ".tga", ".ico", ".xcf", ".exr", ".hdr"),
 )
+
+
+def check_sources(sources: object) -> None:
+    """Make sure that `sources` is an iterable of images, and not one image.
+
+    Otherwise the letters of a path, the rows of an array or the lines of a file would be taken for images.
+
+    Raises:
+        InputError: It is one image or not iterable.
+    """
+    one = isinstance(sources, str | bytes | bytearray | memoryview | os.PathLike | Image.Image)
+    one = one or hasattr(sources, "read")
+    if isinstance(sources, np.ndarray):
+        # A stack of grey images has three dimensions too, and hardly ever a width of 3 or 4.
+        one = sources.ndim < 3 or (sources.ndim == 3 and sources.shape[2] in (3, 4))
+    if one or not isinstance(sources, Iterable):
+        raise InputError(
+            f"a list of images is expected, not one {type(sources).__name__}; put it into a list, such as "
+            "[source]"
+        )
 
 
 def find(
@@ -44,7 +67,9 @@ def find(
 
     Raises:
         ImageError: A folder holds no image, or a pattern fits none.
+        InputError: `paths` is one path, not a list.
     """
+    check_sources(paths)
     files: dict[str, None] = {}
     for path in paths:
         found, reason = _files(path, on_skipped or _ignore, on_other or _ignore)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mien.errors import ImageError, InputError
 from mien.inference.flags import BLURRED, flags_of
-from mien.inference.image_paths import SUFFIXES, find
+from mien.inference.image_paths import SUFFIXES, check_sources, find
 from mien.inference.marked_images import is_saved, save, saved
 from mien.inference.saved_predictions import (
     Record,
@@ -231,9 +231,18 @@ class Predictor:
             channels: Order of colours in arrays.
             begin: The number of the first source, where it has no name of its own.
 
-        Yields:
-            For each source a prediction, or a problem where it could not be read.
+        Returns:
+            An iterator that gives for each source a prediction, or a problem if it could not be read.
+
+        Raises:
+            InputError: `sources` is one image, not a list.
         """
+        check_sources(sources)
+        return self._images(sources, channels, begin)
+
+    def _images(
+        self, sources: Iterable[Source], channels: Literal["rgb", "bgr"], begin: int
+    ) -> Iterator[Prediction | Problem]:
         waiting: list[_Seen | Problem] = []
         faces = 0
         for number, source in enumerate(sources, start=begin):
@@ -342,7 +351,11 @@ def images(sources: Iterable[Source], **options: Any) -> Iterator[Prediction | P
     Args:
         sources: Paths, arrays and the like.
         options: What `Predictor` takes, and `channels` of `Predictor.images`.
+
+    Raises:
+        InputError: `sources` is one image, not a list.
     """
+    check_sources(sources)
     call = {key: options.pop(key) for key in ("channels",) if key in options}
     return Predictor(**options).images(sources, **call)
 

@@ -15,6 +15,7 @@ from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any
 
 from mien.errors import InputError
+from mien.inference.image_paths import check_sources
 
 if TYPE_CHECKING:
     from mien.inference.predictor import Predictor, Problem
@@ -42,8 +43,10 @@ def spread(
         workers: Processes; 1 does it here and now.
 
     Raises:
-        InputError: `workers` is below 1, the predictor cannot be sent to a process, or a process died.
+        InputError: `sources` is one image, `workers` is below 1, the predictor cannot be sent to a
+            process, or a process died.
     """
+    check_sources(sources)
     if workers < 1:
         raise InputError(f"workers is {workers}; give 1 or more processes")
     if workers == 1 or len(sources) < 2:
