@@ -49,7 +49,7 @@ def test_a_package_names_its_modules_and_says_what_it_needs(package: str) -> Non
     files = [path for path in (ROOT / "src" / "mien" / package).iterdir() if not path.name.startswith("_")]
     modules = {path.stem for path in files if path.suffix == ".py" or (path / "__init__.py").exists()}
     assert set(loaded._MODULES) == modules
-    assert "eeds" in (loaded.__doc__ or "")
+    assert "need" in (loaded.__doc__ or "").lower()
     for name in modules:
         assert inspect.ismodule(getattr(loaded, name))
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
@@ -107,7 +107,18 @@ def test_using_a_model_loads_nothing_that_trains() -> None:
 
 def test_importing_mien_loads_no_package() -> None:
     code = "import sys, mien; print([name for name in sys.modules if name.startswith('mien.')])"
-    assert run_python(code) == "['mien._lazy']\n"
+    assert run_python(code) == "[]\n"
+
+
+def test_every_public_name_loads_and_is_documented() -> None:
+    import mien
+
+    assert set(mien.__all__) == {"__version__", *mien._PUBLIC}
+    for name in mien._PUBLIC:
+        assert inspect.getdoc(getattr(mien, name)), name
+    assert {*mien.__all__, *PACKAGES} - {"cli"} <= set(dir(mien))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = mien.nonsense
 
 
 def test_the_tree_of_errors_is_drawn_as_it_is() -> None:

@@ -1,26 +1,89 @@
 """Facial emotion recognition, from an archive of labelled faces to a model you can trust and ship.
 
+    import mien
+
+    for face in mien.predict("photo.jpg").faces:
+        print(face.box, face.emotion, face.confidence)
+
 Each stage is a package: `mien.data`, `mien.training`, `mien.evaluation`, `mien.inference` and so on.
-Modules load when first used, so that using a model never imports what trains one.
+Functions and packages load when first used, so that using a model never imports what trains one.
 """
 
-from mien._lazy import submodules
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mien.data.datasets import Dataset, Split
+    from mien.data.datasets import load as load_dataset
+    from mien.errors import MienError
+    from mien.evaluation.evaluator import Report
+    from mien.evaluation.evaluator import score as evaluate
+    from mien.inference.predictor import Predictor, Problem
+    from mien.inference.predictor import image as predict
+    from mien.inference.predictor import images as predict_many
+    from mien.models.model import load as load_model
+    from mien.release.exporters import convert as export
+    from mien.release.shipping import make as ship
+    from mien.training.trainer import fit as train
+    from mien.types import Box, Face, Prediction
 
 __version__ = "0.1.0.dev0"
 
+#: The public functions and types, and where each is defined.
+_PUBLIC = {
+    "Box": ("types", "Box"),
+    "Dataset": ("data.datasets", "Dataset"),
+    "Face": ("types", "Face"),
+    "MienError": ("errors", "MienError"),
+    "Prediction": ("types", "Prediction"),
+    "Predictor": ("inference.predictor", "Predictor"),
+    "Problem": ("inference.predictor", "Problem"),
+    "Report": ("evaluation.evaluator", "Report"),
+    "Split": ("data.datasets", "Split"),
+    "evaluate": ("evaluation.evaluator", "score"),
+    "export": ("release.exporters", "convert"),
+    "load_dataset": ("data.datasets", "load"),
+    "load_model": ("models.model", "load"),
+    "predict": ("inference.predictor", "image"),
+    "predict_many": ("inference.predictor", "images"),
+    "ship": ("release.shipping", "make"),
+    "train": ("training.trainer", "fit"),
+}
 _PACKAGES = (
-    "data",
-    "demo",
-    "errors",
-    "evaluation",
-    "inference",
-    "labels",
-    "models",
-    "release",
-    "reports",
-    "training",
-    "types",
-    "vision",
+    *("data", "demo", "errors", "evaluation", "inference", "labels", "models", "release", "reports"),
+    *("training", "types", "vision"),
 )
 
-__getattr__, __dir__ = submodules(__name__, _PACKAGES)
+__all__ = [
+    "Box",
+    "Dataset",
+    "Face",
+    "MienError",
+    "Prediction",
+    "Predictor",
+    "Problem",
+    "Report",
+    "Split",
+    "__version__",
+    "evaluate",
+    "export",
+    "load_dataset",
+    "load_model",
+    "predict",
+    "predict_many",
+    "ship",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        module, attribute = _PUBLIC[name]
+        return getattr(importlib.import_module(f"mien.{module}"), attribute)
+    if name in _PACKAGES:
+        return importlib.import_module(f"mien.{name}")
+    raise AttributeError(f"module 'mien' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_PACKAGES})

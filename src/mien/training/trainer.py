@@ -30,7 +30,7 @@ from mien.training import runs as run
 from mien.training import schedules as schedule
 from mien.training.batches import Batch, Feed, for_keras
 from mien.training.checkpoints import Recorder, Status, best_epoch, is_over
-from mien.training.recipes import Recipe, from_dict, to_dict
+from mien.training.recipes import Recipe, from_dict, get, to_dict
 from mien.training.runs import Run
 
 __all__ = ["Status", "cross", "fit", "resume"]
@@ -41,7 +41,7 @@ _VALIDATION_BATCH = 256
 
 def fit(
     dataset: Dataset,
-    recipe: Recipe,
+    recipe: Recipe | str,
     *,
     out: str | os.PathLike[str] | None = None,
     runs: str | os.PathLike[str] = Path("runs"),
@@ -60,7 +60,7 @@ def fit(
 
     Args:
         dataset: Images `(n, size, size, 1)` uint8 in [0, 255], with the recipe's size; train and val.
-        recipe: What to train, and how.
+        recipe: What to train, and how; or the name of a recipe of mien, such as `"quick"`.
         out: The run's folder; without it the next free `runs/<recipe>-<number>`.
         runs: Where numbered run folders stand.
         teacher: Probabilities for the training images to distil from, as `recipe.targets` weighs them.
@@ -85,6 +85,7 @@ def fit(
         TrainingError: The loss is no number any more, or the disk is full; what was learnt is saved.
         Stopped: A signal came; go on with `resume`.
     """
+    recipe = get(recipe) if isinstance(recipe, str) else recipe
     _check(dataset, recipe)
     wanted = targets.of(dataset, recipe, teacher)
     start = None if base is None else starting.of(base)
