@@ -605,11 +605,19 @@ def test_plain_text_is_one_drawable_line(text):
         ("\udcff", "\\udcff"),
         ("\x07bell", "\\x07bell"),
         ("naïve–ñ", "naïve–ñ"),
+        ("Wütend ярость θυμός", "Wütend ярость θυμός"),
         ("\U000f0000", "\\U000f0000"),
     ],
 )
 def test_plain_text_escapes_what_no_font_has(text, line):
     assert words.plain(text) == line
+
+
+def test_a_script_is_drawn_if_a_listed_font_has_it(monkeypatch):
+    monkeypatch.setattr(words, "_known", lambda: frozenset(map(ord, "angry")))
+    assert words.plain("怒") == "\\u6012"
+    monkeypatch.setattr(words, "_known", lambda: frozenset(map(ord, "angry怒")))
+    assert words.plain("怒") == "怒"
 
 
 @given(
