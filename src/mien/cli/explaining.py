@@ -166,7 +166,14 @@ def _write(
         if (box.height, box.width) != pixels.shape[:2]:
             uncertain = threshold is not None and why.scores[why.answer] < threshold
             marks.append(
-                annotate.mark(box, why.emotion, why.score, before=f"{number}: ", uncertain=uncertain)
+                annotate.mark(
+                    box,
+                    why.emotion,
+                    why.score,
+                    before=f"{number}: ",
+                    uncertain=uncertain,
+                    classes=tuple(why.scores),
+                )
             )
     painted = annotate.draw(room.overlay(pixels, [(square, why) for square, _, why in seen]), marks)
     height, width = painted.shape[:2]

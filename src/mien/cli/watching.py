@@ -272,6 +272,7 @@ def _drawn(frame: "Frame", people: "Sequence[Tracked]", places: "Places", blur: 
             person.confidence,
             before=f"{person.track}: ",
             uncertain=person.uncertain,
+            classes=tuple(person.smoothed),
         )
         for person in people
     ]

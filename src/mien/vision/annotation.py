@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from mien.types import Box, Face
+from mien.vision import fonts
 
 #: Dark enough for white letters (contrast 4.5 and more), and distinct for most kinds of colour vision.
 COLOURS = {
@@ -81,7 +82,15 @@ class Label:
     line: tuple[int, int, int] | None = None
 
 
-def mark(box: Box, emotion: str, confidence: float, *, before: str = "", uncertain: bool = False) -> Mark:
+def mark(
+    box: Box,
+    emotion: str,
+    confidence: float,
+    *,
+    before: str = "",
+    uncertain: bool = False,
+    classes: Sequence[str] = (),
+) -> Mark:
     """Return the mark of an answer: `happy 93%` in the emotion's colour, `fear? 31%` if it is uncertain.
 
     Args:
@@ -90,12 +99,15 @@ def mark(box: Box, emotion: str, confidence: float, *, before: str = "", uncerta
         confidence: In [0, 1].
         before: Comes first in the text, such as a person's number: `2: `. It is the mark's key as well.
         uncertain: Whether the answer is uncertain, such as a face with the flag `uncertain`.
+        classes: The labels that the model answers, in its order. If no font has the letters of `emotion`, the
+            text is then a transliteration that differs from those of the other labels, or `class 3`.
     """
     doubt = "?" if uncertain else ""
-    named = f"{before}{emotion}{doubt}"
+    word = fonts.names(classes)[emotion] if emotion in classes else fonts.drawable(emotion)
+    named = f"{before}{word}{doubt}"
     shorter = [named]
-    if len(emotion) > 5:
-        shorter.append(f"{before}{emotion[:4]}.{doubt}")
+    if len(word) > 5 and not (word != emotion and word.startswith("class ")):
+        shorter.append(f"{before}{word[:4]}.{doubt}")
     number = before.rstrip(": ")
     if number:
         shorter.append(f"{number}{doubt}")
@@ -131,6 +143,7 @@ def draw(
             each.confidence,
             before=f"{number}: ",
             uncertain="uncertain" in each.flags,
+            classes=tuple(each.scores),
         )
         for number, each in enumerate(marks, start=1)
     ]
@@ -493,11 +506,6 @@ def _thickness(box: Box, size: tuple[int, int]) -> int:
     return max(1, min(round(math.sqrt(width * height) / 300), min(box.width, box.height) // 10))
 
 
-@functools.lru_cache(64)
-def _font(points: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(points)
-
-
 def _pad(points: int) -> int:
     return max(2, points // 4)
 
@@ -505,10 +513,17 @@ def _pad(points: int) -> int:
 @functools.lru_cache(4096)
 def _measure(text: str, points: int) -> tuple[int, int]:
     """Return the width and height of a label in pixels, its margin included."""
-    left, _, right, _ = _font(points).getbbox(text)
-    _, top, _, bottom = _font(points).getbbox("Ag?%")
+    written = fonts.drawable(text)
+    font = fonts.font(written, points)
+    left, _, right, _ = font.getbbox(written)
+    _, top, _, bottom = font.getbbox(_tallest(written))
     pad = _pad(points)
     return math.ceil(right - left) + 2 * pad, math.ceil(bottom - top) + 2 * pad
+
+
+def _tallest(text: str) -> str:
+    """Return what a line of a label has room for; letters of other languages may be taller."""
+    return "Ag?%" if fonts.is_default(text) else "Ag?%" + text
 
 
 def _pale(colour: Colour) -> Colour:
@@ -569,7 +584,8 @@ def _write(pen: ImageDraw.ImageDraw, each: Mark, label: Label) -> None:
     # A picture of a few pixels has no room for an outline.
     outlined = min(label.box.width, label.box.height) > 4
     pen.rectangle((left, top, right - 1, bottom - 1), fill=ground, outline=edge if outlined else None)
-    font = _font(label.points)
-    before, above = font.getbbox(label.text)[0], font.getbbox("Ag?%")[1]
+    text = fonts.drawable(label.text)
+    font = fonts.font(text, label.points)
+    before, above = font.getbbox(text)[0], font.getbbox(_tallest(text))[1]
     pad = _pad(label.points)
-    pen.text((left + pad - before, top + pad - above), label.text, fill=ink, font=font)
+    pen.text((left + pad - before, top + pad - above), text, fill=ink, font=font)

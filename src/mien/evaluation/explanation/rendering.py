@@ -1,13 +1,15 @@
 """Maps as pictures: a colour scale whose steps look alike, laid over the face, and a legend."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from mien.evaluation.explanation.maps import NEAR_ZERO, Explanation
+from mien.vision import fonts
 
 #: Side in pixels of the face on a sheet.
 SIDE = 384
@@ -105,6 +107,13 @@ def sheet(image: NDArray[np.uint8], explanation: Explanation) -> Image.Image:
         image: `(size, size, 1)` uint8 in [0, 255], the face that was explained.
         explanation: What `face` said of it.
     """
+    # The names of classes as the fonts of this machine can draw them.
+    shown = fonts.names(tuple(explanation.scores))
+    explanation = replace(
+        explanation,
+        emotion=shown[explanation.emotion],
+        scores={shown[name]: score for name, score in explanation.scores.items()},
+    )
     large = Image.fromarray(image[:, :, 0]).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     painted = overlay(np.asarray(large), [((0, 0, SIDE), explanation)])
     edge, line = 16, 30
@@ -116,12 +125,12 @@ def sheet(image: NDArray[np.uint8], explanation: Explanation) -> Image.Image:
         words += (
             f"   (the answer is {explanation.answer}, {_percent(explanation.scores[explanation.answer])})"
         )
-    pen.text((edge, edge // 2 + 2), words, _INK, ImageFont.load_default(20))
+    pen.text((edge, edge // 2 + 2), words, _INK, fonts.font(words, 20))
     top = edge // 2 + line
     page.paste(large, (edge, top))
     page.paste(Image.fromarray(painted), (2 * edge + SIDE, top))
     page.paste(legend(SIDE, explanation.strength), (2 * edge + SIDE, top + SIDE))
-    below = [f"method {explanation.method}, labels {explanation.labels}"]
+    below = [fonts.drawable(f"method {explanation.method}, labels {explanation.labels}")]
     if told := note(explanation):
         below.append(told)
     for number, words in enumerate(below):
@@ -151,7 +160,7 @@ def legend(width: int, reach: float = 1.0) -> Image.Image:
     strip = Image.new("RGB", (width, LEGEND), _PAPER)
     bar = Image.fromarray(np.repeat(colours()[np.newaxis], 14, axis=0))
     used = min(width, round(width * reach))
-    pen, font = ImageDraw.Draw(strip), ImageFont.load_default(14)
+    pen, font = ImageDraw.Draw(strip), fonts.font("", 14)
     pen.rectangle((0, 8, width - 1, 21), fill=_EMPTY)
     if used:
         strip.paste(bar.resize((width, 14), Image.Resampling.NEAREST).crop((0, 0, used, 14)), (0, 8))
@@ -166,13 +175,13 @@ def _percent(share: float) -> str:
     return f"{share:.0%}" if share >= NEAR_ZERO or share == 0 else f"{share:.1%}"
 
 
-def _fitting(text: str, width: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def _fitting(text: str, width: int) -> fonts.Font:
     """Return the largest font of 14 pixels or less in which a line fits the width; 9 at least."""
     return next(
         (
             font
-            for font in (ImageFont.load_default(points) for points in range(14, 9, -1))
+            for font in (fonts.font(text, points) for points in range(14, 9, -1))
             if font.getbbox(text)[2] <= width
         ),
-        ImageFont.load_default(9),
+        fonts.font(text, 9),
     )

@@ -137,6 +137,7 @@ class Window:
                 person.confidence,
                 before=f"{person.track}: ",
                 uncertain=person.uncertain,
+                classes=tuple(person.smoothed),
             )
             for person in look.people
         ]

@@ -1,0 +1,227 @@
+"""Fonts for pictures, and texts that these fonts can draw.
+
+Pillow's own font has the letters of English only. A text with other letters is drawn in another font, if this
+machine has one with all its letters. Letters that no font has are transliterated, so that no picture shows an
+empty box in place of a letter.
+"""
+
+import functools
+import importlib.util
+import os
+import platform
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import ImageFont, features
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+#: Files of fonts that operating systems and matplotlib bring, in the order in which they are tried.
+_NAMES = (
+    "DejaVuSans.ttf",
+    "NotoSans-Regular.ttf",
+    "LiberationSans-Regular.ttf",
+    "segoeui.ttf",
+    "arial.ttf",
+    "Arial Unicode.ttf",
+    "NotoSansCJK-Regular.ttc",
+    "wqy-microhei.ttc",
+    "wqy-zenhei.ttc",
+    "msyh.ttc",
+    "msgothic.ttc",
+    "malgun.ttf",
+    "Hiragino Sans GB.ttc",
+    "AppleSDGothicNeo.ttc",
+)
+#: Letters that Unicode does not decompose into a plain letter and a mark.
+_SPELT = dict(
+    zip(
+        "ßẞæÆœŒøØłŁđĐðÐþÞı–—",
+        (
+            "ss",
+            "SS",
+            "ae",
+            "AE",
+            "oe",
+            "OE",
+            "o",
+            "O",
+            "l",
+            "L",
+            "d",
+            "D",
+            "d",
+            "D",
+            "th",
+            "Th",
+            "i",
+            "-",
+            "-",
+        ),
+        strict=True,
+    )
+)
+#: Size in pixels at which the pictures of letters are compared, and a character that no font has.
+_SIZE, _NONE = 24, "\U0010ffff"
+
+
+def font(text: str, points: int) -> Font:
+    """Return the font to draw a text in: Pillow's own if it has every letter, else the first that has.
+
+    Args:
+        text: What `drawable` returns.
+        points: Size in pixels, at least 1.
+    """
+    return _font(_covering(text) or 0, points)
+
+
+def is_default(text: str) -> bool:
+    """Return whether `font` draws a text in Pillow's own font."""
+    return not _covering(text)
+
+
+@functools.lru_cache(4096)
+def drawable(text: str) -> str:
+    """Return a text on one line in letters that one font has.
+
+    A letter without a glyph is transliterated: a letter with marks becomes the letter alone (ü becomes u),
+    and some others what is usual (ß becomes ss). What has no transliteration becomes its code point, such as
+    `U+6012`; `names` avoids this for classes.
+    """
+    return _spelt(text)[0]
+
+
+def names(classes: Sequence[str]) -> dict[str, str]:
+    """Return how each class is written in pictures; no two classes are written alike.
+
+    That is the name as `drawable` returns it; or `class 3`, with the class's number from 1, if some letters
+    have no transliteration, or if another class would be written in the same way.
+
+    Args:
+        classes: Names of all classes, in the model's order.
+    """
+    return dict(_names(tuple(classes)))
+
+
+@functools.lru_cache(64)
+def _names(classes: tuple[str, ...]) -> dict[str, str]:
+    found = {name: _spelt(name) for name in classes}
+    texts = [text for text, _ in found.values()]
+    shown = {
+        name: f"class {number}" if coded or (text != name and texts.count(text) > 1) else text
+        for number, (name, (text, coded)) in enumerate(found.items(), start=1)
+    }
+    if len(set(shown.values())) == len(shown):
+        return shown
+    return {name: f"class {number}" for number, name in enumerate(found, start=1)}
+
+
+def _spelt(text: str) -> tuple[str, bool]:
+    """Return `drawable` of a text, and whether code points are in it."""
+    line = unicodedata.normalize("NFC", " ".join(text.split()))
+    if _covering(line) is not None:
+        return line, False
+    tries = []
+    for number in range(1 + len(_files())):
+        parts = [each if _has(number, each) else _letters(number, each) for each in line]
+        coded = sum(part is None for part in parts)
+        changed = sum(part != each for part, each in zip(parts, line, strict=True))
+        written = "".join(
+            f"U+{ord(each):04X}" if part is None else part for part, each in zip(parts, line, strict=True)
+        )
+        tries.append((coded, changed, number, written))
+    coded, _, _, written = min(tries)
+    return written, coded > 0
+
+
+def _letters(number: int, character: str) -> str | None:
+    """Return the transliteration of a character; None if a font has not all of its letters."""
+    parts = _SPELT.get(character) or "".join(
+        each for each in unicodedata.normalize("NFKD", character) if not unicodedata.combining(each)
+    )
+    if not parts and unicodedata.combining(character):
+        return ""
+    return parts if parts and all(_has(number, each) for each in parts) else None
+
+
+@functools.lru_cache(4096)
+def _covering(text: str) -> int | None:
+    """Return the number of the first font that has all letters of a text, 0 for Pillow's own."""
+    if all(_has(0, each) for each in text):
+        return 0
+    return next(
+        (number for number in range(1, 1 + len(_files())) if all(_has(number, each) for each in text)), None
+    )
+
+
+@functools.lru_cache(4096)
+def _has(number: int, character: str) -> bool:
+    """Return whether a font has a glyph for a character, which it can put in its place."""
+    if character == " ":
+        return True
+    if not character.isprintable() or (_needs_shaping(character) and not features.check("raqm")):
+        return False
+    return _picture(number, character) != _picture(number, _NONE)
+
+
+def _needs_shaping(character: str) -> bool:
+    """Return whether a text must be laid out by Raqm: from right to left, or with marks that join letters."""
+    return unicodedata.bidirectional(character) in ("R", "AL") or unicodedata.category(character) in (
+        "Mn",
+        "Mc",
+        "Me",
+    )
+
+
+def _picture(number: int, character: str) -> tuple[tuple[int, int], bytes]:
+    mask = _font(number, _SIZE).getmask(character)
+    return mask.size, bytes(mask)
+
+
+@functools.lru_cache(256)
+def _font(number: int, points: int) -> Font:
+    if number == 0:
+        return ImageFont.load_default(points)
+    return ImageFont.truetype(_files()[number - 1], points)
+
+
+@functools.cache
+def _files() -> tuple[str, ...]:
+    """Return the files of fonts that this machine has and Pillow can read, in the order of `_NAMES`."""
+    found: dict[str, str] = {}
+    for folder in _folders():
+        for place, _, files in os.walk(folder):
+            for name in sorted(set(files) & set(_NAMES)):
+                found.setdefault(name, os.path.join(place, name))  # noqa: PTH118
+    return tuple(found[name] for name in _NAMES if name in found and _is_readable(found[name]))
+
+
+def _is_readable(file: str) -> bool:
+    try:
+        ImageFont.truetype(file, _SIZE)
+    except OSError:
+        return False
+    return True
+
+
+def _folders() -> list[Path]:
+    """Return the folders of fonts of matplotlib, if it is installed, and of the operating system."""
+    folders = []
+    # The files of matplotlib are used without an import, which would take a second.
+    spec = importlib.util.find_spec("matplotlib")
+    if spec is not None and spec.origin is not None:
+        folders.append(Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf")
+    system, home = platform.uname().system, Path(os.path.expanduser("~"))  # noqa: PTH111 raises nothing
+    if system == "Windows":
+        local = os.environ.get("LOCALAPPDATA")
+        windows = os.environ.get("WINDIR")
+        folders += [Path(windows) / "Fonts"] if windows else []
+        folders += [Path(local) / "Microsoft" / "Windows" / "Fonts"] if local else []
+    elif system == "Darwin":
+        folders += [home / "Library" / "Fonts", Path("/Library/Fonts"), Path("/System/Library/Fonts")]
+    else:
+        own = os.environ.get("XDG_DATA_HOME") or str(home / ".local" / "share")
+        shared = os.environ.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share"
+        folders += [Path(each) / "fonts" for each in (own, *shared.split(":")) if each]
+    return folders
