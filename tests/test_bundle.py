@@ -675,7 +675,7 @@ def test_a_file_beside_its_own_evaluation_or_what_is_none_loads(tmp_path: Path) 
 def test_using_a_bundle_needs_nothing_that_trains(folder: Path) -> None:
     script = (
         "import sys\n"
-        "from mien import bundle\n"
+        "from mien.models import model as bundle\n"
         f"bundle.load({str(folder)!r})\n"
         "heavy = {'keras', 'tensorflow', 'onnx', 'matplotlib', 'cv2', 'torch', 'jax'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"

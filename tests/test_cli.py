@@ -89,7 +89,7 @@ def test_a_name_that_no_file_can_have_is_no_fault(tmp_path: Path, capsys: pytest
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_outside_of_training_says_what_to_do(number: signal.Signals) -> None:
     code = (
-        "import os, signal, time\nfrom mien import cli, recipes\n"
+        "import os, signal, time\nfrom mien import cli\nfrom mien.training import recipes\n"
         f"recipes.get = lambda name: (os.kill(os.getpid(), {int(number)}), time.sleep(30))\n"
         "cli.main(['recipes', 'seed'])"
     )
@@ -110,7 +110,7 @@ def test_a_signal_outside_of_training_says_what_to_do(number: signal.Signals) ->
 )
 def test_a_signal_before_the_training_says_how_to_go_on(arguments: list[str], said: str) -> None:
     code = (
-        "import os, signal, time\nfrom mien import cli, recipes\n"
+        "import os, signal, time\nfrom mien import cli\nfrom mien.training import recipes\n"
         "recipes.get = lambda name: (os.kill(os.getpid(), signal.SIGINT), time.sleep(30))\n"
         f"cli.main(['train', 'data', *{arguments!r}])"
     )

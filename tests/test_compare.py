@@ -723,7 +723,7 @@ def test_the_page_is_not_written_over_what_is_read(place: Path, capsys: pytest.C
 def test_comparing_needs_nothing_that_trains() -> None:
     script = (
         "import sys\n"
-        "from mien import compare\n"
+        "from mien.evaluation import comparison as compare\n"
         "compare.mcnemar(3, 4)\n"
         "heavy = {'keras', 'tensorflow', 'onnx', 'matplotlib', 'cv2', 'scipy'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"

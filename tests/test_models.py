@@ -80,7 +80,7 @@ def test_they_need_neither_network_nor_what_trains_them() -> None:
         "import socket, sys\n"
         "def refuse(*given): raise OSError('no network here')\n"
         "socket.socket.connect = socket.socket.bind = socket.getaddrinfo = refuse\n"
-        "import numpy as np\nfrom mien import bundle\n"
+        "import numpy as np\nfrom mien.models import model as bundle\n"
         "for name in bundle.SHIPPED: bundle.load(name).run(np.zeros((1, 48, 48, 1), np.uint8))\n"
         "heavy = ('keras', 'tensorflow', 'torch', 'jax', 'matplotlib', 'cv2', 'onnx')\n"
         "print([name for name in heavy if name in sys.modules])"

@@ -15,7 +15,7 @@ from mien.data import audit
 from mien.data import datasets as dataset
 from mien.data import synthetic as drawn
 from mien.data.datasets import Dataset
-from mien.errors import DataError, InputError, RunError
+from mien.errors import DataError, InputError, ModelError, RunError
 from mien.inference import predictor as predict
 from mien.models import model as bundle
 from mien.training import runs as run
@@ -63,9 +63,8 @@ PUBLIC = dict(_public())
 
 
 def test_the_search_finds_what_takes_paths() -> None:
-    assert {"run.open_run", "bundle.load", "train.fit", "plot.history", "predict.Record.__init__"} <= set(
-        PUBLIC
-    )
+    some = {"training.runs.open_run", "models.model.load", "training.trainer.fit", "reports.plots.history"}
+    assert {*some, "inference.predictor.Record.__init__"} <= set(PUBLIC)
     assert len(PUBLIC) > 150
 
     def wrong(path: Path, other: Path | None = None, *, many: "list[Path]", right: str | int = 0) -> None: ...
@@ -116,7 +115,8 @@ def test_text_works_as_a_path(away: Path, make_blobs: Callable[..., Dataset]) ->
     assert predict.sources("a.csv") == set()
     with predict.Record("a.jsonl", {}, resume=False) as record:
         assert record.known == set()
-    assert not bundle.suggest("a.csv")
+    with pytest.raises(ModelError):
+        bundle.find("nowhere")
 
 
 def test_a_photo_is_saved_to_a_folder_named_by_text(away: Path) -> None:

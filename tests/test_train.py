@@ -893,7 +893,7 @@ def test_kernels_alone_decay(name: str) -> None:
 def test_without_keras_a_sentence_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['keras'] = None\n"
-        "from mien import networks\n"
+        "from mien.models import networks\n"
         "try: networks.load_keras()\n"
         "except Exception as error: print(type(error).__name__, error)"
     )

@@ -135,9 +135,10 @@ def _is_image(path: Path) -> bool:
         return False
 
 
-def lasting(path: Path) -> bool:
+def lasting(path: str | os.PathLike[str]) -> bool:
     """Say whether what a path gives can be had again and again; who opens a pipe anew may wait for ever.
 
     A path that leads nowhere counts, for whoever reads it tells of it.
     """
-    return path.is_file() or not path.exists()
+    place = Path(path)
+    return place.is_file() or not place.exists()

@@ -1,5 +1,6 @@
 """Probabilities out of folds: what networks say of training images that they did not learn from."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ def cross(
     dataset: Dataset,
     recipe: Recipe,
     folds: int,
-    to: Path,
+    to: str | os.PathLike[str],
     *,
     fit: Fit,
     resume: Resume,
@@ -59,7 +60,7 @@ def cross(
             dataset, train=pick(whole, kept), val=replace(pick(whole, held), name="val"), test=None
         )
         say(f"fold {number} of {folds}: learns from {len(kept):,} images, is asked about {len(held):,}")
-        made = _one(part, recipe, to / f"fold-{number}", fit=fit, resume=resume)
+        made = _one(part, recipe, Path(to) / f"fold-{number}", fit=fit, resume=resume)
         shipped = bundle.load(made.bundle)
         for name, reading in shipped.card.readings.items():
             found = shipped.run(whole.images[held], labels=name)
@@ -67,7 +68,7 @@ def cross(
                 found
             )
     stored = Stored(whole.fingerprint, dataset.labels, answers, f"recipe {recipe.name}, out of {folds} folds")
-    probabilities.write(to / FILE, stored)
+    probabilities.write(Path(to) / FILE, stored)
 
 
 def _one(part: Dataset, recipe: Recipe, path: Path, *, fit: Fit, resume: Resume) -> Run:

@@ -151,8 +151,8 @@ def _readings(models: Sequence[Evidence]) -> list[str]:
     return [
         paragraph("**Readings.**", *why),
         bullets(points),
-        "```python\nfrom mien import bundle\n\n"
-        f"model = bundle.load({json.dumps(first.file, ensure_ascii=False)})\n"
+        "```python\nimport mien\n\n"
+        f"model = mien.load_model({json.dumps(first.file, ensure_ascii=False)})\n"
         f"model.run(images)  # as {default}\n"
         f"model.run(images, labels={json.dumps(asked, ensure_ascii=False)})\n```",
     ]
