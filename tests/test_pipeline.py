@@ -430,7 +430,7 @@ def test_a_run_with_another_bundle_than_it_shipped_says_so(
     copy = shutil.copytree(trained, tmp_path / "run")
     assert cli.run(["evaluate", str(copy)]) == 0
     assert "this training shipped" not in capsys.readouterr().err
-    packaged = Path(bundle.__file__).parents[1] / "models" / "fast.onnx"
+    packaged = bundle.MODELS / "fast.onnx"
     bundle.write(packaged.read_bytes(), bundle.load("fast").card, copy / "bundle")
     assert cli.run(["evaluate", str(copy)]) == 0
     assert "is not the model that this training shipped" in capsys.readouterr().err

@@ -113,7 +113,7 @@ def test_a_result_that_is_worse_than_its_start_says_so(base: bundle.Bundle, tmp_
     )
     assert told["models"][0]["began"]["worse"] is True
     assert any(
-        "was worse after training than first" in each for each in report.page._doubtful(told["models"])
+        "was worse after training than first" in each for each in report.html._doubtful(told["models"])
     )
     # A mean of both has other weights, of which this says nothing.
     mean = ship.mean([bundle.load(made.bundle), base], tmp_path / "mean", images=data.split("val").images)

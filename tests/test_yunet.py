@@ -122,7 +122,7 @@ def test_other_files_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
     (tmp_path / "text.onnx").write_text("no network")
     with pytest.raises(ModelError, match="is it an ONNX file"):
         detect.load(str(tmp_path / "text.onnx"))
-    packaged = Path(bundle.__file__).parents[1] / "models" / "fast.onnx"
+    packaged = bundle.MODELS / "fast.onnx"
     with pytest.raises(ModelError, match="is not YuNet: it lacks bbox_16"):
         detect.load(str(packaged))
     with (tmp_path / "large.onnx").open("wb") as file:
