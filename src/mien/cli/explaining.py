@@ -10,7 +10,6 @@ from mien.cli.data import Json
 
 if TYPE_CHECKING:
     from mien.evaluation.explanation import Explanation
-    from mien.models.model import Bundle
 
 _Square = tuple[float, float, float]
 
@@ -96,7 +95,8 @@ def explain(
                 **asked,
             )
         seen.append((square, face, why))
-    threshold = _threshold(loaded, labels, balance, asked["prior"])
+    reading = loaded.card.reading(loaded.card.photo_reading(labels))
+    threshold = reading.threshold_at(reading.balance_for(balance, asked["prior"]))
     document: dict[str, Any] = {"source": str(image), "height": picture.height, "width": picture.width}
     document["rotation"] = rotation
     document |= (
@@ -104,19 +104,6 @@ def explain(
     )
     screen.emit(document | timer.seconds()) if json else _tell(document)
     return 0
-
-
-def _threshold(
-    loaded: "Bundle", labels: str | None, balance: float | None, prior: dict[str, float] | None
-) -> float | None:
-    """Return the probability below which `mien predict` calls an answer uncertain."""
-    readings = loaded.card.readings
-    reading = loaded.card.reading(
-        labels or ("consensus" if "consensus" in readings else next(iter(readings)))
-    )
-    if balance is None:
-        balance = 0.0 if prior else reading.balance
-    return reading.threshold_at(balance)
 
 
 def _whole(shape: tuple[int, ...]) -> _Square:

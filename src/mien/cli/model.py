@@ -76,7 +76,7 @@ def export(
     made: runs.Run | bundle.Bundle
     made = runs.open_run(model) if is_run(model) else bundle.load(model)
     if not isinstance(made, runs.Run):
-        outputs.spare({} if to is None else {f"--to {to}": _file(to, format_)}, [made.path])
+        outputs.spare({} if to is None else {f"--to {to}": room.file_for(to, format_)}, [made.path])
     with screen.bar("comparing answers") as progress:
         result = room.convert(made, format_, to, progress=progress)
     document: dict[str, Any] = {
@@ -103,11 +103,3 @@ def export(
             markup=False,
         )
     return 0
-
-
-def _file(to: Path, format_: str) -> Path:
-    """Return the file that `--to` means."""
-    from mien.release import exporters as room
-
-    ending = room.FORMATS.get(format_, "")
-    return to if ending and to.suffix == ending else to / f"model{ending}"

@@ -172,14 +172,10 @@ class Predictor:
         if not (is_number(min_confidence) and 0 <= min_confidence <= 1):
             raise InputError(f"min_confidence is {min_confidence!r}; it must be a number from 0 to 1")
         self.model = model if isinstance(model, Bundle) else bundles.load(model, threads=1)
-        if labels is None:
-            readings = self.model.card.readings
-            labels = "consensus" if "consensus" in readings else next(iter(readings))
-        self.labels = labels
+        self.labels = self.model.card.photo_reading(labels)
         self.reading = self.model.card.reading(self.labels)
         prior, groups = as_prior(prior), as_groups(groups)
-        if balance is None:
-            balance = 0.0 if prior else self.reading.balance
+        balance = self.reading.balance_for(balance, prior)
         self.adjustment = Adjustment(balance=balance, prior=prior, groups=groups)
         self.adjustment.check(self.model.card.labels, self.reading.frequencies)
         #: What the scores of a face are called: the model's labels, or groups of them.

@@ -124,6 +124,12 @@ class Reading:
     thresholds: dict[Literal["0.25", "0.5", "0.75", "1"], Fraction] = field(default_factory=dict)
     at_chance: bool = False
 
+    def balance_for(self, balance: float | None, prior: object) -> float:
+        """Return the balance of photographs: the given one; None means the card's, or 0 beside a prior."""
+        if balance is not None:
+            return balance
+        return 0.0 if prior else self.balance
+
     def threshold_at(self, balance: float) -> float | None:
         """Return the threshold of the balance nearest to this one for which the card has one.
 
@@ -304,6 +310,12 @@ class Card:
                 f"the model {self.name!r} has no reading {name!r}; it has {', '.join(self.readings)}"
             )
         return self.readings[name]
+
+    def photo_reading(self, name: str | None = None) -> str:
+        """Return which reading answers photographs: the given one; None means `consensus`, else the first."""
+        if name is not None:
+            return name
+        return "consensus" if "consensus" in self.readings else next(iter(self.readings))
 
 
 _ADAPTER = TypeAdapter(Card)

@@ -9,7 +9,6 @@ _MODULES = (
     "annotation",
     "detectors",
     "fonts",
-    "fonts",
     "images",
     "tracking",
 )

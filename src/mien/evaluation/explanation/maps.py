@@ -112,13 +112,11 @@ def face(
     """
     if method is not None and method not in METHODS:
         raise InputError(f"{method!r} is no way to explain; mien knows {', '.join(METHODS)}")
-    readings = bundle.card.readings
-    labels = labels or ("consensus" if "consensus" in readings else next(iter(readings)))
+    labels = bundle.card.photo_reading(labels)
     reading = bundle.card.reading(labels)
     output = reading.output
     prior, groups = as_prior(prior), as_groups(groups)
-    if balance is None:
-        balance = 0.0 if prior else reading.balance
+    balance = reading.balance_for(balance, prior)
     adjustment = Adjustment(balance=balance, prior=prior, groups=groups)
     adjustment.check(bundle.card.labels, reading.frequencies)
     names = adjustment.names(bundle.card.labels)

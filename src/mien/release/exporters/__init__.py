@@ -42,6 +42,7 @@ __all__ = [
     "bundle",
     "compare",
     "convert",
+    "file_for",
     "in_float32",
     "rebuild",
     "serialise",
@@ -137,14 +138,13 @@ def convert(
         ModelError: As in `write` and `rebuild`; or `to` is what a run ships, which only its training writes.
         MissingExtra: As in `write`.
     """
-    _check_format(format)
     if to is not None:
         place = Path(to)
     elif isinstance(source, Run):
         place = source.path / "export"
     else:
         place = Path(f"{source.card.name}-export")
-    _file(place, format)
+    file_for(place, format)
     if any(
         (folder.parent / "run.json").is_file() for folder in (place, place.parent) if folder.name == "bundle"
     ):
@@ -246,8 +246,7 @@ def write(
         Unlike: File and network differ by more than `compare` allows.
         MissingExtra: Keras, onnx, or LiteRT's interpreter is not installed.
     """
-    _check_format(format)
-    file = _file(Path(to), format)
+    file = file_for(to, format)
     _check_place(file, card)
     if format == "onnx":
         made = bundle(
@@ -440,13 +439,14 @@ def _check_place(file: Path, card: Card) -> None:
         raise ModelError(f"{str(there)!r} lists other labels than the model's; name another folder")
 
 
-def _file(place: Path, format: str) -> Path:  # noqa: A002 - as in `write`
+def file_for(to: str | os.PathLike[str], format: str) -> Path:  # noqa: A002 - as in `write`
     """Return the file that `to` means: itself, or one in the folder that it names.
 
     Raises:
-        ModelError: It ends as the file of another format, and is no folder.
+        ModelError: There is no such format; or `to` ends as the file of another format, and is not a folder.
     """
-    ending = FORMATS[format]
+    _check_format(format)
+    place, ending = Path(to), FORMATS[format]
     if place.suffix.lower() == ending and not place.is_dir():
         return place
     other = next((name for name, each in FORMATS.items() if each == place.suffix.lower()), None)
