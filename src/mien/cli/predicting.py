@@ -107,9 +107,10 @@ def predict(
     options |= wanted
     predictor = room.Predictor(model, **options)
     facts = _facts(predictor)
-    if resume and not printed and to is not None and _is_finished(to, files):
-        _compare(to, facts)
-        bad = room.unreadable(to) & set(files)
+    finished = _finished(to, files) if resume and not printed and to is not None else None
+    if to is not None and finished is not None:
+        known_facts, bad = finished
+        _compare(to, known_facts, facts)
         if bad:
             count = "1 image was" if len(bad) == 1 else f"{len(bad):,} images were"
             screen.note(f"{count} unreadable then: {_named(sorted(bad), _NAMED)}")
@@ -140,25 +141,28 @@ def predict(
     return _code(told)
 
 
-def _is_finished(to: Path, files: Sequence[str]) -> bool:
-    """Say whether a file has all images asked for, is newer than they are, and no run is left unfinished."""
+def _finished(to: Path, files: Sequence[str]) -> tuple[dict[str, Any] | None, set[str]] | None:
+    """Return the facts that a finished file was made with, and which of the images could not be read.
+
+    None if it lacks an image, an image is newer, or a run is left unfinished.
+    """
     from mien.inference import predictor as room
 
-    if (
-        not to.is_file()
-        or _record_of(to).is_file()
-        or not (set(files) <= room.sources(to) | room.unreadable(to))
-    ):
-        return False
+    if not to.is_file() or _record_of(to).is_file():
+        return None
+    facts, bad = room.facts_of(to)
+    if not set(files) <= room.sources(to) | bad:
+        return None
     written = to.stat().st_mtime
-    return all(not os.path.isfile(file) or os.stat(file).st_mtime <= written for file in files)  # noqa: PTH113, PTH116
+    if any(os.path.isfile(file) and os.stat(file).st_mtime > written for file in files):  # noqa: PTH113, PTH116
+        return None
+    return facts, bad & set(files)
 
 
-def _compare(to: Path, facts: dict[str, Any]) -> None:
+def _compare(to: Path, known: dict[str, Any] | None, facts: dict[str, Any]) -> None:
     """Say that a file is finished; refuse if it was made with another model or other options."""
     from mien.inference import predictor as room
 
-    known = room.facts_of(to)
     if known is None:
         screen.note(
             f"{to} is finished; it does not record the model and the options that it was made with, so leave "

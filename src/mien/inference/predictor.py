@@ -33,7 +33,6 @@ from mien.inference.saved_predictions import (
     rounded,
     short,
     sources,
-    unreadable,
     write,
 )
 from mien.inference.workers import spread
@@ -76,7 +75,6 @@ __all__ = [
     "short",
     "sources",
     "spread",
-    "unreadable",
     "write",
 ]
 

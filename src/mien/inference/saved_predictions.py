@@ -145,16 +145,15 @@ def keep_facts(
         raise _unwritable(_facts_beside(to), error) from None
 
 
-def facts_of(to: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """Return what `keep_facts` kept of a file; None if it kept nothing, or the file is another one now."""
+def facts_of(to: str | os.PathLike[str]) -> tuple[dict[str, Any] | None, set[str]]:
+    """Return what `keep_facts` kept of a file: the facts, and the sources that could not be read.
+
+    If it kept nothing, or the file is another one now, the facts are None and there are no sources.
+    """
     document = _kept_beside(to)
-    return None if document is None else dict(document["facts"])
-
-
-def unreadable(to: str | os.PathLike[str]) -> set[str]:
-    """Return the sources that could not be read when a finished file of predictions was made."""
-    document = _kept_beside(to) or {}
-    return {str(source) for source in document.get("unreadable", ())}
+    if document is None:
+        return None, set()
+    return dict(document["facts"]), {str(source) for source in document.get("unreadable", ())}
 
 
 def _kept_beside(to: str | os.PathLike[str]) -> dict[str, Any] | None:
