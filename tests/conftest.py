@@ -1,5 +1,6 @@
-"""What every test stands on: no network, and small data sets made on the spot."""
+"""What every test uses: no network, small synthetic data sets, and golden files."""
 
+import difflib
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,16 @@ import numpy as np
 import pytest
 
 from mien.data.datasets import Dataset, Split
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden",
+        action="store_true",
+        help="write what the tests get to tests/golden/ instead of comparing it; then read git diff",
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,6 +39,33 @@ def _blocked_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
         real(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", connect)
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compare a text with the file of that name in tests/golden/, or rewrite the file.
+
+    The test first replaces what differs between machines and runs: paths, dates, seconds, versions.
+    """
+
+    def compare(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8", newline="\n")
+            return
+        update = f"if this is right, run: pytest --update-golden {request.node.nodeid!r}, and read git diff"
+        if not path.is_file():
+            pytest.fail(f"tests/golden/{name} does not exist; {update}", pytrace=False)
+        expected = path.read_text(encoding="utf-8")
+        if text != expected:
+            lines = difflib.unified_diff(
+                expected.splitlines(), text.splitlines(), f"tests/golden/{name}", "this test", lineterm=""
+            )
+            change = "\n".join(lines) or "the files differ in white space at the end of a line"
+            pytest.fail(f"{change}\n\n{update}", pytrace=False)
+
+    return compare
 
 
 @pytest.fixture
