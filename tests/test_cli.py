@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mien import __version__, cli
-from mien.cli import screen
+from mien.cli import common
 from mien.errors import MissingExtra, Stopped
 
 
@@ -153,7 +153,7 @@ def test_a_signal_before_the_first_command_is_no_fault(tmp_path: Path) -> None:
 
 
 def test_json_holds_no_nan_and_keeps_unicode(capsys: pytest.CaptureFixture[str]) -> None:
-    screen.emit({"a": float("nan"), "b": [float("inf"), 1.5], "c": ("é",), 3: {"d": -float("inf")}})
+    common.emit({"a": float("nan"), "b": [float("inf"), 1.5], "c": ("é",), 3: {"d": -float("inf")}})
     output = capsys.readouterr().out
     assert "é" in output
     assert json.loads(output) == {"a": None, "b": [None, 1.5], "c": ["é"], "3": {"d": None}}
@@ -164,18 +164,18 @@ def test_json_holds_no_nan_and_keeps_unicode(capsys: pytest.CaptureFixture[str])
     [(0.4, "0s"), (59.4, "59s"), (59.6, "1m 00s"), (125, "2m 05s"), (7325, "2h 02m"), (float("inf"), "long")],
 )
 def test_clocks(seconds: float, words: str) -> None:
-    assert screen.clock(seconds) == words
+    assert common.clock(seconds) == words
 
 
 def test_tables_show_names_that_look_like_markup(capsys: pytest.CaptureFixture[str]) -> None:
-    screen.table("[red]a [v2].zip", ("class", "n"), [("[red]x[/red]", 3), ("[", "–")])
+    common.table("[red]a [v2].zip", ("class", "n"), [("[red]x[/red]", 3), ("[", "–")])
     output = capsys.readouterr().out
     assert "[red]x[/red]" in output
     assert "[red]a [v2].zip" in output
 
 
 def test_a_tables_headings_are_not_markup(capsys: pytest.CaptureFixture[str]) -> None:
-    screen.table("answers", ("class", "[red]sad", "\x1b[31mhappy"), [("a", 1, 2)])
+    common.table("answers", ("class", "[red]sad", "\x1b[31mhappy"), [("a", 1, 2)])
     head = capsys.readouterr().out.splitlines()
     assert any("[red]sad" in line and "\\x1b[31mhappy" in line for line in head)
 
@@ -185,15 +185,15 @@ def test_a_place_in_a_table_stays_in_one_piece_where_words_can_be_folded(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     place = "mien-demo/run/evaluation/test.json"
-    screen.table("made", ("what", "where"), [("one word after another " * 4, place)], whole="where")
+    common.table("made", ("what", "where"), [("one word after another " * 4, place)], whole="where")
     assert place in capsys.readouterr().out
 
 
 def test_nothing_that_is_printed_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
     name = "\x1b[2J\x9b1A\r\x07.png"
-    screen.out.print(f"{name}: one\n\ttwo", markup=False)
-    screen.table(name, ("name",), [(name,)])
-    screen.note(f"{name}\nis bad")
+    common.out.print(f"{name}: one\n\ttwo", markup=False)
+    common.table(name, ("name",), [(name,)])
+    common.note(f"{name}\nis bad")
     told = capsys.readouterr()
     assert not set("\x1b\x9b\r\x07") & set(told.out + told.err)
     assert told.out.splitlines()[:2] == ["\\x1b[2J\\x9b1A\\r\\x07.png: one", "        two"]

@@ -282,12 +282,12 @@ def test_scoring_needs_nothing_that_trains() -> None:
 def test_classes_that_begin_alike_have_different_heads_in_the_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from mien.cli import scores
+    from mien.cli import evaluation
 
     names = ["surprised_low", "surprised_high", "sad"]
     truth = np.arange(30) % 3
     told = evaluate.metrics(np.eye(3)[truth], truth, names).to_dict()
-    scores.tell(told | {"uses": {"times": None, "warnings": []}})
+    evaluation.print_report(told | {"uses": {"times": None, "warnings": []}})
     out = capsys.readouterr().out
     (head,) = [line for line in out.splitlines() if "surpri…" in line]
     assert head.split() == ["class", "surpri…w", "surpri…h", "sad"]

@@ -21,7 +21,7 @@ from PIL import Image, ImageFilter
 from skimage.data import astronaut
 
 from mien import cli
-from mien.cli import predicting
+from mien.cli import inference
 from mien.errors import ImageError, InputError, MienError, MissingExtra
 from mien.inference import flags
 from mien.inference import image_paths as paths
@@ -509,7 +509,7 @@ def test_an_image_from_stdin_is_done_once(folder: Path, tmp_path: Path) -> None:
     subprocess.run([*command[:-1], *options], input=data, capture_output=True, check=True)
     (line,) = to.read_text().splitlines()
     shown = predict.Predictor(whole_image=True)
-    facts = predicting._facts(shown)
+    facts = inference._predictor_facts(shown)
     with record.Record(kept, facts, resume=False) as earlier:
         earlier.add(Prediction("-", 1, 1, ()))
     subprocess.run([*command[:-1], *options, "--resume"], input=data, capture_output=True, check=True)
@@ -645,7 +645,7 @@ def test_parquet_is_written_in_groups_and_says_what_it_needs(
 def test_a_long_table_ends_and_says_so(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predicting, "_MOST", 2)
+    monkeypatch.setattr(inference, "_MOST", 2)
     code, out, err = run(capsys, folder / "a.png", folder / "deep", folder / "noise.png")
     assert (code, out.count("happy")) == (0, 2)
     assert "2 more rows are not shown" in err
@@ -866,7 +866,7 @@ def test_a_resumed_run_saves_what_it_knew_and_writes_what_it_is_asked_for(
     folder: Path, tmp_path: Path, predictor: predict.Predictor, capsys: pytest.CaptureFixture[str]
 ) -> None:
     to, into = tmp_path / "x.jsonl", tmp_path / "into"
-    facts = predicting._facts(predictor)
+    facts = inference._predictor_facts(predictor)
     kept = tmp_path / ".x.jsonl.record"
     for name in ("a.png", "noise.png"):
         with record.Record(kept, facts, resume=True) as begun:
@@ -952,11 +952,11 @@ def test_stdin_is_read_no_further_than_an_image_may_be_large(monkeypatch: pytest
 
     endless = Endless()
     monkeypatch.setattr(sys, "stdin", type("In", (), {"buffer": endless})())
-    assert predicting._stdin() == b"x"
+    assert inference._stdin() == b"x"
     assert 0 < endless.asked <= 2**30
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(InputError, match="no stdin"):
-        predicting._stdin()
+        inference._stdin()
 
 
 def test_a_finished_file_is_not_made_again(

@@ -14,7 +14,7 @@ from skimage.data import astronaut
 
 from mien import cli
 from mien import labels as emotions
-from mien.cli import predicting, scores
+from mien.cli import evaluation, inference
 from mien.data.datasets import Split
 from mien.errors import DataError, InputError, ModelError
 from mien.evaluation import evaluator as evaluate
@@ -317,7 +317,7 @@ def test_a_file_of_another_balance_is_not_gone_on_with(
 ) -> None:
     photo, to = tmp_path / "a.png", tmp_path / "faces.csv"
     Image.fromarray(PHOTO).save(photo)
-    facts = predicting._facts(predict.Predictor(file, balance=0.5))
+    facts = inference._predictor_facts(predict.Predictor(file, balance=0.5))
     words = ["predict", str(photo), "--model", str(file), "--to", str(to), "--resume", "--balance"]
     with predict.Record(tmp_path / ".faces.csv.record", facts, resume=False):
         pass
@@ -427,7 +427,7 @@ def test_similar_classes_have_different_headings_in_the_table(capsys: pytest.Cap
     labels = ["surprised-happy", "surprised-sad"]
     row = {"reading": "labels", "against": "labels", "n": 2, "balance": 0.0}
     row |= dict.fromkeys(("accuracy", "balanced_accuracy", "ece"), 0.5)
-    scores._tell_balances([row | {"recall": dict.fromkeys(labels, 0.5)}], labels)
+    evaluation._print_balances([row | {"recall": dict.fromkeys(labels, 0.5)}], labels)
     out = capsys.readouterr().out
     heads = emotions.brief(labels, 7)
     assert len(set(heads)) == 2

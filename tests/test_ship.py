@@ -14,7 +14,7 @@ pytest.importorskip("keras", reason="shipping needs mien[train]")
 
 import dying
 from mien import labels as emotions
-from mien.cli import shipping
+from mien.cli import release
 from mien.data import synthetic as drawn
 from mien.data.datasets import Dataset, Split
 from mien.errors import DataError, ModelError, RunError
@@ -413,7 +413,7 @@ def said_of(shipped: ship.Shipped, capsys: pytest.CaptureFixture[str], **changes
     for name, found in shipped.document["readings"].items():
         own = {"accuracy_before": 0.0, "accuracy_after": 0.0, "prior": 0.0} | changes
         readings[name] = found | {"calibration": found["calibration"] | own}
-    shipping._warn(dataclasses.replace(shipped, document=shipped.document | {"readings": readings}))
+    release._warn(dataclasses.replace(shipped, document=shipped.document | {"readings": readings}))
     return capsys.readouterr().err
 
 
@@ -447,7 +447,7 @@ def test_offsets_that_cost_accuracy_are_told_of_what_ships(
     raw = bundle.load(trained.bundle).run(val.images, labels="fer2013")
     assert (raw.argmax(axis=1) == val.labels).mean() > 0.8
     assert (made.bundle.run(val.images, labels="fer2013").argmax(axis=1) != 0).all()
-    shipping._warn(made)
+    release._warn(made)
     assert "fer2013: the calibration lowers the accuracy on val from" in capsys.readouterr().err
 
 
@@ -462,7 +462,7 @@ def test_a_model_of_few_images_is_calibrated_with_a_prior_and_says_so(
     for name, found in shipped.document["readings"].items():
         assert found["calibration"]["prior"] == calibrate.PRIOR
         assert found["calibration"]["temperature"] == shipped.bundle.card.readings[name].temperature
-    shipping._warn(shipped)
+    release._warn(shipped)
     said = capsys.readouterr().err
     assert "fer2013: the calibration was fitted on 40 images, 13.3 per class" in said
     assert "no offsets are fitted" in said
@@ -475,14 +475,14 @@ def test_a_reading_at_chance_is_told_and_marked(
 ) -> None:
     made = shipped.bundle.card
     assert not any(reading.at_chance for reading in made.readings.values())
-    shipping._warn(shipped)
+    release._warn(shipped)
     assert "most frequent label" not in capsys.readouterr().err
     split = noisy().split("train")
     raw = {name: (np.tile([0.5, 0.3, 0.2], (30, 1)), np.arange(30) % 3) for name in made.readings}
     poor = ship._stated(made, raw, split)
     assert all(reading.at_chance for reading in poor.readings.values())
     bare = dataclasses.replace(shipped.bundle, card=poor)
-    shipping._warn(dataclasses.replace(shipped, bundle=bare))
+    release._warn(dataclasses.replace(shipped, bundle=bare))
     assert "fer2013: on val nothing shows" in capsys.readouterr().err
 
 

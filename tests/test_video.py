@@ -28,7 +28,7 @@ from skimage import data
 
 from mien import _files as disk
 from mien import cli
-from mien.cli import watching
+from mien.cli import inference
 from mien.errors import DataError, InputError, MissingExtra, VideoError
 from mien.inference import predictor as predict
 from mien.inference import video
@@ -899,7 +899,7 @@ def test_what_an_earlier_run_left_is_given_up_only_with_a_word(
 
 
 def test_the_command_has_the_defaults_of_the_room() -> None:
-    of_command = inspect.signature(watching.video).parameters
+    of_command = inspect.signature(inference.video).parameters
     of_room = inspect.signature(video.read).parameters
     assert of_command["look"].default == video.LOOK
     assert of_command["every"].default == of_room["every"].default

@@ -21,7 +21,7 @@ from PIL import Image
 from skimage import data
 
 from mien import cli
-from mien.cli import looking
+from mien.cli import inference
 from mien.errors import InputError, MissingExtra
 from mien.inference import video, webcam
 from mien.inference.predictor import Predictor
@@ -440,11 +440,11 @@ def test_the_command_refuses_in_one_sentence(
 
 def test_pictures_end_after_so_many_seconds() -> None:
     frames = [(number / 10, plain(number)) for number in range(50)]
-    assert len(list(looking._until(frames, 2.0))) == 20
-    assert len(list(looking._until(frames, None))) == 50
+    assert len(list(inference._until(frames, 2.0))) == 20
+    assert len(list(inference._until(frames, None))) == 50
     endless = ((None, plain(0)) for _ in iter(int, 1))
     begin = time.monotonic()
-    assert list(looking._until(endless, 0.05))
+    assert list(inference._until(endless, 0.05))
     assert time.monotonic() - begin >= 0.05
 
 

@@ -18,21 +18,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mien import __version__
-from mien.cli import (
-    auditing,
-    cards,
-    comparing,
-    data,
-    explaining,
-    looking,
-    model,
-    predicting,
-    scoring,
-    screen,
-    shipping,
-    training,
-    watching,
-)
+from mien.cli import common, data, evaluation, inference, release, training
 from mien.errors import InputError, MienError
 
 FAULT = 70
@@ -50,10 +36,10 @@ app = typer.Typer(
 def _options(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-    json: data.Json = False,
+    json: common.Json = False,
 ) -> None:
     if version:
-        screen.emit({"version": __version__}) if json else screen.out.print(f"mien {__version__}")
+        common.emit({"version": __version__}) if json else common.out.print(f"mien {__version__}")
         raise typer.Exit
     if json:
         raise InputError("--json stands after a command, such as mien recipes --json, or with --version")
@@ -64,18 +50,18 @@ def _options(
 for command in (
     data.demo,
     data.extract,
-    auditing.audit,
+    data.audit,
     training.train,
-    scoring.evaluate,
-    comparing.compare,
-    model.plot,
-    model.export,
-    shipping.ship,
-    cards.card,
-    predicting.predict,
-    explaining.explain,
-    watching.video,
-    looking.webcam,
+    evaluation.evaluate,
+    evaluation.compare,
+    training.plot,
+    release.export,
+    release.ship,
+    release.card,
+    inference.predict,
+    evaluation.explain,
+    inference.video,
+    inference.webcam,
     training.networks,
     training.recipes,
 ):
@@ -144,7 +130,7 @@ def _fault() -> int:
 
 
 def _say(sentence: str) -> None:
-    sys.stderr.write(f"mien: {screen.plain(' '.join(sentence.split()))}\n")
+    sys.stderr.write(f"mien: {common.plain(' '.join(sentence.split()))}\n")
 
 
 def _help_for(error: typer.TyperException) -> str:

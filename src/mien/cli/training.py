@@ -1,5 +1,6 @@
 """Commands about training: `train`, `networks`, `recipes`."""
 
+import importlib
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -7,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli import bases, screen
-from mien.cli.data import Exclude, Json, SplitSeed, Votes
+from mien.cli import common
 from mien.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from mien.training.recipes import Recipe
     from mien.training.runs import Run
 
-#: Exit code for work that is done, though some inputs were bad.
-SOME_BAD = 3
 #: Training images under which a training from chance is told of `--from`.
 FEW = 3000
 #: Training images of a class under which a note names the class.
@@ -48,8 +46,8 @@ def train(
     out: Annotated[Path | None, typer.Option(help="The run's folder, instead of the next free one.")] = None,
     runs: Annotated[Path, typer.Option(help="Where numbered run folders stand.")] = Path("runs"),
     resume: Annotated[Path | None, typer.Option(help="Go on with this run.")] = None,
-    votes: Votes = None,
-    exclude: Exclude = None,
+    votes: common.Votes = None,
+    exclude: common.Exclude = None,
     teacher: Annotated[
         list[Path] | None,
         typer.Option(help="Distil from this file of probabilities; of several, from their mean. Repeatable."),
@@ -58,7 +56,7 @@ def train(
         Path | None,
         typer.Option(
             "--from",
-            parser=bases.called,
+            parser=common.model_path,
             metavar="<path>",
             help="Begin from the weights of this run or model (default), not from chance.",
         ),
@@ -66,16 +64,18 @@ def train(
     folds: Annotated[
         int | None, typer.Option(help="Train so many times without a part, and keep what is said of it.")
     ] = None,
-    split_seed: SplitSeed = 42,
-    json: Json = False,
+    split_seed: common.SplitSeed = 42,
+    json: common.Json = False,
 ) -> int:
     """Train a recipe; leave a run's folder with history, figures and the bundle that ships."""
     from mien.models.networks import require_keras
 
-    timer = screen.Timer()
+    timer = common.Timer()
     require_keras()
     if resume is not None:
-        if given := screen.given(context, "recipe", "set_", "out", "runs", "split_seed", "folds", "from_"):
+        if given := common.given_options(
+            context, "recipe", "set_", "out", "runs", "split_seed", "folds", "from_"
+        ):
             raise InputError(f"--resume goes on with a run as it was; it takes no {given}")
         made, dataset = _go_on(resume, data, votes=votes, exclude=exclude, teacher=teacher)
     else:
@@ -85,15 +85,15 @@ def train(
         base = None if from_ is None else _base(from_)
         chosen = _recipe(recipe or ("tune" if base else "quick"), set_ or [], base)
         if folds is not None:
-            _check_folds(folds, screen.given(context, "teacher", "from_"))
+            _check_folds(folds, common.given_options(context, "teacher", "from_"))
             asked = [recipe or "quick", *(word for each in set_ or () for word in ("--set", each))]
             return _cross(data, chosen, folds, out, runs, origin, asked=asked, json=json)
         if teacher:
             origin["teacher"] = _all_absolute(teacher)
         made, dataset = _begin(data, chosen, base, out, runs, origin)
     document = _document(made, dataset) | timer.seconds()
-    screen.emit(document) if json else _tell(document, data if resume else None)
-    return SOME_BAD if dataset.problems else 0
+    common.emit(document) if json else _tell(document, data if resume else None)
+    return common.SOME_BAD if dataset.problems else 0
 
 
 def _base(path: Path) -> "Bundle":
@@ -115,10 +115,8 @@ def _document(made: "Run", dataset: "Dataset") -> dict[str, Any]:
     """Draw a finished run's figures, and return all that is known of it."""
     import json
 
-    from mien.cli import figures
-
     report = json.loads((made.evaluation / "val.json").read_text(encoding="utf-8"))
-    drawn = figures.draw(made, dataset)
+    drawn = common.draw_figures(made, dataset)
     return {"run": str(made.path), **made.facts(), "val": report, "figures": drawn}
 
 
@@ -152,17 +150,17 @@ def _begin(
 
     networks.get(recipe.network)
     taught = _teacher(origin)
-    dataset = load(data, size=recipe.size, listed="run.json", **origin)
+    dataset = common.load(data, size=recipe.size, listed="run.json", **origin)
     _show_classes(dataset)
     if base is None and (n := len(dataset.split("train"))) < FEW:
-        screen.note(
+        common.note(
             f"{n:,} images are few to begin from chance with; a training that begins from a model of "
             "the package mostly gets further: --from default"
         )
     networks.load_keras(recipe.network)
     from mien.training import trainer as room
 
-    with screen.live() as (move, on_status):
+    with common.live() as (move, on_status):
         made = room.fit(
             dataset,
             recipe,
@@ -172,7 +170,7 @@ def _begin(
             base=base,
             origin={"source": str(data.resolve()), **origin},
             on_status=on_status,
-            on_note=screen.note,
+            on_note=common.note,
             on_progress=move,
         )
     return made, dataset
@@ -187,11 +185,11 @@ def _show_classes(dataset: "Dataset") -> None:
 
     counts = {split.name: [int(n) for n in _counts(split.labels, dataset)] for split in dataset.splits}
     rows = [(name, *(count[label] for count in counts.values())) for label, name in enumerate(dataset.labels)]
-    screen.table(f"{dataset.root}: classes", ("class", *counts), rows[:_MOST_CLASSES], on=screen.err)
+    common.table(f"{dataset.root}: classes", ("class", *counts), rows[:_MOST_CLASSES], on=common.err)
     if len(rows) > _MOST_CLASSES:
-        screen.note(f"{len(rows) - _MOST_CLASSES:,} more classes are not shown")
+        common.note(f"{len(rows) - _MOST_CLASSES:,} more classes are not shown")
     if not any(emotions.canonical(name) for name in dataset.labels):
-        screen.note(
+        common.note(
             "no class has the name of an emotion; every folder of images is taken for a class, so stop and "
             "arrange the folders if these are not your labels"
         )
@@ -199,7 +197,7 @@ def _show_classes(dataset: "Dataset") -> None:
     if scarce:
         named = ", ".join(f"{name!r} ({n})" for name, n in scarce[:3])
         more = f" and {len(scarce) - 3} more" if len(scarce) > 3 else ""
-        screen.note(
+        common.note(
             f"fewer than {FEW_OF_A_CLASS} training images: {named}{more}; a model learns little about such "
             "classes, so add images or remove the folders"
         )
@@ -236,30 +234,30 @@ def _cross(
     """
     from mien.models import networks
 
-    timer = screen.Timer()
+    timer = common.Timer()
     networks.get(recipe.network)
-    dataset = load(data, size=recipe.size, **origin)
+    dataset = common.load(data, size=recipe.size, **origin)
     _show_classes(dataset)
     networks.load_keras(recipe.network)
     from mien.training import trainer as room
 
-    with screen.live() as (_, on_status):
+    with common.live() as (_, on_status):
         made = room.cross(
-            dataset, recipe, folds=folds, out=out, runs=runs, on_status=on_status, on_note=screen.note
+            dataset, recipe, folds=folds, out=out, runs=runs, on_status=on_status, on_note=common.note
         )
     train = dataset.split("train")
     if json:
         document = {"path": str(made), "folds": folds, "images": len(train), "fingerprint": train.fingerprint}
-        screen.emit(document | timer.seconds())
+        common.emit(document | timer.seconds())
     else:
-        screen.out.print(f"{made}: probabilities for {len(train):,} images", markup=False)
+        common.out.print(f"{made}: probabilities for {len(train):,} images", markup=False)
         learner = _student(recipe) if recipe.name in _TEACHERS else asked
         words = ["mien", "train", str(data), "--recipe", *learner, "--teacher", str(made)]
         words += [] if origin["votes"] is None else ["--votes", origin["votes"]]
         words += [word for path in origin["exclude"] or () for word in ("--exclude", path)]
         words += ["--split-seed", str(origin["seed"])] if origin["seed"] != 42 else []
-        screen.out.print(f"next: {shlex.join(words)}", markup=False)
-    return SOME_BAD if dataset.problems else 0
+        common.out.print(f"next: {shlex.join(words)}", markup=False)
+    return common.SOME_BAD if dataset.problems else 0
 
 
 def _student(teacher: "Recipe") -> list[str]:
@@ -290,53 +288,13 @@ def _go_on(
     moved["teacher"] = _all_absolute(teacher)
     origin = made.facts()["data"]["origin"] | {key: value for key, value in moved.items() if value}
     taught = _teacher(origin)
-    dataset = load_again(made, data, origin)
+    dataset = common.load_again(made, data, origin)
     networks.load_keras(made.recipe().network)
     from mien.training import trainer as room
 
-    with screen.live() as (_, on_status):
-        room.resume(made, dataset, teacher=taught, on_status=on_status, on_note=screen.note)
+    with common.live() as (_, on_status):
+        room.resume(made, dataset, teacher=taught, on_status=on_status, on_note=common.note)
     return made, dataset
-
-
-def load(source: Path, /, *, size: int, listed: str = "", **origin: Any) -> "Dataset":
-    """Load a data set with a progress bar, and say what is notable about it.
-
-    Args:
-        source: The data set.
-        size: Pixels a side.
-        listed: Where all unreadable images will stand, for the note that names some: `run.json`.
-        origin: Other arguments of `dataset.load`.
-    """
-    from mien.data import datasets as dataset
-
-    options = {key: value for key, value in origin.items() if key not in ("source", "teacher")}
-    with screen.bar(f"reading {source.name}") as progress:
-        found = dataset.load(source, size=size, progress=progress, **options)
-    announce(found, listed)
-    return found
-
-
-def announce(found: "Dataset", listed: str = "") -> None:
-    """Say what is notable about a data set that was loaded; `listed` as in `load`."""
-    for sentence in found.notes:
-        screen.note(sentence)
-    if found.problems:
-        some = "; ".join(f"{problem.file}: {problem.reason}" for problem in found.problems[:3])
-        where = f", all in {listed}" if listed else ""
-        more = f" and {len(found.problems) - 3} more{where}" if len(found.problems) > 3 else ""
-        screen.note(f"{len(found.problems)} unreadable images were skipped: {some}{more}")
-
-
-def load_again(made: "Run", data: Path | None, origin: dict[str, Any]) -> "Dataset":
-    """Load the data that a run was trained on, from where `origin` says it was or from `data`."""
-    if data is None:
-        if "source" not in origin:
-            raise InputError(f"{made.name} does not say where its data is; name it: --data or DATA")
-        data = Path(origin["source"])
-        if not data.exists():
-            raise InputError(f"the data of {made.name} is no longer at {data}; name it: --data or DATA")
-    return load(data, size=made.recipe().size, **origin)
 
 
 def _absolute(path: Path | None) -> str | None:
@@ -351,7 +309,7 @@ def _tell(document: dict[str, Any], moved: Path | None) -> None:
     """Show a finished run, and what comes next; `moved` is where its data are now, where that was said."""
     report = document["val"]
     low, high = report["accuracy_interval"]
-    screen.table(
+    common.table(
         f"{document['run']}",
         ("what", "value"),
         [
@@ -360,8 +318,8 @@ def _tell(document: dict[str, Any], moved: Path | None) -> None:
             (f"accuracy on val, n = {report['n']}", f"{report['accuracy']:.2%} ({low:.2%} to {high:.2%})"),
             ("macro F1 on val", f"{report['macro_f1']:.2%}"),
             *_beside(document.get("began")),
-            ("time", screen.clock(document["seconds"])),
-            ("processor time", screen.clock(document["cpu_seconds"])),
+            ("time", common.clock(document["seconds"])),
+            ("processor time", common.clock(document["cpu_seconds"])),
         ],
     )
     words = ["mien", "evaluate", document["run"]]
@@ -371,7 +329,7 @@ def _tell(document: dict[str, Any], moved: Path | None) -> None:
     if moved is None and votes and not Path(votes).exists():  # votes are not asked for where data is named
         moved = Path(origin["source"])
     words += [] if moved is None else ["--data", str(moved)]
-    screen.out.print(f"next: {shlex.join(words)}", markup=False)
+    common.out.print(f"next: {shlex.join(words)}", markup=False)
 
 
 def _beside(began: dict[str, Any] | None) -> list[tuple[str, str]]:
@@ -384,7 +342,7 @@ def _beside(began: dict[str, Any] | None) -> list[tuple[str, str]]:
     return [(f"accuracy on val of {began['name']}, where it began", f"{said}{verdict}")]
 
 
-def networks(json: Json = False) -> int:
+def networks(json: common.Json = False) -> int:
     """List the networks: parameters, work for one image, input."""
     from mien.models import networks as room
 
@@ -400,9 +358,9 @@ def networks(json: Json = False) -> int:
         for network in room.NETWORKS.values()
     ]
     if json:
-        screen.emit({"networks": rows})
+        common.emit({"networks": rows})
     else:
-        screen.table(
+        common.table(
             f"Networks, on grey images of {side}×{side} pixels and seven classes",
             ("name", "parameters", "MFLOP", "about"),
             [(row["name"], f"{row['parameters']:,}", f"{row['mflop']:,}", row["about"]) for row in rows],
@@ -411,7 +369,8 @@ def networks(json: Json = False) -> int:
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Print this recipe as TOML.")] = None, json: Json = False
+    name: Annotated[str | None, typer.Argument(help="Print this recipe as TOML.")] = None,
+    json: common.Json = False,
 ) -> int:
     """List the recipes in short, or print one as TOML: all of it, to start a recipe of your own from."""
     from mien.training import recipes as room
@@ -419,14 +378,14 @@ def recipes(
     if name is not None:
         recipe = room.get(name)
         if json:
-            screen.emit(room.to_dict(recipe))
+            common.emit(room.to_dict(recipe))
         else:
-            screen.out.print(room.to_toml(recipe), markup=False, end="")
+            common.out.print(room.to_toml(recipe), markup=False, end="")
         return 0
     if json:
-        screen.emit({"recipes": [room.to_dict(recipe) for recipe in room.RECIPES.values()]})
+        common.emit({"recipes": [room.to_dict(recipe) for recipe in room.RECIPES.values()]})
     else:
-        screen.table(
+        common.table(
             "Recipes",
             ("name", "network", "epochs", "time", "score"),
             [
@@ -435,5 +394,30 @@ def recipes(
                 for brief in (room.BRIEF[recipe.name],)
             ],
         )
-        screen.out.print("Time is of two processor cores. The rest: mien recipes NAME", markup=False)
+        common.out.print("Time is of two processor cores. The rest: mien recipes NAME", markup=False)
     return 0
+
+
+def plot(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    data: Annotated[Path | None, typer.Option(help="The run's data, if it moved.")] = None,
+    json: common.Json = False,
+) -> int:
+    """Draw a run's figures anew: loss, accuracy, confusion, training samples; PNG and SVG."""
+    from mien.training import runs as room
+
+    # Without matplotlib this raises here, before the data is read.
+    importlib.import_module("mien.reports.plots")
+    made = room.open_run(run)
+    try:
+        dataset = common.load_again(made, data, made.facts()["data"]["origin"])
+    except InputError as error:
+        common.note(f"no samples are drawn: {error}")
+        dataset = None
+    drawn = common.draw_figures(made, dataset)
+    if json:
+        common.emit({"run": str(made.path), "figures": drawn})
+    else:
+        for path in drawn:
+            common.out.print(path, markup=False)
+    return common.SOME_BAD if dataset is not None and dataset.problems else 0

