@@ -2,8 +2,8 @@
 
     python benchmarks/code_paths.py
 
-Each command runs in a process of its own on small made-up data. A file counts if one of its functions runs during
-the command. Module bodies do not count. Lines are the lines of these functions.
+Each command runs in a process of its own on small made-up data. A file counts if one of its functions runs
+during the command. Module bodies do not count. Lines are the lines of these functions.
 """
 
 import contextlib
