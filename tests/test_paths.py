@@ -130,12 +130,12 @@ def test_a_photo_is_saved_to_a_folder_named_by_text(away: Path) -> None:
 
 def test_figures_are_drawn_to_a_folder_named_by_text(away: Path) -> None:
     pytest.importorskip("matplotlib")
-    from mien.reports import plots as plot
+    from mien.reports import plots
 
     rows = [
         {"epoch": 1.0, "loss": 1.0, "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.5, "learning_rate": 1}
     ]
-    assert Path("figures/loss.png") in plot.history(rows, "figures", title="one epoch")
+    assert Path("figures/loss.png") in plots.history(rows, "figures", title="one epoch")
 
 
 def test_a_run_is_trained_into_a_folder_named_by_text(away: Path, make_blobs: Callable[..., Dataset]) -> None:

@@ -679,7 +679,7 @@ def showing(track: int, *spans: tuple[float, float, str]) -> dict[str, Any]:
 
 
 def test_a_timeline_is_drawn_whatever_people_show(tmp_path: Path) -> None:
-    from mien.reports import plots as plot
+    from mien.reports import plots
 
     flicker = [(number / 9, (number + 1) / 9, ("happy", "sad", "angry")[number % 3]) for number in range(600)]
     people = [
@@ -688,25 +688,25 @@ def test_a_timeline_is_drawn_whatever_people_show(tmp_path: Path) -> None:
         *(showing(track, (track, track + 3, "angry")) for track in range(3, 18)),
     ]
     first, second = (
-        plot.course(people, tmp_path / to, name="course", begin=0.0, end=70.0, title="a.mp4") for to in "ab"
+        plots.course(people, tmp_path / to, name="course", begin=0.0, end=70.0, title="a.mp4") for to in "ab"
     )
     assert [path.name for path in first] == ["course.png", "course.svg"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     for length in (0.5, 5000.0):
-        assert plot.course([], tmp_path / "d", name="none", begin=0.0, end=length)[0].is_file()
+        assert plots.course([], tmp_path / "d", name="none", begin=0.0, end=length)[0].is_file()
     with pytest.raises(DataError, match="no length"):
-        plot.course(people, tmp_path, name="course", begin=1.0, end=1.0)
+        plots.course(people, tmp_path, name="course", begin=1.0, end=1.0)
 
 
 def test_a_timeline_hatches_uncertain_stretches_and_explains_that(tmp_path: Path) -> None:
-    from mien.reports import plots as plot
+    from mien.reports import plots
 
     def drawn(*, uncertain: bool) -> str:
         people = video.People()
         people.add(0.0, [person(1, "happy")])
         people.add(5.0, [person(1, "happy", 0.4, uncertain=uncertain)])
         course = [each.to_dict() for each in people.end(10.0)]
-        _, svg = plot.course(course, tmp_path, name=f"course-{uncertain}", begin=0.0, end=10.0)
+        _, svg = plots.course(course, tmp_path, name=f"course-{uncertain}", begin=0.0, end=10.0)
         return svg.read_text(encoding="utf-8")
 
     sure, doubted = drawn(uncertain=False), drawn(uncertain=True)
@@ -718,7 +718,7 @@ def test_a_timeline_hatches_uncertain_stretches_and_explains_that(tmp_path: Path
 
 
 def test_columns_of_a_timeline_take_what_fills_them_most_and_keep_gaps() -> None:
-    from mien.reports.plots import timeline
+    from mien.reports import plots
 
     spans = [
         (0.0, 450.0, "happy", False),
@@ -727,7 +727,7 @@ def test_columns_of_a_timeline_take_what_fills_them_most_and_keep_gaps() -> None
         (500.0, 550.0, "happy", True),
         (600.0, 900.0, "sad", False),
     ]
-    joined = timeline._columns(spans, 0.0, 900.0)
+    joined = plots._thin_out(spans, 0.0, 900.0)
     assert joined == [
         (0.0, 500.0, "happy", False),
         (500.0, 550.0, "happy", True),

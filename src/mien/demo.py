@@ -18,7 +18,7 @@ from mien.errors import InputError
 from mien.evaluation import evaluator as evaluate
 from mien.models import model as bundle
 from mien.release import exporters as export
-from mien.reports import plots as plot
+from mien.reports import plots
 from mien.training import recipes
 from mien.training import runs as run
 from mien.training import trainer as train
@@ -117,7 +117,7 @@ def show(
     )
     report = _score(made, faces, progress=stage("scoring"))
     stage("drawing figures")
-    figures = plot.run(made, faces)
+    figures = plots.run(made, faces)
     keras_file = export.convert(made, "keras", to / "export", progress=stage("exporting")).path
     return Demo(_list(archive, folder, made, figures, keras_file, report), report)
 

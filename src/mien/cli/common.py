@@ -438,13 +438,13 @@ def as_trained(made: "Run", data: Path | None, origin: dict[str, Any]) -> "Datas
 def draw_figures(made: "Run", dataset: "Dataset | None") -> list[str]:
     """Draw all figures of a run; returns their paths."""
     try:
-        from mien.reports import plots as plot
+        from mien.reports import plots
 
         own = made.facts()["data"]["splits"]["train"]["fingerprint"]
         if dataset is not None and (dataset.train is None or dataset.train.fingerprint != own):
             note(f"no samples are drawn: {dataset.root} is not what {made.name} was trained on")
             dataset = None
-        paths = plot.run(made, dataset)
+        paths = plots.run(made, dataset)
     except MissingExtra as error:
         note(str(error))
         return []
@@ -454,11 +454,11 @@ def draw_figures(made: "Run", dataset: "Dataset | None") -> list[str]:
 def draw_report_figures(made: "Run", path: Path) -> None:
     """Draw the figures of the report in `path`."""
     try:
-        from mien.reports import plots as plot
+        from mien.reports import plots
 
         report = json.loads(path.read_text(encoding="utf-8"))
-        plot.confusion(report, made.figures, name=path.stem)
-        plot.reliability(report, made.figures, name=path.stem)
+        plots.confusion(report, made.figures, name=path.stem)
+        plots.reliability(report, made.figures, name=path.stem)
     except MissingExtra as error:
         note(str(error))
 

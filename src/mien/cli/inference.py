@@ -672,9 +672,9 @@ def _drawn(frame: "Frame", people: "Sequence[Tracked]", places: "Places", blur: 
 def _written_files(wanted: _Wanted, found: "Sequence[Person]", document: dict[str, Any]) -> list[str]:
     files = [*wanted.to, *([wanted.save] if wanted.save else [])]
     if wanted.timeline is not None:
-        from mien.reports import plots as plot
+        from mien.reports import plots
 
-        files += plot.course(
+        files += plots.course(
             [person.to_dict() for person in found],
             wanted.timeline.parent,
             name=wanted.timeline.stem,
