@@ -26,8 +26,8 @@ from mien.evaluation import corruptions as corrupt
 from mien.evaluation import evaluator as evaluate
 from mien.models import model as bundle
 from mien.release import model_cards as card
+from mien.reports import charts
 from mien.reports import evaluation_report as report
-from mien.reports.evaluation_report import charts
 from mien.training import recipes
 from mien.training import runs as run
 
@@ -156,8 +156,8 @@ def test_calibration_with_and_without_temperature(
     assert "other folds of 5" in folded[1]["name"]
     # The 42 images of val are fewer than 25 for each of seven classes.
     assert (both[0]["prior"], both[1]["prior"], folded[1]["prior"]) == (0, calibrate.PRIOR, calibrate.PRIOR)
-    assert "drawn towards 1" in report.page._calibration(both)
-    assert "drawn towards 1" not in report.page._calibration(found["calibration"])
+    assert "drawn towards 1" in report._calibration_section(both)
+    assert "drawn towards 1" not in report._calibration_section(found["calibration"])
     single = report.measure([model, model], data, val.take(np.arange(1)))["calibration"]
     assert len(single) == 1
 

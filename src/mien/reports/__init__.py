@@ -6,6 +6,7 @@
 from mien._lazy import submodules
 
 _MODULES = (
+    "charts",
     "evaluation_report",
     "plots",
 )
