@@ -6,6 +6,7 @@
 from mien._lazy import submodules
 
 _MODULES = (
+    "evidence",
     "averaging",
     "exporters",
     "model_cards",

@@ -15,8 +15,9 @@ from typing import Any
 
 from mien.errors import InputError
 from mien.models.model import Bundle
+from mien.release import evidence
 from mien.release.model_cards import datasheets as sheet
-from mien.release.model_cards import evidence, page
+from mien.release.model_cards import page
 from mien.training.runs import Run
 
 __all__ = ["DATASHEET", "MODEL_CARD", "datasheet", "model", "models", "of_run", "shipped"]

@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from mien.release.evidence import Evidence, Known
 from mien.release.model_cards import page
 from mien.release.model_cards import statements as words
-from mien.release.model_cards.evidence import Evidence, Known
 from mien.release.model_cards.markdown import bullets, code, count, paragraph, plain, table
 
 #: Files that could not be read that are named; the others are counted.

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from mien.release.model_cards.evidence import Evidence, Finding
+from mien.release.evidence import Evidence, Finding
 from mien.release.model_cards.markdown import as_yaml
 
 #: Licences that the hub knows by these names; any other is `other`.

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from mien.evaluation import evaluator as evaluate
 from mien.labels import EMOTIONS
 from mien.models.model import Base
+from mien.release.evidence import Evidence, Finding
 from mien.release.model_cards import header
 from mien.release.model_cards import statements as words
 from mien.release.model_cards import tables as figures
-from mien.release.model_cards.evidence import Evidence, Finding
 from mien.release.model_cards.markdown import NONE, bullets, code, count, listed, paragraph, plain, table
 
 #: Images of FER2013's PublicTest.

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from mien.evaluation.calibration import FEW, Calibration
 from mien.evaluation.evaluator import Report
-from mien.release.model_cards.evidence import Evidence, Finding
+from mien.release.evidence import Evidence, Finding
 from mien.release.model_cards.markdown import (
     NONE,
     bullets,
