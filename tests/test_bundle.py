@@ -681,3 +681,22 @@ def test_using_a_bundle_needs_nothing_that_trains(folder: Path) -> None:
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_target_is_a_run_a_model_or_a_shipped_name(away: Path) -> None:
+    content = (bundle.MODELS / "fast.onnx").read_bytes()
+    for folder in ("mine", "mine/bundle", "fast"):
+        Path(folder).mkdir(parents=True)
+    for file in ("mine/bundle/model.onnx", "mine/copy.onnx", "fast/model.onnx"):
+        Path(file).write_bytes(content)
+    Path("mine/recipe.toml").write_text("")
+    name = bundle.load("fast").card.name
+    subject = bundle.resolve("mine")
+    assert (subject.run, subject.name, subject.home) == (Path("mine"), "mine", Path("mine"))
+    for file in ("mine/bundle", "mine/bundle/model.onnx"):
+        subject = bundle.resolve(file)
+        assert (subject.run, subject.name, subject.home) == (None, name, Path("mine").resolve())
+    for target in ("mine/copy.onnx", "fast", "./fast", None, subject.model):
+        assert bundle.resolve(target).home is None
+    assert bundle.resolve("fast").model.path == bundle.MODELS / "fast.onnx"
+    assert bundle.resolve("./fast").model.path == Path("fast")

@@ -65,12 +65,14 @@ __all__ = [
     "Parity",
     "Part",
     "Reading",
+    "Subject",
     "find",
     "is_run",
     "listed",
     "load",
     "of",
     "parse",
+    "resolve",
     "to_json",
     "unfinished",
     "write",
@@ -215,6 +217,53 @@ class Bundle:
         except Exception as error:  # ONNX Runtime's own classes share no base but Exception
             raise ModelError(f"the model {self.path.name!r} cannot be run: {_first_line(error)}") from None
         return answer
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model, and what the user named it by.
+
+    Args:
+        model: The loaded model.
+        run: The run's folder if the user named a run; None for a model file or a shipped model.
+        name: The name of the run's folder if the user named a run, else the model's name.
+        home: The run's folder that the model file belongs to, also if the user named `run/bundle` or the file
+            in it; None for other models.
+    """
+
+    model: Bundle
+    run: Path | None
+    name: str
+    home: Path | None
+
+
+def resolve(target: Bundle | str | os.PathLike[str] | None = None, *, threads: int | None = None) -> Subject:
+    """Load the model that a user names: a run's folder, a model file or folder, or a shipped model's name.
+
+    Example:
+        >>> resolve("fast").name
+        'fast'
+
+    Args:
+        target: As `load` takes it, or a loaded model.
+        threads: As in `load`.
+
+    Raises:
+        RunError: The run has no model yet.
+        ModelError: As in `load`.
+    """
+    if isinstance(target, Bundle):
+        return Subject(target, None, target.card.name, None)
+    model = load(target, threads=threads)
+    if target is None or _shipped(target) is not None:
+        return Subject(model, None, model.card.name, None)
+    place = Path(target)
+    if is_run(target):
+        return Subject(model, place, place.resolve().name, place)
+    folder = place.resolve()
+    folder = folder.parent if folder.is_file() and folder.name == MODEL else folder
+    inside = folder.name == "bundle" and is_run(folder.parent)
+    return Subject(model, None, model.card.name, folder.parent if inside else None)
 
 
 def is_run(path: str | os.PathLike[str]) -> bool:
