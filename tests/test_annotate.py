@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mien import labels as emotions
 from mien.types import Box, Face, Flag
-from mien.vision import annotation as annotate
+from mien.vision import annotation
 from mien.vision.annotation import Label, Mark
 
 
@@ -21,8 +21,8 @@ def luminance(colour: tuple[int, int, int]) -> float:
 
 
 def test_white_letters_can_be_read_on_every_emotions_colour() -> None:
-    assert set(annotate.COLOURS) == set(emotions.EMOTIONS)
-    for colour in [*annotate.COLOURS.values(), annotate.mark(Box(0, 0, 1, 1), "own class", 1.0).colour]:
+    assert set(annotation.COLOURS) == set(emotions.EMOTIONS)
+    for colour in [*annotation.COLOURS.values(), annotation.mark(Box(0, 0, 1, 1), "own class", 1.0).colour]:
         assert 1.05 / (luminance(colour) + 0.05) >= 4.5
 
 
@@ -37,7 +37,7 @@ def test_a_face_shows_on_any_ground_and_size_and_the_original_stays(
     face = Face(
         Box(width // 3, height // 3, max(1, width // 3), max(1, height // 3)), 0.9, {"happy": 0.9, "sad": 0.1}
     )
-    drawn = annotate.draw(image, [face])
+    drawn = annotation.draw(image, [face])
     assert drawn.shape == image.shape
     assert drawn.dtype == np.uint8
     np.testing.assert_array_equal(image, before)
@@ -51,7 +51,7 @@ def test_a_face_shows_on_any_ground_and_size_and_the_original_stays(
 def test_what_lies_far_from_faces_is_left_alone() -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 255, (300, 400, 3)).astype(np.uint8)
-    drawn = annotate.draw(image, [Face(Box(100, 100, 80, 80), 0.9, {"sad": 1.0})])
+    drawn = annotation.draw(image, [Face(Box(100, 100, 80, 80), 0.9, {"sad": 1.0})])
     np.testing.assert_array_equal(drawn[200:], image[200:])
     np.testing.assert_array_equal(drawn[110:170, 110:170], image[110:170, 110:170])
     assert (drawn[70:100, 100:180] != image[70:100, 100:180]).any(), "the words stand above the box"
@@ -59,18 +59,18 @@ def test_what_lies_far_from_faces_is_left_alone() -> None:
 
 def test_words_find_room_below_or_inside() -> None:
     image = np.zeros((300, 300, 3), np.uint8)
-    below = annotate.draw(image, [Face(Box(50, 0, 100, 100), None, {"fear": 1.0})])
+    below = annotation.draw(image, [Face(Box(50, 0, 100, 100), None, {"fear": 1.0})])
     assert below[101:130].any()
-    inside = annotate.draw(image, [Face(Box(0, 0, 300, 300), None, {"fear": 1.0})])
+    inside = annotation.draw(image, [Face(Box(0, 0, 300, 300), None, {"fear": 1.0})])
     assert inside[5:30, 5:60].any()
 
 
 def test_grey_becomes_colour_and_marks_say_what_they_are_told() -> None:
     grey = np.full((100, 100), 128, np.uint8)
-    assert annotate.draw(grey, []).shape == (100, 100, 3)
-    made = annotate.mark(Box(1, 2, 3, 4), "happy", 0.934, before="2: ")
+    assert annotation.draw(grey, []).shape == (100, 100, 3)
+    made = annotation.mark(Box(1, 2, 3, 4), "happy", 0.934, before="2: ")
     assert made.text == "2: happy 93%"
-    assert annotate.draw(grey, [made]).shape == (100, 100, 3)
+    assert annotation.draw(grey, [made]).shape == (100, 100, 3)
 
 
 # Where labels are
@@ -90,7 +90,7 @@ def covered(one: Box, other: Box) -> int:
 
 def marks(boxes: Sequence[Box]) -> list[Mark]:
     return [
-        annotate.mark(box, "surprise", 0.87, before=f"{number}: ")
+        annotation.mark(box, "surprise", 0.87, before=f"{number}: ")
         for number, box in enumerate(boxes, start=1)
     ]
 
@@ -128,7 +128,7 @@ SCENES = {
 def test_labels_cover_neither_faces_nor_each_other_where_there_is_room(scene: str) -> None:
     size, boxes = SCENES[scene]
     for order in (boxes, boxes[::-1]):
-        check(annotate.layout(marks(order), size), order, size)
+        check(annotation.layout(marks(order), size), order, size)
 
 
 @pytest.mark.parametrize("scene", SCENES)
@@ -137,7 +137,7 @@ def test_nothing_is_drawn_into_faces_but_their_frames(scene: str) -> None:
     if scene == "overlapping":
         return
     image = np.full((height, width, 3), 120, np.uint8)
-    drawn = annotate.draw(image, [shown(box) for box in boxes])
+    drawn = annotation.draw(image, [shown(box) for box in boxes])
     for box in boxes:
         edge = max(4, round((width * height) ** 0.5 / 300) + 3)
         inner = drawn[
@@ -149,7 +149,7 @@ def test_nothing_is_drawn_into_faces_but_their_frames(scene: str) -> None:
 def test_side_by_side_every_label_names_its_emotion() -> None:
     for scene in ("five side by side", "five narrow ones"):
         size, boxes = SCENES[scene]
-        labels = annotate.layout(marks(boxes), size)
+        labels = annotation.layout(marks(boxes), size)
         assert all("surprise" in label.text for label in labels), labels
         for label, box in zip(labels, boxes, strict=True):
             # It touches its face, or a line joins the two.
@@ -166,7 +166,7 @@ def test_side_by_side_every_label_names_its_emotion() -> None:
 @pytest.mark.parametrize("size", [(480, 480), (48, 48), (4000, 4000), (30, 400)])
 def test_a_face_as_big_as_the_picture_has_its_label_inside(size: tuple[int, int]) -> None:
     box = Box(0, 0, *size)
-    (label,) = annotate.layout(marks([box]), size)
+    (label,) = annotation.layout(marks([box]), size)
     assert covered(label.box, box) == label.box.area
     assert label.text.startswith("1")
     if min(size) > 100:
@@ -178,7 +178,7 @@ def test_a_face_as_big_as_the_picture_has_its_label_inside(size: tuple[int, int]
 def test_letters_grow_with_the_picture_and_the_face() -> None:
     def points(width: int, face: int) -> int:
         size = width, width * 3 // 4
-        (label,) = annotate.layout(marks([Box(width // 3, width // 3, face, face)]), size)
+        (label,) = annotation.layout(marks([Box(width // 3, width // 3, face, face)]), size)
         return label.points
 
     # However small the face is: 14 pixels on a picture shown 1,300 pixels wide, never below 12.
@@ -191,7 +191,7 @@ def test_letters_grow_with_the_picture_and_the_face() -> None:
 def test_without_room_labels_are_shortened_but_keep_the_number() -> None:
     size = 300, 160
     boxes = [Box(20 + 25 * n, 20 + 60 * m, 25, 58) for m in range(2) for n in range(10)]
-    labels = annotate.layout(marks(boxes), size)
+    labels = annotation.layout(marks(boxes), size)
     assert {len(label.text) for label in labels} != {len("1: surprise 87%")}
     assert [label.text.split(":")[0] for label in labels] == [str(n) for n in range(1, 21)]
     for one, other in itertools.combinations(labels, 2):
@@ -200,15 +200,15 @@ def test_without_room_labels_are_shortened_but_keep_the_number() -> None:
 
 def test_faces_are_numbered_from_1_in_the_order_given(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Mark] = []
-    layout = annotate.layout
+    layout = annotation.layout
 
-    def spy(given: Sequence[Mark], size: tuple[int, int], **options: annotate.Places | None) -> list[Label]:
+    def spy(given: Sequence[Mark], size: tuple[int, int], **options: annotation.Places | None) -> list[Label]:
         told.extend(given)
         return layout(given, size, **options)
 
-    monkeypatch.setattr(annotate, "layout", spy)
+    monkeypatch.setattr(annotation, "layout", spy)
     faces = [shown(Box(300, 100, 90, 90)), shown(Box(20, 100, 80, 80), "fear", ("uncertain", "small"))]
-    annotate.draw(np.zeros((300, 500, 3), np.uint8), faces)
+    annotation.draw(np.zeros((300, 500, 3), np.uint8), faces)
     assert [each.text for each in told] == ["1: surprise 87%", "2: fear? 87%"]
 
 
@@ -218,7 +218,7 @@ def test_faces_are_numbered_from_1_in_the_order_given(monkeypatch: pytest.Monkey
 def frame_of(flags: tuple[Flag, ...], ground: int, side: int) -> NDArray[np.bool_]:
     """Which pixels of the left, right and lower edge of a face's box are drawn on."""
     image = np.full((400, 400, 3), ground, np.uint8)
-    drawn = annotate.draw(image, [shown(Box(100, 100, side, side), "sad", flags)])
+    drawn = annotation.draw(image, [shown(Box(100, 100, side, side), "sad", flags)])
     changed = (drawn != image).any(axis=-1)
     last = 100 + side - 1
     return np.array(
@@ -241,22 +241,22 @@ def test_the_frame_is_dashed_for_uncertain_answers_only(ground: int, side: int) 
 
 
 def test_an_uncertain_answer_is_pale_and_has_a_question_mark() -> None:
-    sure = annotate.mark(Box(50, 100, 90, 90), "sad", 0.87, before="3: ")
-    doubted = annotate.mark(Box(50, 100, 90, 90), "sad", 0.31, before="3: ", uncertain=True)
+    sure = annotation.mark(Box(50, 100, 90, 90), "sad", 0.87, before="3: ")
+    doubted = annotation.mark(Box(50, 100, 90, 90), "sad", 0.31, before="3: ", uncertain=True)
     assert (sure.text, doubted.text) == ("3: sad 87%", "3: sad? 31%")
     assert all("?" in text for text in doubted.shorter)
     assert not any("?" in text for text in sure.shorter)
     image = np.full((300, 300, 3), 60, np.uint8)
     grounds = []
     for each in (sure, doubted):
-        (label,) = annotate.layout([each], (300, 300))
-        grounds.append(annotate.draw(image, [each])[label.box.top + 1, label.box.left + 1])
+        (label,) = annotation.layout([each], (300, 300))
+        grounds.append(annotation.draw(image, [each])[label.box.top + 1, label.box.left + 1])
     assert luminance(tuple(grounds[1])) > 3 * luminance(tuple(grounds[0]))
 
 
 def test_black_letters_can_be_read_on_every_pale_colour() -> None:
-    for colour in (*annotate.COLOURS.values(), annotate.mark(Box(0, 0, 1, 1), "own class", 1.0).colour):
-        light, dark = luminance(annotate._pale(colour)), luminance(annotate._BLACK)
+    for colour in (*annotation.COLOURS.values(), annotation.mark(Box(0, 0, 1, 1), "own class", 1.0).colour):
+        light, dark = luminance(annotation._pale(colour)), luminance(annotation._BLACK)
         assert (light + 0.05) / (dark + 0.05) >= 7
 
 
@@ -264,7 +264,7 @@ def test_black_letters_can_be_read_on_every_pale_colour() -> None:
 
 
 def test_labels_of_a_film_stay_where_they_are_though_boxes_tremble() -> None:
-    def course(places: annotate.Places | None) -> list[list[tuple[bool, str]]]:
+    def course(places: annotation.Places | None) -> list[list[tuple[bool, str]]]:
         random = np.random.default_rng(0)
         seen = []
         for _ in range(40):
@@ -272,36 +272,36 @@ def test_labels_of_a_film_stay_where_they_are_though_boxes_tremble() -> None:
                 Box(40 + 62 * n + int(random.integers(-2, 3)), 120 + int(random.integers(-2, 3)), 60, 75)
                 for n in range(5)
             ]
-            labels = annotate.layout(marks(boxes), (640, 360), places=places)
+            labels = annotation.layout(marks(boxes), (640, 360), places=places)
             check(labels, boxes, (640, 360))
             seen.append(
                 [(label.box.top < box.top, label.text) for label, box in zip(labels, boxes, strict=True)]
             )
         return seen
 
-    assert len({tuple(each) for each in course(annotate.Places())}) == 1
+    assert len({tuple(each) for each in course(annotation.Places())}) == 1
     assert len({tuple(each) for each in course(None)}) > 1, "without a memory they jump"
 
 
 def test_a_label_that_cannot_stay_finds_another_place() -> None:
-    places = annotate.Places()
+    places = annotation.Places()
     size = 640, 360
-    (first,) = annotate.layout(marks([Box(200, 150, 90, 120)]), size, places=places)
+    (first,) = annotation.layout(marks([Box(200, 150, 90, 120)]), size, places=places)
     assert first.box.top + first.box.height <= 150
     # The face is at the upper edge now.
-    (second,) = annotate.layout(marks([Box(205, 0, 90, 120)]), size, places=places)
+    (second,) = annotation.layout(marks([Box(205, 0, 90, 120)]), size, places=places)
     check([second], [Box(205, 0, 90, 120)], size)
     # Somebody else came to where the label was.
     boxes = [Box(200, 150, 90, 120), Box(200, 10, 90, 138)]
-    check(annotate.layout(marks(boxes), size, places=places), boxes, size)
+    check(annotation.layout(marks(boxes), size, places=places), boxes, size)
 
 
 def test_a_shortened_label_is_written_in_full_again_once_there_is_room() -> None:
-    places, size = annotate.Places(), (300, 160)
+    places, size = annotation.Places(), (300, 160)
     boxes = [Box(20 + 25 * n, 20 + 60 * m, 25, 58) for m in range(2) for n in range(10)]
-    crowded = annotate.layout(marks(boxes), size, places=places)
+    crowded = annotation.layout(marks(boxes), size, places=places)
     short = next(place for place, label in enumerate(crowded) if "87%" not in label.text)
     alone = marks(boxes)[short]
-    texts = [annotate.layout([alone], size, places=places)[0].text for _ in range(40)]
+    texts = [annotation.layout([alone], size, places=places)[0].text for _ in range(40)]
     assert texts[-1] == alone.text
     assert len(set(itertools.pairwise(texts))) <= 3, "it changes once"

@@ -7,7 +7,7 @@ import pytest
 
 from mien import cli, demo
 from mien.errors import InputError
-from mien.models import model as bundle
+from mien.models import model
 
 pytest.importorskip("keras", reason="training needs mien[train]")
 
@@ -35,7 +35,7 @@ def test_the_demo_leaves_what_it_lists(tmp_path: Path) -> None:
     assert list(dict.fromkeys(stages))[:3] == ["drawing faces", "extracting", "reading"]
     document = json.loads(json.dumps(shown.to_dict()))
     assert document["data"] == "drawn"
-    assert bundle.load(to / "run" / "bundle").card.recipe["name"] == "demo"
+    assert model.load(to / "run" / "bundle").card.recipe["name"] == "demo"
 
     (to / "run" / "leftover").touch()
     again = demo.show(to, train_images=70, val_images=21, test_images=21, settings=("epochs=1",))

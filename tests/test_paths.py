@@ -10,15 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien import _files as disk
-from mien.data import audit
-from mien.data import datasets as dataset
-from mien.data import synthetic as drawn
+from mien import _files
+from mien.data import audit, datasets, synthetic
 from mien.data.datasets import Dataset
 from mien.errors import DataError, InputError, ModelError, RunError
-from mien.inference import predictor as predict
-from mien.models import model as bundle
-from mien.training import runs as run
+from mien.inference import predictor
+from mien.models import model
+from mien.training import runs
 from mien.training.recipes import get, override
 
 STAGES = ("data", "evaluation", "inference", "models", "release", "reports", "training", "vision")
@@ -86,20 +84,20 @@ def test_every_name_that_a_module_exports_exists(path: str) -> None:
 
 def test_text_works_as_a_path(away: Path, make_blobs: Callable[..., Dataset]) -> None:
     blobs = make_blobs({"train": 9, "val": 3})
-    made = run.create(get("quick"), {}, runs="runs")
-    assert run.open_run("runs/quick-1") == run.open_run(Path("runs/quick-1")) == made
-    assert run.create(get("quick"), {}, out="mine").path == Path("mine")
+    made = runs.create(get("quick"), {}, runs="runs")
+    assert runs.open_run("runs/quick-1") == runs.open_run(Path("runs/quick-1")) == made
+    assert runs.create(get("quick"), {}, out="mine").path == Path("mine")
     with pytest.raises(RunError, match="no folder"):
-        run.open_run("nowhere")
-    run.write_file("runs/quick-1/notes.txt", b"1")
-    disk.write("below/file", b"2")
-    lock = disk.hold("below/lock")
+        runs.open_run("nowhere")
+    runs.write_file("runs/quick-1/notes.txt", b"1")
+    _files.write("below/file", b"2")
+    lock = _files.hold("below/lock")
     assert lock is not None
-    disk.let_go(lock)
-    disk.sync_folder("below")
-    disk.sweep("below")
-    assert drawn.write_archive("drawn.zip", train=14, val=7, test=7, seed=0) == Path("drawn.zip")
-    faces = dataset.load("drawn.zip")
+    _files.let_go(lock)
+    _files.sync_folder("below")
+    _files.sweep("below")
+    assert synthetic.write_archive("drawn.zip", train=14, val=7, test=7, seed=0) == Path("drawn.zip")
+    faces = datasets.load("drawn.zip")
     report = audit.inspect(faces, headers=audit.survey("drawn.zip", faces.train.files), recut=False)
     audit.page(report, "audit.html")
     audit.exclude(report, "list.csv")
@@ -108,24 +106,24 @@ def test_text_works_as_a_path(away: Path, make_blobs: Callable[..., Dataset]) ->
     with pytest.raises(DataError, match="overlap"):
         audit.check_fix("drawn.zip", "drawn.zip")
     audit.fix(report, "drawn.zip", "clean")
-    assert dataset.load("clean").labels == faces.labels
+    assert datasets.load("clean").labels == faces.labels
     with pytest.raises(InputError, match=r"a\.txt"):
-        predict.write("a.txt", [], blobs.labels)
-    predict.write("a.csv", [], blobs.labels)
-    assert predict.sources("a.csv") == set()
-    with predict.Record("a.jsonl", {}, resume=False) as record:
+        predictor.write("a.txt", [], blobs.labels)
+    predictor.write("a.csv", [], blobs.labels)
+    assert predictor.sources("a.csv") == set()
+    with predictor.Record("a.jsonl", {}, resume=False) as record:
         assert record.known == set()
     with pytest.raises(ModelError):
-        bundle.find("nowhere")
+        model.find("nowhere")
 
 
 def test_a_photo_is_saved_to_a_folder_named_by_text(away: Path) -> None:
     pixels = np.full((60, 80, 3), 127, np.uint8)
-    found = predict.Prediction("photo.png", 80, 60, ())
-    written = predict.save(pixels, found, "marked")
+    found = predictor.Prediction("photo.png", 80, 60, ())
+    written = predictor.save(pixels, found, "marked")
     assert written == [Path("marked/photo.png.faces.jpg")]
-    assert predict.is_saved(found, "marked")
-    assert predict.saved("marked/photo.png.faces.jpg", "marked")
+    assert predictor.is_saved(found, "marked")
+    assert predictor.saved("marked/photo.png.faces.jpg", "marked")
 
 
 def test_figures_are_drawn_to_a_folder_named_by_text(away: Path) -> None:
@@ -140,9 +138,9 @@ def test_figures_are_drawn_to_a_folder_named_by_text(away: Path) -> None:
 
 def test_a_run_is_trained_into_a_folder_named_by_text(away: Path, make_blobs: Callable[..., Dataset]) -> None:
     pytest.importorskip("keras")
-    from mien.training import trainer as train
+    from mien.training import trainer
 
     recipe = override(get("quick"), ("epochs=1", "network=tiny", "size=16"))
-    made = train.fit(make_blobs({"train": 30, "val": 9}, size=16), recipe, out="mine")
+    made = trainer.fit(make_blobs({"train": 30, "val": 9}, size=16), recipe, out="mine")
     assert made.path == Path("mine")
-    assert bundle.load("mine").card.labels == ("left", "middle", "right")
+    assert model.load("mine").card.labels == ("left", "middle", "right")

@@ -16,14 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mien import _files as disk
-from mien import cli
-from mien import labels as emotions
-from mien.data import datasets as dataset
-from mien.data import probabilities
-from mien.data import synthetic as drawn
-from mien.models import model as bundle
-from mien.training import runs as run
+from mien import _files, cli, labels
+from mien.data import datasets, probabilities, synthetic
+from mien.models import model
+from mien.training import runs
 
 pytest.importorskip("keras", reason="training needs mien[train]")
 
@@ -33,7 +29,7 @@ SETTINGS = ["--set", "epochs=2", "--set", "network=tiny", "--set", "batch_size=3
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return drawn.write_archive(
+    return synthetic.write_archive(
         tmp_path_factory.mktemp("archive") / "archive (4).zip", train=140, val=42, test=42, seed=0
     )
 
@@ -102,7 +98,7 @@ def test_archive_to_prediction(away: Path, archive: Path, ask: Json) -> None:
     assert document["run"] == str(Path("runs") / "quick-1")
     assert document["status"] == "done"
     assert document["val"]["n"] == 42
-    made = run.open_run(Path("runs/quick-1"))
+    made = runs.open_run(Path("runs/quick-1"))
     assert {path.suffix for path in made.figures.iterdir()} == {".png", ".svg"}
     assert {path.stem for path in made.figures.iterdir()} >= {"loss", "accuracy", "confusion-val", "samples"}
     assert all(Path(path).is_file() for path in document["figures"])
@@ -128,7 +124,7 @@ def test_archive_to_prediction(away: Path, archive: Path, ask: Json) -> None:
     assert any(path.endswith("confusion-test.svg") for path in figures["figures"])
 
     image = np.zeros((1, 48, 48, 1), np.uint8)
-    assert bundle.load(made.bundle).run(image).shape == (1, 7)
+    assert model.load(made.bundle).run(image).shape == (1, 7)
 
 
 @pytest.mark.parametrize("format_", ["onnx", "keras", "h5", "litert"])
@@ -140,7 +136,7 @@ def test_every_format_is_written_where_asked(trained: Path, tmp_path: Path, ask:
     assert Path(document["path"]).is_file()
     assert document["images"] >= 1000
     assert document["largest_difference"] <= 1e-4
-    assert (tmp_path / "out" / "labels.txt").read_text().split() == list(run.Run(trained).facts()["labels"])
+    assert (tmp_path / "out" / "labels.txt").read_text().split() == list(runs.Run(trained).facts()["labels"])
 
 
 def test_words_for_people_stand_on_stdout_without_json(
@@ -211,7 +207,7 @@ def test_exclusions_go_into_the_run_and_the_card(away: Path, archive: Path, ask:
     assert code == 0
     assert document["data"]["excluded"] == {"odd": 3}
     assert document["data"]["splits"]["train"]["n"] == 137
-    assert bundle.load("run/bundle").card.excluded == {"odd": 3}
+    assert model.load("run/bundle").card.excluded == {"odd": 3}
     assert ask("train", "--resume", "run")[1]["status"] == "done"
     Path("leave.csv").rename("moved.csv")
     assert ask("evaluate", "run")[1]["n"] == 42
@@ -224,7 +220,7 @@ def test_exclusions_go_into_the_run_and_the_card(away: Path, archive: Path, ask:
 def test_a_teacher_is_asked_about_the_images_that_training_keeps(
     away: Path, trained: Path, archive: Path, ask: Json, refuse: Callable[..., str]
 ) -> None:
-    split = dataset.load(archive).split("train")
+    split = datasets.load(archive).split("train")
     rows = [hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest() for image in split.images[:3]]
     Path("leave.csv").write_text("sha256\n" + "\n".join(rows) + "\n")
     left_out = ["--exclude", "leave.csv"]
@@ -249,13 +245,13 @@ def test_a_teacher_is_asked_about_the_images_that_training_keeps(
 
 def _voted(root: Path) -> tuple[Path, Path]:
     """Write drawn faces as fer2013.csv, and the votes of ten who see what the label says."""
-    faces = dataset.load(drawn.write_archive(root / "drawn.zip", train=49, val=14, test=0, seed=4))
-    rows, votes = ["emotion,pixels,Usage"], [",".join(("Usage", "Image name", *emotions.FERPLUS_COLUMNS))]
+    faces = datasets.load(synthetic.write_archive(root / "drawn.zip", train=49, val=14, test=0, seed=4))
+    rows, votes = ["emotion,pixels,Usage"], [",".join(("Usage", "Image name", *labels.FERPLUS_COLUMNS))]
     for split, usage in ((faces.split("train"), "Training"), (faces.split("val"), "PublicTest")):
         for image, label in zip(split.images, split.labels.tolist(), strict=True):
             pixels = " ".join(map(str, image.ravel().tolist()))
             rows.append(f"{label},{pixels},{usage}")
-            seen = (10 * (name == emotions.EMOTIONS[label]) for name in emotions.FERPLUS_COLUMNS.values())
+            seen = (10 * (name == labels.EMOTIONS[label]) for name in labels.FERPLUS_COLUMNS.values())
             votes.append(",".join((usage, "face.png", *map(str, seen))))
     (root / "faces.csv").write_text("\n".join(rows) + "\n")
     (root / "votes.csv").write_text("\n".join(votes) + "\n")
@@ -292,12 +288,12 @@ def test_a_run_begins_from_another(
     assert ask("train", "--resume", made["run"])[1]["status"] == "done"
     code, tuned = ask("train", str(archive), "--from", "fast", "--set", "epochs=1")
     assert (code, tuned["recipe"]["network"]) == (0, "small")
-    assert tuned["base"][0]["sha256"] == bundle.load("fast").card.sha256
+    assert tuned["base"][0]["sha256"] == model.load("fast").card.sha256
     assert ask("card", made["run"], "--to", "card.md")[0] == 0
     assert f"| begun from | `{trained.name}` (recipe `quick`) |" in Path("card.md").read_text()
     code, mean = ask("ship", tuned["run"], "--average", "fast", "--to", "models", "--name", "tuned-mean")
     assert code == 0
-    card = bundle.load(mean["path"]).card
+    card = model.load(mean["path"]).card
     assert ([each.name for each in card.averaged], list(card.readings)) == (["fast"], ["labels"])
     assert "did not begin from one another" in refuse("ship", made["run"], "--average", "fast")
     kept = Path(mean["path"]).read_bytes()
@@ -309,7 +305,7 @@ def test_a_run_begins_from_another(
     assert "/fast'; name a run's folder" in refuse("ship", made["run"], "--average", "./fast")
     code, shipped = ask("ship", made["run"], "--average", str(trained), "--to", "models", "--name", "mean")
     assert code == 0
-    assert [each.name for each in bundle.load(shipped["path"]).card.averaged] == [trained.name]
+    assert [each.name for each in model.load(shipped["path"]).card.averaged] == [trained.name]
     assert ask("card", "models", "--to", "models.md")[0] == 0
     assert f"| averaged with | `{trained.name}` (recipe `quick`) |" in Path("models.md").read_text()
 
@@ -322,7 +318,7 @@ def test_what_comes_next_can_be_done(away: Path, archive: Path, follow: Callable
     words = follow("train", "moved.zip", "--resume", "a run")
     assert words == ["evaluate", "a run", "--split", "test", "--data", "moved.zip"]
     assert cli.run(words) == 0
-    untested = str(drawn.write_archive(Path("untested.zip"), train=70, val=14, test=0, seed=1))
+    untested = str(synthetic.write_archive(Path("untested.zip"), train=70, val=14, test=0, seed=1))
     words = follow("train", untested, "--out", "untested", *SETTINGS)
     assert words == ["evaluate", "untested"]
     assert cli.run(words) == 0
@@ -331,14 +327,13 @@ def test_what_comes_next_can_be_done(away: Path, archive: Path, follow: Callable
 def test_after_folds_comes_a_student_of_the_recipe_that_was_asked_for(
     away: Path, monkeypatch: pytest.MonkeyPatch, follow: Callable[..., list[str]]
 ) -> None:
-    from mien.training import recipes
-    from mien.training import trainer as train
+    from mien.training import recipes, trainer
 
-    def crossed(data: dataset.Dataset, recipe: recipes.Recipe, **options: Any) -> Path:
+    def crossed(data: datasets.Dataset, recipe: recipes.Recipe, **options: Any) -> Path:
         return Path("folds/out-of-fold.npz")
 
-    monkeypatch.setattr(train, "cross", crossed)
-    data = str(drawn.write_archive(Path("faces.zip"), train=70, val=14, test=0, seed=1))
+    monkeypatch.setattr(trainer, "cross", crossed)
+    data = str(synthetic.write_archive(Path("faces.zip"), train=70, val=14, test=0, seed=1))
     Path("mine.toml").write_text(recipes.to_toml(recipes.override(recipes.get("quick"), ["name=my"])))
     folds, teacher = ["--folds", "2"], ["--teacher", "folds/out-of-fold.npz"]
     assert follow("train", data, *folds) == ["train", data, "--recipe", "quick", *teacher]
@@ -377,13 +372,13 @@ def test_folds_teach_a_student_and_several_models_are_averaged(
     assert ask("train", "--resume", "student")[1]["status"] == "done"
     assert "goes on with the same alone" in refuse("train", "--resume", "student", "--teacher", "direct.npz")
     assert "begun with no teacher" in refuse("train", "--resume", str(trained), *taught)
-    drawn.write_archive(Path("other.zip"), train=70, val=14, test=0, seed=1)
+    synthetic.write_archive(Path("other.zip"), train=70, val=14, test=0, seed=1)
     assert "name the data, size and exclusions" in refuse("train", "other.zip", *taught)
 
     code, both = ask("evaluate", str(trained), "student/bundle", "--data", str(archive))
     assert code == 0
-    one, two = bundle.load(trained / "bundle"), bundle.load("student/bundle")
-    val = dataset.load(archive).split("val")
+    one, two = model.load(trained / "bundle"), model.load("student/bundle")
+    val = datasets.load(archive).split("val")
     mean = one.run(val.images) + two.run(val.images)
     assert both["accuracy"] == (mean.argmax(axis=1) == val.labels).mean()
     assert both["bundle"].split() == [one.card.sha256, two.card.sha256]
@@ -430,8 +425,8 @@ def test_a_run_with_another_bundle_than_it_shipped_says_so(
     copy = shutil.copytree(trained, tmp_path / "run")
     assert cli.run(["evaluate", str(copy)]) == 0
     assert "this training shipped" not in capsys.readouterr().err
-    packaged = bundle.MODELS / "fast.onnx"
-    bundle.write(packaged.read_bytes(), bundle.load("fast").card, copy / "bundle")
+    packaged = model.MODELS / "fast.onnx"
+    model.write(packaged.read_bytes(), model.load("fast").card, copy / "bundle")
     assert cli.run(["evaluate", str(copy)]) == 0
     assert "is not the model that this training shipped" in capsys.readouterr().err
 
@@ -447,7 +442,7 @@ def test_a_run_whose_data_moved_asks_for_it_and_takes_it(
     assert "no longer at" in refuse("train", "--resume", "run")
     assert ask("train", "there.zip", "--resume", "run")[1]["status"] == "done"
     assert ask("plot", "run")[0] == 0
-    drawn.write_archive(Path("other.zip"), train=70, val=14, test=14, seed=9)
+    synthetic.write_archive(Path("other.zip"), train=70, val=14, test=14, seed=9)
     assert "fingerprint" in refuse("train", "other.zip", "--resume", "run")
     before = (Path("run/figures") / "samples.png").read_bytes()
     assert not any("samples" in path for path in ask("plot", "run", "--data", "other.zip")[1]["figures"])
@@ -525,7 +520,7 @@ def test_a_read_only_run_is_scored_all_the_same(
     def refuse(path: Path, data: bytes) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(disk, "write", refuse)
+    monkeypatch.setattr(_files, "write", refuse)
     code, report = ask("evaluate", str(trained))
     assert (code, report["n"]) == (0, 42)
 
@@ -603,6 +598,6 @@ def test_a_killed_run_names_how_to_finish_it(
     assert words in refuse("card", "young")
     assert words in refuse("train", str(archive), "--from", "young")
     assert words in refuse("predict", "x.png", "--model", "young/bundle")
-    with run.open_run(Path("young")).lock():
+    with runs.open_run(Path("young")).lock():
         assert "it is being trained" in refuse("evaluate", "young")
     assert "takes one image; name a photo in it" in refuse("explain", "young")

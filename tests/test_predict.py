@@ -23,11 +23,9 @@ from skimage.data import astronaut
 from mien import cli
 from mien.cli import inference
 from mien.errors import ImageError, InputError, MienError, MissingExtra
-from mien.inference import flags
-from mien.inference import image_paths as paths
+from mien.inference import flags, image_paths, saved_predictions
 from mien.inference import predictor as predict
-from mien.inference import saved_predictions as record
-from mien.models import model as bundle
+from mien.models import model
 from mien.types import Prediction
 from mien.vision.detectors import Found, Framing
 
@@ -292,18 +290,20 @@ def test_sharpness_does_not_change_with_brightness_or_contrast() -> None:
 
 def test_paths_become_files(folder: Path, tmp_path: Path) -> None:
     listed = [str(folder / name) for name in ("a.png", "bad.jpg", "noise.png")]
-    assert paths.find([str(folder)]) == [*listed, str(folder / "deep" / "two.JPG")]
-    assert paths.find([listed[0], str(folder / "*.png"), listed[0]]) == [listed[0], listed[2]]
-    assert paths.find([str(folder / "d*")]) == [str(folder / "deep" / "two.JPG")]
-    assert paths.find(["nowhere.jpg"]) == ["nowhere.jpg"]
+    assert image_paths.find([str(folder)]) == [*listed, str(folder / "deep" / "two.JPG")]
+    assert image_paths.find([listed[0], str(folder / "*.png"), listed[0]]) == [listed[0], listed[2]]
+    assert image_paths.find([str(folder / "d*")]) == [str(folder / "deep" / "two.JPG")]
+    assert image_paths.find(["nowhere.jpg"]) == ["nowhere.jpg"]
     (folder / "deep" / "loop").symlink_to(folder)
-    assert len(paths.find([str(folder)])) == 4
-    assert list(paths._below(tmp_path / "gone")) == [str(tmp_path / "gone")], "what is closed is told of"
+    assert len(image_paths.find([str(folder)])) == 4
+    assert list(image_paths._below(tmp_path / "gone")) == [str(tmp_path / "gone")], (
+        "what is closed is told of"
+    )
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImageError, match="holds no image"):
-        paths.find([str(tmp_path / "empty")])
+        image_paths.find([str(tmp_path / "empty")])
     with pytest.raises(ImageError, match="no image fits"):
-        paths.find([str(tmp_path / "*.gif")])
+        image_paths.find([str(tmp_path / "*.gif")])
 
 
 def test_other_files_of_a_folder_are_a_note(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -313,7 +313,7 @@ def test_other_files_of_a_folder_are_a_note(folder: Path, capsys: pytest.Capture
     (folder / "Thumbs.db").write_bytes(b"BMdata")
     (folder / "README").write_bytes(b"")
     others: list[str] = []
-    found = paths.find([str(folder)], on_other=others.append)
+    found = image_paths.find([str(folder)], on_other=others.append)
     assert str(folder / "saved.bak") in found
     assert others == [str(folder / name) for name in (".hidden.png", "README", "Thumbs.db", "notes.txt")]
     code, out, err = run(capsys, folder, "--json")
@@ -458,7 +458,7 @@ def test_no_name_stands_in_the_way(
     assert (code, len(rows), len(list(Path("out").iterdir()))) == (0, 5, 10)
     assert "'=a,b\n.png" in {row["source"] for row in rows}
     assert "'-1.png" in {row["source"] for row in rows}
-    for suffix in record.FORMATS:
+    for suffix in saved_predictions.FORMATS:
         assert run(capsys, ".", "--to", f"found.{suffix}")[0] == 0
     assert run(capsys, ".")[0] == 0
 
@@ -510,7 +510,7 @@ def test_an_image_from_stdin_is_done_once(folder: Path, tmp_path: Path) -> None:
     (line,) = to.read_text().splitlines()
     shown = predict.Predictor(whole_image=True)
     facts = inference._predictor_facts(shown)
-    with record.Record(kept, facts, resume=False) as earlier:
+    with saved_predictions.Record(kept, facts, resume=False) as earlier:
         earlier.add(Prediction("-", 1, 1, ()))
     subprocess.run([*command[:-1], *options, "--resume"], input=data, capture_output=True, check=True)
     assert [json.loads(line)["width"] for line in to.read_text().splitlines()] == [1]
@@ -634,7 +634,7 @@ def test_parquet_is_written_in_groups_and_says_what_it_needs(
 ) -> None:
     from pyarrow import parquet
 
-    monkeypatch.setattr(record, "_GROUP", 2)
+    monkeypatch.setattr(saved_predictions, "_GROUP", 2)
     predict.write(tmp_path / "x.parquet", [predictor.image(PHOTO)] * 5, predictor.model.card.labels)
     assert parquet.read_table(tmp_path / "x.parquet").num_rows == 5
     monkeypatch.setitem(sys.modules, "pyarrow", None)
@@ -657,7 +657,7 @@ def test_a_runs_folder_is_a_model(
     tmp_path: Path, predictor: predict.Predictor, capsys: pytest.CaptureFixture[str], folder: Path
 ) -> None:
     run_ = tmp_path / "run-1"
-    bundle.write(predictor.model.read(), predictor.model.card, run_ / "bundle")
+    model.write(predictor.model.read(), predictor.model.card, run_ / "bundle")
     (run_ / "recipe.toml").write_text("")
     shown = [run(capsys, folder / "a.png", "--json", "--model", each) for each in ("default", run_)]
     assert shown[0] == shown[1]
@@ -700,22 +700,22 @@ def test_a_killed_run_goes_on_and_nothing_is_lost_or_twice(tmp_path: Path) -> No
 
 def test_a_record_of_other_options_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "r"
-    with record.Record(path, {"model": "a"}, resume=False) as kept:
+    with saved_predictions.Record(path, {"model": "a"}, resume=False) as kept:
         kept.add(Prediction("x", 1, 2, ()))
         kept.add(predict.Problem("y", "broken"))
-    with record.Record(path, {"model": "a"}, resume=True) as kept:
+    with saved_predictions.Record(path, {"model": "a"}, resume=True) as kept:
         assert kept.known == {"x", "y"}
         assert list(kept.items()) == [Prediction("x", 1, 2, ()), predict.Problem("y", "broken")]
     with pytest.raises(InputError, match="another --model, --min-face;"):
-        record.Record(path, {"model": "b", "min_face": 40}, resume=True)
+        saved_predictions.Record(path, {"model": "b", "min_face": 40}, resume=True)
     path.write_bytes(b"half a header")
-    with record.Record(path, {"model": "b"}, resume=True) as kept:
+    with saved_predictions.Record(path, {"model": "b"}, resume=True) as kept:
         assert kept.known == set()
         kept.done()
     assert not path.exists()
     (tmp_path / "f").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
-        record.Record(tmp_path / "f" / "r", {}, resume=False)
+        saved_predictions.Record(tmp_path / "f" / "r", {}, resume=False)
     with pytest.raises(InputError, match="cannot be written"):
         predict.write(tmp_path / "f" / "x.csv", [], ("a", "b"))
 
@@ -740,7 +740,7 @@ def test_a_models_threshold_decides_what_is_uncertain(predictor: predict.Predict
     assert predictor.reading.threshold is not None
     (face,) = predictor.image(PHOTO).faces
     assert ("uncertain" in face.flags) == (face.confidence < predictor.reading.threshold)
-    assert isinstance(predict.Predictor(bundle.load("default")).model, bundle.Bundle)
+    assert isinstance(predict.Predictor(model.load("default")).model, model.Bundle)
 
 
 @pytest.mark.slow
@@ -847,7 +847,7 @@ def test_a_file_that_cannot_be_created_is_not_a_file_that_another_run_writes(
 def test_two_runs_do_not_share_a_file(folder: Path, tmp_path: Path) -> None:
     to = tmp_path / "x.csv"
     kept = tmp_path / ".x.csv.record"
-    with record.Record(kept, {}, resume=False):
+    with saved_predictions.Record(kept, {}, resume=False):
         done = subprocess.run(
             [sys.executable, "-m", "mien", "predict", str(folder / "a.png"), "--to", str(to)],
             capture_output=True,
@@ -869,7 +869,7 @@ def test_a_resumed_run_saves_what_it_knew_and_writes_what_it_is_asked_for(
     facts = inference._predictor_facts(predictor)
     kept = tmp_path / ".x.jsonl.record"
     for name in ("a.png", "noise.png"):
-        with record.Record(kept, facts, resume=True) as begun:
+        with saved_predictions.Record(kept, facts, resume=True) as begun:
             begun.add(predictor.image(str(folder / name)))
     code, _, err = run(capsys, folder / "a.png", folder / "deep", "--to", to, "--resume", "--save", into)
     assert code == 0
@@ -897,11 +897,11 @@ def test_a_damaged_record_goes_on_from_before_the_damage(
 ) -> None:
     path = tmp_path / "r"
     found = predictor.image(str(folder / "a.png"))
-    with record.Record(path, {}, resume=False) as begun:
+    with saved_predictions.Record(path, {}, resume=False) as begun:
         begun.add(found)
     with path.open("ab") as file:
         file.write(line + json.dumps(found.to_dict()).encode() + b"\n")
-    with record.Record(path, {}, resume=True) as again:
+    with saved_predictions.Record(path, {}, resume=True) as again:
         assert again.damaged
         assert again.known == {found.source}
         assert list(again.items()) == [found]

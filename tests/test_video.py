@@ -26,8 +26,7 @@ from PIL import Image
 from pyarrow import parquet
 from skimage import data
 
-from mien import _files as disk
-from mien import cli
+from mien import _files, cli
 from mien.cli import inference
 from mien.errors import DataError, InputError, MissingExtra, VideoError
 from mien.inference import predictor as predict
@@ -944,7 +943,7 @@ def test_no_other_run_writes_any_of_the_files(
     try:
         assert command(crossing, "--to", "rows.csv", "--save", "film.mp4", "--every", 9) == 2
     finally:
-        disk.let_go(lock)
+        _files.let_go(lock)
     assert "another run is writing" in capsys.readouterr().err
     assert not list(away.iterdir())
 

@@ -10,18 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mien import _files as disk
-from mien.data import archives as extract
-from mien.data import datasets as dataset
-from mien.data import synthetic as drawn
+from mien import _files
+from mien.data import archives, datasets, synthetic
 from mien.errors import InputError
-from mien.evaluation import evaluator as evaluate
-from mien.models import model as bundle
-from mien.release import exporters as export
+from mien.evaluation import evaluator
+from mien.models import model
+from mien.release import exporters
 from mien.reports import plots
-from mien.training import recipes
-from mien.training import runs as run
-from mien.training import trainer as train
+from mien.training import recipes, runs, trainer
 from mien.training.trainer import Status
 
 #: Drawn faces in each split.
@@ -97,7 +93,7 @@ def show(
         move(name, 0, 1)
         return lambda done, total: move(name, done, total)
 
-    archive = drawn.write_archive(
+    archive = synthetic.write_archive(
         to / "archive (drawn).zip",
         train=train_images,
         val=val_images,
@@ -105,9 +101,9 @@ def show(
         seed=0,
         progress=stage("drawing faces"),
     )
-    folder = extract.unpack(archive, to / "data", progress=stage("extracting"))
-    faces = dataset.load(folder.root, progress=stage("reading"))
-    made = train.fit(
+    folder = archives.unpack(archive, to / "data", progress=stage("extracting"))
+    faces = datasets.load(folder.root, progress=stage("reading"))
+    made = trainer.fit(
         faces,
         recipes.override(recipes.get("demo"), settings),
         out=to / "run",
@@ -118,13 +114,15 @@ def show(
     report = _score(made, faces, progress=stage("scoring"))
     stage("drawing figures")
     figures = plots.run(made, faces)
-    keras_file = export.convert(made, "keras", to / "export", progress=stage("exporting")).path
+    keras_file = exporters.convert(made, "keras", to / "export", progress=stage("exporting")).path
     return Demo(_list(archive, folder, made, figures, keras_file, report), report)
 
 
-def _score(made: run.Run, faces: dataset.Dataset, *, progress: Callable[[int, int], None]) -> dict[str, Any]:
-    report = evaluate.score(
-        bundle.load(made.bundle),
+def _score(
+    made: runs.Run, faces: datasets.Dataset, *, progress: Callable[[int, int], None]
+) -> dict[str, Any]:
+    report = evaluator.score(
+        model.load(made.bundle),
         faces.split("test"),
         labels=faces.labels,
         data="drawn faces",
@@ -136,8 +134,8 @@ def _score(made: run.Run, faces: dataset.Dataset, *, progress: Callable[[int, in
 
 def _list(
     archive: Path,
-    folder: extract.Extraction,
-    made: run.Run,
+    folder: archives.Extraction,
+    made: runs.Run,
     figures: list[Path],
     keras_file: Path,
     report: dict[str, Any],
@@ -147,7 +145,7 @@ def _list(
         Made("drawn faces, as an archive", archive, _bytes(archive)),
         Made("the same, extracted", folder.root, f"{folder.files} files"),
         Made("the run: recipe, history, weights", made.path, f"{len(made.history())} epochs"),
-        Made("the model that ships, with its card", made.bundle, _bytes(made.bundle / bundle.MODEL)),
+        Made("the model that ships, with its card", made.bundle, _bytes(made.bundle / model.MODEL)),
         Made("the model for Keras", keras_file, _bytes(keras_file)),
         Made("figures", made.figures, f"{len(figures)} files"),
         Made(
@@ -176,5 +174,5 @@ def _empty(to: Path) -> None:
                 child.unlink()
     except OSError as error:
         raise InputError(
-            f"{to} cannot be made ready: {disk.reason(error)}; name another folder with --to"
+            f"{to} cannot be made ready: {_files.reason(error)}; name another folder with --to"
         ) from None

@@ -191,10 +191,10 @@ def _is_number(cell: object) -> bool:
 
 def model_path(text: str) -> Path:
     """Return the path that names a model; of `./default` the folder, for a path drops the dot."""
-    from mien.models import model as bundle
+    from mien.models import model
 
     path = Path(text)
-    if text in bundle.SHIPPED or str(path) not in bundle.SHIPPED:
+    if text in model.SHIPPED or str(path) not in model.SHIPPED:
         return path
     try:
         return path.absolute()
@@ -332,9 +332,9 @@ def spare(outputs: Mapping[str, Path | None], inputs: Iterable[Path | None]) -> 
 
 def of_run(path: Path) -> Iterator[Path]:
     """Yield the files and folders that a run was made from, as far as it says."""
-    from mien.training import runs as run
+    from mien.training import runs
 
-    origin = run.open_run(path).facts().get("data", {}).get("origin", {})
+    origin = runs.open_run(path).facts().get("data", {}).get("origin", {})
     for key in ("source", "votes", "exclude", "teacher"):
         value = origin.get(key) or ()
         yield from map(Path, [value] if isinstance(value, str) else value)
@@ -374,14 +374,14 @@ def home(path: Path) -> Path | None:
     That is a run's folder, the `bundle` in it, or the file in that. What merely stands in a run's folder, and
     a model of the package whatever the folder, are no models of the run's.
     """
-    from mien.models import model as bundle
+    from mien.models import model
 
     if is_run(path):
         return path
-    if str(path) in bundle.SHIPPED or not path.exists():
+    if str(path) in model.SHIPPED or not path.exists():
         return None
     place = path.resolve()
-    inside = place.parent if place.is_file() and place.name == bundle.MODEL else place
+    inside = place.parent if place.is_file() and place.name == model.MODEL else place
     return inside.parent if inside.name == "bundle" and is_run(inside.parent) else None
 
 
@@ -394,14 +394,14 @@ def count_scoring(path: Path, model: "Bundle", report: Mapping[str, Any], *, wha
         report: As `evaluate.count` takes it.
         what: What was done, for the note where it cannot be counted: `the scoring`.
     """
-    from mien.evaluation import evaluator as evaluate
-    from mien.training import runs as run
+    from mien.evaluation import evaluator
+    from mien.training import runs
 
     place = home(path)
     if place is None:
         return None
     try:
-        return evaluate.count(run.open_run(place), model.card, report)
+        return evaluator.count(runs.open_run(place), model.card, report)
     except (RunError, TrainingError) as error:
         note(f"{what} is not counted: {error}")
         return None
@@ -416,7 +416,7 @@ def as_trained(made: "Run", data: Path | None, origin: dict[str, Any]) -> "Datas
         origin: How the run's data were read. What it left out of training is listed by row or by file, and
             so says nothing about other data.
     """
-    from mien.data import datasets as dataset
+    from mien.data import datasets
 
     if data is None or not origin.get("exclude"):
         return load_again(made, data, origin)
@@ -424,7 +424,7 @@ def as_trained(made: "Run", data: Path | None, origin: dict[str, Any]) -> "Datas
     learnt = made.facts()["data"].get("splits", {}).get("train", {}).get("fingerprint")
     try:
         with bar(f"reading {data.name}") as progress:
-            found = dataset.load(data, size=made.recipe().size, progress=progress, **options)
+            found = datasets.load(data, size=made.recipe().size, progress=progress, **options)
         if found.train is not None and found.train.fingerprint == learnt:
             announce(found)
             return found
@@ -465,9 +465,9 @@ def draw_report_figures(made: "Run", path: Path) -> None:
 
 def is_run(path: Path) -> bool:
     """Say whether `path` is a run's folder rather than a bundle."""
-    from mien.models import model as bundle  # here, because it loads ONNX Runtime
+    from mien.models import model  # here, because it loads ONNX Runtime
 
-    return bundle.is_run(path)
+    return model.is_run(path)
 
 
 def load(source: Path, /, *, size: int, listed: str = "", **origin: Any) -> "Dataset":
@@ -479,11 +479,11 @@ def load(source: Path, /, *, size: int, listed: str = "", **origin: Any) -> "Dat
         listed: Where all unreadable images will stand, for the note that names some: `run.json`.
         origin: Other arguments of `dataset.load`.
     """
-    from mien.data import datasets as dataset
+    from mien.data import datasets
 
     options = {key: value for key, value in origin.items() if key not in ("source", "teacher")}
     with bar(f"reading {source.name}") as progress:
-        found = dataset.load(source, size=size, progress=progress, **options)
+        found = datasets.load(source, size=size, progress=progress, **options)
     announce(found, listed)
     return found
 

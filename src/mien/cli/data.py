@@ -22,11 +22,11 @@ def extract(
     json: common.Json = False,
 ) -> int:
     """Unpack an archive safely into a folder."""
-    from mien.data import archives as room
+    from mien.data import archives
 
     timer = common.Timer()
     with common.bar("unpacking") as progress:
-        result = room.unpack(archive, to, progress=progress)
+        result = archives.unpack(archive, to, progress=progress)
     document = {
         "root": str(result.root),
         "files": result.files,
@@ -49,11 +49,11 @@ def demo(
     json: common.Json = False,
 ) -> int:
     """Run the whole chain on drawn faces: extract, train, evaluate, plot, export."""
-    from mien import demo as room
+    from mien import demo
 
     timer = common.Timer()
     with common.live() as (progress, on_status):
-        result = room.show(to, progress=progress, on_status=on_status, on_note=common.note)
+        result = demo.show(to, progress=progress, on_status=on_status, on_note=common.note)
     if json:
         common.emit(result.to_dict() | timer.seconds())
     else:
@@ -101,19 +101,19 @@ def audit(
     json: common.Json = False,
 ) -> int:
     """Find what is wrong with a data set: copies across splits, blank images, wrong labels."""
-    from mien.data import audit as room
+    from mien.data import audit
     from mien.data import probabilities as reader
-    from mien.vision import detectors as detect
+    from mien.vision import detectors
 
     timer = common.Timer()
     common.check_ranges(size=size)
-    severity = room.worst(fail_on)
+    severity = audit.worst(fail_on)
     if regroup and fix is None:
         raise InputError("--regroup says how --fix treats copies; give --fix OUT too")
     _spare_audit_inputs(
         {"--exclusions": exclusions, "--html": html, "--fix": fix}, (data, votes, exclude, probabilities)
     )
-    finder = None if detector is None else detect.load(detector)
+    finder = None if detector is None else detectors.load(detector)
     stored = None if probabilities is None else reader.read(probabilities)
     dataset = common.load(
         data, size=size, listed="the findings", votes=votes, exclude=exclude, seed=split_seed
@@ -123,7 +123,7 @@ def audit(
     document |= _write_audit(report, exclusions, exclude, html)
     if fix is not None:
         with common.bar("writing a clean copy") as progress:
-            changes = room.fix(report, data, fix, regroup=regroup, progress=progress)
+            changes = audit.fix(report, data, fix, regroup=regroup, progress=progress)
         document["fix"] = {"path": str(fix), **Counter(item.change for item in changes)}
     if json:
         common.emit(document | timer.seconds())
@@ -136,43 +136,43 @@ def _write_audit(
     report: "AuditReport", exclusions: Path | None, exclude: Path | None, html: Path | None
 ) -> dict[str, Any]:
     """Write the list and the page that were asked for; return what the document says of them."""
-    from mien.data import audit as room
+    from mien.data import audit
 
     said: dict[str, Any] = {}
     if exclusions is not None:
-        listed = room.exclude(report, exclusions, also=exclude)
+        listed = audit.exclude(report, exclusions, also=exclude)
         said["exclusions"] = {item.reason: item.count for item in listed}
     if html is not None:
-        room.page(report, html)
+        audit.page(report, html)
         said["html"] = str(html)
     return said
 
 
 def _spare_audit_inputs(written: dict[str, Path | None], inputs: tuple[Path | None, ...]) -> None:
     """Refuse outputs that would write over what is read, and a clean copy that could not be written."""
-    from mien.data import audit as room
+    from mien.data import audit
 
     common.spare({f"{option} {path}": path for option, path in written.items()}, inputs)
     data, fix = inputs[0], written["--fix"]
     if data is not None and fix is not None:
-        room.check_fix(data, fix)
+        audit.check_fix(data, fix)
 
 
 def _inspect(
     data: Path, dataset: "Dataset", finder: "Detector | None", stored: "Stored | None", recuts: bool
 ) -> "AuditReport":
     """Audit a data set, with a progress bar for each thing that takes long."""
-    from mien.data import audit as room
+    from mien.data import audit
 
     names = [file for split in dataset.splits for file in split.files]
     with common.bar("reading headers") as progress:
-        headers = room.survey(data, names, progress=progress)
+        headers = audit.survey(data, names, progress=progress)
     faces = None
     if finder is not None:
         with common.bar("looking for faces") as progress:
-            faces = room.seek(dataset, finder, progress=progress)
+            faces = audit.seek(dataset, finder, progress=progress)
     with common.bar("comparing images") as progress:
-        return room.inspect(
+        return audit.inspect(
             dataset,
             headers=headers,
             probabilities=stored,

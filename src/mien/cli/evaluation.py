@@ -80,8 +80,8 @@ def evaluate(
     json: common.Json = False,
 ) -> int:
     """Score what ships on a split: one model, or the mean of several."""
-    from mien.evaluation import evaluator as room
-    from mien.models import model as bundle
+    from mien.evaluation import evaluator
+    from mien.models import model
 
     timer = common.Timer()
     _check(table, report, views, robustness=robustness, recuts=recuts)
@@ -89,17 +89,17 @@ def evaluate(
     shipped = balance == 0 and prior is None
     _check_stated(models, report, probabilities, shipped=shipped, robustness=robustness, table=balance_table)
     _spare_inputs(report, probabilities, models, (data, votes, *(exclude or ())), groups=groups)
-    listed = None if groups is None else room.listing(groups)
-    loaded = [bundle.load(path) for path in models]
+    listed = None if groups is None else evaluator.listing(groups)
+    loaded = [model.load(path) for path in models]
     _check_models(models, loaded, probabilities, recuts=recuts)
     origin = {"votes": votes, "exclude": exclude, "seed": split_seed}
     dataset = _data(context, models, loaded, data, origin, whole=bool(report) or split == "train")
     if listed is not None:
-        room.members(listed, dataset.split(split).files)
+        evaluator.members(listed, dataset.split(split).files)
     document = _judge(answers := _predict_split(loaded, dataset, split, labels, views, frequent))
     if balance_table:
         document["balance_table"] = _balances(loaded[0], answers)
-    uses = _count_evaluation(models, loaded, document, known := room.known(loaded, answers[0]))
+    uses = _count_evaluation(models, loaded, document, known := evaluator.known(loaded, answers[0]))
     _keep_answers(loaded, answers, probabilities)
     asked: dict[str, Any] = {
         "robustness": robustness,
@@ -127,11 +127,11 @@ def _print_evaluation(
 
 def _check(table: str | None, report: Path | None, views: int, *, robustness: bool, recuts: bool) -> None:
     """Refuse what would only fail after the work is done."""
-    from mien.evaluation import evaluator as evaluate
-    from mien.reports import evaluation_report as room
+    from mien.evaluation import evaluator
+    from mien.reports import evaluation_report
 
-    if views not in evaluate.VIEWS:
-        raise InputError(f"--views takes {', '.join(map(str, evaluate.VIEWS))}, not {views}")
+    if views not in evaluator.VIEWS:
+        raise InputError(f"--views takes {', '.join(map(str, evaluator.VIEWS))}, not {views}")
     if views > 1 and (report is not None or robustness):
         raise InputError(
             "--report and --robustness are of a model that is asked once an image; leave --views out"
@@ -139,8 +139,8 @@ def _check(table: str | None, report: Path | None, views: int, *, robustness: bo
 
     if recuts and report is None:
         raise InputError("--recuts changes what a report holds; name a folder for it with --report")
-    if table is not None and table not in room.FORMATS:
-        raise InputError(f"--table takes {' or '.join(room.FORMATS)}, not {table!r}")
+    if table is not None and table not in evaluation_report.FORMATS:
+        raise InputError(f"--table takes {' or '.join(evaluation_report.FORMATS)}, not {table!r}")
     if report is not None and report.exists() and not report.is_dir():
         raise InputError(f"--report {report} is a file; name a folder for the report")
 
@@ -179,14 +179,18 @@ def _spare_inputs(
     groups: str | None,
 ) -> None:
     """Refuse outputs that cannot be written, or would be over what is scored or what it is scored on."""
-    from mien.reports import evaluation_report as room
+    from mien.reports import evaluation_report
 
     # Path.is_dir raises over a name that no system holds; whoever opens it says so.
     if probabilities is not None and os.path.isdir(probabilities):  # noqa: PTH112
         raise InputError(f"--probabilities {probabilities} is a folder; name a file for the answers")
     written = {f"--probabilities {probabilities}": probabilities}
     if report is not None:
-        names = (room.JSON, room.HTML, *(f"table{suffix}" for suffix in room.FORMATS.values()))
+        names = (
+            evaluation_report.JSON,
+            evaluation_report.HTML,
+            *(f"table{suffix}" for suffix in evaluation_report.FORMATS.values()),
+        )
         written |= {f"{report / name}, of --report,": report / name for name in names}
     inputs = [*models, *read]
     if groups is not None:  # with a column's name after it, or without
@@ -219,14 +223,14 @@ def _data_of_run(context: typer.Context, path: Path, data: Path | None, *, whole
     What was left out of training changes neither val nor test, so that without `whole` the lists of it need
     not be there any more.
     """
-    from mien.training import runs as run
+    from mien.training import runs
 
     if given := common.given_options(context, "votes", "exclude", "split_seed"):
         raise InputError(
             f"{path} is a run, which knows how its data was read; it takes no {given}, and {path / 'bundle'} "
             "with --data does"
         )
-    made = run.open_run(path)
+    made = runs.open_run(path)
     origin = made.facts()["data"]["origin"]
     if not whole:
         origin |= {"exclude": None}
@@ -242,7 +246,7 @@ def _predict_split(
     frequent: dict[str, Any],
 ) -> list["Answers"]:
     """Ask about one split, with a progress bar: as the reading that was named, then as the others."""
-    from mien.evaluation import evaluator as room
+    from mien.evaluation import evaluator
 
     readings = loaded[0].card.readings
     shared = [name for name in readings if all(name in each.card.readings for each in loaded)]
@@ -251,7 +255,7 @@ def _predict_split(
     for name in (chosen, *(name for name in shared if name != chosen)):
         with common.bar(f"scoring {split} as {name}") as progress:
             found.append(
-                room.answer(
+                evaluator.answer(
                     loaded,
                     dataset.split(split),
                     labels=dataset.labels,
@@ -286,17 +290,17 @@ def _check_stated(
 
 
 def _balances(model: "Bundle", answers: list["Answers"]) -> list[dict[str, Any]]:
-    from mien.evaluation import evaluator as evaluate
+    from mien.evaluation import evaluator
 
     frequencies = {name: reading.frequencies for name, reading in model.card.readings.items()}
-    return [row.to_dict() for row in evaluate.balance_table(answers, frequencies)]
+    return [row.to_dict() for row in evaluator.balance_table(answers, frequencies)]
 
 
 def _judge(answers: list["Answers"]) -> dict[str, Any]:
     """Return the report as plain values; those of the other readings stand under `readings`."""
-    from mien.evaluation import evaluator as room
+    from mien.evaluation import evaluator
 
-    first, *others = (room.judge(each).to_dict() for each in answers)
+    first, *others = (evaluator.judge(each).to_dict() for each in answers)
     return first | {"readings": {each["reading"]: each for each in others}}
 
 
@@ -304,28 +308,28 @@ def _count_evaluation(
     paths: list[Path], loaded: list["Bundle"], document: dict[str, Any], learnt: "Known | None"
 ) -> "Uses":
     """Count the scoring in every run that it is one of; the document is told the worst to know of them."""
-    from mien.evaluation import evaluator as room
+    from mien.evaluation import evaluator
 
     found = []
     for path, model in zip(paths, loaded, strict=True):
         known = common.count_scoring(path, model, document, what="the scoring")
         own = (document["split_fingerprint"], document["split"], document["data"])
-        found.append(known or room.role(model.card, *own))
+        found.append(known or evaluator.role(model.card, *own))
     ranks = ("train", "val", "unknown", "other")
     worst = min(found, key=lambda each: (ranks.index(each.role), -(each.times or 0)))
     told = replace(worst, warnings=tuple(dict.fromkeys(text for each in found for text in each.warnings)))
-    told = room.warned(told, learnt)
+    told = evaluator.warned(told, learnt)
     document |= {"uses": asdict(told), "known": None if learnt is None else asdict(learnt)}
     return told
 
 
 def _strangers(paths: list[Path], loaded: list["Bundle"]) -> list[str]:
     """Name the runs whose bundle is another file than their training shipped."""
-    from mien.training import runs as run
+    from mien.training import runs
 
     found = []
     for path, model in zip(paths, loaded, strict=True):
-        shipped = run.open_run(path).facts().get("shipped", {}) if common.is_run(path) else {}
+        shipped = runs.open_run(path).facts().get("shipped", {}) if common.is_run(path) else {}
         if shipped.get("sha256", model.card.sha256) != model.card.sha256:
             found.append(f"{path / 'bundle'} is not the model that this training shipped; the scores are its")
     return found
@@ -336,12 +340,12 @@ def _keep(paths: list[Path], report: dict[str, Any]) -> None:
 
     What a run keeps is of its model as it ships, asked once an image.
     """
-    from mien.training import runs as run
+    from mien.training import runs
 
     stated_otherwise = report["balance"] or report["prior"]
     if len(paths) > 1 or report["views"] > 1 or stated_otherwise or not common.is_run(paths[0]):
         return
-    made = run.open_run(paths[0])
+    made = runs.open_run(paths[0])
     try:
         common.draw_report_figures(
             made, made.keep_report({key: report[key] for key in report if key not in _SHOWN})
@@ -386,14 +390,14 @@ def _more(
     known: "Known | None",
 ) -> dict[str, Any]:
     """Measure what was asked for beyond the report's figures, and write the report's folder."""
-    from mien.evaluation import evaluator as evaluate
-    from mien.reports import evaluation_report as room
+    from mien.evaluation import evaluator
+    from mien.reports import evaluation_report
 
     first, *others = answers
     found: dict[str, Any] = {}
     with common.live() as (move, _):
         if report is not None:
-            found = room.measure(
+            found = evaluation_report.measure(
                 loaded,
                 dataset,
                 first,
@@ -408,16 +412,16 @@ def _more(
         else:
             if listed is not None:
                 shares = first.probabilities
-                parted = evaluate.separate(listed, first.split.files, shares, first.truth, first.names)
+                parted = evaluator.separate(listed, first.split.files, shares, first.truth, first.names)
                 found["groups"] = asdict(parted)
             if robustness:
-                found["robustness"] = room.robustness(loaded, first, progress=move)
-        told = {} if table is None else {"table": room.table(document | found, table)}
+                found["robustness"] = evaluation_report.robustness(loaded, first, progress=move)
+        told = {} if table is None else {"table": evaluation_report.table(document | found, table)}
         if report is None:
             return found | told
-        texts = {f"table{room.FORMATS[str(table)]}": text for text in told.values()}
+        texts = {f"table{evaluation_report.FORMATS[str(table)]}": text for text in told.values()}
         maps = _maps(loaded, first, found["worst"] + found["uncertain"])
-        written = room.write(found, first, report, maps=maps, more=texts)
+        written = evaluation_report.write(found, first, report, maps=maps, more=texts)
         return found | told | {"report": [str(path) for path in written]}
 
 
@@ -425,15 +429,15 @@ def _maps(
     loaded: list["Bundle"], answers: "Answers", told: "list[dict[str, Any]]"
 ) -> "dict[int, NDArray[np.uint8]]":
     """Show which pixels made a model answer so, by the images' places; a mean of models has no such map."""
-    from mien.evaluation import explanation as explain
+    from mien.evaluation import explanation
 
     if len(loaded) > 1:
         return {}
     maps = {}
     for each in told:
         image = answers.split.images[each["place"]]
-        why = explain.face(loaded[0], image, emotion=each["answer"], labels=answers.reading or None)
-        maps[each["place"]] = explain.overlay(image[:, :, 0], [((0.0, 0.0, float(len(image))), why)])
+        why = explanation.face(loaded[0], image, emotion=each["answer"], labels=answers.reading or None)
+        maps[each["place"]] = explanation.overlay(image[:, :, 0], [((0.0, 0.0, float(len(image))), why)])
     return maps
 
 
@@ -630,7 +634,7 @@ def compare(
     json: common.Json = False,
 ) -> int:
     """Say whether one model beats another, on the same images."""
-    from mien.evaluation import comparison as room
+    from mien.evaluation import comparison
 
     timer = common.Timer()
     common.check_ranges(size=size)
@@ -648,7 +652,7 @@ def compare(
         for side, path, own in zip(sides, (a, b), sizes, strict=True)
     )
     learnt = [_learnt(each, sets[own]) for each, own in zip((one, other), sizes, strict=True)]
-    found = room.weigh(
+    found = comparison.weigh(
         one,
         other,
         part,
@@ -661,7 +665,7 @@ def compare(
     found = _count_comparison(found, zip((a, b), sides, (one, other), strict=True))
     document: dict[str, Any] = found.to_dict()
     if html is not None:
-        room.page(found, part, html)
+        comparison.page(found, part, html)
         document["html"] = str(html)
     if json:
         common.emit(document | timer.seconds())
@@ -672,11 +676,11 @@ def compare(
 
 def _open_side(path: Path) -> "Bundle | Stored":
     from mien.data import probabilities
-    from mien.models import model as bundle
+    from mien.models import model
 
     if path.suffix == ".npz":
         return probabilities.read(path)
-    return bundle.load(path)
+    return model.load(path)
 
 
 def _sizes_of(sides: list["Bundle | Stored"], size: int | None) -> list[int]:
@@ -707,9 +711,9 @@ def _read_data(
         raise InputError(f"neither {paths[0]} nor {paths[1]} knows its data; name it with --data")
     if given := common.given_options(context, "votes", "exclude", "split_seed"):
         raise InputError(f"{path} is a run, which knows how its data was read; {given} needs --data")
-    from mien.training import runs as run
+    from mien.training import runs
 
-    made = run.open_run(path)
+    made = runs.open_run(path)
     known = made.facts()["data"]["origin"]
     listed = known.get("exclude") or []
     gone = [each for each in ([listed] if isinstance(listed, str) else listed) if not Path(each).is_file()]
@@ -723,15 +727,15 @@ def _read_data(
 
 
 def _ask_side(side: "Bundle | Stored", path: Path, part: "Split", labels: str | None) -> "SideAnswers":
-    from mien.evaluation import comparison as room
+    from mien.evaluation import comparison
     from mien.models.model import Bundle
 
     if isinstance(side, Bundle):
         name = path.resolve().name if common.is_run(path) else side.card.name
         with common.bar(f"asking {name}") as progress:
-            return room.ask(side, part, reading=labels, name=name, progress=progress)
+            return comparison.ask(side, part, reading=labels, name=name, progress=progress)
     try:
-        return room.stored(side, part, reading=labels, name=path.stem)
+        return comparison.stored(side, part, reading=labels, name=path.stem)
     except DataError as error:
         raise DataError(f"{path.name}: {error}") from error
 
@@ -834,20 +838,19 @@ def explain(
 ) -> int:
     """Show which pixels of a face made the model say so."""
     from mien.errors import InputError
-    from mien.evaluation import explanation as room
-    from mien.inference import predictor as predict
+    from mien.evaluation import explanation
+    from mien.inference import predictor
     from mien.models import model as bundle
     from mien.models import priors
-    from mien.vision import detectors as detect
-    from mien.vision import images
+    from mien.vision import detectors, images
 
     if whole_image and (
         said := common.given_options(context, "detector", "min_face", "min_confidence", "auto_rotate")
     ):
         raise InputError(f"--whole-image looks for no face, so it takes no {said}")
     common.check_ranges(min_face=min_face, min_confidence=min_confidence)
-    if method is not None and method not in room.METHODS:
-        raise InputError(f"--method is {method!r}; it is one of {', '.join(room.METHODS)}")
+    if method is not None and method not in explanation.METHODS:
+        raise InputError(f"--method is {method!r}; it is one of {', '.join(explanation.METHODS)}")
     if image.is_dir():
         raise InputError(
             f"'{image}' is a folder, and mien explain takes one image; name a photo in it, or a "
@@ -869,8 +872,8 @@ def explain(
     if whole_image:
         squares = [_whole(pixels.shape)]
     else:
-        finder = detect.load(detector)
-        found = predict.find_faces(
+        finder = detectors.load(detector)
+        found = predictor.find_faces(
             finder, picture, smallest=min_face, min_confidence=min_confidence, auto_rotate=auto_rotate
         )
         pixels, rotation = found.pixels, found.rotation
@@ -879,7 +882,7 @@ def explain(
     for number, square in enumerate(squares, start=1):
         face = images.cut(pixels, square, loaded.card.size)
         with common.bar(f"face {number} of {len(squares)}") as progress:
-            why = room.face(
+            why = explanation.face(
                 loaded,
                 face,
                 emotion=emotion,
@@ -923,33 +926,33 @@ def _write_explanations(
     import numpy as np
     from PIL import Image
 
-    from mien import _files as disk
+    from mien import _files
     from mien.errors import InputError
-    from mien.evaluation import explanation as room
+    from mien.evaluation import explanation
     from mien.types import Box
-    from mien.vision import annotation as annotate
+    from mien.vision import annotation
 
     def put(name: str, picture: Image.Image) -> str:
         stream = io.BytesIO()
         picture.save(stream, "PNG")
         try:
             to.mkdir(parents=True, exist_ok=True)
-            disk.write(to / name, stream.getvalue())
+            _files.write(to / name, stream.getvalue())
         except OSError as error:
-            raise InputError(f"'{to / name}' cannot be written: {disk.reason(error)}") from None
+            raise InputError(f"'{to / name}' cannot be written: {_files.reason(error)}") from None
         return str(to / name)
 
     faces, marks = [], []
     for number, (square, face, why) in enumerate(seen, start=1):
         place = dict(zip(("left", "top", "side"), (round(each * scale, 2) for each in square), strict=True))
-        file = put(f"{stem}-{number}.png", room.sheet(face, why))
+        file = put(f"{stem}-{number}.png", explanation.sheet(face, why))
         faces.append({"square": place, **why.to_dict(), "file": file})
         box = Box(*_inside(square, pixels.shape))
         # A mark about the whole image would only hide some of it.
         if (box.height, box.width) != pixels.shape[:2]:
             uncertain = threshold is not None and why.scores[why.answer] < threshold
             marks.append(
-                annotate.mark(
+                annotation.mark(
                     box,
                     why.emotion,
                     why.score,
@@ -958,10 +961,10 @@ def _write_explanations(
                     classes=tuple(why.scores),
                 )
             )
-    painted = annotate.draw(room.overlay(pixels, [(square, why) for square, _, why in seen]), marks)
+    painted = annotation.draw(explanation.overlay(pixels, [(square, why) for square, _, why in seen]), marks)
     height, width = painted.shape[:2]
-    photo = Image.fromarray(np.pad(painted, ((0, room.LEGEND), (0, 0), (0, 0))))
-    photo.paste(room.legend(width, max(why.strength for _, _, why in seen)), (0, height))
+    photo = Image.fromarray(np.pad(painted, ((0, explanation.LEGEND), (0, 0), (0, 0))))
+    photo.paste(explanation.legend(width, max(why.strength for _, _, why in seen)), (0, height))
     return {"faces": faces, "overlay": put(f"{stem}.png", photo)}
 
 
@@ -973,7 +976,7 @@ def _inside(square: _Square, shape: tuple[int, ...]) -> tuple[int, int, int, int
 
 
 def _print_explanations(document: dict[str, Any]) -> None:
-    from mien.evaluation import explanation as explain
+    from mien.evaluation import explanation
 
     if not document["faces"]:
         common.out.print(
@@ -995,7 +998,7 @@ def _print_explanations(document: dict[str, Any]) -> None:
     )
     common.out.print(f"{document['overlay']}: the whole image", markup=False)
     for number, face in enumerate(document["faces"], start=1):
-        if face["emotion"] != face["answer"] and face["score"] < explain.NEAR_ZERO:
+        if face["emotion"] != face["answer"] and face["score"] < explanation.NEAR_ZERO:
             common.note(
                 f"face {number}: {face['emotion']} is close to nothing ({face['score']:.1%}), so hardly "
                 f"anything is painted; the answer is {face['answer']}"

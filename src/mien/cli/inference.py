@@ -153,12 +153,12 @@ def _finished(to: Path, files: Sequence[str]) -> tuple[dict[str, Any] | None, se
 
     None if it lacks an image, an image is newer, or a run is left unfinished.
     """
-    from mien.inference import predictor as room
+    from mien.inference import predictor
 
     if not to.is_file() or _record_of(to).is_file():
         return None
-    facts, bad = room.facts_of(to)
-    if not set(files) <= room.sources(to) | bad:
+    facts, bad = predictor.facts_of(to)
+    if not set(files) <= predictor.sources(to) | bad:
         return None
     written = to.stat().st_mtime
     if any(os.path.isfile(file) and os.stat(file).st_mtime > written for file in files):  # noqa: PTH113, PTH116
@@ -168,7 +168,7 @@ def _finished(to: Path, files: Sequence[str]) -> tuple[dict[str, Any] | None, se
 
 def _compare(to: Path, known: dict[str, Any] | None, facts: dict[str, Any]) -> None:
     """Say that a file is finished; refuse if it was made with another model or other options."""
-    from mien.inference import predictor as room
+    from mien.inference import predictor
 
     if known is None:
         common.note(
@@ -176,7 +176,7 @@ def _compare(to: Path, known: dict[str, Any] | None, facts: dict[str, Any]) -> N
             "out --resume if they were others"
         )
         return
-    if others := room.differing(known, facts):
+    if others := predictor.differing(known, facts):
         raise InputError(
             f"{to} is finished, and was made with another {', '.join(others)}; give the same, or leave out "
             "--resume to make it anew"
@@ -207,14 +207,14 @@ def _exit_code(told: _Told) -> int:
 
 def _images_of(paths: list[str], to: Path | None, save: Path | None, told: _Told) -> list[str]:
     """Return the files to read, and make sure that none of them is written to."""
-    from mien.inference import predictor as room
+    from mien.inference import predictor
 
     if to is not None:
-        room.format_of(to)
+        predictor.format_of(to)
     wanted = [path for path in paths if path != "-"]
     skipped: dict[str, None] = {}
     others: dict[str, None] = {}
-    files = room.find(
+    files = predictor.find(
         wanted,
         on_problem=lambda _, reason: told.reasons.append(reason),
         on_skipped=lambda path: skipped.setdefault(path),
@@ -234,7 +234,7 @@ def _images_of(paths: list[str], to: Path | None, save: Path | None, told: _Told
         raise ImageError(f"there are no images: {told.reasons[-1]}")
     if to is not None:
         common.spare({f"--to {to}": to}, map(Path, files))
-    kept = [file for file in files if save is None or not room.saved(file, save)]
+    kept = [file for file in files if save is None or not predictor.saved(file, save)]
     if passed := len(files) - len(kept):
         common.note(f"{passed:,} files in {save} have names that --save gives, and are passed over")
     return kept
@@ -271,14 +271,14 @@ def _stdin() -> _Stdin:
 
 @contextmanager
 def _record(to: Path | None, facts: dict[str, Any], resume: bool) -> "Iterator[Record | None]":
-    from mien.inference import predictor as room
+    from mien.inference import predictor
 
     if to is None:
         yield None
         return
     kept = _record_of(to)
     left = kept.is_file()
-    with room.Record(kept, facts, resume=resume) as record:
+    with predictor.Record(kept, facts, resume=resume) as record:
         if left and not resume:
             common.note("what an earlier run left to go on with is given up; --resume would have kept it")
         if record.damaged:
@@ -306,10 +306,10 @@ def _stream(
 
 def _save(source: Any, found: "Prediction", folder: Path, told: _Told) -> None:
     """Save an image marked; where it cannot be read a second time, that is told in the end."""
-    from mien.inference import predictor as room
+    from mien.inference import predictor
 
     try:
-        told.saved += len(room.save(source, found, folder))
+        told.saved += len(predictor.save(source, found, folder))
     except ImageError as error:
         told.reasons.append(f"what was found in {found.source!r} is not saved as an image: {error}")
 
@@ -322,11 +322,15 @@ def _kept(
     told: _Told,
 ) -> "Iterator[Prediction | Problem]":
     """Give what an earlier run left of what is asked for, then what is new, which is kept as it comes."""
-    from mien.inference import predictor as room
+    from mien.inference import predictor
 
     for item in record.items():
         if item.source in asked:
-            if save is not None and not isinstance(item, room.Problem) and not room.is_saved(item, save):
+            if (
+                save is not None
+                and not isinstance(item, predictor.Problem)
+                and not predictor.is_saved(item, save)
+            ):
                 _save(item.source, item, save, told)
             yield item
     for item in stream:
@@ -471,7 +475,7 @@ def video(
     csv: Annotated[bool, typer.Option("--csv", help="Print the rows as csv.")] = False,
 ) -> int:
     """Follow faces and their emotions through a video."""
-    from mien.inference import video as room
+    from mien.inference import video
 
     timer = common.Timer()
     wanted = _Wanted(tuple(to or ()), _printed(json, jsonl, csv), save, timeline, blur)
@@ -479,12 +483,12 @@ def video(
     common.check_ranges(min_confidence=min_confidence)
     _check_video(wanted, file, every, fps, resume)
     asked = common.prior_options(balance, prior, group) | {"min_confidence": min_confidence}
-    predictor = room.predictor(model, detector=detector, labels=labels, look=look, **asked)
+    predictor = video.predictor(model, detector=detector, labels=labels, look=look, **asked)
     facts = _video_facts(predictor) | {"look": look, "every": every, "fps": fps}
     with ExitStack() as stack:
         journal = stack.enter_context(_journal(wanted, file, facts, resume))
         reading = stack.enter_context(
-            room.read(
+            video.read(
                 file,
                 predictor=predictor,
                 every=every,
@@ -528,11 +532,10 @@ def _video_code(problems: Sequence[str]) -> int:
 
 
 def _check_video(wanted: _Wanted, file: Path, every: int, fps: float | None, resume: bool) -> None:
-    from mien.inference import predictor as predict
-    from mien.inference import video as room
+    from mien.inference import predictor, video
 
     for path in wanted.to:
-        predict.format_of(path)
+        predictor.format_of(path)
     if wanted.blur and wanted.save is None:
         raise InputError("--blur is about the video that --save writes; give --save FILE too")
     if wanted.blur and (every != 1 or fps is not None):
@@ -547,7 +550,7 @@ def _check_video(wanted: _Wanted, file: Path, every: int, fps: float | None, res
     if wanted.timeline is not None and importlib.util.find_spec("matplotlib") is None:
         raise MissingExtra("--timeline", "plot")
     if wanted.save is not None:
-        room.check_ending(wanted.save)
+        video.check_ending(wanted.save)
     files: dict[str, Path | None] = {f"--to {path}": path for path in wanted.to}
     if len(files) < len(wanted.to):
         raise InputError("two of the files of --to are the same; each needs a name of its own")
@@ -559,22 +562,21 @@ def _check_video(wanted: _Wanted, file: Path, every: int, fps: float | None, res
 
 @contextmanager
 def _journal(wanted: _Wanted, file: Path, facts: dict[str, Any], resume: bool) -> "Iterator[Journal | None]":
-    from mien import _files as disk
-    from mien.inference import predictor as predict
-    from mien.inference import video as room
+    from mien import _files
+    from mien.inference import predictor, video
 
     if wanted.journal is None:
         yield None
         return
     # The video is opened first of all, so that what is none leaves no journal behind.
-    with room.Clip(file):
-        facts = facts | room.fingerprint(file)
+    with video.Clip(file):
+        facts = facts | video.fingerprint(file)
     left = wanted.journal.is_file()
     with ExitStack() as stack:
         # Another run may write one of the other files first of all.
         for other in wanted.journals[1:]:
-            stack.callback(disk.let_go, predict.hold(other))
-        journal = stack.enter_context(room.Journal(wanted.journal, facts, resume=resume))
+            stack.callback(_files.let_go, predictor.hold(other))
+        journal = stack.enter_context(video.Journal(wanted.journal, facts, resume=resume))
         if left and not resume:
             common.note("an earlier run left something to go on with; it is given up, --resume would keep it")
         if resume:
@@ -590,15 +592,15 @@ def _journal(wanted: _Wanted, file: Path, facts: dict[str, Any], resume: bool) -
 
 def _follow(reading: "Reading", wanted: _Wanted, labels: Sequence[str], stack: ExitStack) -> dict[str, Any]:
     """Read the whole video, write what is wanted, and return what there is to tell."""
-    from mien.inference import video as room
+    from mien.inference import video
 
     clip = reading.clip
-    files = [stack.enter_context(room.Rows(path, labels)) for path in wanted.to]
+    files = [stack.enter_context(video.Rows(path, labels)) for path in wanted.to]
     writers: list[Rows | Lines] = [*files]
     if wanted.printed:
-        writers.append(room.Lines(sys.stdout, wanted.printed, labels))
-    film = None if wanted.save is None else stack.enter_context(room.Film(wanted.save, clip))
-    people = room.People()
+        writers.append(video.Lines(sys.stdout, wanted.printed, labels))
+    film = None if wanted.save is None else stack.enter_context(video.Film(wanted.save, clip))
+    people = video.People()
     looked = faces = 0
     length = max(1, round((clip.end or clip.begin) - clip.begin))
     with common.bar("seconds of video") as progress:
@@ -637,10 +639,10 @@ def _shown(reading: "Reading", film: "Film | None", blur: bool) -> "Iterator[Fra
     if film is None:
         yield from reading
         return
-    from mien.vision import annotation as annotate
+    from mien.vision import annotation
 
     people: tuple[Tracked, ...] = ()
-    places = annotate.Places()
+    places = annotation.Places()
     for frame in reading.frames(on_packet=film.copy):
         people = frame.people if frame.looked else people
         film.add(frame.pts, _drawn(frame, people, places, blur))
@@ -648,15 +650,15 @@ def _shown(reading: "Reading", film: "Film | None", blur: bool) -> "Iterator[Fra
 
 
 def _drawn(frame: "Frame", people: "Sequence[Tracked]", places: "Places", blur: bool) -> Any:
-    from mien.inference import video as room
-    from mien.vision import annotation as annotate
+    from mien.inference import video
+    from mien.vision import annotation
 
     pixels = frame.pixels()
     if blur:
         # Somebody lost for a moment is as recognisable as somebody found.
-        pixels = room.hide(pixels, [*(person.face.box for person in people), *frame.lost.values()])
+        pixels = video.hide(pixels, [*(person.face.box for person in people), *frame.lost.values()])
     marks = [
-        annotate.mark(
+        annotation.mark(
             person.face.box,
             person.emotion,
             person.confidence,
@@ -666,7 +668,7 @@ def _drawn(frame: "Frame", people: "Sequence[Tracked]", places: "Places", blur: 
         )
         for person in people
     ]
-    return annotate.draw(pixels, marks, places=places)
+    return annotation.draw(pixels, marks, places=places)
 
 
 def _written_files(wanted: _Wanted, found: "Sequence[Person]", document: dict[str, Any]) -> list[str]:
@@ -766,8 +768,7 @@ def webcam(
         seconds=seconds, settle=settle, patience=patience, look=look, min_confidence=min_confidence
     )
     asked = common.prior_options(balance, prior, group) | {"min_confidence": min_confidence}
-    from mien.inference import video
-    from mien.inference import webcam as room
+    from mien.inference import video, webcam
 
     seen = _Seen()
     with ExitStack() as stack:
@@ -775,7 +776,7 @@ def webcam(
         predictor = video.predictor(model, detector=detector, labels=labels, look=look, **asked)
         window = None if headless else _open_window(name, save, required=json)
         live = stack.enter_context(
-            room.Live(
+            webcam.Live(
                 _until(frames, seconds), predictor, name=name, mirror=mirror, patience=patience, settle=settle
             )
         )
@@ -793,15 +794,14 @@ def webcam(
 
 def _frames(camera: str, stack: ExitStack) -> "tuple[Frames, str]":
     """Return a camera's pictures, or a video file's as they would come from one, and a name for them."""
-    from mien.inference import video
-    from mien.inference import webcam as room
+    from mien.inference import video, webcam
 
     path = Path(camera)
     device = camera.startswith("/dev/") or camera.isdigit()
     if path.is_file() or (not device and (path.suffix or len(path.parts) > 1)):
         clip = stack.enter_context(video.Clip(path))
-        return room.play(clip.pictures()), path.name
-    return room.camera(camera), f"camera {camera}"
+        return webcam.play(clip.pictures()), path.name
+    return webcam.camera(camera), f"camera {camera}"
 
 
 def _until(frames: "Frames", seconds: float | None) -> "Frames":
@@ -819,10 +819,10 @@ def _until(frames: "Frames", seconds: float | None) -> "Frames":
 
 def _open_window(name: str, save: Path, *, required: bool) -> "Window | None":
     """Open a window; where there can be none, say so and go on without, unless it is required."""
-    from mien.inference import webcam as room
+    from mien.inference import webcam
 
     try:
-        return room.Window(f"mien: {name}", folder=save)
+        return webcam.Window(f"mien: {name}", folder=save)
     except InputError as error:
         if required:
             raise InputError(f"{error}; --headless prints JSON instead, without --json") from None

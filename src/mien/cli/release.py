@@ -36,16 +36,16 @@ def export(
 ) -> int:
     """Write the model in another format, and prove that it gives equal answers."""
     from mien.models import model as bundle
-    from mien.release import exporters as room
+    from mien.release import exporters
     from mien.training import runs
 
     timer = common.Timer()
     made: runs.Run | bundle.Bundle
     made = runs.open_run(model) if common.is_run(model) else bundle.load(model)
     if not isinstance(made, runs.Run):
-        common.spare({} if to is None else {f"--to {to}": room.file_for(to, format_)}, [made.path])
+        common.spare({} if to is None else {f"--to {to}": exporters.file_for(to, format_)}, [made.path])
     with common.bar("comparing answers") as progress:
-        result = room.convert(made, format_, to, progress=progress)
+        result = exporters.convert(made, format_, to, progress=progress)
     document: dict[str, Any] = {
         "format": format_,
         "path": str(result.path),
@@ -95,21 +95,20 @@ def ship(
     json: common.Json = False,
 ) -> int:
     """Calibrate a model on val, quantise it where that costs nothing, measure it, and write one file."""
-    from mien.models import model as bundle
-    from mien.models import networks
+    from mien.models import model, networks
     from mien.training import runs
 
     timer = common.Timer()
     networks.require_keras()
     made = runs.open_run(run)
     _spare_ship_inputs(made, to, name or made.name, average or [])
-    others = [bundle.load(path) for path in average or ()]
+    others = [model.load(path) for path in average or ()]
     origin = made.facts()["data"]["origin"] | ({} if votes is None else {"votes": votes})
     dataset = common.load_again(made, data, origin)
-    from mien.release import shipping as room
+    from mien.release import shipping
 
     with common.bar("shipping") as progress:
-        shipped = room.make(
+        shipped = shipping.make(
             made, dataset, to=to, average=others, name=name, licence=licence, progress=progress
         )
     _warn(shipped)
@@ -125,11 +124,10 @@ def ship(
 
 def _spare_ship_inputs(made: "Run", to: Path, name: str, average: list[Path]) -> None:
     """Refuse to write over the models that are averaged, and over what the run was made from."""
-    from mien.models import initial_weights as weights
-    from mien.models import model as bundle
+    from mien.models import initial_weights, model
 
-    read = [bundle.MODELS / f"{path}.onnx" if str(path) in bundle.SHIPPED else path for path in average]
-    beside = [weights.beside(path) for path in read if path.suffix == ".onnx"]
+    read = [model.MODELS / f"{path}.onnx" if str(path) in model.SHIPPED else path for path in average]
+    beside = [initial_weights.beside(path) for path in read if path.suffix == ".onnx"]
     written = [to / f"{name}{suffix}" for suffix in (".onnx", ".json", ".weights.npz")]
     common.spare(
         {f"{path}, of --name {name},": path for path in written},
@@ -238,15 +236,15 @@ def card(
 
 
 def _of_run(path: Path, to: Path | None) -> dict[str, Any]:
-    from mien.release import model_cards as room
-    from mien.training import runs as run
+    from mien.release import model_cards
+    from mien.training import runs
 
-    made = run.open_run(path)
-    page = to or made.path / room.MODEL_CARD
-    sheet = page.parent / room.DATASHEET
+    made = runs.open_run(path)
+    page = to or made.path / model_cards.MODEL_CARD
+    sheet = page.parent / model_cards.DATASHEET
     if page.name == sheet.name:
         raise InputError(f"{page} is where the datasheet goes; give the model card another name")
-    texts = {page: room.of_run(made), sheet: room.datasheet(made)}
+    texts = {page: model_cards.of_run(made), sheet: model_cards.datasheet(made)}
     for file, text in texts.items():
         _write(file, text)
     return {"models": [made.name], "model_card": str(page), "datasheet": str(sheet)}
@@ -254,12 +252,12 @@ def _of_run(path: Path, to: Path | None) -> dict[str, Any]:
 
 def _of_models(path: Path, to: Path | None, *, json: bool) -> dict[str, Any]:
     from mien.models import model as bundle
-    from mien.release import model_cards as room
+    from mien.release import model_cards
 
     if not path.is_dir():
         bundle.find(path)  # raises an error if there is no model
-    pairs = room.shipped(path)
-    text = room.models(pairs)
+    pairs = model_cards.shipped(path)
+    text = model_cards.models(pairs)
     document = {
         "models": [model.card.name for model, _ in pairs],
         "model_card": None if to is None else str(to),
@@ -275,9 +273,9 @@ def _of_models(path: Path, to: Path | None, *, json: bool) -> dict[str, Any]:
 
 
 def _write(path: Path, text: str) -> None:
-    from mien import _files as disk
+    from mien import _files
 
     try:
-        disk.write(path, text.encode())
+        _files.write(path, text.encode())
     except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be written: {disk.reason(error)}") from None
+        raise InputError(f"{str(path)!r} cannot be written: {_files.reason(error)}") from None

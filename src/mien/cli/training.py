@@ -97,9 +97,9 @@ def train(
 
 
 def _base(path: Path) -> "Bundle":
-    from mien.models import model as bundle  # here, because it loads ONNX Runtime
+    from mien.models import model  # here, because it loads ONNX Runtime
 
-    return bundle.load(path)
+    return model.load(path)
 
 
 def _check_folds(folds: int, given: str) -> None:
@@ -158,10 +158,10 @@ def _begin(
             "the package mostly gets further: --from default"
         )
     networks.load_keras(recipe.network)
-    from mien.training import trainer as room
+    from mien.training import trainer
 
     with common.live() as (move, on_status):
-        made = room.fit(
+        made = trainer.fit(
             dataset,
             recipe,
             out=out,
@@ -181,14 +181,14 @@ def _show_classes(dataset: "Dataset") -> None:
 
     Any folder of images is taken for a class, so that a folder of photo albums trains albums.
     """
-    from mien import labels as emotions
+    from mien import labels
 
     counts = {split.name: [int(n) for n in _counts(split.labels, dataset)] for split in dataset.splits}
     rows = [(name, *(count[label] for count in counts.values())) for label, name in enumerate(dataset.labels)]
     common.table(f"{dataset.root}: classes", ("class", *counts), rows[:_MOST_CLASSES], on=common.err)
     if len(rows) > _MOST_CLASSES:
         common.note(f"{len(rows) - _MOST_CLASSES:,} more classes are not shown")
-    if not any(emotions.canonical(name) for name in dataset.labels):
+    if not any(labels.canonical(name) for name in dataset.labels):
         common.note(
             "no class has the name of an emotion; every folder of images is taken for a class, so stop and "
             "arrange the folders if these are not your labels"
@@ -239,10 +239,10 @@ def _cross(
     dataset = common.load(data, size=recipe.size, **origin)
     _show_classes(dataset)
     networks.load_keras(recipe.network)
-    from mien.training import trainer as room
+    from mien.training import trainer
 
     with common.live() as (_, on_status):
-        made = room.cross(
+        made = trainer.cross(
             dataset, recipe, folds=folds, out=out, runs=runs, on_status=on_status, on_note=common.note
         )
     train = dataset.split("train")
@@ -281,19 +281,19 @@ def _go_on(
     teacher: list[Path] | None,
 ) -> tuple["Run", "Dataset"]:
     from mien.models import networks
-    from mien.training import runs as run
+    from mien.training import runs
 
-    made = run.open_run(path)
+    made = runs.open_run(path)
     moved = {"votes": _absolute(votes), "exclude": _all_absolute(exclude)}
     moved["teacher"] = _all_absolute(teacher)
     origin = made.facts()["data"]["origin"] | {key: value for key, value in moved.items() if value}
     taught = _teacher(origin)
     dataset = common.load_again(made, data, origin)
     networks.load_keras(made.recipe().network)
-    from mien.training import trainer as room
+    from mien.training import trainer
 
     with common.live() as (_, on_status):
-        room.resume(made, dataset, teacher=taught, on_status=on_status, on_note=common.note)
+        trainer.resume(made, dataset, teacher=taught, on_status=on_status, on_note=common.note)
     return made, dataset
 
 
@@ -344,7 +344,7 @@ def _beside(began: dict[str, Any] | None) -> list[tuple[str, str]]:
 
 def networks(json: common.Json = False) -> int:
     """List the networks: parameters, work for one image, input."""
-    from mien.models import networks as room
+    from mien.models import networks
 
     side = 48
     rows: list[dict[str, Any]] = [
@@ -355,7 +355,7 @@ def networks(json: common.Json = False) -> int:
             "input": [side, side, 1],
             "about": network.about,
         }
-        for network in room.NETWORKS.values()
+        for network in networks.NETWORKS.values()
     ]
     if json:
         common.emit({"networks": rows})
@@ -373,25 +373,25 @@ def recipes(
     json: common.Json = False,
 ) -> int:
     """List the recipes in short, or print one as TOML: all of it, to start a recipe of your own from."""
-    from mien.training import recipes as room
+    from mien.training import recipes
 
     if name is not None:
-        recipe = room.get(name)
+        recipe = recipes.get(name)
         if json:
-            common.emit(room.to_dict(recipe))
+            common.emit(recipes.to_dict(recipe))
         else:
-            common.out.print(room.to_toml(recipe), markup=False, end="")
+            common.out.print(recipes.to_toml(recipe), markup=False, end="")
         return 0
     if json:
-        common.emit({"recipes": [room.to_dict(recipe) for recipe in room.RECIPES.values()]})
+        common.emit({"recipes": [recipes.to_dict(recipe) for recipe in recipes.RECIPES.values()]})
     else:
         common.table(
             "Recipes",
             ("name", "network", "epochs", "time", "score"),
             [
                 (recipe.name, recipe.network, recipe.epochs, brief.time or "–", brief.score or "–")
-                for recipe in room.RECIPES.values()
-                for brief in (room.BRIEF[recipe.name],)
+                for recipe in recipes.RECIPES.values()
+                for brief in (recipes.BRIEF[recipe.name],)
             ],
         )
         common.out.print("Time is of two processor cores. The rest: mien recipes NAME", markup=False)
@@ -404,11 +404,11 @@ def plot(
     json: common.Json = False,
 ) -> int:
     """Draw a run's figures anew: loss, accuracy, confusion, training samples; PNG and SVG."""
-    from mien.training import runs as room
+    from mien.training import runs
 
     # Without matplotlib this raises here, before the data is read.
     importlib.import_module("mien.reports.plots")
-    made = room.open_run(run)
+    made = runs.open_run(run)
     try:
         dataset = common.load_again(made, data, made.facts()["data"]["origin"])
     except InputError as error:

@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mien import _files as disk
+from mien import _files
 from mien.errors import ImageError, InputError
 from mien.inference.image_paths import lasting
 from mien.types import Box, Prediction
-from mien.vision import annotation as annotate
-from mien.vision import images
+from mien.vision import annotation, images
 from mien.vision.images import Source
 
 _QUALITY = 92
@@ -55,14 +54,14 @@ def save(source: Source, prediction: Prediction, folder: str | os.PathLike[str])
         for number, face in enumerate(seen, start=1)
     }
     written: dict[Path, NDArray[np.uint8]] = {
-        folder / f"{name}.faces.jpg": annotate.draw(pixels, seen),
+        folder / f"{name}.faces.jpg": annotation.draw(pixels, seen),
         **faces,
     }
     for path, content in written.items():
         try:
-            disk.fill(path, _writer(content))
+            _files.fill(path, _writer(content))
         except OSError as error:
-            raise InputError(f"'{path}' cannot be written: {disk.reason(error)}") from None
+            raise InputError(f"'{path}' cannot be written: {_files.reason(error)}") from None
     return list(written)
 
 

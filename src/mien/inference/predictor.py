@@ -40,7 +40,7 @@ from mien.models import model as bundles
 from mien.models.model import Bundle
 from mien.models.priors import Adjustment, as_groups, as_prior, is_number
 from mien.types import Box, Face, Prediction
-from mien.vision import detectors as detect
+from mien.vision import detectors
 from mien.vision import images as door
 from mien.vision.detectors import Detector, Found, orientation
 from mien.vision.images import Picture, Source
@@ -184,7 +184,7 @@ class Predictor:
         self.detector: Detector | None = None
         if not whole_image:
             named = detector is None or isinstance(detector, str)
-            self.detector = detect.load(detector) if named else detector  # type: ignore[arg-type, assignment]
+            self.detector = detectors.load(detector) if named else detector  # type: ignore[arg-type, assignment]
 
     def __repr__(self) -> str:
         finder = self.detector.name if self.detector else None

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 import filelock
 
-from mien import _files as disk
+from mien import _files
 from mien.errors import InputError, MissingExtra
 from mien.types import Box, Face, Prediction
 
@@ -59,7 +59,7 @@ class Record:
                 self._file.flush()
                 end = len(header)
         except BaseException as error:
-            disk.let_go(self._lock)
+            _files.let_go(self._lock)
             if isinstance(error, OSError):
                 raise _unwritable(path, error) from None
             raise
@@ -72,7 +72,7 @@ class Record:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
-        disk.let_go(self._lock)
+        _files.let_go(self._lock)
 
     def add(self, item: "Prediction | Problem") -> None:
         """Keep a prediction or a problem.
@@ -140,7 +140,7 @@ def keep_facts(
     """
     document = {"sha256": _digest(to), "facts": dict(facts), "unreadable": sorted(unreadable)}
     try:
-        disk.write(_facts_beside(to), (json.dumps(document, sort_keys=True) + "\n").encode())
+        _files.write(_facts_beside(to), (json.dumps(document, sort_keys=True) + "\n").encode())
     except OSError as error:
         raise _unwritable(_facts_beside(to), error) from None
 
@@ -205,7 +205,7 @@ def hold(path: str | os.PathLike[str]) -> filelock.BaseFileLock:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = disk.hold(path.with_name(f"{path.name}.lock"))
+        lock = _files.hold(path.with_name(f"{path.name}.lock"))
     except OSError as error:
         raise _unwritable(path, error) from None
     if lock is None:
@@ -231,10 +231,10 @@ def write(
     predictions = (item for item in items if isinstance(item, Prediction))
     try:
         if kind == "parquet":
-            disk.fill(path, lambda partial: _parquet(partial, predictions, labels))
+            _files.fill(path, lambda partial: _parquet(partial, predictions, labels))
         else:
             lines = as_jsonl(predictions) if kind == "jsonl" else as_csv(predictions, labels)
-            disk.fill(path, lambda partial: _lines(partial, lines))
+            _files.fill(path, lambda partial: _lines(partial, lines))
     except OSError as error:
         raise _unwritable(Path(path), error) from None
 
@@ -373,4 +373,4 @@ def _item(document: Mapping[str, Any]) -> "Prediction | Problem":
 
 
 def _unwritable(path: Path, error: OSError) -> InputError:
-    return InputError(f"'{path}' cannot be written: {disk.reason(error)}")
+    return InputError(f"'{path}' cannot be written: {_files.reason(error)}")

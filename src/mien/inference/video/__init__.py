@@ -21,7 +21,7 @@ from PIL import Image
 
 from mien.errors import InputError, MissingExtra
 from mien.types import Box
-from mien.vision import detectors as detect
+from mien.vision import detectors
 from mien.vision.detectors import Detector, Found, Framing
 from mien.vision.tracking import PATIENCE, SETTLE, Tracked, Tracker
 
@@ -159,7 +159,7 @@ def predictor(
     if look < 64:
         raise InputError(f"look is {look}; it is the longer side in pixels of what is looked at, at least 64")
     if detector is None or isinstance(detector, str):
-        detector = detect.load(detector)
+        detector = detectors.load(detector)
     return Predictor(model, detector=_Glance(detector, look), labels=labels, **options)
 
 

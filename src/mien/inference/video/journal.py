@@ -14,9 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from mien import _files as disk
+from mien import _files
 from mien.errors import InputError, VideoError
-from mien.inference import predictor as predict
+from mien.inference import predictor
 from mien.types import Box, Face
 
 _VERSION = 1
@@ -50,7 +50,7 @@ class Journal:
         #: Whether lines of it were damaged, as a power cut leaves them; they and what follows are given up.
         self.damaged = False
         header = json.dumps({"journal": _VERSION, **facts}, sort_keys=True).encode() + b"\n"
-        self._lock = predict.hold(path)
+        self._lock = predictor.hold(path)
         try:
             end = self._check(header) if resume and path.is_file() else 0
             self._file: IO[bytes] = path.open("r+b" if end else "w+b")
@@ -60,7 +60,7 @@ class Journal:
                 self._file.flush()
                 end = len(header)
         except BaseException as error:
-            disk.let_go(self._lock)
+            _files.let_go(self._lock)
             if isinstance(error, OSError):
                 raise self._unwritable(error) from None
             raise
@@ -76,7 +76,7 @@ class Journal:
             self._file.close()
         if not (self.kept or self._written):
             self.path.unlink(missing_ok=True)
-        disk.let_go(self._lock)
+        _files.let_go(self._lock)
 
     def get(self, number: int) -> tuple[Face, ...] | None:
         """Return the faces that an earlier run found in a frame, or None; ask in the frames' order."""
@@ -135,7 +135,7 @@ class Journal:
         return end
 
     def _unwritable(self, error: OSError) -> InputError:
-        return InputError(f"'{self.path}' cannot be written: {disk.reason(error)}")
+        return InputError(f"'{self.path}' cannot be written: {_files.reason(error)}")
 
 
 def _parsed(line: bytes) -> tuple[int, tuple[Face, ...]]:

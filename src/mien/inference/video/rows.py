@@ -9,9 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
 
-from mien import _files as disk
+from mien import _files
 from mien.errors import InputError
-from mien.inference import predictor as predict
+from mien.inference import predictor
 from mien.types import SCHEMA
 from mien.vision.tracking import Tracked
 
@@ -67,7 +67,7 @@ class Lines:
         self._csv = None
         if kind == "csv":
             self._csv = csv.DictWriter(stream, _columns(labels), lineterminator="\n")
-            self._csv.writerow({name: predict.harmless(name) for name in _columns(labels)})
+            self._csv.writerow({name: predictor.harmless(name) for name in _columns(labels)})
 
     def add(self, frame: "Frame") -> None:
         """Write a row for each of a frame's people."""
@@ -75,10 +75,10 @@ class Lines:
             if self._csv is not None:
                 cells = row(frame, person)
                 self._csv.writerow(
-                    {name: predict.short(predict.harmless(cell)) for name, cell in cells.items()}
+                    {name: predictor.short(predictor.harmless(cell)) for name, cell in cells.items()}
                 )
             else:
-                line = predict.rounded(document(frame, person))
+                line = predictor.rounded(document(frame, person))
                 self._stream.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
@@ -96,7 +96,7 @@ class Rows:
 
     def __init__(self, path: str | os.PathLike[str], labels: Sequence[str]) -> None:
         self.path = Path(path)
-        kind = predict.format_of(self.path)
+        kind = predictor.format_of(self.path)
         self._partial = self.path.with_name(f".partial-rows-{self.path.name}")
         self._file: IO[str] | None = None
         self._table: Any = None
@@ -145,7 +145,7 @@ class Rows:
             if self._held:
                 self._flush()
             self._close()
-            disk.fill(self.path, self._partial.replace)
+            _files.fill(self.path, self._partial.replace)
         except OSError as error:
             raise self._unwritable(error) from None
 
@@ -162,7 +162,7 @@ class Rows:
             self._table.close()
 
     def _unwritable(self, error: OSError) -> InputError:
-        return InputError(f"'{self.path}' cannot be written: {disk.reason(error)}")
+        return InputError(f"'{self.path}' cannot be written: {_files.reason(error)}")
 
 
 def _columns(labels: Sequence[str]) -> list[str]:

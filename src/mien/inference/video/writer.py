@@ -11,7 +11,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from mien import _files as disk
+from mien import _files
 from mien.errors import InputError, VideoError
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Film:
         try:
             self._out.close()
             self._out = None
-            disk.fill(self.path, self._partial.replace)
+            _files.fill(self.path, self._partial.replace)
         except OSError as error:
             raise _unwritable(self.path, error) from None
 
@@ -162,7 +162,7 @@ class Film:
 
 
 def _unwritable(path: Path, error: OSError) -> InputError:
-    return InputError(f"'{path}' cannot be written: {disk.reason(error)}")
+    return InputError(f"'{path}' cannot be written: {_files.reason(error)}")
 
 
 def _even(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

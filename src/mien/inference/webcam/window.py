@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from mien import _files as disk
+from mien import _files
 from mien.errors import InputError
 from mien.inference.webcam.live import Live, Look, Slot
-from mien.vision import annotation as annotate
+from mien.vision import annotation
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -54,7 +54,7 @@ class Window:
         self.folder, self._root, self._photos = Path(folder), root, ImageTk
         self._shown: Look | None = None
         self._marked: Image.Image | None = None
-        self._places = annotate.Places()
+        self._places = annotation.Places()
         self._photo: Any = None
         self._said, self._said_until = "", 0.0
         self._times: deque[float] = deque()
@@ -131,7 +131,7 @@ class Window:
 
     def _show(self, look: Look) -> None:
         marks = [
-            annotate.mark(
+            annotation.mark(
                 person.face.box,
                 person.emotion,
                 person.confidence,
@@ -143,7 +143,7 @@ class Window:
         ]
         self._shown, self._marked = (
             look,
-            Image.fromarray(annotate.draw(look.pixels, marks, places=self._places)),
+            Image.fromarray(annotation.draw(look.pixels, marks, places=self._places)),
         )
         fitted = self._fitted(self._marked)
         if self._photo is None or (self._photo.width(), self._photo.height()) != fitted.size:
@@ -192,9 +192,9 @@ class Window:
         picture = self._marked
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            disk.fill(path, lambda place: picture.save(place, "PNG"))
+            _files.fill(path, lambda place: picture.save(place, "PNG"))
             self._said = f"saved as {path.name}"
         except OSError as error:
-            self._said = f"{path.name} cannot be saved: {disk.reason(error)}"
+            self._said = f"{path.name} cannot be saved: {_files.reason(error)}"
         self._said_until = time.monotonic() + 2
         self._status.configure(text=self._said)
