@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from mien.data import datasets as dataset
-from mien.inference import predictor as predict
+from mien.inference.predictor import SMALLEST, Predictor
 from mien.vision import detectors as detect
 
 SIDES = (48, 140)
@@ -31,13 +31,13 @@ def main() -> None:
     faces = dataset.load(options.data).val.images[..., 0]
     generator = np.random.default_rng(options.seed)
     chosen = faces[generator.choice(len(faces), options.count, replace=False)]
-    searching, fixed = predict.Predictor("fast"), predict.Predictor("fast", auto_rotate=False)
+    searching, fixed = Predictor("fast"), Predictor("fast", auto_rotate=False)
     detector = detect.load()
     print("| face | turned by | pictures | read upright | CPU ms, search | CPU ms, no search |")
     print("|---|---|---|---|---|---|")
     for side in SIDES:
         scenes = [scene(face, side, generator) for face in chosen]
-        scenes = [each for each in scenes if detector.find(each, smallest=predict.SMALLEST)]
+        scenes = [each for each in scenes if detector.find(each, smallest=SMALLEST)]
         for turns in range(4):
             turned = [np.ascontiguousarray(np.rot90(each, turns)) for each in scenes]
             right = sum(searching.image(each).rotation == 90 * turns for each in turned)
@@ -58,7 +58,7 @@ def scene(face: np.ndarray, side: int, generator: np.random.Generator) -> np.nda
     return np.asarray(picture)
 
 
-def cpu(predictor: predict.Predictor, pictures: list[np.ndarray]) -> float:
+def cpu(predictor: Predictor, pictures: list[np.ndarray]) -> float:
     """Return CPU milliseconds for one picture."""
     start = time.process_time()
     for each in pictures:

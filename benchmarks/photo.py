@@ -24,8 +24,8 @@ from predict import scene
 #: Makes `answer`, which takes a photo's path and returns how many faces it found.
 READY = {
     "mien": """
-from mien.inference import predictor as predict
-predictor = predict.Predictor()
+import mien
+predictor = mien.Predictor()
 answer = lambda path: len(predictor.image(path).faces)
 """,
     "fer": """

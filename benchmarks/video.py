@@ -35,6 +35,7 @@ from PIL import Image
 from skimage import data
 
 from mien.inference import video
+from mien.inference.video_files import Clip
 
 WIDE, HIGH, RATE = 640, 360, 25
 LOOKS = (160, 240, 320, 400, 480, 640)
@@ -125,7 +126,7 @@ def speed(folder: Path, seconds: int) -> str:
     clip = make(folder / "clip.mp4", seconds)
     lines = ["| longer side looked at | frames | rows | seconds | CPU ms a frame | frames a second |"]
     lines.append("|---|---|---|---|---|---|")
-    with video.Clip(clip) as source:
+    with Clip(clip) as source:
         wall, cpu = time.perf_counter(), time.process_time()
         count = sum(picture.pixels().size > 0 for picture in source.pictures())
         lines.append(_line("decoding and turning into RGB alone", count, 0, wall, cpu))

@@ -73,8 +73,7 @@ GIVEN = {
     "priors.md": "from mien.data import synthetic as drawn; faces = drawn.sample(3, seed=0)[0]",
     "ship.md": "from mien.data import datasets as dataset\n"
     "data = dataset.load('fer2013.csv', votes='ferplus.csv')",
-    "video.md": "from mien.inference import predictor as predict\n"
-    "frames = [(0.0, predict.image('photo.jpg'))]",
+    "video.md": "import mien\nframes = [(0.0, mien.predict('photo.jpg'))]",
 }
 
 #: How a command begins that goes on over several lines, a program in quotes.

@@ -22,7 +22,7 @@ from mien.errors import InputError, ModelError
 from mien.evaluation import explanation as explain
 from mien.evaluation.explanation import maps
 from mien.evaluation.explanation.onnx_graph import Graph, Grid, Head
-from mien.inference import predictor as predict
+from mien.inference.predictor import predict
 from mien.models import model as bundle
 from mien.models.model import Bundle, Card
 from mien.vision import detectors as detect
@@ -659,7 +659,7 @@ def test_faces_have_the_numbers_that_predict_gives_them(
     picture.save(away / "two.png")
     assert cli.run(["explain", "two.png", "--json"]) == 0
     squares = [face["square"] for face in json.loads(capsys.readouterr().out)["faces"]]
-    faces = predict.image("two.png").faces
+    faces = predict("two.png").faces
     assert len(squares) == len(faces) == 2
     assert faces[0].box.left > faces[1].box.left
     for square, face in zip(squares, faces, strict=True):

@@ -14,7 +14,8 @@ from skimage.data import astronaut
 
 from mien import cli
 from mien.errors import ImageError
-from mien.inference import predictor as predict
+from mien.inference import image_files
+from mien.inference.predictor import predict
 from mien.vision import images
 from mien.vision.images import heic, large
 
@@ -245,14 +246,14 @@ def test_boxes_of_a_large_photo_are_in_its_own_pixels(tmp_path):
     twice = Image.fromarray(PHOTO).resize((8000, 6400))
     path = tmp_path / "large.jpg"
     twice.save(path, quality=90)
-    one = predict.image(Image.fromarray(PHOTO).resize((4000, 3200)))
-    found = predict.image(path)
+    one = predict(Image.fromarray(PHOTO).resize((4000, 3200)))
+    found = predict(path)
     assert (found.width, found.height) == (8000, 6400)
     (face,), (half,) = found.faces, one.faces
     assert face.emotion == half.emotion
     for side in ("left", "top", "width", "height"):
         assert abs(getattr(face.box, side) - 2 * getattr(half.box, side)) < 100
-    predict.save(path, found, tmp_path / "marked")
+    image_files.save(path, found, tmp_path / "marked")
     marked = sorted((tmp_path / "marked").glob("*.png"))
     assert len(marked) == 1
     with Image.open(marked[0]) as crop:
@@ -261,8 +262,8 @@ def test_boxes_of_a_large_photo_are_in_its_own_pixels(tmp_path):
 
 MEMORY = """
 import re, sys
-from mien.inference import predictor as predict
-found = predict.image(sys.argv[1])
+import mien
+found = mien.predict(sys.argv[1])
 assert found.width * found.height > 40_000_000 and len(found.faces) == 1, found
 # Not ru_maxrss, which a process takes over from the one that started it.
 print(int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) // 1024)

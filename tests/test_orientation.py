@@ -11,7 +11,8 @@ from PIL import Image
 from skimage.data import astronaut, chelsea
 
 from mien import cli
-from mien.inference import predictor as predict
+from mien.inference import batches
+from mien.inference.predictor import Predictor
 from mien.types import Prediction
 from mien.vision import detectors as detect
 from mien.vision.detectors import Found, orientation
@@ -20,12 +21,12 @@ PHOTO = astronaut()
 
 
 @pytest.fixture(scope="module")
-def predictor() -> predict.Predictor:
-    return predict.Predictor("fast")
+def predictor() -> Predictor:
+    return Predictor("fast")
 
 
 @pytest.mark.parametrize("turns", range(4))
-def test_a_turned_photo_gets_the_answer_of_the_upright_one(predictor: predict.Predictor, turns: int) -> None:
+def test_a_turned_photo_gets_the_answer_of_the_upright_one(predictor: Predictor, turns: int) -> None:
     upright = predictor.image(PHOTO)
     found = predictor.image(np.ascontiguousarray(np.rot90(PHOTO, turns)))
     assert found.rotation == 90 * turns
@@ -39,10 +40,10 @@ def test_a_turned_photo_gets_the_answer_of_the_upright_one(predictor: predict.Pr
     assert (back.width, back.height) == (expected.box.width, expected.box.height)
 
 
-def test_without_the_search_a_turned_photo_is_read_as_it_is(predictor: predict.Predictor) -> None:
+def test_without_the_search_a_turned_photo_is_read_as_it_is(predictor: Predictor) -> None:
     turned = np.ascontiguousarray(np.rot90(PHOTO, 2))
     assert predictor.image(turned, auto_rotate=False).rotation == 0
-    assert predict.Predictor("fast", auto_rotate=False).image(turned).rotation == 0
+    assert Predictor("fast", auto_rotate=False).image(turned).rotation == 0
 
 
 def test_a_sure_face_costs_no_further_look() -> None:
@@ -56,7 +57,7 @@ def test_a_sure_face_costs_no_further_look() -> None:
 
 
 def test_a_cat_stays_as_it_is() -> None:
-    assert predict.Predictor("fast").image(chelsea()).rotation == 0
+    assert Predictor("fast").image(chelsea()).rotation == 0
 
 
 def test_an_image_without_a_face_stays_as_it_is() -> None:
@@ -75,7 +76,7 @@ def test_boxes_turn_with_their_pixels(left: int, top: int, width: int, height: i
 
 
 def test_a_prediction_keeps_its_rotation(tmp_path: Path) -> None:
-    with predict.Record(tmp_path / "kept", {}, resume=False) as record:
+    with batches.Record(tmp_path / "kept", {}, resume=False) as record:
         record.add(Prediction("a.png", 5, 4, (), rotation=270))
         assert [item.rotation for item in record.items() if isinstance(item, Prediction)] == [270]
 

@@ -14,10 +14,11 @@ from mien import _files
 from mien.data import audit, datasets, synthetic
 from mien.data.datasets import Dataset
 from mien.errors import DataError, InputError, ModelError, RunError
-from mien.inference import predictor
+from mien.inference import batches, image_files
 from mien.models import model
 from mien.training import runs
 from mien.training.recipes import get, override
+from mien.types import Prediction
 
 STAGES = ("data", "evaluation", "inference", "models", "release", "reports", "training", "vision")
 MODULES = ["demo", "errors", "labels", "types"] + [
@@ -62,7 +63,7 @@ PUBLIC = dict(_public())
 
 def test_the_search_finds_what_takes_paths() -> None:
     some = {"training.runs.open_run", "models.model.load", "training.trainer.fit", "reports.plots.history"}
-    assert {*some, "inference.predictor.Record.__init__"} <= set(PUBLIC)
+    assert {*some, "inference.batches.Record.__init__"} <= set(PUBLIC)
     assert len(PUBLIC) > 150
 
     def wrong(path: Path, other: Path | None = None, *, many: "list[Path]", right: str | int = 0) -> None: ...
@@ -108,10 +109,10 @@ def test_text_works_as_a_path(away: Path, make_blobs: Callable[..., Dataset]) ->
     audit.fix(report, "drawn.zip", "clean")
     assert datasets.load("clean").labels == faces.labels
     with pytest.raises(InputError, match=r"a\.txt"):
-        predictor.write("a.txt", [], blobs.labels)
-    predictor.write("a.csv", [], blobs.labels)
-    assert predictor.sources("a.csv") == set()
-    with predictor.Record("a.jsonl", {}, resume=False) as record:
+        batches.write("a.txt", [], blobs.labels)
+    batches.write("a.csv", [], blobs.labels)
+    assert batches.sources("a.csv") == set()
+    with batches.Record("a.jsonl", {}, resume=False) as record:
         assert record.known == set()
     with pytest.raises(ModelError):
         model.find("nowhere")
@@ -119,11 +120,11 @@ def test_text_works_as_a_path(away: Path, make_blobs: Callable[..., Dataset]) ->
 
 def test_a_photo_is_saved_to_a_folder_named_by_text(away: Path) -> None:
     pixels = np.full((60, 80, 3), 127, np.uint8)
-    found = predictor.Prediction("photo.png", 80, 60, ())
-    written = predictor.save(pixels, found, "marked")
+    found = Prediction("photo.png", 80, 60, ())
+    written = image_files.save(pixels, found, "marked")
     assert written == [Path("marked/photo.png.faces.jpg")]
-    assert predictor.is_saved(found, "marked")
-    assert predictor.saved("marked/photo.png.faces.jpg", "marked")
+    assert image_files.is_saved(found, "marked")
+    assert image_files.saved("marked/photo.png.faces.jpg", "marked")
 
 
 def test_figures_are_drawn_to_a_folder_named_by_text(away: Path) -> None:

@@ -23,8 +23,9 @@ from skimage.data import astronaut
 from mien import cli
 from mien.cli import inference
 from mien.errors import ImageError, InputError, MienError, MissingExtra
-from mien.inference import flags, image_paths, saved_predictions
-from mien.inference import predictor as predict
+from mien.inference import batches, image_files
+from mien.inference.batches import spread
+from mien.inference.predictor import Predictor, Problem, flags_of, predict, predict_many, sharpness
 from mien.models import model
 from mien.types import Prediction
 from mien.vision.detectors import Found, Framing
@@ -33,8 +34,8 @@ PHOTO: np.ndarray = np.ascontiguousarray(astronaut()[:320, :400])
 
 
 @pytest.fixture(scope="module")
-def predictor() -> predict.Predictor:
-    return predict.Predictor()
+def predictor() -> Predictor:
+    return Predictor()
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
     return code, told.out, told.err
 
 
-def test_a_smile_is_found_and_named(predictor: predict.Predictor) -> None:
+def test_a_smile_is_found_and_named(predictor: Predictor) -> None:
     found = predictor.image(PHOTO)
     (face,) = found.faces
     assert (found.source, found.width, found.height) == ("image", 400, 320)
@@ -85,7 +86,7 @@ def test_a_smile_is_found_and_named(predictor: predict.Predictor) -> None:
 
 
 def test_the_same_photo_is_the_same_as_path_bytes_file_array_and_image(
-    predictor: predict.Predictor, tmp_path: Path
+    predictor: Predictor, tmp_path: Path
 ) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(PHOTO).save(path)
@@ -103,7 +104,7 @@ def test_the_same_photo_is_the_same_as_path_bytes_file_array_and_image(
         assert predictor.image(file).source == str(path)
 
 
-def test_twins_in_other_modes_and_formats_agree(predictor: predict.Predictor) -> None:
+def test_twins_in_other_modes_and_formats_agree(predictor: Predictor) -> None:
     image = Image.fromarray(PHOTO)
     first = predictor.image(image)
     same(predictor.image(image.convert("RGBA")), first, 1e-4)
@@ -116,7 +117,7 @@ def test_twins_in_other_modes_and_formats_agree(predictor: predict.Predictor) ->
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
-def test_the_eight_orientations_agree(predictor: predict.Predictor, orientation: int) -> None:
+def test_the_eight_orientations_agree(predictor: Predictor, orientation: int) -> None:
     turns = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -134,7 +135,7 @@ def test_the_eight_orientations_agree(predictor: predict.Predictor, orientation:
     same(upright, predictor.image(PHOTO), 1e-4)
 
 
-def test_a_mirrored_photo_has_mirrored_faces(predictor: predict.Predictor) -> None:
+def test_a_mirrored_photo_has_mirrored_faces(predictor: Predictor) -> None:
     (face,) = predictor.image(PHOTO).faces
     (mirrored,) = predictor.image(np.ascontiguousarray(PHOTO[:, ::-1])).faces
     assert abs(mirrored.box.left + mirrored.box.width - (400 - face.box.left)) <= 6
@@ -142,7 +143,7 @@ def test_a_mirrored_photo_has_mirrored_faces(predictor: predict.Predictor) -> No
     assert mirrored.emotion == face.emotion
 
 
-def test_no_face_is_an_empty_list_and_the_largest_comes_first(predictor: predict.Predictor) -> None:
+def test_no_face_is_an_empty_list_and_the_largest_comes_first(predictor: Predictor) -> None:
     for empty in (np.zeros((200, 200, 3), np.uint8), np.full((1, 1), 9, np.uint8)):
         assert predictor.image(empty).faces == ()
     small = np.asarray(Image.fromarray(PHOTO).resize((200, 160)))
@@ -155,21 +156,21 @@ def test_no_face_is_an_empty_list_and_the_largest_comes_first(predictor: predict
 
 
 def test_many_at_once_answer_as_each_alone_in_order_with_the_bad_among_them(
-    predictor: predict.Predictor, folder: Path
+    predictor: Predictor, folder: Path
 ) -> None:
     sources: list[Any] = [folder / "a.png", folder / "bad.jpg", PHOTO, folder / "deep" / "two.JPG"] * 11
     results = list(predictor.images(sources))
     assert [item.source for item in results[:4]] == [*map(str, sources[:2]), "image 2", str(sources[3])]
     for number, item in enumerate(results):
         if number % 4 == 1:
-            assert isinstance(item, predict.Problem)
+            assert isinstance(item, Problem)
             assert "bad.jpg" in item.reason
         else:
             assert isinstance(item, Prediction)
             assert item == replace(predictor.image(sources[number]), source=item.source)
 
 
-def test_answers_come_while_sources_are_still_being_made(predictor: predict.Predictor) -> None:
+def test_answers_come_while_sources_are_still_being_made(predictor: Predictor) -> None:
     def endless() -> Any:
         while True:
             yield np.zeros((40, 40), np.uint8)
@@ -179,7 +180,7 @@ def test_answers_come_while_sources_are_still_being_made(predictor: predict.Pred
 
 
 @pytest.mark.parametrize("calls", [256, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_32_threads_get_the_bits_that_one_gets(predictor: predict.Predictor, calls: int) -> None:
+def test_32_threads_get_the_bits_that_one_gets(predictor: Predictor, calls: int) -> None:
     scene = np.asarray(Image.fromarray(PHOTO).resize((160, 128)))
     photos = [np.roll(scene, shift, axis=1) for shift in range(8)]
     serial = [predictor.image(photo) for photo in photos]
@@ -188,14 +189,14 @@ def test_32_threads_get_the_bits_that_one_gets(predictor: predict.Predictor, cal
     assert all(answer == serial[call % 8] for call, answer in enumerate(answers))
 
 
-def test_processes_answer_as_one_does(predictor: predict.Predictor, folder: Path) -> None:
+def test_processes_answer_as_one_does(predictor: Predictor, folder: Path) -> None:
     sources = [str(folder / "a.png"), str(folder / "bad.jpg"), PHOTO] * 4
-    alone = list(predict.spread(predictor, sources))
-    assert list(predict.spread(predictor, sources, workers=2)) == alone
+    alone = list(spread(predictor, sources))
+    assert list(spread(predictor, sources, workers=2)) == alone
     # If processes were still ending here, the exit of the interpreter could print an OSError.
     assert not multiprocessing.active_children()
     with pytest.raises(InputError, match="workers is 0"):
-        list(predict.spread(predictor, sources, workers=0))
+        list(spread(predictor, sources, workers=0))
 
 
 @pytest.mark.parametrize(
@@ -211,18 +212,18 @@ def test_processes_answer_as_one_does(predictor: predict.Predictor, folder: Path
         3,
     ],
 )
-def test_one_image_in_place_of_a_list_is_an_input_error(predictor: predict.Predictor, one: Any) -> None:
+def test_one_image_in_place_of_a_list_is_an_input_error(predictor: Predictor, one: Any) -> None:
     with pytest.raises(InputError, match="list"):
         predictor.images(one)
     with pytest.raises(InputError, match="list"):
-        predict.images(one)
+        predict_many(one)
     with pytest.raises(InputError, match="list"):
-        list(predict.spread(predictor, one, workers=2))
+        list(spread(predictor, one, workers=2))
     with pytest.raises(InputError, match="list"):
-        predict.find(one)
+        image_files.find(one)
 
 
-def test_a_stack_of_images_is_a_list(predictor: predict.Predictor) -> None:
+def test_a_stack_of_images_is_a_list(predictor: Predictor) -> None:
     expected = [predictor.image(PHOTO, name=f"image {number}") for number in (0, 1)]
     assert list(predictor.images(np.stack([PHOTO, PHOTO]))) == expected
     assert len(list(predictor.images(np.stack([PHOTO[:, :, 0]] * 2)))) == 2
@@ -230,11 +231,11 @@ def test_a_stack_of_images_is_a_list(predictor: predict.Predictor) -> None:
 
 
 def test_both_readings_and_the_whole_image() -> None:
-    ours = predict.Predictor()
+    ours = Predictor()
     assert ours.labels == "consensus", "a photo is asked for what people see"
     crop = PHOTO[40:190, 150:300]
     answers = {
-        reading: predict.image(crop, labels=reading, whole_image=True) for reading in ("consensus", "fer2013")
+        reading: predict(crop, labels=reading, whole_image=True) for reading in ("consensus", "fer2013")
     }
     for answer in answers.values():
         (face,) = answer.faces
@@ -242,12 +243,12 @@ def test_both_readings_and_the_whole_image() -> None:
         assert (face.box.width, face.box.height) == (150, 150)
     assert answers["consensus"].faces[0].scores != answers["fer2013"].faces[0].scores
     with pytest.raises(MienError, match="nonsense"):
-        predict.Predictor(labels="nonsense")
+        Predictor(labels="nonsense")
     with pytest.raises(InputError, match="smallest is 0"):
-        predict.Predictor(smallest=0)
+        Predictor(smallest=0)
     with pytest.raises(ImageError, match="cannot be read"):
-        predict.image("nowhere.jpg")
-    assert [item.source for item in predict.images([PHOTO, "nowhere.jpg"])] == ["image 0", "nowhere.jpg"]
+        predict("nowhere.jpg")
+    assert [item.source for item in predict_many([PHOTO, "nowhere.jpg"])] == ["image 0", "nowhere.jpg"]
 
 
 def test_a_detector_of_ones_own_may_reach_over_the_edges() -> None:
@@ -261,49 +262,49 @@ def test_a_detector_of_ones_own_may_reach_over_the_edges() -> None:
                 Found(100, 50, 200, 220, 0.8),
             ]
 
-    first, second = predict.Predictor(detector=Mine()).image(PHOTO).faces
+    first, second = Predictor(detector=Mine()).image(PHOTO).faces
     assert (first.box.left, first.box.top, first.box.width, first.box.height) == (100, 50, 200, 220)
     assert (second.box.left, second.box.top, second.box.width, second.box.height) == (0, 0, 50, 50)
     assert "cut" in second.flags
     assert "cut" not in first.flags
 
 
-def test_flags_say_why_to_doubt(predictor: predict.Predictor) -> None:
+def test_flags_say_why_to_doubt(predictor: Predictor) -> None:
     blurred = Image.fromarray(PHOTO).filter(ImageFilter.GaussianBlur(6))
     (face,) = predictor.image(blurred).faces
     assert "blurred" in face.flags
     tiny = Image.fromarray(PHOTO).resize((160, 128))
     (face,) = predictor.image(tiny).faces
     assert "small" in face.flags
-    sure = flags.flags_of(0.4, np.zeros((48, 48, 1), np.uint8), (0, 0, 48), (48, 48), threshold=0.5)
+    sure = flags_of(0.4, np.zeros((48, 48, 1), np.uint8), (0, 0, 48), (48, 48), threshold=0.5)
     assert sure == ("uncertain", "blurred")
     rough = np.random.default_rng(0).integers(0, 255, (48, 48, 1)).astype(np.uint8)
-    assert flags.flags_of(0.4, rough, (0, 0, 60), (90, 90), threshold=None) == ()
-    assert flags.flags_of(0.4, rough, (35, 0, 60), (90, 90), threshold=None) == ("cut",)
+    assert flags_of(0.4, rough, (0, 0, 60), (90, 90), threshold=None) == ()
+    assert flags_of(0.4, rough, (35, 0, 60), (90, 90), threshold=None) == ("cut",)
 
 
 def test_sharpness_does_not_change_with_brightness_or_contrast() -> None:
     rough = np.random.default_rng(0).integers(0, 100, (48, 48, 1))
-    ours = flags.sharpness(rough.astype(np.uint8))
-    assert flags.sharpness((2 * rough + 40).astype(np.uint8)) == pytest.approx(ours, rel=1e-4)
+    ours = sharpness(rough.astype(np.uint8))
+    assert sharpness((2 * rough + 40).astype(np.uint8)) == pytest.approx(ours, rel=1e-4)
 
 
 def test_paths_become_files(folder: Path, tmp_path: Path) -> None:
     listed = [str(folder / name) for name in ("a.png", "bad.jpg", "noise.png")]
-    assert image_paths.find([str(folder)]) == [*listed, str(folder / "deep" / "two.JPG")]
-    assert image_paths.find([listed[0], str(folder / "*.png"), listed[0]]) == [listed[0], listed[2]]
-    assert image_paths.find([str(folder / "d*")]) == [str(folder / "deep" / "two.JPG")]
-    assert image_paths.find(["nowhere.jpg"]) == ["nowhere.jpg"]
+    assert image_files.find([str(folder)]) == [*listed, str(folder / "deep" / "two.JPG")]
+    assert image_files.find([listed[0], str(folder / "*.png"), listed[0]]) == [listed[0], listed[2]]
+    assert image_files.find([str(folder / "d*")]) == [str(folder / "deep" / "two.JPG")]
+    assert image_files.find(["nowhere.jpg"]) == ["nowhere.jpg"]
     (folder / "deep" / "loop").symlink_to(folder)
-    assert len(image_paths.find([str(folder)])) == 4
-    assert list(image_paths._below(tmp_path / "gone")) == [str(tmp_path / "gone")], (
+    assert len(image_files.find([str(folder)])) == 4
+    assert list(image_files._below(tmp_path / "gone")) == [str(tmp_path / "gone")], (
         "what is closed is told of"
     )
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImageError, match="holds no image"):
-        image_paths.find([str(tmp_path / "empty")])
+        image_files.find([str(tmp_path / "empty")])
     with pytest.raises(ImageError, match="no image fits"):
-        image_paths.find([str(tmp_path / "*.gif")])
+        image_files.find([str(tmp_path / "*.gif")])
 
 
 def test_other_files_of_a_folder_are_a_note(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -313,7 +314,7 @@ def test_other_files_of_a_folder_are_a_note(folder: Path, capsys: pytest.Capture
     (folder / "Thumbs.db").write_bytes(b"BMdata")
     (folder / "README").write_bytes(b"")
     others: list[str] = []
-    found = image_paths.find([str(folder)], on_other=others.append)
+    found = image_files.find([str(folder)], on_other=others.append)
     assert str(folder / "saved.bak") in found
     assert others == [str(folder / name) for name in (".hidden.png", "README", "Thumbs.db", "notes.txt")]
     code, out, err = run(capsys, folder, "--json")
@@ -410,7 +411,7 @@ def test_what_is_saved_can_be_looked_at_and_never_shares_a_name(
     assert len(saved) == 3 + 4
     assert "a.png.faces.jpg" in saved
     with Image.open(tmp_path / "out" / "a.png.face1.png") as face:
-        (found,) = predict.image(folder / "a.png").faces
+        (found,) = predict(folder / "a.png").faces
         assert face.size == (found.box.width, found.box.height)
     (tmp_path / "file").write_text("")
     code, _, err = run(capsys, "a.png", "--save", tmp_path / "file")
@@ -458,7 +459,7 @@ def test_no_name_stands_in_the_way(
     assert (code, len(rows), len(list(Path("out").iterdir()))) == (0, 5, 10)
     assert "'=a,b\n.png" in {row["source"] for row in rows}
     assert "'-1.png" in {row["source"] for row in rows}
-    for suffix in saved_predictions.FORMATS:
+    for suffix in batches.FORMATS:
         assert run(capsys, ".", "--to", f"found.{suffix}")[0] == 0
     assert run(capsys, ".")[0] == 0
 
@@ -508,9 +509,9 @@ def test_an_image_from_stdin_is_done_once(folder: Path, tmp_path: Path) -> None:
     options = ["--whole-image", "--to", str(to)]
     subprocess.run([*command[:-1], *options], input=data, capture_output=True, check=True)
     (line,) = to.read_text().splitlines()
-    shown = predict.Predictor(whole_image=True)
+    shown = Predictor(whole_image=True)
     facts = inference._predictor_facts(shown)
-    with saved_predictions.Record(kept, facts, resume=False) as earlier:
+    with batches.Record(kept, facts, resume=False) as earlier:
         earlier.add(Prediction("-", 1, 1, ()))
     subprocess.run([*command[:-1], *options, "--resume"], input=data, capture_output=True, check=True)
     assert [json.loads(line)["width"] for line in to.read_text().splitlines()] == [1]
@@ -544,11 +545,12 @@ def test_ctrl_c_keeps_what_was_found_and_ends_every_process(tmp_path: Path) -> N
 def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
     code = """
 import os, signal, sys
+from mien.inference.batches import spread
+from mien.inference.predictor import Predictor
 from skimage.data import astronaut
-from mien.inference import predictor as predict
 
 if __name__ == "__main__":
-    stream = predict.spread(predict.Predictor(whole_image=True), [astronaut()] * 60, workers=2)
+    stream = spread(Predictor(whole_image=True), [astronaut()] * 60, workers=2)
     next(stream)
     import multiprocessing
     print(*(child.pid for child in multiprocessing.active_children()), flush=True)
@@ -597,14 +599,14 @@ class Lost(Same):
 
 
 def test_processes_take_models_in_memory_and_detectors_of_ones_own(
-    tmp_path: Path, predictor: predict.Predictor
+    tmp_path: Path, predictor: Predictor
 ) -> None:
     place = tmp_path / "model.onnx"
     place.write_bytes(predictor.model.read())
-    ours = predict.Predictor(place, detector=Same((150, 40, 150)))
+    ours = Predictor(place, detector=Same((150, 40, 150)))
     place.unlink()
     alone = list(ours.images([PHOTO] * 12))
-    assert list(predict.spread(ours, [PHOTO] * 12, workers=2)) == alone
+    assert list(spread(ours, [PHOTO] * 12, workers=2)) == alone
     assert all(len(each.faces) == 1 for each in alone if isinstance(each, Prediction))
 
 
@@ -618,7 +620,7 @@ def test_a_process_that_fails_is_told_of() -> None:
         (Lost((0, 0, 9)), "cannot load the predictor"),
     ):
         with pytest.raises(InputError, match=said):
-            list(predict.spread(predict.Predictor(detector=detector), [PHOTO] * 20, workers=2))
+            list(spread(Predictor(detector=detector), [PHOTO] * 20, workers=2))
 
 
 def test_importing_the_room_imports_nothing_slow() -> None:
@@ -630,16 +632,16 @@ def test_importing_the_room_imports_nothing_slow() -> None:
 
 
 def test_parquet_is_written_in_groups_and_says_what_it_needs(
-    tmp_path: Path, predictor: predict.Predictor, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pyarrow import parquet
 
-    monkeypatch.setattr(saved_predictions, "_GROUP", 2)
-    predict.write(tmp_path / "x.parquet", [predictor.image(PHOTO)] * 5, predictor.model.card.labels)
+    monkeypatch.setattr(batches, "_GROUP", 2)
+    batches.write(tmp_path / "x.parquet", [predictor.image(PHOTO)] * 5, predictor.model.card.labels)
     assert parquet.read_table(tmp_path / "x.parquet").num_rows == 5
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtra, match=r"mien\[parquet\]"):
-        predict.format_of(tmp_path / "x.parquet")
+        batches.format_of(tmp_path / "x.parquet")
 
 
 def test_a_long_table_ends_and_says_so(
@@ -654,7 +656,7 @@ def test_a_long_table_ends_and_says_so(
 
 
 def test_a_runs_folder_is_a_model(
-    tmp_path: Path, predictor: predict.Predictor, capsys: pytest.CaptureFixture[str], folder: Path
+    tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str], folder: Path
 ) -> None:
     run_ = tmp_path / "run-1"
     model.write(predictor.model.read(), predictor.model.card, run_ / "bundle")
@@ -665,8 +667,8 @@ def test_a_runs_folder_is_a_model(
 
 
 def test_a_name_never_becomes_a_formula() -> None:
-    face = predict.image(PHOTO).faces
-    lines = list(predict.as_csv([Prediction("=cmd()", 1, 1, face)], predict.Predictor().model.card.labels))
+    face = predict(PHOTO).faces
+    lines = list(batches.as_csv([Prediction("=cmd()", 1, 1, face)], Predictor().model.card.labels))
     assert any(part.startswith("'=cmd()") for part in "".join(lines).splitlines())
 
 
@@ -700,24 +702,24 @@ def test_a_killed_run_goes_on_and_nothing_is_lost_or_twice(tmp_path: Path) -> No
 
 def test_a_record_of_other_options_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "r"
-    with saved_predictions.Record(path, {"model": "a"}, resume=False) as kept:
+    with batches.Record(path, {"model": "a"}, resume=False) as kept:
         kept.add(Prediction("x", 1, 2, ()))
-        kept.add(predict.Problem("y", "broken"))
-    with saved_predictions.Record(path, {"model": "a"}, resume=True) as kept:
+        kept.add(Problem("y", "broken"))
+    with batches.Record(path, {"model": "a"}, resume=True) as kept:
         assert kept.known == {"x", "y"}
-        assert list(kept.items()) == [Prediction("x", 1, 2, ()), predict.Problem("y", "broken")]
+        assert list(kept.items()) == [Prediction("x", 1, 2, ()), Problem("y", "broken")]
     with pytest.raises(InputError, match="another --model, --min-face;"):
-        saved_predictions.Record(path, {"model": "b", "min_face": 40}, resume=True)
+        batches.Record(path, {"model": "b", "min_face": 40}, resume=True)
     path.write_bytes(b"half a header")
-    with saved_predictions.Record(path, {"model": "b"}, resume=True) as kept:
+    with batches.Record(path, {"model": "b"}, resume=True) as kept:
         assert kept.known == set()
         kept.done()
     assert not path.exists()
     (tmp_path / "f").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
-        saved_predictions.Record(tmp_path / "f" / "r", {}, resume=False)
+        batches.Record(tmp_path / "f" / "r", {}, resume=False)
     with pytest.raises(InputError, match="cannot be written"):
-        predict.write(tmp_path / "f" / "x.csv", [], ("a", "b"))
+        batches.write(tmp_path / "f" / "x.csv", [], ("a", "b"))
 
 
 def test_a_photo_needs_no_network_and_no_training_library() -> None:
@@ -725,10 +727,10 @@ def test_a_photo_needs_no_network_and_no_training_library() -> None:
 import socket, sys
 def refuse(*_, **__): raise AssertionError("network")
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+import mien
 from skimage.data import astronaut
-from mien.inference import predictor as predict
 before = set(sys.modules)
-assert predict.image(astronaut()).faces[0].emotion == "happy"
+assert mien.predict(astronaut()).faces[0].emotion == "happy"
 heavy = {"keras", "tensorflow", "torch", "jax", "matplotlib", "cv2", "onnx", "av"} & set(sys.modules)
 assert not heavy, heavy
 """
@@ -736,11 +738,11 @@ assert not heavy, heavy
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
-def test_a_models_threshold_decides_what_is_uncertain(predictor: predict.Predictor) -> None:
+def test_a_models_threshold_decides_what_is_uncertain(predictor: Predictor) -> None:
     assert predictor.reading.threshold is not None
     (face,) = predictor.image(PHOTO).faces
     assert ("uncertain" in face.flags) == (face.confidence < predictor.reading.threshold)
-    assert isinstance(predict.Predictor(model.load("default")).model, model.Bundle)
+    assert isinstance(Predictor(model.load("default")).model, model.Bundle)
 
 
 @pytest.mark.slow
@@ -792,9 +794,9 @@ def test_what_yields_no_image_is_told_and_the_rest_goes_on(
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
 def test_a_pipe_in_a_folder_is_not_waited_for(folder: Path) -> None:
     os.mkfifo(folder / "pipe.jpg")
-    assert not [path for path in predict.find([str(folder)]) if path.endswith("pipe.jpg")]
-    assert predict.find([str(folder / "pipe.jpg")]) == [str(folder / "pipe.jpg")]
-    assert predict.find([str(folder / "*.jpg")]) == [str(folder / "bad.jpg")]
+    assert not [path for path in image_files.find([str(folder)]) if path.endswith("pipe.jpg")]
+    assert image_files.find([str(folder / "pipe.jpg")]) == [str(folder / "pipe.jpg")]
+    assert image_files.find([str(folder / "*.jpg")]) == [str(folder / "bad.jpg")]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
@@ -819,14 +821,14 @@ def test_a_pipe_is_read_once_and_what_it_gave_is_told(folder: Path, tmp_path: Pa
 def test_what_cannot_be_saved_is_told_and_loses_nothing(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    good = predict.save
+    good = image_files.save
 
     def gone(source: Any, found: Prediction, into: Path) -> list[Path]:
         if source.endswith("a.png"):
             Path(source).unlink()
         return good(source, found, into)
 
-    monkeypatch.setattr(predict, "save", gone)
+    monkeypatch.setattr(image_files, "save", gone)
     into = tmp_path / "into"
     code, out, err = run(capsys, folder / "a.png", folder / "deep", "--save", into, "--json")
     assert (code, len(json.loads(out))) == (3, 2)
@@ -847,7 +849,7 @@ def test_a_file_that_cannot_be_created_is_not_a_file_that_another_run_writes(
 def test_two_runs_do_not_share_a_file(folder: Path, tmp_path: Path) -> None:
     to = tmp_path / "x.csv"
     kept = tmp_path / ".x.csv.record"
-    with saved_predictions.Record(kept, {}, resume=False):
+    with batches.Record(kept, {}, resume=False):
         done = subprocess.run(
             [sys.executable, "-m", "mien", "predict", str(folder / "a.png"), "--to", str(to)],
             capture_output=True,
@@ -863,13 +865,13 @@ def test_two_runs_do_not_share_a_file(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_saves_what_it_knew_and_writes_what_it_is_asked_for(
-    folder: Path, tmp_path: Path, predictor: predict.Predictor, capsys: pytest.CaptureFixture[str]
+    folder: Path, tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str]
 ) -> None:
     to, into = tmp_path / "x.jsonl", tmp_path / "into"
     facts = inference._predictor_facts(predictor)
     kept = tmp_path / ".x.jsonl.record"
     for name in ("a.png", "noise.png"):
-        with saved_predictions.Record(kept, facts, resume=True) as begun:
+        with batches.Record(kept, facts, resume=True) as begun:
             begun.add(predictor.image(str(folder / name)))
     code, _, err = run(capsys, folder / "a.png", folder / "deep", "--to", to, "--resume", "--save", into)
     assert code == 0
@@ -893,15 +895,15 @@ def test_a_resumed_run_saves_what_it_knew_and_writes_what_it_is_asked_for(
     ids=range(6),
 )
 def test_a_damaged_record_goes_on_from_before_the_damage(
-    folder: Path, tmp_path: Path, predictor: predict.Predictor, line: bytes
+    folder: Path, tmp_path: Path, predictor: Predictor, line: bytes
 ) -> None:
     path = tmp_path / "r"
     found = predictor.image(str(folder / "a.png"))
-    with saved_predictions.Record(path, {}, resume=False) as begun:
+    with batches.Record(path, {}, resume=False) as begun:
         begun.add(found)
     with path.open("ab") as file:
         file.write(line + json.dumps(found.to_dict()).encode() + b"\n")
-    with saved_predictions.Record(path, {}, resume=True) as again:
+    with batches.Record(path, {}, resume=True) as again:
         assert again.damaged
         assert again.known == {found.source}
         assert list(again.items()) == [found]
@@ -930,16 +932,16 @@ def test_no_name_moves_the_terminals_cursor(folder: Path, capsys: pytest.Capture
     assert "\\x1b[2Jbad.png" in err
 
 
-def test_no_cell_is_a_formula(predictor: predict.Predictor) -> None:
+def test_no_cell_is_a_formula(predictor: Predictor) -> None:
     found = predictor.image(PHOTO, name=" =1+1")
     labels = tuple(f"={label}" for label in found.faces[0].scores)
     scores = dict(zip(labels, found.faces[0].scores.values(), strict=True))
     odd = replace(found, faces=(replace(found.faces[0], scores=scores),))
-    head, row = csv.reader(io.StringIO("".join(predict.as_csv([odd], labels))))
+    head, row = csv.reader(io.StringIO("".join(batches.as_csv([odd], labels))))
     assert all(not cell.lstrip().startswith("=") for cell in head + row)
     assert "'=happy" in head
     assert "'=happy" in row
-    assert [predict.harmless(cell) for cell in ("-", -1.5, "a")] == ["-", -1.5, "a"]
+    assert [batches.harmless(cell) for cell in ("-", -1.5, "a")] == ["-", -1.5, "a"]
 
 
 def test_stdin_is_read_no_further_than_an_image_may_be_large(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1011,7 +1013,7 @@ def test_a_film_is_sent_to_the_command_for_films(tmp_path: Path, capsys: pytest.
     assert "film.mp4' looks like a video, and this takes images; mien video takes it" in err
 
 
-def test_a_predictor_is_one_line(predictor: predict.Predictor) -> None:
+def test_a_predictor_is_one_line(predictor: Predictor) -> None:
     for each in (predictor, predictor.model):
         assert "\n" not in repr(each)
         assert len(repr(each)) < 250
@@ -1031,9 +1033,9 @@ def test_small_squares_without_faces_are_told_of_whole_image(
 
 
 def test_faces_below_min_confidence_are_left_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (face,) = predict.image(folder / "a.png").faces
+    (face,) = predict(folder / "a.png").faces
     code, out, _ = run(capsys, folder / "a.png", "--json", "--min-confidence", (face.detected + 1) / 2)
     assert code == 0
     assert json.loads(out)[0]["faces"] == []
     with pytest.raises(InputError):
-        predict.Predictor(min_confidence=1.5)
+        Predictor(min_confidence=1.5)

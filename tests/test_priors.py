@@ -19,8 +19,9 @@ from mien.data.datasets import Split
 from mien.errors import DataError, InputError, ModelError
 from mien.evaluation import evaluator as evaluate
 from mien.evaluation import explanation as explain
-from mien.inference import predictor as predict
-from mien.inference import video
+from mien.inference import batches, video
+from mien.inference.batches import spread
+from mien.inference.predictor import Predictor
 from mien.labels import EMOTIONS, VOTES
 from mien.models import model as bundle
 from mien.models import priors
@@ -116,7 +117,7 @@ def test_a_prior_and_groups_may_be_the_command_lines_text(model: bundle.Bundle) 
     images = np.zeros((1, 48, 48, 1), np.uint8)
     named = model.run(images, prior={"angry": 1, "sad": 1})
     np.testing.assert_array_equal(model.run(images, prior="angry=1,sad=1"), named)
-    said = predict.Predictor(model, whole_image=True, prior="angry=1", groups="a=angry,b=sad+happy")
+    said = Predictor(model, whole_image=True, prior="angry=1", groups="a=angry,b=sad+happy")
     assert said.adjustment == Adjustment(prior={"angry": 1}, groups={"a": ("angry",), "b": ("sad", "happy")})
     assert priors.as_groups({"a": "angry", "b": ["sad", "happy"]}) == {"a": ("angry",), "b": ("sad", "happy")}
     why = explain.face(model, images[0], method="occlusion", prior="angry=1", groups="a=angry")
@@ -139,7 +140,7 @@ def test_a_prior_and_groups_may_be_the_command_lines_text(model: bundle.Bundle) 
 def test_an_option_of_another_type_is_an_input_error(model: bundle.Bundle, options: dict[str, Any]) -> None:
     (name,) = options
     with pytest.raises(InputError, match="|".join((name, "cannot be read"))):
-        predict.Predictor(model, whole_image=True, **options)
+        Predictor(model, whole_image=True, **options)
 
 
 @pytest.mark.parametrize(
@@ -244,26 +245,26 @@ def test_a_model_answers_at_a_balance_and_with_a_prior(model: bundle.Bundle) -> 
 
 def test_photos_are_answered_at_the_cards_balance_unless_told_otherwise(model: bundle.Bundle) -> None:
     chosen = stated(balance=0.5, thresholds={"0.5": 0.4, "1": 0.999})
-    default = predict.Predictor(chosen)
+    default = Predictor(chosen)
     assert (default.adjustment.balance, default.threshold) == (0.5, 0.4)
-    told = predict.Predictor(model, balance=0.5)
-    plain = predict.Predictor(model, balance=0)
+    told = Predictor(model, balance=0.5)
+    plain = Predictor(model, balance=0)
     assert default.image(PHOTO) == told.image(PHOTO)
-    assert predict.Predictor(chosen, balance=0).image(PHOTO) == plain.image(PHOTO)
-    prior = predict.Predictor(chosen, prior={"happy": 1, "sad": 1})
+    assert Predictor(chosen, balance=0).image(PHOTO) == plain.image(PHOTO)
+    prior = Predictor(chosen, prior={"happy": 1, "sad": 1})
     assert (prior.adjustment.balance, prior.threshold) == (0.0, chosen.card.reading("consensus").threshold)
 
 
 def test_the_balance_in_use_decides_what_is_uncertain(model: bundle.Bundle) -> None:
-    (sure,) = predict.Predictor(model, balance=0.5).image(PHOTO).faces
-    (unsure,) = predict.Predictor(stated(thresholds={"1": 1.0}), balance=1).image(PHOTO).faces
+    (sure,) = Predictor(model, balance=0.5).image(PHOTO).faces
+    (unsure,) = Predictor(stated(thresholds={"1": 1.0}), balance=1).image(PHOTO).faces
     assert "uncertain" not in sure.flags
     assert "uncertain" in unsure.flags
 
 
 def test_groups_are_what_faces_show(model: bundle.Bundle) -> None:
     groups = {"positive": ("happy",), "negative": ("angry", "disgust", "fear", "sad")}
-    (face,) = predict.Predictor(model, groups=groups).image(PHOTO).faces
+    (face,) = Predictor(model, groups=groups).image(PHOTO).faces
     assert tuple(face.scores) == ("positive", "negative", "surprise", "neutral")
     assert face.emotion == "positive"
     assert sum(face.scores.values()) == pytest.approx(1, abs=1e-5)
@@ -275,8 +276,8 @@ def test_processes_answer_as_one_does_at_a_balance(file: Path, tmp_path: Path) -
     for number in range(2):
         Image.fromarray(PHOTO[:, :: 1 - 2 * number]).save(tmp_path / f"{number}.png")
     sources = [str(tmp_path / f"{number}.png") for number in range(2)]
-    predictor = predict.Predictor(file, balance=0.75, groups={"negative": ("angry", "sad")})
-    assert list(predict.spread(predictor, sources, workers=2)) == list(predictor.images(sources))
+    predictor = Predictor(file, balance=0.75, groups={"negative": ("angry", "sad")})
+    assert list(spread(predictor, sources, workers=2)) == list(predictor.images(sources))
 
 
 @pytest.mark.parametrize("method", ["cam", "occlusion"])
@@ -300,7 +301,7 @@ def test_the_commands_take_it(file: Path, tmp_path: Path, capsys: pytest.Capture
         assert cli.run([*words, "--model", str(file), "--json"]) == 0
         return json.loads(capsys.readouterr().out)
 
-    expected = predict.Predictor(file, balance=1).image(photo).faces[0].scores
+    expected = Predictor(file, balance=1).image(photo).faces[0].scores
     (found,) = told("predict", str(photo), "--balance", "1")
     assert found["faces"][0]["scores"] == pytest.approx(expected, rel=1e-5)
     words = ("predict", str(photo), "--prior", "happy=1,sad=2", "--group", "good=happy")
@@ -317,9 +318,9 @@ def test_a_file_of_another_balance_is_not_gone_on_with(
 ) -> None:
     photo, to = tmp_path / "a.png", tmp_path / "faces.csv"
     Image.fromarray(PHOTO).save(photo)
-    facts = inference._predictor_facts(predict.Predictor(file, balance=0.5))
+    facts = inference._predictor_facts(Predictor(file, balance=0.5))
     words = ["predict", str(photo), "--model", str(file), "--to", str(to), "--resume", "--balance"]
-    with predict.Record(tmp_path / ".faces.csv.record", facts, resume=False):
+    with batches.Record(tmp_path / ".faces.csv.record", facts, resume=False):
         pass
     assert cli.run([*words, "1"]) == 2
     assert cli.run([*words, "0.5"]) == 0

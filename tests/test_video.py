@@ -29,9 +29,9 @@ from skimage import data
 from mien import _files, cli
 from mien.cli import inference
 from mien.errors import DataError, InputError, MissingExtra, VideoError
-from mien.inference import predictor as predict
-from mien.inference import video
+from mien.inference import batches, video
 from mien.inference.predictor import Predictor
+from mien.inference.video_files import Clip, Film
 from mien.types import Box, Face
 from mien.vision.tracking import Tracked
 
@@ -100,13 +100,13 @@ def plain(count: int) -> list[Pixels]:
 
 def decoded(path: Path) -> list[video.Picture]:
     """Every picture of a file, with the times it has."""
-    with video.Clip(path) as clip:
+    with Clip(path) as clip:
         return list(clip.pictures())
 
 
 def damage(path: Path) -> tuple[int, list[str]]:
     """How many pictures of a file can be decoded, and what is told of the others."""
-    with video.Clip(path) as clip:
+    with Clip(path) as clip:
         return len(list(clip.pictures())), clip.problems
 
 
@@ -156,14 +156,14 @@ def test_pictures_stand_upright(tmp_path: Path, turned: int) -> None:
 
 
 def test_mirrored_pictures_are_mirrored_back() -> None:
-    from mien.inference.video import clip
+    from mien.inference import video_files
 
     image = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     one = 65536
-    assert (clip._upright(image, (-one, 0, 0, one)) == image[:, ::-1]).all()
-    assert (clip._upright(image, (one, 0, 0, -one)) == image[::-1]).all()
-    assert (clip._upright(image, (0, one, one, 0)) == image.swapaxes(0, 1)).all()
-    assert (clip._upright(image, (0, -one, one, 0)) == np.rot90(image)).all()
+    assert (video_files._upright(image, (-one, 0, 0, one)) == image[:, ::-1]).all()
+    assert (video_files._upright(image, (one, 0, 0, -one)) == image[::-1]).all()
+    assert (video_files._upright(image, (0, one, one, 0)) == image.swapaxes(0, 1)).all()
+    assert (video_files._upright(image, (0, -one, one, 0)) == np.rot90(image)).all()
 
 
 def test_pixels_that_are_not_square_are_made_so(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def mutated(tmp_path: Path, count: int) -> int:
             content[place : place + int(random.integers(1, 9))] = random.bytes(int(random.integers(0, 9)))
         path = tmp_path / f"mutated{source.suffix}"
         path.write_bytes(content[: int(random.integers(1, len(content))) if number % 3 == 0 else None])
-        with contextlib.suppress(VideoError), video.Clip(path) as clip:
+        with contextlib.suppress(VideoError), Clip(path) as clip:
             for picture in clip.pictures():
                 assert picture.pixels().shape == (*picture.size[::-1], 3)
                 read += picture.number == 0
@@ -302,7 +302,7 @@ def test_pictures_are_let_go_as_they_are_read(crossing: Path) -> None:
     gc.collect()
     gc.disable()
     try:
-        with video.Clip(crossing) as clip:
+        with Clip(crossing) as clip:
             for picture in clip.pictures():
                 picture.pixels()
             del picture
@@ -432,7 +432,7 @@ def test_uncertain_stretches_of_a_person_are_kept_apart() -> None:
 def test_a_film_has_the_times_the_length_and_the_sound_of_its_clip(crossing: Path, tmp_path: Path) -> None:
     for ending in (".mp4", ".mkv"):
         to = tmp_path / f"copy{ending}"
-        with video.Clip(crossing) as clip, video.Film(to, clip) as film:
+        with Clip(crossing) as clip, Film(to, clip) as film:
             for picture in clip.pictures(on_packet=film.copy):
                 film.add(picture.pts, picture.pixels())
             assert not to.exists()
@@ -454,7 +454,7 @@ def sound_of(path: Path) -> list[bytes]:
 
 def test_odd_sizes_and_times_that_stand_still_are_written_too(tmp_path: Path) -> None:
     clip = make(tmp_path / "clip.mp4", plain(4))
-    with video.Clip(clip) as source, video.Film(tmp_path / "odd.mp4", source) as film:
+    with Clip(clip) as source, Film(tmp_path / "odd.mp4", source) as film:
         unit = source.stream.time_base
         for stamp in (0, 0, 100, 50):
             film.add(int(Fraction(stamp, 1000) / unit), np.full((35, 63, 3), 90, np.uint8))
@@ -465,15 +465,18 @@ def test_odd_sizes_and_times_that_stand_still_are_written_too(tmp_path: Path) ->
 
 
 def test_films_that_cannot_be_written_are_refused(tmp_path: Path, crossing: Path) -> None:
-    with video.Clip(crossing) as clip:
+    with Clip(crossing) as clip:
         with pytest.raises(VideoError, match=r"ends in \.mp4"):
-            video.Film(tmp_path / "film.txt", clip)
-        with video.Film(tmp_path / "film.webm", clip) as film, pytest.raises(VideoError, match=r"aac.*\.mkv"):
+            Film(tmp_path / "film.txt", clip)
+        with (
+            Film(tmp_path / "film.webm", clip) as film,
+            pytest.raises(VideoError, match=r"aac.*\.mkv"),
+        ):
             film.add(0, scene())
         (tmp_path / "file").write_text("")
-        with video.Film(tmp_path / "file" / "film.mp4", clip) as film, pytest.raises(InputError):
+        with Film(tmp_path / "file" / "film.mp4", clip) as film, pytest.raises(InputError):
             film.add(0, scene())
-        with video.Film(tmp_path / "none.mp4", clip) as film:
+        with Film(tmp_path / "none.mp4", clip) as film:
             film.keep()
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
@@ -605,7 +608,7 @@ def test_rows_are_the_same_in_each_format(tmp_path: Path, crossing: Path, predic
 def test_parquet_is_written_in_groups(
     tmp_path: Path, crossing: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mien.inference.video.rows._GROUP", 4)
+    monkeypatch.setattr("mien.inference.video._ROW_GROUP", 4)
     labels = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
     with (
         video.Rows(tmp_path / "rows.parquet", labels) as rows,
@@ -939,7 +942,7 @@ def test_two_runs_do_not_share_a_journal(tmp_path: Path) -> None:
 def test_no_other_run_writes_any_of_the_files(
     crossing: Path, away: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lock = predict.hold(away / ".film.mp4.journal")
+    lock = batches.hold(away / ".film.mp4.journal")
     try:
         assert command(crossing, "--to", "rows.csv", "--save", "film.mp4", "--every", 9) == 2
     finally:

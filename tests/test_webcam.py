@@ -25,7 +25,8 @@ from mien.cli import inference
 from mien.errors import InputError, MissingExtra
 from mien.inference import video, webcam
 from mien.inference.predictor import Predictor
-from mien.inference.webcam import Live, Slot, capture
+from mien.inference.video_files import Clip
+from mien.inference.webcam import Live, Slot
 from mien.types import Prediction
 from mien.vision import images
 
@@ -149,7 +150,7 @@ def test_only_what_is_looked_at_is_converted() -> None:
 
 
 def test_a_played_video_comes_at_its_own_times(clip: Path, predictor: Predictor) -> None:
-    with video.Clip(clip) as opened, Live(webcam.play(opened.pictures()), predictor, name="clip") as live:
+    with Clip(clip) as opened, Live(webcam.play(opened.pictures()), predictor, name="clip") as live:
         begin = time.monotonic()
         looks = list(live)
         assert time.monotonic() - begin > 1.4
@@ -239,8 +240,8 @@ def test_leaving_ends_the_capture_in_the_middle_of_a_pause() -> None:
 @pytest.fixture
 def pattern(monkeypatch: pytest.MonkeyPatch) -> str:
     """FFmpeg's test pattern in the place of a camera; it is lost after half a second."""
-    monkeypatch.setattr(capture, "_SYSTEMS", {sys.platform: "lavfi"})
-    monkeypatch.setattr(capture, "_address", lambda system, name: name)
+    monkeypatch.setattr(webcam, "_SYSTEMS", {sys.platform: "lavfi"})
+    monkeypatch.setattr(webcam, "_address", lambda system, name: name)
     return "testsrc=duration=0.5:size=320x240:rate=20"
 
 
@@ -291,7 +292,7 @@ class Unplugged:
 
 def test_a_camera_that_is_unplugged_is_told_and_closed() -> None:
     container = Unplugged()
-    frames = capture._pictures(container, "0")  # type: ignore[arg-type]
+    frames = webcam._pictures(container, "0")  # type: ignore[arg-type]
     assert next(frames)[1]().shape == (300, 480, 3)
     with pytest.raises(InputError, match="the camera '0' is gone: No such device"):
         next(frames)
@@ -299,7 +300,7 @@ def test_a_camera_that_is_unplugged_is_told_and_closed() -> None:
 
 
 def test_a_system_that_cannot_list_its_cameras_has_none() -> None:
-    assert capture._devices("no such system") == []
+    assert webcam._devices("no such system") == []
 
 
 class Device:
@@ -314,15 +315,15 @@ def test_cameras_are_found_by_number_name_and_part_of_a_name(monkeypatch: pytest
         Device("1", "Logitech C920", ["video"]),
     ]
     monkeypatch.setattr("av.device.enumerate_input_devices", lambda system: devices)
-    assert capture._address("avfoundation", "0") == "0"
-    assert capture._address("avfoundation", "logitech") == "1"
-    assert capture._address("dshow", "1") == "video=1"
-    assert capture._address("dshow", "facetime") == "video=0"
+    assert webcam._address("avfoundation", "0") == "0"
+    assert webcam._address("avfoundation", "logitech") == "1"
+    assert webcam._address("dshow", "1") == "video=1"
+    assert webcam._address("dshow", "facetime") == "video=0"
     with pytest.raises(InputError, match="no camera '2' here; there are 'FaceTime HD', 'Logitech C920'"):
-        capture._address("dshow", "2")
+        webcam._address("dshow", "2")
     with pytest.raises(InputError, match="no camera at /dev/video97; connect one"):
-        capture._address("v4l2", "97")
-    assert capture._address("v4l2", "/dev/null") == "/dev/null"
+        webcam._address("v4l2", "97")
+    assert webcam._address("v4l2", "/dev/null") == "/dev/null"
 
 
 def test_a_system_without_cameras_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,7 +338,7 @@ def test_a_camera_that_may_not_be_used_is_told_apart(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(av, "open", refuse)
     with pytest.raises(InputError, match="may not be used"):
-        capture._open("/dev/video0", "v4l2", "0")
+        webcam._open("/dev/video0", "v4l2", "0")
 
 
 # The command

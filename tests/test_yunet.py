@@ -8,7 +8,7 @@ from PIL import Image
 
 from mien import cli
 from mien.errors import InputError, ModelError
-from mien.inference import predictor as predict
+from mien.inference.predictor import Predictor
 from mien.models import model as bundle
 from mien.vision import detectors as detect
 from mien.vision.detectors import yunet
@@ -112,7 +112,7 @@ def test_an_image_that_holds_nothing_has_no_face(fixed: Path) -> None:
 
 
 def test_a_predictor_takes_it(fixed: Path) -> None:
-    found = predict.Predictor("fast", detector=str(fixed)).image(noise()).faces
+    found = Predictor("fast", detector=str(fixed)).image(noise()).faces
     assert len(found) > 10
 
 

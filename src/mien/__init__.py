@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from mien.errors import MienError
     from mien.evaluation.evaluator import Report
     from mien.evaluation.evaluator import score as evaluate
-    from mien.inference.predictor import Predictor, Problem
-    from mien.inference.predictor import image as predict
-    from mien.inference.predictor import images as predict_many
+    from mien.inference.predictor import Predictor, Problem, predict, predict_many
     from mien.models.model import load as load_model
     from mien.release.exporters import convert as export
     from mien.release.shipping import make as ship
@@ -44,8 +42,8 @@ _PUBLIC = {
     "export": ("release.exporters", "convert"),
     "load_dataset": ("data.datasets", "load"),
     "load_model": ("models.model", "load"),
-    "predict": ("inference.predictor", "image"),
-    "predict_many": ("inference.predictor", "images"),
+    "predict": ("inference.predictor", "predict"),
+    "predict_many": ("inference.predictor", "predict_many"),
     "ship": ("release.shipping", "make"),
     "train": ("training.trainer", "fit"),
 }

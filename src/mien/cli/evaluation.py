@@ -839,7 +839,7 @@ def explain(
     """Show which pixels of a face made the model say so."""
     from mien.errors import InputError
     from mien.evaluation import explanation
-    from mien.inference import predictor
+    from mien.inference.predictor import find_faces
     from mien.models import model as bundle
     from mien.models import priors
     from mien.vision import detectors, images
@@ -873,7 +873,7 @@ def explain(
         squares = [_whole(pixels.shape)]
     else:
         finder = detectors.load(detector)
-        found = predictor.find_faces(
+        found = find_faces(
             finder, picture, smallest=min_face, min_confidence=min_confidence, auto_rotate=auto_rotate
         )
         pixels, rotation = found.pixels, found.rotation

@@ -18,8 +18,10 @@ from mien.cli import common
 from mien.errors import ImageError, InputError, MissingExtra, Stopped
 
 if TYPE_CHECKING:
-    from mien.inference.predictor import Predictor, Problem, Record
-    from mien.inference.video import Film, Frame, Journal, Lines, Person, Reading, Rows
+    from mien.inference.batches import Record
+    from mien.inference.predictor import Predictor, Problem
+    from mien.inference.video import Frame, Journal, Lines, Person, Reading, Rows
+    from mien.inference.video_files import Film
     from mien.inference.webcam import Frames, Live, Look, Window
     from mien.types import Prediction
     from mien.vision.annotation import Places
@@ -88,7 +90,8 @@ def predict(
     csv: Annotated[bool, typer.Option("--csv", help="Print a row a face.")] = False,
 ) -> int:
     """Find faces in images and say what they show."""
-    from mien.inference import predictor as room
+    from mien.inference import batches
+    from mien.inference.predictor import Predictor, Problem
 
     if json + jsonl + csv > 1:
         raise InputError("--json, --jsonl and --csv all print on stdout; give one of them, and --to FILE")
@@ -112,7 +115,7 @@ def predict(
         "auto_rotate": auto_rotate,
     }
     options |= wanted
-    predictor = room.Predictor(model, **options)
+    predictor = Predictor(model, **options)
     facts = _predictor_facts(predictor)
     finished = _finished(to, files) if resume and not printed and to is not None else None
     if to is not None and finished is not None:
@@ -137,9 +140,9 @@ def predict(
         if record is not None and to is not None:
             # The record may hold more, where an earlier run was asked for more.
             items = (item for item in record.items() if item.source in asked)
-            room.write(to, items, predictor.names)
-            bad = {item.source for item in record.items() if isinstance(item, room.Problem)}
-            room.keep_facts(to, facts, unreadable=bad & asked)
+            batches.write(to, items, predictor.names)
+            bad = {item.source for item in record.items() if isinstance(item, Problem)}
+            batches.keep_facts(to, facts, unreadable=bad & asked)
             record.done()
             common.note(f"{to} is written")
     if save is not None:
@@ -153,12 +156,12 @@ def _finished(to: Path, files: Sequence[str]) -> tuple[dict[str, Any] | None, se
 
     None if it lacks an image, an image is newer, or a run is left unfinished.
     """
-    from mien.inference import predictor
+    from mien.inference import batches
 
     if not to.is_file() or _record_of(to).is_file():
         return None
-    facts, bad = predictor.facts_of(to)
-    if not set(files) <= predictor.sources(to) | bad:
+    facts, bad = batches.facts_of(to)
+    if not set(files) <= batches.sources(to) | bad:
         return None
     written = to.stat().st_mtime
     if any(os.path.isfile(file) and os.stat(file).st_mtime > written for file in files):  # noqa: PTH113, PTH116
@@ -168,7 +171,7 @@ def _finished(to: Path, files: Sequence[str]) -> tuple[dict[str, Any] | None, se
 
 def _compare(to: Path, known: dict[str, Any] | None, facts: dict[str, Any]) -> None:
     """Say that a file is finished; refuse if it was made with another model or other options."""
-    from mien.inference import predictor
+    from mien.inference import batches
 
     if known is None:
         common.note(
@@ -176,7 +179,7 @@ def _compare(to: Path, known: dict[str, Any] | None, facts: dict[str, Any]) -> N
             "out --resume if they were others"
         )
         return
-    if others := predictor.differing(known, facts):
+    if others := batches.differing(known, facts):
         raise InputError(
             f"{to} is finished, and was made with another {', '.join(others)}; give the same, or leave out "
             "--resume to make it anew"
@@ -207,14 +210,14 @@ def _exit_code(told: _Told) -> int:
 
 def _images_of(paths: list[str], to: Path | None, save: Path | None, told: _Told) -> list[str]:
     """Return the files to read, and make sure that none of them is written to."""
-    from mien.inference import predictor
+    from mien.inference import batches, image_files
 
     if to is not None:
-        predictor.format_of(to)
+        batches.format_of(to)
     wanted = [path for path in paths if path != "-"]
     skipped: dict[str, None] = {}
     others: dict[str, None] = {}
-    files = predictor.find(
+    files = image_files.find(
         wanted,
         on_problem=lambda _, reason: told.reasons.append(reason),
         on_skipped=lambda path: skipped.setdefault(path),
@@ -234,7 +237,7 @@ def _images_of(paths: list[str], to: Path | None, save: Path | None, told: _Told
         raise ImageError(f"there are no images: {told.reasons[-1]}")
     if to is not None:
         common.spare({f"--to {to}": to}, map(Path, files))
-    kept = [file for file in files if save is None or not predictor.saved(file, save)]
+    kept = [file for file in files if save is None or not image_files.saved(file, save)]
     if passed := len(files) - len(kept):
         common.note(f"{passed:,} files in {save} have names that --save gives, and are passed over")
     return kept
@@ -271,14 +274,14 @@ def _stdin() -> _Stdin:
 
 @contextmanager
 def _record(to: Path | None, facts: dict[str, Any], resume: bool) -> "Iterator[Record | None]":
-    from mien.inference import predictor
+    from mien.inference import batches
 
     if to is None:
         yield None
         return
     kept = _record_of(to)
     left = kept.is_file()
-    with predictor.Record(kept, facts, resume=resume) as record:
+    with batches.Record(kept, facts, resume=resume) as record:
         if left and not resume:
             common.note("what an earlier run left to go on with is given up; --resume would have kept it")
         if record.damaged:
@@ -293,12 +296,13 @@ def _record(to: Path | None, facts: dict[str, Any], resume: bool) -> "Iterator[R
 def _stream(
     predictor: "Predictor", sources: Sequence[Any], workers: int, save: Path | None, told: _Told
 ) -> "Iterator[Prediction | Problem]":
-    from mien.inference import predictor as room
+    from mien.inference.batches import spread
+    from mien.inference.predictor import Problem
 
     total = len(sources)
     with common.bar("images") as progress:
-        for done, item in enumerate(room.spread(predictor, sources, workers=workers), start=1):
-            if save is not None and not isinstance(item, room.Problem):
+        for done, item in enumerate(spread(predictor, sources, workers=workers), start=1):
+            if save is not None and not isinstance(item, Problem):
                 _save(sources[done - 1], item, save, told)
             yield item
             progress(done, total)
@@ -306,10 +310,10 @@ def _stream(
 
 def _save(source: Any, found: "Prediction", folder: Path, told: _Told) -> None:
     """Save an image marked; where it cannot be read a second time, that is told in the end."""
-    from mien.inference import predictor
+    from mien.inference import image_files
 
     try:
-        told.saved += len(predictor.save(source, found, folder))
+        told.saved += len(image_files.save(source, found, folder))
     except ImageError as error:
         told.reasons.append(f"what was found in {found.source!r} is not saved as an image: {error}")
 
@@ -322,15 +326,12 @@ def _kept(
     told: _Told,
 ) -> "Iterator[Prediction | Problem]":
     """Give what an earlier run left of what is asked for, then what is new, which is kept as it comes."""
-    from mien.inference import predictor
+    from mien.inference import image_files
+    from mien.inference.predictor import Problem
 
     for item in record.items():
         if item.source in asked:
-            if (
-                save is not None
-                and not isinstance(item, predictor.Problem)
-                and not predictor.is_saved(item, save)
-            ):
+            if save is not None and not isinstance(item, Problem) and not image_files.is_saved(item, save):
                 _save(item.source, item, save, told)
             yield item
     for item in stream:
@@ -348,11 +349,12 @@ def _show(
     csv: bool,
 ) -> None:
     """Print predictions in the form asked for, and the problems on stderr in the end."""
-    from mien.inference import predictor as room
+    from mien.inference import batches
+    from mien.inference.predictor import Problem
 
     def good() -> "Iterator[Prediction]":
         for item in stream:
-            if isinstance(item, room.Problem):
+            if isinstance(item, Problem):
                 told.problem(item.reason)
             else:
                 told.images += 1
@@ -365,9 +367,9 @@ def _show(
                 yield item
 
     if json:
-        common.emit([room.rounded(prediction.to_dict()) for prediction in good()])
+        common.emit([batches.rounded(prediction.to_dict()) for prediction in good()])
     elif jsonl or csv:
-        lines = room.as_jsonl(good()) if jsonl else room.as_csv(good(), predictor.names)
+        lines = batches.as_jsonl(good()) if jsonl else batches.as_csv(good(), predictor.names)
         for line in lines:
             sys.stdout.write(line)
             sys.stdout.flush()
@@ -532,10 +534,10 @@ def _video_code(problems: Sequence[str]) -> int:
 
 
 def _check_video(wanted: _Wanted, file: Path, every: int, fps: float | None, resume: bool) -> None:
-    from mien.inference import predictor, video
+    from mien.inference import batches, video_files
 
     for path in wanted.to:
-        predictor.format_of(path)
+        batches.format_of(path)
     if wanted.blur and wanted.save is None:
         raise InputError("--blur is about the video that --save writes; give --save FILE too")
     if wanted.blur and (every != 1 or fps is not None):
@@ -550,7 +552,7 @@ def _check_video(wanted: _Wanted, file: Path, every: int, fps: float | None, res
     if wanted.timeline is not None and importlib.util.find_spec("matplotlib") is None:
         raise MissingExtra("--timeline", "plot")
     if wanted.save is not None:
-        video.check_ending(wanted.save)
+        video_files.check_ending(wanted.save)
     files: dict[str, Path | None] = {f"--to {path}": path for path in wanted.to}
     if len(files) < len(wanted.to):
         raise InputError("two of the files of --to are the same; each needs a name of its own")
@@ -563,19 +565,19 @@ def _check_video(wanted: _Wanted, file: Path, every: int, fps: float | None, res
 @contextmanager
 def _journal(wanted: _Wanted, file: Path, facts: dict[str, Any], resume: bool) -> "Iterator[Journal | None]":
     from mien import _files
-    from mien.inference import predictor, video
+    from mien.inference import batches, video, video_files
 
     if wanted.journal is None:
         yield None
         return
     # The video is opened first of all, so that what is none leaves no journal behind.
-    with video.Clip(file):
+    with video_files.Clip(file):
         facts = facts | video.fingerprint(file)
     left = wanted.journal.is_file()
     with ExitStack() as stack:
         # Another run may write one of the other files first of all.
         for other in wanted.journals[1:]:
-            stack.callback(_files.let_go, predictor.hold(other))
+            stack.callback(_files.let_go, batches.hold(other))
         journal = stack.enter_context(video.Journal(wanted.journal, facts, resume=resume))
         if left and not resume:
             common.note("an earlier run left something to go on with; it is given up, --resume would keep it")
@@ -592,14 +594,14 @@ def _journal(wanted: _Wanted, file: Path, facts: dict[str, Any], resume: bool) -
 
 def _follow(reading: "Reading", wanted: _Wanted, labels: Sequence[str], stack: ExitStack) -> dict[str, Any]:
     """Read the whole video, write what is wanted, and return what there is to tell."""
-    from mien.inference import video
+    from mien.inference import video, video_files
 
     clip = reading.clip
     files = [stack.enter_context(video.Rows(path, labels)) for path in wanted.to]
     writers: list[Rows | Lines] = [*files]
     if wanted.printed:
         writers.append(video.Lines(sys.stdout, wanted.printed, labels))
-    film = None if wanted.save is None else stack.enter_context(video.Film(wanted.save, clip))
+    film = None if wanted.save is None else stack.enter_context(video_files.Film(wanted.save, clip))
     people = video.People()
     looked = faces = 0
     length = max(1, round((clip.end or clip.begin) - clip.begin))
@@ -794,12 +796,12 @@ def webcam(
 
 def _frames(camera: str, stack: ExitStack) -> "tuple[Frames, str]":
     """Return a camera's pictures, or a video file's as they would come from one, and a name for them."""
-    from mien.inference import video, webcam
+    from mien.inference import video_files, webcam
 
     path = Path(camera)
     device = camera.startswith("/dev/") or camera.isdigit()
     if path.is_file() or (not device and (path.suffix or len(path.parts) > 1)):
-        clip = stack.enter_context(video.Clip(path))
+        clip = stack.enter_context(video_files.Clip(path))
         return webcam.play(clip.pictures()), path.name
     return webcam.camera(camera), f"camera {camera}"
 

@@ -5,15 +5,6 @@ Needs NumPy, Pillow and ONNX Runtime; `video` needs the extra `video`.
 
 from mien._lazy import submodules
 
-_MODULES = (
-    "flags",
-    "image_paths",
-    "marked_images",
-    "predictor",
-    "saved_predictions",
-    "video",
-    "webcam",
-    "workers",
-)
+_MODULES = ("batches", "image_files", "predictor", "video", "video_files", "webcam")
 
 __getattr__, __dir__ = submodules(__name__, _MODULES)

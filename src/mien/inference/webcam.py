@@ -1,0 +1,535 @@
+"""A camera in, faces with emotions out, as they happen.
+
+    with webcam.Live(webcam.camera("0"), Predictor()) as live:
+        for look in live:
+            print(look.time, [(person.track, person.emotion) for person in look.people], look.latency)
+
+The newest picture wins: while one is looked at, the camera goes on, and of what it gave meanwhile only the
+last picture is looked at next. So an answer is never older than one look, however slow looking is.
+"""
+
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mien import _files
+from mien.errors import InputError, MienError, MissingExtra
+from mien.types import Prediction
+from mien.vision import annotation
+from mien.vision.tracking import PATIENCE, SETTLE, Tracked, Tracker
+
+try:
+    # The camera needs it, and here alone its absence is told.
+    import av
+    import av.device
+    import av.logging
+except ImportError as error:
+    raise MissingExtra("webcam", "video") from error
+
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+
+    from mien.inference.predictor import Predictor
+
+
+Pixels: TypeAlias = Callable[[], NDArray[np.uint8]]
+#: Pictures as they come: when each is due, in seconds after the first, or None for at once; and what gives
+#: its pixels `(h, w, 3)` RGB, 0..255, so that only pictures that are looked at cost a conversion.
+Frames: TypeAlias = Iterable[tuple[float | None, Pixels]]
+
+# What is asked of a camera, in turn; some refuse a rate or size that they do not have.
+_WISHES: tuple[dict[str, str], ...] = ({"framerate": "30", "video_size": "640x480"}, {"framerate": "30"}, {})
+_SYSTEMS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
+_ADVICE = "connect one, or play a video file with --camera FILE"
+
+
+class Picture(Protocol):
+    """A picture of a video file."""
+
+    @property
+    def time(self) -> float:
+        """Seconds."""
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """Return `(h, w, 3)` RGB, 0..255."""
+
+
+def camera(name: str = "0") -> Frames:
+    """Open a camera.
+
+    Args:
+        name: Its number from 0, its name or a part of it, or its device file.
+
+    Returns:
+        Its pictures, for one iteration; the camera is closed where that ends.
+
+    Raises:
+        InputError: There is no such camera, or it cannot be opened.
+    """
+    av.logging.set_level(None)  # what goes wrong is told in words; nothing is to stand on stderr as well
+    system = _SYSTEMS.get(sys.platform)
+    if system is None:
+        raise InputError(f"mien knows no cameras on {sys.platform}; play a video file with --camera FILE")
+    return _pictures(_open(_address(system, name), system, name), name)
+
+
+def play(pictures: Iterable[Picture]) -> Frames:
+    """Play a video as if it were a camera: each picture at its time after the first.
+
+    Args:
+        pictures: As `mien.inference.video_files.Clip.pictures` gives them.
+    """
+    first: float | None = None
+    for picture in pictures:
+        first = picture.time if first is None else first
+        yield picture.time - first, picture.pixels
+
+
+def _address(system: str, name: str) -> str:
+    """Return what FFmpeg opens for a camera's number or name."""
+    if system == "v4l2" and name.isdigit():
+        name = f"/dev/video{name}"
+    if system == "v4l2" and name.startswith("/dev/"):
+        if not Path(name).exists():
+            raise InputError(f"there is no camera at {name}; {_ADVICE}")
+        return name
+    if system == "avfoundation" and name.isdigit():
+        return name
+    devices = _devices(system)
+    if name.isdigit():
+        found = [devices[int(name)]] if int(name) < len(devices) else []
+    else:
+        found = [each for each in devices if name.lower() in f"{each.name} {each.description}".lower()]
+    if not found:
+        known = ", ".join(repr(each.description or each.name) for each in devices)
+        raise InputError(f"there is no camera {name!r} here; {f'there are {known}' if devices else _ADVICE}")
+    return f"video={found[0].name}" if system == "dshow" else str(found[0].name)
+
+
+def _devices(system: str) -> list[Any]:
+    try:
+        devices = av.device.enumerate_input_devices(system)
+    except (av.error.FFmpegError, OSError, ValueError):
+        return []  # a system that cannot list its cameras has none to choose from
+    return [each for each in devices if "video" in (getattr(each, "media_types", None) or ["video"])]
+
+
+def _open(address: str, system: str, name: str) -> "InputContainer":
+    reason: Exception | None = None
+    for wishes in _WISHES:
+        try:
+            container = av.open(address, format=system, options=dict(wishes))
+        except PermissionError:
+            raise InputError(f"the camera {name!r} may not be used; allow this user or program to") from None
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            reason = error
+            continue
+        if container.streams.video:
+            return container
+        container.close()
+    said = getattr(reason, "strerror", None) or "it sends no pictures"
+    raise InputError(f"the camera {name!r} cannot be opened: {said}; close what else uses it, or {_ADVICE}")
+
+
+def _pictures(container: "InputContainer", name: str) -> Iterator[tuple[None, Pixels]]:
+    with container:
+        frames = container.decode(video=0)
+        while True:
+            try:
+                frame = next(frames, None)
+            except (av.error.FFmpegError, OSError) as error:
+                said = getattr(error, "strerror", None) or "it sends no more pictures"
+                raise InputError(f"the camera {name!r} is gone: {said}") from None
+            if frame is None:
+                raise InputError(f"the camera {name!r} is gone: it sends no more pictures")
+            yield None, _converter(frame)
+
+
+def _converter(frame: Any) -> Pixels:
+    return lambda: np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+
+
+#: Seconds without a picture after which a camera counts as gone.
+SILENCE = 10.0
+#: Seconds over which frames are counted.
+_SPAN = 2.0
+
+T = TypeVar("T")
+
+
+class Slot(Generic[T]):
+    """A place for one thing; a newer one takes the older one's place. For any number of threads."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._item: T | None = None
+        self._closed = False
+
+    def put(self, item: T) -> None:
+        """Put the newest thing here; what nobody took is dropped."""
+        with self._changed:
+            self._item = item
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Say that nothing comes any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing comes any more; something may still be here."""
+        return self._closed
+
+    def take(self, timeout: float) -> T | None:
+        """Take the newest thing, waiting for it where none is here.
+
+        Args:
+            timeout: Seconds to wait at most.
+
+        Returns:
+            None where nothing came in that time or comes any more.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._item is not None or self._closed, timeout)
+            item, self._item = self._item, None
+            return item
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen in one picture.
+
+    Args:
+        number: Pictures that the camera gave before it, looked at or not.
+        time: Seconds from the first picture to this one.
+        pixels: The picture, `(h, w, 3)` RGB, 0..255.
+        prediction: The faces of this picture alone.
+        people: The same faces, each with its person's number and smoothed emotion.
+        latency: Seconds from the picture's capture to the answer.
+        rate: Pictures looked at a second, of late.
+        captured: When the picture was captured, on the clock of `time.monotonic`.
+    """
+
+    number: int
+    time: float
+    pixels: NDArray[np.uint8] = field(repr=False, compare=False)
+    prediction: Prediction
+    people: tuple[Tracked, ...]
+    latency: float
+    rate: float
+    captured: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON holds: a prediction's own dict, times, and each face's person."""
+        return {
+            **self.prediction.to_dict(),
+            "frame": self.number,
+            "time": round(self.time, 3),
+            "latency": round(self.latency, 3),
+            "faces": [person.to_dict() for person in self.people],
+        }
+
+
+@dataclass(frozen=True)
+class _Shot:
+    number: int
+    captured: float
+    pixels: "Pixels"
+
+
+class Live:
+    """Looks at what a camera gives, the newest picture first; use it in a `with`, and iterate over it once.
+
+    Args:
+        frames: Pictures, as `camera` and `play` give them.
+        predictor: Finds and reads the faces.
+        name: What predictions call the source.
+        mirror: Turn left and right, as a mirror does; boxes are those of the mirrored picture.
+        patience: Seconds after which somebody who is not seen is gone.
+        settle: Seconds in which smoothed scores go 63 % of the way to new ones; 0 smooths nothing.
+        silence: Seconds without a picture after which the camera counts as gone.
+    """
+
+    def __init__(
+        self,
+        frames: "Frames",
+        predictor: "Predictor",
+        *,
+        name: str = "camera",
+        mirror: bool = False,
+        patience: float = PATIENCE,
+        settle: float = SETTLE,
+        silence: float = SILENCE,
+    ) -> None:
+        self.name, self.captured, self.looked = name, 0, 0
+        #: Why the pictures ended, where they did not end by themselves.
+        self.problem: str | None = None
+        self._frames, self._predictor, self._mirror, self._silence = frames, predictor, mirror, silence
+        self._tracker = Tracker(patience=patience, settle=settle, threshold=predictor.threshold)
+        self._slot: Slot[_Shot] = Slot()
+        self._stop = threading.Event()
+        self._fault: BaseException | None = None
+        self._begin = 0.0
+        # A camera may hang in its driver, and must not keep the program from ending.
+        self._thread = threading.Thread(target=self._capture, name="mien-camera", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        self._thread.join(timeout=3)
+
+    def stop(self) -> None:
+        """End the iteration after the picture that is being looked at. Any thread may call it."""
+        self._stop.set()
+        self._slot.close()
+
+    def __iter__(self) -> "Iterator[Look]":
+        times: deque[float] = deque()
+        while not self._stop.is_set():
+            shot = self._slot.take(self._silence)
+            if shot is None:
+                if not self._slot.closed:
+                    self.problem = f"{self.name} sent no picture for {self._silence:g} seconds"
+                break
+            look = self._look(shot, times)
+            self.looked += 1
+            yield look
+        if self._fault is not None:
+            raise self._fault
+
+    def _look(self, shot: _Shot, times: "deque[float]") -> Look:
+        pixels = shot.pixels()
+        if self._mirror:
+            pixels = np.ascontiguousarray(pixels[:, ::-1])
+        prediction = self._predictor.image(pixels, name=self.name, auto_rotate=False)
+        moment = shot.captured - self._begin
+        people = self._tracker.update(moment, prediction.faces)
+        now = time.monotonic()
+        times.append(now)
+        while now - times[0] > _SPAN and len(times) > 2:
+            times.popleft()
+        rate = (len(times) - 1) / (now - times[0]) if now > times[0] else 0.0
+        return Look(shot.number, moment, pixels, prediction, people, now - shot.captured, rate, shot.captured)
+
+    def _capture(self) -> None:
+        try:
+            for due, pixels in self._frames:
+                if not self.captured:
+                    self._begin = time.monotonic()
+                if due is not None:
+                    self._stop.wait(max(0.0, self._begin + due - time.monotonic()))
+                if self._stop.is_set():
+                    break
+                self._slot.put(_Shot(self.captured, time.monotonic(), pixels))
+                self.captured += 1
+        except MienError as error:
+            self.problem = str(error)
+        except BaseException as error:  # raised again where the pictures are looked at
+            self._fault = error
+        finally:
+            self._slot.close()
+            # A generator closes its camera here, in the thread that reads it.
+            close = getattr(self._frames, "close", None)
+            if close is not None:
+                close()
+
+
+_GROUND, _INK, _FAINT = "#1c1c1e", "#f2f2f2", "#a5a5aa"
+_POLL = 8  # milliseconds between two glances at whether there is something new to show
+_SHOWN_SPAN = 1.0  # seconds over which shown pictures are counted
+# Tcl aborts the program when an interpreter of its is deleted by another thread than its own, as Python's
+# collector of cycles may; so those of closed windows are kept.
+_KEPT: list[Any] = []
+_LARGEST = 0.9  # share of the screen that the window takes at first, at most
+
+
+class Window:
+    """A window that shows what a `Live` sees. q and Esc close it, s saves what it shows.
+
+    Args:
+        title: Its title.
+        folder: Where s saves to.
+
+    Raises:
+        InputError: There is no display, or this Python has no Tk.
+    """
+
+    def __init__(self, title: str = "mien", *, folder: str | os.PathLike[str] = ".") -> None:
+        try:
+            import tkinter
+
+            from PIL import ImageTk
+        except ImportError:
+            raise InputError("a window needs Tk, which this Python lacks; install python3-tk") from None
+        try:
+            root = tkinter.Tk(className="mien")
+        except tkinter.TclError:
+            raise InputError("a window needs a display, and there is none") from None
+        _KEPT.append(root)
+        self.folder, self._root, self._photos = Path(folder), root, ImageTk
+        self._shown: Look | None = None
+        self._marked: Image.Image | None = None
+        self._places = annotation.Places()
+        self._photo: Any = None
+        self._said, self._said_until = "", 0.0
+        self._times: deque[float] = deque()
+        self._latency = 0.0
+        self._fault: BaseException | None = None
+        self._build(tkinter, title)
+
+    def run(self, live: Live, *, on_look: Callable[[Look], None] | None = None) -> None:
+        """Show what is seen until the pictures end or the window is closed.
+
+        Args:
+            live: Entered by the caller, and stopped here when the window closes.
+            on_look: Called with everything that is seen, in another thread.
+        """
+        looks: Slot[Look] = Slot()
+
+        def work() -> None:
+            try:
+                for look in live:
+                    if on_look is not None:
+                        on_look(look)
+                    looks.put(look)
+            except BaseException as error:  # raised again in the thread of the window
+                self._fault = error
+            finally:
+                looks.close()
+
+        worker = threading.Thread(target=work, name="mien-look", daemon=True)
+        worker.start()
+        self._root.after(_POLL, self._poll, looks)
+        try:
+            self._root.mainloop()
+        finally:
+            live.stop()
+            worker.join(timeout=5)
+            self._photo = None
+            self._root.destroy()
+        if self._fault is not None:
+            raise self._fault
+
+    def _build(self, tkinter: Any, title: str) -> None:
+        root = self._root
+        root.title(title)
+        root.configure(background=_GROUND)
+        root.minsize(360, 240)
+        bar = tkinter.Frame(root, background=_GROUND)
+        bar.pack(side="bottom", fill="x")
+        text = {"background": _GROUND, "font": ("TkDefaultFont", 11), "padx": 10, "pady": 6}
+        self._status = tkinter.Label(bar, text="waiting for the camera", foreground=_INK, **text)
+        self._status.pack(side="left")
+        tkinter.Label(bar, text="s save   q quit", foreground=_FAINT, **text).pack(side="right")
+        self._picture = tkinter.Label(root, background=_GROUND, borderwidth=0)
+        self._picture.pack(side="top", fill="both", expand=True)
+        for key in ("q", "Q", "<Escape>"):
+            root.bind(key, lambda event: root.quit())
+        for key in ("s", "S"):
+            root.bind(key, lambda event: self._save())
+        root.protocol("WM_DELETE_WINDOW", root.quit)
+        # Tk would print what a callback raises, Ctrl-C as well, and go on.
+        root.report_callback_exception = self._failed
+
+    def _failed(self, kind: type[BaseException], error: BaseException, trace: "TracebackType | None") -> None:
+        self._fault = error
+        self._root.quit()
+
+    def _poll(self, looks: Slot[Look]) -> None:
+        look = looks.take(0)
+        if look is not None:
+            self._show(look)
+        elif looks.closed:
+            self._root.quit()
+            return
+        self._root.after(_POLL, self._poll, looks)
+
+    def _show(self, look: Look) -> None:
+        marks = [
+            annotation.mark(
+                person.face.box,
+                person.emotion,
+                person.confidence,
+                before=f"{person.track}: ",
+                uncertain=person.uncertain,
+                classes=tuple(person.smoothed),
+            )
+            for person in look.people
+        ]
+        self._shown, self._marked = (
+            look,
+            Image.fromarray(annotation.draw(look.pixels, marks, places=self._places)),
+        )
+        fitted = self._fitted(self._marked)
+        if self._photo is None or (self._photo.width(), self._photo.height()) != fitted.size:
+            self._photo = self._photos.PhotoImage(fitted, master=self._root)
+            self._picture.configure(image=self._photo)
+        else:
+            self._photo.paste(fitted)
+        now = time.monotonic()
+        self._times.append(now)
+        while now - self._times[0] > _SHOWN_SPAN and len(self._times) > 2:
+            self._times.popleft()
+        rate = (len(self._times) - 1) / (now - self._times[0]) if now > self._times[0] else 0.0
+        # Averaged, or the last digit could not be read.
+        behind = now - look.captured
+        self._latency += (behind - self._latency) * (0.2 if self._latency else 1)
+        count = len(look.people)
+        faces = "1 face" if count == 1 else f"{count or 'no'} faces"
+        words = f"{rate:.0f} frames a second   {1000 * self._latency:.0f} ms behind   {faces}"
+        self._status.configure(text=self._said if now < self._said_until else words)
+
+    def _fitted(self, picture: Image.Image) -> Image.Image:
+        """Scale a picture to the window; the window takes the first one's size."""
+        if self._photo is None:
+            root = self._root
+            room = _LARGEST * root.winfo_screenwidth(), _LARGEST * root.winfo_screenheight()
+            scale = min(1.0, room[0] / picture.width, room[1] / picture.height)
+            bar = self._status.master.winfo_reqheight()
+            width, height = round(picture.width * scale), round(picture.height * scale)
+            root.geometry(f"{max(360, width)}x{max(240, height + bar)}")
+            wide, high = width, height
+        else:
+            wide, high = self._picture.winfo_width(), self._picture.winfo_height()
+        scale = min(wide / picture.width, high / picture.height)
+        size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+        return picture if size == picture.size else picture.resize(size, Image.Resampling.BILINEAR)
+
+    def _save(self) -> None:
+        """Save the picture that is shown, with its marks, under a name that nothing has yet."""
+        if self._marked is None:
+            return
+        stamp = datetime.now().strftime("%Y-%m-%d-%H%M%S")
+        names = [
+            self.folder / f"mien-{stamp}{extra}.png" for extra in ("", *(f"-{n}" for n in range(2, 100)))
+        ]
+        path = next(name for name in names if not name.exists())
+        picture = self._marked
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _files.fill(path, lambda place: picture.save(place, "PNG"))
+            self._said = f"saved as {path.name}"
+        except OSError as error:
+            self._said = f"{path.name} cannot be saved: {_files.reason(error)}"
+        self._said_until = time.monotonic() + 2
+        self._status.configure(text=self._said)
