@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mien import errors
-from mien.data import datasets as dataset
+from mien.data import datasets
 from mien.evaluation import evaluator as evaluate
 from mien.models import model as bundle
 from mien.models.priors import OFFERED
@@ -50,7 +50,7 @@ def main() -> None:
 def measure(name: str, data: str, votes: str | None, split: str) -> dict[str, list[dict[str, Any]]]:
     """Return the rows of both tables for one model."""
     model = bundle.load(name)
-    faces = dataset.load(data, size=model.card.size, votes=votes)
+    faces = datasets.load(data, size=model.card.size, votes=votes)
     shares = {
         reading: each.frequencies or measured(model.card, reading, faces)
         for reading, each in model.card.readings.items()
@@ -65,7 +65,7 @@ def measure(name: str, data: str, votes: str | None, split: str) -> dict[str, li
     }
 
 
-def measured(card: bundle.Card, reading: str, faces: dataset.Dataset) -> tuple[float, ...]:
+def measured(card: bundle.Card, reading: str, faces: datasets.Dataset) -> tuple[float, ...]:
     """Return the frequencies in the data's training split, in the order of the model's labels."""
     train = faces.split("train")
     if faces.labels != card.labels:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from mien.data import datasets as dataset
+from mien.data import datasets
 from mien.evaluation import calibration as calibrate
 from mien.evaluation import evaluator as evaluate
 from mien.models import model as bundle
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--exclude", type=Path, action="append", default=[])
     parser.add_argument("--draws", type=int, default=5)
     options = parser.parse_args()
-    data = dataset.load(options.data, votes=options.votes, exclude=options.exclude)
+    data = datasets.load(options.data, votes=options.votes, exclude=options.exclude)
     val = data.split("val")
     print("comparing images", file=sys.stderr)
     new = ~evaluate.copies(val.images, data.split("train").images, recut=True).known

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mien.data import datasets as dataset
+from mien.data import datasets
 from mien.evaluation import calibration as calibrate
 from mien.evaluation import evaluator as evaluate
 from mien.models import model as bundle
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("models", nargs="+")
     parser.add_argument("--draws", type=int, default=400)
     options = parser.parse_args()
-    val = dataset.load(options.data).split("val")
+    val = datasets.load(options.data).split("val")
     for name in options.models:
         model = bundle.load(name)
         chances = model.run(val.images)

@@ -136,9 +136,9 @@ def fer(scratch: Path) -> Contender:
 
 def public_test(source: str, present: list[Contender]) -> Split:
     """Return PublicTest, after making sure that everybody has its labels in its order."""
-    from mien.data import datasets as dataset
+    from mien.data import datasets
 
-    data = dataset.load(source)
+    data = datasets.load(source)
     for each in present:
         if each.labels != data.labels:
             raise SystemExit(f"{each.name} knows {', '.join(each.labels)}, not {', '.join(data.labels)}")

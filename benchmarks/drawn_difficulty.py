@@ -16,7 +16,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from mien.data import synthetic as drawn
+from mien.data import synthetic
 
 
 def linear(images, labels, truth, *, train):
@@ -102,7 +102,7 @@ def main():
     for seed in args.seeds:
         row = {"seed": seed}
         begin = time.process_time()
-        images, labels, truth = drawn.sample(args.train + args.val, seed=seed)
+        images, labels, truth = synthetic.sample(args.train + args.val, seed=seed)
         row["faces_per_cpu_second"] = round(len(images) / (time.process_time() - begin))
         row["wrong_labels"] = round(float(np.mean(labels != truth)), 4)
         if not args.skip_linear:

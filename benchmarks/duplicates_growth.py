@@ -31,10 +31,10 @@ def clouds(count: int, rng: np.random.Generator) -> np.ndarray:
 
 def make(count: int) -> tuple[np.ndarray, int]:
     """Images, and how many of the last are copies of the first."""
-    from mien.data import synthetic as drawn
+    from mien.data import synthetic
 
     rng = np.random.default_rng(0)
-    faces = drawn.sample(700, seed=0, size=SIZE + 4)[0][:, :, :, 0].astype(np.float32)
+    faces = synthetic.sample(700, seed=0, size=SIZE + 4)[0][:, :, :, 0].astype(np.float32)
     copies = count // 100
     images = np.empty((count, SIZE, SIZE, 1), np.uint8)
     for start in range(0, count - copies, BLOCK):

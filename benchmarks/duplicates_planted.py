@@ -14,8 +14,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from mien.data import datasets as dataset
-from mien.data import duplicates
+from mien.data import datasets, duplicates
 
 
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
@@ -81,7 +80,7 @@ def main() -> None:
     parser.add_argument("--copies", type=int, default=300, help="of each way")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    images = dataset.load(options.data).split("train").images
+    images = datasets.load(options.data).split("train").images
     own = duplicates.find(images)
     alone = np.setdiff1d(np.flatnonzero(own.first == np.arange(len(images))), own.pairs)
     alone = alone[images[alone].std(axis=(1, 2, 3)) >= duplicates.FLAT]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mien.data import datasets as dataset
+from mien.data import datasets
 from mien.evaluation import explanation as explain
 from mien.models import model as bundle
 
@@ -39,7 +39,7 @@ parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("data", type=Path)
 parser.add_argument("--faces", type=int, default=150)
 options = parser.parse_args()
-split = dataset.load(options.data).split("val")
+split = datasets.load(options.data).split("val")
 rng = np.random.default_rng(0)
 faces = split.images[np.sort(rng.choice(len(split.images), options.faces, replace=False))]
 model = bundle.load(threads=1)

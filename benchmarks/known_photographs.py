@@ -17,7 +17,7 @@ import numpy as np
 
 import contenders
 from mien import errors
-from mien.data import datasets as dataset
+from mien.data import datasets
 from mien.evaluation import evaluator as evaluate
 
 PARTS = ("all", "unchanged or near in Training", "cut otherwise in Training", "not in Training")
@@ -47,7 +47,7 @@ def main() -> None:
 
 def _rows(options: argparse.Namespace) -> list[dict[str, Any]]:
     present = contenders.enter(options)
-    data = dataset.load(options.data)
+    data = datasets.load(options.data)
     val = data.split("val")
     print("comparing images", file=sys.stderr)
     found = evaluate.copies(val.images, data.split("train").images, recut=True)

@@ -5,7 +5,7 @@
 Two things are measured for each limit. Planted copies: of some training images a changed copy is asked about,
 and should be found. Other photographs: val is asked about, and what is found there beyond what
 mien.data.duplicates finds as equal or near counts as false, unless it is the same photograph, cut otherwise
-(mien.data.duplicates.recut).
+(mien.data.recrops.recut).
 """
 
 import argparse
@@ -16,8 +16,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageFilter
 
-from mien.data import datasets as dataset
-from mien.data import duplicates
+from mien.data import datasets, duplicates, recrops
 from mien.models import known_images as known
 from mien.vision import images
 
@@ -70,7 +69,7 @@ def main() -> None:
     parser.add_argument("--copies", type=int, default=1500, help="of each way")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    data = dataset.load(options.data)
+    data = datasets.load(options.data)
     train, val = data.split("train").images, data.split("val").images
     made = known.of(train)
     name, content = known.pack(made)
@@ -96,7 +95,7 @@ def main() -> None:
     widest = np.flatnonzero(beyond[LIMITS[-1]])
     recut = np.zeros(len(val), bool)
     if len(widest):
-        recut[widest[duplicates.recut(val[widest], train).one]] = True
+        recut[widest[recrops.recut(val[widest], train).one]] = True
     print(f"val: mien.data.duplicates finds {equal.sum():,} equal and {near.sum():,} near of {len(val):,}")
     print("| near, not found |" + "".join(f" {count} |" for count in missed))
     print("| found beyond |" + "".join(f" {beyond[limit].sum()} |" for limit in LIMITS))

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from mien.data import datasets as dataset
+from mien.data import datasets
 from mien.evaluation import calibration as calibrate
 from mien.evaluation import evaluator as evaluate
 from mien.models import networks
@@ -55,11 +55,11 @@ def main() -> None:
     if recipe.optimizer.ema:
         # An epoch is a call of `fit` here, and each ends in writing the mean over the weights.
         parser.error("optimizer.ema is measured with mien train, which trains on from the weights themselves")
-    data = dataset.load(options.data, votes=options.votes, exclude=options.exclude)
+    data = datasets.load(options.data, votes=options.votes, exclude=options.exclude)
     print(json.dumps({"lever": options.lever, "set": options.set} | _train(options.lever, data, recipe)))
 
 
-def _train(lever: str, data: dataset.Dataset, recipe: Recipe) -> dict[str, Any]:
+def _train(lever: str, data: datasets.Dataset, recipe: Recipe) -> dict[str, Any]:
     from mien.training import losses, targets
     from mien.training import schedules as schedule
     from mien.training.batches import Feed
@@ -216,7 +216,7 @@ def _renormalise(model: Any, feed: Any, epoch: int) -> None:
         model(images.astype(np.float32), training=True)
 
 
-def _score(model: Any, data: dataset.Dataset) -> dict[str, Any]:
+def _score(model: Any, data: datasets.Dataset) -> dict[str, Any]:
     val = data.split("val")
     answers = model.predict(val.images, batch_size=256, verbose=0)
     first = np.asarray(answers["answer"] if isinstance(answers, dict) else answers)

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mien.data import datasets as dataset
+from mien.data import datasets
 from mien.evaluation import evaluator as evaluate
 
 CLASSES = {"neutral": "neutral", "happy": "positive"} | dict.fromkeys(
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--to", type=Path, required=True, help="a folder that is not there yet")
     options = parser.parse_args()
-    found = dataset.load(options.data)
+    found = datasets.load(options.data)
     faces = found.split("val")
     again = evaluate.copies(faces.images, found.split("train").images, recut=True)
     order = np.random.default_rng(0).permutation(len(faces))

@@ -14,8 +14,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from mien.data import datasets as dataset
-from mien.data import duplicates
+from mien.data import datasets, duplicates, recrops
 
 
 def box(image: np.ndarray, left: float, top: float, side: float) -> np.ndarray:
@@ -66,7 +65,7 @@ def main() -> None:
     parser.add_argument("--copies", type=int, default=300, help="of each way")
     parser.add_argument("--among", type=int, help="training images looked among, the first; all if not said")
     options = parser.parse_args()
-    data = dataset.load(options.data)
+    data = datasets.load(options.data)
     val, train = data.split("val").images, data.split("train").images[: options.among]
     told = np.flatnonzero(val.std(axis=(1, 2, 3)) >= duplicates.FLAT)
     chosen = np.random.default_rng(0).choice(told, min(options.copies, len(told)), replace=False)
@@ -75,7 +74,7 @@ def main() -> None:
     print("|---|---|---|")
     for name, change in WAYS.items():
         images = np.stack([change(val[place, :, :, 0]) for place in chosen])[..., np.newaxis]
-        found = duplicates.recut(images, among)
+        found = recrops.recut(images, among)
         mine = found.other == len(train) + found.one
         print(
             f"| {name} | {len(np.unique(found.one[mine])) / len(chosen):.1%} | {(~mine).sum()} |", flush=True

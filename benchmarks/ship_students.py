@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 import mien
-from mien.data import datasets as dataset
+from mien.data import datasets
 from mien.models import model as bundle
 from mien.models import networks
 from mien.release import exporters as export
@@ -93,7 +93,7 @@ def main() -> int:
     parser.add_argument("--to", type=Path, required=True)
     o = parser.parse_args()
 
-    data = dataset.load(o.data, votes=o.votes, exclude=o.exclude)
+    data = datasets.load(o.data, votes=o.votes, exclude=o.exclude)
     recipe = _OWN[o.name] | _RECIPE
     network = networks.build(str(recipe["network"]), consensus=True)
     with np.load(o.weights) as arrays:

@@ -56,9 +56,9 @@ def _write(source: Path, to: Path, *, train: int) -> None:
     """Write the first images of train and val as class folders of PNG files."""
     from PIL import Image
 
-    from mien.data import datasets as dataset
+    from mien.data import datasets
 
-    faces = dataset.load(source)
+    faces = datasets.load(source)
     for name, count in (("train", train), ("val", VALIDATION)):
         split = faces.split(name)
         for index in range(min(count, len(split))):
@@ -82,7 +82,7 @@ def _child(side: str, seed: int, options: argparse.Namespace) -> float:
     with tempfile.TemporaryDirectory() as out:
         if side == "script":
             return _script(seed, Path(out), options)
-        from mien.data import datasets as dataset
+        from mien.data import datasets
         from mien.training import recipes
         from mien.training import trainer as train
 
@@ -90,7 +90,7 @@ def _child(side: str, seed: int, options: argparse.Namespace) -> float:
             recipes.get("seed"),
             [f"network={options.network}", f"batch_size={options.batch}", f"seed={seed}", "epochs=1"],
         )
-        made = train.fit(dataset.load(options.data), recipe, out=Path(out) / "run")
+        made = train.fit(datasets.load(options.data), recipe, out=Path(out) / "run")
         return made.history()[-1]["val_loss"]
 
 

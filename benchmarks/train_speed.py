@@ -290,7 +290,7 @@ def _peak(precision: str, *, side: int = 2048, tries: int = 6) -> float:
 
 def _mien(data: Path, out: Path, options: argparse.Namespace) -> None:
     """Train recipe seed, with another network where one is named."""
-    from mien.data import datasets as dataset
+    from mien.data import datasets
     from mien.training import recipes
     from mien.training import trainer as train
 
@@ -302,7 +302,7 @@ def _mien(data: Path, out: Path, options: argparse.Namespace) -> None:
             f"precision={options.precision}",
         ],
     )
-    train.fit(dataset.load(data, size=recipe.size), recipe, out=out / "run")
+    train.fit(datasets.load(data, size=recipe.size), recipe, out=out / "run")
 
 
 def seed_script(data: Path, out: Path, *, batch_size: int, network: str, seed: int = 42) -> None:

@@ -20,10 +20,8 @@ from PIL import Image
 
 from mien import cli
 from mien import labels as emotions
-from mien.data import audit, duplicates, probabilities
-from mien.data import datasets as dataset
-from mien.data import synthetic as drawn
-from mien.data.audit import image_quality as pictures
+from mien.data import audit, datasets, probabilities, recrops, synthetic
+from mien.data.audit import images
 from mien.data.audit.labels import suspects
 from mien.errors import DataError
 from mien.vision import detectors as detect
@@ -31,11 +29,11 @@ from mien.vision import detectors as detect
 
 @pytest.fixture(scope="module")
 def faces() -> tuple[np.ndarray, np.ndarray]:
-    images, labels, _ = drawn.sample(400, seed=3, label_noise=0)
+    images, labels, _ = synthetic.sample(400, seed=3, label_noise=0)
     # Some faces are drawn out of focus, as photographs are.
     good = np.array([sharpness(image[:, :, 0]) > 0.4 for image in images])
     # Some are so alike, drawn from the same few parts, that they pass for one photograph.
-    alike = duplicates.recut(images, images, same=0.7)
+    alike = recrops.recut(images, images, same=0.7)
     good[np.maximum(alike.one, alike.other)[alike.one != alike.other]] = False
     assert good.sum() >= 210
     return images[good][:210, :, :, 0], labels[good][:210]
@@ -71,7 +69,7 @@ def kinds(report: audit.AuditReport) -> dict[str, audit.Finding]:
 
 
 def test_clean_faces_give_no_finding(tmp_path: Path, faces: tuple[np.ndarray, np.ndarray]) -> None:
-    report = audit.inspect(dataset.load(folder(tmp_path, faces)))
+    report = audit.inspect(datasets.load(folder(tmp_path, faces)))
     assert report.findings == ()
     assert report.removals == ()
     assert report.counts["images"] == 210
@@ -91,7 +89,7 @@ def test_planted_faults_are_found_and_left_out(tmp_path: Path, faces: tuple[np.n
     pale = save(
         root, "train", "fear", "pale.png", np.full((48, 48), 200, np.uint8) + (np.eye(48) * 9).astype("u1")
     )
-    data = dataset.load(root)
+    data = datasets.load(root)
     report = audit.inspect(data)
     found = kinds(report)
     assert report.counts == {
@@ -143,7 +141,7 @@ def test_planted_faults_are_found_and_left_out(tmp_path: Path, faces: tuple[np.n
         "near an image of test": 1,
         "cut otherwise from an image of test": 1,
     }
-    left = dataset.load(root, exclude=path)
+    left = datasets.load(root, exclude=path)
     assert left.excluded == listed
     assert set(data.train.files) - set(left.train.files) == {equal, near, cut, black, pale}
     again = audit.inspect(left)
@@ -164,7 +162,7 @@ def test_photographs_cut_otherwise_are_parted(
     # One that stands in test unchanged and cut otherwise too: both are to go.
     save(root, "train", names[190], "same.png", images[190])
     save(root, "train", names[190], "cut-too.png", closer(images[190]))
-    report = audit.inspect(dataset.load(root))
+    report = audit.inspect(datasets.load(root))
     assert report.counts["test_in_train_recut"] == report.counts["test_in_val_recut"] == 1
     assert report.counts["test_in_train"] == 1
     assert {Path(each.file).name for each in report.removals} == {"cut.png", "same.png", "cut-too.png"}
@@ -184,7 +182,7 @@ def test_photographs_cut_otherwise_are_parted(
             (f"train/{names[190]}/same.png", "drop", ""),
             (f"train/{names[190]}/cut-too.png", "drop", ""),
         }
-    assert not audit.inspect(dataset.load(tmp_path / "clean")).at_least("error")
+    assert not audit.inspect(datasets.load(tmp_path / "clean")).at_least("error")
 
 
 def closer(face: np.ndarray) -> np.ndarray:
@@ -222,7 +220,7 @@ def test_a_csv_with_votes_is_listed_by_row(tmp_path: Path, faces: tuple[np.ndarr
     rows[33] = {"nf": 10}
     source = fer(tmp_path / "fer2013.csv", images, labels, usages)
     votes = ballots(tmp_path / "votes.csv", rows)
-    report = audit.inspect(dataset.load(source, votes=votes))
+    report = audit.inspect(datasets.load(source, votes=votes))
     assert kinds(report)["without a face"].files == ("row 7", "row 33")
     assert report.counts["without_face"] == 2
     before = tmp_path / "before.csv"
@@ -233,7 +231,7 @@ def test_a_csv_with_votes_is_listed_by_row(tmp_path: Path, faces: tuple[np.ndarr
         "odd": 1,
         "not a face by votes": 1,
     }
-    left = dataset.load(source, exclude=tmp_path / "list.csv")
+    left = datasets.load(source, exclude=tmp_path / "list.csv")
     assert set(range(28)) - {int(file.split()[1]) for file in left.train.files} == {5, 7, 9}
     assert left.excluded == listed
 
@@ -246,15 +244,15 @@ def test_names_that_no_csv_line_holds_are_listed_by_their_pixels(
         save(root, "train", "fear", name, np.full((48, 48), level, np.uint8))
         for level, name in enumerate(["line\nend.png", "tail.jpe\u2028"[:7] + "\u2028.png", ',"quoted".png'])
     ]
-    report = audit.inspect(dataset.load(root))
+    report = audit.inspect(datasets.load(root))
     audit.exclude(report, tmp_path / "list.csv")
-    left = dataset.load(root, exclude=tmp_path / "list.csv")
+    left = datasets.load(root, exclude=tmp_path / "list.csv")
     assert sum(item.count for item in left.excluded) == 3
     assert not set(odd) & set(left.train.files)
 
 
 def test_lists_that_cannot_be_used_are_refused(tmp_path: Path, faces: tuple[np.ndarray, np.ndarray]) -> None:
-    report = audit.inspect(dataset.load(folder(tmp_path / "data", faces)))
+    report = audit.inspect(datasets.load(folder(tmp_path / "data", faces)))
     before = tmp_path / "before.csv"
     before.write_text("image,reason\n1,odd\n")
     with pytest.raises(DataError, match="no column row, file or sha256"):
@@ -344,7 +342,7 @@ def test_near_images_are_told_by_groups_and_conflicts_by_pairs(monkeypatch: pyte
 
 
 def alike(seed: int, count: int) -> np.ndarray:
-    return drawn.sample(count, seed=seed)[0][:, :, :, 0]
+    return synthetic.sample(count, seed=seed)[0][:, :, :, 0]
 
 
 def blurred(image: np.ndarray, sigma: float) -> np.ndarray:
@@ -356,10 +354,10 @@ def blurred(image: np.ndarray, sigma: float) -> np.ndarray:
     return np.rint(wide[8:-8, 8:-8]).astype(np.uint8)
 
 
-def data_of(**splits: np.ndarray) -> dataset.Dataset:
+def data_of(**splits: np.ndarray) -> datasets.Dataset:
     """A data set of images `(n, s, s)` by split, labels in turns of seven."""
     made = {
-        name: dataset.Split(
+        name: datasets.Split(
             name,
             images[..., np.newaxis],
             np.arange(len(images)) % 7,
@@ -368,7 +366,7 @@ def data_of(**splits: np.ndarray) -> dataset.Dataset:
         )
         for name, images in splits.items()
     }
-    return dataset.Dataset("made", emotions.EMOTIONS, made.get("train"), made.get("val"), made.get("test"))
+    return datasets.Dataset("made", emotions.EMOTIONS, made.get("train"), made.get("val"), made.get("test"))
 
 
 @pytest.mark.parametrize(
@@ -419,7 +417,7 @@ def test_unlikeness_is_the_statistic_of_kolmogorov_and_smirnov(one: int, other: 
     rng = np.random.default_rng(seed)
     a, b = rng.integers(0, 9, one).astype(np.float32), rng.integers(0, 9, other).astype(np.float32)
     expected = max(abs((a <= value).mean() - (b <= value).mean()) for value in range(9))
-    assert pictures.unlikeness(a, b) == pytest.approx(expected)
+    assert images.unlikeness(a, b) == pytest.approx(expected)
 
 
 def test_blank_images_alone_have_no_distribution(tmp_path: Path) -> None:
@@ -447,7 +445,7 @@ def test_odd_files_are_told(tmp_path: Path, faces: tuple[np.ndarray, np.ndarray]
     (happy / "half.png").write_bytes(whole[: len(whole) // 2])
     (happy / "text.png").write_text("no image")
     (happy / "notes.txt").write_text("notes")
-    data = dataset.load(root)
+    data = datasets.load(root)
     for source in (root, zipped(tmp_path / "data.zip", root)):
         headers = audit.survey(source, data.train.files)
         found = kinds(audit.inspect(data, headers=headers))
@@ -476,7 +474,7 @@ def test_mixed_sizes_are_not_odd_and_a_csv_has_no_headers(tmp_path: Path) -> Non
             f"{index}.png",
             alike(index, 1)[0][:side, :side],
         )
-    data = dataset.load(tmp_path)
+    data = datasets.load(tmp_path)
     seen: list[tuple[int, int]] = []
     names = [*data.train.files, *data.val.files]
     headers = audit.survey(tmp_path, names, progress=lambda done, total: seen.append((done, total)))
@@ -508,7 +506,7 @@ def test_two_hundred_broken_files_among_ten_thousand_are_listed(tmp_path: Path) 
                 ]
             )
             listed.add(name)
-    report = audit.inspect(dataset.load(tmp_path))
+    report = audit.inspect(datasets.load(tmp_path))
     assert set(kinds(report)["unreadable"].files) == listed
     assert report.counts["images"] == 9_800
 
@@ -516,7 +514,7 @@ def test_two_hundred_broken_files_among_ten_thousand_are_listed(tmp_path: Path) 
 # Labels
 
 
-def stored(split: dataset.Split, values: np.ndarray, **changes: object) -> probabilities.Stored:
+def stored(split: datasets.Split, values: np.ndarray, **changes: object) -> probabilities.Stored:
     return probabilities.Stored(
         **{
             "fingerprint": split.fingerprint,
@@ -554,7 +552,7 @@ def test_confident_learning_by_hand() -> None:
     values = np.array([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8], [0.6, 0.4], [0.1, 0.9], [0.25, 0.75]], np.float32)
     labels = np.array([0, 0, 0, 1, 1, 1])
     # On average images labelled 0 have 0.6 for it and images labelled 1 have 0.683 for it.
-    split = dataset.Split("train", np.zeros((6, 4, 4, 1), np.uint8), labels, None, ("",) * 6)
+    split = datasets.Split("train", np.zeros((6, 4, 4, 1), np.uint8), labels, None, ("",) * 6)
     given = probabilities.Stored(split.fingerprint, ("a", "b"), {"probabilities": values})
     assert suspects(split, given, ("a", "b")).tolist() == [2, 3]
     turned = probabilities.Stored(split.fingerprint, ("b", "a"), {"probabilities": values[:, ::-1]})
@@ -578,9 +576,9 @@ def test_the_command_reads_probabilities_for_the_same_size_and_exclusions(
 ) -> None:
     root = folder(tmp_path / "data", faces)
     left_out = tmp_path / "left-out.csv"
-    first = dataset.load(root).train.files[0]
+    first = datasets.load(root).train.files[0]
     left_out.write_text(f"file\n{first}\n")
-    train = dataset.load(root, size=24, exclude=left_out).train
+    train = datasets.load(root, size=24, exclude=left_out).train
     values = np.full((len(train), 7), 0.02, np.float32)
     values[np.arange(len(train)), train.labels] = 0.88
     values[5] = np.roll(values[5], 1)
@@ -642,7 +640,7 @@ def test_labels_that_no_tagger_chose_are_told(tmp_path: Path) -> None:
     rows[4] = {"sadness": 5, "neutral": 5}
     rows[5] = {"nf": 10}
     source = fer(tmp_path / "fer2013.csv", images, labels, ["Training"] * 7 + ["PublicTest"] * 7)
-    report = audit.inspect(dataset.load(source, votes=ballots(tmp_path / "votes.csv", rows)))
+    report = audit.inspect(datasets.load(source, votes=ballots(tmp_path / "votes.csv", rows)))
     assert kinds(report)["label without a vote"].files == ("row 3", "row 2")
     assert report.counts["label_without_vote"] == 2
     # Row 4 is a tie, and row 5 shows no face.
@@ -681,12 +679,12 @@ def test_a_clean_copy_is_clean(
     before = {path: path.read_bytes() for path in root.rglob("*.*")}
     out = tmp_path / "new" / "clean"
     seen: list[tuple[int, int]] = []
-    report = audit.inspect(dataset.load(source))
+    report = audit.inspect(datasets.load(source))
     changes = audit.fix(
         report, source, out, regroup=regroup, progress=lambda done, total: seen.append((done, total))
     )
     assert {path: path.read_bytes() for path in root.rglob("*.*")} == before
-    clean = dataset.load(out)
+    clean = datasets.load(out)
     again = audit.inspect(clean)
     assert not again.at_least("warning")
     assert again.counts["equal_beyond_first"] == 0
@@ -716,7 +714,7 @@ def test_what_a_list_left_out_stands_among_the_changes(
     tmp_path: Path, faces: tuple[np.ndarray, np.ndarray], capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = folder(tmp_path / "data", faces)
-    train = dataset.load(root).split("train").files
+    train = datasets.load(root).split("train").files
     (tmp_path / "gone.csv").write_text(f"file,reason\n{train[0]},odd\n{train[5]},=sum\nval/none.png,odd\n")
     options = ["--exclude", str(tmp_path / "gone.csv"), "--fix", str(tmp_path / "clean"), "--json"]
     assert cli.run(["audit", str(root), *options]) == 0
@@ -731,7 +729,7 @@ def test_what_a_list_left_out_stands_among_the_changes(
             (train[5], "drop", "train", "left out by a list: =sum"),
         ]
     )
-    assert len(dataset.load(tmp_path / "clean").split("train")) == 138
+    assert len(datasets.load(tmp_path / "clean").split("train")) == 138
 
 
 def test_lists_with_odd_lines_are_refused_by_line(
@@ -751,7 +749,7 @@ def test_lists_with_odd_lines_are_refused_by_line(
         said = capsys.readouterr().err
         assert says in said
         assert "fault of mien" not in said
-    report = audit.inspect(dataset.load(table))
+    report = audit.inspect(datasets.load(table))
     with pytest.raises(DataError, match=r"line 1 of 'odd\.csv'"):
         audit.exclude(report, tmp_path / "new.csv", also=tmp_path / "odd.csv")
 
@@ -771,10 +769,10 @@ def test_a_clean_csv_keeps_its_votes_row_by_row(tmp_path: Path) -> None:
     source = fer(
         tmp_path / "fer2013.csv", images, labels, ["Training"] * 14 + ["PublicTest"] * 4 + ["PrivateTest"] * 3
     )
-    data = dataset.load(source, votes=ballots(tmp_path / "votes.csv", rows))
+    data = datasets.load(source, votes=ballots(tmp_path / "votes.csv", rows))
     report = audit.inspect(data)
     changes = audit.fix(report, source, tmp_path / "clean")
-    clean = dataset.load(tmp_path / "clean" / "fer2013.csv", votes=tmp_path / "clean" / "fer2013new.csv")
+    clean = datasets.load(tmp_path / "clean" / "fer2013.csv", votes=tmp_path / "clean" / "fer2013new.csv")
     assert [len(split) for split in clean.splits] == [14 - 4, 4, 3]
     # Three equal images: nine votes for angry against two for happy, and val keeps the one of them.
     assert clean.labels[int(clean.val.labels[1])] == "angry"
@@ -804,10 +802,10 @@ def test_a_csv_without_votes_gives_equal_images_their_commonest_label(tmp_path: 
     labels[8], labels[1], labels[2] = 4, 3, 4
     images[5] = 0
     source = fer(tmp_path / "fer2013.csv", images, labels, ["Training"] * 14)
-    report = audit.inspect(dataset.load(source))
+    report = audit.inspect(datasets.load(source))
     audit.fix(report, source, tmp_path / "clean")
     assert sorted(path.name for path in (tmp_path / "clean").iterdir()) == ["changes.csv", "fer2013.csv"]
-    clean = dataset.load(tmp_path / "clean")
+    clean = datasets.load(tmp_path / "clean")
     assert sum(map(len, clean.splits)) == 14 - 3
     (label,) = (
         clean.labels[label]
@@ -822,7 +820,7 @@ def test_a_copy_never_overlaps_with_what_is_there(
     tmp_path: Path, faces: tuple[np.ndarray, np.ndarray]
 ) -> None:
     root = folder(tmp_path / "data", faces)
-    report = audit.inspect(dataset.load(root))
+    report = audit.inspect(datasets.load(root))
     for out in (root, root / "clean", tmp_path):
         with pytest.raises(DataError, match="overlap"):
             audit.fix(report, root, out)
@@ -844,11 +842,11 @@ def test_a_copy_that_fails_leaves_nothing_and_two_at_once_are_told(
     tmp_path: Path, faces: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = folder(tmp_path / "data", faces)
-    report = audit.inspect(dataset.load(root))
+    report = audit.inspect(datasets.load(root))
     out = tmp_path / "new" / "deep" / "clean"
     with monkeypatch.context() as patch:
         patch.setattr(
-            "mien.data.audit.clean_copy._list", lambda changes: (_ for _ in ()).throw(OSError(28, "full"))
+            "mien.data.audit.cleaning._list", lambda changes: (_ for _ in ()).throw(OSError(28, "full"))
         )
         with pytest.raises(DataError, match="the disk is full"):
             audit.fix(report, root, out)
@@ -885,7 +883,7 @@ def test_a_copy_that_cannot_be_is_refused_before_the_audit(
     def never(*given: object, **named: object) -> None:
         raise AssertionError("the data were read")
 
-    monkeypatch.setattr(dataset, "load", never)
+    monkeypatch.setattr(datasets, "load", never)
     (tmp_path / "data").mkdir()
     (tmp_path / "there").mkdir()
     for out, says in (("there", "is there already"), (".", "would overlap")):
@@ -925,7 +923,7 @@ def test_the_page_stands_alone_and_escapes_names(
     save(root, "train", "fear", "=1+1\u202e.png", np.zeros((48, 48), np.uint8))
     for index in range(20):
         save(root, "train", "fear", f"{index}-black.png", np.full((48, 48), index, np.uint8))
-    report = audit.inspect(dataset.load(root))
+    report = audit.inspect(datasets.load(root))
     audit.page(report, tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     page = Reader()
@@ -946,7 +944,7 @@ def test_the_page_stands_alone_and_escapes_names(
 def test_a_page_of_nothing_says_so_and_one_that_cannot_be_written_is_refused(
     tmp_path: Path, faces: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    report = audit.inspect(dataset.load(folder(tmp_path / "data", faces)))
+    report = audit.inspect(datasets.load(folder(tmp_path / "data", faces)))
     audit.page(report, tmp_path / "page.html")
     assert "Nothing was found." in (tmp_path / "page.html").read_text()
     with pytest.raises(DataError, match="cannot be written"):
@@ -965,7 +963,7 @@ def test_names_that_are_no_text_go_everywhere(
     document = json.loads(capsys.readouterr().out)
     assert document["fix"] == {"path": out[2], "drop": 1}
     assert "\\udcff" in document["findings"][0]["files"][0]
-    assert len(dataset.load(root, exclude=out[0]).train) == 140
+    assert len(datasets.load(root, exclude=out[0]).train) == 140
     (Path(out[2]) / "changes.csv").unlink()
     assert cli.run(["audit", out[2], "--regroup"]) == 2
     arguments = ["audit", out[2], "--regroup", "--fix", str(tmp_path / "twice"), "--html", out[1]]
@@ -982,7 +980,7 @@ def test_classes_that_are_called_like_rows_are_folders_all_the_same(
         path = tmp_path / "data" / ("row left" if index % 2 else "row right") / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(path)
-    report = audit.inspect(dataset.load(tmp_path / "data"))
+    report = audit.inspect(datasets.load(tmp_path / "data"))
     audit.fix(report, tmp_path / "data", tmp_path / "clean")
     assert sum(1 for _ in (tmp_path / "clean" / "train").rglob("*.png")) == len(
         report.material.members("train")
@@ -995,9 +993,9 @@ def test_long_names_that_meet_in_a_copy_are_told_apart(
     root = folder(tmp_path / "data", faces)
     for part, image in zip("ab", faces[0][:2], strict=True):
         save(root, "train", f"happy/{part}", "ü" * 125 + ".png", image[::-1])
-    data = dataset.load(root)
+    data = datasets.load(root)
     audit.fix(audit.inspect(data), root, tmp_path / "clean")
-    copy = dataset.load(tmp_path / "clean")
+    copy = datasets.load(tmp_path / "clean")
     assert len(copy.train) == len(data.train) == 142
     assert sorted(image.tobytes() for image in copy.train.images) == sorted(
         image.tobytes() for image in data.train.images
@@ -1012,7 +1010,7 @@ def test_a_copy_that_could_not_be_loaded_is_refused(
     save(tmp_path / "data", "train", "fear", "blank.png", np.zeros((48, 48), np.uint8))
     for index, label in enumerate(("happy", "sad", "fear")):
         save(tmp_path / "data", "test", label, f"{index}.png", faces[0][30 + index])
-    report = audit.inspect(dataset.load(tmp_path / "data"))
+    report = audit.inspect(datasets.load(tmp_path / "data"))
     with pytest.raises(DataError, match="no image of the class fear in train"):
         audit.fix(report, tmp_path / "data", tmp_path / "clean")
     assert not (tmp_path / "clean").exists()
@@ -1071,7 +1069,7 @@ def test_those_that_votes_call_no_face_stand_first(
     rows = [{"happiness": 10} for _ in range(28)]
     rows[9] = {"nf": 10}
     source = fer(tmp_path / "fer2013.csv", faces[0][:28], faces[1][:28], ["Training"] * 28)
-    data = dataset.load(source, votes=ballots(tmp_path / "votes.csv", rows))
+    data = datasets.load(source, votes=ballots(tmp_path / "votes.csv", rows))
     files = [file for split in data.splits for file in split.files]
     found = kinds(audit.inspect(data, faces=~np.isin(files, ["row 4", "row 9"])))["no face found"]
     assert found.files == ("row 9", "row 4")
@@ -1100,7 +1098,7 @@ def test_known_answers_on_fer2013() -> None:
     source = os.environ.get("MIEN_FER2013", "")
     if not source.endswith(".csv"):
         pytest.skip("set MIEN_FER2013 to fer2013.csv with the rows of Training and PublicTest")
-    report = audit.inspect(dataset.load(source))
+    report = audit.inspect(datasets.load(source))
     expected = {
         "images": 32_298,
         "equal_groups": 1_273,
@@ -1124,7 +1122,7 @@ def test_a_blurred_training_split_of_fer2013_is_found() -> None:
     source = os.environ.get("MIEN_FER2013", "")
     if not source.endswith(".csv"):
         pytest.skip("set MIEN_FER2013 to fer2013.csv with the rows of Training and PublicTest")
-    data = dataset.load(source)
+    data = datasets.load(source)
     soft = np.stack([blurred(image, 0.6) for image in data.train.images[:3000, :, :, 0]])
     changed = replace(
         data,

@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from mien.data import synthetic as drawn
+from mien.data import synthetic
 from mien.evaluation import calibration as calibrate
 from mien.evaluation import evaluator as evaluate
 from mien.labels import EMOTIONS
@@ -204,7 +204,7 @@ def test_levers_train_and_are_scored(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     pytest.importorskip("keras", reason="training needs mien[train]")
-    drawn.write_archive(tmp_path / "faces.zip", train=128, val=14, test=0, seed=1)
+    synthetic.write_archive(tmp_path / "faces.zip", train=128, val=14, test=0, seed=1)
     words = ["--lever", lever, "--recipe", "demo", "--set", "epochs=6", "--set", "augment.flip=false"]
     monkeypatch.setattr(sys, "argv", ["levers.py", str(tmp_path / "faces.zip"), *words])
     levers.main()

@@ -23,7 +23,7 @@ from sklearn import metrics as judge
 
 from mien import cli, errors
 from mien import labels as emotions
-from mien.data import datasets as dataset
+from mien.data import datasets
 from mien.data.datasets import Split
 from mien.evaluation import comparison as compare
 from mien.evaluation import evaluator as evaluate
@@ -621,7 +621,7 @@ def test_kept_probabilities_stand_for_a_model(place: Path, capsys: pytest.Captur
 
 
 def test_a_run_knows_its_data(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = dataset.load("data", size=SIZE)
+    data = datasets.load("data", size=SIZE)
     facts = {"data": {"origin": {"source": str(place / "data"), "exclude": str(place / "gone.csv")}}}
     made = run.create(replace(recipes.get("quick"), size=SIZE), facts, out=place / "mine")
     parts = {each.name: bundle.Part(n=len(each), fingerprint=each.fingerprint) for each in data.splits}
@@ -688,7 +688,7 @@ def test_copies_are_those_that_the_models_learnt_from(
     for number, label in enumerate(LABELS):
         shutil.copy(f"data/val/{label}/0{number}<b>.png", f"data/train/{label}/copy{number}.png")
     Path("gone.csv").write_text("file\ntrain/sad/copy1.png\ntrain/happy/copy0.png\n")
-    data = dataset.load("data", size=SIZE, exclude="gone.csv")
+    data = datasets.load("data", size=SIZE, exclude="gone.csv")
     facts = {"data": {"origin": {"source": str(place / "data"), "exclude": [str(place / "gone.csv")]}}}
     made = run.create(replace(recipes.get("quick"), size=SIZE), facts, out=place / "mine")
     parts = {each.name: bundle.Part(n=len(each), fingerprint=each.fingerprint) for each in data.splits}

@@ -18,9 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mien import labels as emotions
-from mien.data import datasets as dataset
-from mien.data.datasets import contents as found
-from mien.data.datasets import splitting as division
+from mien.data import datasets, exclusions, sources
 from mien.errors import DataError
 
 SEVEN = emotions.EMOTIONS
@@ -97,7 +95,7 @@ def written(path: Path, text: str) -> Path:
     return path
 
 
-def sizes(data: dataset.Dataset) -> dict[str, int]:
+def sizes(data: datasets.Dataset) -> dict[str, int]:
     return {split.name: len(split) for split in data.splits}
 
 
@@ -106,7 +104,7 @@ def sizes(data: dataset.Dataset) -> dict[str, int]:
 
 def test_a_folder_is_loaded_in_the_order_of_class_then_name(tmp_path):
     files = small(classes=("sad", "happy"))
-    data = dataset.load(lay(tmp_path / "faces", files))
+    data = datasets.load(lay(tmp_path / "faces", files))
     assert data.root == "faces"
     assert data.labels == ("happy", "sad")
     assert sizes(data) == {"train": 6, "val": 6, "test": 6}
@@ -124,7 +122,7 @@ def test_a_folder_is_loaded_in_the_order_of_class_then_name(tmp_path):
 
 
 def test_the_splits_are_views_of_one_array_that_cannot_be_written_to(tmp_path):
-    data = dataset.load(lay(tmp_path, small()))
+    data = datasets.load(lay(tmp_path, small()))
     whole = data.train.images.base
     assert whole is not None
     assert all(split.images.base is whole for split in data.splits)
@@ -147,20 +145,20 @@ def test_the_splits_are_views_of_one_array_that_cannot_be_written_to(tmp_path):
     ],
 )
 def test_usual_spellings_beneath_wrapping_folders(tmp_path, wrap, names):
-    plain = dataset.load(lay(tmp_path / "plain", small()))
-    data = dataset.load(zipped(tmp_path / "a.zip", small(splits=names, wrap=wrap)))
+    plain = datasets.load(lay(tmp_path / "plain", small()))
+    data = datasets.load(zipped(tmp_path / "a.zip", small(splits=names, wrap=wrap)))
     assert data.fingerprint == plain.fingerprint
     assert data.notes == ()
 
 
 def test_classes_may_be_wrapped_within_their_split(tmp_path):
     files = {name.replace("/", "/images/", 1): data for name, data in small().items()}
-    assert sizes(dataset.load(lay(tmp_path, files))) == {"train": 6, "val": 6, "test": 6}
+    assert sizes(datasets.load(lay(tmp_path, files))) == {"train": 6, "val": 6, "test": 6}
 
 
 def test_what_lies_deeper_belongs_to_its_class(tmp_path):
     files = {name.replace("/0.png", "/person 1/0.png"): data for name, data in small().items()}
-    data = dataset.load(lay(tmp_path, files))
+    data = datasets.load(lay(tmp_path, files))
     assert data.labels == ("happy", "sad")
     assert sizes(data) == {"train": 6, "val": 6, "test": 6}
 
@@ -169,10 +167,10 @@ def test_folder_zip_and_tar_agree_in_any_order(tmp_path):
     files = small(wrap="data")
     backwards = dict(reversed(files.items()))
     loaded = [
-        dataset.load(lay(tmp_path / "folder", files)),
-        dataset.load(zipped(tmp_path / "archive (4).zip", files)),
-        dataset.load(zipped(tmp_path / "backwards.zip", backwards)),
-        dataset.load(tarred(tmp_path / "faces.tar.gz", backwards)),
+        datasets.load(lay(tmp_path / "folder", files)),
+        datasets.load(zipped(tmp_path / "archive (4).zip", files)),
+        datasets.load(zipped(tmp_path / "backwards.zip", backwards)),
+        datasets.load(tarred(tmp_path / "faces.tar.gz", backwards)),
     ]
     assert len({data.fingerprint for data in loaded}) == 1
     assert len({data.train.files for data in loaded}) == 1
@@ -190,17 +188,17 @@ def test_folder_zip_and_tar_agree_in_any_order(tmp_path):
     ],
 )
 def test_class_names(tmp_path, folders, expected):
-    assert dataset.load(lay(tmp_path, small(classes=folders))).labels == expected
+    assert datasets.load(lay(tmp_path, small(classes=folders))).labels == expected
 
 
 def test_numbered_folders_are_fer2013s_labels_and_said_to_be(tmp_path):
-    data = dataset.load(lay(tmp_path, small(classes=("0", "3"))))
+    data = datasets.load(lay(tmp_path, small(classes=("0", "3"))))
     assert data.labels == ("angry", "happy")
     assert "0 angry, 3 happy" in data.notes[0]
 
 
 def test_one_folder_that_spells_no_emotion_makes_all_own_classes_and_is_named(tmp_path):
-    data = dataset.load(lay(tmp_path, small(classes=("hapy", "Sadness", "fear"))))
+    data = datasets.load(lay(tmp_path, small(classes=("hapy", "Sadness", "fear"))))
     assert data.labels == ("Sadness", "fear", "hapy")
     assert any("no name of an emotion: 'hapy'; so all" in note for note in data.notes)
 
@@ -209,7 +207,7 @@ def test_splits_may_spell_an_emotion_differently(tmp_path):
     files = small(splits=("train",), classes=("happy", "sad")) | small(
         splits=("val",), classes=("Joy", "sadness")
     )
-    data = dataset.load(lay(tmp_path, files))
+    data = datasets.load(lay(tmp_path, files))
     assert data.labels == ("happy", "sad")
     assert sizes(data) == {"train": 6, "val": 6}
 
@@ -249,7 +247,7 @@ def test_splits_may_spell_an_emotion_differently(tmp_path):
 def test_folders_that_cannot_be_used_are_refused(tmp_path, files, message):
     for source in (lay(tmp_path / "faces", files), zipped(tmp_path / "faces.zip", files)):
         with pytest.raises(DataError, match=message.replace("'faces'", r"'faces(\.zip)?'")) as caught:
-            dataset.load(source)
+            datasets.load(source)
         assert "\n" not in str(caught.value)
 
 
@@ -257,31 +255,31 @@ def test_an_empty_class_or_split_folder_is_refused(tmp_path):
     lay(tmp_path / "a", small())
     (tmp_path / "a/train/fear").mkdir()
     with pytest.raises(DataError, match="the class folder 'fear' is empty"):
-        dataset.load(tmp_path / "a")
+        datasets.load(tmp_path / "a")
     lay(tmp_path / "b", small(splits=("train",)))
     (tmp_path / "b/val").mkdir()
     with pytest.raises(DataError, match="the split val holds no readable image"):
-        dataset.load(tmp_path / "b")
+        datasets.load(tmp_path / "b")
     (tmp_path / "c").mkdir()
     with pytest.raises(DataError, match="it is empty"):
-        dataset.load(tmp_path / "c")
+        datasets.load(tmp_path / "c")
     with pytest.raises(DataError, match="is no file or folder"):
-        dataset.load(tmp_path / "absent")
+        datasets.load(tmp_path / "absent")
 
 
 def test_a_class_missing_in_val_is_a_note(tmp_path):
     files = small() | small(splits=("train",), classes=("fear",))
-    data = dataset.load(lay(tmp_path, files))
+    data = datasets.load(lay(tmp_path, files))
     assert data.notes == ("val has no image of the class fear", "test has no image of the class fear")
     (tmp_path / "val/fear").mkdir()
-    assert dataset.load(tmp_path).fingerprint == data.fingerprint
+    assert datasets.load(tmp_path).fingerprint == data.fingerprint
 
 
 def test_a_copy_of_a_split_by_its_names_is_left_out_and_said(tmp_path):
     files = small()
     doubled = files | {f"images/{name}": data for name, data in files.items()}
-    data = dataset.load(lay(tmp_path / "doubled", doubled))
-    assert data.fingerprint == dataset.load(lay(tmp_path / "plain", files)).fingerprint
+    data = datasets.load(lay(tmp_path / "doubled", doubled))
+    assert data.fingerprint == datasets.load(lay(tmp_path / "plain", files)).fingerprint
     assert "'images/test' holds the same names as 'test'" in " ".join(data.notes)
 
 
@@ -299,12 +297,12 @@ def test_unreadable_files_are_listed_and_skipped(tmp_path):
         "__MACOSX/train/happy/._0.png": b"x",
         "LICENSE": b"words",
     }
-    good = dataset.load(lay(tmp_path / "good", small()))
+    good = datasets.load(lay(tmp_path / "good", small()))
     for source in (
         lay(tmp_path / "bad", small() | bad | ignored),
         zipped(tmp_path / "bad.zip", small() | bad | ignored),
     ):
-        data = dataset.load(source)
+        data = datasets.load(source)
         assert data.fingerprint == good.fingerprint
         assert [problem.file for problem in data.problems] == sorted(bad)
         reasons = {problem.file: problem.reason for problem in data.problems}
@@ -322,7 +320,7 @@ def test_files_that_are_not_images_are_a_note_and_no_problem(tmp_path):
         "val/sad/notes.txt": b"words",
         "val/sad/notes2.txt": b"BM, GIF and RIFF are formats of images, and this is not one of their files",
     }
-    good = dataset.load(lay(tmp_path / "good", small()))
+    good = datasets.load(lay(tmp_path / "good", small()))
     left_behind = dict.fromkeys(
         ["train/happy/.DS_Store", "train/sad/Thumbs.db", "test/sad/.hidden.png"], b"x"
     )
@@ -330,18 +328,18 @@ def test_files_that_are_not_images_are_a_note_and_no_problem(tmp_path):
         (lay(tmp_path / "stray", small() | strays | left_behind), 9),
         (zipped(tmp_path / "stray.zip", small() | strays), 6),
     ):
-        data = dataset.load(source)
+        data = datasets.load(source)
         assert data.fingerprint == good.fingerprint
         assert data.problems == ()
         (note,) = set(data.notes) - set(good.notes)
         assert note.startswith(f"{count} files that are not images were skipped: ")
-    assert "'train/happy/.DS_Store'" in " ".join(dataset.load(tmp_path / "stray").notes)
-    one = dataset.load(lay(tmp_path / "one", small() | {"train/sad/about.json": b"{}"}))
+    assert "'train/happy/.DS_Store'" in " ".join(datasets.load(tmp_path / "stray").notes)
+    one = datasets.load(lay(tmp_path / "one", small() | {"train/sad/about.json": b"{}"}))
     assert "1 file that is not an image was skipped: 'train/sad/about.json'" in one.notes
 
 
 def test_images_outside_class_folders_are_left_out_and_said(tmp_path):
-    data = dataset.load(lay(tmp_path, small() | {"cover.png": png(face(70)), "test/1.png": png(face(71))}))
+    data = datasets.load(lay(tmp_path, small() | {"cover.png": png(face(70)), "test/1.png": png(face(71))}))
     assert sizes(data) == {"train": 6, "val": 6, "test": 6}
     assert data.notes == ("2 images outside the class folders were left out: 'cover.png', 'test/1.png'",)
 
@@ -350,7 +348,7 @@ def test_images_outside_class_folders_are_left_out_and_said(tmp_path):
 def test_a_file_without_permission_is_a_problem(tmp_path):
     lay(tmp_path, small())
     (tmp_path / "train/happy/0.png").chmod(0)
-    assert [problem.file for problem in dataset.load(tmp_path).problems] == ["train/happy/0.png"]
+    assert [problem.file for problem in datasets.load(tmp_path).problems] == ["train/happy/0.png"]
 
 
 def test_a_broken_link_is_a_problem_and_a_loop_of_links_ends(tmp_path):
@@ -358,7 +356,7 @@ def test_a_broken_link_is_a_problem_and_a_loop_of_links_ends(tmp_path):
     (tmp_path / "train/happy/gone.png").symlink_to(tmp_path / "nowhere.png")
     os.mkfifo(tmp_path / "train/happy/pipe.png")
     (tmp_path / "train/happy/again").symlink_to(tmp_path)
-    data = dataset.load(tmp_path)
+    data = datasets.load(tmp_path)
     assert sizes(data) == {"train": 6, "val": 6, "test": 6}
     assert [problem.file for problem in data.problems] == ["train/happy/gone.png", "train/happy/pipe.png"]
 
@@ -366,24 +364,24 @@ def test_a_broken_link_is_a_problem_and_a_loop_of_links_ends(tmp_path):
 def test_a_broken_link_to_a_csv_is_passed_over(tmp_path):
     (tmp_path / "fer2013.csv").symlink_to(tmp_path / "nowhere.csv")
     with pytest.raises(DataError, match=r"it holds 'fer2013\.csv'"):
-        dataset.load(tmp_path)
+        datasets.load(tmp_path)
     written(tmp_path / "other.csv", table())
-    assert sizes(dataset.load(tmp_path)) == {"train": 4, "val": 2, "test": 2}
+    assert sizes(datasets.load(tmp_path)) == {"train": 4, "val": 2, "test": 2}
 
 
 def test_a_disk_that_fails_is_named(tmp_path, monkeypatch):
     source = written(tmp_path / "a.csv", table())
     # A failing disk cannot be had in a test.
     monkeypatch.setattr(
-        dataset.sources.tables, "read", lambda *_, **__: (_ for _ in ()).throw(OSError(5, "I/O error"))
+        sources, "read_table", lambda *_, **__: (_ for _ in ()).throw(OSError(5, "I/O error"))
     )
     with pytest.raises(DataError, match=r"a\.csv' cannot be read: I/O error"):
-        dataset.load(source)
+        datasets.load(source)
 
 
 def test_other_sizes_and_modes_go_through_the_one_door(tmp_path):
     colour = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
-    data = dataset.load(lay(tmp_path, small() | {"train/happy/x.png": png(colour)}), size=32)
+    data = datasets.load(lay(tmp_path, small() | {"train/happy/x.png": png(colour)}), size=32)
     assert data.train.images.shape == (7, 32, 32, 1)
 
 
@@ -391,20 +389,20 @@ def test_other_sizes_and_modes_go_through_the_one_door(tmp_path):
 
 
 def test_without_splits_a_tenth_each_is_set_apart_by_class(tmp_path):
-    data = dataset.load(zipped(tmp_path / "a.zip", small(splits=("",), each=40, wrap="data")))
+    data = datasets.load(zipped(tmp_path / "a.zip", small(splits=("",), each=40, wrap="data")))
     assert {split.name: np.bincount(split.labels).tolist() for split in data.splits} == {
         "train": [32, 32],
         "val": [4, 4],
         "test": [4, 4],
     }
     assert "a tenth of each class became val and a tenth test, by seed 42" in data.notes[0]
-    assert dataset.load(tmp_path / "a.zip").fingerprint == data.fingerprint
-    assert dataset.load(tmp_path / "a.zip", seed=43).fingerprint != data.fingerprint
+    assert datasets.load(tmp_path / "a.zip").fingerprint == data.fingerprint
+    assert datasets.load(tmp_path / "a.zip", seed=43).fingerprint != data.fingerprint
 
 
 def test_a_missing_val_is_a_tenth_of_train_and_test_stays(tmp_path):
     files = small(splits=("train", "test"), each=20)
-    whole = dataset.load(lay(tmp_path, files))
+    whole = datasets.load(lay(tmp_path, files))
     assert sizes(whole) == {"train": 36, "val": 4, "test": 40}
     assert set(whole.val.files) < {name for name in files if name.startswith("train")}
     assert set(whole.val.files).isdisjoint(whole.train.files)
@@ -412,12 +410,12 @@ def test_a_missing_val_is_a_tenth_of_train_and_test_stays(tmp_path):
 
 
 def test_missing_splits_are_none(tmp_path):
-    data = dataset.load(lay(tmp_path / "a", small(splits=("train", "val"))))
+    data = datasets.load(lay(tmp_path / "a", small(splits=("train", "val"))))
     assert data.test is None
     assert data.notes == ("there is no test split",)
     with pytest.raises(DataError, match="'a' has no split 'test'; it has train, val"):
         data.split("test")
-    data = dataset.load(lay(tmp_path / "b", small(splits=("test",))))
+    data = datasets.load(lay(tmp_path / "b", small(splits=("test",))))
     assert sizes(data) == {"test": 6}
     assert data.train is None
     assert data.notes == ("there is no train and no val split",)
@@ -425,13 +423,13 @@ def test_missing_splits_are_none(tmp_path):
 
 def test_too_few_images_to_set_apart(tmp_path):
     with pytest.raises(DataError, match="too few images to set some apart for val"):
-        dataset.load(lay(tmp_path / "a", small(splits=("",), each=1)))
-    data = dataset.load(lay(tmp_path / "b", small(splits=("",), each=2)))
+        datasets.load(lay(tmp_path / "a", small(splits=("",), each=1)))
+    data = datasets.load(lay(tmp_path / "b", small(splits=("",), each=2)))
     assert sizes(data) == {"train": 2, "val": 2}
 
 
-def pictures(numbers: list[int], labels: list[int], splits: list[str]) -> found.Found:
-    return found.Found(
+def pictures(numbers: list[int], labels: list[int], splits: list[str]) -> sources.Found:
+    return sources.Found(
         classes=("a", "b", "c"),
         faces=[np.full((2, 2, 1), number, np.uint8) for number in numbers],
         labels=np.array(labels, np.int64),
@@ -450,7 +448,7 @@ def pictures(numbers: list[int], labels: list[int], splits: list[str]) -> found.
 def test_equal_images_are_never_parted(images, seed, split):
     numbers, labels = [number for number, _ in images], [label for _, label in images]
     try:
-        parts, notes = division.divide(pictures(numbers, labels, [split] * len(images)), seed)
+        parts, notes = datasets.divide(pictures(numbers, labels, [split] * len(images)), seed)
     except DataError:
         return
     assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(len(images)))
@@ -458,7 +456,7 @@ def test_equal_images_are_never_parted(images, seed, split):
     assert sum(map(len, seen)) == len(set(numbers))
     assert notes
     assert ("test" in parts) <= (split == "")
-    again, _ = division.divide(pictures(numbers, labels, [split] * len(images)), seed)
+    again, _ = datasets.divide(pictures(numbers, labels, [split] * len(images)), seed)
     assert {name: members.tolist() for name, members in again.items()} == {
         name: members.tolist() for name, members in parts.items()
     }
@@ -467,7 +465,7 @@ def test_equal_images_are_never_parted(images, seed, split):
 def test_equal_images_of_unequal_labels_stay_together():
     numbers = [*range(40), *range(20)]
     labels = [0] * 20 + [1] * 20 + [2] * 20
-    parts, _ = division.divide(pictures(numbers, labels, [""] * 60), 1)
+    parts, _ = datasets.divide(pictures(numbers, labels, [""] * 60), 1)
     assert {"train", "val", "test"} == set(parts)
     for members in parts.values():
         counts = Counter(numbers[member] for member in members)
@@ -478,7 +476,7 @@ def test_equal_images_of_unequal_labels_stay_together():
 
 
 def test_fer2013_csv(tmp_path):
-    data = dataset.load(written(tmp_path / "fer2013.csv", table()))
+    data = datasets.load(written(tmp_path / "fer2013.csv", table()))
     assert data.labels == ("happy", "sad")
     assert sizes(data) == {"train": 4, "val": 2, "test": 2}
     assert data.val.files == ("row 4", "row 5")
@@ -510,14 +508,14 @@ def icml(text: str) -> str:
     ids=["icml", "crlf", "bom", "blank", "case", "names", "quoted", "spaces"],
 )
 def test_csv_dialects_agree(tmp_path, other):
-    plain = dataset.load(written(tmp_path / "a.csv", table()))
-    data = dataset.load(written(tmp_path / "b.csv", other))
+    plain = datasets.load(written(tmp_path / "a.csv", table()))
+    data = datasets.load(written(tmp_path / "b.csv", other))
     assert data.fingerprint == plain.fingerprint
     assert data.train.files == plain.train.files
 
 
 def test_a_csv_is_found_in_archives_and_folders(tmp_path):
-    plain = dataset.load(written(tmp_path / "a.csv", table()))
+    plain = datasets.load(written(tmp_path / "a.csv", table()))
     files = {
         "challenge/example_submission.csv": b"id,emotion\n1,2\n",
         "challenge/fer2013/fer2013.csv": table().encode(),
@@ -532,14 +530,14 @@ def test_a_csv_is_found_in_archives_and_folders(tmp_path):
         zipped(tmp_path / "b.zip", dict(reversed(files.items()))),
         tarred(tmp_path / "fer2013.tar.gz", files),
     ):
-        assert dataset.load(source).fingerprint == plain.fingerprint
+        assert datasets.load(source).fingerprint == plain.fingerprint
     with pytest.raises(DataError, match=r"no fer2013\.csv; it holds"):
-        dataset.load(lay(tmp_path / "other", {"a.csv": b"x,y\n"}))
+        datasets.load(lay(tmp_path / "other", {"a.csv": b"x,y\n"}))
 
 
 def test_a_csv_without_usage_is_divided(tmp_path):
     lines = [line.rpartition(",")[0] for line in table(USAGES * 10).splitlines()]
-    data = dataset.load(written(tmp_path / "a.csv", "\n".join(lines)))
+    data = datasets.load(written(tmp_path / "a.csv", "\n".join(lines)))
     assert sizes(data) == {"train": 64, "val": 8, "test": 8}
 
 
@@ -567,7 +565,7 @@ def test_bad_rows_are_problems_by_number(tmp_path, bad, reason):
     lines.insert(3, bad)
     path = tmp_path / "a.csv"
     path.write_bytes("\n".join(lines).encode("utf-8", "surrogateescape"))
-    data = dataset.load(path)
+    data = datasets.load(path)
     assert [problem.file for problem in data.problems] == ["row 2"]
     assert reason in data.problems[0].reason
     assert data.train.files == ("row 0", "row 1", "row 3", "row 4")
@@ -576,7 +574,7 @@ def test_bad_rows_are_problems_by_number(tmp_path, bad, reason):
 def test_rows_of_any_square_are_fitted(tmp_path):
     rows = [row(label, face(label, side), "Training") for label, side in ((3, 48), (4, 64), (3, 10), (4, 48))]
     rows += [row(label, face(9, 48), "PublicTest") for label in (3, 4)]
-    data = dataset.load(written(tmp_path / "a.csv", "\n".join(["emotion,pixels,Usage", *rows])))
+    data = datasets.load(written(tmp_path / "a.csv", "\n".join(["emotion,pixels,Usage", *rows])))
     assert data.train.images.shape == (4, 48, 48, 1)
     assert "different sides: 10, 48, 64 pixels" in data.notes[0]
 
@@ -596,21 +594,21 @@ def test_csv_that_cannot_be_used(tmp_path, monkeypatch):
     }
     for text, message in cases.items():
         with pytest.raises(DataError, match=message):
-            dataset.load(written(tmp_path / "a.csv", text))
-    monkeypatch.setattr(dataset.tables, "_LONGEST_LINE", 10_000)
+            datasets.load(written(tmp_path / "a.csv", text))
+    monkeypatch.setattr(sources, "_LONGEST_LINE", 10_000)
     with pytest.raises(DataError, match="has a line above"):
-        dataset.load(written(tmp_path / "a.csv", "emotion,pixels,Usage\n3," + "1 " * 10_000))
+        datasets.load(written(tmp_path / "a.csv", "emotion,pixels,Usage\n3," + "1 " * 10_000))
 
 
 def test_too_many_pixels_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(found, "MAX_PIXEL_BYTES", 10 * 48 * 48)
+    monkeypatch.setattr(sources, "MAX_PIXEL_BYTES", 10 * 48 * 48)
     files = small()
     for source in (lay(tmp_path / "a", files), zipped(tmp_path / "a.zip", files)):
         with pytest.raises(DataError, match="take fewer images or a smaller size"):
-            dataset.load(source)
+            datasets.load(source)
     tiny = [row((3, 4)[index % 2], face(index, 4), "Training") for index in range(1100)]
     with pytest.raises(DataError, match="take fewer images or a smaller size"):
-        dataset.load(written(tmp_path / "a.csv", "\n".join(["emotion,pixels,Usage", *tiny])))
+        datasets.load(written(tmp_path / "a.csv", "\n".join(["emotion,pixels,Usage", *tiny])))
 
 
 def test_progress_rises_to_its_total(tmp_path):
@@ -622,7 +620,7 @@ def test_progress_rises_to_its_total(tmp_path):
     ]
     for source in sources:
         calls = []
-        dataset.load(source, progress=lambda done, total, calls=calls: calls.append((done, total)))
+        datasets.load(source, progress=lambda done, total, calls=calls: calls.append((done, total)))
         assert len(calls) > 1
         assert calls == sorted(calls)
         assert calls[-1][0] == calls[-1][1] > 0
@@ -649,7 +647,7 @@ def test_votes_are_joined_by_row(tmp_path, pack, change):
     votes.write_bytes(pack(f"{change(header)}\n{rest}".encode()))
     lines = table().splitlines()
     lines[2] = "4,1 2 3,Training"
-    data = dataset.load(written(tmp_path / "a.csv", "\n".join(lines)), votes=votes)
+    data = datasets.load(written(tmp_path / "a.csv", "\n".join(lines)), votes=votes)
     assert data.train.votes.dtype == np.float32
     assert data.train.votes.shape == (3, 10)
     for split in data.splits:
@@ -674,25 +672,25 @@ def test_votes_are_joined_by_row(tmp_path, pack, change):
 def test_votes_that_do_not_fit_are_refused(tmp_path, votes, message):
     source = written(tmp_path / "a.csv", table())
     with pytest.raises(DataError, match=message):
-        dataset.load(source, votes=written(tmp_path / "votes.csv", votes))
+        datasets.load(source, votes=written(tmp_path / "votes.csv", votes))
 
 
 def test_votes_may_lack_the_usage_and_csvs_too(tmp_path):
     votes = written(tmp_path / "votes.csv", ballots().replace("Usage", "Use"))
-    assert dataset.load(written(tmp_path / "a.csv", table()), votes=votes).test.votes.shape == (2, 10)
+    assert datasets.load(written(tmp_path / "a.csv", table()), votes=votes).test.votes.shape == (2, 10)
 
 
 def test_votes_have_a_fingerprint_that_their_place_and_the_test_split_do_not_change(tmp_path):
     source = written(tmp_path / "a.csv", table())
 
     def load(name, text):
-        data = dataset.load(source, votes=written(tmp_path / name, text))
+        data = datasets.load(source, votes=written(tmp_path / name, text))
         return data.votes_fingerprint, data.fingerprint
 
     one, images = load("votes.csv", ballots())
     assert load("elsewhere.csv", ballots()) == (one, images)
     assert load("votes.csv", ballots().replace("7,8,9,10,11,12,13,14,15,16", "9" + ",0" * 9))[0] == one
-    assert dataset.load(source).votes_fingerprint is None
+    assert datasets.load(source).votes_fingerprint is None
     for row in ("0,1,2,3,4,5,6,7,8,9", "4,5,6,7,8,9,10,11,12,13"):  # of train, of val
         other, same = load("votes.csv", ballots().replace(row, "9" + ",0" * 9))
         assert other != one
@@ -703,7 +701,7 @@ def test_unreadable_votes_are_refused(tmp_path, monkeypatch):
     source = written(tmp_path / "a.csv", table())
     votes = tmp_path / "votes.csv.xz"
     with pytest.raises(DataError, match="cannot be read as a csv"):
-        dataset.load(source, votes=votes)
+        datasets.load(source, votes=votes)
     for data in (
         lzma.compress(ballots().encode())[:-20],
         gzip.compress(ballots().encode())[:-20],
@@ -711,18 +709,18 @@ def test_unreadable_votes_are_refused(tmp_path, monkeypatch):
     ):
         votes.write_bytes(data)
         with pytest.raises(DataError, match="cannot be read as a csv"):
-            dataset.load(source, votes=votes)
+            datasets.load(source, votes=votes)
     votes.write_bytes(lzma.compress(b" " * 2000))
-    monkeypatch.setattr(dataset.tables, "_LARGEST_VOTES", 1000)
+    monkeypatch.setattr(sources, "_LARGEST_VOTES", 1000)
     with pytest.raises(DataError, match="is no table for these images"):
-        dataset.load(source, votes=votes)
+        datasets.load(source, votes=votes)
 
 
 def test_votes_need_a_csv_source(tmp_path):
     votes = written(tmp_path / "votes.csv", ballots())
     for source in (lay(tmp_path / "a", small()), zipped(tmp_path / "a.zip", small())):
         with pytest.raises(DataError, match="the source has class folders"):
-            dataset.load(source, votes=votes)
+            datasets.load(source, votes=votes)
 
 
 # Exclusion
@@ -731,13 +729,13 @@ def test_votes_need_a_csv_source(tmp_path):
 def test_rows_are_excluded_from_train_alone(tmp_path):
     source = written(tmp_path / "a.csv", table())
     listed = written(tmp_path / "leaks.csv", "row,kind\n0,near\n 01 ,exact\n5,exact\n7,near\n99,exact\n")
-    data = dataset.load(source, exclude=listed)
+    data = datasets.load(source, exclude=listed)
     assert data.train.files == ("row 2", "row 3")
-    assert data.excluded == (dataset.Exclusion("exact", 1), dataset.Exclusion("near", 1))
+    assert data.excluded == (exclusions.Exclusion("exact", 1), exclusions.Exclusion("near", 1))
     notes = " ".join(data.notes)
     assert "1 lines of 'leaks.csv' name no image: 'row 99'" in notes
     assert "2 lines of 'leaks.csv' name images outside train" in notes
-    plain = dataset.load(source)
+    plain = datasets.load(source)
     assert data.val.fingerprint == plain.val.fingerprint
     assert data.test.fingerprint == plain.test.fingerprint
     assert data.train.fingerprint != plain.train.fingerprint
@@ -747,8 +745,8 @@ def test_several_lists_exclude_together_and_the_first_gives_the_reason(tmp_path)
     source = written(tmp_path / "images.csv", table())
     first = written(tmp_path / "a.csv", "row,reason\n0,early\n")
     second = written(tmp_path / "b.csv", "row,reason\n0,late\n1,late\n")
-    data = dataset.load(source, exclude=[first, second])
-    assert data.excluded == (dataset.Exclusion("early", 1), dataset.Exclusion("late", 1))
+    data = datasets.load(source, exclude=[first, second])
+    assert data.excluded == (exclusions.Exclusion("early", 1), exclusions.Exclusion("late", 1))
 
 
 def test_files_and_hashes_are_excluded(tmp_path):
@@ -756,17 +754,17 @@ def test_files_and_hashes_are_excluded(tmp_path):
     source = lay(
         tmp_path / "a", small() | {"train/happy/x.png": same, "train/sad/x.png": same, "val/sad/x.png": same}
     )
-    plain = dataset.load(source)
+    plain = datasets.load(source)
     digest = hashlib.sha256(
         plain.train.images[plain.train.files.index("train/happy/x.png")].tobytes()
     ).hexdigest()
     listed = written(
         tmp_path / "b.csv", f"file,sha256,Reason\n,{digest.upper()},copy\ntrain/sad/1.png,,blank\n,,\n"
     )
-    data = dataset.load(source, exclude=listed)
+    data = datasets.load(source, exclude=listed)
     gone = {"train/happy/x.png", "train/sad/x.png", "train/sad/1.png"}
     assert set(plain.train.files) - set(data.train.files) == gone
-    assert data.excluded == (dataset.Exclusion("blank", 1), dataset.Exclusion("copy", 2))
+    assert data.excluded == (exclusions.Exclusion("blank", 1), exclusions.Exclusion("copy", 2))
     assert data.val.files == plain.val.files
 
 
@@ -774,16 +772,16 @@ def test_a_name_with_a_line_separator_is_one_line_of_a_list(tmp_path):
     odd = "train/happy/a\u2028b.png"
     source = lay(tmp_path / "a", small() | {odd: png(face(500))})
     listed = written(tmp_path / "b.csv", f"file,reason\r\n{odd},odd\r\n")
-    assert dataset.load(source, exclude=listed).excluded == (dataset.Exclusion("odd", 1),)
+    assert datasets.load(source, exclude=listed).excluded == (exclusions.Exclusion("odd", 1),)
 
 
 def test_exclusion_never_moves_images_between_splits(tmp_path):
     source = lay(tmp_path / "a", small(splits=("",), each=30))
-    plain = dataset.load(source)
+    plain = datasets.load(source)
     listed = written(tmp_path / "b.csv", "\n".join(["file", *plain.train.files[:5]]))
-    data = dataset.load(source, exclude=listed)
+    data = datasets.load(source, exclude=listed)
     assert data.train.files == plain.train.files[5:]
-    assert data.excluded == (dataset.Exclusion("listed", 5),)
+    assert data.excluded == (exclusions.Exclusion("listed", 5),)
     assert data.val.fingerprint == plain.val.fingerprint
     assert data.test.fingerprint == plain.test.fingerprint
 
@@ -791,7 +789,7 @@ def test_exclusion_never_moves_images_between_splits(tmp_path):
 @pytest.mark.parametrize("text", ["file,reason\n", "file,reason\n\n", "file,reason\n,exact\n"])
 def test_an_empty_list_excludes_nothing_and_a_note_says_so(tmp_path, text):
     source = lay(tmp_path / "a", small())
-    data, plain = dataset.load(source, exclude=written(tmp_path / "b.csv", text)), dataset.load(source)
+    data, plain = datasets.load(source, exclude=written(tmp_path / "b.csv", text)), datasets.load(source)
     assert data.fingerprint == plain.fingerprint
     assert data.excluded == ()
     assert data.notes == (*plain.notes, "'b.csv' names no image, so nothing is left out by it")
@@ -814,13 +812,13 @@ def test_an_empty_list_excludes_nothing_and_a_note_says_so(tmp_path, text):
 def test_exclusions_that_cannot_be_used_are_refused(tmp_path, text, message):
     source = lay(tmp_path / "a", small())
     with pytest.raises(DataError, match=message):
-        dataset.load(source, exclude=written(tmp_path / "b.csv", text))
+        datasets.load(source, exclude=written(tmp_path / "b.csv", text))
 
 
 def test_exclusion_needs_a_train_split(tmp_path):
     source = lay(tmp_path / "a", small(splits=("test",)))
     with pytest.raises(DataError, match="has no train split"):
-        dataset.load(source, exclude=written(tmp_path / "b.csv", "file\ntest/happy/0.png\n"))
+        datasets.load(source, exclude=written(tmp_path / "b.csv", "file\ntest/happy/0.png\n"))
 
 
 # Fingerprint
@@ -831,9 +829,9 @@ def test_the_fingerprint_follows_pixels_labels_order_and_names():
     labels = np.array([0, 1, 0, 1])
 
     def made(images=images, labels=labels, names=("happy", "sad"), split="train"):
-        part = dataset.Split(split, images, labels, None, ("a", "b", "c", "d"))
+        part = datasets.Split(split, images, labels, None, ("a", "b", "c", "d"))
         places = dict.fromkeys(("train", "val", "test")) | {split: part}
-        return dataset.Dataset("x", names, **places).fingerprint
+        return datasets.Dataset("x", names, **places).fingerprint
 
     changed = images.copy()
     changed[3, 3, 3] ^= 1
@@ -858,7 +856,7 @@ def test_fer2013_has_its_published_counts():
     source = os.environ.get("MIEN_FER2013")
     if not source:
         pytest.skip("MIEN_FER2013 names no fer2013.csv or archive")
-    data = dataset.load(source)
+    data = datasets.load(source)
     assert data.labels == SEVEN
     assert data.problems == ()
     assert np.bincount(data.val.labels).tolist() == [467, 56, 496, 895, 653, 415, 607]
@@ -882,13 +880,13 @@ def test_a_run_among_the_images_is_no_class(tmp_path: Path) -> None:
             path = tmp_path / emotion / f"{place}.png"
             path.parent.mkdir(exist_ok=True)
             Image.fromarray(np.full((8, 8), 100 * number + place, np.uint8)).save(path)
-    before = dataset.load(tmp_path)
+    before = datasets.load(tmp_path)
     figures = tmp_path / "runs" / "quick-1" / "figures"
     figures.mkdir(parents=True)
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(figures / "loss.png")
     for name in ("run.json", "recipe.toml"):
         (figures.parent / name).write_text("{}")
-    after = dataset.load(tmp_path)
+    after = datasets.load(tmp_path)
     assert after.fingerprint == before.fingerprint
     assert any(
         "runs/quick-1 is what mien trained" in note or "'runs/quick-1'" in note for note in after.notes
@@ -903,9 +901,9 @@ def test_an_empty_split_names_a_problem_of_its_own(tmp_path):
         "3,1 2,PublicTest",
     ]
     with pytest.raises(DataError, match=r"the split val .*its first problem: row 7: .*2 pixels"):
-        dataset.load(written(tmp_path / "a.csv", "\n".join(lines)))
+        datasets.load(written(tmp_path / "a.csv", "\n".join(lines)))
     files = small() | {f"val/{name}/0.png": b"" for name in ("happy", "sad")}
     files = {name: data for name, data in files.items() if not name.startswith("val/") or not data}
     files |= {"train/happy/bad.png": b"x"}
     with pytest.raises(DataError, match=r"the split val .*its first problem: val/happy/0\.png"):
-        dataset.load(lay(tmp_path / "folders", files))
+        datasets.load(lay(tmp_path / "folders", files))

@@ -26,8 +26,7 @@ from PIL import Image
 
 from mien import cli
 from mien import labels as emotions
-from mien.data import datasets as dataset
-from mien.data import synthetic as drawn
+from mien.data import datasets, synthetic
 from mien.models import model as bundle
 from mien.vision import detectors as detect
 from mien.vision import images
@@ -189,7 +188,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _furnish(photo: Any) -> None:
-    faces = dataset.load(drawn.write_archive("archive (4).zip", train=70, val=21, test=21, seed=0))
+    faces = datasets.load(synthetic.write_archive("archive (4).zip", train=70, val=21, test=21, seed=0))
     rows, votes = ["emotion,pixels,Usage"], [",".join(("Usage", "Image name", *emotions.FERPLUS_COLUMNS))]
     ages = ["file,age"]
     for split, usage in ((faces.train, "Training"), (faces.val, "PublicTest"), (faces.test, "PrivateTest")):
@@ -211,7 +210,7 @@ def _furnish(photo: Any) -> None:
     Image.fromarray(photo[:300, 60:460]).save("scans/one.png")
     Image.fromarray(photo[40:190, 150:300]).save("face.jpg", quality=95)
     Image.fromarray(faces.train.images[0, ..., 0]).save("face.png")  # type: ignore[union-attr]
-    for number, image in enumerate(drawn.sample(40, seed=1, size=48)[0]):
+    for number, image in enumerate(synthetic.sample(40, seed=1, size=48)[0]):
         Image.fromarray(image[..., 0]).save(f"mine/{('calm', 'tense')[number % 2]}/{number}.png")
     shutil.copy("archive (4).zip", "faces.zip")
     for file in bundle.MODELS.iterdir():

@@ -8,11 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mien.data import datasets as dataset
-from mien.data import duplicates
-from mien.data import synthetic as drawn
-from mien.data.duplicates import descriptors as cells
-from mien.data.duplicates import search
+from mien.data import datasets, duplicates, synthetic
 from mien.errors import DataError
 
 Change = Callable[[np.ndarray], np.ndarray]
@@ -66,7 +62,7 @@ CHANGES: dict[str, Change] = {
 
 @pytest.fixture(scope="module")
 def faces() -> np.ndarray:
-    return drawn.sample(400, seed=5)[0]
+    return synthetic.sample(400, seed=5)[0]
 
 
 def planted(faces: np.ndarray, change: Change, count: int) -> np.ndarray:
@@ -94,7 +90,7 @@ def test_planted_copies_are_found_and_nothing_else(faces: np.ndarray, name: str)
 
 
 def test_cells_lose_next_to_nothing(faces: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "_FEW", 0)
+    monkeypatch.setattr(duplicates, "_FEW", 0)
     found = duplicates.find(planted(faces, CHANGES["mirrored, up 2, left 2"], 400), seed=1)
     assert hits(found, 400, 400) >= 396
 
@@ -102,7 +98,7 @@ def test_cells_lose_next_to_nothing(faces: np.ndarray, monkeypatch: pytest.Monke
 def test_counting_in_steps_changes_nothing(faces: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     images = planted(faces, CHANGES["left 1"], 100)
     whole = duplicates.find(images)
-    for module in (search, cells):
+    for module in (duplicates, duplicates):
         monkeypatch.setattr(module, "_BLOCK", 7)
     stepwise = duplicates.find(images)
     assert np.array_equal(stepwise.pairs, whole.pairs)
@@ -170,7 +166,7 @@ def test_a_flat_overlap_under_unlike_borders_is_no_match() -> None:
     images[:, :1] = 255
     images[:, :, :1] = 0
     # Where only noise overlaps nothing is told; at shift 0 the shared frame is what they show.
-    assert search._best(
+    assert duplicates._best(
         images[:1, :, :, 0].astype(np.float32), images[1:2, ::-1, ::-1, 0].astype(np.float32), 2, 6.0
     ) == pytest.approx(0, abs=0.5)
 
@@ -183,7 +179,7 @@ def test_an_image_is_no_copy_of_itself() -> None:
 
 @pytest.mark.parametrize("size", [12, 16, 64, 96])
 def test_other_sizes(size: int) -> None:
-    faces = drawn.sample(60, seed=2, size=size)[0]
+    faces = synthetic.sample(60, seed=2, size=size)[0]
     shift = size // 24
     found = duplicates.find(planted(faces, shifted(-shift, shift), 20), shift=shift)
     assert hits(found, 60, 20) == 20
@@ -202,7 +198,7 @@ def test_correlation_is_numpys(faces: np.ndarray) -> None:
         )
         for a, b in zip(one, other, strict=True)
     ]
-    assert search._best(one, other, 2, 0.0) == pytest.approx(expected, abs=1e-4)
+    assert duplicates._best(one, other, 2, 0.0) == pytest.approx(expected, abs=1e-4)
 
 
 def test_progress_rises_to_its_total(faces: np.ndarray) -> None:
@@ -213,7 +209,7 @@ def test_progress_rises_to_its_total(faces: np.ndarray) -> None:
 
 
 def test_the_same_seed_finds_the_same(faces: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "_FEW", 0)
+    monkeypatch.setattr(duplicates, "_FEW", 0)
     images = planted(faces, jpeg(75), 50)
     one, other = duplicates.find(images), duplicates.find(images)
     assert np.array_equal(one.pairs, other.pairs)
@@ -238,16 +234,16 @@ def test_what_cannot_be_searched_is_refused(images: np.ndarray, options: dict, m
 
 
 @pytest.fixture(scope="module")
-def real() -> dataset.Dataset:
+def real() -> datasets.Dataset:
     source = os.environ.get("MIEN_FER2013")
     if not source:
         pytest.skip("set MIEN_FER2013 to FER2013's csv or archive")
-    return dataset.load(source)
+    return datasets.load(source)
 
 
 @pytest.mark.real
 @pytest.mark.parametrize("name", CHANGES)
-def test_recall_and_precision_on_fer2013(real: dataset.Dataset, name: str) -> None:
+def test_recall_and_precision_on_fer2013(real: datasets.Dataset, name: str) -> None:
     images = real.split("train").images[:6000]
     own = duplicates.find(images)
     alone = np.setdiff1d(np.flatnonzero(own.first == np.arange(len(images))), own.pairs)

@@ -15,7 +15,7 @@ from sklearn import metrics as judge
 
 from mien import _files as disk
 from mien import labels as emotions
-from mien.data import synthetic as drawn
+from mien.data import synthetic
 from mien.data.datasets import Split
 from mien.errors import DataError, InputError, ModelError, RunError, TrainingError
 from mien.evaluation import calibration as calibrate
@@ -118,7 +118,7 @@ def test_copies_are_found_upright_and_mirrored() -> None:
 
 
 def test_photographs_cut_otherwise_are_found_where_they_are_asked_for() -> None:
-    faces = drawn.sample(14, seed=4, size=96)[0][:, :, :, 0]
+    faces = synthetic.sample(14, seed=4, size=96)[0][:, :, :, 0]
     whole, part = (
         np.stack([Image.fromarray(face).resize((48, 48), Image.Resampling.BOX, box) for face in faces])
         for box in (None, (6, 8, 92, 94))

@@ -17,7 +17,7 @@ from PIL import Image
 from scipy.stats import spearmanr
 
 from mien import cli
-from mien.data import synthetic as drawn
+from mien.data import synthetic
 from mien.errors import InputError, ModelError
 from mien.evaluation import explanation as explain
 from mien.evaluation.explanation import maps
@@ -320,7 +320,7 @@ def test_hiding_what_is_marked_lowers_the_score_more_than_hiding_as_much_elsewhe
 @pytest.mark.slow
 @pytest.mark.parametrize("method", explain.METHODS)
 def test_the_same_on_drawn_faces(method: explain.Method) -> None:
-    faces = [drawn.face("happy", seed=seed)[..., np.newaxis] for seed in range(40)]
+    faces = [synthetic.face("happy", seed=seed)[..., np.newaxis] for seed in range(40)]
     inside, outside = falls(shipped(), faces, method, "consensus")
     assert np.mean(inside) > np.mean(outside)
 
@@ -331,9 +331,9 @@ def test_the_same_on_fer2013(method: explain.Method) -> None:
     source = os.environ.get("MIEN_FER2013")
     if not source:
         pytest.skip("MIEN_FER2013 names no fer2013.csv or archive")
-    from mien.data import datasets as dataset
+    from mien.data import datasets
 
-    faces = dataset.load(source).split("val").images[:: 90 if method == "occlusion" else 18]
+    faces = datasets.load(source).split("val").images[:: 90 if method == "occlusion" else 18]
     inside, outside = falls(shipped(), faces, method, "fer2013")
     assert np.mean(inside) > 2 * np.mean(outside)
 

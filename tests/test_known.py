@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mien import cli
-from mien.data import synthetic as drawn
+from mien.data import synthetic
 from mien.data.datasets import Dataset
 from mien.errors import ModelError
 from mien.evaluation import evaluator as evaluate
@@ -23,7 +23,7 @@ from test_evaluate import split
 
 @pytest.fixture(scope="module")
 def faces() -> np.ndarray:
-    return drawn.sample(400, seed=0, size=48)[0]
+    return synthetic.sample(400, seed=0, size=48)[0]
 
 
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:

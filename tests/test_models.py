@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from mien import labels as emotions
-from mien.data import datasets as dataset
-from mien.data import synthetic as drawn
+from mien.data import datasets, synthetic
 from mien.errors import ModelError
 from mien.evaluation import calibration as calibrate
 from mien.evaluation import evaluator as evaluate
@@ -30,7 +29,7 @@ def test_a_model_of_the_package_reads_a_face_in_two_ways(name: str | None) -> No
     assert model.card.labels == emotions.EMOTIONS
     assert list(model.card.readings) == ["fer2013", "consensus"]
     assert model.card.licence
-    images, _, _ = drawn.sample(4, seed=0, size=model.card.size)
+    images, _, _ = synthetic.sample(4, seed=0, size=model.card.size)
     answers = [model.run(images, labels=labels) for labels in model.card.readings]
     for answer in answers:
         np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-4)
@@ -66,7 +65,7 @@ def test_the_weights_beside_a_model_are_its_own(name: str) -> None:
     recipe = recipes.from_dict(model.card.recipe)
     network = precision.build(recipe, classes=len(model.card.labels), policy="float32")
     assert start.give(start.of(model), network, model.card.labels) == ()
-    images, _, _ = drawn.sample(300, seed=1, size=model.card.size)
+    images, _, _ = synthetic.sample(300, seed=1, size=model.card.size)
     answers = network.predict(images, verbose=0)
     for reading, found in model.card.readings.items():
         shipped = calibrate.undo(model.run(images, labels=reading), found.temperature, found.offsets)
@@ -115,7 +114,7 @@ def test_a_damaged_model_is_not_loaded(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("name", bundle.SHIPPED)
 def test_a_model_of_the_package_is_the_same_once_it_is_written_again(tmp_path: Path, name: str) -> None:
     model = bundle.load(name)
-    images, _, _ = drawn.sample(40, seed=2, size=model.card.size)
+    images, _, _ = synthetic.sample(40, seed=2, size=model.card.size)
     path = tmp_path / f"{name}.onnx"
     written = bundle.write(model.read(), model.card, path)
     again = bundle.load(path)
@@ -152,7 +151,7 @@ def test_they_score_what_they_say(name: str) -> None:
     source = os.environ.get("MIEN_FER2013")
     if not source:
         pytest.skip("MIEN_FER2013 names no fer2013.csv or archive")
-    data = dataset.load(source)
+    data = datasets.load(source)
     report = evaluate.score(bundle.load(name), data.split("val"), labels=data.labels)
     said = json.loads((bundle.MODELS / f"{name}.json").read_text())["readings"]["fer2013"]["report"]
     assert report.split_fingerprint == said["split_fingerprint"]

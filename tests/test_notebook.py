@@ -18,7 +18,7 @@ import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 from nbclient import NotebookClient
 
-from mien.data import synthetic as drawn
+from mien.data import synthetic
 from mien.models import model as bundle
 from mien.training import runs as run
 
@@ -64,7 +64,7 @@ def pictures(notebook: Any) -> int:
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to run in, whose `mien-drive` stands for Drive and holds an archive."""
-    drawn.write_archive(tmp_path / "mien-drive" / ARCHIVE, train=140, val=70, test=70, seed=1)
+    synthetic.write_archive(tmp_path / "mien-drive" / ARCHIVE, train=140, val=70, test=70, seed=1)
     monkeypatch.setenv("MIEN_NOTEBOOK_ARCHIVE", ARCHIVE)
     monkeypatch.setenv("MIEN_NOTEBOOK_SETTINGS", "network=tiny epochs=2 precision=float32")
     monkeypatch.delenv("MIEN_NOTEBOOK_DRIVE", raising=False)

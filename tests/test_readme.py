@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mien import cli
-from mien.data import synthetic as drawn
+from mien.data import synthetic
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -21,8 +21,8 @@ def blocks(path: Path, language: str) -> list[str]:
 
 def test_the_readmes_commands_and_python_run(away: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("keras", reason="training needs mien[train]")
-    drawn.write_archive(away / "archive (4).zip", train=140, val=35, test=35, seed=0)
-    images, _, _ = drawn.sample(48, seed=1, size=48)
+    synthetic.write_archive(away / "archive (4).zip", train=140, val=35, test=35, seed=0)
+    images, _, _ = synthetic.sample(48, seed=1, size=48)
     for number, face in enumerate(images):
         folder = away / "mine" / ("calm", "tense")[number % 2]
         folder.mkdir(parents=True, exist_ok=True)

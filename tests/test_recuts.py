@@ -8,11 +8,8 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from mien.data import datasets as dataset
-from mien.data import duplicates
-from mien.data import synthetic as drawn
-from mien.data.duplicates import recrops as recutting
-from mien.data.duplicates.alignment import align
+from mien.data import datasets, duplicates, recrops, synthetic
+from mien.data.recrops import align
 from mien.errors import DataError
 
 #: Left, top and side of what is cut out of a photograph of 144 pixels, as parts of its side.
@@ -28,7 +25,7 @@ CUTS = {
 
 @pytest.fixture(scope="module")
 def photographs() -> np.ndarray:
-    return drawn.sample(70, seed=8, size=144)[0][:, :, :, 0]
+    return synthetic.sample(70, seed=8, size=144)[0][:, :, :, 0]
 
 
 def cut(photograph: np.ndarray, part: tuple[float, float, float], size: int = 48) -> np.ndarray:
@@ -41,7 +38,7 @@ def cuts(photographs: np.ndarray, part: tuple[float, float, float], size: int = 
     return np.stack([cut(photograph, part, size) for photograph in photographs])[..., np.newaxis]
 
 
-def own(found: duplicates.Recuts) -> tuple[int, int]:
+def own(found: recrops.Recuts) -> tuple[int, int]:
     """How many images found their own photograph, and how many another's."""
     mine = found.one == found.other
     return len(np.unique(found.one[mine])), int((~mine).sum())
@@ -51,7 +48,7 @@ def own(found: duplicates.Recuts) -> tuple[int, int]:
 def test_a_photograph_cut_otherwise_is_found_from_both_sides(photographs: np.ndarray, name: str) -> None:
     wide, close = cuts(photographs, WHOLE), cuts(photographs, CUTS[name])
     for images, among in ((wide, close), (close, wide)):
-        right, wrong = own(duplicates.recut(images, among))
+        right, wrong = own(recrops.recut(images, among))
         assert right >= 0.97 * len(photographs)
         # Faces that are drawn share some of their features to the pixel.
         assert wrong <= 0.04 * len(photographs)
@@ -63,23 +60,23 @@ def test_light_jpeg_and_mirror_hide_nothing(photographs: np.ndarray) -> None:
         packed = io.BytesIO()
         Image.fromarray((face * 0.8 + 20).astype(np.uint8)).save(packed, "JPEG", quality=75)
         changed.append(np.asarray(Image.open(packed)))
-    found = duplicates.recut(np.stack(changed)[..., np.newaxis], cuts(photographs, WHOLE))
+    found = recrops.recut(np.stack(changed)[..., np.newaxis], cuts(photographs, WHOLE))
     assert own(found)[0] >= 0.97 * len(photographs)
     assert found.mirrored[found.one == found.other].mean() > 0.9
 
 
 def test_cells_lose_next_to_nothing(photographs: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     wide, close = cuts(photographs, WHOLE), cuts(photographs, CUTS["a tenth larger"])
-    monkeypatch.setattr(recutting, "_FEW", 0)
-    monkeypatch.setattr(recutting, "_CHUNK", 50)
-    first, second = (duplicates.recut(close, wide) for _ in range(2))
+    monkeypatch.setattr(recrops, "_FEW", 0)
+    monkeypatch.setattr(recrops, "_CHUNK", 50)
+    first, second = (recrops.recut(close, wide) for _ in range(2))
     assert own(first)[0] >= 0.95 * len(photographs)
     assert np.array_equal(first.likeness, second.likeness)
 
 
 def test_pairs_are_ascending_and_equal_images_are_among_them(photographs: np.ndarray) -> None:
     wide = cuts(photographs[:20], WHOLE)
-    found = duplicates.recut(wide[[3, 3, 7]], wide)
+    found = recrops.recut(wide[[3, 3, 7]], wide)
     pairs = list(zip(found.one.tolist(), found.other.tolist(), strict=True))
     assert pairs == sorted(pairs)
     assert {(0, 3), (1, 3), (2, 7)} <= set(pairs)
@@ -88,13 +85,13 @@ def test_pairs_are_ascending_and_equal_images_are_among_them(photographs: np.nda
 
 def test_a_flat_image_is_like_nothing() -> None:
     grey = np.full((3, 48, 48, 1), 90, np.uint8)
-    found = duplicates.recut(grey, grey)
+    found = recrops.recut(grey, grey)
     assert len(found.one) == len(found.likeness) == len(found.mirrored) == 0
 
 
 def test_a_side_of_96_pixels_is_searched_alike(photographs: np.ndarray) -> None:
     wide, close = (cuts(photographs[:40], part, 96) for part in (WHOLE, CUTS["a quarter larger"]))
-    assert own(duplicates.recut(close, wide))[0] >= 38
+    assert own(recrops.recut(close, wide))[0] >= 38
 
 
 def test_the_map_found_is_the_one_that_was_planted() -> None:
@@ -114,7 +111,7 @@ def test_the_map_found_is_the_one_that_was_planted() -> None:
 def test_progress_rises_to_its_total(photographs: np.ndarray) -> None:
     seen: list[tuple[int, int]] = []
     wide = cuts(photographs[:30], WHOLE)
-    duplicates.recut(wide[:3], wide, progress=lambda done, total: seen.append((done, total)))
+    recrops.recut(wide[:3], wide, progress=lambda done, total: seen.append((done, total)))
     assert seen == sorted(seen)
     assert seen[-1] == (100, 100)
 
@@ -123,11 +120,11 @@ def test_what_cannot_be_searched_is_refused() -> None:
     small = np.zeros((2, 20, 20, 1), np.uint8)
     large = np.zeros((2, 48, 48, 1), np.uint8)
     with pytest.raises(DataError, match="20 pixels a side"):
-        duplicates.recut(small, small)
+        recrops.recut(small, small)
     with pytest.raises(DataError, match="of 48 and of 64 pixels"):
-        duplicates.recut(large, np.zeros((2, 64, 64, 1), np.uint8))
+        recrops.recut(large, np.zeros((2, 64, 64, 1), np.uint8))
     with pytest.raises(DataError, match="between 0 and 1"):
-        duplicates.recut(large, large, same=1.0)
+        recrops.recut(large, large, same=1.0)
 
 
 @pytest.mark.real
@@ -135,8 +132,8 @@ def test_planted_cuts_of_fer2013_are_found() -> None:
     source = os.environ.get("MIEN_FER2013")
     if not source:
         pytest.skip("set MIEN_FER2013 to FER2013's csv or archive")
-    faces = dataset.load(source).split("train").images[:3000]
+    faces = datasets.load(source).split("train").images[:3000]
     faces = faces[faces.std(axis=(1, 2, 3)) >= duplicates.FLAT]
     close = cuts(faces[:300, :, :, 0], (0.06, 0.08, 0.86))
-    found = duplicates.recut(close, faces)
+    found = recrops.recut(close, faces)
     assert own(found)[0] >= 0.97 * 300

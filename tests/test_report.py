@@ -16,9 +16,7 @@ from sklearn import metrics as judge
 from mien import _files as disk
 from mien import cli
 from mien import labels as emotions
-from mien.data import datasets as dataset
-from mien.data import duplicates
-from mien.data import synthetic as drawn
+from mien.data import datasets, duplicates, synthetic
 from mien.data.audit import html as web
 from mien.errors import DataError, InputError
 from mien.evaluation import calibration as calibrate
@@ -40,27 +38,27 @@ def model() -> bundle.Bundle:
 
 
 @pytest.fixture(scope="module")
-def data() -> dataset.Dataset:
+def data() -> datasets.Dataset:
     """Drawn faces; of the test split's, ten stand in training too, and ten mirrored."""
-    images, labels, _ = drawn.sample(420, seed=3, size=48)
+    images, labels, _ = synthetic.sample(420, seed=3, size=48)
     parts = {}
     for name, start, stop in (("train", 0, 140), ("val", 140, 280), ("test", 280, 420)):
         files = tuple(f"{name}/{BAD} {place}.png" for place in range(stop - start))
         votes = np.zeros((stop - start, 10), np.float32)
         votes[:, 0] = 10
-        parts[name] = dataset.Split(name, images[start:stop].copy(), labels[start:stop], votes, files)
+        parts[name] = datasets.Split(name, images[start:stop].copy(), labels[start:stop], votes, files)
     parts["test"].images[:10] = parts["train"].images[:10]
     parts["test"].images[10:20] = parts["train"].images[10:20, :, ::-1]
-    return dataset.Dataset(f"faces {BAD}", emotions.EMOTIONS, **parts, problems=(), notes=(BAD,))
+    return datasets.Dataset(f"faces {BAD}", emotions.EMOTIONS, **parts, problems=(), notes=(BAD,))
 
 
 @pytest.fixture(scope="module")
-def answers(model: bundle.Bundle, data: dataset.Dataset) -> evaluate.Answers:
+def answers(model: bundle.Bundle, data: datasets.Dataset) -> evaluate.Answers:
     return evaluate.answer(model, data.split("test"), labels=data.labels, data=data.root)
 
 
 @pytest.fixture(scope="module")
-def found(model: bundle.Bundle, data: dataset.Dataset, answers: evaluate.Answers) -> dict:
+def found(model: bundle.Bundle, data: datasets.Dataset, answers: evaluate.Answers) -> dict:
     files = answers.split.files
     groups = {file: BAD if place < 20 else "others" for place, file in enumerate(files[:100])}
     listing = evaluate.Listing("ages <b>.csv", BAD, groups)
@@ -97,7 +95,7 @@ def test_copies_are_left_out_and_counted(found: dict, answers: evaluate.Answers)
 
 
 def test_photographs_cut_otherwise_are_left_out_where_that_is_asked_for(
-    model: bundle.Bundle, data: dataset.Dataset, answers: evaluate.Answers, found: dict, tmp_path: Path
+    model: bundle.Bundle, data: datasets.Dataset, answers: evaluate.Answers, found: dict, tmp_path: Path
 ) -> None:
     train, images = data.split("train"), data.split("train").images.copy()
     for place, image in enumerate(answers.split.images[20:25, :, :, 0], start=100):
@@ -116,21 +114,21 @@ def test_photographs_cut_otherwise_are_left_out_where_that_is_asked_for(
 
 
 def test_copies_that_cannot_be_looked_for_are_said(
-    model: bundle.Bundle, data: dataset.Dataset, answers: evaluate.Answers
+    model: bundle.Bundle, data: datasets.Dataset, answers: evaluate.Answers
 ) -> None:
-    alone = dataset.Dataset("alone", data.labels, train=None, val=None, test=data.test)
+    alone = datasets.Dataset("alone", data.labels, train=None, val=None, test=data.test)
     told = report.measure([model], alone, answers)
     assert told["against_training"]["checked"] is False
     assert "no training split" in told["against_training"]["why"]
     learnt = report.measure([model], data, answers, uses=evaluate.Uses(role="train"))
     assert "learnt from" in learnt["against_training"]["why"]
-    everywhere = dataset.Dataset("all", data.labels, train=data.test, val=None, test=data.test)
+    everywhere = datasets.Dataset("all", data.labels, train=data.test, val=None, test=data.test)
     told = report.measure([model], everywhere, answers)["against_training"]
     assert (told["equal"], told["without_equal"], told["without_either"]) == (len(answers), None, None)
 
 
 def test_calibration_with_and_without_temperature(
-    model: bundle.Bundle, data: dataset.Dataset, answers: evaluate.Answers, found: dict
+    model: bundle.Bundle, data: datasets.Dataset, answers: evaluate.Answers, found: dict
 ) -> None:
     shipped, bare = found["calibration"]
     temperature = model.card.reading().temperature
@@ -301,11 +299,11 @@ def test_axes_of_a_chart_begin_with_a_number_and_have_round_ones(low: float) -> 
 
 
 def test_odd_names_and_odd_reports_make_pages(
-    model: bundle.Bundle, data: dataset.Dataset, tmp_path: Path
+    model: bundle.Bundle, data: datasets.Dataset, tmp_path: Path
 ) -> None:
     split = data.split("test").take(np.arange(3))
-    odd = dataset.Split("test", split.images, split.labels, None, ("a\udcff\n.png", "\x00", "=HYPERLINK()"))
-    only = dataset.Dataset("\udcfe", data.labels, train=None, val=None, test=odd)
+    odd = datasets.Split("test", split.images, split.labels, None, ("a\udcff\n.png", "\x00", "=HYPERLINK()"))
+    only = datasets.Dataset("\udcfe", data.labels, train=None, val=None, test=odd)
     asked = evaluate.answer(model, odd, labels=data.labels, data=only.root)
     told = report.measure([model], only, asked)
     json_file, page = report.write(told, asked, tmp_path)
@@ -374,8 +372,8 @@ def test_tables_of_a_bare_report_need_nothing_more(answers: evaluate.Answers) ->
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run as training leaves it, without the training: the package's model over drawn faces."""
     place = tmp_path_factory.mktemp("reports")
-    archive = drawn.write_archive(place / "faces.zip", train=140, val=42, test=42, seed=5)
-    data = dataset.load(archive)
+    archive = synthetic.write_archive(place / "faces.zip", train=140, val=42, test=42, seed=5)
+    data = datasets.load(archive)
     model = bundle.load()
     splits = {each.name: bundle.Part(n=len(each), fingerprint=each.fingerprint) for each in data.splits}
     facts = {
@@ -446,7 +444,7 @@ def test_only_a_runs_own_model_counts_in_it(
 def test_what_was_asked_for_is_kept_in_the_run(made: Path, tmp_path: Path, ask: Ask) -> None:
     home = tmp_path / "one"
     shutil.copytree(made, home)
-    files = dataset.load(made.parent.parent / "faces.zip").split("test").files
+    files = datasets.load(made.parent.parent / "faces.zip").split("test").files
     (tmp_path / "g.csv").write_text("file,half\n" + "".join(f"{f},h{i % 2}\n" for i, f in enumerate(files)))
     asked = [home, "--split", "test", "--groups", tmp_path / "g.csv"]
     for more in ([], ["--report", tmp_path / "out", "--table", "md"]):
@@ -500,9 +498,9 @@ def excluding(place: Path, made: Path) -> Path:
     """The run `made`, had it left out three training images of its archive, listed by their names."""
     archive = shutil.copy(made.parent.parent / "faces.zip", place / "faces.zip")
     (place / "gone.csv").write_text(
-        "file\n" + "".join(f"{file}\n" for file in dataset.load(archive).split("train").files[:3])
+        "file\n" + "".join(f"{file}\n" for file in datasets.load(archive).split("train").files[:3])
     )
-    data = dataset.load(archive, exclude=place / "gone.csv")
+    data = datasets.load(archive, exclude=place / "gone.csv")
     splits = {each.name: bundle.Part(n=len(each), fingerprint=each.fingerprint) for each in data.splits}
     origin = {"source": str(archive), "votes": None, "exclude": [str(place / "gone.csv")], "seed": 42}
     facts = {"data": {"origin": origin, "splits": {name: vars(part) for name, part in splits.items()}}}
@@ -520,9 +518,9 @@ def test_what_a_run_left_out_stays_in_other_data(
     assert ask(home, "--split", "train")["n"] == 137
     moved = shutil.copy(tmp_path / "faces.zip", tmp_path / "moved.zip")
     assert ask(home, "--split", "train", "--data", moved)["n"] == 137
-    names = dataset.load(moved).split("train").files
+    names = datasets.load(moved).split("train").files
     for other, seed in ((tmp_path / "others", 9), (tmp_path / "strangers", 10)):
-        images = drawn.sample(140, seed=seed, size=48)[0]
+        images = synthetic.sample(140, seed=seed, size=48)[0]
         for place, name in enumerate(names):
             # Of the second set no image has a name that the list has.
             file = other / (name if seed == 9 else name.replace(Path(name).name, f"{place}-other.png"))
@@ -530,14 +528,14 @@ def test_what_a_run_left_out_stays_in_other_data(
             Image.fromarray(images[place, :, :, 0]).save(file)
         assert cli.run(["evaluate", str(home), "--split", "train", "--data", str(other), "--json"]) == 0
         captured = capsys.readouterr()
-        assert json.loads(captured.out)["n"] == len(dataset.load(other).split("train")) == 126
+        assert json.loads(captured.out)["n"] == len(datasets.load(other).split("train")) == 126
         assert f"what two left out of training stays in {other.name}: " in captured.err
 
 
 def test_words_tables_groups_and_pages_come_from_the_command(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], ask: Ask
 ) -> None:
-    files = dataset.load(made.parent.parent / "faces.zip").split("test").files
+    files = datasets.load(made.parent.parent / "faces.zip").split("test").files
     with (tmp_path / "g.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows([("file", "half"), *((f, f"h{i % 2}") for i, f in enumerate(files))])
     arguments = ["evaluate", str(made), "--split", "test", "--groups", str(tmp_path / "g.csv")]

@@ -149,11 +149,11 @@ def _check_models(
     models: list[Path], loaded: list["Bundle"], probabilities: Path | None, *, recuts: bool
 ) -> None:
     """Refuse what these models cannot give, before they are asked."""
-    from mien.data import duplicates
+    from mien.data import recrops
 
-    if recuts and (size := loaded[0].card.size) < duplicates.SMALLEST:
+    if recuts and (size := loaded[0].card.size) < recrops.SMALLEST:
         raise InputError(
-            f"--recuts looks at images of {duplicates.SMALLEST} pixels a side or more, and the model takes "
+            f"--recuts looks at images of {recrops.SMALLEST} pixels a side or more, and the model takes "
             f"{size}; leave --recuts out"
         )
     if probabilities is None:

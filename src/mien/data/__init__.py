@@ -1,4 +1,4 @@
-"""Labelled faces before training: archives, data sets, duplicates, audit, synthetic faces.
+"""Labelled faces before training: archives, data sets, duplicates, audits, synthetic faces.
 
 Needs NumPy and Pillow. Nothing here imports a training library.
 """
@@ -10,7 +10,10 @@ _MODULES = (
     "audit",
     "datasets",
     "duplicates",
+    "exclusions",
     "probabilities",
+    "recrops",
+    "sources",
     "synthetic",
 )
 

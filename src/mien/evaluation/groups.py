@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mien.data.datasets import csv_lists as lists
+from mien.data import sources
 from mien.errors import DataError
 from mien.evaluation.metrics import Interval, metrics
 
@@ -96,7 +96,7 @@ def listing(path: str | os.PathLike[str]) -> Listing:
             stands in two groups.
     """
     place, column = _parted(str(path))
-    names, lines = lists.read(_text(place), place.name, strict=True, lower=False)
+    names, lines = sources.read_list(_text(place), place.name, strict=True, lower=False)
     key = next((name for name in names if name.lower() in _KEYS), None)
     if key is None:
         raise DataError(f"{place.name!r} has no column row or file; name the images by one of them")
@@ -107,7 +107,7 @@ def listing(path: str | os.PathLike[str]) -> Listing:
         if not (value and group):
             continue
         row = key.lower() == "row" and value.isdecimal()
-        image = f"row {lists.row(value, number, place.name)}" if row else value
+        image = f"row {sources.row_number(value, number, place.name)}" if row else value
         if groups.setdefault(image, group) != group:
             raise DataError(
                 f"{place.name!r} puts {image!r} into the groups {groups[image]!r} and {group!r}; "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mien.data import duplicates
+from mien.data import duplicates, recrops
 
 #: Percent of the work that is done when equal and near images are known, if others are looked for too.
 _COPIES = 15
@@ -63,5 +63,5 @@ def copies(
     if not recut:
         return Copies(equal, near)
     cut = np.zeros(len(images), bool)
-    cut[duplicates.recut(images, train, progress=part(share, 100 - share)).one] = True
+    cut[recrops.recut(images, train, progress=part(share, 100 - share)).one] = True
     return Copies(equal, near, cut & ~equal & ~near)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien import _files as disk
-from mien.data import duplicates
+from mien.data import recrops
 from mien.data.datasets import Dataset, Split
 from mien.errors import DataError, ModelError
 from mien.evaluation import calibration as calibrate
@@ -286,7 +286,7 @@ def _known(dataset: Dataset, card: Card) -> evaluate.Copies | None:
     """
     train, val = dataset.split("train"), dataset.split("val")
     learnt = {data.splits["train"].fingerprint for data in card.learnt_from if "train" in data.splits}
-    if train.images.shape[1] < duplicates.SMALLEST or learnt - {train.fingerprint}:
+    if train.images.shape[1] < recrops.SMALLEST or learnt - {train.fingerprint}:
         return None
     return evaluate.copies(val.images, train.images, recut=True)
 

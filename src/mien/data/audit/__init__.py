@@ -19,22 +19,15 @@ from numpy.typing import NDArray
 
 from mien import _files as disk
 from mien.data import duplicates
-from mien.data.audit import annotator_votes as votes
-from mien.data.audit import clean_copy as copying
-from mien.data.audit import cleaning as mend
-from mien.data.audit import copies, faceless, files, labels
-from mien.data.audit import exclusions as exclusion
+from mien.data.audit import cleaning, copies, images, labels
 from mien.data.audit import html as web
-from mien.data.audit import image_quality as pictures
-from mien.data.audit import recrops as recuts
 from mien.data.audit.cleaning import Change
-from mien.data.audit.faceless import seek
-from mien.data.audit.files import Header, survey
+from mien.data.audit.copies import Recut
 from mien.data.audit.findings import SEVERITIES, Case, Finding, Material, Removal, Severity, gather
-from mien.data.audit.image_quality import Measures
-from mien.data.audit.recrops import Recut
-from mien.data.datasets import Dataset, Exclusion
+from mien.data.audit.images import Header, Measures, seek, survey
+from mien.data.datasets import Dataset
 from mien.data.duplicates import Duplicates
+from mien.data.exclusions import Exclusion
 from mien.data.probabilities import Stored
 from mien.errors import DataError
 
@@ -134,20 +127,20 @@ def inspect(
     """
     material = gather(dataset)
     doubts = [] if probabilities is None else labels.doubts(material, probabilities)
-    faceless.check(material, faces)
-    measures = pictures.measure(material)
+    images.check_faces(material, faces)
+    measures = images.measure(material)
     found, cut = _compare(material, near, recut, progress)
     told = [
         *copies.findings(material, found),
-        *recuts.findings(material, found, cut),
-        *pictures.findings(material, measures),
-        *files.findings(material, headers or {}),
-        *votes.findings(material),
-        *faceless.findings(material, measures, faces),
+        *copies.recrop_findings(material, found, cut),
+        *images.findings(material, measures),
+        *images.file_findings(material, headers or {}),
+        *labels.vote_findings(material),
+        *images.faceless_findings(material, measures, faces),
         *labels.findings(material),
         *doubts,
     ]
-    counts = _counts(material, measures, found, cut, headers or {}) | faceless.count(measures, faces)
+    counts = _counts(material, measures, found, cut, headers or {}) | images.count_faceless(measures, faces)
     if probabilities is not None:
         counts["label_errors"] = sum(len(item.cases) for item in doubts)
     return AuditReport(
@@ -156,10 +149,10 @@ def inspect(
         counts=counts,
         findings=tuple(sorted(told, key=lambda item: SEVERITIES.index(item.severity))),
         removals=(
-            *pictures.removals(material, measures),
-            *votes.removals(material),
+            *images.removals(material, measures),
+            *labels.vote_removals(material),
             *copies.removals(material, found),
-            *recuts.removals(material, cut),
+            *copies.recrop_removals(material, cut),
         ),
         material=material,
         measures=measures,
@@ -180,7 +173,7 @@ def _compare(
     if not recut:
         return found, ()
     rest = 100 - share
-    return found, recuts.search(
+    return found, copies.search(
         material, found, progress=lambda done, total: tell(share + rest * done // total, 100)
     )
 
@@ -195,10 +188,10 @@ def _counts(
     return {
         "images": len(material.images),
         **copies.count(material, found),
-        **recuts.count(material, found, cut),
-        **pictures.count(measures),
-        **files.count(material, headers),
-        **votes.count(material),
+        **copies.count_recrops(material, found, cut),
+        **images.count(measures),
+        **images.count_files(material, headers),
+        **labels.count_votes(material),
     }
 
 
@@ -218,7 +211,7 @@ def exclude(
     Raises:
         DataError: `also` cannot be used, or the list cannot be written.
     """
-    counts = exclusion.write(Path(path), report.removals, also=None if also is None else Path(also))
+    counts = cleaning.write_exclusions(Path(path), report.removals, also=None if also is None else Path(also))
     return tuple(Exclusion(reason, counts[reason]) for reason in sorted(counts))
 
 
@@ -255,8 +248,8 @@ def fix(
         DataError: `out` is there already, overlaps with the source or cannot be written; the source has
             changed since it was looked at; or train would lack a class that another split has.
     """
-    plan = mend.plan(report.material, report.measures, report.copies, report.recuts, regroup=regroup)
-    copying.write(report.material, plan, Path(source), Path(out), progress=progress)
+    plan = cleaning.plan(report.material, report.measures, report.copies, report.recuts, regroup=regroup)
+    cleaning.write_copy(report.material, plan, Path(source), Path(out), progress=progress)
     return plan.changes
 
 
@@ -266,7 +259,7 @@ def check_fix(source: str | os.PathLike[str], out: str | os.PathLike[str]) -> No
     Raises:
         DataError: `out` is there already, or overlaps with the source.
     """
-    copying.check(Path(source), Path(out))
+    cleaning.check_copy(Path(source), Path(out))
 
 
 def page(report: AuditReport, path: str | os.PathLike[str]) -> None:

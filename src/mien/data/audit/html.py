@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mien.data.audit.findings import Case, Finding, Material
-from mien.data.audit.image_quality import Measures
+from mien.data.audit.images import Measures
 from mien.data.audit.labels import classes
 
 #: Cases shown of each finding, and images of each case; the JSON has them all.

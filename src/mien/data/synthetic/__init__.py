@@ -5,11 +5,32 @@ emotion, a head, a pose and a light. They let everything in mien run and be test
 What a model reaches on drawn faces says nothing about real ones.
 """
 
-from mien.data.synthetic.action_units import PROTOTYPES, Actions, Prototype
-from mien.data.synthetic.canvas import paint
-from mien.data.synthetic.face_landmarks import landmarks
-from mien.data.synthetic.faces import Face, Head, Light, View, describe
-from mien.data.synthetic.generation import LABEL_NOISE, face, sample, write_archive
+import io
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mien import _files as disk
+from mien.data.synthetic.faces import (
+    PROTOTYPES,
+    Actions,
+    Face,
+    Head,
+    Light,
+    Prototype,
+    View,
+    check_seed,
+    describe,
+    landmarks,
+)
+from mien.data.synthetic.painting import check_size, paint
+from mien.errors import DataError
+from mien.labels import EMOTIONS
 
 __all__ = [
     "LABEL_NOISE",
@@ -27,3 +48,129 @@ __all__ = [
     "sample",
     "write_archive",
 ]
+
+
+#: Share of faces whose label names another emotion than the one drawn.
+LABEL_NOISE = 0.04
+
+_TICK = 100
+
+
+def face(emotion: str, *, seed: int, size: int = 48) -> NDArray[np.uint8]:
+    """Draw one face.
+
+    Args:
+        emotion: One of `mien.labels.EMOTIONS`.
+        seed: Decides everything else; at least 0.
+        size: Side of the square image in pixels.
+
+    Returns:
+        `(size, size)` grey levels in [0, 255].
+
+    Raises:
+        DataError: There is no such emotion, the seed is negative or the size is not positive.
+    """
+    return paint(describe(emotion, seed=seed), size=size)
+
+
+def sample(
+    count: int,
+    *,
+    seed: int,
+    size: int = 48,
+    label_noise: float = LABEL_NOISE,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+    """Draw `count` faces with their labels.
+
+    Face i and its label follow from (seed, i) alone, so that a longer sample begins with the shorter one.
+    The emotions take turns in the order of `mien.labels.EMOTIONS`: every class is equally frequent, give
+    or take one.
+
+    Args:
+        count: Number of faces.
+        seed: At least 0.
+        size: Side of the square images in pixels.
+        label_noise: Probability in [0, 1] that a label names another emotion than the one drawn, each of the
+            others equally likely; changes labels, never pixels.
+        progress: Called with (done, total) as faces are drawn.
+
+    Returns:
+        Images `(count, size, size, 1)` uint8 in [0, 255]; labels `(count,)` int64 as a data set would have
+        them; and the emotions drawn `(count,)` int64. Both are indices into `mien.labels.EMOTIONS`.
+
+    Raises:
+        DataError: The count or the seed is negative, the size is not positive, or the label noise is no
+            probability.
+    """
+    if count < 0:
+        raise DataError(f"a sample has 0 faces or more, not {count}; ask for 7 or more to see every emotion")
+    if not 0 <= label_noise <= 1:
+        raise DataError(f"label noise is a probability in [0, 1], not {label_noise}; choose one such as 0.04")
+    check_seed(seed)
+    check_size(size)
+    images = np.empty((count, size, size, 1), np.uint8)
+    truth = np.arange(count, dtype=np.int64) % len(EMOTIONS)
+    labels = truth.copy()
+    for index in range(count):
+        images[index, :, :, 0] = paint(describe(EMOTIONS[truth[index]], seed=(seed, index)), size=size)
+        # A stream of its own, so that the share of wrong labels leaves the pixels as they are.
+        rng = np.random.default_rng((seed, index, 1))
+        if rng.random() < label_noise:
+            labels[index] = (truth[index] + rng.integers(1, len(EMOTIONS))) % len(EMOTIONS)
+        if progress is not None and ((index + 1) % _TICK == 0 or index + 1 == count):
+            progress(index + 1, count)
+    return images, labels, truth
+
+
+def write_archive(
+    path: str | os.PathLike[str],
+    *,
+    train: int,
+    val: int,
+    test: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write drawn faces as a zip of class folders, `data/{train,val,test}/<emotion>/<number>.png`.
+
+    The faces are `sample(train + val + test, seed=seed)`, cut in this order; each lies in the folder that its
+    label names, noise included. The same arguments give the same bytes. The file appears whole or not at all.
+
+    Args:
+        path: The zip to write; one that is there is replaced. Its folder is made where it is missing.
+        train: Number of training faces.
+        val: Number of validation faces.
+        test: Number of test faces.
+        seed: At least 0.
+        progress: Called with (done, total) as faces are drawn.
+
+    Returns:
+        `path`.
+
+    Raises:
+        DataError: A count or the seed is negative.
+    """
+    counts = {"train": train, "val": val, "test": test}
+    if min(counts.values()) < 0:
+        raise DataError(f"a split has 0 faces or more, not {min(counts.values())}; ask for 7 or more a split")
+    images, labels, _ = sample(sum(counts.values()), seed=seed, progress=progress)
+    splits = np.repeat(list(counts), list(counts.values()))
+
+    def zip_up(beside: Path) -> None:
+        with zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as archive:
+            for index, (split, label) in enumerate(zip(splits, labels, strict=True)):
+                # ZipInfo's own date, 1980, is the same on every day.
+                name = zipfile.ZipInfo(f"data/{split}/{EMOTIONS[label]}/{index:06}.png")
+                name.external_attr = 0o644 << 16
+                name.create_system = 3
+                archive.writestr(name, _png(images[index, :, :, 0]))
+
+    disk.fill(path, zip_up)
+    return Path(path)
+
+
+def _png(image: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "png", compress_level=6)
+    return buffer.getvalue()

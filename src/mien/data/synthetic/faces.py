@@ -1,14 +1,116 @@
 """One drawn face as numbers: its actions, head, pose and light."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
 
-from mien.data.synthetic import action_units as actions
 from mien.errors import DataError
 from mien.labels import EMOTIONS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Actions:
+    """How strongly each action unit is shown, 0 (not at all) to 1 (as far as it goes).
+
+    Source: Ekman & Friesen, Facial Action Coding System, 1978; the units that move brows, lids, nose,
+    cheeks, lips and jaw, under their numbers there.
+
+    Args:
+        au1: Inner brow raiser.
+        au2: Outer brow raiser.
+        au4: Brow lowerer.
+        au5: Upper lid raiser.
+        au6: Cheek raiser.
+        au7: Lid tightener.
+        au9: Nose wrinkler.
+        au10: Upper lip raiser.
+        au12: Lip corner puller.
+        au15: Lip corner depressor.
+        au17: Chin raiser.
+        au20: Lip stretcher.
+        au23: Lip tightener.
+        au24: Lip pressor.
+        au25: Lips part.
+        au26: Jaw drop.
+    """
+
+    au1: float = 0.0
+    au2: float = 0.0
+    au4: float = 0.0
+    au5: float = 0.0
+    au6: float = 0.0
+    au7: float = 0.0
+    au9: float = 0.0
+    au10: float = 0.0
+    au12: float = 0.0
+    au15: float = 0.0
+    au17: float = 0.0
+    au20: float = 0.0
+    au23: float = 0.0
+    au24: float = 0.0
+    au25: float = 0.0
+    au26: float = 0.0
+
+    def scaled(self, factor: float) -> "Actions":
+        """Return the same actions, each `factor` times as strong, at most 1."""
+        return Actions(**{name: min(1.0, factor * getattr(self, name)) for name in NAMES})
+
+
+#: The action units mien draws, in the order of their numbers.
+NAMES = tuple(field.name for field in fields(Actions))
+
+
+@dataclass(frozen=True)
+class Prototype:
+    """Which action units show an emotion.
+
+    Args:
+        always: Units every drawn face of this emotion shows.
+        sometimes: Further units, each with the share of faces that show it.
+    """
+
+    always: tuple[str, ...]
+    sometimes: Mapping[str, float]
+
+
+#: Each emotion's units, after EMFACS (Friesen & Ekman 1983) as mien draws them.
+PROTOTYPES: dict[str, Prototype] = {
+    "angry": Prototype(("au4", "au7", "au23"), {"au5": 0.6, "au24": 0.5, "au17": 0.2, "au25": 0.15}),
+    "disgust": Prototype(("au9", "au10"), {"au15": 0.5, "au17": 0.5, "au4": 0.3, "au25": 0.3}),
+    "fear": Prototype(("au1", "au2", "au4", "au5", "au20", "au25"), {"au26": 0.5}),
+    "happy": Prototype(("au6", "au12"), {"au25": 0.6, "au26": 0.15}),
+    "sad": Prototype(("au1", "au4", "au15"), {"au17": 0.5, "au7": 0.15}),
+    "surprise": Prototype(("au1", "au2", "au5", "au25", "au26"), {}),
+    "neutral": Prototype((), {}),
+}
+
+_STRENGTH = (0.7, 1.0)
+_SPREAD = (0.85, 1.15)
+_RESTLESS = 0.04
+_TALKING = 0.12
+
+
+def draw(emotion: str, rng: np.random.Generator) -> Actions:
+    """Draw how strongly a face that shows `emotion` shows each unit.
+
+    One strength is drawn for the face and one for each unit about it. Every unit stirs a little on every
+    face, and some faces have their lips parted as if they spoke, so that no unit alone gives an emotion away.
+    """
+    prototype = PROTOTYPES[emotion]
+    strength = rng.uniform(*_STRENGTH)
+    levels = np.abs(rng.normal(0.0, _RESTLESS, len(NAMES)))
+    spread = rng.uniform(*_SPREAD, len(NAMES))
+    chance = rng.random(len(NAMES))
+    for place, name in enumerate(NAMES):
+        if name in prototype.always or chance[place] < prototype.sometimes.get(name, 0.0):
+            levels[place] = strength * spread[place]
+    if rng.random() < _TALKING:
+        parted = NAMES.index("au25")
+        levels[parted] = max(levels[parted], rng.uniform(0.2, 0.7))
+    return Actions(**dict(zip(NAMES, np.minimum(levels, 1.0).tolist(), strict=True)))
+
 
 #: How hair lies: none, close to the skull, over the forehead, or down to the shoulders.
 Hair = Literal["none", "short", "fringe", "long"]
@@ -140,7 +242,7 @@ class Face:
     """
 
     emotion: str
-    actions: actions.Actions
+    actions: Actions
     head: Head
     view: View
     light: Light
@@ -162,7 +264,7 @@ def describe(emotion: str, *, seed: int | Sequence[int]) -> Face:
     rng = np.random.default_rng(seed)
     return Face(
         emotion=emotion,
-        actions=actions.draw(emotion, rng),
+        actions=draw(emotion, rng),
         head=_head(rng),
         view=_view(rng),
         light=_light(rng),
@@ -251,3 +353,64 @@ def _light(rng: np.random.Generator) -> Light:
         noise=float(rng.uniform(0.0, 7.0)),
         grain=int(rng.integers(2**32)),
     )
+
+
+Point = tuple[float, float]
+
+
+def landmarks(face: Face) -> dict[str, Point]:
+    """Place the points that actions move.
+
+    Returns:
+        `left_` and `right_` (in the image) of `brow_inner`, `brow_middle`, `brow_outer`, `eye_inner`,
+        `eye_outer`, `lid_upper`, `lid_lower`, `nostril`, `mouth`; and `lip_top`, `lip_upper`, `lip_lower`,
+        `lip_bottom` down the middle of the mouth, `nose_tip`, `chin`.
+    """
+    head = face.head
+    points: dict[str, Point] = {}
+    for name, side in (("left", -1), ("right", 1)):
+        for part, (x, y) in _half(face, side).items():
+            points[f"{name}_{part}"] = (side * x, y)
+    act = face.actions
+    middle = head.mouth_down + 0.02 * act.au12 - 0.06 * act.au17 - 0.04 * act.au9 + 0.02 * act.au15
+    thin = 1 - 0.45 * act.au23 - 0.45 * act.au24
+    upper = middle - 0.03 * act.au25 - 0.09 * act.au10 - 0.05 * act.au26
+    lower = middle + 0.09 * act.au25 + 0.30 * act.au26 + 0.03 * act.au12 * act.au25 - 0.02 * act.au10
+    lower = max(lower, upper)
+    full_upper = head.lips * (1 - 0.3 * act.au12 + 0.15 * act.au10)
+    full_lower = head.lips * 1.25 * (1 - 0.2 * act.au12 + 0.25 * act.au17)
+    points["lip_top"] = (0.0, upper - full_upper * max(0.15, thin))
+    points["lip_upper"] = (0.0, upper)
+    points["lip_lower"] = (0.0, lower)
+    points["lip_bottom"] = (0.0, lower + full_lower * max(0.15, thin))
+    points["nose_tip"] = (0.0, head.nose_tip - 0.03 * act.au9)
+    points["chin"] = (0.0, head.chin + 0.20 * act.au26 - 0.03 * act.au17)
+    return points
+
+
+def _half(face: Face, side: int) -> dict[str, Point]:
+    """Place one half's points as if it were the right one (x grows outward)."""
+    head = face.head
+    act = face.actions.scaled(1 + side * head.lopsided) if head.lopsided else face.actions
+    eye_y = -0.12
+    brow_y = eye_y - head.brow
+    # The corrugator draws the brows together; where the frontalis lifts their inner ends, it loses.
+    inner = -0.20 * act.au1 + 0.16 * act.au4 * (1 - 0.85 * act.au1) + 0.05 * act.au9
+    bend = -0.10 * act.au1 * (1 - 0.7 * act.au4) - 0.11 * act.au2 + 0.10 * act.au4 + 0.06 * act.au9
+    outer = -0.13 * act.au2 + 0.02 * act.au4 + 0.06 * act.au1 * act.au4 * (1 - act.au2)
+    upper = head.eye_open * max(0.12, 1 + 0.95 * act.au5 - 0.45 * act.au7 - 0.3 * act.au6 - 0.3 * act.au9)
+    lower = head.eye_open * (0.6 + 0.2 * act.au5 - 0.45 * act.au7 - 0.75 * act.au6 - 0.4 * act.au9)
+    wide = 1 + 0.32 * act.au12 + 0.34 * act.au20 - 0.20 * act.au23 - 0.08 * act.au24
+    wide -= 0.32 * act.au26 * (1 - act.au20) + 0.06 * act.au17
+    corner = head.mouth_down + head.mouth_bow - 0.21 * act.au12 + 0.17 * act.au15 + 0.05 * act.au20
+    return {
+        "brow_inner": (head.eye_apart - 0.20 - 0.07 * act.au4, brow_y + 0.01 + inner),
+        "brow_middle": (head.eye_apart + 0.02, brow_y - head.brow_arch + bend),
+        "brow_outer": (head.eye_apart + 0.25, brow_y + 0.04 + outer),
+        "eye_inner": (head.eye_apart - head.eye_width, eye_y + head.eye_tilt / 2),
+        "eye_outer": (head.eye_apart + head.eye_width, eye_y - head.eye_tilt / 2),
+        "lid_upper": (head.eye_apart, eye_y - upper),
+        "lid_lower": (head.eye_apart, eye_y + max(lower, 0.02 - upper)),
+        "nostril": (head.nose * (1 + 0.12 * act.au9 + 0.05 * act.au12), head.nose_tip - 0.05 * act.au9),
+        "mouth": (head.mouth * wide, corner + 0.12 * act.au26 * (1 - act.au12)),
+    }

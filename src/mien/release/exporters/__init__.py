@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mien import _files as disk
-from mien.data import synthetic as drawn
+from mien.data import synthetic
 from mien.errors import ModelError
 from mien.models import initial_weights as kept
 from mien.models import model as bundles
@@ -156,7 +156,7 @@ def convert(
             raise bundles.unfinished(source.path)
         source = bundles.load(source.bundle)
     model, card = rebuild(source), source.card
-    images, _, _ = drawn.sample(at_least, seed=0, size=card.size)
+    images, _, _ = synthetic.sample(at_least, seed=0, size=card.size)
     if card.precision == "int8":
         # Its scores and its hash are the int8 file's.
         card = replace(card, precision="float32", made_from=card.sha256, metrics={})

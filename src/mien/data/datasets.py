@@ -17,11 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data import archives as extract
-from mien.data.datasets import exclusions as exclusion
-from mien.data.datasets import sources
-from mien.data.datasets import splitting as division
-from mien.data.datasets.contents import SPLITS, Found, Problem
-from mien.data.datasets.exclusions import Exclusion
+from mien.data import exclusions, sources
+from mien.data.exclusions import Exclusion
+from mien.data.sources import SPLITS, Found, Problem
 from mien.errors import DataError
 
 __all__ = ["SPLITS", "Dataset", "Exclusion", "Problem", "Split", "load"]
@@ -181,13 +179,13 @@ def load(
     found = sources.read(path, size, votes=ballots, limits=limits, progress=progress)
     root = path.resolve().name
     _check_enough(found, root)
-    parts, notes = division.divide(found, seed)
+    parts, notes = divide(found, seed)
     excluded: tuple[Exclusion, ...] = ()
     if exclude:
         if "train" not in parts:
             raise DataError(f"'{root}' has no train split, and images are excluded from training alone")
         lists = [exclude] if isinstance(exclude, str | os.PathLike) else exclude
-        parts["train"], excluded, more = exclusion.exclude([Path(each) for each in lists], found, parts)
+        parts["train"], excluded, more = exclusions.exclude([Path(each) for each in lists], found, parts)
         notes += more
     notes += _check_classes(found, parts, left_out=sum(item.count for item in excluded))
     splits = _gather(found, parts, size)
@@ -256,3 +254,77 @@ def _gather(found: Found, parts: dict[str, NDArray[np.intp]], size: int) -> dict
             files = tuple(found.files[member] for member in order[cut].tolist())
             splits[name] = Split(name, images[cut], labels[cut], None if votes is None else votes[cut], files)
     return splits
+
+
+def divide(found: Found, seed: int) -> tuple[dict[str, NDArray[np.intp]], tuple[str, ...]]:
+    """Say which of the found images are train, val and test.
+
+    Without splits: a tenth of each class is val, a tenth test, the rest train. With train and without
+    val: a tenth of train's. Equal images stay together, whatever their labels. At least one image of a
+    class stays in train; a class of few images gives val one before test.
+
+    Args:
+        found: The images, in an order that does not depend on the file system.
+        seed: Decides which images go where.
+
+    Returns:
+        Indices into `found` by split, ascending, without the splits that do not exist; and notes.
+
+    Raises:
+        DataError: A split that the source names holds nothing readable, or nothing is left for val.
+    """
+    given = np.array(found.splits, dtype=object)
+    if not found.declared:
+        parts = _deal(np.arange(len(given)), found, ("val", "test"), seed)
+        note = f"the source has no splits: a tenth of each class became val and a tenth test, by seed {seed}"
+    else:
+        parts = {split: np.flatnonzero(given == split) for split in SPLITS if split in found.declared}
+        for split, members in parts.items():
+            if not members.size:
+                raise DataError(
+                    f"the split {split} holds no readable image; fill it or remove it{_why(found, split)}"
+                )
+        if "train" not in parts or "val" in parts:
+            return parts, _missing(parts)
+        parts |= _deal(parts["train"], found, ("val",), seed)
+        note = f"the source has no val: a tenth of train's images of each class became val, by seed {seed}"
+    if not parts["val"].size:
+        raise DataError("there are too few images to set some apart for val; give at least two of a class")
+    parts = {split: members for split, members in parts.items() if members.size}
+    return parts, (note, *_missing(parts))
+
+
+def _why(found: Found, split: str) -> str:
+    """Return the first problem of a split, for a message; those of other splits do not explain it."""
+    first = next((problem for problem in found.problems if problem.split == split), None)
+    return "" if first is None else f" (its first problem: {first.file}: {first.reason})"
+
+
+def _missing(parts: dict[str, NDArray[np.intp]]) -> tuple[str, ...]:
+    absent = [split for split in SPLITS if split not in parts]
+    return (f"there is no {' and no '.join(absent)} split",) if absent else ()
+
+
+def _deal(
+    members: NDArray[np.intp], found: Found, others: tuple[str, ...], seed: int
+) -> dict[str, NDArray[np.intp]]:
+    groups: dict[bytes, list[int]] = {}
+    for member in members.tolist():
+        key = hashlib.blake2b(found.faces[member].tobytes(), digest_size=16).digest()
+        groups.setdefault(key, []).append(member)
+    dealt: dict[str, list[int]] = {split: [] for split in ("train", *others)}
+    random = np.random.default_rng(seed)
+    for label in range(len(found.classes)):
+        # A group of equal images with unequal labels counts for the first one's class.
+        mine = [group for group in groups.values() if found.labels[group[0]] == label]
+        quota = max(1, round(sum(map(len, mine)) / 10))
+        room = dict.fromkeys(others, quota)
+        for turn, place in enumerate(random.permutation(len(mine)).tolist()):
+            group = mine[place]
+            # The first one dealt is train's, so that no class leaves it empty.
+            fits = [split for split in others if turn and room[split] >= len(group)]
+            split = fits[0] if fits else "train"
+            dealt[split] += group
+            if fits:
+                room[split] -= len(group)
+    return {split: np.array(sorted(chosen), np.intp) for split, chosen in dealt.items()}

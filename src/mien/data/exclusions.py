@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data.datasets import csv_lists as lists
-from mien.data.datasets import tables
-from mien.data.datasets.contents import Found, shorten
+from mien.data import sources
+from mien.data.sources import Found, shorten
 from mien.errors import DataError
 
 _KEYS = ("row", "file", "sha256")
@@ -96,7 +95,7 @@ def _exclude(path: Path, found: Found, train: set[int], reasons: dict[int, str])
 
 def _lines(path: Path, *, with_rows: bool) -> list[tuple[str, str, str]]:
     """Key, value and reason of each line."""
-    columns, records = lists.read(tables.text_of(path), path.name)
+    columns, records = sources.read_list(sources.text_of(path), path.name)
     keys = [key for key in _KEYS if key in columns]
     if not keys:
         raise DataError(f"'{path.name}' has no column row, file or sha256; name the images by one of them")
@@ -110,7 +109,7 @@ def _lines(path: Path, *, with_rows: bool) -> list[tuple[str, str, str]]:
         if filled:
             key, value = filled[0]
             if key == "row" and value.isdecimal():
-                value = lists.row(value, number, path.name)
+                value = sources.row_number(value, number, path.name)
             reason = record.get("reason") or record.get("kind") or "listed"
             lines.append((key, value.lower() if key == "sha256" else value, reason))
     return lines

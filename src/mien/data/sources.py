@@ -1,0 +1,842 @@
+"""Read the labelled images of a source: class folders, an archive of them, or a csv such as fer2013.csv."""
+
+import csv
+import gzip
+import io
+import lzma
+import math
+import os
+import re
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien import labels as emotions
+from mien.data import archives as extract
+from mien.errors import DataError, ImageError
+from mien.vision import images
+
+#: The three splits, in the order in which they stand everywhere.
+SPLITS = ("train", "val", "test")
+
+#: Bytes of pixels above which a data set is refused: 3.7 million images of 48 × 48.
+MAX_PIXEL_BYTES = 8 * 2**30
+
+_SPELLINGS = {
+    "train": ("train", "training", "trainset", "trainingset", "traindata", "trainingdata"),
+    "val": ("val", "valid", "validate", "validation", "validationset", "valset", "dev", "publictest"),
+    "test": ("test", "testing", "testset", "testdata", "privatetest", "eval", "evaluation"),
+}
+_MEANING = {spelling: split for split, spellings in _SPELLINGS.items() for spelling in spellings}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file or row that could not be used, and was skipped.
+
+    Args:
+        file: Its name relative to the source, or `row 17`.
+        reason: Why, in one sentence.
+        split: The split that it is in; `""` where the source has none or the row names none.
+    """
+
+    file: str
+    reason: str
+    split: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Every readable image of a source, in the source's own deterministic order.
+
+    Args:
+        classes: Class names; labels are indices into them.
+        faces: Images `(size, size, 1)` uint8.
+        labels: One for each face.
+        splits: The split each face is in, or `""` where the source has none.
+        files: Where each face came from.
+        declared: The splits that the source names, whether or not they hold a readable image.
+        rows: For csv sources, the 0-based data row of each face.
+        votes: FER+ votes `(n, 10)` float32.
+        problems: What was skipped.
+        notes: What a reader should know.
+    """
+
+    classes: tuple[str, ...]
+    faces: Sequence[NDArray[np.uint8]]
+    labels: NDArray[np.int64]
+    splits: Sequence[str]
+    files: Sequence[str]
+    declared: frozenset[str]
+    rows: Sequence[int] | None = None
+    votes: NDArray[np.float32] | None = None
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def split_named(name: str) -> str | None:
+    """Return the split that `name` spells, or None. Case, spaces, `_`, `-` and `.` do not matter."""
+    return _MEANING.get(re.sub(r"[\s._-]+", "", name.lower()))
+
+
+def check_room(images: int, size: int) -> None:
+    """Refuse a data set whose pixels would not fit, before they are all read.
+
+    Raises:
+        DataError: `images` of `size` × `size` are more than `MAX_PIXEL_BYTES`.
+    """
+    if images * size * size > MAX_PIXEL_BYTES:
+        raise DataError(
+            f"the data set has {images:,} images or more, which at {size} × {size} pixels is above the limit "
+            f"of {MAX_PIXEL_BYTES // 2**30} GiB; take fewer images or a smaller size"
+        )
+
+
+def shorten(names: Sequence[str], most: int = 3) -> str:
+    """List the first few of many names for a message."""
+    shown = ", ".join(f"'{name}'" for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
+
+
+_Progress = Callable[[int, int], None] | None
+
+
+def read(
+    source: Path, size: int, *, votes: Path | None, limits: extract.Limits | None, progress: _Progress
+) -> Found:
+    """Read every image of a folder, an archive or a csv.
+
+    Raises:
+        DataError: There are none, or the folders, columns or votes cannot be used.
+        ArchiveError: The archive is damaged, unsafe or beyond `limits`.
+    """
+    try:
+        return _read(source, size, votes, limits, progress)
+    except OSError as error:
+        raise DataError(f"'{source}' cannot be read: {error.strerror}; check its permissions") from error
+
+
+def _read(
+    source: Path, size: int, votes: Path | None, limits: extract.Limits | None, progress: _Progress
+) -> Found:
+    if source.is_dir():
+        return _folder(source, size, votes, progress)
+    if not source.is_file():
+        raise DataError(
+            f"'{source}' is no file or folder; give a folder, an archive or a csv of labelled faces"
+        )
+    if extract.is_archive(source):
+        return _archive(source, size, votes, limits, progress)
+    return _csv(source, source.name, size, votes, progress)
+
+
+def _csv(path: Path, name: str, size: int, votes: Path | None, progress: _Progress) -> Found:
+    with path.open("rb") as stream:
+        total = path.stat().st_size
+        return read_table(stream, name=name, size=size, total=total, votes=votes, progress=progress)
+
+
+def _folder(source: Path, size: int, votes: Path | None, progress: _Progress) -> Found:
+    names, hidden, empty = _walk(source)
+    candidates = [name for name in names if may_be_image(name)]
+    check_room(len(candidates), size)
+    faces: dict[str, NDArray[np.uint8] | str] = {}
+    for done, name in enumerate(candidates, start=1):
+        faces[name] = _face_in(source / name, size)
+        if progress:
+            progress(done, len(candidates))
+    others = [name for name in names if not may_be_image(name)]
+    found = understand(
+        faces,
+        others=others,
+        hidden=hidden,
+        empty=empty,
+        is_image=lambda name: _starts_like_image(source / name),
+    )
+    table = None
+    if found is None or len(found.classes) < 2:
+        table = next((name for name in _best_first(names) if _is_table(source / name)), None)
+    if table is not None:
+        return _csv(source / table, table, size, votes, progress)
+    return _chosen(source, found, names, votes)
+
+
+def _archive(
+    source: Path, size: int, votes: Path | None, limits: extract.Limits | None, progress: _Progress
+) -> Found:
+    faces: dict[str, NDArray[np.uint8] | str] = {}
+    csvs: dict[str, bytes] = {}
+    names: list[str] = []
+    hidden: list[str] = []
+    pictures: set[str] = set()
+    for name, data in extract.members(source, limits=limits or extract.Limits(), progress=progress):
+        if is_junk(name):
+            if not is_junk(name.rpartition("/")[0]):
+                hidden.append(name)
+            continue
+        names.append(name)
+        if images.starts_like_image(data[:64]):
+            pictures.add(name)
+        if may_be_image(name):
+            check_room(len(faces) + 1, size)
+            faces[name] = _face(data, size)
+        elif _best_first([name, *csvs])[:1] == [name] and is_table(io.BytesIO(data)):
+            # One is kept, because each may be as large as memory.
+            csvs = {name: data}
+    others = [name for name in names if name not in faces]
+    found = understand(faces, others=others, hidden=hidden, is_image=pictures.__contains__)
+    if csvs and (found is None or len(found.classes) < 2):
+        ((name, data),) = csvs.items()
+        return read_table(io.BytesIO(data), name=name, size=size, total=len(data), votes=votes)
+    return _chosen(source, found, names, votes)
+
+
+def _face_in(path: Path, size: int) -> NDArray[np.uint8] | str:
+    if not path.is_file():
+        return "it is no file, or a link to one that is gone"
+    try:
+        with path.open("rb") as file:
+            data = file.read(images.MAX_BYTES + 1)
+    except OSError as error:
+        return f"the file cannot be read: {error.strerror}"
+    return _face(data, size)
+
+
+def _starts_like_image(path: Path) -> bool:
+    """Whether a file may be an image by its content; without a suffix also one that cannot be opened."""
+    if not path.is_file():
+        return not path.suffix
+    try:
+        with path.open("rb") as file:
+            return images.starts_like_image(file.read(64))
+    except OSError:
+        return not path.suffix
+
+
+def _face(data: bytes, size: int) -> NDArray[np.uint8] | str:
+    try:
+        return images.fit(images.read(data), size)
+    except ImageError as error:
+        return str(error)
+
+
+def _walk(source: Path) -> tuple[list[str], list[str], list[str]]:
+    """Every file's name, every hidden file's, every folder that holds nothing; each sorted.
+
+    Linked folders are followed once, hidden ones never.
+    """
+    names: list[str] = []
+    hidden: list[str] = []
+    empty: list[str] = []
+    seen: set[str] = set()
+    for folder, below, files in os.walk(source, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        below[:] = sorted(name for name in below if not is_junk(name))
+        inside = PurePosixPath(Path(folder).relative_to(source).as_posix())
+        kept = [str(inside / name) for name in files if not is_junk(name)]
+        names += kept
+        hidden += [str(inside / name) for name in files if is_junk(name)]
+        if not kept and not below:
+            empty.append(str(inside))
+    return sorted(names), sorted(hidden), sorted(empty)
+
+
+def _best_first(names: list[str]) -> list[str]:
+    """Csv files, the likeliest to hold images first."""
+
+    def rank(name: str) -> tuple[int, str]:
+        word = name.lower().rpartition("/")[2]
+        return (0 if "fer2013" in word else 1 if "icml" in word else 2, name)
+
+    return sorted((name for name in names if name.lower().endswith(".csv")), key=rank)
+
+
+def _is_table(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return is_table(stream)
+
+
+def _chosen(source: Path, found: Found | None, names: list[str], votes: Path | None) -> Found:
+    """The class folders that were found, if there are any and nothing asked for a csv."""
+    if found is None:
+        held = f"it holds {shorten(names)}" if names else "it is empty"
+        raise DataError(
+            f"'{source.resolve().name}' has no images in class folders (as in train/happy/1.png) and no "
+            f"fer2013.csv; {held}"
+        )
+    if votes is not None:
+        raise DataError(
+            f"the votes '{votes.name}' are joined by csv row, and the source has class folders; "
+            "give fer2013.csv or icml_face_data.csv, or leave the votes out"
+        )
+    return found
+
+
+_SUFFIXES = {
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".webp",
+    ".bmp",
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".avif",
+    ".heic",
+    ".heif",
+    "",
+}
+_SHOWN = " ".join(sorted(_SUFFIXES - {""}))
+_JUNK = {"__macosx", "thumbs.db", "desktop.ini"}
+
+_Folders: TypeAlias = tuple[str, ...]
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file is hidden, or what an operating system leaves behind."""
+    return any(part.startswith(".") or part.lower() in _JUNK for part in name.split("/"))
+
+
+def may_be_image(name: str) -> bool:
+    """Whether a file may be an image by its name: it has an image's suffix, or none."""
+    return _suffix(name) in _SUFFIXES
+
+
+def understand(
+    faces: Mapping[str, NDArray[np.uint8] | str],
+    *,
+    others: Collection[str] = (),
+    hidden: Collection[str] = (),
+    empty: Collection[str] = (),
+    is_image: Callable[[str], bool] = lambda _: False,
+) -> Found | None:
+    """Sort faces into splits and classes by the folders in their names.
+
+    A split is the deepest folder that spells one and has folders below it. A class is a folder directly
+    in a split, or in the folder that everything is wrapped in; what lies deeper belongs to that class.
+
+    Args:
+        faces: By name relative to the source, parted by `/`: the face, or why it could not be read.
+        others: Files that are no images by their names. Inside a class folder they are a problem if their
+            content is an image, and else a note; outside one they are ignored.
+        hidden: Hidden files and those that systems leave behind: a note inside a class folder.
+        empty: Folders that hold nothing.
+        is_image: Whether the content of one of `others`, or of a file without a suffix that could not be
+            read, begins as an image does.
+
+    Returns:
+        Faces in the order of class, then name; None where no file stands in a class folder.
+
+    Raises:
+        DataError: Two folders spell one split, or one emotion within a split; a class folder of train is
+            empty; or folders that spell splits stand where classes should.
+    """
+    notes: list[str] = []
+    if runs := _runs(others):
+        notes.append(
+            f"{shorten(sorted('/'.join(run) for run in runs))} is what mien trained, and passed over"
+        )
+        faces = {name: face for name, face in faces.items() if not _within(name, runs)}
+        others = [name for name in others if not _within(name, runs)]
+        empty = [folder for folder in empty if not _within(f"{folder}/", runs)]
+    # A file without a suffix may be a README as well as an image, so it has no say if others can speak.
+    telling = [name for name in faces if _suffix(name)]
+    telling = telling or [name for name, face in faces.items() if not isinstance(face, str)]
+    roots = _roots(telling, notes)
+    unlike = {name for name, face in faces.items() if isinstance(face, str) and not _suffix(name)}
+    unlike = {name for name in unlike if not is_image(name)}
+    located = _locate_all(sorted(faces.keys() - unlike), roots) if telling else {}
+    if not located:
+        return None
+    hollow = set(_locate_all((f"{folder}/" for folder in empty), roots).values()) - set(located.values())
+    if bare := sorted(folder for split, folder in hollow if split in ("", "train")):
+        raise DataError(f"the class folder {shorten(bare)} is empty; put images into it or remove it")
+    classes, index = _classes({*located.values(), *hollow}, notes)
+    if left := sorted(faces.keys() - located.keys() - unlike):
+        notes.append(f"{len(left):,} images outside the class folders were left out: {shorten(left)}")
+    order = sorted(located, key=lambda name: (index[located[name][1]], name))
+    good = [(name, face) for name in order if not isinstance(face := faces[name], str)]
+    bad = {name: why for name in located if isinstance(why := faces[name], str)}
+    strays = set(_locate_all({*unlike, *hidden}, roots))
+    within = {name: split for name, (split, _) in located.items()}
+    for name, (split, _) in _locate_all(others, roots).items():
+        if is_image(name):
+            within[name] = split
+            bad[name] = f"its name has none of the suffixes {_SHOWN}"
+        else:
+            strays.add(name)
+    if strays:
+        one = len(strays) == 1
+        count = (
+            "1 file that is not an image was" if one else f"{len(strays):,} files that are not images were"
+        )
+        notes.append(f"{count} skipped: {shorten(sorted(strays))}")
+    declared = {split for split, _ in located.values()} | {split_named(_leaf(folder)) for folder in empty}
+    return Found(
+        classes=classes,
+        faces=[face for _, face in good],
+        labels=np.array([index[located[name][1]] for name, _ in good], np.int64),
+        splits=[located[name][0] for name, _ in good],
+        files=[name for name, _ in good],
+        declared=frozenset(split for split in declared if split),
+        problems=tuple(Problem(name, bad[name], within.get(name, "")) for name in sorted(bad)),
+        notes=tuple(notes),
+    )
+
+
+def _runs(names: Collection[str]) -> set[_Folders]:
+    """The folders of trainings, which are made where one stands, so perhaps among the images."""
+    marks = (
+        {_folders(name) for name in names if _leaf(name) == mark} for mark in ("run.json", "recipe.toml")
+    )
+    return set.intersection(*marks) - {()}
+
+
+def _within(name: str, places: set[_Folders]) -> bool:
+    folders = _folders(name)
+    return any(folders[:depth] in places for depth in range(1, len(folders) + 1))
+
+
+def _suffix(name: str) -> str:
+    _, dot, suffix = _leaf(name).lower().rpartition(".")
+    return dot + suffix if dot else ""
+
+
+def _folders(name: str) -> _Folders:
+    return tuple(name.split("/")[:-1])
+
+
+def _leaf(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def _locate_all(names: Iterable[str], roots: Mapping[_Folders, str]) -> dict[str, tuple[str, str]]:
+    """The split and class folder of each file that stands in one."""
+    located = {}
+    for name in names:
+        folders = _folders(name)
+        for depth in range(len(folders) - 1, -1, -1):
+            if (split := roots.get(folders[:depth])) is not None:
+                located[name] = split, folders[depth]
+                break
+    return located
+
+
+def _roots(names: list[str], notes: list[str]) -> dict[_Folders, str]:
+    """The folders whose subfolders are the classes, and the split each stands for (`""` for none)."""
+    places = {_folders(name) for name in names}
+    tops: dict[_Folders, str] = {}
+    for folders in places:
+        for depth in range(len(folders) - 1, 0, -1):
+            if split := split_named(folders[depth - 1]):
+                tops[folders[:depth]] = split
+                break
+    if not tops and (wrong := sorted({part for folders in places for part in folders if split_named(part)})):
+        raise DataError(
+            f"the folders {shorten(wrong)} are named like splits and hold no class folders; "
+            "arrange the images as in train/happy/1.png"
+        )
+    roots = _one_folder_a_split(tops, names, notes) if tops else {(): ""}
+    below = [folders[len(top) :] for folders in places for top in roots if folders[: len(top)] == top]
+    wrapping: _Folders = ()
+    while True:
+        depth = len(wrapping)
+        firsts = {folders[depth] for folders in below if len(folders) > depth}
+        goes_on = any(len(folders) > depth + 1 for folders in below)
+        # An only folder that is named like an emotion is a class, whatever lies below it.
+        if len(firsts) != 1 or not goes_on or emotions.canonical(next(iter(firsts))):
+            return {(*top, *wrapping): split for top, split in roots.items()}
+        wrapping += (firsts.pop(),)
+
+
+def _one_folder_a_split(tops: dict[_Folders, str], names: list[str], notes: list[str]) -> dict[_Folders, str]:
+    """Refuse two folders for one split, unless one is a copy of the other by its files' names."""
+    kept: dict[_Folders, str] = {}
+    for top in sorted(tops, key=lambda top: (len(top), top)):
+        twin = next((other for other, split in kept.items() if split == tops[top]), None)
+        if twin is None:
+            kept[top] = tops[top]
+            continue
+        if _inside(top, names) != _inside(twin, names):
+            raise DataError(
+                f"the folders '{'/'.join(twin)}' and '{'/'.join(top)}' both hold the split {tops[top]} and "
+                "differ; merge them or remove one"
+            )
+        notes.append(f"'{'/'.join(top)}' holds the same names as '{'/'.join(twin)}' and was left out")
+    return kept
+
+
+def _inside(top: _Folders, names: list[str]) -> set[str]:
+    start = "/".join(top) + "/"
+    return {name.removeprefix(start) for name in names if name.startswith(start)}
+
+
+def _classes(located: set[tuple[str, str]], notes: list[str]) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Class names in order, and the index that each class folder's name stands for."""
+    folders = sorted({folder for _, folder in located})
+    spelt = {folder: emotions.canonical(folder) for folder in folders}
+    if own := [folder for folder, meaning in spelt.items() if meaning is None]:
+        if known := [folder for folder in folders if spelt[folder] is not None]:
+            notes.append(
+                f"no name of an emotion: {shorten(own)}; so all folders were taken as classes of your own by "
+                f"their names, {shorten(known)} too"
+            )
+        classes = emotions.order(folders)
+        return classes, {folder: classes.index(folder) for folder in folders}
+    for split in sorted({split for split, _ in located}):
+        seen: dict[str | None, str] = {}
+        for folder in sorted(folder for at, folder in located if at == split):
+            if (other := seen.setdefault(spelt[folder], folder)) != folder:
+                where = f" in {split}" if split else ""
+                raise DataError(
+                    f"the folders '{other}' and '{folder}' both spell {spelt[folder]}{where}; merge them"
+                )
+    meanings = {folder: meaning for folder, meaning in spelt.items() if meaning is not None}
+    classes = emotions.order(sorted(set(meanings.values())))
+    if all(folder.isdecimal() for folder in folders):
+        read = ", ".join(f"{folder} {meaning}" for folder, meaning in meanings.items())
+        notes.append(f"folders named by numbers were read as fer2013.csv's labels: {read}")
+    return classes, {folder: classes.index(meaning) for folder, meaning in meanings.items()}
+
+
+_LONGEST_LINE = 16 * 2**20
+_LARGEST_VOTES = 256 * 2**20
+_NEEDED = ("emotion", "pixels")
+_WANTED = (
+    "give class folders, an archive of them, or a csv with emotion, pixels and Usage, as fer2013.csv has"
+)
+#: What some programs separate the columns of a csv by, and its name.
+_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+
+
+@dataclass(frozen=True)
+class _Row:
+    emotion: int
+    split: str
+    face: NDArray[np.uint8]
+    side: int
+
+
+class _BadRowError(Exception):
+    """A row of the csv cannot be used; the message is the reason."""
+
+
+def is_table(stream: BinaryIO) -> bool:
+    """Whether a csv has the columns of fer2013.csv; reads its first line."""
+    return set(_NEEDED) <= set(_header(stream))
+
+
+def read_table(
+    stream: BinaryIO,
+    *,
+    name: str,
+    size: int,
+    total: int,
+    votes: Path | None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Found:
+    """Read fer2013.csv, icml_face_data.csv or a csv like them.
+
+    Args:
+        stream: The csv. Columns `emotion` (0..6 or a name), `pixels` (0..255, parted by spaces, row after
+            row of a square image) and, unless the source has no splits, `Usage`.
+        name: The csv's name, for messages.
+        size: Side of the faces in pixels.
+        total: Bytes in the stream, for `progress`.
+        votes: FER+ votes for the same rows.
+        progress: Called with bytes done and `total`.
+
+    Raises:
+        DataError: A column is missing, or the votes are not for these rows.
+    """
+    if not total:
+        raise DataError(f"'{name}' is empty; {_WANTED}")
+    first = stream.readline(_LONGEST_LINE)
+    columns = _columns(first)
+    if missing := [column for column in _NEEDED if column not in columns]:
+        if delimiter := next((each for each in _DELIMITERS if _is_split_by(first, each)), None):
+            raise DataError(
+                f"the columns of '{name}' are separated by {_DELIMITERS[delimiter]}; save the csv with commas"
+            )
+        raise DataError(
+            f"'{name}' is not a folder or an archive, and its first line does not name the "
+            f"column{'s' if len(missing) > 1 else ''} {shorten(missing)}; {_WANTED}"
+        )
+    good: list[_Row] = []
+    rows: list[int] = []
+    problems: list[Problem] = []
+    declared: set[str] = set()
+    done = row = 0
+    while line := stream.readline(_LONGEST_LINE):
+        done += len(line)
+        if len(line) == _LONGEST_LINE:
+            raise DataError(
+                f"'{name}' has a line above {_LONGEST_LINE // 2**20} MiB; it is no table of images"
+            )
+        if not line.strip():
+            continue
+        split = ""
+        try:
+            fields = _fields_of_row(line, columns)
+            split = _split(fields, columns)
+            # Before its pixels are looked at: a split whose rows are all bad is there all the same.
+            declared |= {split} - {""}
+            good.append(_row(fields, columns, split, size))
+            rows.append(row)
+        except _BadRowError as reason:
+            problems.append(Problem(f"row {row}", str(reason), split))
+        row += 1
+        if row % 1024 == 0:
+            check_room(len(good), size)
+            if progress:
+                progress(done, total)
+    if progress:
+        progress(total, total)
+    ballots = None if votes is None else _votes_of(votes, row, dict(zip(rows, good, strict=True)))
+    return _found(good, rows, problems, declared=frozenset(declared), votes=ballots)
+
+
+def _votes_of(path: Path, count: int, rows: dict[int, _Row]) -> NDArray[np.float32]:
+    """The votes for the good rows among `count`.
+
+    FER+ repeats each row's usage, which has to be the image's, or the two are in different orders.
+    """
+    votes, splits = read_votes(path, count)
+    for number, row in rows.items():
+        if row.split and splits[number] and row.split != splits[number]:
+            raise DataError(
+                f"row {number} of the votes '{path.name}' is of the split {splits[number]} and its image of "
+                f"{row.split}; they are joined row by row, so take the votes of the same csv in its order"
+            )
+    return votes[list(rows)]
+
+
+def _found(
+    good: list[_Row],
+    rows: list[int],
+    problems: list[Problem],
+    *,
+    declared: frozenset[str],
+    votes: NDArray[np.float32] | None,
+) -> Found:
+    present = sorted({row.emotion for row in good})
+    classes = tuple(emotions.EMOTIONS[number] for number in present)
+    notes = []
+    if len(sides := sorted({row.side for row in good})) > 1:
+        notes.append(f"rows hold images of different sides: {', '.join(map(str, sides))} pixels")
+    return Found(
+        classes=classes,
+        faces=[row.face for row in good],
+        labels=np.array([present.index(row.emotion) for row in good], np.int64),
+        splits=[row.split for row in good],
+        files=[f"row {row}" for row in rows],
+        declared=declared,
+        rows=rows,
+        votes=votes,
+        problems=tuple(problems),
+        notes=tuple(notes),
+    )
+
+
+def _header(stream: BinaryIO) -> dict[str, int]:
+    """The columns that a csv's first line names; `icml_face_data.csv` has spaces in it."""
+    return _columns(stream.readline(_LONGEST_LINE))
+
+
+def _is_split_by(first: bytes, delimiter: str) -> bool:
+    """Whether the first line of a csv names the needed columns if it is split by `delimiter`."""
+    names = first.decode("utf-8-sig", errors="replace").split(delimiter)
+    return set(_NEEDED) <= {name.strip().strip('"').lower() for name in names}
+
+
+def _columns(first: bytes) -> dict[str, int]:
+    """The place of each column by its name in lower case, from the first line of a csv."""
+    line = first.decode("utf-8-sig", errors="replace")
+    try:
+        names = _fields(line) if line else []
+    except csv.Error:
+        return {}  # a first line that is none of a csv names no columns
+    if twice := {name for name in names if name in (*_NEEDED, "usage") and names.count(name) > 1}:
+        raise DataError(f"the csv names the column {shorten(sorted(twice))} twice; leave one of each")
+    return {name: place for place, name in enumerate(names)}
+
+
+def _fields(line: str) -> list[str]:
+    parts = next(csv.reader([line])) if '"' in line else line.split(",")
+    return [part.strip().lower() for part in parts]
+
+
+def _fields_of_row(line: bytes, columns: dict[str, int]) -> list[str]:
+    try:
+        fields = _fields(line.decode("utf-8"))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise _BadRowError(f"the row is no text of a csv: {error}") from error
+    if len(fields) < len(columns):
+        raise _BadRowError(f"the row has {len(fields)} fields; the header has {len(columns)}")
+    return fields
+
+
+def _split(fields: list[str], columns: dict[str, int]) -> str:
+    if "usage" not in columns:
+        return ""
+    usage = fields[columns["usage"]]
+    if (split := split_named(usage)) is None:
+        raise _BadRowError(f"the usage is '{usage[:20]}'; it is Training, PublicTest or PrivateTest")
+    return split
+
+
+def _row(fields: list[str], columns: dict[str, int], split: str, size: int) -> _Row:
+    label = fields[columns["emotion"]]
+    if (emotion := emotions.canonical(label)) is None:
+        raise _BadRowError(f"the label is '{label[:20]}'; it is 0 to 6 or an emotion's name")
+    pixels = _pixels(fields[columns["pixels"]])
+    return _Row(emotions.EMOTIONS.index(emotion), split, images.fit(pixels, size), len(pixels))
+
+
+def _pixels(text: str) -> NDArray[np.uint8]:
+    try:
+        values = np.fromstring(text, dtype=np.int64, sep=" ")
+    except ValueError as error:
+        raise _BadRowError("a pixel is not a whole number") from error
+    # NumPy before 2.3 stops at what is no number, with a warning only.
+    if values.size != text.count(" ") + 1 and values.size != len(text.split()):
+        raise _BadRowError("a pixel is not a whole number")
+    side = math.isqrt(values.size)
+    if side == 0 or side * side != values.size:
+        raise _BadRowError(
+            f"the row has {values.size} pixels; a square image has 48 × 48 = 2304, or another square"
+        )
+    if values.min() < 0 or values.max() > 255:
+        raise _BadRowError(f"pixels go from {values.min()} to {values.max()}; they lie in 0..255")
+    return values.astype(np.uint8).reshape(side, side)
+
+
+def read_votes(path: Path, rows: int) -> tuple[NDArray[np.float32], list[str]]:
+    """Read FER+'s votes, and the split of each row where they name it.
+
+    Args:
+        path: fer2013new.csv as FER+ publishes it, plain or packed with xz or gzip.
+        rows: The data rows of the csv of images; FER+ is joined by the order of rows, because the numbers
+            in its image names are not rows.
+
+    Returns:
+        `(rows, 10)` in the order of `emotions.VOTES`, how many taggers chose each; and `rows` splits, `""`
+        where none is named.
+
+    Raises:
+        DataError: It cannot be read, lacks a column, or has another number of rows.
+    """
+    table = csv.reader(io.StringIO(text_of(path), newline=""))
+    header = [name.strip().lower() for name in next(table, [])]
+    wanted = {ours: theirs for theirs, ours in emotions.FERPLUS_COLUMNS.items()}
+    if missing := [wanted[vote] for vote in emotions.VOTES if wanted[vote].lower() not in header]:
+        raise DataError(
+            f"the votes '{path.name}' lack the column {shorten(missing)}; FER+'s fer2013new.csv has it"
+        )
+    places = [header.index(wanted[vote].lower()) for vote in emotions.VOTES]
+    records = [record for record in table if record]
+    if len(records) != rows:
+        raise DataError(
+            f"the votes '{path.name}' have {len(records):,} rows and the images {rows:,}; they are joined "
+            "row by row, so take the votes of the same csv"
+        )
+    votes = np.empty((rows, len(places)), np.float32)
+    splits = []
+    for number, record in enumerate(records):
+        try:
+            votes[number] = [float(record[place]) for place in places]
+            splits.append(split_named(record[header.index("usage")]) or "" if "usage" in header else "")
+        except (ValueError, IndexError) as error:
+            raise DataError(f"row {number} of the votes '{path.name}' is not ten numbers; mend it") from error
+    if not (np.isfinite(votes).all() and (votes >= 0).all()):
+        raise DataError(f"the votes '{path.name}' hold a number that is negative or not finite; mend it")
+    return votes, splits
+
+
+def text_of(path: Path) -> str:
+    """The text of a small csv file, plain or packed."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(6)
+        opener = lzma.open if magic == b"\xfd7zXZ\0" else gzip.open if magic[:2] == b"\x1f\x8b" else open
+        with cast(BinaryIO, opener(path, "rb")) as stream:
+            data = stream.read(_LARGEST_VOTES + 1)
+        text = data.decode("utf-8-sig")
+    except (OSError, EOFError, lzma.LZMAError, zlib.error, UnicodeDecodeError) as error:
+        raise DataError(f"'{path}' cannot be read as a csv: {error}; check the path") from error
+    if len(data) > _LARGEST_VOTES:
+        raise DataError(
+            f"'{path.name}' is above {_LARGEST_VOTES // 2**20} MiB; it is no table for these images"
+        )
+    return text
+
+
+#: Digits above which a number counts no rows.
+_LONGEST_ROW = 18
+
+
+def read_list(
+    text: str, name: str, *, strict: bool = False, lower: bool = True
+) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
+    """Read a list.
+
+    Args:
+        text: The csv.
+        name: Its name, for messages.
+        strict: Refuse quotes in the wrong place.
+        lower: Spell columns in lower case.
+
+    Returns:
+        The columns; and each line's number with its fields, stripped, those that the line has.
+
+    Raises:
+        DataError: A line is no line of a csv, or a field is too long; of lines as they are read.
+    """
+    lines = csv.reader(io.StringIO(text, newline=""), strict=strict)
+    records = _records(lines, name)
+    _, first = next(records, (0, []))
+    columns = [each.strip().lower() if lower else each.strip() for each in first]
+    return columns, (
+        (number, dict(zip(columns, (each.strip() for each in record), strict=False)))
+        for number, record in records
+    )
+
+
+def row_number(value: str, line: int, name: str) -> str:
+    """Return the number of a row without leading zeros.
+
+    Args:
+        value: Decimal digits.
+        line: Where they stand, for messages.
+        name: In which file.
+
+    Raises:
+        DataError: There are more than any number of rows has.
+    """
+    if len(value) > _LONGEST_ROW:
+        raise DataError(
+            f"line {line} of {name!r} names a row by {len(value):,} digits; name it by its number from 0"
+        )
+    return str(int(value))
+
+
+def _records(lines: "csv._reader", name: str) -> Iterator[tuple[int, list[str]]]:  # type: ignore[name-defined]
+    try:
+        for record in lines:
+            if record:
+                yield lines.line_num, record
+    except csv.Error as error:
+        raise DataError(f"line {lines.line_num} of {name!r} is no line of a csv: {error}; mend it") from None
