@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from mien import _files as disk
+from mien import _files
+from mien.errors import OutputError
 
 
 def test_a_file_is_written_and_its_folder_made(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "er" / "file.txt"
-    disk.write(path, b"one")
-    disk.write(path, b"two")
+    _files.write(path, b"one")
+    _files.write(path, b"two")
     assert path.read_bytes() == b"two"
     assert list(path.parent.iterdir()) == [path]
 
@@ -22,16 +23,30 @@ def test_a_write_that_fails_leaves_what_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException
 ) -> None:
     path = tmp_path / "file"
-    disk.write(path, b"old")
+    _files.write(path, b"old")
 
     def fail(descriptor: int) -> None:
         raise failure
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(type(failure)):
-        disk.write(path, b"new")
+    with pytest.raises(OutputError if isinstance(failure, OSError) else KeyboardInterrupt):
+        _files.write(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_names_the_path_the_reason_and_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"^'.*below' cannot be written: file exists; ") as caught:
+        _files.write(tmp_path / "file" / "below", b"")
+    assert isinstance(caught.value.__cause__, OSError)
+    with (
+        pytest.raises(OutputError, match=r"^'folder' cannot be written: file exists; "),
+        _files.writing("folder"),
+    ):
+        _files.write(tmp_path / "file" / "below", b"")
+    with pytest.raises(OutputError, match=r"^mine$"), _files.writing("folder"):
+        raise OutputError("mine")
 
 
 def test_a_maker_gets_a_name_of_the_same_kind(tmp_path: Path) -> None:
@@ -41,7 +56,7 @@ def test_a_maker_gets_a_name_of_the_same_kind(tmp_path: Path) -> None:
         seen.append(partial)
         partial.write_text("made")
 
-    disk.fill(tmp_path / "a.weights.h5", make)
+    _files.fill(tmp_path / "a.weights.h5", make)
     assert seen[0].name.endswith("a.weights.h5")
     assert seen[0].parent == tmp_path
     assert (tmp_path / "a.weights.h5").read_text() == "made"
@@ -51,7 +66,7 @@ def test_sweeping_takes_only_what_is_half_done(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / ".partial-a").touch()
     (tmp_path / "in" / "whole").touch()
-    disk.sweep(tmp_path)
+    _files.sweep(tmp_path)
     assert [path.name for path in tmp_path.rglob("*")] == ["in", "whole"]
 
 
@@ -65,26 +80,26 @@ def test_a_folder_that_will_not_sync_is_no_failure_but_a_broken_disk_is(
         monkeypatch.setattr(os, "fsync", fsync)
 
     refuse(errno.EINVAL)
-    disk.sync_folder(tmp_path)
+    _files.sync_folder(tmp_path)
     refuse(errno.EIO)
     with pytest.raises(OSError, match="no"):
-        disk.sync_folder(tmp_path)
+        _files.sync_folder(tmp_path)
     monkeypatch.setattr(os, "name", "nt")
-    disk.sync_folder(tmp_path)
+    _files.sync_folder(tmp_path)
 
 
 def test_reasons_are_words() -> None:
-    assert disk.reason(OSError(errno.ENOSPC, "No space left on device")) == "the disk is full"
-    assert disk.reason(PermissionError(errno.EACCES, "Permission denied")) == "permission denied"
-    assert disk.reason(OSError("odd")) == "odd"
+    assert _files.reason(OSError(errno.ENOSPC, "No space left on device")) == "the disk is full"
+    assert _files.reason(PermissionError(errno.EACCES, "Permission denied")) == "permission denied"
+    assert _files.reason(OSError("odd")) == "odd"
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="files cannot be created in /proc, on Linux")
 def test_a_lock_that_cannot_be_made_is_not_a_lock_that_is_held(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
-        disk.hold("/proc/mien.lock")
-    lock = disk.hold(tmp_path / "lock")
+        _files.hold("/proc/mien.lock")
+    lock = _files.hold(tmp_path / "lock")
     assert lock is not None
-    assert disk.hold(tmp_path / "lock") is None
-    disk.let_go(lock)
+    assert _files.hold(tmp_path / "lock") is None
+    _files.let_go(lock)
     assert not list(tmp_path.iterdir())

@@ -10,7 +10,7 @@ def test_one_base_catches_all_and_bad_input_exits_with_2() -> None:
         kind = getattr(errors, name)
         assert issubclass(kind, errors.InputError)
         assert kind("said").exit_code == 2
-    for kind in (errors.TrainingError, errors.InputError):
+    for kind in (errors.OutputError, errors.TrainingError, errors.InputError):
         assert issubclass(kind, errors.MienError)
         assert kind("said").exit_code == 2
 

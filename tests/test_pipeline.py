@@ -18,6 +18,7 @@ from PIL import Image
 
 from mien import _files, cli, labels
 from mien.data import datasets, probabilities, synthetic
+from mien.errors import OutputError
 from mien.models import model
 from mien.training import runs
 
@@ -518,7 +519,7 @@ def test_a_read_only_run_is_scored_all_the_same(
     trained: Path, monkeypatch: pytest.MonkeyPatch, ask: Json, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(path: Path, data: bytes) -> None:
-        raise OSError(30, "Read-only file system")
+        raise OutputError("the file system is read-only")
 
     monkeypatch.setattr(_files, "write", refuse)
     code, report = ask("evaluate", str(trained))

@@ -13,12 +13,11 @@ import pytest
 from PIL import Image
 from sklearn import metrics as judge
 
-from mien import _files as disk
-from mien import cli
+from mien import _files, cli
 from mien import labels as emotions
 from mien.data import datasets, duplicates, synthetic
 from mien.data.audit import html as web
-from mien.errors import DataError, InputError
+from mien.errors import InputError, OutputError
 from mien.evaluation import calibration as calibrate
 from mien.evaluation import corruptions as corrupt
 from mien.evaluation import evaluator as evaluate
@@ -315,7 +314,7 @@ def test_odd_names_and_odd_reports_make_pages(
     report.write(told, right, tmp_path)
     assert "There are none." in page.read_text()
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="no report can be written"):
+    with pytest.raises(OutputError):
         report.write(told, right, tmp_path / "file")
 
 
@@ -474,10 +473,10 @@ def test_a_report_is_written_whole_or_not_at_all(
     found: dict, answers: evaluate.Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "there" / report.HTML).mkdir(parents=True)
-    with pytest.raises(DataError, match="is a directory"):
+    with pytest.raises(OutputError, match="is a directory"):
         report.write(found, answers, tmp_path / "there")
     assert [path.name for path in (tmp_path / "there").iterdir()] == [report.HTML]
-    real = disk.write
+    real = _files.write
 
     def full(path: Path, data: bytes) -> None:
         if path.name == report.HTML:
@@ -485,8 +484,8 @@ def test_a_report_is_written_whole_or_not_at_all(
         real(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(disk, "write", full)
-        with pytest.raises(DataError, match="the disk is full"):
+        patch.setattr(_files, "write", full)
+        with pytest.raises(OutputError, match="disk is full"):
             report.write(found, answers, tmp_path / "new" / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
     report.write(found, answers, tmp_path / "new" / "out", more={"table.md": "|"})

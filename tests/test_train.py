@@ -24,7 +24,7 @@ import dying
 from mien import labels as emotions
 from mien.data import probabilities
 from mien.data.datasets import Dataset, Split
-from mien.errors import DataError, MissingExtra, RunError, TrainingError
+from mien.errors import DataError, MissingExtra, OutputError, RunError, TrainingError
 from mien.evaluation import evaluator as evaluate
 from mien.inference.predictor import Predictor
 from mien.models import model as bundle
@@ -492,7 +492,7 @@ def test_a_disk_that_fills_while_training_ends_in_a_sentence(tmp_path: Path, kil
 
     with small_disk(tmp_path / "disk", kilobytes=kilobytes):
         path = tmp_path / "disk" / "run"
-        with pytest.raises(TrainingError, match=r"the disk is full.*make room, and go on with") as caught:
+        with pytest.raises(OutputError, match=r"disk is full.*go on with: mien train --resume") as caught:
             train.fit(dying.data(), dying.recipe("epochs=30", "checkpoints.weights=all"), out=path)
         assert "\n" not in str(caught.value)
         state, complaints = run.open_run(path).load()
@@ -1022,11 +1022,11 @@ def test_folds_that_cannot_go_on_say_what_can(tmp_path: Path, monkeypatch: pytes
     assert "--resume" not in str(caught.value)
 
     def full(self: run.Run, state: run.State) -> Path:
-        raise TrainingError("the disk is full")
+        raise OutputError("the disk is full")
 
     with monkeypatch.context() as patched:
         patched.setattr(run.Run, "save", full)
-        with pytest.raises(TrainingError, match=r"make room, and go on with: the same command$"):
+        with pytest.raises(OutputError, match=r"go on with: the same command$"):
             train.cross(dying.data(), dying.recipe("epochs=1"), folds=2, out=tmp_path / "full")
     made = train.cross(dying.data(), dying.recipe("epochs=1"), folds=2, out=tmp_path / "full")
     assert made.is_file()

@@ -623,7 +623,7 @@ def test_a_picture_that_cannot_be_saved_is_told_in_the_window(
     drive(window, "q", lambda: said, never)
     with Live(standing(), Nobody(lambda: None)) as live:  # type: ignore[arg-type]
         window.run(live)
-    assert "cannot be saved" in said[0]
+    assert "cannot be written" in said[0]
 
 
 def test_the_command_opens_a_window_and_sums_up(

@@ -1,45 +1,75 @@
-"""Files that appear whole or not at all, whenever the machine stops."""
+"""Write files atomically: a file is complete or absent, even after a power cut."""
 
 import contextlib
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import filelock
 
+from mien.errors import OutputError
+
+#: What to do if a file cannot be written, by the number of the system's error.
+_ADVICE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space or choose another disk"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "choose a folder that you can write to"),
+}
+
 
 def write(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file so that `path` holds the old content or the new, whole; its folder is made if need be.
+    """Replace the content of a file atomically; create its folder if it does not exist.
 
     Raises:
-        OSError: The disk is full, or the place cannot be written to; `path` is as it was.
+        OutputError: The file cannot be written; `path` is unchanged.
     """
     fill(path, lambda partial: partial.write_bytes(data))
 
 
 def fill(path: str | os.PathLike[str], make: Callable[[Path], object]) -> None:
-    """Have `make` write a file beside `path`, and put it there once it is whole and on the disk.
+    """Let `make` write a temporary file beside `path`, then move it to `path` atomically.
 
     Args:
-        path: Where the file goes.
-        make: Writes the file whose path it is given, which has the same suffixes as `path`.
+        path: The file to write; its folder is created if it does not exist.
+        make: Function that writes the file at the path it gets, which has the same suffixes as `path`.
 
     Raises:
-        OSError: As `write`; whatever else `make` raises passes through. `path` is as it was.
+        OutputError: The file cannot be written; `path` is unchanged. Other errors of `make` pass through.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".partial-{path.name}")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            make(partial)
+            _sync(partial)
+            partial.replace(path)
+            sync_folder(path.parent)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Raise an OSError of the block as the OutputError that `path` cannot be written.
+
+    An OutputError of a file inside the folder `path` becomes one of the folder.
+    """
     try:
-        make(partial)
-        _sync(partial)
-        partial.replace(path)
-        sync_folder(path.parent)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    except OutputError as error:
+        if isinstance(error.__cause__, OSError):
+            raise _unwritable(path, error.__cause__) from error.__cause__
         raise
+
+
+def _unwritable(path: str | os.PathLike[str], error: OSError) -> OutputError:
+    advice = _ADVICE.get(error.errno or 0, "choose another path")
+    return OutputError(f"'{os.fspath(path)}' cannot be written: {reason(error)}; {advice}")
 
 
 def hold(path: str | os.PathLike[str]) -> filelock.BaseFileLock | None:
@@ -100,7 +130,7 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
 
 
 def reason(error: OSError) -> str:
-    """Say in a few words why a file could not be written."""
+    """Return the reason of an error of the file system in a few words."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full"
     return (error.strerror or str(error)).lower()

@@ -164,7 +164,7 @@ def _empty(to: Path) -> None:
     """Make `to` an empty folder with a demo's mark; only a folder with the mark is emptied."""
     if to.exists() and (not to.is_dir() or (any(to.iterdir()) and not (to / _MARK).exists())):
         raise InputError(f"{to} holds something that no demo made; name a new folder with --to")
-    try:
+    with _files.writing(to):
         to.mkdir(parents=True, exist_ok=True)
         (to / _MARK).touch()
         for child in to.iterdir():
@@ -172,7 +172,3 @@ def _empty(to: Path) -> None:
                 shutil.rmtree(child)
             elif child.name != _MARK:
                 child.unlink()
-    except OSError as error:
-        raise InputError(
-            f"{to} cannot be made ready: {_files.reason(error)}; name another folder with --to"
-        ) from None

@@ -9,7 +9,8 @@
     │   ├── RecipeError       a recipe, a network's name or one of their settings
     │   ├── RunError          a run's folder
     │   └── ModelError        a bundle or its card
-    ├── TrainingError         training cannot go on: the loss is not a number, the disk is full (exit code 2)
+    ├── OutputError           a file or folder cannot be written (exit code 2)
+    ├── TrainingError         training cannot continue: the loss is not a number (exit code 2)
     ├── MissingExtra          an optional dependency is needed and not installed (exit code 2)
     │   └── MissingBackend    what Keras was told to run on is not installed
     └── Stopped               a signal asked us to stop, and everything is saved (exit code 130 or 143)
@@ -54,6 +55,10 @@ class RunError(InputError):
 
 class ModelError(InputError):
     """A bundle is damaged, unsafe, or not made for what it was given."""
+
+
+class OutputError(MienError):
+    """A file or folder cannot be written; what was there before is unchanged."""
 
 
 class TrainingError(MienError):

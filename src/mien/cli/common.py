@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from mien.errors import InputError, MissingExtra, RunError, TrainingError
+from mien.errors import InputError, MissingExtra, OutputError, RunError
 
 if TYPE_CHECKING:
     from mien.data.datasets import Dataset
@@ -402,7 +402,7 @@ def count_scoring(path: Path, model: "Bundle", report: Mapping[str, Any], *, wha
         return None
     try:
         return evaluator.count(runs.open_run(place), model.card, report)
-    except (RunError, TrainingError) as error:
+    except (RunError, OutputError) as error:
         note(f"{what} is not counted: {error}")
         return None
 

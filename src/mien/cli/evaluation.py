@@ -10,7 +10,7 @@ import typer
 
 from mien import labels as emotions
 from mien.cli import common
-from mien.errors import DataError, InputError, TrainingError
+from mien.errors import DataError, InputError, OutputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -350,7 +350,7 @@ def _keep(paths: list[Path], report: dict[str, Any]) -> None:
         common.draw_report_figures(
             made, made.keep_report({key: report[key] for key in report if key not in _SHOWN})
         )
-    except TrainingError as error:
+    except OutputError as error:
         common.note(f"the report is not kept: {error}")
 
 
@@ -927,7 +927,6 @@ def _write_explanations(
     from PIL import Image
 
     from mien import _files
-    from mien.errors import InputError
     from mien.evaluation import explanation
     from mien.types import Box
     from mien.vision import annotation
@@ -935,11 +934,7 @@ def _write_explanations(
     def put(name: str, picture: Image.Image) -> str:
         stream = io.BytesIO()
         picture.save(stream, "PNG")
-        try:
-            to.mkdir(parents=True, exist_ok=True)
-            _files.write(to / name, stream.getvalue())
-        except OSError as error:
-            raise InputError(f"'{to / name}' cannot be written: {_files.reason(error)}") from None
+        _files.write(to / name, stream.getvalue())
         return str(to / name)
 
     faces, marks = [], []

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mien import _files
 from mien.cli import common
 from mien.errors import InputError
 
@@ -246,7 +247,7 @@ def _of_run(path: Path, to: Path | None) -> dict[str, Any]:
         raise InputError(f"{page} is where the datasheet goes; give the model card another name")
     texts = {page: model_cards.of_run(made), sheet: model_cards.datasheet(made)}
     for file, text in texts.items():
-        _write(file, text)
+        _files.write(file, text.encode())
     return {"models": [made.name], "model_card": str(page), "datasheet": str(sheet)}
 
 
@@ -264,18 +265,9 @@ def _of_models(path: Path, to: Path | None, *, json: bool) -> dict[str, Any]:
         "datasheet": None,
     }
     if to is not None:
-        _write(to, text)
+        _files.write(to, text.encode())
     elif json:
         document["text"] = text
     else:
         sys.stdout.write(text)
     return document
-
-
-def _write(path: Path, text: str) -> None:
-    from mien import _files
-
-    try:
-        _files.write(path, text.encode())
-    except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be written: {_files.reason(error)}") from None

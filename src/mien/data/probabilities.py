@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien import _arrays as arrays
-from mien import _files as disk
+from mien import _files
 from mien.errors import DataError
 
 #: Largest file in bytes, and largest array in it: a million images of 32 classes.
@@ -95,7 +95,8 @@ def write(path: str | os.PathLike[str], stored: Stored) -> None:
     """Write probabilities in float16, whole or not at all.
 
     Raises:
-        DataError: They are not rows that sum to 1, or the file cannot be written.
+        DataError: They are not rows that sum to 1.
+        OutputError: The file cannot be written.
     """
     _check(stored, str(path))
     halves: dict[str, Any] = {name: array.astype(np.float16) for name, array in stored.answers.items()}
@@ -107,10 +108,7 @@ def write(path: str | os.PathLike[str], stored: Stored) -> None:
         about=np.array(stored.about),
         **halves,
     )
-    try:
-        disk.write(Path(path), content.getvalue())
-    except OSError as error:
-        raise DataError(f"{str(path)!r} cannot be written: {disk.reason(error)}") from None
+    _files.write(path, content.getvalue())
 
 
 def read(path: str | os.PathLike[str]) -> Stored:
@@ -124,7 +122,7 @@ def read(path: str | os.PathLike[str]) -> Stored:
         with Path(path).open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise DataError(f"{str(path)!r} cannot be read: {disk.reason(error)}") from None
+        raise DataError(f"{str(path)!r} cannot be read: {_files.reason(error)}") from None
     try:
         stored = _unpack(content)
     except (ValueError, KeyError, TypeError) as error:

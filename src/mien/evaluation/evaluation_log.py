@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 import filelock
 
-from mien import _files as disk
+from mien import _files
 from mien.errors import RunError
 from mien.models.model import Card, Data
-from mien.training.runs import Run, open_run, write_file
+from mien.training.runs import Run, open_run
 
 #: The file in a run's folder.
 USES = "scored.json"
@@ -177,7 +177,7 @@ def count(made: Run, card: Card, report: Mapping[str, Any]) -> Uses:
 
     Raises:
         RunError: The count is damaged, or another process holds it for long.
-        TrainingError: It cannot be written.
+        OutputError: It cannot be written.
     """
     fingerprint = report["split_fingerprint"]
     known = role(card, fingerprint, report["split"], report["data"])
@@ -192,15 +192,15 @@ def count(made: Run, card: Card, report: Mapping[str, Any]) -> Uses:
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     path = made.path / USES
-    try:
-        with filelock.FileLock(made.path / f".{USES}.lock", timeout=_PATIENCE):
-            entries = [*_entries(made), entry]
-            write_file(path, (json.dumps(entries, indent=2, ensure_ascii=False) + "\n").encode())
-    except filelock.Timeout:
-        raise RunError(f"{path.name} of {made.name} is held by another process; try again") from None
-    except (OSError, NotImplementedError) as error:
-        why = disk.reason(error) if isinstance(error, OSError) else "the drive knows no locks"
-        raise RunError(f"{path.name} of {made.name} cannot be written: {why}") from None
+    with _files.writing(path):
+        try:
+            with filelock.FileLock(made.path / f".{USES}.lock", timeout=_PATIENCE):
+                entries = [*_entries(made), entry]
+                _files.write(path, (json.dumps(entries, indent=2, ensure_ascii=False) + "\n").encode())
+        except filelock.Timeout:
+            raise RunError(f"{path.name} of {made.name} is held by another process; try again") from None
+        except NotImplementedError:
+            raise RunError(f"{path} cannot be locked, because its drive does not support locks") from None
     here = [each for each in entries if each["split_fingerprint"] == fingerprint]
     models = len({each["model"] for each in here})
     beside, damaged = _beside(made, fingerprint)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mien import _files
-from mien.errors import InputError, MienError, MissingExtra
+from mien.errors import InputError, MienError, MissingExtra, OutputError
 from mien.types import Prediction
 from mien.vision import annotation
 from mien.vision.tracking import PATIENCE, SETTLE, Tracked, Tracker
@@ -526,10 +526,9 @@ class Window:
         path = next(name for name in names if not name.exists())
         picture = self._marked
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
             _files.fill(path, lambda place: picture.save(place, "PNG"))
             self._said = f"saved as {path.name}"
-        except OSError as error:
-            self._said = f"{path.name} cannot be saved: {_files.reason(error)}"
+        except OutputError as error:
+            self._said = str(error)
         self._said_until = time.monotonic() + 2
         self._status.configure(text=self._said)

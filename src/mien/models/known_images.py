@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mien import _files as disk
+from mien import _files
 from mien._arrays import unpack
 from mien.data import duplicates
 from mien.errors import ModelError
@@ -180,14 +180,10 @@ def put(folder: str | os.PathLike[str], found: Known) -> dict[str, Any]:
     """Write the file of hashes into a folder, and return what the evaluation of a model there says of it.
 
     Raises:
-        ModelError: It cannot be written.
+        OutputError: It cannot be written.
     """
     name, content = pack(found)
-    path = Path(folder) / name
-    try:
-        disk.write(path, content)
-    except OSError as error:
-        raise ModelError(f"{str(path)!r} cannot be written: {disk.reason(error)}") from None
+    _files.write(Path(folder) / name, content)
     return {"file": name, "n": found.n}
 
 
@@ -202,17 +198,15 @@ def write(model: str | os.PathLike[str], images: npt.NDArray[np.uint8]) -> Path:
         The file of hashes.
 
     Raises:
-        ModelError: There is no evaluation, or a file cannot be written.
+        ModelError: There is no evaluation.
+        OutputError: A file cannot be written.
     """
     beside = Path(model).with_suffix(".json")
     document = _document(beside)
     if document is None:
         raise ModelError(f"{Path(model).name!r} has no {beside.name!r} beside it; make both with mien ship")
     named = put(beside.parent, of(images))
-    try:
-        disk.write(beside, (json.dumps(document | {"known": named}, indent=1) + "\n").encode())
-    except OSError as error:
-        raise ModelError(f"{str(beside)!r} cannot be written: {disk.reason(error)}") from None
+    _files.write(beside, (json.dumps(document | {"known": named}, indent=1) + "\n").encode())
     return beside.with_name(str(named["file"]))
 
 
@@ -256,7 +250,7 @@ def _read(path: Path) -> Known:
             raise ValueError("its hash is not the one it names")
         return _checked(arrays, size, n)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        why = disk.reason(error) if isinstance(error, OSError) else error
+        why = _files.reason(error) if isinstance(error, OSError) else error
         raise ModelError(
             f"{path.name!r}, by which a model knows what it learnt from, is damaged or gone: {why}; ship the "
             "model again, or install mien again"

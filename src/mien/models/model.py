@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from mien import _files as disk
+from mien import _files
 from mien.data.archives.names import shown
 from mien.errors import ModelError, RunError
 from mien.models import checks as onnx_file
@@ -335,7 +335,7 @@ def _is_held(file: Path) -> bool:
     if not file.exists():
         return False
     try:
-        lock = disk.hold(file)
+        lock = _files.hold(file)
     except OSError:  # whoever may not write here cannot find out
         return False
     if lock is None:
@@ -429,22 +429,21 @@ def write(model: bytes, card: Card, to: str | os.PathLike[str], *, threads: int 
         threads: As in `load`.
 
     Raises:
-        ModelError: Model and card make no bundle, or it cannot be written there.
+        ModelError: Model and card make no bundle.
+        OutputError: A file cannot be written.
     """
     place = Path(to)
     file = seal.write(model, to_json(without_hash(card)).encode())
     bundle = of(file, card, path=place, threads=threads)
-    try:
+    with _files.writing(place):
         if place.suffix == ".onnx" and not place.is_dir():
-            disk.write(place, file)
+            _files.write(place, file)
             return bundle
         # Without card.json the ONNX file counts alone, so that no moment pairs a file with another's card.
         (place / CARD).unlink(missing_ok=True)
-        disk.write(place / MODEL, file)
-        disk.write(place / LABELS, listed(card.labels))
-        disk.write(place / CARD, to_json(bundle.card).encode())
-    except OSError as error:
-        raise ModelError(f"no bundle can be written to {str(place)!r}: {disk.reason(error)}") from None
+        _files.write(place / MODEL, file)
+        _files.write(place / LABELS, listed(card.labels))
+        _files.write(place / CARD, to_json(bundle.card).encode())
     return bundle
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien import _files as disk
+from mien import _files
 from mien.data import recrops
 from mien.data.datasets import Dataset, Split
 from mien.errors import DataError, ModelError
@@ -121,14 +121,9 @@ def _check_places(folder: Path, name: str) -> None:
             f"a model cannot be called {name[:40]!r}{'...' if name[40:] else ''}; give it a name of at most "
             f"{_LONGEST} bytes without slashes and control characters"
         )
-    try:
+    with _files.writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ModelError(f"{str(folder)!r} cannot be made: {disk.reason(error)}") from None
-    try:
         tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise ModelError(f"nothing can be written into {str(folder)!r}: {disk.reason(error)}") from None
     for suffix in (".onnx", ".json", ".weights.npz"):
         if (folder / f"{name}{suffix}").is_dir():
             raise ModelError(f"{str(folder / f'{name}{suffix}')!r} is a folder; choose another name or place")
@@ -216,7 +211,7 @@ def _make(
     made, document = _write(chosen, dataset, calibrations, verdicts, to)
     document["known"] = known.put(to, known.of(train.images))
     path = to / f"{card.name}.json"
-    _put(path, (json.dumps(document, indent=1) + "\n").encode())
+    _files.write(path, (json.dumps(document, indent=1) + "\n").encode())
     beside = _put_weights(trained, made)
     tell(_STAGES, _STAGES)
     return Shipped(made, path, beside, document)
@@ -448,17 +443,8 @@ def _put_weights(trained: Bundle, made: Bundle) -> Path | None:
     """Write what a training can begin from beside an int8 file; beside another leave no older file's."""
     path = weights.beside(made.path)
     if made.card.precision == "int8":
-        _put(path, weights.pack(export.weights(trained.read()), made.card.sha256 or ""))
+        _files.write(path, weights.pack(export.weights(trained.read()), made.card.sha256 or ""))
         return path
-    try:
+    with _files.writing(path):
         path.unlink(missing_ok=True)
-    except OSError as error:
-        raise ModelError(f"{str(path)!r} cannot be deleted: {disk.reason(error)}") from None
     return None
-
-
-def _put(path: Path, content: bytes) -> None:
-    try:
-        disk.write(path, content)
-    except OSError as error:
-        raise ModelError(f"{str(path)!r} cannot be written: {disk.reason(error)}") from None

@@ -27,7 +27,7 @@ from mien import _files
 from mien.data.audit import html as web
 from mien.data.audit.html import escaped
 from mien.data.datasets import Dataset, Split
-from mien.errors import DataError, InputError
+from mien.errors import InputError
 from mien.evaluation import calibration as calibrate
 from mien.evaluation import corruptions as corrupt
 from mien.evaluation import evaluator as evaluate
@@ -133,20 +133,18 @@ def write(
         The two files.
 
     Raises:
-        DataError: They cannot be written.
+        OutputError: They cannot be written.
     """
     place = Path(folder)
     # A file name that is no UTF-8 goes in as the escapes that JSON has for it.
     text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     texts = {JSON: text, HTML: _page(found, answers, maps or {}), **(more or {})}
     contents = {name: each.encode(errors="backslashreplace") for name, each in texts.items()}
-    try:
+    with _files.writing(place):
         if place.exists():
             _replace(place, contents)
         else:
             _make(place, contents)
-    except OSError as error:
-        raise DataError(f"no report can be written to {str(place)!r}: {_files.reason(error)}") from None
     return place / JSON, place / HTML
 
 

@@ -20,11 +20,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from mien import _files
 from mien.data.datasets import Dataset, Split
 from mien.errors import DataError, MissingExtra, RunError
 from mien.evaluation.evaluator import wilson
 from mien.training import augmentation
-from mien.training.runs import Run, write_file
+from mien.training.runs import Run
 
 try:
     import matplotlib
@@ -160,7 +161,7 @@ def save(figure: Figure, to: str | os.PathLike[str], stem: str, *, tight: bool =
 
     Raises:
         DataError: The name is none that a file in `to` can have.
-        TrainingError: A file cannot be written.
+        OutputError: A file cannot be written.
     """
     if stem != Path(stem).name or "\\" in stem or "\0" in stem:
         raise DataError(f"{stem!r} cannot be a figure's file name; give a name without separators")
@@ -175,7 +176,7 @@ def save(figure: Figure, to: str | os.PathLike[str], stem: str, *, tight: bool =
         canvas(figure).print_figure(buffer, dpi=DPI, format=ending, metadata=metadata, bbox_inches=box)
         drawn[Path(to) / f"{stem}.{ending}"] = buffer.getvalue()
     for path, data in drawn.items():
-        write_file(path, data)
+        _files.write(path, data)
     return list(drawn)
 
 
@@ -356,7 +357,7 @@ def history(
 
     Raises:
         RunError: There are no rows, or `best` is none of their epochs.
-        TrainingError: A file cannot be written.
+        OutputError: A file cannot be written.
     """
     if not rows:
         raise RunError("the history has no rows: no epoch was finished, so there is nothing to draw")
@@ -637,7 +638,7 @@ def confusion(report: Mapping[str, Any], to: str | os.PathLike[str], *, name: st
 
     Raises:
         DataError: The report has no confusion matrix of its labels, or `name` is no file's name.
-        TrainingError: A file cannot be written.
+        OutputError: A file cannot be written.
     """
     labels = report.get("labels", ())
     counts = np.array(report.get("confusion", ()))
@@ -817,7 +818,7 @@ def reliability(report: Mapping[str, Any], to: str | os.PathLike[str], *, name: 
 
     Raises:
         DataError: The report has no bins, or `name` is no file's name.
-        TrainingError: A file cannot be written.
+        OutputError: A file cannot be written.
     """
     bins = report.get("reliability", ())
     if not bins:
@@ -946,7 +947,7 @@ def samples(before: Images, after: Images, labels: Sequence[str], to: str | os.P
 
     Raises:
         DataError: There are no images, or shapes or numbers do not fit together.
-        TrainingError: A file cannot be written.
+        OutputError: A file cannot be written.
     """
     shape = before.shape
     fits = len(shape) == 4 and shape[1] == shape[2] > 0 and shape[3] == 1 and shape == after.shape
@@ -1062,7 +1063,7 @@ def course(
 
     Raises:
         DataError: `name` is no file's name, or the video does not end after it begins.
-        TrainingError: A file cannot be written.
+        OutputError: A file cannot be written.
     """
     if not (math.isfinite(begin) and math.isfinite(end) and end > begin):
         raise DataError(f"a video from {begin} to {end} s has no length to draw")
@@ -1217,7 +1218,7 @@ def run(made: Run, dataset: Dataset | None = None) -> list[Path]:
 
     Raises:
         RunError: No epoch was finished yet, or a report is damaged.
-        TrainingError: A file cannot be written.
+        OutputError: A file cannot be written.
         MissingExtra: There is a data set, and OpenCV is not installed to augment its images.
     """
     rows = made.history()

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mien import _files
 from mien.errors import Stopped, TrainingError
 from mien.models.networks import load_keras
 from mien.training.batches import Feed, for_keras
 from mien.training.recipes import Recipe, Stopping
-from mien.training.runs import Row, Run, State, write_file
+from mien.training.runs import Row, Run, State
 from mien.training.signals import Stop
 
 keras = load_keras()
@@ -272,7 +273,7 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
                 # HDF5 ends the process where its disk is full, so the run's disk gets the bytes alone.
                 file = Path(aside) / name
                 self.model.save_weights(file)
-                write_file(self.run.weights / name, file.read_bytes())
+                _files.write(self.run.weights / name, file.read_bytes())
         finally:
             self.model.set_weights(trained)
         if self.recipe.checkpoints.weights == "last":

@@ -31,8 +31,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien import _files as disk
-from mien.errors import DataError, RunError, TrainingError
+from mien import _files
+from mien.errors import DataError, RunError
 from mien.training.recipes import Recipe, parse, to_dict, to_toml
 
 #: Columns of `history.csv` that clocks fill: the only ones that differ between two equal runs.
@@ -160,7 +160,7 @@ class Run:
     def update(self, **changes: Any) -> None:
         """Set top-level facts in `run.json`."""
         facts = self.facts() if (self.path / "run.json").exists() else {}
-        write_file(self.path / "run.json", _json(facts | changes))
+        _files.write(self.path / "run.json", _json(facts | changes))
 
     def history(self) -> list[Row]:
         """Read `history.csv`: a row an epoch, numbers as floats.
@@ -188,13 +188,13 @@ class Run:
             The file.
 
         Raises:
-            TrainingError: It cannot be written.
+            OutputError: It cannot be written.
         """
         split, fingerprint = report["split"], report["split_fingerprint"]
         own = self.facts()["data"]["splits"].get(split, {}).get("fingerprint")
         name = split if fingerprint == own else f"{split}-{fingerprint[:12]}"
         path = self.evaluation / f"{name}.json"
-        write_file(path, _json(report))
+        _files.write(path, _json(report))
         return path
 
     def write_history(self, rows: Sequence[Row]) -> None:
@@ -207,13 +207,13 @@ class Run:
         writer = csv.DictWriter(text, (*COLUMNS, *more), lineterminator="\n")
         writer.writeheader()
         writer.writerows({key: repr(float(value)) for key, value in row.items()} for row in rows)
-        write_file(self.path / "history.csv", text.getvalue().encode())
+        _files.write(self.path / "history.csv", text.getvalue().encode())
 
     def save(self, state: State) -> Path:
         """Save a state, and drop all but the two newest.
 
         Raises:
-            TrainingError: The disk is full or the folder cannot be written; older states are untouched.
+            OutputError: The disk is full or the folder cannot be written; older states are unchanged.
         """
         buffer = io.BytesIO()
         facts = np.frombuffer(json.dumps(dict(state.facts)).encode(), np.uint8)
@@ -222,7 +222,7 @@ class Run:
         data = buffer.getvalue()
         folder = self.path / "checkpoints"
         path = folder / f"state-{state.step:010d}-{hashlib.sha256(data).hexdigest()}.npz"
-        write_file(path, data)
+        _files.write(path, data)
         for old in sorted(folder.glob("state-*.npz"))[:-_GENERATIONS]:
             old.unlink(missing_ok=True)
         return path
@@ -251,7 +251,7 @@ class Run:
 
     def sweep(self) -> None:
         """Delete what a killed training left half written; only its lock's holder may."""
-        disk.sweep(self.path)
+        _files.sweep(self.path)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -261,9 +261,9 @@ class Run:
             RunError: Another process holds it.
         """
         try:
-            lock = disk.hold(self.path / "run.lock")
+            lock = _files.hold(self.path / "run.lock")
         except OSError as error:
-            raise RunError(f"{self.path} cannot be locked: {disk.reason(error)}") from None
+            raise RunError(f"{self.path} cannot be locked: {_files.reason(error)}") from None
         if lock is None:
             raise RunError(
                 f"{self.path} is being trained by another process; wait for it, or train into another folder"
@@ -291,22 +291,21 @@ def create(
         runs: Where numbered folders stand.
 
     Raises:
-        RunError: `out` holds something already, or cannot be made.
+        RunError: `out` holds something already.
+        OutputError: It cannot be made.
     """
     wanted, runs = None if out is None else Path(out), Path(runs)
     parent = runs if wanted is None else wanted.resolve().parent
-    try:
+    with _files.writing(wanted or runs):
         parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=".partial-", dir=parent))
         try:
             made.chmod(0o755)
-            disk.write(made / "recipe.toml", to_toml(recipe).encode())
-            disk.write(made / "run.json", _json(dict(facts) | {"recipe": to_dict(recipe)}))
+            _files.write(made / "recipe.toml", to_toml(recipe).encode())
+            _files.write(made / "run.json", _json(dict(facts) | {"recipe": to_dict(recipe)}))
             return Run(_claim(made, wanted) if wanted is not None else _number(made, runs, recipe.name))
         finally:
             shutil.rmtree(made, ignore_errors=True)
-    except OSError as error:
-        raise RunError(f"the run's folder cannot be made: {disk.reason(error)} ({error.filename})") from None
 
 
 def open_run(path: str | os.PathLike[str]) -> Run:
@@ -321,22 +320,6 @@ def open_run(path: str | os.PathLike[str]) -> Run:
     if not (path / "recipe.toml").is_file():
         raise RunError(f"{path} has no recipe.toml, so it is no run of mien train")
     return Run(path)
-
-
-def write_file(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file of a run, whole or not at all.
-
-    Raises:
-        TrainingError: There is no room on the disk, or no right to write; `path` is as it was.
-    """
-    path = Path(path)
-    try:
-        disk.write(path, data)
-    except OSError as error:
-        raise TrainingError(
-            f"{path.name} cannot be written in {path.parent}: {disk.reason(error)}; what was saved before is "
-            "untouched"
-        ) from error
 
 
 def _claim(made: Path, path: Path) -> Path:

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mien import _files
 from mien.data.datasets import Dataset, Split
 from mien.data.probabilities import Stored
-from mien.errors import DataError, RecipeError, RunError, TrainingError
+from mien.errors import DataError, OutputError, RecipeError, RunError, TrainingError
 from mien.evaluation import evaluator as evaluate
 from mien.models import model as bundle
 from mien.models.model import Bundle
@@ -82,7 +83,8 @@ def fit(
         RecipeError: The recipe's network does not exist, cannot take the size, or is not that of `base`.
         RunError: `out` holds something already.
         ModelError: `base` has no weights, or they are damaged.
-        TrainingError: The loss is no number any more, or the disk is full; what was learnt is saved.
+        TrainingError: The loss is not a number any more; what was learnt is saved.
+        OutputError: A file cannot be written; what was saved before is unchanged.
         Stopped: A signal came; go on with `resume`.
     """
     recipe = get(recipe) if isinstance(recipe, str) else recipe
@@ -129,6 +131,7 @@ def resume(
         DataError: The data, their votes, or the teacher are not what the run was trained on.
         RunError: The run is damaged, or another process trains it.
         TrainingError: As `fit`.
+        OutputError: As `fit`.
         Stopped: As `fit`.
     """
     recipe = made.recipe()
@@ -239,6 +242,9 @@ def _train(
                 # What it begins from cannot be had from the recipe again, as chance can.
                 recorder.save()
             _fit_some(model, recorder, validation, callbacks=_callbacks(made, recipe, say))
+    except OutputError as error:
+        error.args = (f"{error}; then go on with: {again}",)
+        raise
     except TrainingError as error:
         if fold and recorder.diverged:
             error.args = (f"{error} and another --out, for all folds are of one recipe",)
@@ -455,7 +461,7 @@ def _diverged(made: Run, error: export.Unlike, row: Mapping[str, float], epoch: 
     """Keep the file of a network that no file can stand for, and return what to say of it."""
     place = made.path / "diverged"
     place.mkdir(exist_ok=True)
-    run.write_file(place / bundle.MODEL, error.content)
+    _files.write(place / bundle.MODEL, error.content)
     reason = str(error).removesuffix(", so nothing was written")
     made.update(status="failed", reason=reason)
     return TrainingError(
@@ -470,15 +476,14 @@ _MEASURED = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece")
 
 
 def _fail(made: Run, recorder: Recorder, dataset: Dataset, recipe: Recipe, error: TrainingError) -> None:
-    """Say how to go on; where the training diverged, note it and export the best epoch before that."""
+    """Note in the run that the training diverged, and export the best epoch before that."""
     if not recorder.diverged:
-        error.args = (f"{error}; make room, and go on with: {recorder.again}",)
         return
     made.update(status="failed", reason=str(error))
     if recorder.best:
         try:
             _finish(made, recorder, dataset, recipe, say=_silent)
-        except TrainingError as second:
+        except (TrainingError, OutputError) as second:
             error.args = (f"{error}; of the best epoch before that: {second}",)
             return
         error.args = (f"{error}; the best epoch before that is in {made.bundle}",)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien import _files as disk
+from mien import _files
 from mien.data import duplicates
 from mien.data.audit import cleaning, copies, images, labels
 from mien.data.audit import html as web
@@ -209,7 +209,8 @@ def exclude(
         How many lines carry each reason.
 
     Raises:
-        DataError: `also` cannot be used, or the list cannot be written.
+        DataError: `also` cannot be used.
+        OutputError: The list cannot be written.
     """
     counts = cleaning.write_exclusions(Path(path), report.removals, also=None if also is None else Path(also))
     return tuple(Exclusion(reason, counts[reason]) for reason in sorted(counts))
@@ -245,8 +246,9 @@ def fix(
         Every change, and why.
 
     Raises:
-        DataError: `out` is there already, overlaps with the source or cannot be written; the source has
-            changed since it was looked at; or train would lack a class that another split has.
+        DataError: `out` is there already or overlaps with the source; the source has changed since it was
+            looked at; or train would lack a class that another split has.
+        OutputError: `out` cannot be written.
     """
     plan = cleaning.plan(report.material, report.measures, report.copies, report.recuts, regroup=regroup)
     cleaning.write_copy(report.material, plan, Path(source), Path(out), progress=progress)
@@ -268,13 +270,10 @@ def page(report: AuditReport, path: str | os.PathLike[str]) -> None:
     It shows pictures of the data set's images; treat it like the data set.
 
     Raises:
-        DataError: It cannot be written.
+        OutputError: It cannot be written.
     """
     text = web.write(report.material, report.measures, report.counts, report.findings)
-    try:
-        disk.write(path, text.encode())
-    except OSError as error:
-        raise DataError(f"the page cannot be written to '{path}': {disk.reason(error)}") from error
+    _files.write(path, text.encode())
 
 
 def worst(name: str) -> Severity:

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from mien import _files as disk
+from mien import _files
 from mien import labels as emotions
 from mien.data import archives as extract
 from mien.data import sources
@@ -231,29 +231,29 @@ def write_copy(
     The folder appears whole or not at all, and the source is only read.
 
     Raises:
-        DataError: `out` is there already, overlaps with the source or cannot be written; the source has
-            changed since it was looked at; or train would lack a class that another split has.
+        DataError: `out` is there already or overlaps with the source; the source has changed since it was
+            looked at; or train would lack a class that another split has.
+        OutputError: `out` cannot be written.
     """
     check_copy(source, out)
     _check_classes(material, plan)
     # Made anew each time, for another process may be writing a copy of the same name.
     new = [folder for folder in out.parents if not folder.exists()]
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=out.parent))
-        try:
-            partial.chmod(0o755)
-            if re.fullmatch(r"row \d+", material.files[0]):
-                _table(material, plan, partial)
-            else:
-                _folders(material, plan, source, partial, progress)
-            (partial / "changes.csv").write_bytes(_list(plan.changes))
-            _claim(partial, out)
-            disk.sync_folder(out.parent)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
-        raise DataError(f"the clean copy cannot be written to '{out}': {disk.reason(error)}") from error
+        with _files.writing(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=out.parent))
+            try:
+                partial.chmod(0o755)
+                if re.fullmatch(r"row \d+", material.files[0]):
+                    _table(material, plan, partial)
+                else:
+                    _folders(material, plan, source, partial, progress)
+                (partial / "changes.csv").write_bytes(_list(plan.changes))
+                _claim(partial, out)
+                _files.sync_folder(out.parent)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
     finally:
         for folder in new:
             with contextlib.suppress(OSError):  # it holds the copy, or what others put there
@@ -396,7 +396,8 @@ def write_exclusions(path: Path, removals: Sequence[Removal], *, also: Path | No
         How many lines carry each reason.
 
     Raises:
-        DataError: `also` cannot be used, or the list cannot be written.
+        DataError: `also` cannot be used.
+        OutputError: The list cannot be written.
     """
     lines = [] if also is None else _read_exclusions(also)
     known = {(key, value) for key, value, _, _ in lines}
@@ -411,10 +412,7 @@ def write_exclusions(path: Path, removals: Sequence[Removal], *, also: Path | No
     table.writerow([*keys, "reason", "evidence"])
     for key, value, reason, evidence in lines:
         table.writerow([*(value if key == column else "" for column in keys), reason, spreadsheet(evidence)])
-    try:
-        disk.write(path, text.getvalue().encode(errors="backslashreplace"))
-    except OSError as error:
-        raise DataError(f"the exclusions cannot be written to '{path}': {disk.reason(error)}") from error
+    _files.write(path, text.getvalue().encode(errors="backslashreplace"))
     return dict(Counter(reason for _, _, reason, _ in lines))
 
 

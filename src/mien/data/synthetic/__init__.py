@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mien import _files as disk
+from mien import _files
 from mien.data.synthetic.faces import (
     PROTOTYPES,
     Actions,
@@ -166,7 +166,7 @@ def write_archive(
                 name.create_system = 3
                 archive.writestr(name, _png(images[index, :, :, 0]))
 
-    disk.fill(path, zip_up)
+    _files.fill(path, zip_up)
     return Path(path)
 
 

@@ -10,13 +10,12 @@ compare.page(found, split, Path("compare.html"))
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from mien import _files as disk
+from mien import _files
 from mien.errors import DataError, ModelError
 from mien.evaluation.comparison import html as web
 from mien.evaluation.comparison import wording as words
@@ -137,12 +136,9 @@ def page(found: Comparison, split: "Split", path: str | os.PathLike[str]) -> Non
         path: The file.
 
     Raises:
-        DataError: It cannot be written.
+        OutputError: It cannot be written.
     """
-    try:
-        disk.write(Path(path), web.write(found, split.images).encode())
-    except OSError as error:
-        raise DataError(f"the page cannot be written to '{path}': {disk.reason(error)}") from error
+    _files.write(path, web.write(found, split.images).encode())
 
 
 def _distinct(a: Answers, b: Answers) -> tuple[Answers, Answers]:

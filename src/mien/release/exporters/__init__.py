@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mien import _files as disk
+from mien import _files
 from mien.data import synthetic
 from mien.errors import ModelError
 from mien.models import initial_weights as kept
@@ -257,7 +257,7 @@ def write(
             at_least=at_least,
             progress=progress,
         )
-        _put(file.with_name(bundles.LABELS), bundles.listed(card.labels))
+        _files.write(file.with_name(bundles.LABELS), bundles.listed(card.labels))
         assert made.card.parity is not None
         return Exported(file, made.card.parity)
     model = _scaled(in_float32(model), card)
@@ -269,8 +269,8 @@ def write(
     parity = compare(
         answers, expected, "Keras in float32", largest_logit=lambda: _largest_logit(model, images)
     )
-    _put(file.with_name(bundles.LABELS), bundles.listed(card.labels))
-    _put(file, content)
+    _files.write(file.with_name(bundles.LABELS), bundles.listed(card.labels))
+    _files.write(file, content)
     return Exported(file, parity)
 
 
@@ -461,10 +461,3 @@ def file_for(to: str | os.PathLike[str], format: str) -> Path:  # noqa: A002 - a
 def _check_format(name: str) -> None:
     if name not in FORMATS:
         raise ModelError(f"{name!r} is no format mien exports; it exports {', '.join(FORMATS)}")
-
-
-def _put(file: Path, content: bytes) -> None:
-    try:
-        disk.write(file, content)
-    except OSError as error:
-        raise ModelError(f"{str(file)!r} cannot be written: {disk.reason(error)}") from None
