@@ -2,13 +2,11 @@
 
 import hashlib
 import json
-import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +19,13 @@ from PIL import Image
 from scipy import stats
 from sklearn import metrics as judge
 
+from html_pages import Page
 from mien import cli, errors
 from mien import labels as emotions
 from mien.data import datasets
 from mien.data.datasets import Split
 from mien.evaluation import comparison as compare
 from mien.evaluation import evaluator as evaluate
-from mien.evaluation.comparison import html as web
 from mien.evaluation.comparison import wording as words
 from mien.models import model as bundle
 from mien.training import recipes
@@ -493,83 +491,16 @@ def test_the_command_compares_models_of_other_sizes(place: Path, capsys: pytest.
     assert "20 only A names right, 0 only B" in shown
 
 
-class Reader(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.links: list[str] = []
-        self.text = ""
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.links += [value or "" for key, value in attributes if key in ("src", "href")]
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def test_the_page_shows_where_they_part_and_needs_nothing(
-    place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert cli.run(["compare", "good.onnx", "bad.onnx", "--data", "data", "--html", "page.html"]) == 0
-    text = (place / "page.html").read_text(encoding="utf-8")
-    page = Reader()
-    page.feed(text)
+def test_the_command_writes_a_page(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["compare", "good.onnx", "bad.onnx", "--data", "data", "--html"]
+    assert cli.run([*command, "page.html"]) == 0
+    page = Page((place / "page.html").read_text(encoding="utf-8"))
     assert page.tags.count("img") == 20
-    assert {"script", "link", "a", "b"}.isdisjoint(page.tags)
-    # The chart's text is in the page's own pixels where the page is 400 wide.
-    assert 'viewBox="0 0 360 ' in text
-    assert ".parting text { fill: var(--ink); font-size: 13px; }" in text
-    assert all(link.startswith("data:image/png;base64,") for link in page.links)
-    assert "good beats bad" in page.text
     assert "val/sad/01<b>.png" in page.text
-    assert "Only good is right: 20" in page.text
-    assert "treat it like the data" in capsys.readouterr().out
+    assert "page.html" in capsys.readouterr().out
     (place / "there").mkdir()
-    assert cli.run(["compare", "good.onnx", "bad.onnx", "--data", "data", "--html", "there"]) == 2
-    assert "cannot be written" in capsys.readouterr().err
-
-
-def test_the_chart_of_the_page_has_round_numbers_on_its_axis() -> None:
-    drawn = web._chart(compared(60, 20, 220))
-    axis = re.findall(r'<line class="(?:axis|grid)" x1="([\d.]+)"', drawn)
-    numbers = re.findall(
-        r'<text class="end" x="([\d.]+)" y="\d+" text-anchor="middle">([+\d.\u2212]+)</text>', drawn
-    )
-    assert [place for place, _ in numbers] == axis
-    values = [float(text.replace("\u2212", "-")) for _, text in numbers]
-    assert len(values) >= 3
-    assert 0 in values
-    assert values == sorted(values)
-    step = values[1] - values[0]
-    assert np.diff(values) == pytest.approx(step)
-    assert f"{step:g}".strip("0.").replace(".", "") in {"1", "2", "25", "5"}
-    # A point is where its number is.
-    circles = [float(x) for x in re.findall(r'<circle [^>]*cx="([\d.]+)"', drawn)]
-    shares = [100 * each.recall.difference for each in compared(60, 20, 220).per_class.values()]
-    places = [float(place) for place in axis]
-    assert circles == pytest.approx(np.interp(shares, values, places), abs=0.2)
-
-
-def test_classes_that_begin_alike_stay_different_in_the_chart() -> None:
-    names = ("surprised, pleasantly", "surprised, unpleasantly", "other")
-    truth = np.arange(60) % 3
-    found = compare.weigh(
-        answers(truth, "one", labels=names), answers(truth, "two", labels=names), split(truth), labels=names
-    )
-    drawn = web._chart(found)
-    shown = re.findall(r"</title>([^<]+)</text>", drawn)
-    assert len(set(shown)) == 3
-    assert re.findall(r"<title>([^<]+)</title>", drawn) == list(names)
-
-
-def test_a_page_of_many_says_how_many_more(tmp_path: Path) -> None:
-    found = compared(60, 20, 220)
-    part = split(np.arange(300) % 3)
-    compare.page(found, part, tmp_path / "page.html")
-    text = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "and 36 more, all in the JSON" in text
-    assert text.count("<img") == 24 + 20
+    assert cli.run([*command, "there"]) == 2
+    assert "'there'" in capsys.readouterr().err
 
 
 def test_a_folder_called_as_a_shipped_model_is_meant_by_its_dot(

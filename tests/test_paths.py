@@ -16,6 +16,7 @@ from mien.data.datasets import Dataset
 from mien.errors import DataError, InputError, ModelError, RunError
 from mien.inference import batches, image_files
 from mien.models import model
+from mien.reports import pages
 from mien.training import runs
 from mien.training.recipes import get, override
 from mien.types import Prediction
@@ -100,7 +101,7 @@ def test_text_works_as_a_path(away: Path, make_blobs: Callable[..., Dataset]) ->
     assert synthetic.write_archive("drawn.zip", train=14, val=7, test=7, seed=0) == Path("drawn.zip")
     faces = datasets.load("drawn.zip")
     report = audit.inspect(faces, headers=audit.survey("drawn.zip", faces.train.files), recut=False)
-    audit.page(report, "audit.html")
+    pages.write_audit_page(report, "audit.html")
     audit.exclude(report, "list.csv")
     audit.exclude(report, "more.csv", also="list.csv")
     audit.check_fix("drawn.zip", "clean")

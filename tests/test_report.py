@@ -23,7 +23,6 @@ from mien.evaluation import corruptions as corrupt
 from mien.evaluation import evaluator as evaluate
 from mien.models import model as bundle
 from mien.release import model_cards as card
-from mien.reports import charts
 from mien.reports import evaluation_report as report
 from mien.training import recipes
 from mien.training import runs as run
@@ -254,47 +253,6 @@ def test_no_head_of_a_row_or_column_breaks_inside_a_word(
     heads = re.findall(r"[^}]*\bt[dh]:first-child[^{]*\{[^}]*\}", page)
     assert any("overflow-wrap: break-word" in rule for rule in heads)
     assert not any("overflow-wrap: anywhere" in rule for rule in heads), "it would break words to save room"
-
-
-def test_ticks_are_round_and_neither_few_nor_many() -> None:
-    assert web.ticks(0, 1) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
-    assert web.ticks(0.1, 1) == pytest.approx([0.2, 0.4, 0.6, 0.8, 1])
-    assert web.ticks(-0.13, 0.13, 7) == pytest.approx([-0.1, -0.05, 0, 0.05, 0.1])
-    random = np.random.default_rng(0)
-    for low, high in np.sort(random.uniform(-2, 2, (300, 2))):
-        found = np.array(web.ticks(low, high))
-        assert 3 <= len(found) <= 6 or high - low < 1e-6
-        assert found[0] >= low - 1e-9
-        assert found[-1] <= high + 1e-9
-        step = found[1] - found[0]
-        assert np.diff(found) == pytest.approx(step)
-        unit = step / 10 ** np.floor(np.log10(step) + 1e-9)
-        assert min(abs(unit - size) for size in (1, 2, 2.5, 5)) < 1e-6
-        first = web.begin(low, high)
-        assert first <= low + 1e-9
-        assert web.ticks(first, high)[0] == pytest.approx(first, abs=1e-9)
-
-
-@pytest.mark.parametrize("low", [0.0, 0.13, 0.325, 0.5, 0.71, 0.93, 1.0])
-def test_axes_of_a_chart_begin_with_a_number_and_have_round_ones(low: float) -> None:
-    points = [
-        {"coverage": share, "accuracy": 1 - share * (1 - low), "interval": (low, 1.0)}
-        for share in (0.1, 0.5, 1.0)
-    ]
-    drawn = charts.selective(points, "a chart")
-    texts = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" text-anchor="(end|middle)">([\d.]+)</text>', drawn)
-    up = [float(text) for _, _, anchor, text in texts if anchor == "end"]
-    across = [float(text) for _, _, anchor, text in texts if anchor == "middle"]
-    assert across == [0, 20, 40, 60, 80, 100]
-    assert up == sorted(up)
-    assert up[0] <= 100 * low
-    assert up[-1] == 100
-    assert len(set(np.round(np.diff(up), 6))) == 1
-    # The lowest number is at the foot of the axis, and numbers are right of the axis' title.
-    foot = max(float(y) for x, y, anchor, _ in texts if anchor == "end")
-    assert foot == pytest.approx(8 + 260 + 4, abs=0.1)
-    places = [float(x) for x, _, anchor, _ in texts if anchor == "end"]
-    assert min(places) - 4 * 7.5 > 10, "four digits of 13 pixels have room beside the title"
 
 
 def test_odd_names_and_odd_reports_make_pages(

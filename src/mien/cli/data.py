@@ -143,7 +143,9 @@ def _write_audit(
         listed = audit.exclude(report, exclusions, also=exclude)
         said["exclusions"] = {item.reason: item.count for item in listed}
     if html is not None:
-        audit.page(report, html)
+        from mien.reports import pages
+
+        pages.write_audit_page(report, html)
         said["html"] = str(html)
     return said
 

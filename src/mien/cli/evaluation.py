@@ -665,7 +665,9 @@ def compare(
     found = _count_comparison(found, zip((a, b), sides, (one, other), strict=True))
     document: dict[str, Any] = found.to_dict()
     if html is not None:
-        comparison.page(found, part, html)
+        from mien.reports import pages
+
+        pages.write_comparison_page(found, part, html)
         document["html"] = str(html)
     if json:
         common.emit(document | timer.seconds())
@@ -788,12 +790,12 @@ def _copies(dataset: "Dataset", part: "Split") -> "npt.NDArray[np.bool_] | None"
 
 
 def _print_comparison(found: "Comparison", html: Path | None) -> None:
-    from mien.evaluation.comparison import html as web
+    from mien.evaluation.comparison.wording import class_rows, figure_rows
 
     # Two of one name were told apart by their letters already.
     one, two = (f"{side.name.removesuffix(end)}{end}" for side, end in ((found.a, " (A)"), (found.b, " (B)")))
-    common.table(f"{one} against {two}", *web.figures(found))
-    common.table("Each class", *web.classes(found))
+    common.table(f"{one} against {two}", *figure_rows(found))
+    common.table("Each class", *class_rows(found))
     both = found.n - len(found.disagreements)
     common.out.print(
         f"They name {both:,} of {found.n:,} images alike; {found.mcnemar.only_a:,} only A names right, "

@@ -6,7 +6,6 @@
 from mien._lazy import submodules
 
 _MODULES = (
-    "evidence",
     "averaging",
     "exporters",
     "model_cards",

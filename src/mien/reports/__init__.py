@@ -1,6 +1,6 @@
-"""Figures and pages for people: plots of a run and the report of an evaluation.
+"""What people look at: plots of a run, the report of an evaluation, and pages of audits and comparisons.
 
-`plots` needs Matplotlib (extra `plot`); `evaluation_report` does not.
+`plots` needs Matplotlib (extra `plot`); the others do not.
 """
 
 from mien._lazy import submodules
@@ -8,7 +8,9 @@ from mien._lazy import submodules
 _MODULES = (
     "charts",
     "evaluation_report",
+    "pages",
     "plots",
+    "rendering",
 )
 
 __getattr__, __dir__ = submodules(__name__, _MODULES)

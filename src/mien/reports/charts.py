@@ -1,114 +1,234 @@
-"""Charts of a report as inline SVG; colours are the page's, so that light and dark need one drawing."""
+"""Charts as inline SVG; their colours come from the page's style, which has light and dark ones."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mien.data.audit.html import begin, ticks
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
 
-_SIDE = 260
-#: Room at the left and below for numbers and words.
-_LEFT, _BELOW = 48, 40
-_TOP = 8
-#: Height that the bin with the most images gets for their number.
-_MANY = 48
+from mien import labels
+from mien.reports.rendering import printable
+
+#: Pixels of a square chart, and the room left of it and below it for numbers and titles.
+_SIDE, _LEFT, _BELOW, _TOP = 260, 48, 40, 8
+#: Height of the bin with the most images, in the strip that shows how many images each bin has.
+_COUNT_HEIGHT = 48
+#: Bins of a distribution.
+_BINS = 40
 
 
-def reliability(bins: Sequence[Mapping[str, Any]], name: str) -> str:
-    """Draw how often the model is right against how sure it is, and how many images are how sure.
+def reliability_diagram(bins: Sequence[Mapping[str, Any]], title: str) -> Markup:
+    """Draw the share of right answers against confidence, and how many images have that confidence.
 
     Args:
         bins: As `evaluate.Bin` in plain values.
-        name: What it is the diagram of, as HTML.
+        title: What the diagram shows, for screen readers.
     """
     width, most = _SIDE / len(bins), max(each["n"] for each in bins)
-    drawn = []
+    bottom, drawn = _TOP + _SIDE, []
     for place, each in enumerate(bins):
         if not each["n"]:
             continue
-        left = _LEFT + place * width
-        height = _SIDE * each["accuracy"]
-        gap = _SIDE * each["confidence"]
-        low, high = sorted((_TOP + _SIDE - height, _TOP + _SIDE - gap))
-        drawn.append(
-            f'<rect class="bar" x="{left + 1:.1f}" y="{_TOP + _SIDE - height:.1f}" width="{width - 2:.1f}" '
-            f'height="{height:.1f}"/>'
-            f'<rect class="gap" x="{left + 1:.1f}" y="{low:.1f}" width="{width - 2:.1f}" '
-            f'height="{high - low:.1f}"/>'
-            f'<rect class="many" x="{left + 1:.1f}" y="{_TOP + _SIDE - _MANY * each["n"] / most:.1f}" '
-            f'width="{width - 2:.1f}" height="{_MANY * each["n"] / most:.1f}"/>'
-        )
-    drawn.append(f'<path class="ideal" d="M{_LEFT} {_TOP + _SIDE} L{_LEFT + _SIDE} {_TOP}"/>')
-    return _framed("".join(drawn), name, "confidence", "share named right", (0, 1), (0, 1))
+        height, sure = _SIDE * each["accuracy"], _SIDE * each["confidence"]
+        count = _COUNT_HEIGHT * each["n"] / most
+        for kind, top, tall in (
+            ("bar", bottom - height, height),
+            ("gap", bottom - max(height, sure), abs(height - sure)),
+            ("many", bottom - count, count),
+        ):
+            drawn.append(
+                f'<rect class="{kind}" x="{_LEFT + place * width + 1:.1f}" y="{top:.1f}" '
+                f'width="{width - 2:.1f}" height="{tall:.1f}"/>'
+            )
+    drawn.append(f'<path class="ideal" d="M{_LEFT} {bottom} L{_LEFT + _SIDE} {_TOP}"/>')
+    return _with_axes("".join(drawn), title, "confidence", "share named right", (0, 1))
 
 
-def selective(points: Sequence[Mapping[str, Any]], name: str) -> str:
+def coverage_curve(points: Sequence[Mapping[str, Any]], title: str) -> Markup:
     """Draw accuracy against the share of images answered, with its 95 % band.
 
     Args:
         points: As `evaluate.Point` in plain values.
-        name: What it is the chart of, as HTML.
+        title: What the chart shows, for screen readers.
     """
-    low = min(point["interval"][0] for point in points)
-    bottom = begin(min(low, 0.9), 1)
-    span = 1 - bottom
+    bottom = axis_start(min(*(point["interval"][0] for point in points), 0.9), 1)
 
     def at(coverage: float, share: float) -> str:
-        return f"{_LEFT + _SIDE * coverage:.1f} {_TOP + _SIDE * (1 - share) / span:.1f}"
+        return f"{_LEFT + _SIDE * coverage:.1f} {_TOP + _SIDE * (1 - share) / (1 - bottom):.1f}"
 
     upper = [at(point["coverage"], point["interval"][1]) for point in points]
     lower = [at(point["coverage"], point["interval"][0]) for point in reversed(points)]
     line = [at(point["coverage"], point["accuracy"]) for point in points]
-    dots = "".join(
-        f'<circle class="dot" cx="{place.split()[0]}" cy="{place.split()[1]}" r="2.2"/>' for place in line
-    )
+    dots = "".join('<circle class="dot" cx="{}" cy="{}" r="2.2"/>'.format(*place.split()) for place in line)
     band = f'<path class="band" d="M{" L".join([*upper, *lower])} Z"/>'
-    drawn = f'{band}<path class="s0" d="M{" L".join(line)}"/>{dots}'
-    return _framed(drawn, name, "share of images answered", "share named right", (0, 1), (bottom, 1))
+    curve = f'{band}<path class="s0" d="M{" L".join(line)}"/>{dots}'
+    return _with_axes(curve, title, "share of images answered", "share named right", (bottom, 1))
 
 
-def interval(value: float, ends: Sequence[float], name: str) -> str:
-    """Draw a share and its interval on a line from 0 to 1.
-
-    Args:
-        value: In [0, 1].
-        ends: The interval's lower and upper end.
-        name: What it is the share of, as HTML.
-    """
-    low, high = ends
-    return (
-        f'<svg class="interval" viewBox="0 0 120 14" role="img" aria-label="{name}">'
+def interval_bar(value: float, interval: Sequence[float], title: str) -> Markup:
+    """Draw a fraction in [0, 1] and its interval on a line from 0 to 1."""
+    low, high = interval
+    return _svg(
+        "0 0 120 14",
+        title,
         '<path class="axis" d="M1 7 L119 7"/>'
         f'<path class="s0 thick" d="M{1 + 118 * low:.1f} 7 L{1 + 118 * high:.1f} 7"/>'
-        f'<circle class="dot" cx="{1 + 118 * value:.1f}" cy="7" r="4"/></svg>'
+        f'<circle class="dot" cx="{1 + 118 * value:.1f}" cy="7" r="4"/>',
+        kind="interval",
     )
 
 
-def _framed(
-    drawn: str,
-    name: str,
-    across: str,
-    up: str,
-    x: tuple[float, float],
-    y: tuple[float, float],
-) -> str:
-    """Put axes around a drawing of `_SIDE` by `_SIDE`."""
-    drawn_ticks = []
+def recall_differences(
+    differences: Mapping[str, tuple[float, tuple[float, float], bool]],
+) -> Markup:
+    """Draw the difference in recall of each class as a point with its interval, about a line at 0.
+
+    Args:
+        differences: By class, recall of A less recall of B, its interval, and whether it is significant.
+    """
+    most = max(*(abs(end) for _, interval, _ in differences.values() for end in interval), 0.01)
+    step, height = 30, 30 * len(differences) + 80
+    foot = height - 72
+
+    def x(value: float) -> str:
+        return f"{222 + 124 * value / most:.1f}"
+
+    drawn = []
+    for value in ticks(-most, most, 7):
+        kind = "grid" if round(1000 * value) else "axis"
+        drawn.append(
+            f'<line class="{kind}" x1="{x(value)}" x2="{x(value)}" y1="4" y2="{foot}"/>'
+            f'<text class="end" x="{x(value)}" y="{foot + 16}" text-anchor="middle">{_signed(value)}</text>'
+        )
+    names = labels.brief(list(differences), 11)
+    for place, (label, (difference, (low, high), significant)) in enumerate(differences.items()):
+        y = 18 + step * place
+        side = ("a" if difference > 0 else "b") if significant else "mark"
+        drawn.append(
+            Markup('<text x="0" y="{}"><title>{}</title>{}</text>').format(
+                y + 5, printable(label), printable(names[place])
+            )
+            + Markup(  # noqa: S704 - numbers
+                f'<line class="{side}" x1="{x(low)}" x2="{x(high)}" y1="{y}" y2="{y}"/>'
+                f'<circle class="{side}" cx="{x(difference)}" cy="{y}" r="4"/>'
+            )
+        )
+    for value, words, anchor, line in (
+        (-most, "← B better", "start", 38),
+        (most, "A better →", "end", 38),
+        (0, "recall of A less recall of B, points", "middle", 60),
+    ):
+        drawn.append(
+            f'<text class="end" x="{x(value)}" y="{foot + line}" text-anchor="{anchor}">{words}</text>'
+        )
+    return _svg(f"0 0 360 {height}", "difference in recall by class", "".join(drawn))
+
+
+def distributions(samples: Sequence[NDArray[np.float32]], title: str) -> Markup:
+    """Draw the distribution of one measure in each of several samples, as lines over the same bins.
+
+    Args:
+        samples: The values of each sample, at least one of them not empty.
+        title: What the chart shows, for screen readers.
+    """
+    low, high = np.percentile(np.concatenate(samples), (0.1, 99.9)).tolist()
+    edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)
+    shares = {
+        place: np.histogram(np.clip(own, edges[0], edges[-1]), edges)[0] / own.size
+        for place, own in enumerate(samples)
+        if own.size
+    }
+    top = max(float(share.max()) for share in shares.values()) or 1.0
+    lines = []
+    for place, share in shares.items():
+        points = (
+            f"{4 + 292 * i / (_BINS - 1):.1f},{112 - 104 * y / top:.1f}" for i, y in enumerate(share.tolist())
+        )
+        lines.append(f'<path class="s{place}" d="M{" L".join(points)}"/>')
+    return _svg(
+        "0 0 300 132",
+        title,
+        f'{"".join(lines)}<text x="4" y="128">{edges[0]:.3g}</text>'
+        f'<text x="296" y="128" text-anchor="end">{edges[-1]:.3g}</text>',
+    )
+
+
+def ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Return round numbers to write at an axis: the multiples of 1, 2, 2.5 or 5 times a power of ten.
+
+    Args:
+        low: Where the axis begins.
+        high: Where it ends, above `low`.
+        most: How many numbers there may be, at least 2.
+
+    Returns:
+        Those from `low` to `high`, in order; of the steps that give no more than `most`, the smallest.
+    """
+    step = _step(low, high, most)
+    first = math.ceil(low / step - 1e-9)
+    return [(first + number) * step for number in range(_ticks_between(low, high, step))]
+
+
+def axis_start(low: float, high: float, most: int = 6) -> float:
+    """Return where an axis begins so that its first tick is there: the next round number below `low`."""
+    while True:
+        step = _step(low, high, most)
+        round_low = math.floor(low / step + 1e-9) * step
+        # A longer axis may need larger steps.
+        if _step(round_low, high, most) == step:
+            return round_low
+        low = round_low
+
+
+def _step(low: float, high: float, most: int) -> float:
+    unit = 10.0 ** math.floor(math.log10((high - low) / most))
+    sizes = (size * unit for size in (1, 2, 2.5, 5, 10, 20, 25, 50))
+    return next(size for size in sizes if _ticks_between(low, high, size) <= most)
+
+
+def _ticks_between(low: float, high: float, step: float) -> int:
+    """Return how many multiples of `step` are from `low` to `high`."""
+    return math.floor(high / step + 1e-9) - math.ceil(low / step - 1e-9) + 1
+
+
+def _signed(value: float) -> str:
+    """Return a difference of fractions in points, with its sign: `+2.5`, `−10`, `0`."""
+    shown = f"{100 * value:+.3g}".replace("-", "\N{MINUS SIGN}")
+    return "0" if float(f"{100 * value:.3g}") == 0 else shown
+
+
+def _with_axes(drawn: str, title: str, across: str, up: str, y: tuple[float, float]) -> Markup:
+    """Put axes around a drawing of `_SIDE` by `_SIDE`; the horizontal one goes from 0 to 1."""
+    marks = []
     for value in ticks(*y):
         top = _TOP + _SIDE * (1 - (value - y[0]) / (y[1] - y[0]))
-        drawn_ticks.append(
+        marks.append(
             f'<path class="grid" d="M{_LEFT} {top:.1f} H{_LEFT + _SIDE}"/>'
             f'<text x="{_LEFT - 5}" y="{top + 4:.1f}" text-anchor="end">{100 * value:.3g}</text>'
         )
-    for value in ticks(*x):
-        left = _LEFT + _SIDE * (value - x[0]) / (x[1] - x[0])
-        drawn_ticks.append(
-            f'<text x="{left:.1f}" y="{_TOP + _SIDE + 15}" text-anchor="middle">{100 * value:.3g}</text>'
+    for value in ticks(0, 1):
+        marks.append(
+            f'<text x="{_LEFT + _SIDE * value:.1f}" y="{_TOP + _SIDE + 15}" text-anchor="middle">'
+            f"{100 * value:.3g}</text>"
         )
     middle = _TOP + _SIDE / 2
-    return (
-        f'<svg viewBox="0 0 {_LEFT + _SIDE + 14} {_TOP + _SIDE + _BELOW}" role="img" aria-label="{name}">'
-        f"{''.join(drawn_ticks)}{drawn}"
+    return _svg(
+        f"0 0 {_LEFT + _SIDE + 14} {_TOP + _SIDE + _BELOW}",
+        title,
+        f"{''.join(marks)}{drawn}"
         f'<text x="{_LEFT + _SIDE / 2}" y="{_TOP + _SIDE + 33}" text-anchor="middle">{across}, percent</text>'
         f'<text x="10" y="{middle}" text-anchor="middle" transform="rotate(-90 10 {middle})">{up}, '
-        "percent</text></svg>"
+        "percent</text>",
+    )
+
+
+def _svg(box: str, title: str, drawn: str, *, kind: str = "") -> Markup:
+    """Return an SVG; `drawn` is markup, `title` is text."""
+    return Markup('<svg{} viewBox="{}" role="img" aria-label="{}">{}</svg>').format(
+        Markup(f' class="{kind}"') if kind else "",  # noqa: S704
+        box,
+        printable(title),
+        Markup(drawn),  # noqa: S704
     )

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 import mien
@@ -593,7 +594,7 @@ def _calibration_section(told: Sequence[Mapping[str, Any]]) -> str:
     ]
     drawn = "".join(
         f"<div><h3>{escaped(each['name'])}</h3>"
-        f"{charts.reliability(each['reliability'], 'reliability ' + escaped(each['name']))}</div>"
+        f"{charts.reliability_diagram(each['reliability'], 'reliability ' + each['name'])}</div>"
         for each in told
         if each["reliability"] is not None
     )
@@ -630,7 +631,7 @@ def _selective_section(told: Mapping[str, Any]) -> str:
     ]
     return (
         '<div class="charts beside"><div>'
-        f"{charts.selective(points, 'accuracy against the share of images answered')}</div><div>"
+        f"{charts.coverage_curve(points, 'accuracy against the share of images answered')}</div><div>"
         f"{web.table(('answered', 'images', 'confidence from', 'accuracy'), rows)}"
         f'<p class="faint">Area under the curve of risk: {told["area"]:.4f}; {told["best_area"]:.4f} for a '
         "model of the same accuracy that is least sure wherever it is wrong.</p></div></div>"
@@ -746,11 +747,11 @@ def _main_figures(found: Report) -> str:
         (
             _NAMES[key],
             _percent(found[key], found[f"{key}_interval"]),
-            charts.interval(found[key], found[f"{key}_interval"], _NAMES[key]),
+            charts.interval_bar(found[key], found[f"{key}_interval"], _NAMES[key]),
         )
         for key in HEADLINES
     ]
-    rows += [(name, f"{found[key]:.4f}", "") for key, name in _LOSSES.items()]
+    rows += [(name, f"{found[key]:.4f}", Markup("")) for key, name in _LOSSES.items()]
     return _drawn(("figure", "value (95 %)", "0 to 100 %"), rows)
 
 
@@ -814,7 +815,7 @@ def _classes(found: Report) -> str:
         cells = [_percent(each[key], each[f"{key}_interval"]) for key in ("precision", "recall", "f1")]
         drawn = ""
         if each["recall"] is not None:
-            drawn = charts.interval(each["recall"], each["recall_interval"], f"recall of {escaped(name)}")
+            drawn = charts.interval_bar(each["recall"], each["recall_interval"], f"recall of {name}")
         rows.append((name, f"{each['n']:,}", *cells, drawn))
     absent = ""
     if found["absent"]:
@@ -875,9 +876,7 @@ def _groups(told: Report) -> str:
             f"{each['name']}{' (few images)' if each['few'] else ''}",
             f"{each['n']:,}",
             *(_percent(each[key], each[f"{key}_interval"]) for key in HEADLINES),
-            charts.interval(
-                each["accuracy"], each["accuracy_interval"], f"accuracy of {escaped(each['name'])}"
-            ),
+            charts.interval_bar(each["accuracy"], each["accuracy_interval"], f"accuracy of {each['name']}"),
         )
         for each in told["groups"]
     ]
@@ -892,18 +891,18 @@ def _groups(told: Report) -> str:
 def _robustness_section(told: Report, found: Report) -> str:
     """Return accuracy under each disturbance."""
     low, high = found["accuracy_interval"]
-    clean = charts.interval(found["accuracy"], (low, high), "as they are")
+    clean = charts.interval_bar(found["accuracy"], (low, high), "as they are")
     rows = [("as they are", _percent(found["accuracy"], (low, high)), "", clean)]
     rows += [
         (
             each["disturbance"],
             _percent(each["accuracy"], each["interval"]),
             f"{-100 * each['loss']:+.1f}",
-            charts.interval(each["accuracy"], each["interval"], escaped(each["disturbance"])),
+            charts.interval_bar(each["accuracy"], each["interval"], each["disturbance"]),
         )
         for each in told["rows"]
     ]
-    rows.append(("mean of the kinds", _percent(told["mean_of_kinds"]), "", ""))
+    rows.append(("mean of the kinds", _percent(told["mean_of_kinds"]), "", Markup("")))
     return (
         _drawn(("images", "accuracy (95 %)", "points", "0 to 100 %"), rows)
         + f'<p class="faint">Disturbed at {told["size"]} pixels a side, seed {told["seed"]}; strengths as '

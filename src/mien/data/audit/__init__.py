@@ -4,7 +4,6 @@ report = audit.inspect(dataset.load("archive (4).zip"))
 report.counts["test_in_train"]
 report.findings[0].evidence
 audit.exclude(report, "exclusions.csv")            # for mien train --exclude
-audit.page(report, "audit.html")
 audit.fix(report, "archive (4).zip", "clean")
 """
 
@@ -17,10 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien import _files
 from mien.data import duplicates
 from mien.data.audit import cleaning, copies, images, labels
-from mien.data.audit import html as web
 from mien.data.audit.cleaning import Change
 from mien.data.audit.copies import Recut
 from mien.data.audit.findings import SEVERITIES, Case, Finding, Material, Removal, Severity, gather
@@ -45,7 +42,6 @@ __all__ = [
     "exclude",
     "fix",
     "inspect",
-    "page",
     "seek",
     "survey",
     "worst",
@@ -262,18 +258,6 @@ def check_fix(source: str | os.PathLike[str], out: str | os.PathLike[str]) -> No
         DataError: `out` is there already, or overlaps with the source.
     """
     cleaning.check_copy(Path(source), Path(out))
-
-
-def page(report: AuditReport, path: str | os.PathLike[str]) -> None:
-    """Write the report as one page of HTML that needs nothing beside itself.
-
-    It shows pictures of the data set's images; treat it like the data set.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
-    text = web.write(report.material, report.measures, report.counts, report.findings)
-    _files.write(path, text.encode())
 
 
 def worst(name: str) -> Severity:

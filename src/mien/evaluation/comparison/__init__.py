@@ -4,10 +4,8 @@ one, other = (compare.ask(bundle.load(path), split) for path in ("runs/a/bundle"
 found = compare.weigh(one, other, split, labels=data.labels, data=data.root)
 found.verdict                              # in words
 found.winner, found.accuracy.interval      # "a", "b" or None
-compare.page(found, split, Path("compare.html"))
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,9 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from mien import _files
 from mien.errors import DataError, ModelError
-from mien.evaluation.comparison import html as web
 from mien.evaluation.comparison import wording as words
 from mien.evaluation.comparison.paired_tests import (
     Difference,
@@ -49,7 +45,6 @@ __all__ = [
     "bootstrap",
     "holm",
     "mcnemar",
-    "page",
     "shares",
     "stored",
     "visible",
@@ -123,22 +118,6 @@ def weigh(
         warnings=(*found.warnings, *words.known(found)),
     )
     return replace(found, verdict=words.verdict(found), notes=tuple(words.notes(found)))
-
-
-def page(found: Comparison, split: "Split", path: str | os.PathLike[str]) -> None:
-    """Write the comparison as one page of HTML that needs nothing beside itself.
-
-    It shows pictures of the data set's images; treat it like the data set.
-
-    Args:
-        found: What `weigh` returned.
-        split: The images.
-        path: The file.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
-    _files.write(path, web.write(found, split.images).encode())
 
 
 def _distinct(a: Answers, b: Answers) -> tuple[Answers, Answers]:

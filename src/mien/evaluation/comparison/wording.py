@@ -11,6 +11,8 @@ from mien.models.model import LABELS_READING, TWO_READINGS
 if TYPE_CHECKING:
     from mien.data.datasets import Split
 
+_PAIRED = ("A less B", "95 % interval")
+
 #: Probability below which a difference counts as seen.
 SEEN = 0.05
 
@@ -185,3 +187,27 @@ def _both(each: Difference) -> str:
 
 def _images(n: int) -> str:
     return f"{n:,} images" if n > 1 else "one image"
+
+
+def figure_rows(found: Comparison) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the columns and rows of the main figures."""
+    rows = [_row("accuracy", found.n, found.accuracy, found.mcnemar.p)]
+    rows.append(_row("macro F1", found.n, found.macro_f1, None))
+    for what, part in (
+        ("as most of ten people", found.agreement),
+        ("without copies", found.without_copies),
+    ):
+        if part is not None:
+            rows.append(_row(what, part.n, part.share, part.mcnemar.p))
+    return ("what", "n", found.a.name, found.b.name, *_PAIRED, "p"), rows
+
+
+def class_rows(found: Comparison) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the columns and rows of the classes' figures."""
+    rows = [_row(label, each.n, each.recall, each.p_held) for label, each in found.per_class.items()]
+    return ("recall of", "n", found.a.name, found.b.name, *_PAIRED, "p of many"), rows
+
+
+def _row(what: str, n: int, each: Difference, p: float | None) -> tuple[str, ...]:
+    shown = "" if p is None else chance(p).removeprefix("= ")
+    return what, f"{n:,}", f"{each.a:.1%}", f"{each.b:.1%}", points(each.difference), between(each), shown
