@@ -159,14 +159,6 @@ def test_json_holds_no_nan_and_keeps_unicode(capsys: pytest.CaptureFixture[str])
     assert json.loads(output) == {"a": None, "b": [None, 1.5], "c": ["é"], "3": {"d": None}}
 
 
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0.4, "0s"), (59.4, "59s"), (59.6, "1m 00s"), (125, "2m 05s"), (7325, "2h 02m"), (float("inf"), "long")],
-)
-def test_clocks(seconds: float, words: str) -> None:
-    assert common.clock(seconds) == words
-
-
 def test_tables_show_names_that_look_like_markup(capsys: pytest.CaptureFixture[str]) -> None:
     common.table("[red]a [v2].zip", ("class", "n"), [("[red]x[/red]", 3), ("[", "–")])
     output = capsys.readouterr().out

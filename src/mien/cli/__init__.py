@@ -18,6 +18,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mien import __version__
+from mien._text import escape_terminal
 from mien.cli import common, data, evaluation, inference, release, training
 from mien.errors import InputError, MienError
 
@@ -130,7 +131,7 @@ def _fault() -> int:
 
 
 def _say(sentence: str) -> None:
-    sys.stderr.write(f"mien: {common.plain(' '.join(sentence.split()))}\n")
+    sys.stderr.write(f"mien: {escape_terminal(' '.join(sentence.split()))}\n")
 
 
 def _help_for(error: typer.TyperException) -> str:

@@ -4,7 +4,6 @@ import json
 import math
 import sys
 import time
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from mien._text import escape_terminal, format_duration
 from mien.errors import InputError, MissingExtra, OutputError, RunError
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ class _Screen(Console):
 
     def print(self, *objects: Any, **options: Any) -> None:
         super().print(
-            *(plain(each, but="\n\t") if isinstance(each, str) else each for each in objects), **options
+            *(escape_terminal(each, keep="\n\t") if isinstance(each, str) else each for each in objects),
+            **options,
         )
 
 
@@ -50,14 +51,7 @@ def emit(document: Any) -> None:
 
 def note(sentence: str) -> None:
     """Say something on stderr."""
-    err.print(f"· {plain(sentence)}", markup=False)
-
-
-def plain(text: str, *, but: str = "") -> str:
-    """Return text with its control characters escaped, all but those of `but`."""
-    return "".join(
-        repr(each)[1:-1] if unicodedata.category(each) == "Cc" and each not in but else each for each in text
-    )
+    err.print(f"· {escape_terminal(sentence)}", markup=False)
 
 
 def table(
@@ -73,7 +67,7 @@ def table(
     Where there is too little room, the column `whole` is folded last. It goes to `on` where that is given.
     """
     drawn = Table(
-        title=escape(plain(title)),
+        title=escape(escape_terminal(title)),
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
@@ -82,9 +76,11 @@ def table(
     for index, column in enumerate(columns):
         numbers = index > 0 and all(_is_number(row[index]) for row in rows)
         side: Literal["left", "right"] = "right" if numbers else "left"
-        drawn.add_column(escape(plain(column)), justify=side, overflow="fold", no_wrap=column == whole)
+        drawn.add_column(
+            escape(escape_terminal(column)), justify=side, overflow="fold", no_wrap=column == whole
+        )
     for row in rows:
-        drawn.add_row(*(escape(plain(str(cell))) for cell in row))
+        drawn.add_row(*(escape(escape_terminal(str(cell))) for cell in row))
     (on or out).print(drawn)
 
 
@@ -115,7 +111,7 @@ def live() -> Iterator[tuple[Callable[[str, int, int], None], Callable[["Status"
                 completed=status.step,
                 total=status.steps,
                 numbers=f"loss {status.loss:.3f}  accuracy {status.accuracy:.1%}  "
-                f"{status.images_per_second:,.0f} images/s  {clock(status.seconds_left)} left",
+                f"{status.images_per_second:,.0f} images/s  {format_duration(status.seconds_left)} left",
             )
             if status.last is not None and status.last["epoch"] > shown:
                 shown = status.last["epoch"]
@@ -137,18 +133,8 @@ def epoch_line(row: Mapping[str, float], epochs: int) -> str:
     return (
         f"epoch {row['epoch']:.0f}/{epochs}  loss {row['loss']:.4f}  accuracy {row['accuracy']:.2%}  "
         f"val_loss {row['val_loss']:.4f}  val_accuracy {row['val_accuracy']:.2%}  "
-        f"{row['images_per_second']:,.0f} images/s  {clock(row['seconds'])}"
+        f"{row['images_per_second']:,.0f} images/s  {format_duration(row['seconds'])}"
     )
-
-
-def clock(seconds: float) -> str:
-    """Return a span of time as people read it: `4m 05s`."""
-    if not seconds < 360_000:
-        return "long"
-    whole = round(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
-    return f"{whole // 60}m {whole % 60:02d}s" if whole >= 60 else f"{whole}s"
 
 
 def given_options(context: typer.Context, *names: str) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mien._text import format_duration
 from mien.cli import common
 from mien.errors import InputError
 
@@ -59,7 +60,7 @@ def demo(
     else:
         rows = [(item.what, str(item.path), item.size) for item in result.made]
         common.table("What was made of drawn faces", ("what", "where", "how much"), rows, whole="where")
-        common.out.print(f"done in {common.clock(timer.seconds()['seconds'])}", markup=False)
+        common.out.print(f"done in {format_duration(timer.seconds()['seconds'])}", markup=False)
     return 0
 
 

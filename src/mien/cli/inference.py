@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mien._text import format_duration
 from mien.cli import common
 from mien.errors import ImageError, InputError, MissingExtra, Stopped
 
@@ -691,7 +692,7 @@ def _written_files(wanted: _Wanted, found: "Sequence[Person]", document: dict[st
 
 def _print_people(document: dict[str, Any]) -> None:
     source = Path(document["source"]).name
-    length = common.clock(document["end"] - document["begin"])
+    length = format_duration(document["end"] - document["begin"])
     people = sorted(document["people"], key=lambda person: -person["seconds"])
     if not people:
         common.out.print(f"{source}: no face in {document['looked_at']:,} frames ({length})", markup=False)

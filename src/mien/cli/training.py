@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mien._text import format_duration
 from mien.cli import common
 from mien.errors import InputError
 
@@ -318,8 +319,8 @@ def _tell(document: dict[str, Any], moved: Path | None) -> None:
             (f"accuracy on val, n = {report['n']}", f"{report['accuracy']:.2%} ({low:.2%} to {high:.2%})"),
             ("macro F1 on val", f"{report['macro_f1']:.2%}"),
             *_beside(document.get("began")),
-            ("time", common.clock(document["seconds"])),
-            ("processor time", common.clock(document["cpu_seconds"])),
+            ("time", format_duration(document["seconds"])),
+            ("processor time", format_duration(document["cpu_seconds"])),
         ],
     )
     words = ["mien", "evaluate", document["run"]]

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from mien._text import make_printable
+
 #: Seconds a step may go on after a signal before the state after the step before it is saved.
 GRACE = 4.0
 
@@ -34,7 +36,7 @@ class Stop:
         self.signal_number = 0
         self._save_last = save_last
         # A folder's name may hold what moves the cursor.
-        self._again = "".join(each if each.isprintable() else repr(each)[1:-1] for each in again)
+        self._again = make_printable(again)
         self._reached = threading.Event()
 
     def __bool__(self) -> bool:
