@@ -2,7 +2,7 @@
 
     python benchmarks/balance.py [MODEL...] --data fer2013.csv [--votes fer2013new.csv] [--json FILE]
 
-Every reading of every model, and the geometric mean of two, is asked once; the tables are worked out from
+Every head of every model, and the geometric mean of two, is asked once; the tables are worked out from
 these answers. A model whose card does not state frequencies is given those of the data's training split,
 which are right if it was trained on these data. Shifts weight the images; they draw none.
 """
@@ -52,39 +52,38 @@ def measure(name: str, data: str, votes: str | None, split: str) -> dict[str, li
     model = bundle.load(name)
     faces = datasets.load(data, size=model.card.size, votes=votes)
     shares = {
-        reading: each.frequencies or measured(model.card, reading, faces)
-        for reading, each in model.card.readings.items()
+        head: each.frequencies or measured(model.card, head, faces) for head, each in model.card.heads.items()
     }
     answers = []
-    for reading in model.card.readings:
-        print(f"asking {name} as {reading}", file=sys.stderr)
-        answers.append(evaluate.answer(model, faces.split(split), labels=faces.labels, reading=reading))
+    for head in model.card.heads:
+        print(f"asking {name} as {head}", file=sys.stderr)
+        answers.append(evaluate.answer(model, faces.split(split), labels=faces.labels, head=head))
     return {
         "balance": [row.to_dict() for row in evaluate.balance_table(answers, shares)],
         "shift": [row.to_dict() for row in evaluate.shift_table(answers, shares)],
     }
 
 
-def measured(card: bundle.Card, reading: str, faces: datasets.Dataset) -> tuple[float, ...]:
+def measured(card: bundle.Card, head: str, faces: datasets.Dataset) -> tuple[float, ...]:
     """Return the frequencies in the data's training split, in the order of the model's labels."""
     train = faces.split("train")
     if faces.labels != card.labels:
         raise errors.DataError("the data have other labels than the model, whose card states no frequencies")
-    print(f"{card.name} states no frequencies as {reading}; those of train are taken", file=sys.stderr)
-    return ship.frequencies(card, reading, train)
+    print(f"{card.name} states no frequencies as {head}; those of train are taken", file=sys.stderr)
+    return ship.frequencies(card, head, train)
 
 
 def balances(rows: list[dict[str, Any]]) -> list[str]:
     """Return the table of balances."""
     names = list(rows[0]["recall"])
     lines = [
-        f"| read as | against | n | T | right | balanced | ECE | {' | '.join(names)} |",
+        f"| head | against | n | T | right | balanced | ECE | {' | '.join(names)} |",
         "|---" * (7 + len(names)) + "|",
     ]
     for row in rows:
         recalls = ["–" if each is None else f"{each:.1%}" for each in row["recall"].values()]
         figures = [f"{row[key]:.1%}" for key in ("accuracy", "balanced_accuracy", "ece")]
-        cells = [row["reading"], row["against"], f"{row['n']:,}", f"{row['balance']:g}", *figures, *recalls]
+        cells = [row["head"], row["against"], f"{row['n']:,}", f"{row['balance']:g}", *figures, *recalls]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
@@ -92,13 +91,13 @@ def balances(rows: list[dict[str, Any]]) -> list[str]:
 def shifts(rows: list[dict[str, Any]]) -> list[str]:
     """Return the table of shifts: in each cell the share answered right, and the calibration error."""
     lines = [
-        f"| read as | against | shift | {' | '.join(f'T = {balance:g}' for balance in OFFERED)} |",
+        f"| head | against | shift | {' | '.join(f'T = {balance:g}' for balance in OFFERED)} |",
         "|---" * (3 + len(OFFERED)) + "|",
     ]
     cells: dict[tuple[str, str, str], list[str]] = {}
     for row in rows:
         shift = "all equal" if row["shift"] == "equal" else f"{row['shift']} × 3"
-        told = cells.setdefault((row["reading"], row["against"], shift), [])
+        told = cells.setdefault((row["head"], row["against"], shift), [])
         told.append(f"{row['accuracy']:.1%}, {row['ece']:.1%}")
     return [*lines, *(f"| {' | '.join((*key, *told))} |" for key, told in cells.items())]
 

@@ -59,7 +59,7 @@ def main() -> None:
     print(f"|---|---|{'---|' * 10}")
     for name in options.models:
         model = bundle.load(name)
-        has = next(iter(model.card.readings.values()))
+        has = next(iter(model.card.heads.values()))
         raw = calibrate.undo(model.run(val.images), has.temperature, has.offsets)
         for way, fit, part in ways:
             cells = row(raw, val.labels, model.card.labels, fit, part, new, draws=options.draws)

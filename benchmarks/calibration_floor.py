@@ -37,7 +37,7 @@ def main() -> None:
         random = np.random.default_rng(0)
         drawn = [_error(chances, _draw(chances, random), model.card.labels) for _ in range(options.draws)]
         low, high = np.percentile(drawn, [2.5, 97.5])
-        has = next(iter(model.card.readings.values()))
+        has = next(iter(model.card.heads.values()))
         raw = calibrate.undo(chances, has.temperature, has.offsets)
         own = calibrate.measure(raw, val.labels, offsets=bool(has.offsets)).ece_after
         print(

@@ -109,8 +109,8 @@ def _load(kind: str, model: str, shape: tuple[int, ...] | None, *, threads: int)
 
         loaded = bundle.load(model, threads=threads)
         # FER2013's own label, where a model reads faces in two ways: PublicTest is labelled so.
-        reading = "fer2013" if "fer2013" in loaded.card.readings else None
-        return lambda images: loaded.run(images, labels=reading, batch_size=BATCH)
+        head = "fer2013" if "fer2013" in loaded.card.heads else None
+        return lambda images: loaded.run(images, head=head, batch_size=BATCH)
     import numpy as np
     from ai_edge_litert.interpreter import Interpreter
 

@@ -43,18 +43,18 @@ split = datasets.load(options.data).split("val")
 rng = np.random.default_rng(0)
 faces = split.images[np.sort(rng.choice(len(split.images), options.faces, replace=False))]
 model = bundle.load(threads=1)
-before = model.run(faces, labels="fer2013")
+before = model.run(faces, head="fer2013")
 answers, rows = before.argmax(axis=1), np.arange(len(faces))
 print("method     CPU ms a face   marked   elsewhere   of another face   marked wins")
 for method in explain.METHODS:
     start = time.process_time()
-    maps = [explain.face(model, face, labels="fer2013", method=method).map for face in faces]
+    maps = [explain.face(model, face, head="fer2013", method=method).map for face in faces]
     spent = (time.process_time() - start) / len(faces) * 1000
     wheres = [marked(each) for each in maps]
     falls = []
     for chosen in (wheres, [elsewhere(each, rng) for each in wheres], wheres[1:] + wheres[:1]):
         hidden = np.stack([explain.hide(face, where) for face, where in zip(faces, chosen, strict=True)])
-        after = model.run(hidden, labels="fer2013")
+        after = model.run(hidden, head="fer2013")
         falls.append(odds(before[rows, answers]) - odds(after[rows, answers]))
     means = [float(each.mean()) for each in falls]
     print(

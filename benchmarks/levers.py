@@ -105,7 +105,7 @@ def _train(lever: str, data: datasets.Dataset, recipe: Recipe) -> dict[str, Any]
 
 
 def _plain(recipe: Recipe, classes: int, size: int) -> Any:
-    return networks.build(recipe.network, size=size, classes=classes, consensus=recipe.targets.consensus > 0)
+    return networks.build(recipe.network, size=size, classes=classes, ferplus=recipe.targets.ferplus > 0)
 
 
 def _squeezing(recipe: Recipe, classes: int, size: int) -> Any:
@@ -231,7 +231,7 @@ def _score(model: Any, data: datasets.Dataset) -> dict[str, Any]:
         "nll_calibrated": round(fitted.nll_after, 4),
     }
     if isinstance(answers, dict) and val.votes is not None:
-        agreed = evaluate.agreement(np.asarray(answers["consensus"]), val.votes, data.labels)
+        agreed = evaluate.agreement(np.asarray(answers["ferplus"]), val.votes, data.labels)
         found["with_most_people"] = None if agreed is None else round(agreed.share, 4)
     return found
 

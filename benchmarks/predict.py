@@ -4,7 +4,7 @@
     python benchmarks/predict.py --blur fer2013.csv
 
 The photo is scikit-image's astronaut, placed into a 640 × 480 scene and saved as JPEG. Prints JSON: CPU
-milliseconds a photo for reading, finding, cutting and classifying (smallest, median, largest of the rounds);
+milliseconds a photo for head, finding, cutting and classifying (smallest, median, largest of the rounds);
 photos a second end to end, each with one face, in one thread, two threads, two processes (likewise, the start
 of the processes included); and seconds, CPU seconds and peak memory of fresh processes: import, first
 answer in Python, `mien predict` on one photo and on many. With `--blur`: percentiles of the sharpness of
@@ -140,7 +140,7 @@ def main() -> None:
         "read": lambda: images.read(photo),
         "find": lambda: detector.find(pixels, smallest=SMALLEST),
         "cut": lambda: images.cut(pixels, square, side),
-        "classify": lambda: predictor.model.run(crop, labels=predictor.labels),
+        "classify": lambda: predictor.model.run(crop, head=predictor.head),
         "all": lambda: predictor.image(photo),
         "all, at full size": lambda: fine.image(photo),
     }

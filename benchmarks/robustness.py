@@ -4,7 +4,7 @@
 
 Accuracy on PublicTest, untouched and under each disturbance of mien.evaluation.corruptions, with 95 % Wilson
 intervals, as a Markdown table. Everybody is asked about the same pixels, disturbed at the data set's own 48
-a side and then fitted to each network's input. A model with two readings of a face answers with FER2013's.
+a side and then fitted to each network's input. A model with two heads of a face answers with FER2013's.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ _RECIPE = {
     "targets": {
         "smoothing": 0.05,
         "votes": 0.0,
-        "consensus": 1.0,
+        "ferplus": 1.0,
         "teacher": 0.85,
         "temperature": 1.0,
         "balance": 0.0,
@@ -95,7 +95,7 @@ def main() -> int:
 
     data = datasets.load(o.data, votes=o.votes, exclude=o.exclude)
     recipe = _OWN[o.name] | _RECIPE
-    network = networks.build(str(recipe["network"]), consensus=True)
+    network = networks.build(str(recipe["network"]), ferplus=True)
     with np.load(o.weights) as arrays:
         named = sorted(key for key in arrays if key[:3].isdigit())
         found = {key.partition(":")[2]: arrays[key].astype(np.float32) for key in named}
@@ -108,7 +108,7 @@ def main() -> int:
         name=o.name,
         labels=data.labels,
         size=48,
-        readings=dict(bundle.TWO_READINGS),
+        heads=dict(bundle.TWO_HEADS),
         recipe=recipe,
         teacher=_TEACHER,
         data=facts._data(described),
@@ -123,9 +123,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as aside:
         trained = export.bundle(network, card, aside, images=data.split("val").images[: export.IMAGES])
         made = ship.make(trained, data, to=o.to, name=o.name, licence="Apache-2.0")
-    for reading, each in made.document["readings"].items():
+    for head, each in made.document["heads"].items():
         report = each["report"]
-        print(reading, report["accuracy"], report["agreement"], report["ece"], each["int8"])
+        print(head, report["accuracy"], report["agreement"], report["ece"], each["int8"])
     print(made.bundle.card.precision, made.document["bytes"], f"{time.process_time():.0f} s of CPU")
     return 0
 

@@ -25,7 +25,7 @@ SETTINGS = [
 
 
 #: What a killed training has on besides, for it has a state or an order too.
-MORE = ("targets.consensus=0.5", "augment.mixup=0.3")
+MORE = ("targets.ferplus=0.5", "augment.mixup=0.3")
 
 
 def recipe(*settings: str) -> Any:

@@ -597,7 +597,7 @@ def test_the_command_reads_probabilities_for_the_same_size_and_exclusions(
     [
         ({"fingerprint": "0" * 64}, "fingerprint"),
         ({"labels": tuple("abcdefg")}, "classes"),
-        ({"answers": {"consensus": np.eye(7, dtype=np.float32)}}, "no array 'probabilities'"),
+        ({"answers": {"ferplus": np.eye(7, dtype=np.float32)}}, "no array 'probabilities'"),
     ],
 )
 def test_probabilities_for_others_are_refused(changes: dict[str, object], message: str) -> None:

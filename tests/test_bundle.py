@@ -153,7 +153,7 @@ FULL = bundle.Card(
     name="quick-1",
     labels=LABELS,
     size=SIZE,
-    readings={"labels": bundle.Reading(about="their own", temperature=1.25, threshold=0.4)},
+    heads={"labels": bundle.Head(about="their own", temperature=1.25, threshold=0.4)},
     recipe={"name": "quick", "epochs": 8, "augment": {"flip": True, "erase_area": [0.02, 0.2]}},
     data=bundle.Data(
         name="archive (4).zip",
@@ -189,11 +189,11 @@ def test_a_card_reads_back_equal(tmp_path: Path) -> None:
         ({"size": 100_000}, "size"),
         ({"colour": "rgb"}, "colour"),
         ({"pixel_range": [0, 1]}, "pixel_range"),
-        ({"readings": {}}, "readings"),
-        ({"readings": {"labels": {"temperature": 0}}}, "temperature"),
-        ({"readings": {"labels": {"offsets": [1.0, 2.0]}}}, "2 offsets for 3 labels"),
-        ({"readings": {"labels": {"threshold": 1.5}}}, "threshold"),
-        ({"readings": {"labels": {"output": "features"}}}, "output"),
+        ({"heads": {}}, "heads"),
+        ({"heads": {"labels": {"temperature": 0}}}, "temperature"),
+        ({"heads": {"labels": {"offsets": [1.0, 2.0]}}}, "2 offsets for 3 labels"),
+        ({"heads": {"labels": {"threshold": 1.5}}}, "threshold"),
+        ({"heads": {"labels": {"output": "features"}}}, "output"),
         ({"sha256": "abc"}, "sha256"),
         ({"name": "/srv/models/quick"}, "name"),
         ({"data": {"name": "C:\\faces", "fingerprint": "a" * 64}}, "data.name"),
@@ -228,9 +228,7 @@ def test_a_card_with_wrong_values_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="does not hold"):
         bundle.write(
             MODEL,
-            card(
-                recipe={"rate": float("nan")}, readings={"labels": bundle.Reading(temperature=float("inf"))}
-            ),
+            card(recipe={"rate": float("nan")}, heads={"labels": bundle.Head(temperature=float("inf"))}),
             tmp_path / "bad",
         )
     assert not (tmp_path / "bad").exists()
@@ -646,7 +644,7 @@ def test_a_file_without_hashes_loads_and_has_them_once_it_is_written_again(tmp_p
 
 
 def evaluation(sha256: object) -> str:
-    return json.dumps({"schema": 1, "name": "one", "sha256": sha256, "bytes": 1, "readings": {}})
+    return json.dumps({"schema": 1, "name": "one", "sha256": sha256, "bytes": 1, "heads": {}})
 
 
 @pytest.mark.parametrize("says", ["0" * 64, None, 7, "no\nhash" * 100])

@@ -20,7 +20,7 @@ from mien.errors import InputError, ModelError, RunError
 from mien.evaluation import calibration as calibrate
 from mien.evaluation import evaluator as evaluate
 from mien.models import model as bundle
-from mien.models.model import Base, Card, Data, Parity, Part, Reading
+from mien.models.model import Base, Card, Data, Head, Parity, Part
 from mien.release import model_cards as card
 from mien.release.model_cards import markdown
 from mien.release.model_cards import statements as words
@@ -39,7 +39,7 @@ def fingerprint(name: str) -> str:
 
 @functools.cache
 def report(
-    reading: str, seed: int, *, labels: tuple[str, ...] = LABELS, n: int = 613, votes: bool = True
+    head: str, seed: int, *, labels: tuple[str, ...] = LABELS, n: int = 613, votes: bool = True
 ) -> Any:
     """A report on made answers, right about half the time."""
     random = np.random.default_rng(seed)
@@ -52,7 +52,7 @@ def report(
     return dataclasses.replace(
         found,
         agreement=evaluate.agreement(chances, people, labels) if votes else None,
-        reading=reading,
+        head=head,
         bundle=fingerprint("file"),
         split="val",
         split_fingerprint=fingerprint("val"),
@@ -60,15 +60,15 @@ def report(
     ), calibrate.measure(chances, truth, folds=7)
 
 
-def evaluation(seed: int = 0, readings: tuple[str, ...] = ("fer2013", "consensus")) -> dict[str, Any]:
+def evaluation(seed: int = 0, heads: tuple[str, ...] = ("fer2013", "ferplus")) -> dict[str, Any]:
     """What `mien ship` writes beside a file."""
-    return json.loads(_evaluation(seed, readings))
+    return json.loads(_evaluation(seed, heads))
 
 
 @functools.cache
-def _evaluation(seed: int, readings: tuple[str, ...]) -> str:
+def _evaluation(seed: int, heads: tuple[str, ...]) -> str:
     found = {}
-    for place, name in enumerate(readings):
+    for place, name in enumerate(heads):
         scored, calibration = report(name, seed + place)
         found[name] = {
             "report": scored.to_dict(),
@@ -94,7 +94,7 @@ def _evaluation(seed: int, readings: tuple[str, ...]) -> str:
             },
         }
     whole = {"schema": 1, "name": "tried", "sha256": fingerprint("file"), "bytes": 616_895}
-    return json.dumps(whole | {"precision": "int8", "readings": found})
+    return json.dumps(whole | {"precision": "int8", "heads": found})
 
 
 def a_card(**changes: Any) -> Card:
@@ -103,11 +103,11 @@ def a_card(**changes: Any) -> Card:
             name="tried",
             labels=LABELS,
             size=48,
-            readings=bundle.TWO_READINGS,
+            heads=bundle.TWO_HEADS,
             precision="int8",
             sha256=fingerprint("file"),
             recipe=recipes.to_dict(
-                recipes.override(recipes.get("quick"), ["targets.consensus=1", "epochs=33"])
+                recipes.override(recipes.get("quick"), ["targets.ferplus=1", "epochs=33"])
             ),
             data=Data(
                 name="fer2013.csv",
@@ -163,7 +163,7 @@ def test_no_figure_is_written_by_hand() -> None:
     texts = [card.model(model(), evaluation())]
     for by, bins in ((0.0173, 13), (0.1171, 14)):
         document = moved(evaluation(), by) | {"schema": 1}
-        for found in document["readings"].values():
+        for found in document["heads"].values():
             found["report"]["reliability"] = found["report"]["reliability"][:bins]
         whole = a_card()
         sizes = {
@@ -187,24 +187,24 @@ def test_no_figure_is_written_by_hand() -> None:
 @pytest.mark.parametrize(
     "where",
     [
-        "readings.fer2013.report.accuracy",
-        "readings.fer2013.report.macro_f1_interval.1",
-        "readings.consensus.report.agreement.share",
-        "readings.consensus.report.per_class.disgust.recall_interval.0",
-        "readings.fer2013.report.confusion.1.2",
-        "readings.consensus.report.ece",
-        "readings.fer2013.calibration.ece_before",
-        "readings.fer2013.calibration.ece_after",
-        "readings.consensus.calibration.threshold",
-        "readings.consensus.calibration.answered",
-        "readings.fer2013.calibration.accuracy_answered_interval.0",
-        "readings.fer2013.int8.agreement",
-        "readings.fer2013.new.n",
-        "readings.fer2013.new.near",
-        "readings.consensus.new.recut",
-        "readings.consensus.new.macro_f1",
-        "readings.consensus.new.ece",
-        "readings.fer2013.new.agreement.share",
+        "heads.fer2013.report.accuracy",
+        "heads.fer2013.report.macro_f1_interval.1",
+        "heads.ferplus.report.agreement.share",
+        "heads.ferplus.report.per_class.disgust.recall_interval.0",
+        "heads.fer2013.report.confusion.1.2",
+        "heads.ferplus.report.ece",
+        "heads.fer2013.calibration.ece_before",
+        "heads.fer2013.calibration.ece_after",
+        "heads.ferplus.calibration.threshold",
+        "heads.ferplus.calibration.answered",
+        "heads.fer2013.calibration.accuracy_answered_interval.0",
+        "heads.fer2013.int8.agreement",
+        "heads.fer2013.new.n",
+        "heads.fer2013.new.near",
+        "heads.ferplus.new.recut",
+        "heads.ferplus.new.macro_f1",
+        "heads.ferplus.new.ece",
+        "heads.fer2013.new.agreement.share",
         "bytes",
     ],
 )
@@ -224,7 +224,7 @@ def test_another_number_in_the_evaluation_is_another_number_in_the_text(where: s
 def test_every_statement_is_made_of_a_model_that_ships() -> None:
     document = evaluation()
     assert "PublicTest. On it" not in card.model(model(), document)  # it has 613 images, PublicTest 3,589
-    for found in document["readings"].values():
+    for found in document["heads"].values():
         found["report"]["n"] = 3589
     text = " ".join(card.model(model(), document).split())
     for stated in (
@@ -234,7 +234,7 @@ def test_every_statement_is_made_of_a_model_that_ships() -> None:
         "temperatures, offsets and thresholds were fitted",
         "measured on 48-pixel grey crops of images from the web",
         "`fer2013` (the default): FER2013's label",
-        "deserves `consensus`, what most people would call it: ask for it by name",
+        "deserves `ferplus`, what most people would call it: ask for it by name",
         "| blank | 19 | | no face | 139 | | **all of these** | 158 |",
         "Regulation 2024/1689 prohibits",
         "cross-fitted: each of 7 parts",
@@ -256,14 +256,14 @@ def test_every_statement_is_made_of_a_model_that_ships() -> None:
     ]
 
 
-def test_both_readings_of_both_models_stand_in_every_table() -> None:
+def test_both_heads_of_both_models_stand_in_every_table() -> None:
     fast = bundle.Bundle(Path("fast.onnx"), a_card(name="fast", excluded={"other": 5}), None)
     text = card.models([(model(), evaluation()), (fast, evaluation(seed=9))])
     assert text.startswith("---\n")
     for name in ("tried", "fast"):
-        for reading in ("fer2013", "consensus"):
-            assert text.count(f"| `{name}` | `{reading}` |") == 6
-            assert f"### Each class: `{name}` read as `{reading}` on val" in text
+        for head in ("fer2013", "ferplus"):
+            assert text.count(f"| `{name}` | `{head}` |") == 6
+            assert f"### Each class: `{name}` with head `{head}` on val" in text
     assert "| left out because | `tried` | `fast` |" in text
     assert "| other | – | 5 |" in text
     assert text.count("FER2013 | train | 27,638") == 1
@@ -271,7 +271,7 @@ def test_both_readings_of_both_models_stand_in_every_table() -> None:
 
 def test_the_header_says_what_the_hub_asks() -> None:
     text = card.model(model(), evaluation())
-    found = evaluation()["readings"]["fer2013"]["report"]
+    found = evaluation()["heads"]["fer2013"]["report"]
     assert text.startswith(
         f"""---
 license: "apache-2.0"
@@ -299,7 +299,7 @@ model-index:
           split: "val"
         metrics:
           - type: "accuracy"
-            name: "accuracy, read as fer2013"
+            name: "accuracy, head fer2013"
             value: {round(found["accuracy"], 4)}
 """
     )
@@ -313,15 +313,15 @@ def test_what_a_name_holds_is_shown_and_never_obeyed() -> None:
     labels = (HOSTILE, "- 1. b", "\u202e\x7fü\x85" + "c" * 90, *LABELS[3:])
     scored, _ = report("labels", 3, labels=labels, votes=False)
     scored = dataclasses.replace(scored, data=HOSTILE)
-    document = evaluation(readings=("labels",))
-    document["readings"]["labels"] |= {
+    document = evaluation(heads=("labels",))
+    document["heads"]["labels"] |= {
         "report": json.loads(json.dumps(scored.to_dict())),
         "calibration": None,
     }
     shown = model(
         labels=labels,
         name=HOSTILE.replace("/", ""),
-        readings={"labels": Reading(about=HOSTILE)},
+        heads={"labels": Head(about=HOSTILE)},
         excluded={HOSTILE: 3, "x\n\n# y": 1},
         licence=HOSTILE,
         framing=f"<script>{HOSTILE}",
@@ -386,33 +386,33 @@ def test_text_that_code_cannot_hold_is_plain() -> None:
 def test_an_evaluation_of_another_file_is_refused() -> None:
     with pytest.raises(ModelError, match="is another file's"):
         card.model(model(sha256="0" * 64), evaluation())
-    with pytest.raises(ModelError, match="knows the readings fer2013, its card fer2013, consensus"):
-        card.model(model(), evaluation(readings=("fer2013",)))
-    for change in ({"schema": 2}, {"bytes": "many"}, {"readings": {"fer2013": {}}}):
+    with pytest.raises(ModelError, match="knows the heads fer2013, its card fer2013, ferplus"):
+        card.model(model(), evaluation(heads=("fer2013",)))
+    for change in ({"schema": 2}, {"bytes": "many"}, {"heads": {"fer2013": {}}}):
         with pytest.raises(ModelError, match=r"the evaluation of 'tried\.onnx' does not hold at"):
             card.model(model(), evaluation() | change)
     document = evaluation()
-    document["readings"]["consensus"]["report"]["reading"] = "fer2013"
-    with pytest.raises(ModelError, match=r"of 'tried\.onnx' has 'fer2013' where 'consensus' belongs"):
+    document["heads"]["ferplus"]["report"]["head"] = "fer2013"
+    with pytest.raises(ModelError, match=r"of 'tried\.onnx' has 'fer2013' where 'ferplus' belongs"):
         card.model(model(), document)
     with pytest.raises(InputError, match="no model was given"):
         card.models([])
 
 
-def test_readings_of_ones_own_and_classes_without_images() -> None:
-    document = evaluation(readings=("strict", "kind"))
-    found = document["readings"]["strict"]["report"]
+def test_heads_of_ones_own_and_classes_without_images() -> None:
+    document = evaluation(heads=("strict", "kind"))
+    found = document["heads"]["strict"]["report"]
     found["per_class"]["fear"] |= {"n": 0, "recall": None, "recall_interval": None, "f1": None}
-    readings = {"strict": Reading(about="what one says"), "kind": Reading(about="what another says")}
-    text = card.model(model(readings=readings), document)
+    heads = {"strict": Head(about="what one says"), "kind": Head(about="what another says")}
+    text = card.model(model(heads=heads), document)
     assert re.search(r"^\| fear \| 0 \| \S+ % \| – \| – \|$", text, re.MULTILINE)
-    assert 'labels="kind"' in text
+    assert 'head="kind"' in text
     assert "- `strict` (the default): what one says." in text
     assert "deserves" not in text
-    assert "Every reading is scored below, for every file." in " ".join(text.split())
+    assert "Every head is scored below, for every file." in " ".join(text.split())
 
 
-TWO = bundle.TWO_READINGS
+TWO = bundle.TWO_HEADS
 CHOSEN = {
     "`val` chose the model.",
     "`val` chose nothing that changes these figures.",
@@ -437,16 +437,16 @@ RAW = {"No temperature was fitted", "No threshold was fitted either."}
 
 
 def said_of(recipe: dict[str, Any], *, prior: float | None = None, threshold: float | None = None) -> str:
-    document = evaluation(readings=("labels",))
-    document["readings"]["labels"]["report"] |= {"agreement": None, "data": "mine"}
+    document = evaluation(heads=("labels",))
+    document["heads"]["labels"]["report"] |= {"agreement": None, "data": "mine"}
     if prior is None:
-        document["readings"]["labels"] |= {"calibration": None, "int8": None}
+        document["heads"]["labels"] |= {"calibration": None, "int8": None}
     else:
-        document["readings"]["labels"]["calibration"]["prior"] = prior
+        document["heads"]["labels"]["calibration"]["prior"] = prior
     val = {"val": Part(n=613, fingerprint=fingerprint("val"))}
     own = Data(name="mine", fingerprint="0" * 64, splits=val)
-    reading = dataclasses.replace(bundle.LABELS_READING["labels"], threshold=threshold)
-    text = card.model(model(readings={"labels": reading}, data=own, recipe=recipe), document)
+    head = dataclasses.replace(bundle.ONE_HEAD["labels"], threshold=threshold)
+    text = card.model(model(heads={"labels": head}, data=own, recipe=recipe), document)
     return " ".join(text.split())
 
 
@@ -539,31 +539,29 @@ def test_a_model_is_held_beside_the_one_it_began_from(after: float, says: str) -
 
 def test_a_model_at_chance_says_so() -> None:
     assert "better than chance" not in card.model(model(), evaluation())
-    poor = {name: dataclasses.replace(each, at_chance=name == "consensus") for name, each in TWO.items()}
-    text = " ".join(card.model(model(readings=poor), evaluation()).split())
-    assert "nothing shows that `tried` read as `consensus` is better than always answering" in text
-    assert "read as `fer2013` is better than always" not in text
+    poor = {name: dataclasses.replace(each, at_chance=name == "ferplus") for name, each in TWO.items()}
+    text = " ".join(card.model(model(heads=poor), evaluation()).split())
+    assert "nothing shows that `tried` with head `ferplus` is better than always answering" in text
+    assert "head `fer2013` is better than always" not in text
 
 
 def test_a_calibration_on_few_images_says_so() -> None:
     document = evaluation()
     assert "Few images" not in card.model(model(), document)
-    document["readings"]["consensus"]["calibration"]["prior"] = 20.0
+    document["heads"]["ferplus"]["calibration"]["prior"] = 20.0
     text = " ".join(card.model(model(), document).split())
-    n = document["readings"]["consensus"]["calibration"]["n"]
-    assert f"read as `consensus` was calibrated on {n:,} images, fewer than {calibrate.FEW} per class" in text
-    assert "read as `fer2013` was calibrated on" not in text
+    n = document["heads"]["ferplus"]["calibration"]["n"]
+    assert f"head `ferplus` was calibrated on {n:,} images, fewer than {calibrate.FEW} per class" in text
+    assert "head `fer2013` was calibrated on" not in text
 
 
-def test_one_reading_without_votes_or_calibration_says_so() -> None:
-    document = evaluation(readings=("labels",))
-    document["readings"]["labels"] |= {"calibration": None, "int8": None}
-    document["readings"]["labels"]["report"] |= {"agreement": None, "data": "mine"}
+def test_one_head_without_votes_or_calibration_says_so() -> None:
+    document = evaluation(heads=("labels",))
+    document["heads"]["labels"] |= {"calibration": None, "int8": None}
+    document["heads"]["labels"]["report"] |= {"agreement": None, "data": "mine"}
     own = Data(name="mine", fingerprint="0" * 64, splits={"val": Part(n=613, fingerprint=fingerprint("val"))})
     text = card.model(
-        model(
-            readings=bundle.LABELS_READING, data=own, excluded={}, parity=None, recipe={"select": "val_loss"}
-        ),
+        model(heads=bundle.ONE_HEAD, data=own, excluded={}, parity=None, recipe={"select": "val_loss"}),
         document,
     )
     flat = " ".join(text.split())
@@ -574,7 +572,7 @@ def test_one_reading_without_votes_or_calibration_says_so() -> None:
     assert "the epoch that ships was chosen" in flat
     assert "If these images are FER2013's, under whatever file name" in flat
     assert "What it was trained on is not recorded." in flat
-    for absent in ("int8 beside float32", "PublicTest", "FER+", "consensus", "| network |", "| exported |"):
+    for absent in ("int8 beside float32", "PublicTest", "FER+", "ferplus", "| network |", "| exported |"):
         assert absent not in flat, absent
 
 
@@ -704,15 +702,13 @@ def test_a_run_on_fer2013_has_its_datasheet_filled_in(made: Callable[..., run.Ru
     assert "model-index" not in page
 
 
-def test_reports_of_a_run_are_read_in_order_and_with_all_readings(made: Callable[..., run.Run]) -> None:
+def test_reports_of_a_run_are_read_in_order_and_with_all_heads(made: Callable[..., run.Run]) -> None:
     new = made()
     file = next(new.evaluation.glob("*.json"))
     kept = json.loads(file.read_text())
-    (new.evaluation / "test.json").write_text(
-        json.dumps(kept | {"split": "test", "n": 4_321, "readings": {}})
-    )
+    (new.evaluation / "test.json").write_text(json.dumps(kept | {"split": "test", "n": 4_321, "heads": {}}))
     elsewhere = kept | {"data": "others"}
-    (new.evaluation / "other.json").write_text(json.dumps(elsewhere | {"readings": {"labels": elsewhere}}))
+    (new.evaluation / "other.json").write_text(json.dumps(elsewhere | {"heads": {"labels": elsewhere}}))
     text = card.of_run(new)
     told = re.findall(r"^### Each class: .* on (.*)$", text, re.MULTILINE)
     assert told == ["val", "test", "val of others", "val of others"]
@@ -752,8 +748,8 @@ def test_reports_that_do_not_belong_to_a_run_are_refused(
         ("[]", "is no report"),
         (json.dumps(json.loads(good) | {"accuracy": "high"}), "does not hold at 'accuracy'"),
         (json.dumps(json.loads(good) | {"labels": ["a", "b"]}), "has the classes a, b, the model happy, sad"),
-        (json.dumps(json.loads(good) | {"reading": "mine"}), "has the reading 'mine', the model labels"),
-        (json.dumps(json.loads(good) | {"readings": [1]}), "is no report"),
+        (json.dumps(json.loads(good) | {"head": "mine"}), "has the head 'mine', the model labels"),
+        (json.dumps(json.loads(good) | {"heads": [1]}), "is no report"),
         (json.dumps(json.loads(good) | {"confusion": [[1]]}), "has a confusion of another size"),
         (json.dumps(json.loads(good) | {"bundle": "0" * 64}), "scores another file than the bundle holds"),
     ):
@@ -788,7 +784,7 @@ def folder(tmp_path: Path) -> Path:
             "report": scored.to_dict() | {"bundle": written.card.sha256},
             "calibration": calibration.to_dict(),
         }
-        document = {"schema": 1, "sha256": written.card.sha256, "bytes": 1_234, "readings": {"labels": found}}
+        document = {"schema": 1, "sha256": written.card.sha256, "bytes": 1_234, "heads": {"labels": found}}
         (tmp_path / "models" / f"{name}.json").write_text(json.dumps(document))
     return tmp_path / "models"
 

@@ -300,9 +300,9 @@ def test_two_of_one_name_are_told_apart() -> None:
     found = compare.weigh(answers(truth), answers(truth), split(truth), labels=NAMES)
     assert (found.a.name, found.b.name) == ("one (A)", "one (B)")
     found = compare.weigh(
-        answers(truth, reading="fer2013"), answers(truth, reading="consensus"), split(truth), labels=NAMES
+        answers(truth, head="fer2013"), answers(truth, head="ferplus"), split(truth), labels=NAMES
     )
-    assert (found.a.name, found.b.name) == ("one as fer2013", "one as consensus")
+    assert (found.a.name, found.b.name) == ("one as fer2013", "one as ferplus")
     assert any("two questions" in each for each in found.warnings)
 
 
@@ -545,10 +545,9 @@ def test_kept_probabilities_stand_for_a_model(place: Path, capsys: pytest.Captur
     assert cli.run(["compare", "good.onnx", "bad.npz", "--data", "data"]) == 2
     assert "bad.npz: the probabilities are for images with the fingerprint" in capsys.readouterr().err
     assert (
-        cli.run(["compare", "bad.npz", "bad.npz", "--data", "data", "--size", "16", "--labels", "consensus"])
-        == 2
+        cli.run(["compare", "bad.npz", "bad.npz", "--data", "data", "--size", "16", "--head", "ferplus"]) == 2
     )
-    assert "hold no reading 'consensus'; they have probabilities" in capsys.readouterr().err
+    assert "hold no head 'ferplus'; they have probabilities" in capsys.readouterr().err
 
 
 def test_a_run_knows_its_data(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -597,7 +596,7 @@ def test_a_run_knows_its_data(place: Path, capsys: pytest.CaptureFixture[str]) -
         (["good.onnx", "bad.onnx"], "knows its data; name it with --data"),
         (["good.onnx", "nothing.onnx", "--data", "data"], "there is no 'nothing.onnx'"),
         (["good.onnx", "bad.onnx", "--data", "data", "--split", "test"], "has no split 'test'"),
-        (["good.onnx", "bad.onnx", "--data", "data", "--labels", "mine"], "has no reading 'mine'"),
+        (["good.onnx", "bad.onnx", "--data", "data", "--head", "mine"], "has no head 'mine'"),
         (["good.onnx", "bad.onnx", "--data", "data", "--size", "9"], "--size is for files of probabilities"),
         (["good.onnx", "nothing.npz", "--data", "data"], "cannot be read"),
     ],

@@ -222,7 +222,7 @@ def _furnish(photo: Any) -> None:
         shutil.copy(bundle.MODELS / "fast.onnx", name)
     shutil.copy(bundle.MODELS / "fast.json", "models/mine.json")
     shutil.copy(bundle.MODELS / "fast.weights.npz", "models/mine.weights.npz")
-    small = ["--set", "epochs=1", "--set", "network=tiny", "--set", "targets.consensus=1"]
+    small = ["--set", "epochs=1", "--set", "network=tiny", "--set", "targets.ferplus=1"]
     for name in ("quick-1", "quick-2"):
         train = ["train", "fer2013.csv", "--votes", "ferplus.csv", "--out", f"runs/{name}", *small]
         assert cli.run(train) == 0
@@ -341,7 +341,7 @@ def _compare_with_mien(names: dict[str, Any]) -> None:
             stated = f"| {framing.right} | {framing.down} | {framing.scale} |"
             assert stated in (ROOT / "docs" / "runtimes.md").read_text()
     model = bundle.load("runs/quick-1")
-    expected = [model.run(names["faces"], labels=reading) for reading in model.card.readings]
+    expected = [model.run(names["faces"], head=head) for head in model.card.heads]
     assert len(expected) == len(names["answers"]) == len(names["keras_answers"]) == 2
     for mine, onnx, in_keras in zip(expected, names["answers"], names["keras_answers"], strict=True):
         assert (mine == onnx).all()
@@ -380,7 +380,7 @@ def test_the_commands_of_a_page_run_as_they_are(block: Block, request: pytest.Fi
             "--out",
             "runs/tune-1",
         ]
-        assert cli.run([*begun, "--set", "epochs=1", "--set", "targets.consensus=1"]) == 0
+        assert cli.run([*begun, "--set", "epochs=1", "--set", "targets.ferplus=1"]) == 0
     for command in runs:
         _run(command)
 

@@ -435,10 +435,8 @@ NEW = bundle.Data(name="new", fingerprint="c" * 64, splits={"val": bundle.Part(n
 def test_the_warning_about_val_follows_from_the_recipe(
     recipe: dict[str, object], temperature: float, said: set[str]
 ) -> None:
-    reading = bundle.Reading(temperature=temperature)
-    card = bundle.Card(
-        name="m", labels=("x", "y"), size=48, data=VAL, recipe=recipe, readings={"labels": reading}
-    )
+    head = bundle.Head(temperature=temperature)
+    card = bundle.Card(name="m", labels=("x", "y"), size=48, data=VAL, recipe=recipe, heads={"labels": head})
     found = evaluate.role(card, "b" * 64, "val", "faces")
     assert found.role == "val"
     (warning,) = found.warnings
@@ -452,7 +450,7 @@ def test_the_warning_about_val_follows_from_the_recipe(
 def test_val_of_what_a_model_began_from_follows_from_that_ones_recipe() -> None:
     """A model that keeps the last epoch began from one whose epoch the other val selected."""
     base = bundle.Base(name="first", sha256="e" * 64, data=VAL, recipe={"select": "val_loss"})
-    reading = bundle.Reading(temperature=0.8, threshold=0.4)
+    head = bundle.Head(temperature=0.8, threshold=0.4)
     card = bundle.Card(
         name="m",
         labels=("x", "y"),
@@ -460,7 +458,7 @@ def test_val_of_what_a_model_began_from_follows_from_that_ones_recipe() -> None:
         data=NEW,
         recipe={"select": "last"},
         base=(base,),
-        readings={"labels": reading},
+        heads={"labels": head},
     )
     old, new = (evaluate.choices(card, letter * 64) for letter in "bd")
     assert old == evaluate.Choices(epoch=True, ended=False, calibration=False, threshold=False)
@@ -480,12 +478,12 @@ def test_at_chance_is_when_the_interval_does_not_clear_the_most_frequent_label()
     assert evaluate.at_chance(np.empty((0, 3)), truth[:0])
 
 
-def test_a_reading_is_stated_with_a_threshold_for_every_balance() -> None:
+def test_a_head_is_stated_with_a_threshold_for_every_balance() -> None:
     rng = np.random.default_rng(0)
     chances = rng.dirichlet(np.ones(3), 200)
     truth = chances.argmax(axis=1)
     shares = (0.5, 0.3, 0.2)
-    found = evaluate.stated(bundle.Reading(temperature=0.7), chances, truth, ("a", "b", "c"), shares)
+    found = evaluate.stated(bundle.Head(temperature=0.7), chances, truth, ("a", "b", "c"), shares)
     assert (found.temperature, found.frequencies, found.at_chance) == (0.7, shares, False)
     for balance in priors.OFFERED:
         adjusted = priors.Adjustment(balance=balance).apply(chances, ("a", "b", "c"), shares)

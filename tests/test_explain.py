@@ -21,7 +21,7 @@ from mien.data import synthetic
 from mien.errors import InputError, ModelError
 from mien.evaluation import explanation as explain
 from mien.evaluation.explanation import maps
-from mien.evaluation.explanation.onnx_graph import Graph, Grid, Head
+from mien.evaluation.explanation.onnx_graph import Dense, Graph, Grid
 from mien.inference.predictor import predict
 from mien.models import model as bundle
 from mien.models.model import Bundle, Card
@@ -152,15 +152,15 @@ def elsewhere(where: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
     return marked(np.where(where > 0, -np.inf, smooth), where.mean())
 
 
-def falls(model: Bundle, faces: Any, method: explain.Method, labels: str) -> tuple[list[float], list[float]]:
+def falls(model: Bundle, faces: Any, method: explain.Method, head: str) -> tuple[list[float], list[float]]:
     """By how much the log-odds of the answer fall when the marked fifth is hidden, and another fifth."""
     inside, outside = [], []
     index = model.card.labels.index
     for seed, image in enumerate(faces):
-        why = explain.face(model, image, method=method, labels=labels)
+        why = explain.face(model, image, method=method, head=head)
         where = marked(why.map)
         hidden = [image, explain.hide(image, where), explain.hide(image, elsewhere(where, seed))]
-        odds = maps._log_odds(model.run(np.stack(hidden), labels=labels), index(why.emotion))
+        odds = maps._log_odds(model.run(np.stack(hidden), head=head), index(why.emotion))
         inside.append(float(odds[0] - odds[1]))
         outside.append(float(odds[0] - odds[2]))
     return inside, outside
@@ -169,26 +169,26 @@ def falls(model: Bundle, faces: Any, method: explain.Method, labels: str) -> tup
 # What the maps say
 
 
-@pytest.mark.parametrize("labels", ["fer2013", "consensus"])
-def test_features_through_the_head_that_was_read_are_the_models_answer(labels: str) -> None:
+@pytest.mark.parametrize("head", ["fer2013", "ferplus"])
+def test_features_through_the_head_that_was_read_are_the_models_answer(head: str) -> None:
     model = shipped()
-    head = Graph(model.read()).head(model.card.reading(labels).output)
-    assert head is not None
+    dense = Graph(model.read()).dense(model.card.head(head).output)
+    assert dense is not None
     faces = np.stack(variations())
-    logits = model.features(faces).mean(axis=(1, 2)) @ head.weights + head.bias
-    expected = model.run(faces, labels=labels)
-    assert softmax(logits / head.temperature + head.offsets) == pytest.approx(expected, abs=5e-3)
-    assert np.ptp(head.offsets) > 0
+    logits = model.features(faces).mean(axis=(1, 2)) @ dense.weights + dense.bias
+    expected = model.run(faces, head=head)
+    assert softmax(logits / dense.temperature + dense.offsets) == pytest.approx(expected, abs=5e-3)
+    assert np.ptp(dense.offsets) > 0
 
 
-def test_the_two_readings_have_heads_of_their_own() -> None:
+def test_the_two_heads_have_heads_of_their_own() -> None:
     graph = Graph(shipped().read())
-    one, other = graph.head("probabilities"), graph.head("consensus")
+    one, other = graph.dense("probabilities"), graph.dense("ferplus")
     assert one is not None
     assert other is not None
     assert not np.allclose(one.weights, other.weights)
-    assert graph.head("features") is None
-    assert graph.head("nothing") is None
+    assert graph.dense("features") is None
+    assert graph.dense("nothing") is None
 
 
 @pytest.mark.parametrize("transposed", [False, True])
@@ -198,7 +198,7 @@ def test_cam_marks_the_spot_that_a_planted_model_answers_by(
 ) -> None:
     model = planted(tmp_path, "mean", transposed=transposed)
     why = explain.face(model, spotted(row=row, column=column))
-    assert (why.method, why.answer, why.labels) == ("cam", "left", "labels")
+    assert (why.method, why.answer, why.head) == ("cam", "left", "labels")
     inside = why.map[row : row + 8, column : column + 8]
     assert inside.min() > 0.4
     assert why.map.max() == inside.max() == 1
@@ -263,14 +263,14 @@ def test_every_answer_has_a_map_of_its_own_and_scores_do_not_depend_on_it() -> N
     assert len(set(maps_)) == len(maps_) >= 4
 
 
-def test_it_explains_the_reading_that_predictions_are_of() -> None:
+def test_it_explains_the_head_that_predictions_are_of() -> None:
     from mien.inference.predictor import Predictor
 
     prediction = Predictor(shipped()).image(astronaut())
     finder = detect.load()
     found = finder.find(astronaut(), smallest=24)[0]
     why = explain.face(shipped(), images.cut(astronaut(), finder.framing.square(found), 48))
-    assert why.labels == "consensus"
+    assert why.head == "ferplus"
     assert why.scores == pytest.approx(dict(prediction.faces[0].scores), abs=1e-5)
 
 
@@ -298,7 +298,7 @@ def test_random_weights_give_another_map(tmp_path: Path, method: explain.Method,
     for seed in range(4 if method == "cam" else 3):
         other = shuffled(kept, tmp_path, seed=seed, only=only)
         for image in faces if method == "cam" else faces[:1]:
-            options: dict[str, Any] = {"emotion": "happy", "labels": "fer2013", "method": method}
+            options: dict[str, Any] = {"emotion": "happy", "head": "fer2013", "method": method}
             one, two = (explain.face(each, image, **options).map for each in (kept, other))
             if two.max() > 0:
                 ranks.append(spearmanr(one.ravel(), two.ravel()).statistic)
@@ -307,12 +307,12 @@ def test_random_weights_give_another_map(tmp_path: Path, method: explain.Method,
 
 
 @pytest.mark.parametrize("method", explain.METHODS)
-@pytest.mark.parametrize("labels", ["fer2013", "consensus"])
+@pytest.mark.parametrize("head", ["fer2013", "ferplus"])
 def test_hiding_what_is_marked_lowers_the_score_more_than_hiding_as_much_elsewhere(
-    method: explain.Method, labels: str
+    method: explain.Method, head: str
 ) -> None:
     faces = variations()[: 16 if method == "cam" else 6]
-    inside, outside = falls(shipped(), faces, method, labels)
+    inside, outside = falls(shipped(), faces, method, head)
     assert np.mean(inside) > np.mean(outside) + 0.3
     assert np.mean(np.array(inside) > np.array(outside)) > 0.7
 
@@ -321,7 +321,7 @@ def test_hiding_what_is_marked_lowers_the_score_more_than_hiding_as_much_elsewhe
 @pytest.mark.parametrize("method", explain.METHODS)
 def test_the_same_on_drawn_faces(method: explain.Method) -> None:
     faces = [synthetic.face("happy", seed=seed)[..., np.newaxis] for seed in range(40)]
-    inside, outside = falls(shipped(), faces, method, "consensus")
+    inside, outside = falls(shipped(), faces, method, "ferplus")
     assert np.mean(inside) > np.mean(outside)
 
 
@@ -413,17 +413,17 @@ def test_ways_of_other_steps_have_no_grid() -> None:
     assert Graph(model.SerializeToString()).grid() is None
     del model.graph.node[-1]
     assert Graph(model.SerializeToString()).grid() is None
-    assert Graph(model.SerializeToString()).head("features") is None
+    assert Graph(model.SerializeToString()).dense("features") is None
 
 
 def test_a_planted_grid_is_known(tmp_path: Path) -> None:
     graph = Graph(planted(tmp_path, "mean").read())
     assert graph.grid() == Grid((1.5, 1.5), (4.0, 4.0))
-    head = graph.head("probabilities")
-    assert isinstance(head, Head)
-    assert head.temperature == 1
-    assert (head.offsets == 0).all()
-    assert head.weights.shape == (2, 3)
+    dense = graph.dense("probabilities")
+    assert isinstance(dense, Dense)
+    assert dense.temperature == 1
+    assert (dense.offsets == 0).all()
+    assert dense.weights.shape == (2, 3)
 
 
 def test_cells_without_a_known_grid_share_the_face_evenly(
@@ -591,8 +591,8 @@ def test_errors_say_what_there_is(tmp_path: Path) -> None:
         explain.face(shipped(), image, method="magic")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="mean of its features; use occlusion"):
         explain.face(planted(tmp_path, "most"), image, method="cam")
-    with pytest.raises(ModelError, match="no reading 'x'"):
-        explain.face(shipped(), image, labels="x")
+    with pytest.raises(ModelError, match="no head 'x'"):
+        explain.face(shipped(), image, head="x")
     with pytest.raises(ModelError, match="of shape"):
         explain.face(shipped(), image[:20])
     with pytest.raises(ModelError, match="damaged"):
@@ -682,11 +682,11 @@ def test_a_whole_image_is_the_face_that_training_sees(
 ) -> None:
     picture = Image.fromarray(astronaut()[62:174, 168:280]).resize(size)
     picture.save(away / "face.png")
-    assert cli.run(["explain", "face.png", "--whole-image", "--labels", "fer2013", "--json"]) == 0
+    assert cli.run(["explain", "face.png", "--whole-image", "--head", "fer2013", "--json"]) == 0
     (face,) = json.loads(capsys.readouterr().out)["faces"]
     fitted = images.fit(images.read(away / "face.png"), 48)
-    balance = shipped().card.reading("fer2013").balance
-    chances = shipped().run(fitted[np.newaxis], labels="fer2013", balance=balance)[0]
+    balance = shipped().card.head("fer2013").balance
+    chances = shipped().run(fitted[np.newaxis], head="fer2013", balance=balance)[0]
     assert list(face["scores"].values()) == pytest.approx(chances, abs=1e-4)
     assert face["square"]["side"] == max(size)
 
@@ -696,7 +696,7 @@ def test_a_whole_image_is_the_face_that_training_sees(
     [
         (["--method", "magic"], "--method is 'magic'; it is one of cam, occlusion"),
         (["--emotion", "bored"], "--emotion is 'bored'; the model answers angry, disgust"),
-        (["--labels", "x"], "no reading 'x'"),
+        (["--head", "x"], "no head 'x'"),
         (["--whole-image", "--min-face", "30"], "takes no --min-face"),
         (["--whole-image", "--min-confidence", "0.5"], "takes no --min-confidence"),
         (["--min-face", "0"], "--min-face is 0"),

@@ -48,8 +48,8 @@ def labels(count: int) -> tuple[str, ...]:
     return tuple(f"class {index}" for index in range(count))
 
 
-def at(temperature: float) -> dict[str, bundle.Reading]:
-    return {"labels": bundle.Reading(temperature=temperature)}
+def at(temperature: float) -> dict[str, bundle.Head]:
+    return {"labels": bundle.Head(temperature=temperature)}
 
 
 def card(size: int = 16, count: int = 7, **settings: Any) -> Card:
@@ -170,53 +170,53 @@ def test_few_images_are_joined_by_noise(tiny: Any, tmp_path: Path) -> None:
 
 def test_temperature_is_in_the_file(tiny: Any, tmp_path: Path) -> None:
     pixels = images(16, 16)
-    made = export.bundle(tiny, card(readings=at(2.5)), tmp_path / "soft", images=pixels, at_least=0)
+    made = export.bundle(tiny, card(heads=at(2.5)), tmp_path / "soft", images=pixels, at_least=0)
     logits = np.log(answers(tiny, pixels).astype(np.float64)) / 2.5
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(made.run(pixels), expected, atol=1e-5)
-    assert bundle.load(tmp_path / "soft").card.reading().temperature == 2.5
+    assert bundle.load(tmp_path / "soft").card.head().temperature == 2.5
     unsoftened = export.weights((tmp_path / "soft" / "model.onnx").read_bytes())
     assert (unsoftened["answer/kernel"] == tiny.get_layer("answer").kernel.numpy()).all()
     with pytest.raises(ModelError, match="takes no temperature"):
-        export.bundle(everything(), card(24, 5, readings=at(2.0)), tmp_path / "no", images=images(4, 24))
+        export.bundle(everything(), card(24, 5, heads=at(2.0)), tmp_path / "no", images=images(4, 24))
 
 
 def test_offsets_are_in_the_file_and_come_after_the_temperature(tiny: Any, tmp_path: Path) -> None:
     pixels = images(16, 16)
     offsets = tuple(np.linspace(-1, 1, 7).tolist())
-    readings = {"labels": bundle.Reading(temperature=2.5, offsets=offsets)}
-    made = export.bundle(tiny, card(readings=readings), tmp_path / "b", images=pixels, at_least=0)
+    heads = {"labels": bundle.Head(temperature=2.5, offsets=offsets)}
+    made = export.bundle(tiny, card(heads=heads), tmp_path / "b", images=pixels, at_least=0)
     logits = np.log(answers(tiny, pixels).astype(np.float64)) / 2.5 + offsets
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(made.run(pixels), expected, atol=1e-5)
-    assert bundle.load(tmp_path / "b").card.reading().offsets == offsets
-    known = card(readings=readings, recipe={"network": "tiny"})
+    assert bundle.load(tmp_path / "b").card.head().offsets == offsets
+    known = card(heads=heads, recipe={"network": "tiny"})
     again = export.rebuild(export.bundle(tiny, known, tmp_path / "c", images=pixels, at_least=0))
     np.testing.assert_allclose(answers(again, pixels), answers(tiny, pixels), atol=1e-6)
-    short = {"labels": bundle.Reading(offsets=(1.0, 2.0))}
+    short = {"labels": bundle.Head(offsets=(1.0, 2.0))}
     with pytest.raises(ModelError, match="cannot be loaded"):
-        export.bundle(tiny, card(readings=short), tmp_path / "no", images=pixels, at_least=0)
+        export.bundle(tiny, card(heads=short), tmp_path / "no", images=pixels, at_least=0)
 
 
-def test_two_answers_are_two_readings_each_with_its_temperature(tmp_path: Path) -> None:
-    model = lively(networks.build("tiny", size=16, consensus=True))
+def test_two_answers_are_two_heads_each_with_its_temperature(tmp_path: Path) -> None:
+    model = lively(networks.build("tiny", size=16, ferplus=True))
     pixels = images(16, 16)
     first, second = (np.asarray(each) for each in model(pixels.astype(np.float32), training=False).values())
     assert np.abs(first - second).max() > 0.01
-    readings = {
-        "fer2013": bundle.Reading(temperature=2.0),
-        "consensus": bundle.Reading(output="consensus", temperature=0.5),
+    heads = {
+        "fer2013": bundle.Head(temperature=2.0),
+        "ferplus": bundle.Head(output="ferplus", temperature=0.5),
     }
-    made = export.bundle(model, card(readings=readings), tmp_path / "two", images=pixels, at_least=0)
-    for name, raw, temperature in (("fer2013", first, 2.0), ("consensus", second, 0.5)):
+    made = export.bundle(model, card(heads=heads), tmp_path / "two", images=pixels, at_least=0)
+    for name, raw, temperature in (("fer2013", first, 2.0), ("ferplus", second, 0.5)):
         chances = raw.astype(np.float64) ** (1 / temperature)
         np.testing.assert_allclose(
-            made.run(pixels, labels=name), chances / chances.sum(axis=1, keepdims=True), atol=1e-5
+            made.run(pixels, head=name), chances / chances.sum(axis=1, keepdims=True), atol=1e-5
         )
-    np.testing.assert_array_equal(made.run(pixels), made.run(pixels, labels="fer2013"))
-    with pytest.raises(ModelError, match="no reading 'votes'; it has fer2013, consensus"):
-        made.run(pixels, labels="votes")
-    known = card(readings=readings, recipe={"network": "tiny"})
+    np.testing.assert_array_equal(made.run(pixels), made.run(pixels, head="fer2013"))
+    with pytest.raises(ModelError, match="no head 'votes'; it has fer2013, ferplus"):
+        made.run(pixels, head="votes")
+    known = card(heads=heads, recipe={"network": "tiny"})
     again = export.rebuild(export.bundle(model, known, tmp_path / "b", images=pixels, at_least=0))
     for weight, expected in zip(again.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(weight, expected)
@@ -376,7 +376,7 @@ def test_the_seeds_h5_holds_the_seeds_layers(tmp_path: Path) -> None:
 def test_litert_answers_as_keras_and_holds_the_temperature(tiny: Any, tmp_path: Path) -> None:
     interpreter = pytest.importorskip("ai_edge_litert.interpreter")
     pixels = images(8, 16)
-    soft = card(readings=at(2.0))
+    soft = card(heads=at(2.0))
     file = export.write(tiny, soft, "litert", tmp_path / "phone.tflite", images=pixels, at_least=0).path
     assert file == tmp_path / "phone.tflite"
     assert (tmp_path / "labels.txt").is_file()
@@ -404,13 +404,13 @@ def test_litert_without_its_own_package_is_asked_through_tensorflow(monkeypatch:
 
 def test_onnx_goes_into_a_folder_or_one_file(tiny: Any, tmp_path: Path) -> None:
     pixels = images(4, 16)
-    soft = card(readings=at(1.5))
+    soft = card(heads=at(1.5))
     whole = export.write(tiny, soft, "onnx", tmp_path / "out", images=pixels, at_least=0).path
     alone = export.write(tiny, soft, "onnx", tmp_path / "one" / "mine.onnx", images=pixels, at_least=0).path
     assert whole == tmp_path / "out" / "model.onnx"
     assert sorted(each.name for each in alone.parent.iterdir()) == ["labels.txt", "mine.onnx"]
     assert bundle.load(whole.parent).card == bundle.load(alone).card
-    assert bundle.load(alone).card.reading().temperature == 1.5
+    assert bundle.load(alone).card.head().temperature == 1.5
 
 
 @pytest.fixture(scope="module")
@@ -419,7 +419,7 @@ def finished(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> run.Run:
     made = run.create(
         recipes.Recipe(name="made", network="tiny", size=16), {}, out=tmp_path_factory.mktemp("r") / "r"
     )
-    known = card(recipe=recipes.to_dict(made.recipe()), licence="CC0", readings=at(1.5))
+    known = card(recipe=recipes.to_dict(made.recipe()), licence="CC0", heads=at(1.5))
     export.bundle(tiny, known, made.bundle, images=images(4, 16), at_least=0)
     return made
 
@@ -541,12 +541,10 @@ def test_a_shipped_model_is_exported_with_its_calibration(kind: str, tmp_path: P
         assert again.card.precision == "float32"
         assert again.card.made_from == shipped.card.sha256
         assert again.card.metrics == {}
-        assert again.card.readings == shipped.card.readings
+        assert again.card.heads == shipped.card.heads
         pixels = images(64, 48)
-        for reading in shipped.card.readings:
-            assert (
-                np.abs(again.run(pixels, labels=reading) - shipped.run(pixels, labels=reading)).mean() < 0.02
-            )
+        for head in shipped.card.heads:
+            assert np.abs(again.run(pixels, head=head) - shipped.run(pixels, head=head)).mean() < 0.02
 
 
 def test_the_command_exports_by_name_and_by_file(

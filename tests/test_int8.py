@@ -208,7 +208,7 @@ def test_a_network_of_branches_and_gates(tmp_path: Path) -> None:
 
 
 def second_head(file: bytes) -> bytes:
-    """Give a model a second dense softmax, `consensus`, with another temperature."""
+    """Give a model a second dense softmax, `ferplus`, with another temperature."""
     model = onnx.load_from_string(file)
     graph, random = model.graph, np.random.default_rng(0)
     dense = next(node for node in graph.node if node.op_type == "Gemm")
@@ -223,10 +223,10 @@ def second_head(file: bytes) -> bytes:
         (
             helper.make_node("Gemm", [dense.input[0], "second/kernel", "second/bias"], ["second/out"]),
             helper.make_node("Div", ["second/out", "second/temperature"], ["second/softened"]),
-            helper.make_node("Softmax", ["second/softened"], ["consensus"], axis=-1),
+            helper.make_node("Softmax", ["second/softened"], ["ferplus"], axis=-1),
         )
     )
-    graph.output.append(helper.make_tensor_value_info("consensus", onnx.TensorProto.FLOAT, ["n", 3]))
+    graph.output.append(helper.make_tensor_value_info("ferplus", onnx.TensorProto.FLOAT, ["n", 3]))
     return bytes(model.SerializeToString())
 
 
@@ -234,7 +234,7 @@ def test_every_output_is_kept(file: bytes, faces: Dataset) -> None:
     both = second_head(file)
     copy = int8.quantise(both, faces.split("train").images[:48])
     images = {"images": faces.split("val").images}
-    names = ["probabilities", "features", "consensus"]
+    names = ["probabilities", "features", "ferplus"]
     answers = []
     for model in (both, copy):
         session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])

@@ -27,10 +27,10 @@ def test_a_model_of_the_package_reads_a_face_in_two_ways(name: str | None) -> No
     model = bundle.load(name)
     assert model.card.name == (name or "default")
     assert model.card.labels == emotions.EMOTIONS
-    assert list(model.card.readings) == ["fer2013", "consensus"]
+    assert list(model.card.heads) == ["fer2013", "ferplus"]
     assert model.card.licence
     images, _, _ = synthetic.sample(4, seed=0, size=model.card.size)
-    answers = [model.run(images, labels=labels) for labels in model.card.readings]
+    answers = [model.run(images, head=labels) for labels in model.card.heads]
     for answer in answers:
         np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-4)
     assert np.abs(answers[0] - answers[1]).max() > 0.01
@@ -42,12 +42,12 @@ def test_every_figure_of_a_card_stands_in_its_evaluation(name: str) -> None:
     document = json.loads((bundle.MODELS / f"{name}.json").read_text())
     assert document["sha256"] == card.sha256
     assert document["precision"] == card.precision
-    for reading, found in card.readings.items():
-        of = document["readings"][reading]
+    for head, found in card.heads.items():
+        of = document["heads"][head]
         assert of["calibration"]["temperature"] == found.temperature
         assert of["calibration"]["offsets"] == list(found.offsets)
         assert of["calibration"]["threshold"] == found.threshold
-        for key, value in card.metrics[f"val as {reading}"].values.items():
+        for key, value in card.metrics[f"val as {head}"].values.items():
             assert value == (of["report"][key]["share"] if key == "agreement" else of["report"][key])
     copies = {
         f"{like} an image of {split}" for like in ("equal to", "near") for split in ("PrivateTest", "val")
@@ -67,8 +67,8 @@ def test_the_weights_beside_a_model_are_its_own(name: str) -> None:
     assert start.give(start.of(model), network, model.card.labels) == ()
     images, _, _ = synthetic.sample(300, seed=1, size=model.card.size)
     answers = network.predict(images, verbose=0)
-    for reading, found in model.card.readings.items():
-        shipped = calibrate.undo(model.run(images, labels=reading), found.temperature, found.offsets)
+    for head, found in model.card.heads.items():
+        shipped = calibrate.undo(model.run(images, head=head), found.temperature, found.offsets)
         trained = answers["answer" if found.output == "probabilities" else found.output]
         assert (shipped.argmax(axis=1) == trained.argmax(axis=1)).mean() > 0.93
         assert np.abs(shipped - trained).mean() < 0.02
@@ -121,8 +121,8 @@ def test_a_model_of_the_package_is_the_same_once_it_is_written_again(tmp_path: P
     assert again.card == written.card
     assert again.read() == path.read_bytes()
     assert onnx_file.read_entry(path.read_bytes(), seal.MODEL_KEY)
-    for reading in model.card.readings:
-        assert (again.run(images, labels=reading) == model.run(images, labels=reading)).all()
+    for head in model.card.heads:
+        assert (again.run(images, head=head) == model.run(images, head=head)).all()
 
 
 def test_a_copy_is_held_against_the_evaluation_beside_it(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_they_score_what_they_say(name: str) -> None:
         pytest.skip("MIEN_FER2013 names no fer2013.csv or archive")
     data = datasets.load(source)
     report = evaluate.score(bundle.load(name), data.split("val"), labels=data.labels)
-    said = json.loads((bundle.MODELS / f"{name}.json").read_text())["readings"]["fer2013"]["report"]
+    said = json.loads((bundle.MODELS / f"{name}.json").read_text())["heads"]["fer2013"]["report"]
     assert report.split_fingerprint == said["split_fingerprint"]
     # int8 kernels differ by processor in the last bit of a sum, and so may a few of 3,589 answers.
     assert report.accuracy == pytest.approx(said["accuracy"], abs=0.002)

@@ -103,11 +103,11 @@ def test_every_network_exports_alike(tmp_path: Path, models: dict[str, Any], nam
 
 
 def test_a_second_answer_stands_beside_the_first() -> None:
-    model = networks.build("tiny", consensus=True)
+    model = networks.build("tiny", ferplus=True)
     answers = model.predict(np.zeros((2, 48, 48, 1), np.uint8), verbose=0)
     assert {name: answer.shape for name, answer in answers.items()} == {
         "answer": (2, 7),
-        "consensus": (2, 7),
+        "ferplus": (2, 7),
     }
     alone = networks.build("tiny")
     assert model.count_params() - alone.count_params() == (64 + 1) * 7

@@ -263,7 +263,7 @@ def test_votes_may_move_and_not_change(
     away: Path, ask: Json, refuse: Callable[..., str], follow: Callable[..., list[str]]
 ) -> None:
     faces, votes = _voted(away)
-    settings = [*SETTINGS, "--set", "targets.consensus=1"]
+    settings = [*SETTINGS, "--set", "targets.ferplus=1"]
     assert ask("train", str(faces), "--out", "run", "--votes", str(votes), *settings)[0] == 0
     text = votes.read_text()
     votes.rename("moved.csv")
@@ -295,7 +295,7 @@ def test_a_run_begins_from_another(
     code, mean = ask("ship", tuned["run"], "--average", "fast", "--to", "models", "--name", "tuned-mean")
     assert code == 0
     card = model.load(mean["path"]).card
-    assert ([each.name for each in card.averaged], list(card.readings)) == (["fast"], ["labels"])
+    assert ([each.name for each in card.averaged], list(card.heads)) == (["fast"], ["labels"])
     assert "did not begin from one another" in refuse("ship", made["run"], "--average", "fast")
     kept = Path(mean["path"]).read_bytes()
     over = ["ship", tuned["run"], "--average", mean["path"], "--to", "models", "--name", "tuned-mean"]
@@ -344,8 +344,8 @@ def test_after_folds_comes_a_student_of_the_recipe_that_was_asked_for(
         asked = ["train", data, "--recipe", name, "--set", "epochs=9", *folds]
         release = ["train", data, "--recipe", "release"]
         assert follow(*asked) == [*release, *teacher]
-        asked += ["--set", "targets.consensus=0", "--set", "size=32"]
-        less = ["--set", "size=32", "--set", "targets.consensus=0"]
+        asked += ["--set", "targets.ferplus=0", "--set", "size=32"]
+        less = ["--set", "size=32", "--set", "targets.ferplus=0"]
         assert follow(*asked) == [*release, *less, *teacher]
 
 
@@ -400,9 +400,9 @@ def test_the_mean_of_views_is_told_as_such_and_not_kept_for_the_run(
     assert "val, mean of 10 views" in document["table"]
     assert probabilities.read(to).about.endswith(", 10 views, asked directly")
     assert kept.read_bytes() == before
-    readings = "reads a face as 'fer2013' and"
+    heads = "has the head 'fer2013' and"
     several = ("evaluate", "default", str(trained / "bundle"), "--data", "nowhere.zip")
-    assert readings in refuse(*several, "--probabilities", str(to))
+    assert heads in refuse(*several, "--probabilities", str(to))
     assert "takes 1, 2, 10, not 3" in refuse("evaluate", str(trained), "--views", "3")
     assert "leave --views out" in refuse("evaluate", str(trained), "--views", "2", "--robustness")
 

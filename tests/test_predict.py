@@ -230,20 +230,18 @@ def test_a_stack_of_images_is_a_list(predictor: Predictor) -> None:
     assert list(predictor.images(iter([]))) == []
 
 
-def test_both_readings_and_the_whole_image() -> None:
+def test_both_heads_and_the_whole_image() -> None:
     ours = Predictor()
-    assert ours.labels == "consensus", "a photo is asked for what people see"
+    assert ours.head == "ferplus", "a photo is asked for what people see"
     crop = PHOTO[40:190, 150:300]
-    answers = {
-        reading: predict(crop, labels=reading, whole_image=True) for reading in ("consensus", "fer2013")
-    }
+    answers = {head: predict(crop, head=head, whole_image=True) for head in ("ferplus", "fer2013")}
     for answer in answers.values():
         (face,) = answer.faces
         assert face.detected is None
         assert (face.box.width, face.box.height) == (150, 150)
-    assert answers["consensus"].faces[0].scores != answers["fer2013"].faces[0].scores
+    assert answers["ferplus"].faces[0].scores != answers["fer2013"].faces[0].scores
     with pytest.raises(MienError, match="nonsense"):
-        Predictor(labels="nonsense")
+        Predictor(head="nonsense")
     with pytest.raises(InputError, match="smallest is 0"):
         Predictor(smallest=0)
     with pytest.raises(ImageError, match="cannot be read"):
@@ -380,7 +378,7 @@ def test_an_empty_folder_is_not_counted_as_an_image(folder: Path, capsys: pytest
         (["a.jpg", "--model", "fats"], "(did you mean 'fast'?); name a run's folder"),
         (["a.jpg", "--model", "fats"], "default or fast"),
         (["a.jpg", "--model", "defualt"], "did you mean 'default'?"),
-        (["a.jpg", "--labels", "mood"], "mood"),
+        (["a.jpg", "--head", "mood"], "mood"),
         (["a.jpg", "--workers", "0"], "--workers is 0"),
         (["a.jpg", "--min-face", "0"], "--min-face is 0"),
         (["a.jpg", "--min-confidence", "nan"], "--min-confidence is nan"),
@@ -651,7 +649,7 @@ def test_a_long_table_ends_and_says_so(
     code, out, err = run(capsys, folder / "a.png", folder / "deep", folder / "noise.png")
     assert (code, out.count("happy")) == (0, 2)
     assert "2 more rows are not shown" in err
-    code, _, err = run(capsys, folder / "noise.png", "--whole-image", "--labels", "fer2013")
+    code, _, err = run(capsys, folder / "noise.png", "--whole-image", "--head", "fer2013")
     assert code == 0
 
 
@@ -739,9 +737,9 @@ assert not heavy, heavy
 
 
 def test_a_models_threshold_decides_what_is_uncertain(predictor: Predictor) -> None:
-    assert predictor.reading.threshold is not None
+    assert predictor.threshold is not None
     (face,) = predictor.image(PHOTO).faces
-    assert ("uncertain" in face.flags) == (face.confidence < predictor.reading.threshold)
+    assert ("uncertain" in face.flags) == (face.confidence < predictor.threshold)
     assert isinstance(Predictor(model.load("default")).model, model.Bundle)
 
 

@@ -37,10 +37,8 @@ REAL = (0.14, 0.015, 0.14, 0.25, 0.17, 0.11, 0.175)
 def stated(**changes: Any) -> bundle.Bundle:
     """The default model, with frequencies on its card."""
     model = bundle.load("default", threads=1)
-    readings = {
-        name: replace(reading, frequencies=REAL, **changes) for name, reading in model.card.readings.items()
-    }
-    return bundle.of(model.read(), replace(model.card, readings=readings), path="stated.onnx", threads=1)
+    heads = {name: replace(head, frequencies=REAL, **changes) for name, head in model.card.heads.items()}
+    return bundle.of(model.read(), replace(model.card, heads=heads), path="stated.onnx", threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -196,11 +194,11 @@ def test_what_makes_no_sense_is_one_sentence(fails: Any) -> None:
 def test_cards_keep_frequencies_and_old_ones_are_read(model: bundle.Bundle) -> None:
     assert bundle.parse(bundle.to_json(model.card)) == model.card
     old = json.loads(bundle.to_json(model.card))
-    for reading in old["readings"].values():
+    for head in old["heads"].values():
         for name in ("frequencies", "balance", "thresholds"):
-            del reading[name]
-    for reading in bundle.parse(json.dumps(old)).readings.values():
-        assert (reading.frequencies, reading.balance, reading.thresholds) == ((), 0.0, {})
+            del head[name]
+    for head in bundle.parse(json.dumps(old)).heads.values():
+        assert (head.frequencies, head.balance, head.thresholds) == ((), 0.0, {})
 
 
 @pytest.mark.parametrize(
@@ -214,17 +212,17 @@ def test_cards_keep_frequencies_and_old_ones_are_read(model: bundle.Bundle) -> N
     ],
 )
 def test_a_card_that_contradicts_itself_is_refused(model: bundle.Bundle, changes: dict[str, Any]) -> None:
-    name = next(iter(model.card.readings))
-    wrong = replace(model.card.readings[name], **changes)
+    name = next(iter(model.card.heads))
+    wrong = replace(model.card.heads[name], **changes)
     with pytest.raises(ModelError):
-        bundle.to_json(replace(model.card, readings={name: wrong}))
+        bundle.to_json(replace(model.card, heads={name: wrong}))
 
 
 def test_the_threshold_is_that_of_the_nearest_balance() -> None:
-    reading = bundle.Reading(threshold=0.6, thresholds={"0.5": 0.4, "1": 0.3})
-    found = [reading.threshold_at(balance) for balance in (0, 0.2, 0.25, 0.3, 0.75, 0.8, 1)]
+    head = bundle.Head(threshold=0.6, thresholds={"0.5": 0.4, "1": 0.3})
+    found = [head.threshold_at(balance) for balance in (0, 0.2, 0.25, 0.3, 0.75, 0.8, 1)]
     assert found == [0.6, 0.6, 0.6, 0.4, 0.4, 0.3, 0.3]
-    assert bundle.Reading().threshold_at(1) is None
+    assert bundle.Head().threshold_at(1) is None
 
 
 def test_a_model_answers_at_a_balance_and_with_a_prior(model: bundle.Bundle) -> None:
@@ -237,8 +235,8 @@ def test_a_model_answers_at_a_balance_and_with_a_prior(model: bundle.Bundle) -> 
     only = model.run(faces, prior={"happy": 1, "sad": 1})
     assert (only[:, [EMOTIONS.index(name) for name in ("angry", "neutral")]] == 0).all()
     np.testing.assert_allclose(only.sum(axis=1), 1, atol=1e-6)
-    bare = {name: replace(each, frequencies=()) for name, each in model.card.readings.items()}
-    silent = bundle.of(bundle.load("default").read(), replace(model.card, readings=bare))
+    bare = {name: replace(each, frequencies=()) for name, each in model.card.heads.items()}
+    silent = bundle.of(bundle.load("default").read(), replace(model.card, heads=bare))
     with pytest.raises(InputError, match="does not state"):
         silent.run(faces, balance=1)
 
@@ -252,7 +250,7 @@ def test_photos_are_answered_at_the_cards_balance_unless_told_otherwise(model: b
     assert default.image(PHOTO) == told.image(PHOTO)
     assert Predictor(chosen, balance=0).image(PHOTO) == plain.image(PHOTO)
     prior = Predictor(chosen, prior={"happy": 1, "sad": 1})
-    assert (prior.adjustment.balance, prior.threshold) == (0.0, chosen.card.reading("consensus").threshold)
+    assert (prior.adjustment.balance, prior.threshold) == (0.0, chosen.card.head("ferplus").threshold)
 
 
 def test_the_balance_in_use_decides_what_is_uncertain(model: bundle.Bundle) -> None:
@@ -285,7 +283,7 @@ def test_explanations_are_of_the_stated_frequencies(file: Path, method: explain.
     model = bundle.load(file, threads=1)
     crop = np.random.default_rng(0).integers(0, 255, (48, 48, 1)).astype(np.uint8)
     why = explain.face(model, crop, method=method, balance=1)
-    expected = model.run(crop[None], labels="consensus", balance=1)[0]
+    expected = model.run(crop[None], head="ferplus", balance=1)[0]
     np.testing.assert_allclose(list(why.scores.values()), expected)
     alone = explain.face(model, crop, method=method, emotion="sad", balance=1)
     group = explain.face(model, crop, method=method, emotion="low", balance=1, groups={"low": ("sad",)})
@@ -327,14 +325,14 @@ def test_a_file_of_another_balance_is_not_gone_on_with(
     capsys.readouterr()
 
 
-def answers(reading: str, chances: list[list[float]], votes: np.ndarray | None) -> evaluate.Answers:
+def answers(head: str, chances: list[list[float]], votes: np.ndarray | None) -> evaluate.Answers:
     truth = np.array([0, 0, 0, 1])
     split = Split("val", np.zeros((4, 16, 16, 1), np.uint8), truth, votes, tuple("abcd"))
-    return evaluate.Answers(split, ("happy", "sad"), np.array(chances), truth, reading=reading)
+    return evaluate.Answers(split, ("happy", "sad"), np.array(chances), truth, head=head)
 
 
 CHANCES = [[0.9, 0.1], [0.6, 0.4], [0.95, 0.05], [0.7, 0.3]]
-SHARES = {"fer2013": (0.75, 0.25), "consensus": (0.75, 0.25)}
+SHARES = {"fer2013": (0.75, 0.25), "ferplus": (0.75, 0.25)}
 
 
 def test_the_table_holds_known_figures() -> None:
@@ -350,25 +348,25 @@ def test_the_table_holds_known_figures() -> None:
     json.dumps([row.to_dict() for row in rows])
 
 
-def test_readings_and_their_mean_are_judged_by_what_people_saw() -> None:
+def test_heads_and_their_mean_are_judged_by_what_people_saw() -> None:
     votes = np.zeros((4, len(VOTES)))
     votes[:, VOTES.index("happy")] = (10, 4, 0, 2)
     votes[:, VOTES.index("sad")] = (0, 6, 0, 8)
     votes[2, VOTES.index("contempt")] = 10
-    both = [answers("fer2013", CHANCES, votes), answers("consensus", CHANCES, votes)]
+    both = [answers("fer2013", CHANCES, votes), answers("ferplus", CHANCES, votes)]
     rows = evaluate.balance_table(both, SHARES)
-    kinds = list(dict.fromkeys((row.reading, row.against) for row in rows))
+    kinds = list(dict.fromkeys((row.head, row.against) for row in rows))
     assert kinds == [
         ("fer2013", "labels"),
         ("fer2013", "votes"),
-        ("consensus", "votes"),
+        ("ferplus", "votes"),
         (evaluate.MEAN, "votes"),
     ]
-    found = {(row.reading, row.against, row.balance): row for row in rows}
-    assert (found["consensus", "votes", 0].n, found["consensus", "votes", 0].accuracy) == (3, 1 / 3)
-    assert found["consensus", "votes", 1].accuracy == 1
+    found = {(row.head, row.against, row.balance): row for row in rows}
+    assert (found["ferplus", "votes", 0].n, found["ferplus", "votes", 0].accuracy) == (3, 1 / 3)
+    assert found["ferplus", "votes", 1].accuracy == 1
     # The geometric mean of two equal answers is that answer.
-    mean, one = found[evaluate.MEAN, "votes", 0.5], found["consensus", "votes", 0.5]
+    mean, one = found[evaluate.MEAN, "votes", 0.5], found["ferplus", "votes", 0.5]
     assert (mean.accuracy, mean.ece) == (one.accuracy, pytest.approx(one.ece))
 
 
@@ -426,7 +424,7 @@ def test_evaluate_takes_a_balance_and_shows_the_table(
 
 def test_similar_classes_have_different_headings_in_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     labels = ["surprised-happy", "surprised-sad"]
-    row = {"reading": "labels", "against": "labels", "n": 2, "balance": 0.0}
+    row = {"head": "labels", "against": "labels", "n": 2, "balance": 0.0}
     row |= dict.fromkeys(("accuracy", "balanced_accuracy", "ece"), 0.5)
     evaluation._print_balances([row | {"recall": dict.fromkeys(labels, 0.5)}], labels)
     out = capsys.readouterr().out

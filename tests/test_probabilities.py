@@ -18,9 +18,7 @@ LABELS = ("angry", "happy", "sad")
 
 def stored(n: int = 20, *, seed: int = 0, **changes: Any) -> Stored:
     rng = np.random.default_rng(seed)
-    answers = {
-        name: rng.dirichlet(np.ones(3), n).astype(np.float32) for name in ("probabilities", "consensus")
-    }
+    answers = {name: rng.dirichlet(np.ones(3), n).astype(np.float32) for name in ("probabilities", "ferplus")}
     return dataclasses.replace(Stored("f" * 64, LABELS, answers, "made up"), **changes)
 
 
@@ -46,9 +44,9 @@ def test_seven_classes_of_fer2013_take_little_room(tmp_path: Path) -> None:
 def test_a_mean_is_over_what_all_have() -> None:
     one, two = stored(), stored(seed=1)
     mean = probabilities.average([one, two])
-    assert set(mean.answers) == {"probabilities", "consensus"}
+    assert set(mean.answers) == {"probabilities", "ferplus"}
     np.testing.assert_allclose(
-        mean.answers["consensus"], (one.answers["consensus"] + two.answers["consensus"]) / 2, rtol=1e-6
+        mean.answers["ferplus"], (one.answers["ferplus"] + two.answers["ferplus"]) / 2, rtol=1e-6
     )
     alone = dataclasses.replace(two, answers={"probabilities": two.answers["probabilities"]})
     assert set(probabilities.average([one, alone]).answers) == {"probabilities"}
@@ -72,7 +70,7 @@ def test_files_that_are_not_alike_have_no_mean() -> None:
 
 
 def test_a_row_for_every_image() -> None:
-    assert len(stored().of("f" * 64, LABELS, n=20)["consensus"]) == 20
+    assert len(stored().of("f" * 64, LABELS, n=20)["ferplus"]) == 20
     for n in (0, 19, 21):
         with pytest.raises(DataError, match=f"'probabilities' has 20 rows of probabilities for {n} images"):
             stored().of("f" * 64, LABELS, n=n)
@@ -97,8 +95,8 @@ def test_what_a_file_says_of_itself_is_kept_short_and_on_one_line(tmp_path: Path
         ({"probabilities": [[1e300, 0.0]]}, "no table of probabilities"),
         ({"probabilities": [[3e38, 3e38]]}, "no table of probabilities"),
         ({"probabilities": [[np.nan, 1]]}, "no table of probabilities"),
-        ({"consensus": [[0.5, 0.5], [0.5, 0.5]]}, "'consensus' of 'p.npz' is no table"),
-        ({"consensus": 1}, "'consensus' is no table of real numbers"),
+        ({"ferplus": [[0.5, 0.5], [0.5, 0.5]]}, "'ferplus' of 'p.npz' is no table"),
+        ({"ferplus": 1}, "'ferplus' is no table of real numbers"),
         ({"labels": "ab"}, "'labels' is no list of names"),
         ({"labels": [1, 2]}, "'labels' is no list of names"),
         ({"labels": ["a", "b\n"]}, "hold control characters"),
@@ -157,7 +155,7 @@ def test_columns_follow_the_data_and_other_data_is_refused() -> None:
         (lambda path: np.savez(path, labels=np.array(["a"])), "holds no probabilities"),
         (lambda path: np.savez(path, fingerprint=np.array([{}], object)), "holds no probabilities"),
         (
-            lambda path: np.savez(path, fingerprint="f", labels=["a", "b"], about="", consensus=[[0.5, 0.5]]),
+            lambda path: np.savez(path, fingerprint="f", labels=["a", "b"], about="", ferplus=[[0.5, 0.5]]),
             "no array 'probabilities'",
         ),
         (

@@ -60,9 +60,7 @@ def found(model: bundle.Bundle, data: datasets.Dataset, answers: evaluate.Answer
     files = answers.split.files
     groups = {file: BAD if place < 20 else "others" for place, file in enumerate(files[:100])}
     listing = evaluate.Listing("ages <b>.csv", BAD, groups)
-    second = evaluate.answer(
-        model, data.split("test"), labels=data.labels, reading="consensus", data=data.root
-    )
+    second = evaluate.answer(model, data.split("test"), labels=data.labels, head="ferplus", data=data.root)
     return report.measure([model], data, answers, listing=listing, others=[second])
 
 
@@ -73,7 +71,7 @@ def test_it_holds_what_json_prints_and_more(found: dict, answers: evaluate.Answe
     assert json.loads(json.dumps(found, allow_nan=False)) == json.loads(json.dumps(found))
     assert found["models"][0]["sha256"] == bundle.load().card.sha256
     assert found["dataset"]["splits"]["test"]["fingerprint"] == found["split_fingerprint"]
-    assert set(found["readings"]) == {"consensus"}
+    assert set(found["heads"]) == {"ferplus"}
 
 
 def test_copies_are_left_out_and_counted(found: dict, answers: evaluate.Answers) -> None:
@@ -129,7 +127,7 @@ def test_calibration_with_and_without_temperature(
     model: bundle.Bundle, data: datasets.Dataset, answers: evaluate.Answers, found: dict
 ) -> None:
     shipped, bare = found["calibration"]
-    temperature = model.card.reading().temperature
+    temperature = model.card.head().temperature
     assert (shipped["temperature"], bare["temperature"]) == (temperature, 1)
     assert shipped["ece"] == found["ece"]
     back = evaluate.metrics(
@@ -139,8 +137,8 @@ def test_calibration_with_and_without_temperature(
     )
     assert back.nll == pytest.approx(shipped["nll"], abs=1e-4)
     assert bare["nll"] != shipped["nll"]
-    shifted = replace(model.card.reading(), offsets=(0.5, *[0.0] * (len(model.card.labels) - 1)))
-    offset = replace(model, card=replace(model.card, readings=model.card.readings | {"fer2013": shifted}))
+    shifted = replace(model.card.head(), offsets=(0.5, *[0.0] * (len(model.card.labels) - 1)))
+    offset = replace(model, card=replace(model.card, heads=model.card.heads | {"fer2013": shifted}))
     told = report.measure([offset], data, answers)["calibration"]
     assert [each["name"] for each in told] == ["as it ships", "without its temperature and offsets"]
     both = report.measure([model, model], data, answers)["calibration"]
@@ -242,7 +240,7 @@ def test_the_page_needs_nothing_and_escapes_all(
     assert f"{found['accuracy']:.1%}" in read.words
     assert "10 of the 140 images" in read.words
     assert "Fewer than 30 images" in read.words
-    assert "read as consensus" in read.words
+    assert "head ferplus" in read.words
 
 
 def test_no_head_of_a_row_or_column_breaks_inside_a_word(
@@ -283,8 +281,8 @@ def test_many_classes_list_their_worst_mistakes(
     names = [f"class {index}" for index in range(40)]
     chances, truth = random.dirichlet(np.ones(40), 300), random.integers(0, 39, 300)
     many = evaluate.metrics(chances, truth, names).to_dict()
-    keep = ("readings", "versions", "models", "dataset", "preprocessing", "uses", "selective", "calibration")
-    keep += ("against_training", "worst", "uncertain", "split", "split_fingerprint", "data", "reading")
+    keep = ("heads", "versions", "models", "dataset", "preprocessing", "uses", "selective", "calibration")
+    keep += ("against_training", "worst", "uncertain", "split", "split_fingerprint", "data", "head")
     odd = many | {key: found[key] for key in keep} | {"groups": None, "robustness": None, "agreement": None}
     words = Reader(report.write(odd, answers, tmp_path)[1].read_text()).words
     assert "of its class" in words

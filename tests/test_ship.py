@@ -45,8 +45,8 @@ def noisy() -> Dataset:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> run.Run:
-    """Two readings, trained until they know something."""
-    recipe = dying.recipe("targets.consensus=1", "epochs=4", "augment.flip=false", "optimizer.ema=0")
+    """Two heads, trained until they know something."""
+    recipe = dying.recipe("targets.ferplus=1", "epochs=4", "augment.flip=false", "optimizer.ema=0")
     return train.fit(noisy(), recipe, out=tmp_path_factory.mktemp("trained") / "run")
 
 
@@ -70,19 +70,19 @@ def test_the_file_answers_as_the_run_does_at_its_temperature(trained: run.Run, s
     alone = bundle.load(shipped.bundle.path)
     assert alone.card == shipped.bundle.card
     assert (alone.card.name, alone.card.licence) == ("tried", "CC0-1.0")
-    for name, reading in alone.card.readings.items():
-        raw = before.run(val.images, labels=name)
-        expected = calibrate.apply(raw, reading.temperature, reading.offsets)
+    for name, head in alone.card.heads.items():
+        raw = before.run(val.images, head=name)
+        expected = calibrate.apply(raw, head.temperature, head.offsets)
         tolerance = 1e-4 if alone.card.precision == "float32" else 0.1
-        np.testing.assert_allclose(alone.run(val.images, labels=name), expected, atol=tolerance)
-        assert reading.threshold is not None
-    assert len({reading.temperature for reading in alone.card.readings.values()}) == 2
+        np.testing.assert_allclose(alone.run(val.images, head=name), expected, atol=tolerance)
+        assert head.threshold is not None
+    assert len({head.temperature for head in alone.card.heads.values()}) == 2
 
 
 def test_frequencies_are_those_of_the_training_targets(shipped: ship.Shipped) -> None:
     data, card = noisy(), shipped.bundle.card
     train, val = data.split("train"), data.split("val")
-    labels, people = card.readings["fer2013"], card.readings["consensus"]
+    labels, people = card.heads["fer2013"], card.heads["ferplus"]
     counts = np.bincount(train.labels, minlength=len(card.labels))
     np.testing.assert_allclose(labels.frequencies, counts / counts.sum(), atol=1e-6)
     columns = [emotions.VOTES.index(label) for label in card.labels]
@@ -90,24 +90,24 @@ def test_frequencies_are_those_of_the_training_targets(shipped: ship.Shipped) ->
     total = votes.sum(axis=1, keepdims=True)
     seen = np.where(total > 0, votes / np.maximum(total, 1), np.eye(len(card.labels))[train.labels])
     np.testing.assert_allclose(people.frequencies, seen.mean(axis=0), atol=1e-6)
-    for name, reading in card.readings.items():
+    for name, head in card.heads.items():
         truth = val.labels if name == "fer2013" else evaluate.plurality(val.votes, card.labels)[1]
         right = (
             np.ones(len(val), bool) if name == "fer2013" else evaluate.plurality(val.votes, card.labels)[0]
         )
         scores = {
-            each: (shipped.bundle.run(val.images, labels=name, balance=each).argmax(1) == truth)[right].mean()
+            each: (shipped.bundle.run(val.images, head=name, balance=each).argmax(1) == truth)[right].mean()
             for each in priors.OFFERED
         }
         # Rounding to int8 moves some answers after the balance was chosen in float32.
         slack = 0.0 if card.precision == "float32" else 0.02
-        assert scores[reading.balance] >= scores[0.0] - ship.CONCESSION - slack
-        assert list(reading.thresholds) == ["0.25", "0.5", "0.75", "1"]
-        sure = shipped.bundle.run(val.images, labels=name, balance=1).max(axis=1)
+        assert scores[head.balance] >= scores[0.0] - ship.CONCESSION - slack
+        assert list(head.thresholds) == ["0.25", "0.5", "0.75", "1"]
+        sure = shipped.bundle.run(val.images, head=name, balance=1).max(axis=1)
         tolerance = 0.02 if card.precision == "float32" else 0.15
-        assert (sure >= reading.thresholds["1"]).mean() == pytest.approx(0.8, abs=tolerance)
+        assert (sure >= head.thresholds["1"]).mean() == pytest.approx(0.8, abs=tolerance)
     rows = shipped.document["balance_table"]
-    assert {row["reading"] for row in rows} == {"fer2013", "consensus", evaluate.MEAN}
+    assert {row["head"] for row in rows} == {"fer2013", "ferplus", evaluate.MEAN}
 
 
 def test_the_training_images_are_known_again(shipped: ship.Shipped) -> None:
@@ -120,7 +120,7 @@ def test_the_training_images_are_known_again(shipped: ship.Shipped) -> None:
 
 def test_a_training_begins_from_what_ships(shipped: ship.Shipped, tmp_path: Path) -> None:
     assert shipped.weights == shipped.bundle.path.with_name("tried.weights.npz")
-    recipe = dying.recipe("targets.consensus=1", "epochs=1", "optimizer.learning_rate=1e-3")
+    recipe = dying.recipe("targets.ferplus=1", "epochs=1", "optimizer.learning_rate=1e-3")
     made = train.fit(noisy(), recipe, out=tmp_path / "run", base=bundle.load(shipped.bundle.path))
     assert made.facts()["base"][0]["name"] == "tried"
     card = bundle.load(made.bundle).card
@@ -159,7 +159,7 @@ def test_the_weights_beside_a_model_are_the_networks_to_a_byte(
 @pytest.fixture(scope="module")
 def gone_on(trained: run.Run, tmp_path_factory: pytest.TempPathFactory) -> run.Run:
     """Another epoch from where `trained` ended."""
-    recipe = dying.recipe("targets.consensus=1", "epochs=1", "optimizer.ema=0")
+    recipe = dying.recipe("targets.ferplus=1", "epochs=1", "optimizer.ema=0")
     out = tmp_path_factory.mktemp("gone") / "on"
     return train.fit(noisy(), recipe, out=out, base=bundle.load(trained.bundle))
 
@@ -255,16 +255,16 @@ def test_offsets_ship_where_they_are_worth_it_on_images_they_did_not_see(
     trained: run.Run, shipped: ship.Shipped
 ) -> None:
     val = noisy().split("val")
-    raw = bundle.load(trained.bundle).run(val.images, labels="fer2013")
+    raw = bundle.load(trained.bundle).run(val.images, head="fer2013")
     alone, shifted = (calibrate.measure(raw, val.labels, offsets=offsets) for offsets in (False, True))
     worth = shifted.nll_after < alone.nll_after
-    assert bool(shipped.bundle.card.reading("fer2013").offsets) == worth
+    assert bool(shipped.bundle.card.head("fer2013").offsets) == worth
     # The figures are of the answers that ship, be they in int8.
-    has = shipped.bundle.card.reading("fer2013")
-    own = calibrate.undo(shipped.bundle.run(val.images, labels="fer2013"), has.temperature, has.offsets)
+    has = shipped.bundle.card.head("fer2013")
+    own = calibrate.undo(shipped.bundle.run(val.images, head="fer2013"), has.temperature, has.offsets)
     measured = calibrate.measure(own, val.labels, offsets=worth)
     for name in ("ece_before", "ece_after", "nll_after", "accuracy_after", "accuracy_answered"):
-        found = shipped.document["readings"]["fer2013"]["calibration"][name]
+        found = shipped.document["heads"]["fer2013"]["calibration"][name]
         assert found == pytest.approx(getattr(measured, name), abs=1e-6)
 
 
@@ -274,19 +274,19 @@ def test_every_figure_of_the_card_stands_in_the_evaluation(shipped: ship.Shipped
     card = shipped.bundle.card
     assert document["sha256"] == card.sha256
     assert document["bytes"] == shipped.bundle.path.stat().st_size
-    for name, reading in card.readings.items():
-        found = document["readings"][name]
-        assert found["calibration"]["temperature"] == reading.temperature
-        assert found["calibration"]["offsets"] == list(reading.offsets)
-        assert found["calibration"]["threshold"] == reading.threshold
+    for name, head in card.heads.items():
+        found = document["heads"][name]
+        assert found["calibration"]["temperature"] == head.temperature
+        assert found["calibration"]["offsets"] == list(head.offsets)
+        assert found["calibration"]["threshold"] == head.threshold
         measured = card.metrics[f"val as {name}"]
         for key, value in measured.values.items():
             assert value == (found["report"][key]["share"] if key == "agreement" else found["report"][key])
     # Of 16 pixels a side too little is seen to tell what training holds.
-    assert document["readings"]["fer2013"]["new"] is None
+    assert document["heads"]["fer2013"]["new"] is None
     val = noisy().split("val")
     report = evaluate.score(shipped.bundle, val, labels=noisy().labels)
-    assert document["readings"]["fer2013"]["report"]["accuracy"] == report.accuracy
+    assert document["heads"]["fer2013"]["report"]["accuracy"] == report.accuracy
 
 
 def test_what_training_holds_is_left_out_of_the_figures_on_new_images() -> None:
@@ -318,7 +318,7 @@ def test_what_training_holds_is_left_out_of_the_figures_on_new_images() -> None:
     assert (new["equal"], new["near"], new["recut"], new["n"]) == (1, 0, 3, 8)
     hit = answers.probabilities[4:].argmax(axis=1) == answers.truth[4:]
     assert (new["accuracy"], new["agreement"]) == (hit.mean(), None)
-    # Its confidence is held against what is right for the reading, where that is decided.
+    # Its confidence is held against what is right for the head, where that is decided.
     assert new["ece"] == evaluate.metrics(answers.probabilities[6:], right[1][6:], answers.names).ece
     assert ship._new(answers, known, (np.zeros(12, bool), right[1]))["ece"] is None
     everything = dataclasses.replace(known, equal=np.ones(12, bool))
@@ -356,7 +356,7 @@ def test_what_cannot_ship(
     voteless = dataclasses.replace(data.split("val"), votes=None)
     with pytest.raises(DataError, match=r"begun with FER. votes .*; name the same with --votes"):
         ship.make(trained, dataclasses.replace(data, val=voteless), to=tmp_path)
-    with pytest.raises(DataError, match="no votes, which the reading 'consensus'"):
+    with pytest.raises(DataError, match="no votes, which the head 'ferplus'"):
         ship.make(unnoted, dataclasses.replace(data, val=voteless), to=tmp_path)
     others = noisy()
     others.split("val").votes[::2] = np.roll(others.split("val").votes[::2], 1, axis=1)
@@ -409,11 +409,11 @@ def test_nothing_is_calibrated_on_what_a_model_before_it_learnt(
 
 def said_of(shipped: ship.Shipped, capsys: pytest.CaptureFixture[str], **changes: float) -> str:
     """What `mien ship` says of a model with other figures of calibration."""
-    readings = {}
-    for name, found in shipped.document["readings"].items():
+    heads = {}
+    for name, found in shipped.document["heads"].items():
         own = {"accuracy_before": 0.0, "accuracy_after": 0.0, "prior": 0.0} | changes
-        readings[name] = found | {"calibration": found["calibration"] | own}
-    release._warn(dataclasses.replace(shipped, document=shipped.document | {"readings": readings}))
+        heads[name] = found | {"calibration": found["calibration"] | own}
+    release._warn(dataclasses.replace(shipped, document=shipped.document | {"heads": heads}))
     return capsys.readouterr().err
 
 
@@ -425,11 +425,11 @@ def test_a_calibration_that_costs_accuracy_is_told(
     said = said_of(shipped, capsys, accuracy_before=0.02, accuracy_after=0.01)
     assert "fer2013: the calibration lowers the accuracy on val, cross-fitted, from 2.00% to 1.00%" in said
     # Of the file as it ships, where the folds show no loss.
-    accuracy = shipped.document["readings"]["fer2013"]["report"]["accuracy"]
+    accuracy = shipped.document["heads"]["fer2013"]["report"]["accuracy"]
     said = said_of(shipped, capsys, accuracy_before=1.0, accuracy_after=1.0)
     assert f"fer2013: the calibration lowers the accuracy on val from 100.00% to {accuracy:.2%}" in said
-    agreement = shipped.document["readings"]["consensus"]["report"]["agreement"]["share"]
-    assert f"consensus: the calibration lowers the accuracy on val from 100.00% to {agreement:.2%}" in said
+    agreement = shipped.document["heads"]["ferplus"]["report"]["agreement"]["share"]
+    assert f"ferplus: the calibration lowers the accuracy on val from 100.00% to {agreement:.2%}" in said
 
 
 def test_offsets_that_cost_accuracy_are_told_of_what_ships(
@@ -444,9 +444,9 @@ def test_offsets_that_cost_accuracy_are_told_of_what_ships(
     monkeypatch.setattr(ship, "_calibration", spoilt)
     made = ship.make(trained, noisy(), to=tmp_path)
     val = noisy().split("val")
-    raw = bundle.load(trained.bundle).run(val.images, labels="fer2013")
+    raw = bundle.load(trained.bundle).run(val.images, head="fer2013")
     assert (raw.argmax(axis=1) == val.labels).mean() > 0.8
-    assert (made.bundle.run(val.images, labels="fer2013").argmax(axis=1) != 0).all()
+    assert (made.bundle.run(val.images, head="fer2013").argmax(axis=1) != 0).all()
     release._warn(made)
     assert "fer2013: the calibration lowers the accuracy on val from" in capsys.readouterr().err
 
@@ -457,11 +457,11 @@ def test_a_model_of_few_images_is_calibrated_with_a_prior_and_says_so(
     """40 images of three classes are fewer than 25 per class."""
     val = noisy().split("val")
     assert len(val) < 3 * calibrate.FEW
-    for reading in shipped.bundle.card.readings.values():
-        assert reading.offsets == ()
-    for name, found in shipped.document["readings"].items():
+    for head in shipped.bundle.card.heads.values():
+        assert head.offsets == ()
+    for name, found in shipped.document["heads"].items():
         assert found["calibration"]["prior"] == calibrate.PRIOR
-        assert found["calibration"]["temperature"] == shipped.bundle.card.readings[name].temperature
+        assert found["calibration"]["temperature"] == shipped.bundle.card.heads[name].temperature
     release._warn(shipped)
     said = capsys.readouterr().err
     assert "fer2013: the calibration was fitted on 40 images, 13.3 per class" in said
@@ -470,17 +470,17 @@ def test_a_model_of_few_images_is_calibrated_with_a_prior_and_says_so(
     assert "per class" not in said_of(shipped, capsys)
 
 
-def test_a_reading_at_chance_is_told_and_marked(
+def test_a_head_at_chance_is_told_and_marked(
     shipped: ship.Shipped, trained: run.Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = shipped.bundle.card
-    assert not any(reading.at_chance for reading in made.readings.values())
+    assert not any(head.at_chance for head in made.heads.values())
     release._warn(shipped)
     assert "most frequent label" not in capsys.readouterr().err
     split = noisy().split("train")
-    raw = {name: (np.tile([0.5, 0.3, 0.2], (30, 1)), np.arange(30) % 3) for name in made.readings}
+    raw = {name: (np.tile([0.5, 0.3, 0.2], (30, 1)), np.arange(30) % 3) for name in made.heads}
     poor = ship._stated(made, raw, split)
-    assert all(reading.at_chance for reading in poor.readings.values())
+    assert all(head.at_chance for head in poor.heads.values())
     bare = dataclasses.replace(shipped.bundle, card=poor)
     release._warn(dataclasses.replace(shipped, bundle=bare))
     assert "fer2013: on val nothing shows" in capsys.readouterr().err

@@ -595,9 +595,9 @@ def test_a_class_may_be_absent_from_val(tmp_path: Path) -> None:
 def test_frequencies_leave_out_what_a_balanced_loss_took(offsets: tuple[float, ...], power: float) -> None:
     train_split = dying.data().split("train")
     card = bundle.load("fast").card
-    reading = replace(card.reading("fer2013"), offsets=offsets)
+    head = replace(card.head("fer2013"), offsets=offsets)
     kept = replace(card, labels=("a", "b", "c"), recipe={"targets": {"balance": 0.3}})
-    kept = replace(kept, readings={"labels": reading})
+    kept = replace(kept, heads={"labels": head})
     thin = train_split.take((train_split.labels != 2) | (np.arange(len(train_split)) % 5 == 0))
     counts = np.bincount(thin.labels, minlength=3) ** power
     found = targets.frequencies(kept, "labels", thin)
@@ -606,18 +606,18 @@ def test_frequencies_leave_out_what_a_balanced_loss_took(offsets: tuple[float, .
 
 def test_a_run_has_thresholds_and_frequencies(tmp_path: Path) -> None:
     data, notes = dying.data(), []
-    settings = ("targets.consensus=1", "epochs=4", "optimizer.ema=0", "augment.flip=false")
+    settings = ("targets.ferplus=1", "epochs=4", "optimizer.ema=0", "augment.flip=false")
     made = train.fit(data, dying.recipe(*settings), out=tmp_path / "run", on_note=notes.append)
     model, val, split = bundle.load(made.bundle), data.split("val"), data.split("train")
     shares = np.bincount(split.labels) / len(split)
-    for name, reading in model.card.readings.items():
-        np.testing.assert_allclose(reading.frequencies, shares, atol=1e-6)
-        assert not reading.at_chance
-        assert (reading.temperature, reading.offsets, reading.balance) == (1, (), 0)
-        assert list(reading.thresholds) == ["0.25", "0.5", "0.75", "1"]
+    for name, head in model.card.heads.items():
+        np.testing.assert_allclose(head.frequencies, shares, atol=1e-6)
+        assert not head.at_chance
+        assert (head.temperature, head.offsets, head.balance) == (1, (), 0)
+        assert list(head.thresholds) == ["0.25", "0.5", "0.75", "1"]
         for balance in priors.OFFERED:
-            sure = model.run(val.images, labels=name, balance=balance).max(axis=1)
-            assert (sure >= reading.threshold_at(balance)).sum() == 32
+            sure = model.run(val.images, head=name, balance=balance).max(axis=1)
+            assert (sure >= head.threshold_at(balance)).sum() == 32
     assert not any("chance" in each for each in notes)
     assert made.facts()["shipped"]["at_chance"] == []
     flags = [face.flags for face in faces(model, val.images)]
@@ -637,7 +637,7 @@ def test_a_model_at_chance_flags_all_its_answers(tmp_path: Path) -> None:
     settings = ("epochs=1", "optimizer.learning_rate=1e-9", "optimizer.ema=0")
     made = train.fit(data, dying.recipe(*settings), out=tmp_path / "run", on_note=notes.append)
     model = bundle.load(made.bundle)
-    assert model.card.reading().at_chance
+    assert model.card.head().at_chance
     (said,) = [each for each in notes if "chance" in each]
     assert "flagged uncertain" in said
     assert made.facts()["shipped"]["at_chance"] == ["labels"]
@@ -725,22 +725,22 @@ def voted(votes: list[list[float]], label: int = 0) -> Split:
 
 def test_votes_become_targets() -> None:
     split = voted([[0, 0, 0, 3, 0, 0, 1, 2, 3, 1], [0] * 7 + [4, 3, 3]], label=6)
-    settings = recipes.Targets(votes=0.25, consensus=1.0)
+    settings = recipes.Targets(votes=0.25, ferplus=1.0)
     found = targets.make(split, emotions.EMOTIONS, settings)
     shares = np.zeros((2, 7), np.float32)
     shares[0, 3], shares[0, 6], shares[1, 6] = 0.75, 0.25, 1  # contempt and the like count for nothing
-    np.testing.assert_allclose(found["consensus"], shares)
+    np.testing.assert_allclose(found["ferplus"], shares)
     np.testing.assert_allclose(found["answer"], 0.75 * np.eye(7)[[6, 6]] + 0.25 * shares)
-    fewer = targets.consensus(voted([[0, 0, 0, 3, 0, 0, 1, 2, 3, 1]]), ("happy", "neutral"))
+    fewer = targets.vote_shares(voted([[0, 0, 0, 3, 0, 0, 1, 2, 3, 1]]), ("happy", "neutral"))
     np.testing.assert_allclose(fewer, [[0.75, 0.25]])
 
 
 def test_votes_that_are_not_there_are_asked_for(make_blobs: Callable[..., Dataset]) -> None:
     blobs = make_blobs({"train": 6})
     with pytest.raises(DataError, match="name them with --votes"):
-        targets.consensus(blobs.split("train"), emotions.EMOTIONS)
+        targets.vote_shares(blobs.split("train"), emotions.EMOTIONS)
     with pytest.raises(DataError, match="know no 'contempt'"):
-        targets.consensus(voted([[1] * 10]), (*emotions.EMOTIONS, "contempt"))
+        targets.vote_shares(voted([[1] * 10]), (*emotions.EMOTIONS, "contempt"))
 
 
 def test_mixing_blends_images_and_targets_alike() -> None:
@@ -804,15 +804,15 @@ def test_a_second_answer_learns_the_votes(tmp_path: Path) -> None:
 
     data = Dataset(root="made", labels=names, train=split("train", 120), val=split("val", 60), test=None)
     made = train.fit(
-        data, dying.recipe("targets.consensus=1", "epochs=5", "augment.flip=false"), out=tmp_path / "whole"
+        data, dying.recipe("targets.ferplus=1", "epochs=5", "augment.flip=false"), out=tmp_path / "whole"
     )
     rows = made.history()
-    assert {"consensus_accuracy", "val_consensus_accuracy"} <= rows[-1].keys()
+    assert {"ferplus_accuracy", "val_ferplus_accuracy"} <= rows[-1].keys()
     shipped = bundle.load(made.bundle)
-    assert list(shipped.card.readings) == ["fer2013", "consensus"]
+    assert list(shipped.card.heads) == ["fer2013", "ferplus"]
     val = data.split("val")
-    for name, truth in (("fer2013", val.labels), ("consensus", val.votes.argmax(axis=1))):
-        share = (shipped.run(val.images, labels=name).argmax(axis=1) == truth).mean()
+    for name, truth in (("fer2013", val.labels), ("ferplus", val.votes.argmax(axis=1))):
+        share = (shipped.run(val.images, head=name).argmax(axis=1) == truth).mean()
         assert share > 0.8, name
     assert rows[-1]["val_accuracy"] == pytest.approx(
         (shipped.run(val.images).argmax(axis=1) == val.labels).mean(), abs=0.02
@@ -954,7 +954,7 @@ def test_teachers_take_a_few_steps_in_bfloat16_on_the_jax_backend(tmp_path: Path
     assert made.facts()["environment"]["backend"].startswith("jax")
     assert made.facts()["precision"] == "mixed_bfloat16"
     assert len(made.history()) == 2
-    assert list(bundle.load(made.bundle).card.readings) == ["fer2013", "consensus"]
+    assert list(bundle.load(made.bundle).card.heads) == ["fer2013", "ferplus"]
 
 
 @pytest.mark.parametrize("folds", [2, 5])
@@ -1002,7 +1002,7 @@ def test_too_few_different_images_for_the_folds_are_refused(make_blobs: Callable
 
 
 def test_folds_go_on_with_their_own_votes_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = dying.recipe("epochs=1", "targets.consensus=1")
+    recipe = dying.recipe("epochs=1", "targets.ferplus=1")
     made = train.cross(dying.data(), recipe, folds=2, out=tmp_path)
     before = made.read_bytes()
     for status in ("done", "training"):  # one is kept, the other goes on

@@ -160,7 +160,7 @@ def test_what_the_first_learnt_from_is_no_measure_of_the_second(
     [
         (("a", "b", "c"), (), ("answer",)),
         (("a", "b"), (), ("answer",)),
-        (dying.data().labels, ("targets.consensus=1",), ("consensus",)),
+        (dying.data().labels, ("targets.ferplus=1",), ("ferplus",)),
     ],
 )
 def test_an_answer_that_the_run_does_not_have_begins_anew(
@@ -177,14 +177,14 @@ def test_an_answer_that_the_run_does_not_have_begins_anew(
             np.testing.assert_array_equal(one, two, err_msg=layer.name)
 
 
-def test_readings_that_are_left_behind_are_named(base: bundle.Bundle, tmp_path: Path) -> None:
-    two = train.fit(dying.data(), short("targets.consensus=1"), out=tmp_path / "two", base=base)
+def test_heads_that_are_left_behind_are_named(base: bundle.Bundle, tmp_path: Path) -> None:
+    two = train.fit(dying.data(), short("targets.ferplus=1"), out=tmp_path / "two", base=base)
     notes: list[str] = []
     made = train.fit(
         dying.data(), short(), out=tmp_path / "one", base=bundle.load(two.bundle), on_note=notes.append
     )
-    assert len(bundle.load(made.bundle).card.readings) == 1
-    assert any("reads a face as" in note and "by the labels alone" in note for note in notes)
+    assert len(bundle.load(made.bundle).card.heads) == 1
+    assert any("has the heads fer2013 and ferplus" in note and "targets.ferplus=1" in note for note in notes)
 
 
 def test_what_averaged_models_learnt_from_is_learnt_from(

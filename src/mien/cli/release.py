@@ -138,12 +138,12 @@ def _spare_ship_inputs(made: "Run", to: Path, name: str, average: list[Path]) ->
 
 def _warn(shipped: "Shipped") -> None:
     """Say where few images were fitted on, what is at chance, and where the calibration costs accuracy."""
-    for name, found in shipped.document["readings"].items():
+    for name, found in shipped.document["heads"].items():
         calibration = found["calibration"]
         if calibration["prior"]:
             common.note(f"{name}: {_few(calibration, len(shipped.bundle.card.labels))}")
         before, after = (calibration[f"accuracy_{when}"] for when in ("before", "after"))
-        if shipped.bundle.card.reading(name).at_chance:
+        if shipped.bundle.card.head(name).at_chance:
             common.note(
                 f"{name}: on val nothing shows that the model is better than always answering the most "
                 "frequent label; all its answers are flagged uncertain"
@@ -176,9 +176,9 @@ def _few(calibration: dict[str, Any], k: int) -> str:
 
 
 def _accuracy(shipped: "Shipped", name: str) -> float:
-    """Return the share that a reading of the file names right, of the images that it was calibrated on."""
-    report = shipped.document["readings"][name]["report"]
-    if shipped.bundle.card.reading(name).output == "consensus":
+    """Return the share that a head of the file names right, of the images that it was calibrated on."""
+    report = shipped.document["heads"][name]["report"]
+    if shipped.bundle.card.head(name).output == "ferplus":
         share: float = report["agreement"]["share"]
         return share
     accuracy: float = report["accuracy"]
@@ -187,7 +187,7 @@ def _accuracy(shipped: "Shipped", name: str) -> float:
 
 def _print_shipped(shipped: "Shipped") -> None:
     rows = []
-    for name, found in shipped.document["readings"].items():
+    for name, found in shipped.document["heads"].items():
         report, calibration, copy = found["report"], found["calibration"], found["int8"]
         rows += [
             (f"{name}: accuracy, n = {report['n']}", f"{report['accuracy']:.2%}"),

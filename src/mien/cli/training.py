@@ -268,8 +268,8 @@ def _student(teacher: "Recipe") -> list[str]:
     words, student = [_STUDENT], recipes.get(_STUDENT)
     if student.size != teacher.size:
         words += ["--set", f"size={teacher.size}"]
-    if not teacher.targets.consensus:
-        words += ["--set", "targets.consensus=0"]
+    if not teacher.targets.ferplus:
+        words += ["--set", "targets.ferplus=0"]
     return words
 
 

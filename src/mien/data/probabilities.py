@@ -25,7 +25,7 @@ from mien.errors import DataError
 #: Largest file in bytes, and largest array in it: a million images of 32 classes.
 MAX_BYTES = 256 << 20
 
-_OUTPUTS = ("probabilities", "consensus")
+_OUTPUTS = ("probabilities", "ferplus")
 _FACTS = ("fingerprint", "labels", "about")
 #: Most characters that are read of what a file says of itself; it goes into cards and messages.
 _LONGEST = 300
@@ -40,7 +40,7 @@ class Stored:
     Args:
         fingerprint: The split's.
         labels: Class names, in the order of the columns.
-        answers: Arrays `(n, labels)` float32 by a model's output: `probabilities`, and `consensus` where the
+        answers: Arrays `(n, labels)` float32 by a model's output: `probabilities`, and `ferplus` where the
             model gives a second answer.
         about: How they came about, in a few words.
     """

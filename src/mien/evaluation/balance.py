@@ -1,4 +1,4 @@
-"""What a balance costs and gains on labelled images, by reading and under other frequencies of classes."""
+"""What a balance costs and gains on labelled images, by head and under other frequencies of classes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ from mien.models.priors import OFFERED, Adjustment
 if TYPE_CHECKING:
     from mien.evaluation.evaluator import Answers
 
-#: What rows call the geometric mean of two readings.
+#: What rows call the geometric mean of two heads.
 MEAN = "geometric mean"
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -23,10 +23,10 @@ Against = Literal["labels", "votes"]
 
 @dataclass(frozen=True, kw_only=True)
 class BalanceRow:
-    """How one reading does at one balance. Fractions in [0, 1].
+    """How one head does at one balance. Fractions in [0, 1].
 
     Args:
-        reading: Which of the model's readings answers; `MEAN` for the geometric mean of both.
+        head: Which of the model's heads answers; `MEAN` for the geometric mean of both.
         balance: At which it answers.
         against: What counts as right: the labels, or the class that most of ten people saw.
         n: Images that count.
@@ -36,7 +36,7 @@ class BalanceRow:
         ece: Expected calibration error over 15 bins.
     """
 
-    reading: str
+    head: str
     balance: float
     against: Against
     n: int
@@ -52,10 +52,10 @@ class BalanceRow:
 
 @dataclass(frozen=True, kw_only=True)
 class ShiftRow:
-    """How one reading does at one balance if classes were otherwise frequent. Fractions in [0, 1].
+    """How one head does at one balance if classes were otherwise frequent. Fractions in [0, 1].
 
     Args:
-        reading: As in `BalanceRow`.
+        head: As in `BalanceRow`.
         balance: As in `BalanceRow`.
         against: As in `BalanceRow`.
         shift: `equal`, if all classes were equally frequent; or the class that each image of counts three
@@ -64,7 +64,7 @@ class ShiftRow:
         ece: Expected calibration error over 15 bins, weighted.
     """
 
-    reading: str
+    head: str
     balance: float
     against: Against
     shift: str
@@ -79,22 +79,22 @@ class ShiftRow:
 def balance_table(
     answers: Sequence["Answers"], frequencies: Mapping[str, Sequence[float]]
 ) -> tuple[BalanceRow, ...]:
-    """Measure every reading, and the geometric mean of two, at every balance that is offered.
+    """Measure every head, and the geometric mean of two, at every balance that is offered.
 
-    If the split has votes, every reading is measured against what most of ten people saw, and a reading that
+    If the split has votes, every head is measured against what most of ten people saw, and a head that
     learnt labels against the labels as well. Otherwise all are measured against the labels.
 
     Args:
-        answers: Of one model to one split without a balance, one for each reading.
-        frequencies: Of the training targets of each reading, in the order of its labels.
+        answers: Of one model to one split without a balance, one for each head.
+        frequencies: Of the training targets of each head, in the order of its labels.
 
     Raises:
         DataError: There are no answers, or none of the images has a class that people saw.
         InputError: The answers are of several models or have a balance already, or frequencies are missing.
     """
     return tuple(
-        _row(reading, balance, against, chances[which], truth[which], answers[0].names)
-        for reading, balance, against, chances, truth, which in _cells(answers, frequencies)
+        _row(head, balance, against, chances[which], truth[which], answers[0].names)
+        for head, balance, against, chances, truth, which in _cells(answers, frequencies)
     )
 
 
@@ -115,7 +115,7 @@ def shift_table(
         InputError: As `balance_table`.
     """
     rows = []
-    for reading, balance, against, chances, truth, which in _cells(answers, frequencies):
+    for head, balance, against, chances, truth, which in _cells(answers, frequencies):
         names, right = answers[0].names, truth[which]
         counts = np.bincount(right, minlength=len(names))
         shifts = {"equal": np.divide(1.0, counts, out=np.zeros(len(names)), where=counts > 0)}
@@ -124,7 +124,7 @@ def shift_table(
             accuracy, ece = _weighted(chances[which], right, weights[right])
             rows.append(
                 ShiftRow(
-                    reading=reading,
+                    head=head,
                     balance=balance,
                     against=against,
                     shift=shift,
@@ -139,7 +139,7 @@ _Cell = tuple[str, float, Against, Floats, npt.NDArray[np.int64], npt.NDArray[np
 
 
 def _cells(answers: Sequence["Answers"], frequencies: Mapping[str, Sequence[float]]) -> list[_Cell]:
-    """Return reading, balance, kind of truth, probabilities, truth, and which images count."""
+    """Return head, balance, kind of truth, probabilities, truth, and which images count."""
     if not answers or not len(answers[0]):
         raise DataError("there are no answers to make a table of")
     first = answers[0]
@@ -147,10 +147,10 @@ def _cells(answers: Sequence["Answers"], frequencies: Mapping[str, Sequence[floa
         raise InputError("a balance table is of one model; name one alone")
     if any(each.balance or each.prior for each in answers):
         raise InputError("a balance table takes answers without a balance and without a prior")
-    missing = [each.reading for each in answers if not frequencies.get(each.reading)]
+    missing = [each.head for each in answers if not frequencies.get(each.head)]
     if missing:
         raise InputError(
-            f"the card does not state how frequent emotions were in training for the reading {missing[0]!r}; "
+            f"the card does not state how frequent emotions were in training for the head {missing[0]!r}; "
             "make the model again with mien ship"
         )
     truths: dict[Against, tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]] = {
@@ -161,22 +161,22 @@ def _cells(answers: Sequence["Answers"], frequencies: Mapping[str, Sequence[floa
         if not decided.any():
             raise DataError(f"split {first.split.name!r} has votes, but for none of the model's classes")
         truths["votes"] = (seen, decided)
-    of_votes = {each.reading for each in answers if each.reading == "consensus"} | {MEAN}
+    of_votes = {each.head for each in answers if each.head == "ferplus"} | {MEAN}
     cells: list[_Cell] = []
     for balance in OFFERED:
         adjustment = Adjustment(balance=balance)
         shown: dict[str, Floats] = {
-            each.reading: adjustment.apply(each.probabilities, each.names, frequencies[each.reading])
+            each.head: adjustment.apply(each.probabilities, each.names, frequencies[each.head])
             for each in answers
         }
         if len(answers) == 2:
             shown[MEAN] = _geometric(*shown.values())
-        for reading, chances in shown.items():
+        for head, chances in shown.items():
             for against, (truth, which) in truths.items():
-                if against == "labels" and reading in of_votes and "votes" in truths:
+                if against == "labels" and head in of_votes and "votes" in truths:
                     continue
-                cells.append((reading, balance, against, chances, truth, which))
-    # All balances of one reading stand together.
+                cells.append((head, balance, against, chances, truth, which))
+    # All balances of one head stand together.
     order = list(dict.fromkeys((cell[0], cell[2]) for cell in cells))
     return sorted(cells, key=lambda cell: order.index((cell[0], cell[2])))
 
@@ -189,7 +189,7 @@ def _geometric(one: Floats, two: Floats) -> Floats:
 
 
 def _row(
-    reading: str,
+    head: str,
     balance: float,
     against: Against,
     chances: Floats,
@@ -206,7 +206,7 @@ def _row(
     known = [each for each in recall.values() if each is not None]
     accuracy, ece = _weighted(chances, truth, np.ones(len(truth)))
     return BalanceRow(
-        reading=reading,
+        head=head,
         balance=balance,
         against=against,
         n=len(truth),

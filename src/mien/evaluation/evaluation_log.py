@@ -87,7 +87,7 @@ _ROLES: Mapping[str, Role] = {"train": "train", "val": "val"}
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """What a validation split decided about a model, as the card's recipes and readings say.
+    """What a validation split decided about a model, as the card's recipes and heads say.
 
     Args:
         epoch: Whether it selected the epoch that ships, of the model or of one that it was made from; None
@@ -133,15 +133,15 @@ def choices(card: Card, fingerprint: str) -> Choices | None:
         return None
     selects = [recipe.get("select") for recipe in recipes]
     known = any(select not in (None, "last") for select in selects)
-    readings = card.readings.values() if held(own) else ()
+    heads = card.heads.values() if held(own) else ()
     return Choices(
         epoch=True if known else None if None in selects else False,
         ended=any(
             recipe.get("select") == "last" and recipe.get("stopping", {}).get("patience", 0) > 0
             for recipe in recipes
         ),
-        calibration=any(reading.temperature != 1 or reading.offsets for reading in readings),
-        threshold=any(reading.threshold is not None for reading in readings),
+        calibration=any(head.temperature != 1 or head.offsets for head in heads),
+        threshold=any(head.threshold is not None for head in heads),
     )
 
 

@@ -100,7 +100,7 @@ class Answers:
         names: The model's k class names.
         probabilities: `(n, k)` float32, a column for each of `names`.
         truth: `(n,)` int64, numbers into `names`.
-        reading: Which of the model's readings answered.
+        head: Which of the model's heads answered.
         bundle: sha256 of the model file; of several, one after the other.
         data: The data set's name.
         views: Of how many views of each image the probabilities are the mean.
@@ -112,7 +112,7 @@ class Answers:
     names: tuple[str, ...]
     probabilities: npt.NDArray[np.float32]
     truth: npt.NDArray[np.int64]
-    reading: str = ""
+    head: str = ""
     bundle: str = ""
     data: str = ""
     views: int = 1
@@ -137,7 +137,7 @@ def score(
     split: "Split",
     *,
     labels: Sequence[str],
-    reading: str | None = None,
+    head: str | None = None,
     data: str = "",
     views: int = 1,
     batch_size: int = BATCH_SIZE,
@@ -151,7 +151,7 @@ def score(
         bundle: The model as it ships; or several with the same classes, whose probabilities are averaged.
         split: Images `(n, size, size, 1)` uint8 in [0, 255], and a number into `labels` for each.
         labels: The data set's class names, in its own order; they are matched with the bundle's by name.
-        reading: Which of the model's readings answers; None for its first.
+        head: Which of the model's heads answers; None for its first.
         data: The data set's name, for the report.
         views: Of each image, one of `VIEWS`: as it is; mirrored too; those and both moved to four corners.
             The probabilities are their mean.
@@ -166,7 +166,7 @@ def score(
     Raises:
         InputError: There is no such number of views, or balance or prior cannot be used with a model.
         ModelError: The data has a class that the bundle cannot answer, or images of another size; the model
-            has no such reading; or several models have different classes.
+            has no such head; or several models have different classes.
         DataError: The split has no images.
     """
     return judge(
@@ -174,7 +174,7 @@ def score(
             bundle,
             split,
             labels=labels,
-            reading=reading,
+            head=head,
             data=data,
             views=views,
             batch_size=batch_size,
@@ -190,7 +190,7 @@ def answer(
     split: "Split",
     *,
     labels: Sequence[str],
-    reading: str | None = None,
+    head: str | None = None,
     data: str = "",
     views: int = 1,
     batch_size: int = BATCH_SIZE,
@@ -218,7 +218,7 @@ def answer(
         probabilities=ask(
             bundles,
             split.images,
-            reading=reading,
+            head=head,
             views=views,
             batch_size=batch_size,
             progress=progress,
@@ -226,7 +226,7 @@ def answer(
             prior=prior,
         ),
         truth=order[split.labels],
-        reading=reading or next(iter(bundles[0].card.readings)),
+        head=head or next(iter(bundles[0].card.heads)),
         bundle=" ".join(each.card.sha256 or "" for each in bundles),
         data=data,
         views=views,
@@ -247,7 +247,7 @@ def judge(answers: Answers) -> Report:
         agreement=None
         if split.votes is None
         else agreement(answers.probabilities, split.votes, answers.names),
-        reading=answers.reading,
+        head=answers.head,
         bundle=answers.bundle,
         split=split.name,
         split_fingerprint=split.fingerprint,
@@ -262,7 +262,7 @@ def ask(
     bundles: Sequence[Bundle],
     images: npt.NDArray[np.uint8],
     *,
-    reading: str | None = None,
+    head: str | None = None,
     views: int = 1,
     batch_size: int = BATCH_SIZE,
     progress: Callable[[int, int], None] | None = None,
@@ -274,7 +274,7 @@ def ask(
     Args:
         bundles: One model or more.
         images: `(n, size, size, 1)` uint8 in [0, 255].
-        reading: Which of the models' readings answers; None for the first of each.
+        head: Which of the models' heads answers; None for the first of each.
         views: Of each image, as in `score`.
         batch_size: Images run at once; changes memory and speed, never the result.
         progress: Called with (images done, images in all), all models and views together.
@@ -283,7 +283,7 @@ def ask(
 
     Raises:
         InputError: There is no such number of views, or balance or prior cannot be used with a model.
-        ModelError: There is no model, the models have different classes or sizes, or no such reading.
+        ModelError: There is no model, the models have different classes or sizes, or no such head.
     """
     if not bundles:
         raise ModelError("no model was named; name one bundle at least")
@@ -306,7 +306,7 @@ def ask(
                     progress(before + count, of * asked)
 
             answers = bundle.run(
-                view, labels=reading, batch_size=batch_size, progress=done, balance=balance, prior=prior
+                view, head=head, batch_size=batch_size, progress=done, balance=balance, prior=prior
             )
             total += answers[:, [bundle.card.labels.index(label) for label in first]]
     total /= asked

@@ -96,7 +96,7 @@ class Report:
         ece: Expected calibration error.
         reliability: The bins that `ece` is taken over.
         agreement: With the plurality of FER+'s taggers, where the split has votes.
-        reading: Which of the model's readings answered.
+        head: Which of the model's heads answered.
         bundle: sha256 of the model file; of several, one after the other.
         split: The split's name.
         split_fingerprint: sha256 over its pixels, labels and order.
@@ -122,7 +122,7 @@ class Report:
     absent: tuple[str, ...]
     reliability: tuple[Bin, ...]
     agreement: Agreement | None = None
-    reading: str = ""
+    head: str = ""
     bundle: str = ""
     split: str = ""
     split_fingerprint: str = ""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from mien.evaluation.metrics import wilson
 from mien.evaluation.selective_prediction import selective
 from mien.models import priors
-from mien.models.model import Reading
+from mien.models.model import Head
 
 #: Share of the images that are answered at a threshold or above.
 ANSWERED = 0.8
@@ -42,25 +42,25 @@ def majority(labels: npt.NDArray[np.integer[Any]]) -> float:
 
 
 def stated(
-    reading: Reading,
+    head: Head,
     probabilities: npt.NDArray[np.floating[Any]],
     truth: npt.NDArray[np.integer[Any]],
     labels: Sequence[str],
     frequencies: Sequence[float],
-) -> Reading:
-    """Return a reading with the frequencies, a threshold for each balance, and whether it is at chance.
+) -> Head:
+    """Return a head with the frequencies, a threshold for each balance, and whether it is at chance.
 
     Args:
-        reading: Of which all else stays.
+        head: Of which all else stays.
         probabilities: Its answers `(n, k)` as the file gives them, each row summing to 1.
         truth: `(n,)` numbers in [0, k), the right answers.
         labels: The k labels.
         frequencies: Of the training targets `(k,)`, summing to 1.
 
     Returns:
-        The reading; without thresholds where there are no images.
+        The head; without thresholds where there are no images.
     """
-    found = replace(reading, frequencies=tuple(frequencies), at_chance=at_chance(probabilities, truth))
+    found = replace(head, frequencies=tuple(frequencies), at_chance=at_chance(probabilities, truth))
     if not len(truth):
         return replace(found, threshold=None, thresholds={})
     by_balance = {}

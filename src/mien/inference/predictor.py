@@ -56,7 +56,7 @@ def flags_of(
         crop: What the model looked at, `(s, s, 1)`, 0..255.
         square: Left, top and side of the frame in pixels of the image.
         size: Width and height of the image in pixels.
-        threshold: The reading's at the balance in use, from the card.
+        threshold: The head's at the balance in use, from the card.
     """
     left, top, side = square
     beyond = max(-left, -top, left + side - size[0], top + side - size[1])
@@ -137,7 +137,7 @@ class Predictor:
     Args:
         model: A loaded bundle; a shipped model's name or a bundle's path; None for the shipped default.
         detector: What finds faces, or its name; None for the default of `mien.vision.detectors`.
-        labels: Which of the model's readings answers; None for `consensus`, what people see, where the model
+        head: Which of the model's heads answers; None for `ferplus`, what people see, where the model
             has it, else the first of its card (docs/decisions/0004).
         smallest: Width in pixels below which faces need not be found; None for 30, or a fortieth of the
             image's longer side where that is more.
@@ -153,7 +153,7 @@ class Predictor:
             text `positive=happy,negative=angry+sad`.
 
     Raises:
-        ModelError: There is no such model or reading.
+        ModelError: There is no such model or head.
         InputError: There is no such detector, an argument is of another type or out of range, or balance,
             prior or groups cannot be used with the model.
     """
@@ -163,7 +163,7 @@ class Predictor:
         model: Bundle | str | os.PathLike[str] | None = None,
         *,
         detector: Detector | str | None = None,
-        labels: str | None = None,
+        head: str | None = None,
         smallest: int | None = None,
         whole_image: bool = False,
         min_confidence: float = 0.0,
@@ -177,15 +177,15 @@ class Predictor:
         if not (is_number(min_confidence) and 0 <= min_confidence <= 1):
             raise InputError(f"min_confidence is {min_confidence!r}; it must be a number from 0 to 1")
         self.model = model if isinstance(model, Bundle) else bundles.load(model, threads=1)
-        self.labels = self.model.card.photo_reading(labels)
-        self.reading = self.model.card.reading(self.labels)
+        self.head = self.model.card.photo_head(head)
+        stated = self.model.card.head(self.head)
         prior, groups = as_prior(prior), as_groups(groups)
-        balance = self.reading.balance_for(balance, prior)
+        balance = stated.balance_for(balance, prior)
         self.adjustment = Adjustment(balance=balance, prior=prior, groups=groups)
-        self.adjustment.check(self.model.card.labels, self.reading.frequencies)
+        self.adjustment.check(self.model.card.labels, stated.frequencies)
         #: What the scores of a face are called: the model's labels, or groups of them.
         self.names = self.adjustment.names(self.model.card.labels)
-        self.threshold = self.reading.threshold_at(balance)
+        self.threshold = stated.threshold_at(balance)
         self.smallest, self.whole_image = smallest, whole_image
         self.min_confidence, self.auto_rotate = min_confidence, auto_rotate
         self.detector: Detector | None = None
@@ -195,7 +195,7 @@ class Predictor:
 
     def __repr__(self) -> str:
         finder = self.detector.name if self.detector else None
-        return f"Predictor({self.model!r}, labels={self.labels!r}, detector={finder!r})"
+        return f"Predictor({self.model!r}, head={self.head!r}, detector={finder!r})"
 
     def image(
         self,
@@ -308,7 +308,7 @@ class Predictor:
         )
         chances = self.model.run(
             crops,
-            labels=self.labels,
+            head=self.head,
             batch_size=BATCH,
             balance=adjustment.balance,
             prior=adjustment.prior,

@@ -571,7 +571,7 @@ def predictor(
     model: "Bundle | str | os.PathLike[str] | None" = None,
     *,
     detector: Detector | str | None = None,
-    labels: str | None = None,
+    head: str | None = None,
     look: int = LOOK,
     **options: Any,
 ) -> "Predictor":
@@ -580,7 +580,7 @@ def predictor(
     Args:
         model: As `mien.inference.predictor.Predictor` takes it.
         detector: As `mien.inference.predictor.Predictor` takes it.
-        labels: Which of the model's readings answers.
+        head: Which of the model's heads answers.
         look: Pixels of the longer side that pictures are shrunk to before faces are looked for. The more, the
             smaller the faces that are found, and the slower.
         options: Whatever else `mien.inference.predictor.Predictor` takes.
@@ -594,7 +594,7 @@ def predictor(
         raise InputError(f"look is {look}; it is the longer side in pixels of what is looked at, at least 64")
     if detector is None or isinstance(detector, str):
         detector = detectors.load(detector)
-    return Predictor(model, detector=_Glance(detector, look), labels=labels, **options)
+    return Predictor(model, detector=_Glance(detector, look), head=head, **options)
 
 
 class Reading:

@@ -93,12 +93,12 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
-    """One of the answers that a model gives to an image.
+class Head:
+    """An output head: one of the answers that a model gives to an image.
 
     Args:
         output: The ONNX output that holds its probabilities.
-        about: What it reads a face as, in one sentence.
+        about: What it answers, in one sentence.
         temperature: What its logits are divided by inside the file; 1 changes nothing.
         offsets: What is added to them then, a number a label in the labels' order; none changes nothing.
         threshold: Confidence under which an answer counts as uncertain; None where none was chosen. Of a run,
@@ -114,7 +114,7 @@ class Reading:
 
     __pydantic_config__ = _STRICT
 
-    output: Literal["probabilities", "consensus"] = "probabilities"
+    output: Literal["probabilities", "ferplus"] = "probabilities"
     about: str = ""
     temperature: Annotated[float, Field(ge=0.01, le=100.0)] = 1.0
     offsets: tuple[Annotated[float, Field(ge=-100.0, le=100.0)], ...] = ()
@@ -133,7 +133,7 @@ class Reading:
     def threshold_at(self, balance: float) -> float | None:
         """Return the threshold of the balance nearest to this one for which the card has one.
 
-        Of two equally near, the lower balance counts. Of a reading at chance it is infinite: no confidence
+        Of two equally near, the lower balance counts. Of a head at chance it is infinite: no confidence
         reaches it.
         """
         if self.at_chance:
@@ -143,11 +143,11 @@ class Reading:
         return known[min(known, key=lambda each: (abs(each - balance), each))]
 
 
-#: The only reading of a model with one answer, and the two of a model with two.
-LABELS_READING = {"labels": Reading(about="the data set's own labels")}
-TWO_READINGS = {
-    "fer2013": Reading(about="FER2013's label, which the literature compares by"),
-    "consensus": Reading(output="consensus", about="what ten people see, as FER+'s votes have it"),
+#: The only head of a model with one answer, and the two of a model with two.
+ONE_HEAD = {"labels": Head(about="the data set's own labels")}
+TWO_HEADS = {
+    "fer2013": Head(about="FER2013's label, which the literature compares by"),
+    "ferplus": Head(output="ferplus", about="what ten people see, as FER+'s votes have it"),
 }
 
 
@@ -158,10 +158,10 @@ class Began:
     Args:
         name: The name of the model that it began from.
         n: Number of images.
-        accuracy: Share that the model it began from names right, by its first reading.
+        accuracy: Share that the model it began from names right, by its first head.
         accuracy_interval: 95 %, Wilson.
         learnt: Whether that model learnt from these images, so that its accuracy is too high.
-        after: Share that the trained model names right, by its first reading.
+        after: Share that the trained model names right, by its first head.
         after_interval: 95 %, Wilson.
     """
 
@@ -216,7 +216,7 @@ class Fusion:
 
     Args:
         images: Number of images compared.
-        agreement: Share of them, and of all readings' answers, with the same likeliest class.
+        agreement: Share of them, and of all heads' answers, with the same likeliest class.
         largest_difference: Largest absolute difference between two probabilities.
         mean_difference: Mean absolute difference.
     """
@@ -242,7 +242,7 @@ class Card:
         pixel_range: Lowest and highest pixel value; rescaling is inside the model.
         framing: How faces stood in the training images.
         precision: What it computes in.
-        readings: What its answers can be read as, by name; the first is the default.
+        heads: Its output heads by name; the first is the default.
         sha256: Hash of the bytes of `model.onnx`. Inside that file it is None, for no file can hold its
             own hash.
         made_from: The same of the model that this file was made of, calibrated and perhaps in int8.
@@ -271,9 +271,7 @@ class Card:
     pixel_range: tuple[Literal[0], Literal[255]] = (0, 255)
     framing: str = "the whole image, as the data set has it"
     precision: Literal["float32", "int8"] = "float32"
-    readings: Annotated[dict[Name, Reading], Field(min_length=1)] = field(
-        default_factory=lambda: dict(LABELS_READING)
-    )
+    heads: Annotated[dict[Name, Head], Field(min_length=1)] = field(default_factory=lambda: dict(ONE_HEAD))
     sha256: Sha256 | None = None
     made_from: Sha256 | None = None
     recipe: dict[str, Any] = field(default_factory=dict)
@@ -297,25 +295,23 @@ class Card:
         found = {data.fingerprint: data for data in (*own, *others)}
         return tuple(found.values())
 
-    def reading(self, name: str | None = None) -> Reading:
-        """Return one reading, the default where none is named.
+    def head(self, name: str | None = None) -> Head:
+        """Return one head, the default where none is named.
 
         Raises:
-            ModelError: The model has no such reading.
+            ModelError: The model has no such head.
         """
         if name is None:
-            return next(iter(self.readings.values()))
-        if name not in self.readings:
-            raise ModelError(
-                f"the model {self.name!r} has no reading {name!r}; it has {', '.join(self.readings)}"
-            )
-        return self.readings[name]
+            return next(iter(self.heads.values()))
+        if name not in self.heads:
+            raise ModelError(f"the model {self.name!r} has no head {name!r}; it has {', '.join(self.heads)}")
+        return self.heads[name]
 
-    def photo_reading(self, name: str | None = None) -> str:
-        """Return which reading answers photographs: the given one; None means `consensus`, else the first."""
+    def photo_head(self, name: str | None = None) -> str:
+        """Return which head answers photographs: the given one; None means `ferplus`, else the first."""
         if name is not None:
             return name
-        return "consensus" if "consensus" in self.readings else next(iter(self.readings))
+        return "ferplus" if "ferplus" in self.heads else next(iter(self.heads))
 
 
 _ADAPTER = TypeAdapter(Card)
@@ -348,25 +344,25 @@ def parse(text: str | bytes) -> Card:
     except ValidationError as error:
         raise ModelError(_explain(error)) from None
     _require_distinct(card.labels)
-    for name, reading in card.readings.items():
-        if reading.offsets and len(reading.offsets) != len(card.labels):
+    for name, head in card.heads.items():
+        if head.offsets and len(head.offsets) != len(card.labels):
             raise ModelError(
-                f"the card's reading {name!r} has {len(reading.offsets)} offsets for {len(card.labels)} "
+                f"the card's head {name!r} has {len(head.offsets)} offsets for {len(card.labels)} "
                 "labels; it must have one for each, or none"
             )
-        _check_frequencies(name, reading, len(card.labels))
+        _check_frequencies(name, head, len(card.labels))
     return card
 
 
-def _check_frequencies(name: str, reading: Reading, labels: int) -> None:
-    given = reading.frequencies
+def _check_frequencies(name: str, head: Head, labels: int) -> None:
+    given = head.frequencies
     if given and (len(given) != labels or abs(sum(given) - 1) > 1e-3):
         raise ModelError(
-            f"the card's reading {name!r} has {len(given)} frequencies with the sum {sum(given):.3f} for "
+            f"the card's head {name!r} has {len(given)} frequencies with the sum {sum(given):.3f} for "
             f"{labels} labels; it must have one for each, with the sum 1, or none"
         )
-    if reading.balance and not given:
-        raise ModelError(f"the card's reading {name!r} has a balance, which needs frequencies, and has none")
+    if head.balance and not given:
+        raise ModelError(f"the card's head {name!r} has a balance, which needs frequencies, and has none")
 
 
 def without_hash(card: Card) -> Card:

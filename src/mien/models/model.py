@@ -26,17 +26,17 @@ from mien.errors import ModelError, RunError
 from mien.models import checks as onnx_file
 from mien.models import checksums as seal
 from mien.models.card import (
-    LABELS_READING,
-    TWO_READINGS,
+    ONE_HEAD,
+    TWO_HEADS,
     Base,
     Began,
     Card,
     Data,
     Fusion,
+    Head,
     Measured,
     Parity,
     Part,
-    Reading,
     parse,
     to_json,
     without_hash,
@@ -49,22 +49,22 @@ __all__ = [
     "CARD",
     "KEY",
     "LABELS",
-    "LABELS_READING",
     "MAX_BYTES",
     "MODEL",
     "MODELS",
+    "ONE_HEAD",
     "SHIPPED",
-    "TWO_READINGS",
+    "TWO_HEADS",
     "Base",
     "Began",
     "Bundle",
     "Card",
     "Data",
     "Fusion",
+    "Head",
     "Measured",
     "Parity",
     "Part",
-    "Reading",
     "Subject",
     "find",
     "is_run",
@@ -114,14 +114,14 @@ class Bundle:
         card = self.card
         return (
             f"Bundle({str(self.path)!r}, name={card.name!r}, size={card.size}, labels={len(card.labels)}, "
-            f"readings={list(card.readings)}, precision={card.precision!r})"
+            f"heads={list(card.heads)}, precision={card.precision!r})"
         )
 
     def run(
         self,
         images: npt.NDArray[np.uint8],
         *,
-        labels: str | None = None,
+        head: str | None = None,
         batch_size: int = BATCH_SIZE,
         progress: Callable[[int, int], None] | None = None,
         balance: float = 0.0,
@@ -131,7 +131,7 @@ class Bundle:
 
         Args:
             images: `(n, size, size, 1)` uint8 in [0, 255], grey.
-            labels: Which of `card.readings` answers, such as `fer2013` or `consensus`; None for the first.
+            head: Which of `card.heads` answers, such as `fer2013` or `ferplus`; None for the first.
             batch_size: Images run at once; changes memory and speed, never the result.
             progress: Called with (images done, images in all) after every batch.
             balance: 0 answers for images in which emotions are as frequent as in training, 1 for images in
@@ -145,13 +145,13 @@ class Bundle:
         Raises:
             InputError: The balance or the prior cannot be used, or the card states no frequencies for it.
             ModelError: The images are no array, or one of another shape or type; the model has no such
-                reading; or it does not answer with probabilities.
+                head; or it does not answer with probabilities.
         """
         self._check(images, batch_size)
-        reading = self.card.reading(labels)
-        output = reading.output
+        stated = self.card.head(head)
+        output = stated.output
         adjustment = Adjustment(balance=balance, prior=as_prior(prior))
-        adjustment.check(self.card.labels, reading.frequencies)
+        adjustment.check(self.card.labels, stated.frequencies)
         answers = np.empty((len(images), len(self.card.labels)), np.float32)
         done = 0
         for batch in self._batches(images, batch_size):
@@ -162,7 +162,7 @@ class Bundle:
             done += len(batch)
             if progress is not None:
                 progress(done, len(images))
-        return adjustment.apply(answers, self.card.labels, reading.frequencies)
+        return adjustment.apply(answers, self.card.labels, stated.frequencies)
 
     def features(
         self, images: npt.NDArray[np.uint8], *, batch_size: int = BATCH_SIZE
@@ -513,7 +513,7 @@ def _check_evaluation(file: Path, digest: str) -> None:
         found = json.loads(_read(beside, MAX_BYTES))
     except (ModelError, ValueError, RecursionError):
         return  # there is none, or it is some other program's
-    if not isinstance(found, dict) or not {"schema", "name", "sha256", "readings", "bytes"} <= found.keys():
+    if not isinstance(found, dict) or not {"schema", "name", "sha256", "heads", "bytes"} <= found.keys():
         return
     if found["sha256"] != digest:
         raise ModelError(
@@ -565,7 +565,7 @@ def _check_fit(bundle: Bundle) -> None:
     wanted = [("images", "tensor(uint8)", [card.size, card.size, 1])]
     if takes != wanted or isinstance(session.get_inputs()[0].shape[0], int):
         raise ModelError(f"the model takes {takes}; a bundle of this card takes any number of {wanted}")
-    outputs = [reading.output for reading in card.readings.values()]
+    outputs = [head.output for head in card.heads.values()]
     gives = {each.name: (each.type, len(each.shape)) for each in session.get_outputs()}
     if gives != {"features": ("tensor(float)", 4)} | dict.fromkeys(outputs, ("tensor(float)", 2)):
         raise ModelError(
@@ -576,8 +576,8 @@ def _check_fit(bundle: Bundle) -> None:
             raise ModelError(f"the model has {each.shape[1]} answers, its card {len(card.labels)} labels")
     probe = np.zeros((2, card.size, card.size, 1), np.uint8)
     probe[1] = 255
-    for name in card.readings:
-        chances = bundle.run(probe, labels=name)
+    for name in card.heads:
+        chances = bundle.run(probe, head=name)
         if chances.min() < 0 or np.abs(chances.sum(axis=1) - 1).max() > 1e-3:
             raise ModelError(f"the model {bundle.path.name!r} does not answer with probabilities")
 

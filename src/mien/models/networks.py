@@ -47,18 +47,18 @@ class Network:
     wide: bool = False
 
 
-def build(name: str, *, size: int = 48, classes: int = 7, consensus: bool = False) -> keras.Model:
+def build(name: str, *, size: int = 48, classes: int = 7, ferplus: bool = False) -> keras.Model:
     """Build the network called `name`, with fresh weights from Keras' global seed.
 
     Args:
         name: One of `NETWORKS`.
         size: Side of the square grey input in pixels.
         classes: Number of answers.
-        consensus: Give the network a second answer beside the first, from the same features.
+        ferplus: Give the network a second answer beside the first, from the same features.
 
     Returns:
         A model from `(n, size, size, 1)` pixels in [0, 255] to `(n, classes)` probabilities; with a second
-        answer to a dict of two of them, `answer` and `consensus`.
+        answer to a dict of two of them, `answer` and `ferplus`.
 
     Raises:
         RecipeError: There is no such network, or it cannot take so small an input.
@@ -72,14 +72,14 @@ def build(name: str, *, size: int = 48, classes: int = 7, consensus: bool = Fals
         )
     with quietly():
         model = network.build(size, classes)
-        return _with_consensus(model, classes) if consensus else model
+        return _with_ferplus(model, classes) if ferplus else model
 
 
-def _with_consensus(model: keras.Model, classes: int) -> keras.Model:
+def _with_ferplus(model: keras.Model, classes: int) -> keras.Model:
     keras = load_keras()
     answer = model.layers[-1]
-    second = keras.layers.Dense(classes, activation="softmax", dtype="float32", name="consensus")
-    outputs = {"answer": answer.output, "consensus": second(answer.input)}
+    second = keras.layers.Dense(classes, activation="softmax", dtype="float32", name="ferplus")
+    outputs = {"answer": answer.output, "ferplus": second(answer.input)}
     return keras.Model(model.inputs[0], outputs, name=model.name)
 
 

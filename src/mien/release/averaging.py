@@ -61,11 +61,11 @@ def known_as(card: Card) -> set[str | None]:
 
 def _check_alike(first: Card, other: Card) -> None:
     # How sure each is of its answers is left aside: the mean is calibrated anew.
-    outputs = [{reading.output for reading in card.readings.values()} for card in (first, other)]
+    outputs = [{head.output for head in card.heads.values()} for card in (first, other)]
     differ = {
         "labels": first.labels != other.labels,
         "size": first.size != other.size,
-        "readings": not outputs[0] <= outputs[1],
+        "heads": not outputs[0] <= outputs[1],
     }
     for what, apart in differ.items():
         if apart:

@@ -49,7 +49,7 @@ class New:
         macro_f1: Mean of F1 over classes on these.
         macro_f1_interval: Bootstrapped.
         agreement: With most of FER+'s taggers on these; None without votes.
-        ece: How far confidence is from accuracy on these, held against what the reading is to say: the label,
+        ece: How far confidence is from accuracy on these, held against what the head is to say: the label,
             or what most people saw; None where it was not measured.
     """
 
@@ -67,7 +67,7 @@ class New:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What is known of one reading of a model on one split.
+    """What is known of one head of a model on one split.
 
     Args:
         report: Its scores.
@@ -105,7 +105,7 @@ class Evidence:
         card: Its own card; `sha256` is set.
         file: The name of its file.
         bytes: The file's size.
-        findings: A reading and split each, the default reading's first.
+        findings: A head and split each, the default head's first.
         teacher: What it learnt from besides its data; empty where that is nothing or not known.
         hashed: The file of hashes of the images that it learnt from; None where it ships with none.
     """
@@ -119,15 +119,15 @@ class Evidence:
 
     @property
     def fer2013(self) -> bool:
-        """Whether it is known to have learnt from FER2013: by its readings, or by a file's usual name."""
+        """Whether it is known to have learnt from FER2013: by its heads, or by a file's usual name."""
         names = [data.name.lower() for data in self.card.learnt_from]
-        return "fer2013" in self.card.readings or any(name.startswith(_FER2013) for name in names)
+        return "fer2013" in self.card.heads or any(name.startswith(_FER2013) for name in names)
 
     @property
     def ferplus(self) -> bool:
         """Whether it learnt from FER+'s votes."""
         targets = self.card.recipe.get("targets", {})
-        return "consensus" in self.card.readings or bool(targets.get("votes", 0))
+        return "ferplus" in self.card.heads or bool(targets.get("votes", 0))
 
     def data_name(self, name: str) -> str:
         """Return what the data set that its files call `name` is called by everyone."""
@@ -175,7 +175,7 @@ class _Document:
     schema: Literal[1]
     sha256: str
     bytes: int
-    readings: dict[str, Finding]
+    heads: dict[str, Finding]
     known: Hashed | None = None
 
 
@@ -203,22 +203,20 @@ def of_model(bundle: Bundle, document: Mapping[str, Any]) -> Evidence:
             f"the evaluation beside {name!r} is another file's: it names the sha256 {found.sha256[:12]}, the "
             f"file has {(bundle.card.sha256 or '')[:12]}; ship the model again with mien ship"
         )
-    if list(found.readings) != list(bundle.card.readings):
+    if list(found.heads) != list(bundle.card.heads):
         raise ModelError(
-            f"{what} knows the readings {', '.join(found.readings)}, its card "
-            f"{', '.join(bundle.card.readings)}; ship the model again with mien ship"
+            f"{what} knows the heads {', '.join(found.heads)}, its card "
+            f"{', '.join(bundle.card.heads)}; ship the model again with mien ship"
         )
-    for reading, finding in found.readings.items():
+    for head, finding in found.heads.items():
         _check(finding.report, bundle.card, ModelError(what))
-        if finding.report.reading != reading:
-            raise ModelError(
-                f"{what} has {finding.report.reading!r} where {reading!r} belongs; ship it again"
-            )
+        if finding.report.head != head:
+            raise ModelError(f"{what} has {finding.report.head!r} where {head!r} belongs; ship it again")
     return Evidence(
         card=bundle.card,
         file=name,
         bytes=found.bytes,
-        findings=tuple(found.readings.values()),
+        findings=tuple(found.heads.values()),
         teacher=bundle.card.teacher,
         hashed=found.known,
     )
@@ -304,16 +302,16 @@ def _facts(made: Run) -> _Facts:
 
 
 def _reports(made: Run, card: Card) -> Iterator[Finding]:
-    """Yield what a run's reports hold: val, test, then others; of each the default reading first."""
+    """Yield what a run's reports hold: val, test, then others; of each the default head first."""
     order = ("val", "test")
     files = sorted(
         (file for file in made.evaluation.glob("*.json") if not file.name.startswith(".")),
         key=lambda file: (order.index(file.stem) if file.stem in order else len(order), file.name),
     )
-    ranks = {name: rank for rank, name in enumerate(card.readings)}
+    ranks = {name: rank for rank, name in enumerate(card.heads)}
     for file in files:
         kept = _kept(file)
-        others, groups = kept.pop("readings", {}), kept.pop("groups", None)
+        others, groups = kept.pop("heads", {}), kept.pop("groups", None)
         fault = RunError(f"{file.name!r} in {made.evaluation.name!r} of {made.name!r}")
         found = [_read(_REPORT, each, fault) for each in (kept, *others.values())]
         for report in found:
@@ -323,14 +321,14 @@ def _reports(made: Run, card: Card) -> Iterator[Finding]:
                     f"{made.path} --split {report.split}"
                 )
             _check(report, card, fault)
-        # Groups were measured as the reading that was asked for, which is the file's own.
+        # Groups were measured as the head that was asked for, which is the file's own.
         parted = None if groups is None else _read(_GROUPS, groups, fault)
         findings = [Finding(report=found[0], groups=parted), *(Finding(report=each) for each in found[1:])]
-        yield from sorted(findings, key=lambda finding: ranks[finding.report.reading])
+        yield from sorted(findings, key=lambda finding: ranks[finding.report.head])
 
 
 def _check(report: Report, card: Card, fault: InputError) -> None:
-    """Make sure that a report is one on this card's classes and readings; `fault` names it."""
+    """Make sure that a report is one on this card's classes and heads; `fault` names it."""
     if not list(report.labels) == list(report.per_class) == list(card.labels):
         raise type(fault)(
             f"{fault} has the classes {', '.join(report.labels)}, the model {', '.join(card.labels)}; "
@@ -338,9 +336,9 @@ def _check(report: Report, card: Card, fault: InputError) -> None:
         )
     if {len(report.confusion), *map(len, report.confusion)} != {len(card.labels)}:
         raise type(fault)(f"{fault} has a confusion of another size than its classes; make it anew")
-    if report.reading not in card.readings:
+    if report.head not in card.heads:
         raise type(fault)(
-            f"{fault} has the reading {report.reading!r}, the model {', '.join(card.readings)}; make it anew"
+            f"{fault} has the head {report.head!r}, the model {', '.join(card.heads)}; make it anew"
         )
 
 
@@ -349,7 +347,7 @@ def _kept(file: Path) -> dict[str, Any]:
         report = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(f"{file.name!r} is damaged: {error}; score that split anew") from None
-    if not isinstance(report, dict) or not isinstance(report.get("readings", {}), dict):
+    if not isinstance(report, dict) or not isinstance(report.get("heads", {}), dict):
         raise RunError(f"{file.name!r} is no report; score that split anew")
     return report
 

@@ -45,7 +45,7 @@ CALIBRATING = 4096
 #: (docs/decisions/0009-balance-for-photographs.md).
 CONCESSION = 0.01
 
-#: A reading's answers without their calibration, and the right ones.
+#: A head's answers without their calibration, and the right ones.
 _Raw = tuple[NDArray[np.float64], NDArray[np.int64]]
 
 _MEASURED = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece")
@@ -187,8 +187,8 @@ def _make(
     """Do what `make` says with a run's model, or with the mean of several."""
     train, val = dataset.split("train"), dataset.split("val")
     tell(0, _STAGES)
-    raw = {reading: _raw(trained, reading, val) for reading in trained.card.readings}
-    calibrations = {reading: _calibration(*found) for reading, found in raw.items()}
+    raw = {head: _raw(trained, head, val) for head in trained.card.heads}
+    calibrations = {head: _calibration(*found) for head, found in raw.items()}
     tell(1, _STAGES)
     card = replace(
         _stated(_calibrated(trained.card, calibrations), raw, train),
@@ -201,11 +201,11 @@ def _make(
     tell(2, _STAGES)
     small = _in_int8(plain, train, val)
     tell(3, _STAGES)
-    verdicts = {reading: _verdict(plain, small, reading, val) for reading in card.readings}
+    verdicts = {head: _verdict(plain, small, head, val) for head in card.heads}
     chosen = small if all(verdict.accepted for verdict in verdicts.values()) else plain
     if chosen is small:
         calibrations = {
-            reading: _as_rounded(small.bundle, reading, val, found) for reading, found in calibrations.items()
+            head: _as_rounded(small.bundle, head, val, found) for head, found in calibrations.items()
         }
     tell(4, _STAGES)
     made, document = _write(chosen, dataset, calibrations, verdicts, to)
@@ -235,14 +235,12 @@ def _write(
     """Score the file that ships and write it; returns it with its evaluation."""
     card, val = chosen.bundle.card, dataset.split("val")
     answers = {
-        reading: evaluate.answer(
-            chosen.bundle, val, labels=dataset.labels, reading=reading, data=dataset.root
-        )
-        for reading in card.readings
+        head: evaluate.answer(chosen.bundle, val, labels=dataset.labels, head=head, data=dataset.root)
+        for head in card.heads
     }
-    reports = {reading: evaluate.judge(each) for reading, each in answers.items()}
+    reports = {head: evaluate.judge(each) for head, each in answers.items()}
     held = _known(dataset, card)
-    metrics = {f"val as {reading}": _measured(report) for reading, report in reports.items()}
+    metrics = {f"val as {head}": _measured(report) for head, report in reports.items()}
     file = folder / f"{card.name}.onnx"
     # Without its evaluation a file counts alone, so that no moment pairs it with another's.
     (folder / f"{card.name}.json").unlink(missing_ok=True)
@@ -254,22 +252,20 @@ def _write(
         "bytes": file.stat().st_size,
         "precision": made.card.precision,
         "balance_table": _balances(made.card, list(answers.values())),
-        "readings": {
-            reading: {
-                "report": replace(reports[reading], bundle=made.card.sha256 or "").to_dict(),
-                "calibration": calibrations[reading].to_dict(),
-                "int8": verdicts[reading].to_dict(),
-                "new": None
-                if held is None
-                else _new(answers[reading], held, _truth(reading, made.card, val)),
+        "heads": {
+            head: {
+                "report": replace(reports[head], bundle=made.card.sha256 or "").to_dict(),
+                "calibration": calibrations[head].to_dict(),
+                "int8": verdicts[head].to_dict(),
+                "new": None if held is None else _new(answers[head], held, _truth(head, made.card, val)),
             }
-            for reading in card.readings
+            for head in card.heads
         },
     }
 
 
 def _balances(card: Card, answers: Sequence[Answers]) -> list[dict[str, Any]]:
-    shares = {name: reading.frequencies for name, reading in card.readings.items()}
+    shares = {name: head.frequencies for name, head in card.heads.items()}
     return [row.to_dict() for row in evaluate.balance_table(answers, shares)]
 
 
@@ -289,12 +285,12 @@ def _known(dataset: Dataset, card: Card) -> evaluate.Copies | None:
 def _new(
     answers: Answers, held: evaluate.Copies, right: tuple[NDArray[np.bool_], NDArray[np.int64]]
 ) -> dict[str, Any] | None:
-    """Measure a reading on the images of val that training does not hold; None where it holds all.
+    """Measure a head on the images of val that training does not hold; None where it holds all.
 
     Args:
         answers: Of all images.
         held: Which of them training holds.
-        right: What `_truth` says of the reading, which its confidence is held against.
+        right: What `_truth` says of the head, which its confidence is held against.
     """
     new = ~held.known
     if not new.any():
@@ -317,17 +313,17 @@ def _new(
     }
 
 
-def _truth(reading: str, card: Card, val: Split) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Return which images say something about a reading, and the right answer to each."""
-    if card.reading(reading).output == "probabilities":
+def _truth(head: str, card: Card, val: Split) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Return which images say something about a head, and the right answer to each."""
+    if card.head(head).output == "probabilities":
         return np.ones(len(val), bool), val.labels
     if val.votes is None:
-        raise DataError(f"split {val.name!r} has no votes, which the reading {reading!r} is measured by")
+        raise DataError(f"split {val.name!r} has no votes, which the head {head!r} is measured by")
     return evaluate.plurality(val.votes, card.labels)
 
 
 def _calibration(raw: NDArray[np.float64], truth: NDArray[np.int64]) -> Calibration:
-    """Fit a reading's temperature, and offsets where they are worth it, whatever is in the file already.
+    """Fit a head's temperature, and offsets where they are worth it, whatever is in the file already.
 
     They are fitted if, across folds, they lower the cross entropy and do not lower the accuracy.
     """
@@ -336,53 +332,53 @@ def _calibration(raw: NDArray[np.float64], truth: NDArray[np.int64]) -> Calibrat
     return shifted if better else alone
 
 
-def _as_rounded(small: Bundle, reading: str, val: Split, found: Calibration) -> Calibration:
+def _as_rounded(small: Bundle, head: str, val: Split, found: Calibration) -> Calibration:
     """Measure by the int8 file's own answers what was fitted on those in float32."""
-    raw, truth = _raw(small, reading, val)
+    raw, truth = _raw(small, head, val)
     own = calibrate.measure(raw, truth, offsets=bool(found.offsets))
     return replace(own, temperature=found.temperature, offsets=found.offsets, threshold=found.threshold)
 
 
-def _raw(model: Bundle, reading: str, val: Split) -> _Raw:
+def _raw(model: Bundle, head: str, val: Split) -> _Raw:
     """Return what a model says without the calibration that it has, and the right answers."""
-    decided, truth = _truth(reading, model.card, val)
-    has = model.card.reading(reading)
-    raw = calibrate.undo(model.run(val.images, labels=reading), has.temperature, has.offsets)
+    decided, truth = _truth(head, model.card, val)
+    has = model.card.head(head)
+    raw = calibrate.undo(model.run(val.images, head=head), has.temperature, has.offsets)
     return raw[decided], truth[decided]
 
 
 def _calibrated(card: Card, calibrations: dict[str, Calibration]) -> Card:
-    readings = {}
-    for name, reading in card.readings.items():
+    heads = {}
+    for name, head in card.heads.items():
         found = calibrations[name]
-        readings[name] = replace(
-            reading, temperature=found.temperature, offsets=found.offsets, threshold=found.threshold
+        heads[name] = replace(
+            head, temperature=found.temperature, offsets=found.offsets, threshold=found.threshold
         )
-    return replace(card, readings=readings)
+    return replace(card, heads=heads)
 
 
 def _stated(card: Card, raw: Mapping[str, _Raw], train: Split) -> Card:
     """Return a calibrated card with frequencies, the balance for photographs, and a threshold for each.
 
-    A reading that is at chance on val is marked.
+    A head that is at chance on val is marked.
 
     Args:
         card: With temperatures and offsets.
-        raw: What `_raw` gives of each reading.
+        raw: What `_raw` gives of each head.
         train: The images that the model learnt from.
     """
-    readings = {}
-    for name, reading in card.readings.items():
+    heads = {}
+    for name, head in card.heads.items():
         shares = frequencies(card, name, train)
         uncalibrated, truth = raw[name]
-        chances = calibrate.apply(uncalibrated, reading.temperature, reading.offsets)
+        chances = calibrate.apply(uncalibrated, head.temperature, head.offsets)
         adjusted = {
             offered: priors.Adjustment(balance=offered).apply(chances, card.labels, shares)
             for offered in priors.OFFERED
         }
-        found = evaluate.stated(reading, chances, truth, card.labels, shares)
-        readings[name] = replace(found, threshold=reading.threshold, balance=_balance(adjusted, truth))
-    return replace(card, readings=readings)
+        found = evaluate.stated(head, chances, truth, card.labels, shares)
+        heads[name] = replace(found, threshold=head.threshold, balance=_balance(adjusted, truth))
+    return replace(card, heads=heads)
 
 
 def _balance(adjusted: Mapping[float, NDArray[np.floating[Any]]], truth: NDArray[np.int64]) -> float:
@@ -409,9 +405,7 @@ def _in_int8(plain: _File, train: Split, val: Split) -> _File:
 
 def _fusion(fused: Bundle, unfused: Bundle, val: Split) -> Fusion:
     """Compare an int8 model's answers where its operations are fused with those where they are not."""
-    both = [
-        [model.run(val.images, labels=name) for name in model.card.readings] for model in (fused, unfused)
-    ]
+    both = [[model.run(val.images, head=name) for name in model.card.heads] for model in (fused, unfused)]
     one, other = (np.concatenate(each) for each in both)
     apart = np.abs(one - other)
     return Fusion(
@@ -422,11 +416,11 @@ def _fusion(fused: Bundle, unfused: Bundle, val: Split) -> Fusion:
     )
 
 
-def _verdict(plain: _File, small: _File, reading: str, val: Split) -> int8.Verdict:
-    decided, truth = _truth(reading, plain.bundle.card, val)
+def _verdict(plain: _File, small: _File, head: str, val: Split) -> int8.Verdict:
+    decided, truth = _truth(head, plain.bundle.card, val)
     images = val.images[decided]
     return int8.acceptable(
-        plain.bundle.run(images, labels=reading), small.bundle.run(images, labels=reading), truth[decided]
+        plain.bundle.run(images, head=head), small.bundle.run(images, head=head), truth[decided]
     )
 
 

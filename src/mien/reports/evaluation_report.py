@@ -73,7 +73,7 @@ def measure(
         robust: Whether to measure under each disturbance of `corruptions` too, which takes as many times
             as long.
         recut: Whether to leave out photographs that training holds cut otherwise too, which takes minutes.
-        others: The same images as other readings of the model answer them.
+        others: The same images as other heads of the model answer them.
         progress: Called with (what is done, done, total).
 
     Returns:
@@ -92,12 +92,12 @@ def measure(
         groups = evaluate.separate(listing, split.files, answers.probabilities, answers.truth, answers.names)
     return found | {
         "schema": SCHEMA,
-        "readings": {each.reading: evaluate.judge(each).to_dict() for each in others},
+        "heads": {each.head: evaluate.judge(each).to_dict() for each in others},
         "versions": {"mien": mien.__version__, "onnxruntime": metadata.version("onnxruntime")},
-        "models": [_model(each, answers.reading) for each in models],
+        "models": [_model(each, answers.head) for each in models],
         "dataset": _dataset(dataset),
         "preprocessing": f"grey, {card.size} × {card.size} pixels of 0 to 255, framing: {card.framing}; "
-        f"{_inside(models, answers.reading)} are in the model file",
+        f"{_inside(models, answers.head)} are in the model file",
         "uses": asdict(told),
         "known": None if known is None else asdict(known),
         "selective": _selection(answers),
@@ -181,8 +181,8 @@ def _replace(place: Path, contents: Mapping[str, bytes]) -> None:
     _files.sync_folder(place)
 
 
-def _inside(models: Sequence[Bundle], reading: str) -> str:
-    used = [each.card.reading(reading if reading in each.card.readings else None) for each in models]
+def _inside(models: Sequence[Bundle], head: str) -> str:
+    used = [each.card.head(head if head in each.card.heads else None) for each in models]
     parts = {
         "temperature": any(each.temperature != 1 for each in used),
         "offsets": any(each.offsets for each in used),
@@ -190,11 +190,11 @@ def _inside(models: Sequence[Bundle], reading: str) -> str:
     return ", ".join(["rescaling", *(name for name, there in parts.items() if there)]) + " and softmax"
 
 
-def _model(model: Bundle, reading: str) -> dict[str, Any]:
+def _model(model: Bundle, head: str) -> dict[str, Any]:
     card = model.card
     learnt = None if card.data is None else {"name": card.data.name, "fingerprint": card.data.fingerprint}
-    # Of several models, those without the first one's reading answer by their own first.
-    used = card.reading(reading if reading in card.readings else None)
+    # Of several models, those without the first one's head answer by their own first.
+    used = card.head(head if head in card.heads else None)
     return {
         "name": card.name,
         "sha256": card.sha256,
@@ -251,13 +251,13 @@ def _calibrations(
     others taught. On few images the fit has a prior, whose weight is under `prior`.
     """
     card = models[0].card
-    reading = card.reading(answers.reading if answers.reading in card.readings else None)
+    head = card.head(answers.head if answers.head in card.heads else None)
     shares = answers.probabilities
-    if len(models) == 1 and (reading.temperature != 1 or reading.offsets):
-        bare = calibrate.undo(shares, reading.temperature, reading.offsets)
-        without = "without its temperature and offsets" if reading.offsets else "without its temperature"
+    if len(models) == 1 and (head.temperature != 1 or head.offsets):
+        bare = calibrate.undo(shares, head.temperature, head.offsets)
+        without = "without its temperature and offsets" if head.offsets else "without its temperature"
         return [
-            _calibration_of("as it ships", reading.temperature, shares, answers),
+            _calibration_of("as it ships", head.temperature, shares, answers),
             _calibration_of(without, 1.0, bare, answers),
         ]
     told = [_calibration_of("as it ships", None if len(models) > 1 else 1.0, shares, answers)]
@@ -311,12 +311,12 @@ def _answers_on_val(
 ) -> evaluate.Answers | None:
     if dataset.val is None:
         return None
-    shared = all(answers.reading in each.card.readings for each in models)
+    shared = all(answers.head in each.card.heads for each in models)
     return evaluate.answer(
         models,
         dataset.val,
         labels=dataset.labels,
-        reading=answers.reading if shared else None,
+        head=answers.head if shared else None,
         progress=_stage(progress, "fitting a temperature on val"),
     )
 
@@ -401,12 +401,12 @@ def robustness(
         A row for each disturbance: its kind, strength, accuracy with its interval, and how much that is below
         the accuracy on the images as they are; and the mean over kinds, each the mean of its strengths.
     """
-    shared = all(answers.reading in each.card.readings for each in models)
+    shared = all(answers.head in each.card.heads for each in models)
     clean = float((answers.probabilities.argmax(axis=1) == answers.truth).mean())
     rows: list[dict[str, Any]] = []
     for number, (name, disturbance) in enumerate(corrupt.DISTURBANCES.items(), start=1):
         images = corrupt.apply(answers.split.images, disturbance, seed=seed)
-        chances = evaluate.ask(models, images, reading=answers.reading if shared else None)
+        chances = evaluate.ask(models, images, head=answers.head if shared else None)
         right = int((chances.argmax(axis=1) == answers.truth).sum())
         rows.append(
             {
@@ -533,7 +533,7 @@ def _page(found: Mapping[str, Any], answers: evaluate.Answers, maps: Mapping[int
         _origin(found),
         "<h2>Main figures</h2>",
         _main_figures(found),
-        _readings(found),
+        _heads(found),
         "<h2>Without images that also stand in training</h2>",
         _training_section(found["against_training"], found),
         "<h2>Each class</h2>",
@@ -687,7 +687,7 @@ def _origin(found: Report) -> str:
     rows += [
         ("data", f"{data['name']}, fingerprint {data['fingerprint']}"),
         ("split", split),
-        ("read as", found["reading"]),
+        ("head", found["head"]),
         ("preprocessing", found["preprocessing"]),
         ("scored so far", _scored_before(uses)),
         ("images learnt from", _known_images(found.get("known"))),
@@ -755,15 +755,15 @@ def _main_figures(found: Report) -> str:
     return _drawn(("figure", "value (95 %)", "0 to 100 %"), rows)
 
 
-def _readings(found: Report) -> str:
-    """Return the same figures for the model's other readings."""
-    if not found["readings"]:
+def _heads(found: Report) -> str:
+    """Return the same figures for the model's other heads."""
+    if not found["heads"]:
         return ""
     rows = [
-        (f"read as {name}", *(_percent(other[key], other[f"{key}_interval"]) for key in HEADLINES))
-        for name, other in found["readings"].items()
+        (f"head {name}", *(_percent(other[key], other[f"{key}_interval"]) for key in HEADLINES))
+        for name, other in found["heads"].items()
     ]
-    return f'<div class="more">{web.table(("other readings", *_NAMES.values()), rows)}</div>'
+    return f'<div class="more">{web.table(("other heads", *_NAMES.values()), rows)}</div>'
 
 
 def _training_section(told: Report, found: Report) -> str:
@@ -857,15 +857,15 @@ def _confusion(found: Report) -> str:
 def _agreement(found: Report) -> str:
     """Say how often the answers are what most of FER+'s taggers saw."""
     told = found["agreement"]
-    others = {name: other["agreement"] for name, other in found["readings"].items() if other["agreement"]}
+    others = {name: other["agreement"] for name, other in found["heads"].items() if other["agreement"]}
     rows: list[tuple[str, ...]] = [
         (name, _percent(each["share"], each["interval"]))
-        for name, each in {found["reading"]: told, **others}.items()
+        for name, each in {found["head"]: told, **others}.items()
     ]
     return (
         f"<p>How often the answer is what most of FER+'s ten taggers saw, on {told['n']:,} images. On "
         f"{told['left_out']:,} more another thing got the most votes: contempt, no face, unknown, or a class "
-        "that the model does not have.</p>" + web.table(("read as", "as most of ten people"), rows)
+        "that the model does not have.</p>" + web.table(("head", "as most of ten people"), rows)
     )
 
 
@@ -1013,7 +1013,7 @@ def table(report: Mapping[str, Any], form: str) -> str:
     if form not in FORMATS:
         raise InputError(f"{form!r} is no format of tables; choose {' or '.join(FORMATS)}")
     rows = [_table_row(report, _what_was_scored(report))]
-    rows += [_table_row(other, _what_was_scored(other)) for other in report.get("readings", {}).values()]
+    rows += [_table_row(other, _what_was_scored(other)) for other in report.get("heads", {}).values()]
     bare = report.get("against_training") or {}
     for key, words in _WITHOUT.items():
         if bare.get(key):
@@ -1033,9 +1033,9 @@ def table(report: Mapping[str, Any], form: str) -> str:
 
 
 def _what_was_scored(report: Mapping[str, Any]) -> str:
-    reading = f", read as {report['reading']}" if report["reading"] not in ("", "labels") else ""
+    head = f", head {report['head']}" if report["head"] not in ("", "labels") else ""
     views = f", mean of {report['views']} views" if report.get("views", 1) > 1 else ""
-    return f"{report['data']} {report['split']}{reading}{views}".strip()
+    return f"{report['data']} {report['split']}{head}{views}".strip()
 
 
 def _table_row(report: Mapping[str, Any], what: str) -> tuple[str, ...]:

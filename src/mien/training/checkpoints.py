@@ -30,8 +30,8 @@ _MEASURED = (
     "accuracy",
     "val_loss",
     "val_accuracy",
-    "consensus_accuracy",
-    "val_consensus_accuracy",
+    "ferplus_accuracy",
+    "val_ferplus_accuracy",
 )
 
 

@@ -62,11 +62,9 @@ def cross(
         say(f"fold {number} of {folds}: learns from {len(kept):,} images, is asked about {len(held):,}")
         made = _one(part, recipe, Path(to) / f"fold-{number}", fit=fit, resume=resume)
         shipped = bundle.load(made.bundle)
-        for name, reading in shipped.card.readings.items():
-            found = shipped.run(whole.images[held], labels=name)
-            answers.setdefault(reading.output, np.empty((len(whole), found.shape[1]), np.float32))[held] = (
-                found
-            )
+        for name, head in shipped.card.heads.items():
+            found = shipped.run(whole.images[held], head=name)
+            answers.setdefault(head.output, np.empty((len(whole), found.shape[1]), np.float32))[held] = found
     stored = Stored(whole.fingerprint, dataset.labels, answers, f"recipe {recipe.name}, out of {folds} folds")
     probabilities.write(Path(to) / FILE, stored)
 

@@ -15,7 +15,7 @@ from mien.release import exporters as export
 from mien.training.recipes import Recipe
 
 #: The layers that answer: what they say belongs to the classes, all else to faces.
-_ANSWERS = ("answer", "consensus")
+_ANSWERS = ("answer", "ferplus")
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class Start:
         network: What network they are of.
         size: Side in pixels of that network's input.
         labels: Names of the classes that they answer in.
-        readings: How a face can be read by them; by the labels, or by votes too.
+        heads: How a face can be read by them; by the labels, or by votes too.
         weights: Float32 arrays by the names that Keras has for them: `stem_conv/kernel`.
         base: The model, and before it those that it was made from itself, as `model.Base` has them.
     """
@@ -36,7 +36,7 @@ class Start:
     network: str
     size: int
     labels: tuple[str, ...]
-    readings: tuple[str, ...]
+    heads: tuple[str, ...]
     weights: dict[str, NDArray[np.float32]]
     base: list[dict[str, Any]]
 
@@ -68,7 +68,7 @@ def of(base: Bundle) -> Start:
         network=network,
         size=card.size,
         labels=card.labels,
-        readings=tuple(card.readings),
+        heads=tuple(card.heads),
         weights=export.weights_of(base),
         base=[own, *map(asdict, (*card.base, *card.averaged))],
     )

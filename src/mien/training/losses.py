@@ -79,7 +79,7 @@ def settings(targets: Targets, *, distils: bool, frequencies: Sequence[float]) -
     else:
         loss = keras.losses.CategoricalCrossentropy(label_smoothing=targets.smoothing)
         metrics = ["accuracy"]
-    if not targets.consensus:
+    if not targets.ferplus:
         return {"loss": loss, "metrics": metrics}
     # What ten people share out is smooth as it is.
     votes = (
@@ -88,9 +88,9 @@ def settings(targets: Targets, *, distils: bool, frequencies: Sequence[float]) -
         else keras.losses.CategoricalCrossentropy()
     )
     return {
-        "loss": {"answer": loss, "consensus": votes},
-        "loss_weights": {"answer": 1.0, "consensus": targets.consensus},
-        "metrics": {"answer": metrics, "consensus": metrics},
+        "loss": {"answer": loss, "ferplus": votes},
+        "loss_weights": {"answer": 1.0, "ferplus": targets.ferplus},
+        "metrics": {"answer": metrics, "ferplus": metrics},
     }
 
 

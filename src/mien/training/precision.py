@@ -42,7 +42,7 @@ def build(recipe: Recipe, *, classes: int, policy: str) -> Any:
     keras.config.set_dtype_policy(policy)
     try:
         return networks.build(
-            recipe.network, size=recipe.size, classes=classes, consensus=recipe.targets.consensus > 0
+            recipe.network, size=recipe.size, classes=classes, ferplus=recipe.targets.ferplus > 0
         )
     finally:
         keras.config.set_dtype_policy(before)

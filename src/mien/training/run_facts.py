@@ -85,7 +85,7 @@ def card(name: str, known: Mapping[str, Any], dataset: Dataset, recipe: Recipe) 
         name=name,
         labels=dataset.labels,
         size=recipe.size,
-        readings=dict(bundle.TWO_READINGS if recipe.targets.consensus else bundle.LABELS_READING),
+        heads=dict(bundle.TWO_HEADS if recipe.targets.ferplus else bundle.ONE_HEAD),
         recipe=to_dict(recipe),
         teacher=teacher["about"] if teacher else "",
         data=_data(data),

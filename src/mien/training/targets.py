@@ -1,7 +1,7 @@
 """What a network should answer to each image: its label, what ten people saw, a teacher's word.
 
-A target stands under the name of the network's output it is for. `answer` learns the labels; `consensus`,
-which only recipes with `targets.consensus` have, learns FER+'s votes. With a teacher a row of target holds
+A target stands under the name of the network's output it is for. `answer` learns the labels; `ferplus`,
+which only recipes with `targets.ferplus` have, learns FER+'s votes. With a teacher a row of target holds
 two distributions side by side: the data's, then the teacher's.
 """
 
@@ -55,10 +55,10 @@ def of(dataset: Dataset, recipe: Recipe, teacher: Stored | None) -> Wanted:
     if teacher is not None:
         taught = teacher.of(train.fingerprint, labels, n=len(train))
         taught["answer"] = taught.pop("probabilities")
-        if settings.consensus and "consensus" not in taught:
+        if settings.ferplus and "ferplus" not in taught:
             raise DataError(
                 "the recipe gives a second answer, and the teacher's probabilities hold only one; set "
-                "targets.consensus=0, or name a teacher with both"
+                "targets.ferplus=0, or name a teacher with both"
             )
     distils = teacher is not None
     return Wanted(
@@ -92,18 +92,18 @@ def make(
     """
     truth = one_hot(split.labels, len(labels))
     targets = {"answer": truth}
-    if settings.votes or settings.consensus:
-        seen = consensus(split, labels)
+    if settings.votes or settings.ferplus:
+        seen = vote_shares(split, labels)
         targets["answer"] = ((1 - settings.votes) * truth + settings.votes * seen).astype(np.float32)
-        if settings.consensus:
-            targets["consensus"] = seen
+        if settings.ferplus:
+            targets["ferplus"] = seen
     if distils:
         given = teacher or {name: np.zeros_like(target) for name, target in targets.items()}
         targets = {name: np.hstack([target, given[name]]) for name, target in targets.items()}
     return targets
 
 
-def consensus(split: Split, labels: Sequence[str]) -> Floats:
+def vote_shares(split: Split, labels: Sequence[str]) -> Floats:
     """Return how FER+'s taggers shared their votes among `labels`, rows `(n, k)` that sum to 1.
 
     Votes for contempt, unknown and no face are left out; an image with no others has its label alone.
@@ -114,13 +114,13 @@ def consensus(split: Split, labels: Sequence[str]) -> Floats:
     if split.votes is None:
         raise DataError(
             f"the recipe learns from FER+ votes, and split {split.name!r} has none; name them with --votes, "
-            "or set targets.votes=0 and targets.consensus=0"
+            "or set targets.votes=0 and targets.ferplus=0"
         )
     strange = [label for label in labels if label not in emotions.EMOTIONS]
     if strange:
         raise DataError(
             f"the recipe learns from FER+ votes, which know no {strange[0]!r}; "
-            "set targets.votes=0 and targets.consensus=0"
+            "set targets.votes=0 and targets.ferplus=0"
         )
     votes = split.votes[:, [emotions.VOTES.index(label) for label in labels]]
     total = votes.sum(axis=1, keepdims=True)
@@ -128,30 +128,30 @@ def consensus(split: Split, labels: Sequence[str]) -> Floats:
     return shares.astype(np.float32)
 
 
-def frequencies(card: Card, reading: str, train: Split) -> tuple[float, ...]:
-    """Return how frequent each label is in what a reading learnt from.
+def frequencies(card: Card, head: str, train: Split) -> tuple[float, ...]:
+    """Return how frequent each label is in what a head learnt from.
 
     Args:
         card: The model's.
-        reading: One of its readings.
+        head: One of its heads.
         train: The images that it learnt from, in the order of labels that the card has.
 
     Returns:
-        A share a label, in the labels' order, with the sum 1. Of a reading that learnt votes: the mean of
+        A share a label, in the labels' order, with the sum 1. Of a head that learnt votes: the mean of
         the images' shares of votes. If the recipe's `targets.balance` b took a part of the frequencies out
         of the answer, and no offsets of a calibration put it back: the frequencies to the power 1 - b.
 
     Raises:
-        DataError: The reading learnt votes, and the split has none.
+        DataError: The head learnt votes, and the split has none.
     """
     labels = one_hot(train.labels, len(card.labels))
     share = float(card.recipe.get("targets", {}).get("votes", 0.0))
-    if card.reading(reading).output == "consensus":
+    if card.head(head).output == "ferplus":
         share = 1.0
-    seen = consensus(train, card.labels) if share else labels
+    seen = vote_shares(train, card.labels) if share else labels
     mean = ((1 - share) * labels + share * seen).mean(axis=0, dtype=np.float64)
     balance = float(card.recipe.get("targets", {}).get("balance", 0.0))
-    if balance and card.reading(reading).output != "consensus" and not any(card.reading(reading).offsets):
+    if balance and card.head(head).output != "ferplus" and not any(card.head(head).offsets):
         mean = np.power(mean, 1 - balance, out=np.zeros_like(mean), where=mean > 0)
     return tuple(round(float(each), 6) for each in mean / mean.sum())
 

@@ -264,11 +264,11 @@ def _begin(
     anew = f"; {' and '.join(fresh)} from chance, for it {why}" if fresh else ""
     if on_note is not None:
         on_note(f"begins from the weights of {start.name}{anew}")
-        if len(start.readings) > len(model.outputs):
+        if len(start.heads) > len(model.outputs):
             on_note(
-                f"{start.name} reads a face as {' and as '.join(start.readings)}; what is trained here reads "
-                "it by the labels alone, for the recipe gives votes no weight (--votes and --set "
-                "targets.consensus=1)"
+                f"{start.name} has the heads {' and '.join(start.heads)}; the model trained here has only "
+                "the first, because its recipe does not learn from votes; to keep both, give --votes "
+                "and --set targets.ferplus=1"
             )
 
 
@@ -368,8 +368,8 @@ def _finish(
     except export.Unlike as error:
         raise _diverged(made, error, row, f"epoch {index + 1} of {len(recorder.history)}") from error
     answers = {
-        reading: evaluate.answer(shipped, val, labels=dataset.labels, reading=reading, data=dataset.root)
-        for reading in card.readings
+        head: evaluate.answer(shipped, val, labels=dataset.labels, head=head, data=dataset.root)
+        for head in card.heads
     }
     report = evaluate.judge(next(iter(answers.values())))
     measured = bundle.Measured(
@@ -381,7 +381,7 @@ def _finish(
     card = replace(
         shipped.card,
         metrics={"val": measured},
-        readings=_stated(card, answers, dataset.split("train"), say),
+        heads=_stated(card, answers, dataset.split("train"), say),
         began=began,
     )
     shipped = bundle.write((made.bundle / bundle.MODEL).read_bytes(), card, made.bundle)
@@ -394,7 +394,7 @@ def _finish(
             "epoch": index + 1,
             "of": len(recorder.history),
             "better_epoch": None if better is None else better + 1,
-            "at_chance": [name for name, reading in card.readings.items() if reading.at_chance],
+            "at_chance": [name for name, head in card.heads.items() if head.at_chance],
             "sha256": shipped.card.sha256,
         }
     )
@@ -427,24 +427,24 @@ def _began(made: Run, report: evaluate.Report) -> bundle.Began | None:
 
 def _stated(
     card: bundle.Card, answers: Mapping[str, evaluate.Answers], train: Split, say: Callable[[str], None]
-) -> dict[str, bundle.Reading]:
-    """Return the readings with frequencies and thresholds, and say which are at chance."""
-    readings = {}
+) -> dict[str, bundle.Head]:
+    """Return the heads with frequencies and thresholds, and say which are at chance."""
+    heads = {}
     for name, found in answers.items():
-        reading, right = card.reading(name), found.truth
+        head, right = card.head(name), found.truth
         chances = found.probabilities
-        if reading.output == "consensus" and found.split.votes is not None:
+        if head.output == "ferplus" and found.split.votes is not None:
             decided, seen = evaluate.plurality(found.split.votes, card.labels)
             chances, right = chances[decided], seen[decided]
         shares = targets.frequencies(card, name, train)
-        readings[name] = evaluate.stated(reading, chances, right, card.labels, shares)
-        if readings[name].at_chance:
+        heads[name] = evaluate.stated(head, chances, right, card.labels, shares)
+        if heads[name].at_chance:
             say(_at_chance(name, card, chances, right))
-    return readings
+    return heads
 
 
 def _at_chance(name: str, card: bundle.Card, chances: NDArray[np.float32], right: NDArray[np.int64]) -> str:
-    called = f"as {name}, the model" if len(card.readings) > 1 else "the model"
+    called = f"as {name}, the model" if len(card.heads) > 1 else "the model"
     if not len(right):
         return f"{called} could not be scored on val, so all its answers are flagged uncertain"
     hits = int((chances.argmax(axis=1) == right).sum())

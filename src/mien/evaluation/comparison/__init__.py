@@ -96,8 +96,8 @@ def weigh(
         split_fingerprint=split.fingerprint,
         n=len(split),
         labels=names,
-        a=Side(name=a.name, reading=a.reading, model=a.model, right=int(right_a.sum())),
-        b=Side(name=b.name, reading=b.reading, model=b.model, right=int(right_b.sum())),
+        a=Side(name=a.name, head=a.head, model=a.model, right=int(right_a.sum())),
+        b=Side(name=b.name, head=b.head, model=b.model, right=int(right_b.sum())),
         accuracy=accuracy,
         macro_f1=macro,
         mcnemar=test,
@@ -123,8 +123,8 @@ def weigh(
 def _distinct(a: Answers, b: Answers) -> tuple[Answers, Answers]:
     if a.name != b.name:
         return a, b
-    if a.reading and b.reading and a.reading != b.reading:
-        return replace(a, name=f"{a.name} as {a.reading}"), replace(b, name=f"{b.name} as {b.reading}")
+    if a.head and b.head and a.head != b.head:
+        return replace(a, name=f"{a.name} as {a.head}"), replace(b, name=f"{b.name} as {b.head}")
     return replace(a, name=f"{a.name} (A)"), replace(b, name=f"{b.name} (B)")
 
 

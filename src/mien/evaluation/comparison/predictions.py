@@ -11,7 +11,7 @@ from mien.data.probabilities import Stored
 from mien.errors import ModelError
 from mien.evaluation.evaluator import ask as answer
 from mien.evaluation.evaluator import choices
-from mien.models.model import LABELS_READING, TWO_READINGS, Bundle
+from mien.models.model import ONE_HEAD, TWO_HEADS, Bundle
 
 if TYPE_CHECKING:
     from mien.data.datasets import Split
@@ -25,7 +25,7 @@ class Answers:
         name: What it is called.
         labels: Its classes.
         probabilities: `(n, len(labels))`, each row summing to 1.
-        reading: Which of its readings answered; empty where that is not known.
+        head: Which of its heads answered; empty where that is not known.
         model: sha256 of its file; empty where that is not known.
         fingerprint: Of the images as it was asked; another than the split's where it takes another size.
         data: Name of the data it was made with; empty where not known.
@@ -37,7 +37,7 @@ class Answers:
     name: str
     labels: tuple[str, ...]
     probabilities: npt.NDArray[np.float32]
-    reading: str = ""
+    head: str = ""
     model: str = ""
     fingerprint: str = ""
     data: str = ""
@@ -49,7 +49,7 @@ def ask(
     bundle: Bundle,
     split: "Split",
     *,
-    reading: str | None = None,
+    head: str | None = None,
     name: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> Answers:
@@ -58,22 +58,22 @@ def ask(
     Args:
         bundle: The model as it ships.
         split: Images `(n, size, size, 1)` uint8 in [0, 255], of the size that it takes.
-        reading: Which of its readings answers; None for its first.
+        head: Which of its heads answers; None for its first.
         name: What to call it; the card's name if empty.
         progress: Called with (images done, images in all).
 
     Raises:
-        ModelError: It takes images of another size, or has no such reading.
+        ModelError: It takes images of another size, or has no such head.
     """
     card = bundle.card
-    chances = answer([bundle], split.images, reading=reading, progress=progress)
+    chances = answer([bundle], split.images, head=head, progress=progress)
     chose = choices(card, split.fingerprint)
     splits = [(name, part) for data in card.learnt_from for name, part in data.splits.items()]
     return Answers(
         name=name or card.name,
         labels=card.labels,
         probabilities=chances,
-        reading=reading or next(iter(card.readings)),
+        head=head or next(iter(card.heads)),
         model=card.sha256 or "",
         fingerprint=split.fingerprint,
         data="" if card.data is None else card.data.name,
@@ -85,24 +85,24 @@ def ask(
     )
 
 
-def stored(kept: Stored, split: "Split", *, reading: str | None = None, name: str = "") -> Answers:
+def stored(kept: Stored, split: "Split", *, head: str | None = None, name: str = "") -> Answers:
     """Take a model's answers from a file of probabilities instead of asking it.
 
     Args:
         kept: What `probabilities.read` returned.
         split: The images that they are for.
-        reading: As in `ask`; None for the first.
+        head: As in `ask`; None for the first.
         name: What to call it; what the file says of itself if empty.
 
     Raises:
         DataError: They are for other images.
-        ModelError: They hold no such reading.
+        ModelError: They hold no such head.
     """
-    readings = {None: next(iter(TWO_READINGS.values()))} | LABELS_READING | TWO_READINGS
-    output = readings[reading].output if reading in readings else reading or ""
+    heads = {None: next(iter(TWO_HEADS.values()))} | ONE_HEAD | TWO_HEADS
+    output = heads[head].output if head in heads else head or ""
     if output not in kept.answers:
         raise ModelError(
-            f"the probabilities {name or kept.about!r} hold no reading {reading!r}; they have "
+            f"the probabilities {name or kept.about!r} hold no head {head!r}; they have "
             f"{', '.join(kept.answers)}"
         )
     chances = kept.of(split.fingerprint, kept.labels, n=len(split))[output]
@@ -110,6 +110,6 @@ def stored(kept: Stored, split: "Split", *, reading: str | None = None, name: st
         name=name or kept.about,
         labels=kept.labels,
         probabilities=chances,
-        reading=reading or "",
+        head=head or "",
         fingerprint=split.fingerprint,
     )

@@ -15,13 +15,13 @@ class Side:
 
     Args:
         name: What it is called.
-        reading: Which of its readings answered.
+        head: Which of its heads answered.
         model: sha256 of its file.
         right: Images named right.
     """
 
     name: str
-    reading: str
+    head: str
     model: str
     right: int
 

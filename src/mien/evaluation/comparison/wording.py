@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from mien.evaluation.comparison.paired_tests import POWER, Difference, McNemar, turned
 from mien.evaluation.comparison.predictions import Answers
 from mien.evaluation.comparison.results import Comparison, Winner
-from mien.models.model import LABELS_READING, TWO_READINGS
+from mien.models.model import ONE_HEAD, TWO_HEADS
 
 if TYPE_CHECKING:
     from mien.data.datasets import Split
@@ -109,10 +109,10 @@ def warnings(a: Answers, b: Answers, split: "Split", data: str) -> Iterator[str]
             f"what {' and '.join(unknown)} learnt from is not known here, so nothing was checked: these "
             "images may be among it"
         )
-    if _question(a.reading) != _question(b.reading):
+    if _question(a.head) != _question(b.head):
         yield (
-            f"{a.name} answers as {a.reading or 'its file has it'} and {b.name} as "
-            f"{b.reading or 'its file has it'}: two questions, not one; name one with --labels"
+            f"{a.name} answers as {a.head or 'its file has it'} and {b.name} as "
+            f"{b.head or 'its file has it'}: two questions, not one; name one with --head"
         )
 
 
@@ -126,10 +126,10 @@ def _roles(side: Answers, split: "Split", data: str) -> set[str]:
     return roles
 
 
-def _question(reading: str) -> str:
-    """Return which of a model's answers a reading is: of some models the first has another name."""
-    known = LABELS_READING | TWO_READINGS
-    return known[reading].output if reading in known else "probabilities"
+def _question(head: str) -> str:
+    """Return which of a model's answers a head is: of some models the first has another name."""
+    known = ONE_HEAD | TWO_HEADS
+    return known[head].output if head in known else "probabilities"
 
 
 def notes(found: Comparison) -> Iterator[str]:

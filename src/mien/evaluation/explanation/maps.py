@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from mien.errors import InputError
-from mien.evaluation.explanation.onnx_graph import Graph, Grid, Head
+from mien.evaluation.explanation.onnx_graph import Dense, Graph, Grid
 from mien.models.model import Bundle
 from mien.models.priors import Adjustment, as_groups, as_prior
 
@@ -36,14 +36,14 @@ class Explanation:
         map: `(size, size)` float32 in [0, 1]: what each pixel did for the answer, the most being 1; pixels
             that did nothing for it or spoke against it are 0. All 0 where nothing speaks for the answer.
         method: How the map was made.
-        labels: Which of the model's readings answered.
+        head: Which of the model's heads answered.
     """
 
     emotion: str
     scores: Mapping[str, float]
     map: NDArray[np.float32]
     method: Method
-    labels: str
+    head: str
 
     @property
     def score(self) -> float:
@@ -73,7 +73,7 @@ class Explanation:
             "strength": self.strength,
             "scores": dict(self.scores),
             "method": self.method,
-            "labels": self.labels,
+            "head": self.head,
         }
 
 
@@ -82,7 +82,7 @@ def face(
     image: NDArray[np.uint8],
     *,
     emotion: str | None = None,
-    labels: str | None = None,
+    head: str | None = None,
     method: Method | None = None,
     progress: Callable[[int, int], None] | None = None,
     balance: float | None = None,
@@ -95,7 +95,7 @@ def face(
         bundle: The model as it ships.
         image: `(size, size, 1)` uint8 in [0, 255], as `images.fit` and `images.cut` make it.
         emotion: Which answer to explain; None for the likeliest.
-        labels: Which of the model's readings answers; None for the one that `mien predict` takes: `consensus`
+        head: Which of the model's heads answers; None for the one that `mien predict` takes: `ferplus`
             where the model has it, else the first.
         method: One of `METHODS`; None for `cam` where the model's head allows it, else `occlusion`.
         progress: Called with (faces run, faces in all); `cam` runs one.
@@ -106,45 +106,43 @@ def face(
     Raises:
         InputError: There is no such emotion or method, the head does not allow `cam`, or balance, prior or
             groups cannot be used with the model.
-        ModelError: The image is of another shape or type, or the model has no such reading.
+        ModelError: The image is of another shape or type, or the model has no such head.
 
     Source: cam: Zhou et al. 2016, arXiv:1512.04150; occlusion: Zeiler and Fergus 2014, arXiv:1311.2901.
     """
     if method is not None and method not in METHODS:
         raise InputError(f"{method!r} is no way to explain; mien knows {', '.join(METHODS)}")
-    labels = bundle.card.photo_reading(labels)
-    reading = bundle.card.reading(labels)
-    output = reading.output
+    head = bundle.card.photo_head(head)
+    stated = bundle.card.head(head)
+    output = stated.output
     prior, groups = as_prior(prior), as_groups(groups)
-    balance = reading.balance_for(balance, prior)
+    balance = stated.balance_for(balance, prior)
     adjustment = Adjustment(balance=balance, prior=prior, groups=groups)
-    adjustment.check(bundle.card.labels, reading.frequencies)
+    adjustment.check(bundle.card.labels, stated.frequencies)
     names = adjustment.names(bundle.card.labels)
-    single = bundle.run(image[np.newaxis], labels=labels, balance=balance, prior=prior)
+    single = bundle.run(image[np.newaxis], head=head, balance=balance, prior=prior)
     chances = adjustment.group(single, bundle.card.labels)[0]
     if emotion is not None and emotion not in names:
         raise InputError(f"the model has no answer {emotion!r}; it knows {', '.join(names)}")
     index = int(chances.argmax()) if emotion is None else names.index(emotion)
-    head, grid = None, None
+    dense, grid = None, None
     if method != "occlusion":
         graph = Graph(bundle.read())
-        head, grid = graph.head(output), graph.grid()
-    if method == "cam" and head is None:
+        dense, grid = graph.dense(output), graph.grid()
+    if method == "cam" and dense is None:
         raise InputError(
             f"the model {bundle.card.name!r} does not answer from the mean of its features; use occlusion"
         )
-    if head is not None:
+    if dense is not None:
         # How the logarithm of a sum of probabilities changes with each of their logits.
         share = single[0] * adjustment.members(bundle.card.labels)[:, index]
-        evidence = _cam(bundle, image, head, grid, share / max(float(share.sum()), _LEAST))
+        evidence = _cam(bundle, image, dense, grid, share / max(float(share.sum()), _LEAST))
         if progress is not None:
             progress(1, 1)
     else:
-        evidence = _occlusion(bundle, image, labels, index, progress, adjustment)
+        evidence = _occlusion(bundle, image, head, index, progress, adjustment)
     scores = {name: float(chance) for name, chance in zip(names, chances, strict=True)}
-    return Explanation(
-        names[index], scores, _normal(evidence), "occlusion" if head is None else "cam", labels
-    )
+    return Explanation(names[index], scores, _normal(evidence), "occlusion" if dense is None else "cam", head)
 
 
 def hide(image: NDArray[np.uint8], where: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
@@ -172,7 +170,11 @@ def _hidden(image: NDArray[np.uint8], spots: NDArray[np.floating[Any]]) -> NDArr
 
 
 def _cam(
-    bundle: Bundle, image: NDArray[np.uint8], head: Head, grid: Grid | None, share: NDArray[np.floating[Any]]
+    bundle: Bundle,
+    image: NDArray[np.uint8],
+    dense: Dense,
+    grid: Grid | None,
+    share: NDArray[np.floating[Any]],
 ) -> NDArray[np.float32]:
     """Return what each pixel's feature cell adds to the answer's logit above the mean of all logits.
 
@@ -180,7 +182,7 @@ def _cam(
     their logits counts, by `share` `(k,)`, which sums to 1.
     """
     features = bundle.features(image[np.newaxis])[0]
-    weights = head.weights @ share - head.weights.mean(axis=1)
+    weights = dense.weights @ share - dense.weights.mean(axis=1)
     cells = features @ weights
     size = image.shape[0]
     if grid is None:
@@ -203,7 +205,7 @@ def _spread(size: int, cells: int, first: float, step: float) -> NDArray[np.floa
 def _occlusion(
     bundle: Bundle,
     image: NDArray[np.uint8],
-    labels: str,
+    head: str,
     index: int,
     progress: Callable[[int, int], None] | None,
     adjustment: Adjustment,
@@ -216,7 +218,7 @@ def _occlusion(
     spots = np.einsum("iy,jx->ijyx", across, across).reshape(-1, size, size)
     hidden = np.concatenate([image[np.newaxis], _hidden(image, spots)])
     single = bundle.run(
-        hidden, labels=labels, progress=progress, balance=adjustment.balance, prior=adjustment.prior
+        hidden, head=head, progress=progress, balance=adjustment.balance, prior=adjustment.prior
     )
     odds = _log_odds(adjustment.group(single, bundle.card.labels), index)
     falls = odds[0] - odds[1:]

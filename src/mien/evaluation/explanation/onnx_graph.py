@@ -30,7 +30,7 @@ _TYPES = {1: "<f4", 2: "|u1", 3: "|i1", 6: "<i4", 7: "<i8", 10: "<f2", 11: "<f8"
 
 
 @dataclass(frozen=True)
-class Head:
+class Dense:
     """The weights that make an answer of the mean features.
 
     Args:
@@ -87,7 +87,7 @@ class Graph:
                 if values is not None:
                     self._tensors[name] = values
 
-    def head(self, output: str) -> Head | None:
+    def dense(self, output: str) -> Dense | None:
         """Return the weights of an answer that is dense over the mean of the features; None for others.
 
         Args:
@@ -117,7 +117,7 @@ class Graph:
             return None
         weights = weights.T if node.settings.get("transB") else weights
         bias, offsets = (np.broadcast_to(each, weights.shape[1:]) for each in (bias, offsets))
-        return Head(
+        return Dense(
             weights.astype(np.float32), bias.astype(np.float32), temperature, offsets.astype(np.float32)
         )
 

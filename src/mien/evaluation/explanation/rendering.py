@@ -130,7 +130,7 @@ def sheet(image: NDArray[np.uint8], explanation: Explanation) -> Image.Image:
     page.paste(large, (edge, top))
     page.paste(Image.fromarray(painted), (2 * edge + SIDE, top))
     page.paste(legend(SIDE, explanation.strength), (2 * edge + SIDE, top + SIDE))
-    below = [fonts.drawable(f"method {explanation.method}, labels {explanation.labels}")]
+    below = [fonts.drawable(f"method {explanation.method}, head {explanation.head}")]
     if told := note(explanation):
         below.append(told)
     for number, words in enumerate(below):

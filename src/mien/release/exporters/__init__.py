@@ -102,7 +102,7 @@ class Agreement:
 
     Args:
         images: How many.
-        same: Share on which every reading gives the same likeliest answer.
+        same: Share on which every head gives the same likeliest answer.
         mean_difference: Between two probabilities, absolute.
         largest_difference: Likewise.
     """
@@ -167,9 +167,9 @@ def convert(
 
 
 def _agreement(shipped: Bundle, network: keras.Model, images: Pixels) -> Agreement:
-    names = list(shipped.card.readings)
+    names = list(shipped.card.heads)
     ours = keras_files.ask(network, images).reshape(len(images), len(names), -1)
-    theirs = np.stack([shipped.run(images, labels=name) for name in names], axis=1)
+    theirs = np.stack([shipped.run(images, head=name) for name in names], axis=1)
     difference = np.abs(ours - theirs)
     return Agreement(
         images=len(images),
@@ -196,7 +196,7 @@ def rebuild(bundle: Bundle) -> keras.Model:
     if not isinstance(name, str):
         raise ModelError(f"the card of {card.name!r} names no network, so none can be built from it")
     found = weights_of(bundle)
-    model = networks.build(name, size=card.size, classes=len(card.labels), consensus=len(card.readings) > 1)
+    model = networks.build(name, size=card.size, classes=len(card.labels), ferplus=len(card.heads) > 1)
     shapes = {variable.path: tuple(variable.shape) for variable in model.weights}
     if shapes != {path: value.shape for path, value in found.items()}:
         raise ModelError(f"the weights of {card.name!r} are not those of the network {name!r} its card names")
@@ -233,7 +233,7 @@ def write(
     Args:
         model: A network from pixels `(n, size, size, 1)` in [0, 255] to probabilities.
         card: What the model is. Every format holds its temperatures and offsets, as factors of the last
-            weights but in ONNX; `litert` holds the first reading alone.
+            weights but in ONNX; `litert` holds the first head alone.
         format: One of `FORMATS`.
         to: A folder, where the file is called `model` with the format's ending; or a file's name with that
             ending. `labels.txt` goes beside it.
@@ -289,7 +289,7 @@ def bundle(
 
     Args:
         model: A network from pixels `(n, size, size, 1)` in [0, 255] to probabilities.
-        card: What the model is, and the scaling of each reading; its parity and hash are set here.
+        card: What the model is, and the scaling of each head; its parity and hash are set here.
         to: The bundle's folder, or a name that ends in `.onnx`.
         images: Images to compare on, `(n, size, size, 1)` uint8; the more like real ones the better.
         at_least: Compare on this many; random pixels stand in where `images` are fewer.
@@ -301,7 +301,7 @@ def bundle(
         MissingExtra: Keras or onnx is not installed.
     """
     images = _enough(images, card.size, at_least)
-    file = serialise(model, readings={reading.output: reading for reading in card.readings.values()})
+    file = serialise(model, heads={head.output: head for head in card.heads.values()})
     card = replace(card, parity=None)
     try:
         written = bundles.of(file, card)
@@ -309,7 +309,7 @@ def bundle(
         answers, expected = [], []
         for start in range(0, len(images), keras_files.BATCH_SIZE):
             batch = images[start : start + keras_files.BATCH_SIZE]
-            answers.append(np.hstack([written.run(batch, labels=name) for name in card.readings]))
+            answers.append(np.hstack([written.run(batch, head=name) for name in card.heads]))
             expected.append(keras_files.ask(network, batch))
             if progress is not None:
                 progress(start + len(batch), len(images))
@@ -395,19 +395,19 @@ def _scaled(model: keras.Model, card: Card) -> keras.Model:
     Raises:
         ModelError: A last layer of the network's is not a dense softmax, so there are no such weights.
     """
-    if all(reading.temperature == 1.0 and not reading.offsets for reading in card.readings.values()):
+    if all(head.temperature == 1.0 and not head.offsets for head in card.heads.values()):
         return model
     copy = _copy(model)
-    for tensor, reading in zip(copy.outputs, card.readings.values(), strict=True):
+    for tensor, head in zip(copy.outputs, card.heads.values(), strict=True):
         last = tensor._keras_history.operation
         if getattr(getattr(last, "activation", None), "__name__", "") != "softmax" or not last.get_weights():
             raise ModelError(
                 f"the network's last layer {last.name!r} is not a dense softmax; it takes no temperature"
             )
-        kernel, *bias = (weight / reading.temperature for weight in last.get_weights())
-        if reading.offsets and not bias:
+        kernel, *bias = (weight / head.temperature for weight in last.get_weights())
+        if head.offsets and not bias:
             raise ModelError(f"the network's last layer {last.name!r} has no bias; it takes no offsets")
-        last.set_weights([kernel, *(each + np.array(reading.offsets or 0.0, each.dtype) for each in bias)])
+        last.set_weights([kernel, *(each + np.array(head.offsets or 0.0, each.dtype) for each in bias)])
     return copy
 
 

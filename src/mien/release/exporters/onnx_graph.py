@@ -1,7 +1,7 @@
 """Write a Keras network as an ONNX graph that keeps the weights' names.
 
 The graph takes raw pixels `images` uint8 `(n, size, size, 1)` and gives `probabilities` float32 `(n, k)`
-and `features` float32 `(n, h, w, c)`; a network's second answer `consensus` stands beside the first.
+and `features` float32 `(n, h, w, c)`; a network's second answer `ferplus` stands beside the first.
 
 Every layer becomes the ONNX operation of the same meaning, and every weight an initialiser under its Keras
 path (`stem_conv/kernel`), so that a network can be rebuilt from the file and trained further. Inside, feature
@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from mien.errors import MissingExtra, ModelError
 from mien.models import checks as onnx_file
-from mien.models.model import Reading
+from mien.models.model import Head
 from mien.release.exporters.onnx_layers import WRITERS
 
 if TYPE_CHECKING:
@@ -32,19 +32,19 @@ OPSET, IR_VERSION = 17, 8
 Array = npt.NDArray[Any]
 
 
-def serialise(model: keras.Model, *, readings: Mapping[str, Reading] | None = None) -> bytes:
+def serialise(model: keras.Model, *, heads: Mapping[str, Head] | None = None) -> bytes:
     """Return `model` as the bytes of an ONNX file that computes in float32.
 
     Args:
         model: A functional network from pixels `(n, s, s, 1)` to a softmax, with a layer `features`.
-        readings: By output, whose temperature and offsets come before its softmax; the logits as they are
+        heads: By output, whose temperature and offsets come before its softmax; the logits as they are
             where none is given.
 
     Raises:
         ModelError: A layer, or a setting of one, has no counterpart here; the message names it.
         MissingExtra: onnx is not installed.
     """
-    graph = Graph(model, readings or {})
+    graph = Graph(model, heads or {})
     for operation in model.operations:
         graph.add(operation)
     file: bytes = graph.finish().SerializeToString()
@@ -103,19 +103,19 @@ def _onnx() -> Any:
 class Graph:
     """An ONNX graph under construction; `names` maps a Keras tensor's id to its ONNX name."""
 
-    def __init__(self, model: keras.Model, readings: Mapping[str, Reading]) -> None:
+    def __init__(self, model: keras.Model, heads: Mapping[str, Head]) -> None:
         self.onnx = _onnx()
         self.model = model
         self.nodes: list[Any] = []
         self.constants: dict[str, Array] = {}
-        self.readings = readings
+        self.heads = heads
         self.names: dict[int, str] = {}
         (shape,) = (tuple(each.shape) for each in model.inputs)
         first, *rest = [tensor._keras_history.operation.name for tensor in model.outputs]
-        if len(shape) != 4 or shape[1] != shape[2] or shape[3] != 1 or rest not in ([], ["consensus"]):
+        if len(shape) != 4 or shape[1] != shape[2] or shape[3] != 1 or rest not in ([], ["ferplus"]):
             raise ModelError(
                 f"the network takes {shape} and has the outputs {', '.join([first, *rest])}; mien exports "
-                "networks from square grey images (n, size, size, 1) to one output, or to a second, consensus"
+                "networks from square grey images (n, size, size, 1) to one output, or to a second, ferplus"
             )
         #: The ONNX name of each answer, by the id of its Keras tensor.
         self.answers = {

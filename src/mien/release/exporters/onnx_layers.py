@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mien.errors import ModelError
-from mien.models.model import Reading
+from mien.models.model import Head
 
 if TYPE_CHECKING:
     from mien.release.exporters.onnx_graph import Graph
@@ -216,7 +216,7 @@ def _activate(graph: Graph, layer: Any, activation: Any, name: str) -> str:
 
 
 def _soften(graph: Graph, layer: Any, name: str) -> str:
-    """Write a softmax; one that gives the network's answers has its reading's scaling before it."""
+    """Write a softmax; one that gives the network's answers has its head's scaling before it."""
     if len(layer.output.shape) != 2:
         raise ModelError(
             f"the network's layer {layer.name!r} is a softmax over a map; mien exports it over classes"
@@ -224,11 +224,11 @@ def _soften(graph: Graph, layer: Any, name: str) -> str:
     output = graph.answers.get(id(layer.output))
     if output is None:
         return graph.node("Softmax", [name], f"{layer.name}/softmax", axis=-1)
-    reading = graph.readings.get(output, Reading())
-    temperature = graph.constant(f"{output}.temperature", reading.temperature)
+    head = graph.heads.get(output, Head())
+    temperature = graph.constant(f"{output}.temperature", head.temperature)
     logits = graph.node("Div", [name, temperature], f"{layer.name}/softened")
-    if reading.offsets:
-        offsets = graph.constant(f"{output}.offsets", np.array(reading.offsets, np.float32))
+    if head.offsets:
+        offsets = graph.constant(f"{output}.offsets", np.array(head.offsets, np.float32))
         logits = graph.node("Add", [logits, offsets], f"{layer.name}/offset")
     return graph.node("Softmax", [logits], output, axis=-1)
 

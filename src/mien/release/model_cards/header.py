@@ -76,7 +76,7 @@ def _result(model: Evidence, finding: Finding) -> dict[str, Any]:
         "task": {"type": _TASK, "name": "facial emotion recognition"},
         "dataset": {"type": _identifier(name) or "unnamed", "name": name, "split": report.split},
         "metrics": [
-            {"type": kind, "name": f"{what}, read as {report.reading}", "value": round(value, _DIGITS)}
+            {"type": kind, "name": f"{what}, head {report.head}", "value": round(value, _DIGITS)}
             for kind, what, value in values
         ],
     }

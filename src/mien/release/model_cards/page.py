@@ -57,7 +57,7 @@ def _details(models: Sequence[Evidence]) -> list[str]:
         ),
         ("framing", lambda model: plain(model.card.framing)),
         ("answers", lambda model: f"how likely: {', '.join(map(plain, model.card.labels))}"),
-        ("readings", lambda model: ", ".join(map(code, model.card.readings))),
+        ("heads", lambda model: ", ".join(map(code, model.card.heads))),
         ("exported", _parity),
         ("begun from", lambda model: _others(model.card.base)),
         ("averaged with", lambda model: _others(model.card.averaged)),
@@ -71,7 +71,7 @@ def _details(models: Sequence[Evidence]) -> list[str]:
     return [
         table(columns, [row for row in cells if any(row[1:])]),
         "The whole recipe stands in the card inside the file.",
-        *_readings(models),
+        *_heads(models),
     ]
 
 
@@ -121,40 +121,38 @@ def _version(item: tuple[str, str]) -> str:
     return plain(" ".join(item))
 
 
-def _readings(models: Sequence[Evidence]) -> list[str]:
-    """Say what an answer can be read as, which reading is the default, and why."""
+def _heads(models: Sequence[Evidence]) -> list[str]:
+    """Return what the heads answer, which one is the default, and why."""
     first = models[0]
-    default = next(iter(first.card.readings))
-    known = {name: reading for model in models for name, reading in model.card.readings.items()}
+    default = next(iter(first.card.heads))
+    known = {name: head for model in models for name, head in model.card.heads.items()}
     if len(known) == 1:
         return [paragraph(f"An answer says one thing: {plain(known[default].about)}.")]
     points = [
-        f"{code(name)}{' (the default)' if name == default else ''}: {plain(reading.about)}."
-        for name, reading in known.items()
+        f"{code(name)}{' (the default)' if name == default else ''}: {plain(head.about)}."
+        for name, head in known.items()
     ]
-    why = [
-        f"A face has {listed([code(name) for name in known])} as readings, for they are not the same thing."
-    ]
+    names = listed([code(name) for name in known])
+    why = [f"The model has the output heads {names}, because they answer different questions."]
     if default == "fer2013":
         why.append(
             f"{code(default)} is the default because its figures are those that can be set beside what "
             "others measured."
         )
-    if "consensus" in known:
+    if "ferplus" in known:
         why.append(
-            "A photograph of your own deserves `consensus`, what most people would call it: ask for it by "
-            "name."
+            "A photograph of your own deserves `ferplus`, what most people would call it: ask for it by name."
         )
     if not figures.missing(models):
-        why.append("Every reading is scored below, for every file.")
+        why.append("Every head is scored below, for every file.")
     asked = next(name for name in known if name != default)
     return [
-        paragraph("**Readings.**", *why),
+        paragraph("**Heads.**", *why),
         bullets(points),
         "```python\nimport mien\n\n"
         f"model = mien.load_model({json.dumps(first.file, ensure_ascii=False)})\n"
         f"model.run(images)  # as {default}\n"
-        f"model.run(images, labels={json.dumps(asked, ensure_ascii=False)})\n```",
+        f"model.run(images, head={json.dumps(asked, ensure_ascii=False)})\n```",
     ]
 
 

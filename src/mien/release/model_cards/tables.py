@@ -43,7 +43,7 @@ def metrics(models: Sequence[Evidence]) -> list[str]:
             "that is none of the classes do not count.",
         )
     if any(finding.calibration for finding in findings) or any(
-        reading.threshold is not None for model in models for reading in model.card.readings.values()
+        head.threshold is not None for model in models for head in model.card.heads.values()
     ):
         points.append(
             "**threshold**: confidence under which an answer counts as uncertain; chosen for the share of "
@@ -59,7 +59,7 @@ def metrics(models: Sequence[Evidence]) -> list[str]:
 
 
 def analyses(models: Sequence[Evidence]) -> list[str]:
-    """Give every figure: of readings, of confidence, of int8, of each class."""
+    """Give every figure: of heads, of confidence, of int8, of each class."""
     if not any(model.findings for model in models):
         return ["Nothing was scored yet: `mien evaluate RUN` does that."]
     return [
@@ -79,7 +79,7 @@ def _each(models: Sequence[Evidence]) -> Iterator[tuple[Evidence, Finding, tuple
     for model in models:
         for finding in model.findings:
             report = finding.report
-            yield model, finding, (code(model.card.name), code(report.reading), plain(_split(model, report)))
+            yield model, finding, (code(model.card.name), code(report.head), plain(_split(model, report)))
 
 
 def _split(model: Evidence, report: Report) -> str:
@@ -122,22 +122,22 @@ def _scores(models: Sequence[Evidence]) -> list[str]:
                 share(report.ece, 2),
             )
         )
-    head = ("model", "read as", "split")
+    head = ("model", "head", "split")
     return [
-        "### Readings",
+        "### Heads",
         table((*head, "n", "accuracy", "agreement with people", "n of these"), rows),
-        "Against the labels of the data set, whatever the reading:",
+        "Against the labels of the data set, whatever the head:",
         table((*head, "balanced accuracy", "macro F1", "NLL", "Brier", "ECE"), more),
     ]
 
 
 def missing(models: Sequence[Evidence]) -> list[str]:
-    """Return the readings that no report is about, each with its model."""
+    """Return the heads that no report is about, each with its model."""
     return [
         f"{code(name)} of {code(model.card.name)}"
         for model in models
-        for name in model.card.readings
-        if name not in {finding.report.reading for finding in model.findings}
+        for name in model.card.heads
+        if name not in {finding.report.head for finding in model.findings}
     ]
 
 
@@ -175,14 +175,14 @@ def _new(models: Sequence[Evidence]) -> list[str]:
     ]
     if not rows:
         return []
-    head = ("model", "read as", "split", "n", "accuracy", "macro F1", "agreement with people", "ECE")
+    head = ("model", "head", "split", "n", "accuracy", "macro F1", "agreement with people", "ECE")
     return [
         "### Images that training does not hold",
         table((*head, "left out: copies, cut otherwise"), rows),
         paragraph(
             "Left out are images that stand in training too: unchanged or nearly so, or as another part or "
             "size of the same photograph, which `mien audit` finds. A model may know those by heart, so of "
-            "the figures on this page these say most about new faces. ECE is held against what the reading "
+            "the figures on this page these say most about new faces. ECE is held against what the head "
             "is to say, the label or what most people saw; the temperature and offsets in the file were "
             "fitted on all images.",
         ),
@@ -191,7 +191,7 @@ def _new(models: Sequence[Evidence]) -> list[str]:
 
 def _calibrations(models: Sequence[Evidence]) -> list[str]:
     fitted = [
-        (finding.report.reading, found, named, model)
+        (finding.report.head, found, named, model)
         for model, finding, named in _each(models)
         if (found := finding.calibration) is not None
     ]
@@ -201,14 +201,14 @@ def _calibrations(models: Sequence[Evidence]) -> list[str]:
     fits = [
         (
             *named[:2],
-            "most people" if model.card.reading(reading).output == "consensus" else "the label",
+            "most people" if model.card.head(head).output == "ferplus" else "the label",
             count(found.n),
             f"{found.temperature:.3f}",
             *(share(right) for right in (found.accuracy_before, found.accuracy_after)),
             *(share(ece, 2) for ece in (found.ece_before, found.ece_after)),
             *(f"{nll:.3f}" for nll in (found.nll_before, found.nll_after)),
         )
-        for reading, found, named, model in fitted
+        for head, found, named, model in fitted
     ]
     answers = [
         (
@@ -226,7 +226,7 @@ def _calibrations(models: Sequence[Evidence]) -> list[str]:
     return [
         "### Confidence",
         paragraph(
-            "A temperature is folded into each file, one a reading; it changes no answer.",
+            "A temperature is folded into each file, one a head; it changes no answer.",
             "Offsets, added to the logits after it, mend a network that favours some classes more than the "
             "labels do, and change answers."
             if offsets
@@ -235,10 +235,10 @@ def _calibrations(models: Sequence[Evidence]) -> list[str]:
             f"{folds} parts of the images was judged with what the others gave.",
         ),
         *_few(fitted),
-        table(("model", "read as", "right is", "n", "temperature", *before_and_after), fits),
+        table(("model", "head", "right is", "n", "temperature", *before_and_after), fits),
         *offsets,
         paragraph("Where an answer less sure than the threshold counts as uncertain:"),
-        table(("model", "read as", "threshold", "answered", "accuracy on those"), answers),
+        table(("model", "head", "threshold", "answered", "accuracy on those"), answers),
         *_at_chance(models),
     ]
 
@@ -246,10 +246,10 @@ def _calibrations(models: Sequence[Evidence]) -> list[str]:
 def _uncalibrated(models: Sequence[Evidence]) -> list[str]:
     """Say what is known of the confidence of models that `mien ship` did not write."""
     rows = [
-        (code(model.card.name), code(name), f"{reading.threshold:.3f}")
+        (code(model.card.name), code(name), f"{head.threshold:.3f}")
         for model in models
-        for name, reading in model.card.readings.items()
-        if reading.threshold is not None
+        for name, head in model.card.heads.items()
+        if head.threshold is not None
     ]
     said = paragraph(
         "No temperature was fitted: confidence is what the network says, and the ECE above says how far that "
@@ -266,21 +266,21 @@ def _uncalibrated(models: Sequence[Evidence]) -> list[str]:
             "An answer less sure than the threshold counts as uncertain; four fifths of val reach it."
             + (" The same images selected the epoch that ships." if selects - {"last", ""} else "")
         ),
-        table(("model", "read as", "threshold"), rows),
+        table(("model", "head", "threshold"), rows),
     ]
 
 
 def _at_chance(models: Sequence[Evidence]) -> list[str]:
-    """Name the readings of which all answers count as uncertain."""
+    """Name the heads of which all answers count as uncertain."""
     return [
         paragraph(
-            f"**Hardly better than chance**: on val nothing shows that {code(model.card.name)} read as "
+            f"**Hardly better than chance**: on val nothing shows that {code(model.card.name)} with head "
             f"{code(name)} is better than always answering the most frequent label (the lower end of its "
             "accuracy's interval is not above that label's share). All its answers count as uncertain."
         )
         for model in models
-        for name, reading in model.card.readings.items()
-        if reading.at_chance
+        for name, head in model.card.heads.items()
+        if head.at_chance
     ]
 
 
@@ -288,8 +288,8 @@ def _few(fitted: Sequence[tuple[str, Calibration, tuple[str, str, str], Evidence
     """Say which temperatures were fitted on few images."""
     return [
         paragraph(
-            f"**Few images**: {named[0]} read as {named[1]} was calibrated on {count(found.n)} images, fewer "
-            f"than {FEW} per class. Its temperature was drawn towards 1 by a prior that counts as "
+            f"**Few images**: {named[0]} with head {named[1]} was calibrated on {count(found.n)} images, "
+            f"fewer than {FEW} per class. Its temperature was drawn towards 1 by a prior that counts as "
             f"{found.prior:g} images, and no offsets were fitted."
         )
         for _, found, named, _ in fitted
@@ -304,7 +304,7 @@ def _offsets(fitted: Sequence[tuple[str, Calibration, tuple[str, str, str], Evid
         for _, found, named, _ in fitted
         if found.offsets
     ]
-    return [table(("offsets of", "read as", *fitted[0][3].card.labels), rows)] if rows else []
+    return [table(("offsets of", "head", *fitted[0][3].card.labels), rows)] if rows else []
 
 
 def _int8(models: Sequence[Evidence]) -> list[str]:
@@ -324,19 +324,17 @@ def _int8(models: Sequence[Evidence]) -> list[str]:
         return []
     return [
         "### int8 beside float32",
-        table(
-            ("model", "read as", "n", "same answer", "right in float32", "right in int8", "ships in"), rows
-        ),
+        table(("model", "head", "n", "same answer", "right in float32", "right in int8", "ships in"), rows),
     ]
 
 
 def _groups(models: Sequence[Evidence]) -> list[str]:
     """Give the figures of groups; of many only how many there are."""
     blocks = []
-    for _, finding, (name, reading, split) in _each(models):
+    for _, finding, (name, head, split) in _each(models):
         if (found := finding.groups) is None:
             continue
-        blocks.append(f"### By {plain(found.column)}: {name} read as {reading} on {split}")
+        blocks.append(f"### By {plain(found.column)}: {name} with head {head} on {split}")
         if len(found.groups) > _MOST_GROUPS:
             blocks.append(paragraph(f"{count(len(found.groups))} groups, too many for this page."))
             continue
@@ -361,11 +359,11 @@ def _groups(models: Sequence[Evidence]) -> list[str]:
 
 
 def _classes(model: Evidence) -> list[str]:
-    """Give the figures of each class; and what is taken for what, by the default reading."""
+    """Give the figures of each class; and what is taken for what, by the default head."""
     blocks = []
     for place, finding in enumerate(model.findings):
         report = finding.report
-        title = f"{code(model.card.name)} read as {code(report.reading)} on {plain(_split(model, report))}"
+        title = f"{code(model.card.name)} with head {code(report.head)} on {plain(_split(model, report))}"
         rows = [
             (
                 plain(name),

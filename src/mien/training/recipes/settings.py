@@ -76,7 +76,7 @@ class Targets:
     Args:
         smoothing: Share of each label spread evenly over all classes.
         votes: Share of the label given up for the distribution of FER+'s votes.
-        consensus: Weight of a second answer's loss, which learns the votes alone; 0 for no second answer.
+        ferplus: Weight of a second answer's loss, which learns the votes alone; 0 for no second answer.
         teacher: Share of the loss that asks for the teacher's probabilities, where one is given.
         temperature: What the logits of teacher and student are divided by for that share.
         balance: How much of the classes' unequal frequencies training takes upon itself, so that the first
@@ -88,7 +88,7 @@ class Targets:
 
     smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     votes: Fraction = 0.0
-    consensus: NotNegative = 0.0
+    ferplus: NotNegative = 0.0
     teacher: Fraction = 0.7
     temperature: Positive = 3.0
     balance: Fraction = 0.0
