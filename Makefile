@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Files and folders that tools/language.py finds nothing in; it is to be all of them.
+PLAIN := src/mien/__init__.py src/mien/__main__.py src/mien/_arrays.py src/mien/_files.py src/mien/_lazy.py src/mien/_text.py src/mien/errors.py src/mien/labels.py src/mien/types.py
 READY := $(VENV)/.ready
 
 .PHONY: demo test slow check docs wheel clean
@@ -26,6 +28,7 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/language.py $(PLAIN)
 
 docs: $(READY)
 	$(BIN)/python -m pytest tests/test_readme.py tests/test_house.py
