@@ -1,4 +1,4 @@
-"""Archives of NumPy arrays that come from a file: read within bounds, or refused in a few words."""
+"""Read npz files that may be damaged or hostile."""
 
 import io
 import lzma
@@ -10,7 +10,7 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
-#: What zipfile and NumPy raise over damaged, encrypted, oddly compressed and lying archives.
+#: Errors of zipfile and NumPy on archives that are damaged, encrypted or inconsistent.
 _DAMAGE = (
     EOFError,
     KeyError,
@@ -27,19 +27,19 @@ _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
 )
-#: Most characters of a reason in other programs' words.
+#: Maximum length of a reason that comes from another library.
 _LONGEST = 120
 
 
 def unpack(content: bytes, most: int) -> dict[str, NDArray[np.generic]]:
-    """Return every array of an npz file by its name.
+    """Return the arrays of an npz file by name.
 
     Args:
         content: The file's bytes.
-        most: Bytes that the file may have, and that it may unpack to.
+        most: Maximum size in bytes, both of the file and of its unpacked content.
 
     Raises:
-        ValueError: It is larger, or no such archive; with the reason in a few words.
+        ValueError: The file is larger, damaged, or not an npz file; the message is the reason.
     """
     if len(content) > most:
         raise ValueError(f"it is larger than {most} bytes")
@@ -53,14 +53,14 @@ def unpack(content: bytes, most: int) -> dict[str, NDArray[np.generic]]:
     except (ValueError, *_DAMAGE) as error:
         raise ValueError(_reason(error)) from error
     for name, array in found.items():
-        # What is no array in an archive, NumPy hands over as bytes.
+        # NumPy returns members that are not arrays as bytes.
         if not isinstance(array, np.ndarray):
-            raise ValueError(f"{name[:_LONGEST]!r} is no array")
+            raise ValueError(f"{name[:_LONGEST]!r} is not an array")
     return found
 
 
 def _reason(error: Exception) -> str:
-    """Return what an error says, unless that is no words, or quotes what was read at whatever length."""
+    """Return the message of an error if it is short text, else a general reason."""
     said = str(error)
     if said[:1] not in ("", "(") and len(said) <= _LONGEST and said.isprintable() and "\\" not in said:
         return said

@@ -73,9 +73,9 @@ def _unwritable(path: str | os.PathLike[str], error: OSError) -> OutputError:
 
 
 def hold(path: str | os.PathLike[str]) -> filelock.BaseFileLock | None:
-    """Return a lock that is held in the file `path`; None where another process holds it.
+    """Lock the file `path` and return the lock, or None if another process holds it.
 
-    A lock whose holder died is taken over.
+    The lock of a process that died is free again.
 
     Raises:
         OSError: The file cannot be created or opened.
@@ -85,11 +85,11 @@ def hold(path: str | os.PathLike[str]) -> filelock.BaseFileLock | None:
         try:
             lock.acquire(timeout=0)
         except NotImplementedError:
-            # Some network drives know no advisory locks; there a file with the holder's id must do.
+            # Some network drives have no advisory locks.
             lock = filelock.SoftFileLock(path)
             lock.acquire(timeout=0)
     except filelock.Timeout:
-        # filelock also times out if the file cannot be created, as in /proc; creating another file beside it
+        # filelock also times out if the file cannot be created, as in /proc. Creating another file there
         # raises the reason.
         if not os.path.lexists(path):
             _check_creates(Path(path))
@@ -104,27 +104,27 @@ def _check_creates(path: Path) -> None:
 
 
 def let_go(lock: filelock.BaseFileLock) -> None:
-    """Release a lock and delete its file, where that can be done."""
+    """Release a lock and delete its file if possible."""
     with contextlib.suppress(OSError):
-        # Before it is released, so that nobody holds a file that is about to go; Windows does not let us.
+        # Before the release, so that no other process locks a file that is being deleted. Windows refuses.
         Path(lock.lock_file).unlink(missing_ok=True)
     lock.release()
 
 
 def sweep(folder: str | os.PathLike[str]) -> None:
-    """Delete what writers that died left half done, in `folder` and below; nobody may be writing there."""
+    """Delete the temporary files of killed processes below `folder`; no process may be writing there."""
     for partial in Path(folder).rglob(".partial-*"):
         partial.unlink(missing_ok=True)
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:
-    """Make a rename in `folder` last through a power cut, where the system can."""
+    """Make a rename in `folder` durable, if the system supports it."""
     if os.name != "posix":
         return
     try:
         _sync(Path(folder))
     except OSError as error:
-        # Network drives refuse to sync a folder; the rename itself has happened.
+        # Network drives cannot sync a folder; the rename is done all the same.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
             raise
 

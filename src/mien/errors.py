@@ -1,48 +1,48 @@
-"""Every error mien raises on purpose.
+"""The errors that mien raises, and their exit codes.
 
     MienError
-    ├── InputError            what came in cannot be used (exit code 2)
+    ├── InputError            an input cannot be used (exit code 2)
     │   ├── ImageError        one image
     │   ├── VideoError        one video
     │   ├── ArchiveError      a zip or tar file
-    │   ├── DataError         a data set: folders, csv files, votes, exclusions
+    │   ├── DataError         a data set: folders, csv files, annotator votes, exclusions
     │   ├── RecipeError       a recipe, a network's name or one of their settings
-    │   ├── RunError          a run's folder
-    │   └── ModelError        a bundle or its card
+    │   ├── RunError          a run folder
+    │   └── ModelError        a model file or its card
     ├── OutputError           a file or folder cannot be written (exit code 2)
     ├── TrainingError         training cannot continue: the loss is not a number (exit code 2)
     ├── MissingExtra          an optional dependency is needed and not installed (exit code 2)
-    │   └── MissingBackend    what Keras was told to run on is not installed
-    └── Stopped               a signal asked us to stop, and everything is saved (exit code 130 or 143)
+    │   └── MissingBackend    the backend chosen for Keras is not installed
+    └── Stopped               a signal stopped the work; everything is saved (exit code 130 or 143)
 
-A message says what came, what was expected and what to do, in one sentence.
+A message is one sentence: what is wrong, then what to do.
 """
 
 
 class MienError(Exception):
-    """Catch this to catch everything mien raises on purpose."""
+    """Base class of all errors that mien raises."""
 
     exit_code = 2
 
 
 class InputError(MienError):
-    """What came in cannot be used."""
+    """An input cannot be used."""
 
 
 class ImageError(InputError):
-    """An image cannot be read, or is not one."""
+    """An image cannot be read."""
 
 
 class VideoError(InputError):
-    """A video cannot be read, or is none."""
+    """A video cannot be read."""
 
 
 class ArchiveError(InputError):
-    """An archive is unreadable, unsafe, or beyond the limits."""
+    """An archive is damaged, unsafe, or exceeds the limits."""
 
 
 class DataError(InputError):
-    """A data set cannot be used as it stands."""
+    """A data set cannot be used."""
 
 
 class RecipeError(InputError):
@@ -50,11 +50,11 @@ class RecipeError(InputError):
 
 
 class RunError(InputError):
-    """A run's folder is missing, in use, or damaged."""
+    """A run folder is missing, in use, or damaged."""
 
 
 class ModelError(InputError):
-    """A bundle is damaged, unsafe, or not made for what it was given."""
+    """A model file is damaged or unsafe, or does not fit its input."""
 
 
 class OutputError(MienError):
@@ -62,19 +62,18 @@ class OutputError(MienError):
 
 
 class TrainingError(MienError):
-    """Training cannot go on; what was learnt so far is saved."""
+    """Training cannot continue; the last checkpoint is saved."""
 
 
 class MissingExtra(MienError):
-    """An optional dependency is needed and not installed.
+    """An optional dependency is not installed.
 
     Args:
-        what: What needs it, as the subject of a sentence: `"training"`.
-        extra: The extra of the package that brings it: `"train"`.
+        what: The feature that needs it, as the subject of a sentence: `"training"`.
+        extra: The extra of the package that installs it: `"train"`.
     """
 
     def __init__(self, what: str, extra: str) -> None:
-        # "." for a clone, where mien is not on the index that pip asks.
         super().__init__(
             f"{what} needs packages that are not installed; run: pip install 'mien[{extra}]', or in a clone "
             f"of mien pip install '.[{extra}]'"
@@ -83,11 +82,11 @@ class MissingExtra(MienError):
 
 
 class MissingBackend(MissingExtra):
-    """Keras was told to run on a backend that is not installed.
+    """The backend chosen for Keras is not installed.
 
     Args:
         backend: Its name: `"torch"`.
-        asked: What asks for it: `"KERAS_BACKEND"`.
+        asked: The setting that chose it: `"KERAS_BACKEND"`.
         remedy: What to do.
     """
 
@@ -97,10 +96,10 @@ class MissingBackend(MissingExtra):
 
 
 class Stopped(MienError):
-    """A signal asked the work to stop; it stopped with everything saved.
+    """A signal stopped the work, and everything is saved.
 
     Args:
-        message: What is saved where, and how to go on.
+        message: Where the work is saved, and how to continue.
         signal_number: The signal's number; the exit code is 128 more.
     """
 

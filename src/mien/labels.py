@@ -1,17 +1,16 @@
-"""The seven emotions: their names, their one order, and how others spell them.
+"""The seven emotions: names, order and other spellings.
 
-The order angry, disgust, fear, happy, sad, surprise, neutral is fer2013.csv's, so that its numbers are
-indices here. Nothing in mien writes this order a second time.
+The order is that of fer2013.csv, so the numbers in that file are indices of `EMOTIONS`.
 """
 
 from collections.abc import Sequence
 
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
-#: Columns of FER+ votes in mien: the seven emotions, then what FER+ taggers could choose besides.
+#: Columns of FER+ votes in mien: the seven emotions, then the other choices of the FER+ annotators.
 VOTES = (*EMOTIONS, "contempt", "unknown", "not a face")
 
-#: FER+'s header (microsoft/FERPlus, fer2013new.csv), each column under the name it has in `VOTES`.
+#: Columns of fer2013new.csv (microsoft/FERPlus), and their names in `VOTES`.
 FERPLUS_COLUMNS = {
     "neutral": "neutral",
     "happiness": "happy",
@@ -43,8 +42,8 @@ _MEANING = {name: name for name in EMOTIONS} | {
 def canonical(name: str) -> str | None:
     """Return the emotion that `name` spells, or None.
 
-    Case, surrounding space and a leading number with its separator are ignored, so that `Happy`,
-    `happiness` and `3_happy` are happy. A bare number 0 to 6 is fer2013.csv's label.
+    Case, surrounding space and a leading number with its separator are ignored: `Happy`, `happiness` and
+    `3_happy` are happy. A bare number from 0 to 6 is a label of fer2013.csv.
     """
     word = name.strip().lower()
     if word.isdecimal():
@@ -54,10 +53,10 @@ def canonical(name: str) -> str | None:
 
 
 def order(names: Sequence[str]) -> tuple[str, ...]:
-    """Put class names into mien's order.
+    """Return class names in the order of the outputs of a model.
 
-    Emotions stand in the order of `EMOTIONS` under their canonical names when every name spells a
-    different one of them; any other set of names is a user's own, kept as spelt, in alphabetical order.
+    If every name spells a different emotion, the result is the canonical names in the order of `EMOTIONS`.
+    Other names are sorted alphabetically.
     """
     meanings = [canonical(name) for name in names]
     found = {meaning for meaning in meanings if meaning is not None}
@@ -67,14 +66,14 @@ def order(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def brief(names: Sequence[str], most: int) -> list[str]:
-    """Return names shortened to fit a table's head or a chart, so that different names stay different.
+    """Return names shortened for a table or chart, so that different names stay different.
 
-    A long name loses its end, or its middle where names begin alike; an ellipsis takes the place. Where
-    neither tells names apart, they end with their number in the list, from 1.
+    An ellipsis replaces the end of a long name, or its middle if several names begin the same way. If names
+    would still be equal, they end with their number in the list, from 1.
 
     Args:
         names: Names of classes.
-        most: Characters that a short name has at most, at least 3; more only for the numbers of many names.
+        most: Maximum number of characters, at least 3; numbers of more than one digit can exceed it.
     """
     different = len(set(names))
     shown: list[str] = []

@@ -1,13 +1,13 @@
-"""What a prediction is made of: Box, Face, Prediction.
+"""The types of a prediction: Box, Face, Prediction.
 
-A prediction's dict is the one JSON of mien: of commands, of Python, of whatever serves or writes predictions.
+`Prediction.to_dict` is the JSON format of predictions in all commands and files.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-#: Version of the JSON of a prediction; it rises when a key changes its meaning or goes.
+#: Version of the JSON format; it increases when a key changes its meaning or is removed.
 SCHEMA = 1
 
 Flag = Literal["uncertain", "small", "blurred", "cut"]
@@ -16,11 +16,11 @@ FLAGS: tuple[Flag, ...] = get_args(Flag)
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle of whole pixels inside the upright image.
+    """A rectangle inside the upright image.
 
     Args:
-        left: Pixels from the image's left edge, at least 0.
-        top: Pixels from the image's top edge, at least 0.
+        left: Pixels from the left edge of the image, at least 0.
+        top: Pixels from the top edge of the image, at least 0.
         width: Pixels, at least 1.
         height: Pixels, at least 1.
     """
@@ -32,19 +32,19 @@ class Box:
 
     @property
     def area(self) -> int:
-        """Pixels."""
+        """Area in pixels."""
         return self.width * self.height
 
 
 @dataclass(frozen=True)
 class Face:
-    """A face, and what it shows.
+    """A face and its emotion.
 
     Args:
-        box: Where it is.
-        detected: How sure the detector is, in [0, 1]; None where the whole image was taken for a face.
-        scores: Probability of each emotion, in the model's order; they sum to 1.
-        flags: Reasons to trust the answer less, in the order of `FLAGS`.
+        box: Its position in the image.
+        detected: Confidence of the detector in [0, 1]; None if the whole image is treated as one face.
+        scores: Probability of each emotion, in the order of the model; they sum to 1.
+        flags: Reasons to trust the prediction less, in the order of `FLAGS`.
     """
 
     box: Box
@@ -54,16 +54,16 @@ class Face:
 
     @property
     def emotion(self) -> str:
-        """The likeliest emotion; of equal ones the first."""
+        """The emotion with the highest probability; the first one if several are equal."""
         return max(self.scores, key=self.scores.__getitem__)
 
     @property
     def confidence(self) -> float:
-        """The likeliest emotion's probability."""
+        """The probability of `emotion`."""
         return self.scores[self.emotion]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON holds of a face."""
+        """Return the face as JSON values."""
         box = self.box
         return {
             "box": {"left": box.left, "top": box.top, "width": box.width, "height": box.height},
@@ -80,12 +80,12 @@ class Prediction:
     """The faces of one image.
 
     Args:
-        source: What the image was called: the path as given, or a name.
-        width: Of the upright image in pixels.
-        height: Of the upright image in pixels.
-        faces: The largest first; none where no face was found.
-        rotation: By how many degrees clockwise the image was turned for its faces to be upright: 0, 90, 180
-            or 270. Width, height and boxes are those of the image before it was turned.
+        source: The path of the image as given, or its name.
+        width: Width of the upright image in pixels.
+        height: Height of the upright image in pixels.
+        faces: The faces, largest first.
+        rotation: Clockwise rotation in degrees that made the faces upright: 0, 90, 180 or 270. Width, height
+            and boxes refer to the image before this rotation.
     """
 
     source: str
@@ -95,7 +95,7 @@ class Prediction:
     rotation: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON holds of a prediction; `json.dumps` takes it as it is."""
+        """Return the prediction as JSON values."""
         return {
             "schema": SCHEMA,
             "source": self.source,
@@ -106,10 +106,10 @@ class Prediction:
         }
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return a flat row for each face, as a data frame or a csv takes it.
+        """Return a flat row for each face, for a data frame or a csv file.
 
-        Faces are numbered from 1. An image without a face has one row, in which only `source` is filled.
-        Flags are in one cell, joined by spaces; a score is under its emotion's name.
+        Faces are numbered from 1. An image without a face has one row that holds only `source`. Flags are
+        joined by spaces; the column of a score is the name of its emotion.
         """
         if not self.faces:
             return [{"source": self.source}]
