@@ -1,5 +1,4 @@
 import csv
-import html.parser
 import json
 import re
 import shutil
@@ -13,10 +12,10 @@ import pytest
 from PIL import Image
 from sklearn import metrics as judge
 
+from html_pages import Page, without_pictures
 from mien import _files, cli
 from mien import labels as emotions
-from mien.data import datasets, duplicates, synthetic
-from mien.data.audit import html as web
+from mien.data import datasets, recrops, synthetic
 from mien.errors import InputError, OutputError
 from mien.evaluation import calibration as calibrate
 from mien.evaluation import corruptions as corrupt
@@ -24,6 +23,7 @@ from mien.evaluation import evaluator as evaluate
 from mien.models import model as bundle
 from mien.release import model_cards as card
 from mien.reports import evaluation_report as report
+from mien.reports import rendering
 from mien.training import recipes
 from mien.training import runs as run
 
@@ -150,8 +150,6 @@ def test_calibration_with_and_without_temperature(
     assert "other folds of 5" in folded[1]["name"]
     # The 42 images of val are fewer than 25 for each of seven classes.
     assert (both[0]["prior"], both[1]["prior"], folded[1]["prior"]) == (0, calibrate.PRIOR, calibrate.PRIOR)
-    assert "drawn towards 1" in report._calibration_section(both)
-    assert "drawn towards 1" not in report._calibration_section(found["calibration"])
     single = report.measure([model, model], data, val.take(np.arange(1)))["calibration"]
     assert len(single) == 1
 
@@ -184,63 +182,52 @@ def test_robustness_is_the_score_on_disturbed_images(
     assert told["mean_of_kinds"] == pytest.approx((blur + right.mean()) / 2)
 
 
-class Reader(html.parser.HTMLParser):
-    """Collects a page's tags, the addresses in it and its text, and checks that tags are closed."""
-
-    VOID = ("meta", "img", "rect", "circle", "path")
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.addresses: list[str] = []
-        self.words = ""
-        self.open: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "action")]
-        assert not any(name.startswith("on") for name, _ in attrs)
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words += data
-
-
 def test_the_page_needs_nothing_and_escapes_all(
     found: dict, answers: evaluate.Answers, tmp_path: Path
 ) -> None:
     paths = report.write(found, answers, tmp_path / "made" / "here")
     assert sorted(path.name for path in (tmp_path / "made" / "here").iterdir()) == [report.HTML, report.JSON]
     assert json.loads(paths[0].read_text()) == json.loads(json.dumps(found))
-    text = paths[1].read_text()
-    read = Reader(text)
-    assert "script" not in read.tags
-    assert all(address.startswith("data:image/png;base64,") for address in read.addresses)
-    assert len(read.addresses) == len(found["worst"]) + len(found["uncertain"])
+    page = Page(paths[1].read_text(encoding="utf-8"))
+    assert len(page.addresses) == len(found["worst"]) + len(found["uncertain"])
+    assert page.text.count("<script>alert(1)</script>") > 20
+    assert f"{found['accuracy']:.1%}" in page.text
     place = found["worst"][0]["place"]
     red = np.full((48, 48, 3), (255, 0, 0), np.uint8)
-    page = report.write(found, answers, tmp_path / "made" / "here", maps={place: red})[1].read_text()
-    more = Reader(page).addresses
-    assert len(more) > len(read.addresses)
-    assert sum(address == web.picture(red) for address in more) == len(more) - len(read.addresses)
-    assert "what spoke for the answer" in page
-    assert "http" not in text.replace("http-equiv", "")
-    assert "url(" not in text
-    assert read.words.count("<script>alert(1)</script>") > 20
-    assert f"{found['accuracy']:.1%}" in read.words
-    assert "10 of the 140 images" in read.words
-    assert "Fewer than 30 images" in read.words
-    assert "head ferplus" in read.words
+    paths = report.write(found, answers, tmp_path / "made" / "here", maps={place: red})
+    more = Page(paths[1].read_text(encoding="utf-8")).addresses
+    assert len(more) > len(page.addresses)
+    assert sum(address == rendering.picture(red) for address in more) == len(more) - len(page.addresses)
+
+
+def test_a_report_of_given_answers_is_the_golden_page(
+    model: bundle.Bundle,
+    data: datasets.Dataset,
+    answers: evaluate.Answers,
+    golden: Callable[[str, str], None],
+) -> None:
+    random = np.random.default_rng(7)
+    logits = random.normal(0, 1.2, (140, 7))
+    logits[np.arange(140), answers.truth] += 2
+    shares = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32)
+    given = replace(answers, probabilities=shares)
+    groups = {file: BAD if place < 20 else "others" for place, file in enumerate(given.split.files[:100])}
+    listing = evaluate.Listing("ages <b>.csv", BAD, groups)
+    found = report.measure([model], data, given, listing=listing)
+    robust = {"kind": "blur", "strength": 1.0, "accuracy": 0.5, "interval": (0.4, 0.6), "loss": 0.1234}
+    found |= {
+        "robustness": {
+            "seed": 0,
+            "size": 48,
+            "rows": [{"disturbance": "blur 1"} | robust],
+            "mean_of_kinds": 0.5,
+        },
+        "models": [each | {"sha256": "0" * 64} for each in found["models"]],
+        "versions": {"mien": "1.2.3"},
+    }
+    text = report.render_report(found, given.split.images, {})
+    assert Page(text).tags.count("svg") == 3 + 7 + 2 + 1 + 2 + 2
+    golden("evaluation_report.html", without_pictures(text))
 
 
 def test_no_head_of_a_row_or_column_breaks_inside_a_word(
@@ -281,10 +268,20 @@ def test_many_classes_list_their_worst_mistakes(
     names = [f"class {index}" for index in range(40)]
     chances, truth = random.dirichlet(np.ones(40), 300), random.integers(0, 39, 300)
     many = evaluate.metrics(chances, truth, names).to_dict()
-    keep = ("heads", "versions", "models", "dataset", "preprocessing", "uses", "selective", "calibration")
+    keep = (
+        "heads",
+        "versions",
+        "known",
+        "models",
+        "dataset",
+        "preprocessing",
+        "uses",
+        "selective",
+        "calibration",
+    )
     keep += ("against_training", "worst", "uncertain", "split", "split_fingerprint", "data", "head")
     odd = many | {key: found[key] for key in keep} | {"groups": None, "robustness": None, "agreement": None}
-    words = Reader(report.write(odd, answers, tmp_path)[1].read_text()).words
+    words = Page(report.write(odd, answers, tmp_path)[1].read_text(encoding="utf-8")).text
     assert "of its class" in words
     assert "left out of the means: class 39" in words
 
@@ -542,7 +539,7 @@ def test_bad_input_is_refused_before_the_work(
 def test_models_of_small_images_are_asked_for_no_recuts(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(duplicates, "SMALLEST", 64)
+    monkeypatch.setattr(recrops, "SMALLEST", 64)
     assert cli.run(["evaluate", str(made), "--report", str(tmp_path / "out"), "--recuts"]) == 2
     assert "64 pixels a side or more, and the model takes 48" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from mien import labels
-from mien.reports.rendering import printable
+from mien._text import make_printable
 
 #: Pixels of a square chart, and the room left of it and below it for numbers and titles.
 _SIDE, _LEFT, _BELOW, _TOP = 260, 48, 40, 8
@@ -108,7 +108,7 @@ def recall_differences(
         side = ("a" if difference > 0 else "b") if significant else "mark"
         drawn.append(
             Markup('<text x="0" y="{}"><title>{}</title>{}</text>').format(
-                y + 5, printable(label), printable(names[place])
+                y + 5, make_printable(label), make_printable(names[place])
             )
             + Markup(  # noqa: S704 - numbers
                 f'<line class="{side}" x1="{x(low)}" x2="{x(high)}" y1="{y}" y2="{y}"/>'
@@ -229,6 +229,6 @@ def _svg(box: str, title: str, drawn: str, *, kind: str = "") -> Markup:
     return Markup('<svg{} viewBox="{}" role="img" aria-label="{}">{}</svg>').format(
         Markup(f' class="{kind}"') if kind else "",  # noqa: S704
         box,
-        printable(title),
+        make_printable(title),
         Markup(drawn),  # noqa: S704
     )

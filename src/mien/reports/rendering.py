@@ -11,7 +11,7 @@ import json
 import os
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,15 +20,11 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from mien import _files
-
-#: What is written for a number that does not exist.
-NO_NUMBER = "–"
+from mien import _files, _text
 
 #: Columns at which paragraphs of Markdown break.
 _WIDTH = 118
 
-_MARKUP = re.compile(r"([\\`*_\[\]<>#|~$&])")
 #: What code cannot contain; and what would begin a list, a heading or HTML if a line broke before it.
 _NO_CODE = re.compile(r"[`|\\]|\s[-+=#<>~*_]|\s\d+[.)]")
 #: What turns a line of prose that happens to begin with it into a list or a heading.
@@ -56,26 +52,11 @@ def write_page(path: str | os.PathLike[str], text: str) -> None:
     _files.write(path, text.encode(errors="backslashreplace"))
 
 
-def printable(text: str) -> str:
-    """Return a text with everything that a page cannot show as an escape."""
-    shown = text.encode(errors="backslashreplace").decode()
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in shown)
-
-
-def one_line(text: str) -> str:
-    """Return a text on one line, with what UTF-8 cannot encode as an escape."""
-    return " ".join(text.encode("utf-8", "backslashreplace").decode().split())
-
-
-def escape_markdown(text: str) -> Markup:
-    """Return a text on one line so that Markdown shows it as it is."""
-    return Markup(_MARKUP.sub(r"\\\1", one_line(text)))  # noqa: S704
-
-
 def code(text: str) -> Markup:
     """Return a text as Markdown code, or as plain text if code cannot contain it."""
-    line = one_line(text)
-    return escape_markdown(line) if _NO_CODE.search(line) or not line else Markup(f"`{line}`")  # noqa: S704
+    line = _text.join_lines(text)
+    plain = _NO_CODE.search(line) or not line
+    return Markup(_text.escape_markdown(line) if plain else f"`{line}`")  # noqa: S704
 
 
 def paragraph(text: str, width: int = _WIDTH) -> Markup:
@@ -107,33 +88,8 @@ def thousands(count: int) -> str:
     return f"{count:,}"
 
 
-def listed(words: Sequence[str]) -> str:
-    """Return words as a list in a sentence: `a, b and c`."""
-    return " and ".join(part for part in (", ".join(words[:-1]), words[-1] if words else "") if part)
-
-
-def _percent(value: float | None, interval: Sequence[float] | None = None, *, digits: int = 1) -> str:
-    """Return a fraction as percent, with its interval: `68.5% (67.0–70.0)`."""
-    if value is None:
-        return NO_NUMBER
-    if interval is None:
-        return f"{value:.{digits}%}"
-    low, high = interval
-    return f"{value:.1%} ({100 * low:.1f}–{100 * high:.1f})"
-
-
-def _percent_in_markdown(
-    value: float | None, interval: Sequence[float] | None = None, *, digits: int = 1
-) -> str:
-    """Return a fraction as percent, with its interval: `68.5 % (67.0 to 70.0)`."""
-    if value is None:
-        return NO_NUMBER
-    shown = f"{100 * value:.{digits}f} %"
-    return shown if interval is None else f"{shown} ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})"
-
-
 def _fixed(value: float | None, digits: int) -> str:
-    return NO_NUMBER if value is None else f"{value:.{digits}f}"
+    return _text.MISSING if value is None else f"{value:.{digits}f}"
 
 
 def _sentence(text: str) -> str:
@@ -143,13 +99,18 @@ def _sentence(text: str) -> str:
 
 def _options(text: str) -> Markup:
     """Keep command-line options in a text, such as --fix, on one line."""
-    parts = re.split(r"(--[a-z][a-z-]*)", printable(text))
+    parts = re.split(r"(--[a-z][a-z-]*)", _text.make_printable(text))
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if part.startswith("--") else part for part in parts
     )
 
 
-def _environment(finalize: Any, filters: dict[str, Any]) -> Environment:
+def _environment(escape: Callable[[str], str], filters: dict[str, Callable[..., str]]) -> Environment:
+    """Return an environment whose templates print every text through `escape`, except `Markup`."""
+
+    def finalize(value: Any) -> Any:
+        return escape(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
     made = Environment(
         loader=PackageLoader("mien.reports"),
         autoescape=True,
@@ -158,23 +119,33 @@ def _environment(finalize: Any, filters: dict[str, Any]) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"thousands": thousands, "fixed": _fixed, "listed": listed} | filters
+    made.filters |= {
+        "fixed": _fixed,
+        "join_words": _text.join_words,
+        "percent": _text.format_percent,
+        "thousands": thousands,
+        **filters,
+    }
     return made
 
 
 @functools.cache
 def _html() -> Environment:
-    def visible(value: Any) -> Any:
-        return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-    filters = {"percent": _percent, "picture": picture, "sentence": _sentence, "options": _options}
-    return _environment(visible, filters)
+    # Jinja escapes the result for HTML.
+    return _environment(
+        _text.make_printable, {"options": _options, "picture": picture, "sentence": _sentence}
+    )
 
 
 @functools.cache
 def _markdown() -> Environment:
-    def escaped(value: Any) -> Any:
-        return escape_markdown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-    filters = {"percent": _percent_in_markdown, "code": code, "yaml": yaml}
-    return _environment(escaped, filters | {"paragraph": paragraph, "bullet": bullet})
+    return _environment(
+        lambda text: Markup(_text.escape_markdown(text)),  # noqa: S704
+        {
+            "bullet": bullet,
+            "code": code,
+            "paragraph": paragraph,
+            "percent": functools.partial(_text.format_percent, unit=" %"),
+            "yaml": yaml,
+        },
+    )
