@@ -5,10 +5,10 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from mien.data.datasets import Dataset, Split
+import builders
+from mien.data.datasets import Dataset
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -39,6 +39,11 @@ def _blocked_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
         real(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", connect)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _toy_network() -> None:
+    builders.add_toy_network()
 
 
 @pytest.fixture
@@ -75,45 +80,27 @@ def away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def blobs(
-    counts: dict[str, int],
-    *,
-    size: int = 16,
-    labels: tuple[str, ...] = ("left", "middle", "right"),
-    seed: int = 0,
-) -> Dataset:
-    """A data set that a network learns in seconds: where a bright bar stands tells the class."""
-    rng = np.random.default_rng(seed)
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the runs in tests/data/ were trained on: faces.zip, fer2013.csv and ferplus.csv."""
+    folder = tmp_path_factory.mktemp("faces")
+    builders.faces_archive(folder / "faces.zip")
+    builders.faces_csv(folder)
+    return folder
 
-    def split(name: str) -> Split | None:
-        n = counts.get(name, 0)
-        if not n:
-            return None
-        truth = np.arange(n) % len(labels)
-        images = rng.integers(0, 120, (n, size, size, 1), dtype=np.uint8)
-        width = size // len(labels)
-        for index, label in enumerate(truth):
-            images[index, :, label * width : (label + 1) * width] += 100
-        return Split(
-            name=name,
-            images=images,
-            labels=truth.astype(np.int64),
-            votes=None,
-            files=tuple(f"{name}/{labels[label]}/{index}.png" for index, label in enumerate(truth)),
-        )
 
-    return Dataset(
-        root="blobs",
-        labels=labels,
-        train=split("train"),
-        val=split("val"),
-        test=split("test"),
-        problems=(),
-        excluded=(),
-        notes=(),
-    )
+@pytest.fixture
+def tiny_run(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run with one output head, trained on faces.zip."""
+    return builders.tiny_run("tiny-run", tmp_path_factory.mktemp("runs"), faces)
+
+
+@pytest.fixture
+def tiny_run_votes(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run with two output heads, trained on fer2013.csv and ferplus.csv."""
+    return builders.tiny_run("tiny-run-votes", tmp_path_factory.mktemp("runs"), faces)
 
 
 @pytest.fixture
 def make_blobs() -> Callable[..., Dataset]:
-    return blobs
+    return builders.blobs

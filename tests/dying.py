@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+import builders
+
 SETTINGS = [
-    "network=tiny",
+    "network=toy",
     "size=16",
     "epochs=3",
     "batch_size=32",
@@ -32,15 +34,15 @@ def recipe(*settings: str) -> Any:
     """The recipe that dies, without what needs votes."""
     from mien.training import recipes
 
+    builders.add_toy_network()
     return recipes.override(recipes.get("quick"), [*SETTINGS, *settings])
 
 
 def data() -> Any:
     """The images that it learns, each with the votes of ten who agree with its label."""
-    from conftest import blobs
     from mien import labels as emotions
 
-    found = blobs({"train": 150, "val": 40}, labels=emotions.EMOTIONS[:3])
+    found = builders.blobs({"train": 150, "val": 40}, labels=emotions.EMOTIONS[:3])
     for split in found.splits:
         votes = 10 * np.eye(len(emotions.VOTES), dtype=np.float32)[split.labels]
         object.__setattr__(split, "votes", votes)
@@ -58,6 +60,7 @@ def train(
     from mien.training import runs as run
     from mien.training import trainer as room
 
+    builders.add_toy_network()
     compare_few()
     if kill_at is not None:
         _arm(*kill_at)

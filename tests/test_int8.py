@@ -32,7 +32,7 @@ LABELS = ("left", "middle", "right")
 
 @pytest.fixture(scope="module")
 def faces() -> Dataset:
-    from conftest import blobs
+    from builders import blobs
 
     return blobs({"train": 192, "val": 300})
 

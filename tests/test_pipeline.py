@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import builders
 from mien import _files, cli, labels
 from mien.data import datasets, probabilities, synthetic
 from mien.errors import OutputError
@@ -25,21 +26,17 @@ from mien.training import runs
 pytest.importorskip("keras", reason="training needs mien[train]")
 
 Json = Callable[..., tuple[int, Any]]
-SETTINGS = ["--set", "epochs=2", "--set", "network=tiny", "--set", "batch_size=32"]
+SETTINGS = ["--set", "epochs=2", "--set", "network=toy", "--set", "batch_size=32"]
 
 
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return synthetic.write_archive(
-        tmp_path_factory.mktemp("archive") / "archive (4).zip", train=140, val=42, test=42, seed=0
-    )
+@pytest.fixture(scope="session")
+def archive(faces: Path) -> Path:
+    return faces / "faces.zip"
 
 
-@pytest.fixture(scope="module")
-def trained(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("trained") / "run"
-    assert cli.run(["train", str(archive), "--out", str(path), *SETTINGS]) == 0
-    return path
+@pytest.fixture
+def trained(tiny_run: Path) -> Path:
+    return tiny_run
 
 
 @pytest.fixture
@@ -284,7 +281,7 @@ def test_a_run_begins_from_another(
     code, made = ask("train", str(archive), "--from", str(trained), "--set", "epochs=1")
     assert code == 0
     assert made["run"] == str(Path("runs") / "tune-1")
-    assert (made["recipe"]["network"], made["recipe"]["name"]) == ("tiny", "tune")
+    assert (made["recipe"]["network"], made["recipe"]["name"]) == ("toy", "tune")
     assert [each["name"] for each in made["base"]] == [trained.name]
     assert ask("train", "--resume", made["run"])[1]["status"] == "done"
     code, tuned = ask("train", str(archive), "--from", "fast", "--set", "epochs=1")
@@ -474,7 +471,7 @@ def test_a_run_whose_data_moved_asks_for_it_and_takes_it(
         (["train", "{archive}", "--from", "absent"], "absent"),
         (["train", "{archive}", "--from", "full"], "neither a run"),
         (["train", "{archive}", "--from", "{run}", "--folds", "2"], "--folds"),
-        (["train", "{archive}", "--from", "{run}", "--set", "network=seed"], "--set network=tiny"),
+        (["train", "{archive}", "--from", "{run}", "--set", "network=seed"], "--set network=toy"),
         (["train", "{archive}", "--out", "full"], "holds something"),
         (["train", "{archive}", "--set", "epochs=999999999999999999999"], "epochs"),
         (["evaluate", "{run}", "--votes", "votes.csv"], "--votes"),
@@ -510,7 +507,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
 
 
 def test_stdout_holds_one_document_whatever_native_code_writes(archive: Path, away: Path) -> None:
-    command = [sys.executable, "-m", "mien", "train", str(archive), "--json", *SETTINGS]
+    command = builders.mien_command("train", str(archive), "--json", *SETTINGS)
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["status"] == "done"
 
@@ -529,7 +526,7 @@ def test_a_read_only_run_is_scored_all_the_same(
 def test_few_images_are_told_of_a_start(
     away: Path, archive: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(["train", str(archive), "--set", "epochs=1", "--set", "network=tiny"]) == 0
+    assert cli.run(["train", str(archive), "--set", "epochs=1", "--set", "network=toy"]) == 0
     assert "140 images are few to begin from chance with" in capsys.readouterr().err
     assert cli.run(["train", str(archive), "--from", "fast", "--set", "epochs=1"]) == 0
     assert "are few" not in capsys.readouterr().err
@@ -543,7 +540,7 @@ def test_classes_are_shown_before_a_training(away: Path, capsys: pytest.CaptureF
                 f"albums/{album}/{number}.png"
             )
     assert cli.run(["train", "albums", "--set", "network=none"]) == 2
-    assert cli.run(["train", "albums", "--set", "network=tiny", "--set", "epochs=1", "--json"]) == 0
+    assert cli.run(["train", "albums", "--set", "network=toy", "--set", "epochs=1", "--json"]) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out)["labels"] == ["2019 Italy", "Birthday"]
     rows = [line.split() for line in captured.err.splitlines()]
@@ -577,7 +574,7 @@ def test_a_file_of_another_format_is_refused(away: Path, trained: Path, refuse: 
 
 def test_litert_keeps_tensorflow_quiet(away: Path, trained: Path) -> None:
     pytest.importorskip("ai_edge_litert.interpreter")
-    command = [sys.executable, "-m", "mien", "export", str(trained), "--format", "litert", "--to", "phone"]
+    command = builders.mien_command("export", str(trained), "--format", "litert", "--to", "phone")
     environment = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert done.stderr.strip() == ""

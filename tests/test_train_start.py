@@ -247,9 +247,7 @@ def test_a_model_that_cannot_be_begun_from_is_named(
         recipe = dying.recipe(*settings)
         train.fit(data or dying.data(), recipe, out=tmp_path / "second", base=replace(base, card=card))
 
-    with pytest.raises(
-        RecipeError, match=r"first was trained with network tiny, the recipe asks for .*small"
-    ):
+    with pytest.raises(RecipeError, match=r"first was trained with network toy, the recipe asks for .*small"):
         begin(base.card, "network=small")
     with pytest.raises(RecipeError, match=r"first was trained with size 16, the recipe asks for size 20"):
         begin(base.card, "size=20", data=make_blobs({"train": 60, "val": 30}, size=20))
