@@ -10,6 +10,7 @@ which are right if it was trained on these data. Shifts weight the images; they 
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,8 @@ def measure(name: str, data: str, votes: str | None, split: str) -> dict[str, li
         print(f"asking {name} as {head}", file=sys.stderr)
         answers.append(evaluate.answer(model, faces.split(split), labels=faces.labels, head=head))
     return {
-        "balance": [row.to_dict() for row in evaluate.balance_table(answers, shares)],
-        "shift": [row.to_dict() for row in evaluate.shift_table(answers, shares)],
+        "balance": [asdict(row) for row in evaluate.balance_table(answers, shares)],
+        "shift": [asdict(row) for row in evaluate.shift_table(answers, shares)],
     }
 
 

@@ -123,9 +123,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as aside:
         trained = export.bundle(network, card, aside, images=data.split("val").images[: export.IMAGES])
         made = ship.make(trained, data, to=o.to, name=o.name, licence="Apache-2.0")
-    for head, each in made.document["heads"].items():
-        report = each["report"]
-        print(head, report["accuracy"], report["agreement"], report["ece"], each["int8"])
+    for head, found in made.evaluations.items():
+        print(head, found.accuracy, found.agreement, found.ece, found.quantization)
     print(made.bundle.card.precision, made.document["bytes"], f"{time.process_time():.0f} s of CPU")
     return 0
 

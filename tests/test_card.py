@@ -19,6 +19,7 @@ from mien import labels as emotions
 from mien.errors import InputError, ModelError, RunError
 from mien.evaluation import calibration as calibrate
 from mien.evaluation import evaluator as evaluate
+from mien.evaluation.evaluation import Agreement, Figures, Quantization, TrainingOverlap
 from mien.models import model as bundle
 from mien.models.model import Base, Card, Data, Head, Parity, Part
 from mien.release import model_cards as card
@@ -53,7 +54,7 @@ def report(
         found,
         agreement=evaluate.agreement(chances, people, labels) if votes else None,
         head=head,
-        bundle=fingerprint("file"),
+        model=fingerprint("file"),
         split="val",
         split_fingerprint=fingerprint("val"),
         data="fer2013.csv",
@@ -67,34 +68,37 @@ def evaluation(seed: int = 0, heads: tuple[str, ...] = ("fer2013", "ferplus")) -
 
 @functools.cache
 def _evaluation(seed: int, heads: tuple[str, ...]) -> str:
-    found = {}
+    found = []
     for place, name in enumerate(heads):
         scored, calibration = report(name, seed + place)
-        found[name] = {
-            "report": scored.to_dict(),
-            "calibration": calibration.to_dict(),
-            "int8": {
-                "n": 611,
-                "agreement": 0.98765,
-                "accuracy_float32": 0.51234,
-                "accuracy_int8": 0.51111,
-                "accepted": True,
-            },
-            "new": {
-                "equal": 21 + place,
-                "near": 33,
-                "recut": 57,
-                "n": 450,
-                "accuracy": 0.47113,
-                "accuracy_interval": [0.42531, 0.51747],
-                "macro_f1": 0.43119,
-                "macro_f1_interval": [0.38173, 0.48391],
-                "ece": 0.05153,
-                "agreement": {"n": 441, "share": 0.61131, "interval": [0.56417, 0.65711], "left_out": 9},
-            },
-        }
-    whole = {"schema": 1, "name": "tried", "sha256": fingerprint("file"), "bytes": 616_895}
-    return json.dumps(whole | {"precision": "int8", "heads": found})
+        new = Figures(
+            n=450,
+            accuracy=0.47113,
+            accuracy_interval=(0.42531, 0.51747),
+            macro_f1=0.43119,
+            macro_f1_interval=(0.38173, 0.48391),
+            ece=0.05153,
+            agreement=Agreement(n=441, share=0.61131, interval=(0.56417, 0.65711), left_out=9, ece=0.05153),
+        )
+        quantization = Quantization(
+            n=611, agreement=0.98765, accuracy_float32=0.51234, accuracy_int8=0.51111, accepted=True
+        )
+        overlap = TrainingOverlap(exact=21 + place, near=33, recrops=57, without_recrops=new)
+        found.append(
+            dataclasses.replace(
+                scored, calibration=calibration, quantization=quantization, training_overlap=overlap
+            )
+        )
+    first, *others = found
+    first = dataclasses.replace(first, heads={each.head: each for each in others})
+    whole = {"schema": 2, "name": "tried", "sha256": fingerprint("file"), "bytes": 616_895}
+    return json.dumps(whole | {"precision": "int8", "evaluation": first.to_dict()})
+
+
+def each_head(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The evaluation of each head in a document, to be changed in place."""
+    first = document["evaluation"]
+    return {first["head"]: first, **first.get("heads", {})}
 
 
 def a_card(**changes: Any) -> Card:
@@ -162,9 +166,10 @@ def test_no_figure_is_written_by_hand() -> None:
     """Models that have no number in common have cards with none in common but papers, laws and years."""
     texts = [card.model(model(), evaluation())]
     for by, bins in ((0.0173, 13), (0.1171, 14)):
-        document = moved(evaluation(), by) | {"schema": 1}
-        for found in document["heads"].values():
-            found["report"]["reliability"] = found["report"]["reliability"][:bins]
+        document = moved(evaluation(), by) | {"schema": 2}
+        document["evaluation"]["schema"] = 2
+        for found in each_head(document).values():
+            found["reliability"] = found["reliability"][:bins]
         whole = a_card()
         sizes = {
             name: Part(n=part.n + bins, fingerprint="0" * 64) for name, part in whole.data.splits.items()
@@ -187,24 +192,25 @@ def test_no_figure_is_written_by_hand() -> None:
 @pytest.mark.parametrize(
     "where",
     [
-        "heads.fer2013.report.accuracy",
-        "heads.fer2013.report.macro_f1_interval.1",
-        "heads.ferplus.report.agreement.share",
-        "heads.ferplus.report.per_class.disgust.recall_interval.0",
-        "heads.fer2013.report.confusion.1.2",
-        "heads.ferplus.report.ece",
-        "heads.fer2013.calibration.ece_before",
-        "heads.fer2013.calibration.ece_after",
-        "heads.ferplus.calibration.threshold",
-        "heads.ferplus.calibration.answered",
-        "heads.fer2013.calibration.accuracy_answered_interval.0",
-        "heads.fer2013.int8.agreement",
-        "heads.fer2013.new.n",
-        "heads.fer2013.new.near",
-        "heads.ferplus.new.recut",
-        "heads.ferplus.new.macro_f1",
-        "heads.ferplus.new.ece",
-        "heads.fer2013.new.agreement.share",
+        "evaluation.accuracy",
+        "evaluation.macro_f1_interval.1",
+        "evaluation.heads.ferplus.agreement.share",
+        "evaluation.heads.ferplus.per_class.disgust.recall_interval.0",
+        "evaluation.confusion.1.2",
+        "evaluation.heads.ferplus.ece",
+        "evaluation.calibration.ece_before",
+        "evaluation.calibration.ece_after",
+        "evaluation.heads.ferplus.calibration.threshold",
+        "evaluation.heads.ferplus.calibration.answered",
+        "evaluation.calibration.accuracy_answered_interval.0",
+        "evaluation.quantization.agreement",
+        "evaluation.training_overlap.without_recrops.n",
+        "evaluation.training_overlap.near",
+        "evaluation.heads.ferplus.training_overlap.recrops",
+        "evaluation.heads.ferplus.training_overlap.without_recrops.macro_f1",
+        "evaluation.heads.ferplus.training_overlap.without_recrops.agreement.ece",
+        "evaluation.training_overlap.without_recrops.ece",
+        "evaluation.training_overlap.without_recrops.agreement.share",
         "bytes",
     ],
 )
@@ -224,8 +230,8 @@ def test_another_number_in_the_evaluation_is_another_number_in_the_text(where: s
 def test_every_statement_is_made_of_a_model_that_ships() -> None:
     document = evaluation()
     assert "PublicTest. On it" not in card.model(model(), document)  # it has 613 images, PublicTest 3,589
-    for found in document["heads"].values():
-        found["report"]["n"] = 3589
+    for found in each_head(document).values():
+        found["n"] = 3589
     text = " ".join(card.model(model(), document).split())
     for stated in (
         "No licence of the images' owners is known",
@@ -271,7 +277,7 @@ def test_both_heads_of_both_models_stand_in_every_table() -> None:
 
 def test_the_header_says_what_the_hub_asks() -> None:
     text = card.model(model(), evaluation())
-    found = evaluation()["heads"]["fer2013"]["report"]
+    found = each_head(evaluation())["fer2013"]
     assert text.startswith(
         f"""---
 license: "apache-2.0"
@@ -314,10 +320,7 @@ def test_what_a_name_holds_is_shown_and_never_obeyed() -> None:
     scored, _ = report("labels", 3, labels=labels, votes=False)
     scored = dataclasses.replace(scored, data=HOSTILE)
     document = evaluation(heads=("labels",))
-    document["heads"]["labels"] |= {
-        "report": json.loads(json.dumps(scored.to_dict())),
-        "calibration": None,
-    }
+    document["evaluation"] = json.loads(json.dumps(scored.to_dict()))
     shown = model(
         labels=labels,
         name=HOSTILE.replace("/", ""),
@@ -388,12 +391,12 @@ def test_an_evaluation_of_another_file_is_refused() -> None:
         card.model(model(sha256="0" * 64), evaluation())
     with pytest.raises(ModelError, match="knows the heads fer2013, its card fer2013, ferplus"):
         card.model(model(), evaluation(heads=("fer2013",)))
-    for change in ({"schema": 2}, {"bytes": "many"}, {"heads": {"fer2013": {}}}):
-        with pytest.raises(ModelError, match=r"the evaluation of 'tried\.onnx' does not hold at"):
+    for change in ({"schema": 1}, {"bytes": "many"}, {"evaluation": {"fer2013": {}}}):
+        with pytest.raises(ModelError, match=r"the evaluation of 'tried\.onnx'"):
             card.model(model(), evaluation() | change)
     document = evaluation()
-    document["heads"]["ferplus"]["report"]["head"] = "fer2013"
-    with pytest.raises(ModelError, match=r"of 'tried\.onnx' has 'fer2013' where 'ferplus' belongs"):
+    each_head(document)["ferplus"]["head"] = "fer2013"
+    with pytest.raises(ModelError, match="knows the heads fer2013, fer2013, its card"):
         card.model(model(), document)
     with pytest.raises(InputError, match="no model was given"):
         card.models([])
@@ -401,7 +404,7 @@ def test_an_evaluation_of_another_file_is_refused() -> None:
 
 def test_heads_of_ones_own_and_classes_without_images() -> None:
     document = evaluation(heads=("strict", "kind"))
-    found = document["heads"]["strict"]["report"]
+    found = each_head(document)["strict"]
     found["per_class"]["fear"] |= {"n": 0, "recall": None, "recall_interval": None, "f1": None}
     heads = {"strict": Head(about="what one says"), "kind": Head(about="what another says")}
     text = card.model(model(heads=heads), document)
@@ -438,11 +441,11 @@ RAW = {"No temperature was fitted", "No threshold was fitted either."}
 
 def said_of(recipe: dict[str, Any], *, prior: float | None = None, threshold: float | None = None) -> str:
     document = evaluation(heads=("labels",))
-    document["heads"]["labels"]["report"] |= {"agreement": None, "data": "mine"}
+    each_head(document)["labels"] |= {"agreement": None, "data": "mine"}
     if prior is None:
-        document["heads"]["labels"] |= {"calibration": None, "int8": None}
+        each_head(document)["labels"] |= {"calibration": None, "quantization": None}
     else:
-        document["heads"]["labels"]["calibration"]["prior"] = prior
+        each_head(document)["labels"]["calibration"]["prior"] = prior
     val = {"val": Part(n=613, fingerprint=fingerprint("val"))}
     own = Data(name="mine", fingerprint="0" * 64, splits=val)
     head = dataclasses.replace(bundle.ONE_HEAD["labels"], threshold=threshold)
@@ -548,17 +551,17 @@ def test_a_model_at_chance_says_so() -> None:
 def test_a_calibration_on_few_images_says_so() -> None:
     document = evaluation()
     assert "Few images" not in card.model(model(), document)
-    document["heads"]["ferplus"]["calibration"]["prior"] = 20.0
+    each_head(document)["ferplus"]["calibration"]["prior"] = 20.0
     text = " ".join(card.model(model(), document).split())
-    n = document["heads"]["ferplus"]["calibration"]["n"]
+    n = each_head(document)["ferplus"]["calibration"]["n"]
     assert f"head `ferplus` was calibrated on {n:,} images, fewer than {calibrate.FEW} per class" in text
     assert "head `fer2013` was calibrated on" not in text
 
 
 def test_one_head_without_votes_or_calibration_says_so() -> None:
     document = evaluation(heads=("labels",))
-    document["heads"]["labels"] |= {"calibration": None, "int8": None}
-    document["heads"]["labels"]["report"] |= {"agreement": None, "data": "mine"}
+    each_head(document)["labels"] |= {"calibration": None, "quantization": None}
+    each_head(document)["labels"] |= {"agreement": None, "data": "mine"}
     own = Data(name="mine", fingerprint="0" * 64, splits={"val": Part(n=613, fingerprint=fingerprint("val"))})
     text = card.model(
         model(heads=bundle.ONE_HEAD, data=own, excluded={}, parity=None, recipe={"select": "val_loss"}),
@@ -611,7 +614,7 @@ def made(tmp_path: Path) -> Callable[..., run.Run]:
             MODEL, Card(name="run", labels=OWN, size=SIZE, data=known, excluded={"blank": 4}), new.bundle
         )
         scored, _ = report("labels", 5, labels=OWN, votes=False)
-        scored = dataclasses.replace(scored, data="faces", bundle=written.card.sha256)
+        scored = dataclasses.replace(scored, data="faces", model=written.card.sha256)
         new.keep_report(scored.to_dict())
         return new
 
@@ -706,7 +709,7 @@ def test_reports_of_a_run_are_read_in_order_and_with_all_heads(made: Callable[..
     new = made()
     file = next(new.evaluation.glob("*.json"))
     kept = json.loads(file.read_text())
-    (new.evaluation / "test.json").write_text(json.dumps(kept | {"split": "test", "n": 4_321, "heads": {}}))
+    (new.evaluation / "test.json").write_text(json.dumps(kept | {"split": "test", "n": 4_321}))
     elsewhere = kept | {"data": "others"}
     (new.evaluation / "other.json").write_text(json.dumps(elsewhere | {"heads": {"labels": elsewhere}}))
     text = card.of_run(new)
@@ -733,7 +736,7 @@ def test_groups_that_were_scored_stand_on_the_page(made: Callable[..., run.Run])
     file.write_text(json.dumps(kept | {"groups": groups | {"groups": [group] * 25}}))
     assert "25 groups, too many for this page" in card.of_run(new)
     file.write_text(json.dumps(kept | {"groups": {"file": 1}}))
-    with pytest.raises(RunError, match="does not hold at"):
+    with pytest.raises(RunError, match="'groups"):
         card.of_run(new)
 
 
@@ -746,12 +749,12 @@ def test_reports_that_do_not_belong_to_a_run_are_refused(
     for text, says in (
         ("{", "is damaged"),
         ("[]", "is no report"),
-        (json.dumps(json.loads(good) | {"accuracy": "high"}), "does not hold at 'accuracy'"),
+        (json.dumps(json.loads(good) | {"accuracy": "high"}), "'accuracy'"),
         (json.dumps(json.loads(good) | {"labels": ["a", "b"]}), "has the classes a, b, the model happy, sad"),
         (json.dumps(json.loads(good) | {"head": "mine"}), "has the head 'mine', the model labels"),
-        (json.dumps(json.loads(good) | {"heads": [1]}), "is no report"),
+        (json.dumps(json.loads(good) | {"heads": [1]}), "'heads'"),
         (json.dumps(json.loads(good) | {"confusion": [[1]]}), "has a confusion of another size"),
-        (json.dumps(json.loads(good) | {"bundle": "0" * 64}), "scores another file than the bundle holds"),
+        (json.dumps(json.loads(good) | {"model": "0" * 64}), "scores another file than the bundle holds"),
     ):
         file.write_text(text)
         with pytest.raises(RunError, match=says):
@@ -780,11 +783,9 @@ def folder(tmp_path: Path) -> Path:
             MODEL, Card(name=name, labels=OWN, size=SIZE), tmp_path / "models" / f"{name}.onnx"
         )
         scored, calibration = report("labels", 7, labels=OWN, votes=False)
-        found = {
-            "report": scored.to_dict() | {"bundle": written.card.sha256},
-            "calibration": calibration.to_dict(),
-        }
-        document = {"schema": 1, "sha256": written.card.sha256, "bytes": 1_234, "heads": {"labels": found}}
+        found = dataclasses.replace(scored, model=written.card.sha256, calibration=calibration)
+        document = {"schema": 2, "sha256": written.card.sha256, "bytes": 1_234}
+        document["evaluation"] = found.to_dict()
         (tmp_path / "models" / f"{name}.json").write_text(json.dumps(document))
     return tmp_path / "models"
 

@@ -512,7 +512,7 @@ def test_a_folder_called_as_a_shipped_model_is_meant_by_its_dot(
     document = json.loads(capsys.readouterr().out)
     assert (document["a"]["name"], document["b"]["name"]) == ("bad (A)", "bad (B)")
     assert cli.run(["evaluate", "./default", "--data", "data", "--json"]) == 0
-    own = json.loads(capsys.readouterr().out)["bundle"]
+    own = json.loads(capsys.readouterr().out)["model"]
     assert own == hashlib.sha256((place / "bad.onnx").read_bytes()).hexdigest()
     # Nothing is called so here, and the package's model is not taken for it.
     for command in (["card"], ["compare", "bad.onnx", "--data", "data"], ["train", "data", "--from"]):

@@ -217,7 +217,7 @@ def test_score_of_a_known_model() -> None:
     assert report.confusion == ((1, 0, 1), (1, 2, 0), (0, 0, 1))
     assert report.accuracy == pytest.approx(4 / 6)
     assert seen == [(4, 6), (6, 6)]
-    assert report.bundle == model.card.sha256
+    assert report.model == model.card.sha256
     assert (report.split, report.split_fingerprint, report.data) == ("val", faces.fingerprint, "hand")
 
 
@@ -286,8 +286,7 @@ def test_classes_that_begin_alike_have_different_heads_in_the_terminal(
 
     names = ["surprised_low", "surprised_high", "sad"]
     truth = np.arange(30) % 3
-    told = evaluate.metrics(np.eye(3)[truth], truth, names).to_dict()
-    evaluation.print_report(told | {"uses": {"times": None, "warnings": []}})
+    evaluation.print_evaluation(evaluate.metrics(np.eye(3)[truth], truth, names))
     out = capsys.readouterr().out
     (head,) = [line for line in out.splitlines() if "surpri…" in line]
     assert head.split() == ["class", "surpri…w", "surpri…h", "sad"]

@@ -219,7 +219,7 @@ def card() -> bundle.Card:
 
 
 def scored(fingerprint: str, model: str = "6" * 64) -> dict[str, object]:
-    return {"split_fingerprint": fingerprint, "split": "test", "data": "faces", "n": 9, "bundle": model}
+    return {"fingerprint": fingerprint, "split": "test", "data": "faces", "n": 9, "sha256": model}
 
 
 @pytest.fixture
@@ -229,11 +229,11 @@ def made(tmp_path: Path) -> run.Run:
 
 def test_images_learnt_from_or_chosen_by_are_told_and_not_counted(made: run.Run) -> None:
     for fingerprint, role in ((TRAIN, "train"), (VAL, "val")):
-        told = evaluate.count(made, card(), scored(fingerprint))
+        told = evaluate.count(made, card(), **scored(fingerprint))
         assert (told.role, told.times) == (role, None)
         assert f"the split test is {role}" in told.warnings[0]
         assert evaluate.role(card(), fingerprint, role).warnings[0].startswith(role)
-    assert evaluate.role(card(), TEST) == evaluate.Uses(role="other")
+    assert evaluate.role(card(), TEST) == evaluate.SplitUse(role="other")
     assert not (made.path / evaluate.USES).exists()
     # The whole that a fold was cut from, or images of the same data in another size.
     for split in ("train", "val"):
@@ -249,16 +249,16 @@ def test_images_learnt_from_or_chosen_by_are_told_and_not_counted(made: run.Run)
 
 def test_scorings_are_counted_by_fingerprint_and_model(made: run.Run) -> None:
     for times in (1, 2):
-        told = evaluate.count(made, card(), scored(TEST))
-        assert told == evaluate.Uses(role="other", times=times, models=1)
-    assert evaluate.count(made, card(), scored(LATER)).times == 1
-    told = evaluate.count(made, card(), scored(TEST, "7" * 64))
+        told = evaluate.count(made, card(), **scored(TEST))
+        assert told == evaluate.SplitUse(role="other", times=times, models=1)
+    assert evaluate.count(made, card(), **scored(LATER)).times == 1
+    told = evaluate.count(made, card(), **scored(TEST, "7" * 64))
     assert (told.times, told.models) == (3, 2)
     assert "one scored 2 different models on these images, 3 scorings in all" in told.warnings[0]
     entries = json.loads((made.path / evaluate.USES).read_text())
     assert [each["split_fingerprint"] for each in entries] == [TEST, TEST, LATER, TEST]
     assert all(each["when"].endswith("+00:00") for each in entries)
-    nameless = evaluate.count(made, replace(card(), data=None), scored(TEST, "7" * 64))
+    nameless = evaluate.count(made, replace(card(), data=None), **scored(TEST, "7" * 64))
     assert (nameless.role, nameless.times) == ("unknown", 4)
 
 
@@ -266,12 +266,12 @@ def test_runs_beside_that_saw_the_same_test_are_named(made: run.Run) -> None:
     others = [run.create(recipes.get("quick"), {}, out=made.path.parent / f"other-{i}") for i in range(5)]
     (made.path.parent / "stray").mkdir()
     (made.path.parent / "stray" / evaluate.USES).write_text("[]")
-    evaluate.count(others[0], card(), scored(LATER))
-    assert evaluate.count(made, card(), scored(TEST)).beside == ()
-    assert "one, beside other-1, was scored" in evaluate.count(others[1], card(), scored(TEST)).warnings[0]
+    evaluate.count(others[0], card(), **scored(LATER))
+    assert evaluate.count(made, card(), **scored(TEST)).beside == ()
+    assert "one, beside other-1, was scored" in evaluate.count(others[1], card(), **scored(TEST)).warnings[0]
     for other in others[2:]:
-        evaluate.count(other, card(), scored(TEST))
-    told = evaluate.count(made, card(), scored(TEST))
+        evaluate.count(other, card(), **scored(TEST))
+    told = evaluate.count(made, card(), **scored(TEST))
     assert told.beside == ("other-1", "other-2", "other-3", "other-4")
     assert "other-1, other-2, other-3 and 1 more, beside one, were scored" in told.warnings[0]
 
@@ -281,23 +281,25 @@ def test_a_damaged_count_beside_is_named_and_hides_nothing(made: run.Run) -> Non
         other = run.create(recipes.get("quick"), {}, out=made.path.parent / f"other-{number}")
         (other.path / evaluate.USES).write_text(text)
     whole = run.create(recipes.get("quick"), {}, out=made.path.parent / "whole")
-    evaluate.count(whole, card(), scored(TEST))
-    told = evaluate.count(made, card(), scored(TEST))
+    evaluate.count(whole, card(), **scored(TEST))
+    told = evaluate.count(made, card(), **scored(TEST))
     assert (told.times, told.beside) == (1, ("whole",))
     for number in range(2):
         assert any(
             f"whether other-{number} was scored on these images too is" in each for each in told.warnings
         )
-    assert evaluate.count(made, card(), scored(TEST)).times == 2
+    assert evaluate.count(made, card(), **scored(TEST)).times == 2
 
 
 def test_scorings_at_once_are_all_counted(made: run.Run) -> None:
-    threads = [threading.Thread(target=evaluate.count, args=(made, card(), scored(TEST))) for _ in range(8)]
+    threads = [
+        threading.Thread(target=evaluate.count, args=(made, card()), kwargs=scored(TEST)) for _ in range(8)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert evaluate.count(made, card(), scored(TEST)).times == 9
+    assert evaluate.count(made, card(), **scored(TEST)).times == 9
 
 
 @pytest.mark.parametrize(
@@ -306,7 +308,7 @@ def test_scorings_at_once_are_all_counted(made: run.Run) -> None:
 def test_a_damaged_count_is_refused_and_kept(made: run.Run, text: str) -> None:
     (made.path / evaluate.USES).write_text(text)
     with pytest.raises(RunError, match="move it away"):
-        evaluate.count(made, card(), scored(TEST))
+        evaluate.count(made, card(), **scored(TEST))
     assert (made.path / evaluate.USES).read_text() == text
 
 
@@ -317,14 +319,14 @@ def test_what_cannot_be_counted_is_said(made: run.Run, monkeypatch: pytest.Monke
     with monkeypatch.context() as patch:
         patch.setattr(_files, "write", refuse)
         with pytest.raises(OutputError, match="read-only"):
-            evaluate.count(made, card(), scored(TEST))
+            evaluate.count(made, card(), **scored(TEST))
     with monkeypatch.context() as patch:
         patch.setattr(uses, "_PATIENCE", 0.05)
         with (
             filelock.FileLock(made.path / f".{evaluate.USES}.lock"),
             pytest.raises(RunError, match="held by another process"),
         ):
-            evaluate.count(made, card(), scored(TEST))
+            evaluate.count(made, card(), **scored(TEST))
 
     def unlocked(*given: object, **named: object) -> None:
         raise NotImplementedError
@@ -332,12 +334,12 @@ def test_what_cannot_be_counted_is_said(made: run.Run, monkeypatch: pytest.Monke
     with monkeypatch.context() as patch:
         patch.setattr(filelock, "FileLock", unlocked)
         with pytest.raises(RunError, match="locks"):
-            evaluate.count(made, card(), scored(TEST))
+            evaluate.count(made, card(), **scored(TEST))
     lock = made.path / f".{evaluate.USES}.lock"
     lock.unlink(missing_ok=True)
     lock.mkdir()
     with pytest.raises(OutputError, match="is a directory"):
-        evaluate.count(made, card(), scored(TEST))
+        evaluate.count(made, card(), **scored(TEST))
     assert not (made.path / evaluate.USES).exists()
 
 

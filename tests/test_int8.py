@@ -12,6 +12,7 @@ from onnx import helper, numpy_helper
 
 from mien.data.datasets import Dataset
 from mien.errors import MissingExtra, ModelError
+from mien.evaluation.evaluation import Quantization
 from mien.models import checks as onnx_file
 from mien.models import model as bundle
 from mien.models import networks
@@ -392,7 +393,7 @@ def test_a_verdict_stands_on_both_figures() -> None:
     labels = np.zeros(1000, np.int64)
     before = np.tile([0.9, 0.1], (1000, 1))
 
-    def judged(*turned: int) -> int8.Verdict:
+    def judged(*turned: int) -> Quantization:
         after = before.copy()
         after[list(turned)] = after[list(turned), ::-1]
         return int8.acceptable(before, after, labels)

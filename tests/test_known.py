@@ -102,7 +102,7 @@ def test_models_that_learnt_the_same_share_a_file(tmp_path: Path) -> None:
     found = known.read(bundle.load(tmp_path / "one.onnx"))
     assert found is not None
     assert (found.size, found.n, len(found.hashes)) == (SIZE, 4, 4)
-    assert json.loads((tmp_path / "one.json").read_text())["known"]["n"] == 4
+    assert json.loads((tmp_path / "one.json").read_text())["training_hashes"]["n"] == 4
 
 
 def test_a_model_without_an_evaluation_gets_no_hashes(tmp_path: Path) -> None:
@@ -123,9 +123,9 @@ def test_damaged_hashes_are_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is damaged or gone"):
         known.read(model)
     for named in ("known.npz", {"file": "../known-00000000.npz", "n": 1}, {"n": 1}, 5):
-        document = json.loads((tmp_path / "hand.json").read_text()) | {"known": named}
+        document = json.loads((tmp_path / "hand.json").read_text()) | {"training_hashes": named}
         (tmp_path / "hand.json").write_text(json.dumps(document))
-        with pytest.raises(ModelError, match="names no file of hashes"):
+        with pytest.raises(ModelError, match="training_hashes"):
             known.read(model)
 
 
@@ -135,24 +135,24 @@ def test_a_score_says_how_many_images_were_learnt_from(tmp_path: Path) -> None:
     scored = split([40, 120, 220, 84, 90, 169], [0, 1, 2, 1, 0, 2])
     answers = evaluate.answer(model, scored, labels=LABELS)
     assert evaluate.known(model, answers) is None
-    assert evaluate.warned(evaluate.Uses(role="other"), None) == evaluate.Uses(role="other")
+    assert evaluate.warned(evaluate.SplitUse(role="other"), None) == evaluate.SplitUse(role="other")
     known.write(model.path, scored.images[:2])
     found = evaluate.known([model], answers)
     assert found is not None
-    assert (found.exact, found.near, found.n, found.accuracy_without) == (2, 0, 4, 0.25)
-    assert found.interval == evaluate.wilson(1, 4)
-    told = evaluate.warned(evaluate.Uses(role="other"), found)
+    assert (found.exact, found.near, found.n, found.accuracy) == (2, 0, 4, 0.25)
+    assert found.accuracy_interval == evaluate.wilson(1, 4)
+    told = evaluate.warned(evaluate.SplitUse(role="other"), found)
     assert told.role == "other"
-    assert "learnt from 2 of the 6 images (2 equal, 0 nearly)" in told.warnings[0]
+    assert "2 of the 6 images" in told.warnings[0]
     assert "25.00% (4.56% to 69.94%) of the other 4 are right" in told.warnings[0]
     known.write(model.path, scored.images)
     found = evaluate.known(model, answers)
     assert found is not None
-    assert (found.exact, found.n, found.accuracy_without, found.interval) == (6, 0, None, None)
-    told = evaluate.warned(evaluate.Uses(role="other"), found)
+    assert (found.exact, found.n, found.accuracy, found.accuracy_interval) == (6, 0, None, None)
+    told = evaluate.warned(evaluate.SplitUse(role="other"), found)
     assert told.role == "train"
     assert "says nothing about new images" in told.warnings[0]
-    assert evaluate.warned(evaluate.Uses(role="train"), found).warnings == ()
+    assert evaluate.warned(evaluate.SplitUse(role="train"), found).warnings == ()
 
 
 def test_a_report_says_how_many_images_were_learnt_from(tmp_path: Path) -> None:
@@ -160,15 +160,15 @@ def test_a_report_says_how_many_images_were_learnt_from(tmp_path: Path) -> None:
     scored = split([40, 120, 220, 84, 90, 169], [0, 1, 2, 1, 0, 2])
     data = Dataset("faces", LABELS, train=None, val=scored, test=None)
     answers = evaluate.answer(model, scored, labels=LABELS, data="faces")
-    report.write(report.measure([model], data, answers), answers, tmp_path / "none")
+    report.write(evaluate.measure([model], data, answers), answers, tmp_path / "none")
     assert "ships with no hashes" in (tmp_path / "none" / report.HTML).read_text()
     known.write(model.path, scored.images[:2])
-    told = report.measure([model], data, answers)
-    assert told["known"]["exact"] == 2
+    told = evaluate.measure([model], data, answers)
+    assert told.memorised.exact == 2
     report.write(told, answers, tmp_path / "told")
     page = (tmp_path / "told" / report.HTML).read_text()
     assert "2 of the images, and 0 nearly" in page
-    assert "learnt from 2 of the 6 images" in page
+    assert "2 of the 6 images" in page
 
 
 def test_commands_warn_of_images_that_a_model_learnt_from(
@@ -188,13 +188,17 @@ def test_commands_warn_of_images_that_a_model_learnt_from(
     assert cli.run([*few, "--json"]) == 0
     captured = capsys.readouterr()
     told = json.loads(captured.out)
-    assert (told["known"]["exact"], told["known"]["n"], told["uses"]["role"]) == (3, 9, "unknown")
-    assert "learnt from 3 of the 12 images" in captured.err
+    assert (told["memorised"]["exact"], told["memorised"]["n"], told["split_use"]["role"]) == (
+        3,
+        9,
+        "unknown",
+    )
+    assert "3 of the 12 images" in captured.err
     assert cli.run(few) == 0
     assert "accuracy without 3 learnt from, n = 9" in capsys.readouterr().out
     assert cli.run(["evaluate", "one.onnx", "other.onnx", "--data", "data", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["known"]["exact"], told["uses"]["role"]) == (8, "train")
+    assert (told["memorised"]["exact"], told["split_use"]["role"]) == (8, "train")
     assert cli.run(["compare", "one.onnx", "other.onnx", "--data", "data", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["known"], told["without_known"]["n"], told["winner"]) == (8, 4, None)

@@ -17,6 +17,7 @@ from mien.data import datasets, synthetic
 from mien.errors import ModelError
 from mien.evaluation import calibration as calibrate
 from mien.evaluation import evaluator as evaluate
+from mien.evaluation.evaluation import Evaluation
 from mien.models import checks as onnx_file
 from mien.models import checksums as seal
 from mien.models import model as bundle
@@ -42,13 +43,15 @@ def test_every_figure_of_a_card_stands_in_its_evaluation(name: str) -> None:
     document = json.loads((bundle.MODELS / f"{name}.json").read_text())
     assert document["sha256"] == card.sha256
     assert document["precision"] == card.precision
+    evaluation = Evaluation.from_dict(document["evaluation"])
+    evaluations = {evaluation.head: evaluation, **evaluation.heads}
+    assert Evaluation.from_dict(evaluation.to_dict()) == evaluation
     for head, found in card.heads.items():
-        of = document["heads"][head]
-        assert of["calibration"]["temperature"] == found.temperature
-        assert of["calibration"]["offsets"] == list(found.offsets)
-        assert of["calibration"]["threshold"] == found.threshold
-        for key, value in card.metrics[f"val as {head}"].values.items():
-            assert value == (of["report"][key]["share"] if key == "agreement" else of["report"][key])
+        of = evaluations[head]
+        assert of.calibration.temperature == found.temperature
+        assert of.calibration.offsets == found.offsets
+        assert of.calibration.threshold == found.threshold
+        assert of.summary() == card.metrics[f"val as {head}"]
     copies = {
         f"{like} an image of {split}" for like in ("equal to", "near") for split in ("PrivateTest", "val")
     }
@@ -153,7 +156,7 @@ def test_they_score_what_they_say(name: str) -> None:
         pytest.skip("MIEN_FER2013 names no fer2013.csv or archive")
     data = datasets.load(source)
     report = evaluate.score(bundle.load(name), data.split("val"), labels=data.labels)
-    said = json.loads((bundle.MODELS / f"{name}.json").read_text())["heads"]["fer2013"]["report"]
+    said = json.loads((bundle.MODELS / f"{name}.json").read_text())["evaluation"]
     assert report.split_fingerprint == said["split_fingerprint"]
     # int8 kernels differ by processor in the last bit of a sum, and so may a few of 3,589 answers.
     assert report.accuracy == pytest.approx(said["accuracy"], abs=0.002)

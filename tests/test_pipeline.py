@@ -379,7 +379,7 @@ def test_folds_teach_a_student_and_several_models_are_averaged(
     val = datasets.load(archive).split("val")
     mean = one.run(val.images) + two.run(val.images)
     assert both["accuracy"] == (mean.argmax(axis=1) == val.labels).mean()
-    assert both["bundle"].split() == [one.card.sha256, two.card.sha256]
+    assert both["model"].split() == [one.card.sha256, two.card.sha256]
 
 
 def test_the_mean_of_views_is_told_as_such_and_not_kept_for_the_run(

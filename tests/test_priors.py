@@ -345,7 +345,6 @@ def test_the_table_holds_known_figures() -> None:
     assert (last.accuracy, last.balanced_accuracy) == (pytest.approx(0.75), pytest.approx((2 / 3 + 1) / 2))
     report = evaluate.metrics(np.array(CHANCES), np.array([0, 0, 0, 1]), ("happy", "sad"))
     assert first.ece == pytest.approx(report.ece)
-    json.dumps([row.to_dict() for row in rows])
 
 
 def test_heads_and_their_mean_are_judged_by_what_people_saw() -> None:
@@ -389,7 +388,7 @@ def test_a_table_needs_one_model_and_its_frequencies() -> None:
     with pytest.raises(InputError):
         evaluate.balance_table([replace(one, balance=0.5)], SHARES)
     with pytest.raises(InputError):
-        evaluate.balance_table([replace(one, bundle="a b")], SHARES)
+        evaluate.balance_table([replace(one, model="a b")], SHARES)
     with pytest.raises(DataError):
         evaluate.balance_table([], SHARES)
     with pytest.raises(DataError):
@@ -424,9 +423,10 @@ def test_evaluate_takes_a_balance_and_shows_the_table(
 
 def test_similar_classes_have_different_headings_in_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     labels = ["surprised-happy", "surprised-sad"]
-    row = {"head": "labels", "against": "labels", "n": 2, "balance": 0.0}
-    row |= dict.fromkeys(("accuracy", "balanced_accuracy", "ece"), 0.5)
-    evaluation._print_balances([row | {"recall": dict.fromkeys(labels, 0.5)}], labels)
+    figures = dict.fromkeys(("accuracy", "balanced_accuracy", "ece"), 0.5)
+    recall = dict.fromkeys(labels, 0.5)
+    row = evaluate.BalanceRow(head="labels", against="labels", n=2, balance=0.0, recall=recall, **figures)
+    evaluation._print_balances([row], labels)
     out = capsys.readouterr().out
     heads = emotions.brief(labels, 7)
     assert len(set(heads)) == 2

@@ -20,6 +20,7 @@ from mien.errors import InputError, OutputError
 from mien.evaluation import calibration as calibrate
 from mien.evaluation import corruptions as corrupt
 from mien.evaluation import evaluator as evaluate
+from mien.evaluation.evaluation import CorruptionScore, Evaluation, Robustness
 from mien.models import model as bundle
 from mien.release import model_cards as card
 from mien.reports import evaluation_report as report
@@ -56,113 +57,113 @@ def answers(model: bundle.Bundle, data: datasets.Dataset) -> evaluate.Answers:
 
 
 @pytest.fixture(scope="module")
-def found(model: bundle.Bundle, data: datasets.Dataset, answers: evaluate.Answers) -> dict:
+def found(model: bundle.Bundle, data: datasets.Dataset, answers: evaluate.Answers) -> Evaluation:
     files = answers.split.files
     groups = {file: BAD if place < 20 else "others" for place, file in enumerate(files[:100])}
     listing = evaluate.Listing("ages <b>.csv", BAD, groups)
     second = evaluate.answer(model, data.split("test"), labels=data.labels, head="ferplus", data=data.root)
-    return report.measure([model], data, answers, listing=listing, others=[second])
+    first = replace(evaluate.judge(answers), heads={"ferplus": evaluate.judge(second)})
+    return evaluate.measure([model], data, answers, evaluation=first, listing=listing)
 
 
-def test_it_holds_what_json_prints_and_more(found: dict, answers: evaluate.Answers) -> None:
-    plain = evaluate.judge(answers).to_dict()
-    assert {key: found[key] for key in plain} == plain
-    assert found["schema"] == report.SCHEMA
-    assert json.loads(json.dumps(found, allow_nan=False)) == json.loads(json.dumps(found))
-    assert found["models"][0]["sha256"] == bundle.load().card.sha256
-    assert found["dataset"]["splits"]["test"]["fingerprint"] == found["split_fingerprint"]
-    assert set(found["heads"]) == {"ferplus"}
+def test_it_holds_what_json_prints_and_more(found: Evaluation, answers: evaluate.Answers) -> None:
+    plain, document = evaluate.judge(answers).to_dict(), found.to_dict()
+    assert {key: document[key] for key in plain} == plain
+    assert Evaluation.from_dict(document) == found
+    assert Evaluation.from_dict(json.loads(json.dumps(document, allow_nan=False))) == found
+    assert found.models[0].sha256 == bundle.load().card.sha256
+    assert found.dataset.splits["test"].fingerprint == found.split_fingerprint
+    assert set(found.heads) == {"ferplus"}
 
 
-def test_copies_are_left_out_and_counted(found: dict, answers: evaluate.Answers) -> None:
-    told = found["against_training"]
-    assert (told["checked"], told["equal"]) == (True, 10)
-    assert told["near"] >= 10
-    assert told["learnt_from"] is False
+def test_copies_are_left_out_and_counted(found: Evaluation, answers: evaluate.Answers) -> None:
+    told = found.training_overlap
+    assert (told.checked, told.exact) == (True, 10)
+    assert told.near >= 10
+    assert told.learned_from is False
     given = answers.probabilities.argmax(axis=1)
-    assert told["without_equal"]["n"] == len(answers) - 10
-    assert told["without_equal"]["accuracy"] == pytest.approx(
-        judge.accuracy_score(answers.truth[10:], given[10:])
-    )
-    assert (told["recut"], told["without_any"]) == (None, None)
-    rest = told["without_either"]
-    assert rest["n"] == len(answers) - told["equal"] - told["near"]
-    assert rest["accuracy_interval"][0] <= rest["accuracy"] <= rest["accuracy_interval"][1]
+    assert told.without_exact.n == len(answers) - 10
+    assert told.without_exact.accuracy == pytest.approx(judge.accuracy_score(answers.truth[10:], given[10:]))
+    assert (told.recrops, told.without_recrops) == (None, None)
+    rest = told.without_near
+    assert rest.n == len(answers) - told.exact - told.near
+    assert rest.accuracy_interval[0] <= rest.accuracy <= rest.accuracy_interval[1]
 
 
 def test_photographs_cut_otherwise_are_left_out_where_that_is_asked_for(
-    model: bundle.Bundle, data: datasets.Dataset, answers: evaluate.Answers, found: dict, tmp_path: Path
+    model: bundle.Bundle, data: datasets.Dataset, answers: evaluate.Answers, found: Evaluation, tmp_path: Path
 ) -> None:
     train, images = data.split("train"), data.split("train").images.copy()
     for place, image in enumerate(answers.split.images[20:25, :, :, 0], start=100):
         larger = Image.fromarray(image).resize((60, 60), Image.Resampling.BICUBIC)
         images[place] = np.asarray(larger.crop((7, 5, 55, 53)))[..., np.newaxis]
     planted = replace(data, train=replace(train, images=images))
-    told = report.measure([model], planted, answers, recut=True)
-    held = told["against_training"]
-    assert held["recut"] >= 5
-    assert held["without_any"]["n"] == held["without_either"]["n"] - held["recut"]
-    assert held["without_either"] == found["against_training"]["without_either"]
+    told = evaluate.measure([model], planted, answers, recut=True)
+    held = told.training_overlap
+    assert held.recrops >= 5
+    assert held.without_recrops.n == held.without_near.n - held.recrops
+    assert held.without_near == found.training_overlap.without_near
     assert "without equal, near and otherwise cut images of training" in report.table(told, "md")
     report.write(told, answers, tmp_path)
     page = (tmp_path / report.HTML).read_text()
-    assert f"{held['recut']:,} more ({held['recut'] / len(answers):.1%}) show a photograph" in page
+    assert f"{held.recrops:,} more ({held.recrops / len(answers):.1%}) show a photograph" in page
 
 
 def test_copies_that_cannot_be_looked_for_are_said(
     model: bundle.Bundle, data: datasets.Dataset, answers: evaluate.Answers
 ) -> None:
     alone = datasets.Dataset("alone", data.labels, train=None, val=None, test=data.test)
-    told = report.measure([model], alone, answers)
-    assert told["against_training"]["checked"] is False
-    assert "no training split" in told["against_training"]["why"]
-    learnt = report.measure([model], data, answers, uses=evaluate.Uses(role="train"))
-    assert "learnt from" in learnt["against_training"]["why"]
+    told = evaluate.measure([model], alone, answers)
+    assert told.training_overlap.checked is False
+    assert "no training split" in told.training_overlap.why
+    known = replace(evaluate.judge(answers), split_use=evaluate.SplitUse(role="train"))
+    learnt = evaluate.measure([model], data, answers, evaluation=known)
+    assert "learnt from" in learnt.training_overlap.why
     everywhere = datasets.Dataset("all", data.labels, train=data.test, val=None, test=data.test)
-    told = report.measure([model], everywhere, answers)["against_training"]
-    assert (told["equal"], told["without_equal"], told["without_either"]) == (len(answers), None, None)
+    told = evaluate.measure([model], everywhere, answers).training_overlap
+    assert (told.exact, told.without_exact, told.without_near) == (len(answers), None, None)
 
 
 def test_calibration_with_and_without_temperature(
-    model: bundle.Bundle, data: datasets.Dataset, answers: evaluate.Answers, found: dict
+    model: bundle.Bundle, data: datasets.Dataset, answers: evaluate.Answers, found: Evaluation
 ) -> None:
-    shipped, bare = found["calibration"]
+    shipped, bare = found.temperatures
     temperature = model.card.head().temperature
-    assert (shipped["temperature"], bare["temperature"]) == (temperature, 1)
-    assert shipped["ece"] == found["ece"]
+    assert (shipped.temperature, bare.temperature) == (temperature, 1)
+    assert shipped.ece == found.ece
     back = evaluate.metrics(
         calibrate.apply(calibrate.apply(answers.probabilities, 1 / temperature), temperature),
         answers.truth,
         answers.names,
     )
-    assert back.nll == pytest.approx(shipped["nll"], abs=1e-4)
-    assert bare["nll"] != shipped["nll"]
+    assert back.nll == pytest.approx(shipped.nll, abs=1e-4)
+    assert bare.nll != shipped.nll
     shifted = replace(model.card.head(), offsets=(0.5, *[0.0] * (len(model.card.labels) - 1)))
     offset = replace(model, card=replace(model.card, heads=model.card.heads | {"fer2013": shifted}))
-    told = report.measure([offset], data, answers)["calibration"]
-    assert [each["name"] for each in told] == ["as it ships", "without its temperature and offsets"]
-    both = report.measure([model, model], data, answers)["calibration"]
-    assert [each["name"] for each in both] == ["as it ships", "with a temperature fitted on val"]
+    told = evaluate.measure([offset], data, answers).temperatures
+    assert [each.name for each in told] == ["as it ships", "without its temperature and offsets"]
+    both = evaluate.measure([model, model], data, answers).temperatures
+    assert [each.name for each in both] == ["as it ships", "with a temperature fitted on val"]
     val = evaluate.answer(model, data.split("val"), labels=data.labels)
-    assert both[1]["temperature"] == pytest.approx(calibrate.fit(val.probabilities, val.truth))
-    folded = report.measure([model, model], data, val)["calibration"]
-    assert folded[1]["brier"] is None
-    assert "other folds of 5" in folded[1]["name"]
+    assert both[1].temperature == pytest.approx(calibrate.fit(val.probabilities, val.truth))
+    folded = evaluate.measure([model, model], data, val).temperatures
+    assert folded[1].brier is None
+    assert "other folds of 5" in folded[1].name
     # The 42 images of val are fewer than 25 for each of seven classes.
-    assert (both[0]["prior"], both[1]["prior"], folded[1]["prior"]) == (0, calibrate.PRIOR, calibrate.PRIOR)
-    single = report.measure([model, model], data, val.take(np.arange(1)))["calibration"]
+    assert (both[0].prior, both[1].prior, folded[1].prior) == (0, calibrate.PRIOR, calibrate.PRIOR)
+    single = evaluate.measure([model, model], data, val.take(np.arange(1))).temperatures
     assert len(single) == 1
 
 
-def test_examples_are_the_worst_and_the_most_uncertain(found: dict, answers: evaluate.Answers) -> None:
+def test_examples_are_the_worst_and_the_most_uncertain(found: Evaluation, answers: evaluate.Answers) -> None:
     shares = answers.probabilities[np.arange(len(answers)), answers.truth]
     wrong = answers.probabilities.argmax(axis=1) != answers.truth
-    assert found["worst"][0]["place"] == np.flatnonzero(wrong)[shares[wrong].argmin()]
-    assert found["uncertain"][0]["place"] == answers.probabilities.max(axis=1).argmin()
-    for each in (*found["worst"], *found["uncertain"]):
-        assert each["answer"] == max(each["probabilities"], key=each["probabilities"].__getitem__)
-        assert each["confidence"] == each["probabilities"][each["answer"]]
-    assert all(each["answer"] != each["label"] for each in found["worst"])
+    assert found.worst[0].place == np.flatnonzero(wrong)[shares[wrong].argmin()]
+    assert found.uncertain[0].place == answers.probabilities.max(axis=1).argmin()
+    for each in (*found.worst, *found.uncertain):
+        assert each.answer == max(each.probabilities, key=each.probabilities.__getitem__)
+        assert each.confidence == each.probabilities[each.answer]
+    assert all(each.answer != each.label for each in found.worst)
 
 
 def test_robustness_is_the_score_on_disturbed_images(
@@ -172,27 +173,27 @@ def test_robustness_is_the_score_on_disturbed_images(
     monkeypatch.setattr(corrupt, "DISTURBANCES", few)
     part = answers.take(np.arange(40))
     seen: list[tuple[str, int, int]] = []
-    told = report.robustness([model], part, seed=1, progress=lambda *each: seen.append(each))
-    assert [row["disturbance"] for row in told["rows"]] == list(few)
+    told = evaluate.robustness([model], part, seed=1, progress=lambda *each: seen.append(each))
+    assert [row.corruption for row in told.rows] == list(few)
     assert [each[1:] for each in seen] == [(1, 3), (2, 3), (3, 3)]
     images = corrupt.apply(part.split.images, "noise 8", seed=1)
     right = model.run(images).argmax(axis=1) == part.truth
-    assert told["rows"][2]["accuracy"] == right.mean()
-    blur = (told["rows"][0]["accuracy"] + told["rows"][1]["accuracy"]) / 2
-    assert told["mean_of_kinds"] == pytest.approx((blur + right.mean()) / 2)
+    assert told.rows[2].accuracy == right.mean()
+    blur = (told.rows[0].accuracy + told.rows[1].accuracy) / 2
+    assert told.mean_of_kinds == pytest.approx((blur + right.mean()) / 2)
 
 
 def test_the_page_needs_nothing_and_escapes_all(
-    found: dict, answers: evaluate.Answers, tmp_path: Path
+    found: Evaluation, answers: evaluate.Answers, tmp_path: Path
 ) -> None:
     paths = report.write(found, answers, tmp_path / "made" / "here")
     assert sorted(path.name for path in (tmp_path / "made" / "here").iterdir()) == [report.HTML, report.JSON]
-    assert json.loads(paths[0].read_text()) == json.loads(json.dumps(found))
+    assert Evaluation.from_dict(json.loads(paths[0].read_text())) == found
     page = Page(paths[1].read_text(encoding="utf-8"))
-    assert len(page.addresses) == len(found["worst"]) + len(found["uncertain"])
+    assert len(page.addresses) == len(found.worst) + len(found.uncertain)
     assert page.text.count("<script>alert(1)</script>") > 20
-    assert f"{found['accuracy']:.1%}" in page.text
-    place = found["worst"][0]["place"]
+    assert f"{found.accuracy:.1%}" in page.text
+    place = found.worst[0].place
     red = np.full((48, 48, 3), (255, 0, 0), np.uint8)
     paths = report.write(found, answers, tmp_path / "made" / "here", maps={place: red})
     more = Page(paths[1].read_text(encoding="utf-8")).addresses
@@ -213,25 +214,23 @@ def test_a_report_of_given_answers_is_the_golden_page(
     given = replace(answers, probabilities=shares)
     groups = {file: BAD if place < 20 else "others" for place, file in enumerate(given.split.files[:100])}
     listing = evaluate.Listing("ages <b>.csv", BAD, groups)
-    found = report.measure([model], data, given, listing=listing)
-    robust = {"kind": "blur", "strength": 1.0, "accuracy": 0.5, "interval": (0.4, 0.6), "loss": 0.1234}
-    found |= {
-        "robustness": {
-            "seed": 0,
-            "size": 48,
-            "rows": [{"disturbance": "blur 1"} | robust],
-            "mean_of_kinds": 0.5,
-        },
-        "models": [each | {"sha256": "0" * 64} for each in found["models"]],
-        "versions": {"mien": "1.2.3"},
-    }
+    found = evaluate.measure([model], data, given, listing=listing)
+    row = CorruptionScore(
+        corruption="blur 1", kind="blur", strength=1.0, accuracy=0.5, interval=(0.4, 0.6), loss=0.1234
+    )
+    found = replace(
+        found,
+        robustness=Robustness(seed=0, size=48, rows=(row,), mean_of_kinds=0.5),
+        models=tuple(replace(each, sha256="0" * 64) for each in found.models),
+        versions={"mien": "1.2.3"},
+    )
     text = report.render_report(found, given.split.images, {})
     assert Page(text).tags.count("svg") == 3 + 7 + 2 + 1 + 2 + 2
     golden("evaluation_report.html", without_pictures(text))
 
 
 def test_no_head_of_a_row_or_column_breaks_inside_a_word(
-    found: dict, answers: evaluate.Answers, tmp_path: Path
+    found: Evaluation, answers: evaluate.Answers, tmp_path: Path
 ) -> None:
     page = report.write(found, answers, tmp_path)[1].read_text(encoding="utf-8")
     page = page.partition("</style>")[0]  # the pictures that follow are long to search
@@ -247,13 +246,13 @@ def test_odd_names_and_odd_reports_make_pages(
     odd = datasets.Split("test", split.images, split.labels, None, ("a\udcff\n.png", "\x00", "=HYPERLINK()"))
     only = datasets.Dataset("\udcfe", data.labels, train=None, val=None, test=odd)
     asked = evaluate.answer(model, odd, labels=data.labels, data=only.root)
-    told = report.measure([model], only, asked)
+    told = evaluate.measure([model], only, asked)
     json_file, page = report.write(told, asked, tmp_path)
     assert json.loads(json_file.read_text())["n"] == 3
     assert "a\\udcff" in page.read_text()
     right = evaluate.Answers(odd, asked.names, np.eye(7, dtype=np.float32)[asked.truth], asked.truth)
-    told = report.measure([model, model], only, right)
-    assert told["worst"] == []
+    told = evaluate.measure([model, model], only, right)
+    assert told.worst == ()
     report.write(told, right, tmp_path)
     assert "There are none." in page.read_text()
     (tmp_path / "file").write_text("")
@@ -262,25 +261,15 @@ def test_odd_names_and_odd_reports_make_pages(
 
 
 def test_many_classes_list_their_worst_mistakes(
-    found: dict, answers: evaluate.Answers, tmp_path: Path
+    found: Evaluation, answers: evaluate.Answers, tmp_path: Path
 ) -> None:
     random = np.random.default_rng(0)
     names = [f"class {index}" for index in range(40)]
     chances, truth = random.dirichlet(np.ones(40), 300), random.integers(0, 39, 300)
-    many = evaluate.metrics(chances, truth, names).to_dict()
-    keep = (
-        "heads",
-        "versions",
-        "known",
-        "models",
-        "dataset",
-        "preprocessing",
-        "uses",
-        "selective",
-        "calibration",
-    )
-    keep += ("against_training", "worst", "uncertain", "split", "split_fingerprint", "data", "head")
-    odd = many | {key: found[key] for key in keep} | {"groups": None, "robustness": None, "agreement": None}
+    many = evaluate.metrics(chances, truth, names)
+    keep = ("heads", "versions", "models", "dataset", "preprocessing", "split_use", "selective")
+    keep += ("temperatures", "training_overlap", "worst", "uncertain", "split", "split_fingerprint")
+    odd = replace(many, **{key: getattr(found, key) for key in (*keep, "data", "head")})
     words = Page(report.write(odd, answers, tmp_path)[1].read_text(encoding="utf-8")).text
     assert "of its class" in words
     assert "left out of the means: class 39" in words
@@ -290,16 +279,16 @@ def cells(row: str, apart: str) -> list[str]:
     return [cell.strip() for cell in re.split(apart, row)]
 
 
-def test_tables_hold_the_figures_and_escape_names(found: dict) -> None:
+def test_tables_hold_the_figures_and_escape_names(found: Evaluation) -> None:
     text = report.table(found, "md")
     lines = text.splitlines()
     first = cells(lines[2].strip("|"), r"(?<!\\)\|")
-    assert f"{100 * found['accuracy']:.1f} (" in first[2]
-    assert first[1] == str(found["n"])
+    assert f"{100 * found.accuracy:.1f} (" in first[2]
+    assert first[1] == str(found.n)
     assert "<script>" not in text.replace(r"\<script\>", "")
     assert all(len(re.findall(r"(?<!\\)\|", line)) == 9 for line in lines[:6])
     assert "without equal and near images of training" in text
-    assert all(label in text for label in found["labels"])
+    assert all(label in text for label in found.labels)
 
     text = report.table(found, "latex")
     assert r"\textless{}script\textgreater{}alert(1)" in text
@@ -312,7 +301,7 @@ def test_tables_hold_the_figures_and_escape_names(found: dict) -> None:
 
 
 def test_tables_of_a_bare_report_need_nothing_more(answers: evaluate.Answers) -> None:
-    bare = evaluate.metrics(np.eye(3)[:2], np.array([0, 0]), ["a_b", "c|d", "e\nf"]).to_dict()
+    bare = evaluate.metrics(np.eye(3)[:2], np.array([0, 0]), ["a_b", "c|d", "e\nf"])
     assert r"a\_b" in report.table(bare, "md")
     assert r"c\textbar{}d" in report.table(bare, "latex")
     assert "e f" in report.table(bare, "md")
@@ -358,23 +347,27 @@ def test_a_run_counts_how_often_its_test_was_scored(made: Path, tmp_path: Path, 
     home = tmp_path / "runs" / "one"
     shutil.copytree(made, home)
     on_val = ask(home)
-    assert on_val["uses"]["role"] == "val"
-    assert "fitted the calibration" in on_val["uses"]["warnings"][0]
+    assert on_val["split_use"]["role"] == "val"
+    assert "fitted the calibration" in on_val["split_use"]["warnings"][0]
     assert not (home / evaluate.USES).exists()
-    first = ask(home, "--split", "test")["uses"]
+    first = ask(home, "--split", "test")["split_use"]
     assert (first["role"], first["times"], first["models"], first["warnings"]) == ("other", 1, 1, [])
     again = ask(home, "--split", "test", "--report", tmp_path / "out")
-    assert (again["uses"]["times"], again["uses"]["models"], again["uses"]["warnings"]) == (2, 1, [])
+    assert (again["split_use"]["times"], again["split_use"]["models"], again["split_use"]["warnings"]) == (
+        2,
+        1,
+        [],
+    )
     alone = ask(home / "bundle" / "model.onnx", "--data", made.parent.parent / "faces.zip", "--split", "test")
-    assert alone["uses"]["times"] == 3
+    assert alone["split_use"]["times"] == 3
     entries = json.loads((home / evaluate.USES).read_text())
     assert [entry["split_fingerprint"] for entry in entries] == [again["split_fingerprint"]] * 3
     document = json.loads((tmp_path / "out" / report.JSON).read_text())
-    assert document["uses"]["times"] == 2
-    assert document["against_training"]["learnt_from"] is True
+    assert document["split_use"]["times"] == 2
+    assert document["training_overlap"]["learned_from"] is True
     other = tmp_path / "runs" / "two"
     shutil.copytree(made, other)
-    assert "one, beside two" in ask(other, "--split", "test")["uses"]["warnings"][0]
+    assert "one, beside two" in ask(other, "--split", "test")["split_use"]["warnings"][0]
 
 
 def test_only_a_runs_own_model_counts_in_it(
@@ -386,11 +379,11 @@ def test_only_a_runs_own_model_counts_in_it(
     (home / "deep").mkdir()
     monkeypatch.chdir(home)
     for name in ("default", "other.onnx"):
-        assert ask(name, "--data", archive, "--split", "test")["uses"]["times"] is None
+        assert ask(name, "--data", archive, "--split", "test")["split_use"]["times"] is None
     assert not (home / evaluate.USES).exists()
     for times, name in enumerate((".", "bundle", "bundle/model.onnx", "deep/../bundle"), start=1):
         own = [] if name == "." else ["--data", archive]
-        assert ask(name, *own, "--split", "test")["uses"]["times"] == times
+        assert ask(name, *own, "--split", "test")["split_use"]["times"] == times
 
 
 def test_what_was_asked_for_is_kept_in_the_run(made: Path, tmp_path: Path, ask: Ask) -> None:
@@ -403,9 +396,9 @@ def test_what_was_asked_for_is_kept_in_the_run(made: Path, tmp_path: Path, ask: 
         told = ask(*asked, *more)
         kept = json.loads((home / "evaluation" / "test.json").read_text())
         assert kept["groups"] == told["groups"]
-        assert kept["uses"] == told["uses"]
+        assert kept["split_use"] == told["split_use"]
         assert not {"worst", "uncertain", "report", "table"} & kept.keys()
-    assert kept["against_training"] == told["against_training"]
+    assert kept["training_overlap"] == told["training_overlap"]
     assert (tmp_path / "out" / "table.md").read_text() == told["table"]
     assert "and groups by half" in " ".join(card.of_run(run.open_run(home)).split())
 
@@ -423,7 +416,7 @@ def test_groups_of_other_images_are_refused_before_the_count(
 
 
 def test_a_report_is_written_whole_or_not_at_all(
-    found: dict, answers: evaluate.Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    found: Evaluation, answers: evaluate.Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "there" / report.HTML).mkdir(parents=True)
     with pytest.raises(OutputError, match="is a directory"):
@@ -573,7 +566,7 @@ def test_nothing_that_is_read_is_written_over(
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed")
 def test_the_page_opens_offline_without_a_word_on_the_console(
-    found: dict, answers: evaluate.Answers, tmp_path: Path
+    found: Evaluation, answers: evaluate.Answers, tmp_path: Path
 ) -> None:
     page = report.write(found, answers, tmp_path)[1]
     done = subprocess.run(

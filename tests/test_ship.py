@@ -20,6 +20,7 @@ from mien.data.datasets import Dataset, Split
 from mien.errors import DataError, ModelError, OutputError, RunError
 from mien.evaluation import calibration as calibrate
 from mien.evaluation import evaluator as evaluate
+from mien.evaluation.evaluation import Evaluation
 from mien.models import initial_weights as weights
 from mien.models import known_images as known
 from mien.models import model as bundle
@@ -106,15 +107,15 @@ def test_frequencies_are_those_of_the_training_targets(shipped: ship.Shipped) ->
         sure = shipped.bundle.run(val.images, head=name, balance=1).max(axis=1)
         tolerance = 0.02 if card.precision == "float32" else 0.15
         assert (sure >= head.thresholds["1"]).mean() == pytest.approx(0.8, abs=tolerance)
-    rows = shipped.document["balance_table"]
-    assert {row["head"] for row in rows} == {"fer2013", "ferplus", evaluate.MEAN}
+    rows = shipped.evaluations["fer2013"].balance_table
+    assert {row.head for row in rows} == {"fer2013", "ferplus", evaluate.MEAN}
 
 
 def test_the_training_images_are_known_again(shipped: ship.Shipped) -> None:
     found = known.read(bundle.load(shipped.bundle.path))
     train = noisy().split("train")
     assert found is not None
-    assert found.n == len(train) == shipped.document["known"]["n"]
+    assert found.n == len(train) == shipped.document["training_hashes"]["n"]
     assert found.find(train.images)[0].all()
 
 
@@ -264,7 +265,7 @@ def test_offsets_ship_where_they_are_worth_it_on_images_they_did_not_see(
     own = calibrate.undo(shipped.bundle.run(val.images, head="fer2013"), has.temperature, has.offsets)
     measured = calibrate.measure(own, val.labels, offsets=worth)
     for name in ("ece_before", "ece_after", "nll_after", "accuracy_after", "accuracy_answered"):
-        found = shipped.document["heads"]["fer2013"]["calibration"][name]
+        found = getattr(shipped.evaluations["fer2013"].calibration, name)
         assert found == pytest.approx(getattr(measured, name), abs=1e-6)
 
 
@@ -274,19 +275,20 @@ def test_every_figure_of_the_card_stands_in_the_evaluation(shipped: ship.Shipped
     card = shipped.bundle.card
     assert document["sha256"] == card.sha256
     assert document["bytes"] == shipped.bundle.path.stat().st_size
+    first = shipped.evaluations["fer2013"]
+    others = {name: each for name, each in shipped.evaluations.items() if name != "fer2013"}
+    assert Evaluation.from_dict(document["evaluation"]) == dataclasses.replace(first, heads=others)
     for name, head in card.heads.items():
-        found = document["heads"][name]
-        assert found["calibration"]["temperature"] == head.temperature
-        assert found["calibration"]["offsets"] == list(head.offsets)
-        assert found["calibration"]["threshold"] == head.threshold
-        measured = card.metrics[f"val as {name}"]
-        for key, value in measured.values.items():
-            assert value == (found["report"][key]["share"] if key == "agreement" else found["report"][key])
-    # Of 16 pixels a side too little is seen to tell what training holds.
-    assert document["heads"]["fer2013"]["new"] is None
+        found = shipped.evaluations[name]
+        assert found.calibration.temperature == head.temperature
+        assert found.calibration.offsets == head.offsets
+        assert found.calibration.threshold == head.threshold
+        assert found.summary() == card.metrics[f"val as {name}"]
+    # Images of 16 pixels a side show too little to search training for them.
+    assert first.training_overlap is None
     val = noisy().split("val")
     report = evaluate.score(shipped.bundle, val, labels=noisy().labels)
-    assert document["heads"]["fer2013"]["report"]["accuracy"] == report.accuracy
+    assert first.accuracy == report.accuracy
 
 
 def test_what_training_holds_is_left_out_of_the_figures_on_new_images() -> None:
@@ -409,12 +411,13 @@ def test_nothing_is_calibrated_on_what_a_model_before_it_learnt(
 
 def said_of(shipped: ship.Shipped, capsys: pytest.CaptureFixture[str], **changes: float) -> str:
     """What `mien ship` says of a model with other figures of calibration."""
-    heads = {}
-    for name, found in shipped.document["heads"].items():
-        same = dict.fromkeys(("accuracy_before", "accuracy_after", "ece_before", "ece_after", "prior"), 0.0)
-        own = same | changes
-        heads[name] = found | {"calibration": found["calibration"] | own}
-    release._warn(dataclasses.replace(shipped, document=shipped.document | {"heads": heads}))
+    same = dict.fromkeys(("accuracy_before", "accuracy_after", "ece_before", "ece_after", "prior"), 0.0)
+    own = same | changes
+    evaluations = {
+        name: dataclasses.replace(found, calibration=dataclasses.replace(found.calibration, **own))
+        for name, found in shipped.evaluations.items()
+    }
+    release._warn(dataclasses.replace(shipped, evaluations=evaluations))
     return capsys.readouterr().err
 
 
@@ -426,10 +429,10 @@ def test_a_calibration_that_costs_accuracy_is_told(
     said = said_of(shipped, capsys, accuracy_before=0.02, accuracy_after=0.01)
     assert "fer2013: the calibration lowers the accuracy on val, cross-fitted, from 2.00% to 1.00%" in said
     # Of the file as it ships, where the folds show no loss.
-    accuracy = shipped.document["heads"]["fer2013"]["report"]["accuracy"]
+    accuracy = shipped.evaluations["fer2013"].accuracy
     said = said_of(shipped, capsys, accuracy_before=1.0, accuracy_after=1.0)
     assert f"fer2013: the calibration lowers the accuracy on val from 100.00% to {accuracy:.2%}" in said
-    agreement = shipped.document["heads"]["ferplus"]["report"]["agreement"]["share"]
+    agreement = shipped.evaluations["ferplus"].agreement.share
     assert f"ferplus: the calibration lowers the accuracy on val from 100.00% to {agreement:.2%}" in said
 
 
@@ -460,9 +463,9 @@ def test_a_model_of_few_images_is_calibrated_with_a_prior_and_says_so(
     assert len(val) < 3 * calibrate.FEW
     for head in shipped.bundle.card.heads.values():
         assert head.offsets == ()
-    for name, found in shipped.document["heads"].items():
-        assert found["calibration"]["prior"] == calibrate.PRIOR
-        assert found["calibration"]["temperature"] == shipped.bundle.card.heads[name].temperature
+    for name, found in shipped.evaluations.items():
+        assert found.calibration.prior == calibrate.PRIOR
+        assert found.calibration.temperature == shipped.bundle.card.heads[name].temperature
     release._warn(shipped)
     said = capsys.readouterr().err
     assert "fer2013: the calibration was fitted on 40 images, 13.3 per class" in said

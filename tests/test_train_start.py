@@ -106,15 +106,13 @@ def test_a_result_that_is_worse_than_its_start_says_so(base: bundle.Bundle, tmp_
     assert "is worse than first" in " ".join(cards.of_run(made).split())
     (row,) = training._beside(kept)
     assert row[1].endswith("the trained model is worse")
-    told = report.measure(
+    told = evaluate.measure(
         [bundle.load(made.bundle)],
         data,
         evaluate.answer(bundle.load(made.bundle), data.split("val"), labels=data.labels),
     )
-    assert told["models"][0]["began"]["worse"] is True
-    assert any(
-        "was worse after training than first" in each for each in report.html._doubtful(told["models"])
-    )
+    assert told.models[0].began["worse"] is True
+    assert any("was worse after training than first" in each for each in report._doubtful(told.models))
     # A mean of both has other weights, of which this says nothing.
     mean = ship.mean([bundle.load(made.bundle), base], tmp_path / "mean", images=data.split("val").images)
     assert mean.card.began is None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mien.data.datasets import Dataset, Split
     from mien.data.datasets import load as load_dataset
     from mien.errors import MienError
-    from mien.evaluation.evaluator import Report
+    from mien.evaluation.evaluation import Evaluation
     from mien.evaluation.evaluator import score as evaluate
     from mien.inference.predictor import Predictor, Problem, predict, predict_many
     from mien.models.model import load as load_model
@@ -36,7 +36,7 @@ _PUBLIC = {
     "Prediction": ("types", "Prediction"),
     "Predictor": ("inference.predictor", "Predictor"),
     "Problem": ("inference.predictor", "Problem"),
-    "Report": ("evaluation.evaluator", "Report"),
+    "Evaluation": ("evaluation.evaluation", "Evaluation"),
     "Split": ("data.datasets", "Split"),
     "evaluate": ("evaluation.evaluator", "score"),
     "export": ("release.exporters", "convert"),
@@ -55,12 +55,12 @@ _PACKAGES = (
 __all__ = [
     "Box",
     "Dataset",
+    "Evaluation",
     "Face",
     "MienError",
     "Prediction",
     "Predictor",
     "Problem",
-    "Report",
     "Split",
     "__version__",
     "evaluate",

@@ -21,7 +21,7 @@ from mien.errors import InputError, MissingExtra, OutputError, RunError
 
 if TYPE_CHECKING:
     from mien.data.datasets import Dataset
-    from mien.evaluation.evaluator import Uses
+    from mien.evaluation.evaluation import SplitUse
     from mien.models.model import Bundle
     from mien.training.runs import Run
     from mien.training.trainer import Status
@@ -371,14 +371,14 @@ def home(path: Path) -> Path | None:
     return inside.parent if inside.name == "bundle" and is_run(inside.parent) else None
 
 
-def count_scoring(path: Path, model: "Bundle", report: Mapping[str, Any], *, what: str) -> "Uses | None":
+def count_scoring(path: Path, model: "Bundle", *, what: str, **scored: Any) -> "SplitUse | None":
     """Count a scoring in the run that a model is of; None where it is of none or that cannot be.
 
     Args:
         path: What the model was called by.
         model: It.
-        report: As `evaluate.count` takes it.
-        what: What was done, for the note where it cannot be counted: `the scoring`.
+        what: What was done, for the note if it cannot be counted: `the scoring`.
+        scored: What was scored, as `mien.evaluation.evaluation_log.count` takes it.
     """
     from mien.evaluation import evaluator
     from mien.training import runs
@@ -387,7 +387,7 @@ def count_scoring(path: Path, model: "Bundle", report: Mapping[str, Any], *, wha
     if place is None:
         return None
     try:
-        return evaluator.count(runs.open_run(place), model.card, report)
+        return evaluator.count(runs.open_run(place), model.card, **scored)
     except (RunError, OutputError) as error:
         note(f"{what} is not counted: {error}")
         return None

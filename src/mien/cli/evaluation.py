@@ -1,8 +1,8 @@
 """Commands for evaluation: `evaluate`, `compare` and `explain`."""
 
 import os
-from collections.abc import Iterable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,13 +21,17 @@ if TYPE_CHECKING:
     from mien.data.probabilities import Stored
     from mien.evaluation.comparison import Answers as SideAnswers
     from mien.evaluation.comparison import Comparison
-    from mien.evaluation.evaluator import Answers, Known, Listing, Uses
+    from mien.evaluation.evaluation import (
+        BalanceRow,
+        Evaluation,
+        Example,
+        Interval,
+        Memorised,
+        TrainingOverlap,
+    )
+    from mien.evaluation.evaluator import Answers, Listing
     from mien.evaluation.explanation import Explanation
     from mien.models.model import Bundle
-
-
-#: What of a report is for looking at, and no part of what a run keeps.
-_SHOWN = ("worst", "uncertain", "report", "table", "balance_table")
 
 
 def evaluate(
@@ -94,33 +98,32 @@ def evaluate(
     dataset = _data(context, models, loaded, data, origin, whole=bool(report) or split == "train")
     if listed is not None:
         evaluator.members(listed, dataset.split(split).files)
-    document = _judge(answers := _predict_split(loaded, dataset, split, head, views, frequent))
+    answers = _predict_split(loaded, dataset, split, head, views, frequent)
+    found = _compute(answers)
     if balance_table:
-        document["balance_table"] = _balances(loaded[0], answers)
-    uses = _count_evaluation(models, loaded, document, known := evaluator.known(loaded, answers[0]))
+        found = replace(found, balance_table=_balances(loaded[0], answers))
+    found = _count_evaluation(models, loaded, found, evaluator.known(loaded, answers[0]))
     _keep_answers(loaded, answers, probabilities)
-    asked: dict[str, Any] = {
-        "robustness": robustness,
-        "recuts": recuts,
-        "report": report,
-        "table": table,
-        "known": known,
-    }
-    document |= _more(loaded, dataset, answers, document, uses, listed=listed, **asked)
-    _keep(models, document)
-    _print_evaluation(document, timer, (*uses.warnings, *_strangers(models, loaded)), json=json)
-    return common.SOME_BAD if dataset.problems else 0
-
-
-def _print_evaluation(
-    document: dict[str, Any], timer: common.Timer, notes: tuple[str, ...], *, json: bool
-) -> None:
+    with common.live() as (move, _):
+        if report is not None:
+            options: dict[str, Any] = {"listing": listed, "robust": robustness, "recut": recuts}
+            found = evaluator.measure(loaded, dataset, answers[0], evaluation=found, progress=move, **options)
+        else:
+            found = _measure_some(loaded, answers[0], found, listed, robustness=robustness, progress=move)
+        shown = _write_outputs(loaded, answers[0], found, report, table)
+    _keep(models, found)
     if json:
-        common.emit(document | timer.seconds())
+        common.emit(found.to_dict() | shown | timer.seconds())
+    elif table is not None:
+        common.out.print(shown["table"], markup=False, end="")
     else:
-        print_report(document)
-    for sentence in notes:
+        print_evaluation(found)
+        for path in shown.get("report", ()):
+            common.out.print(path, markup=False)
+    warnings = () if found.split_use is None else found.split_use.warnings
+    for sentence in (*warnings, *_strangers(models, loaded)):
         common.note(sentence)
+    return common.SOME_BAD if dataset.problems else 0
 
 
 def _check(table: str | None, report: Path | None, views: int, *, robustness: bool, recuts: bool) -> None:
@@ -288,38 +291,44 @@ def _check_stated(
         raise InputError("--balance-table is of one model; name one alone")
 
 
-def _balances(model: "Bundle", answers: list["Answers"]) -> list[dict[str, Any]]:
+def _balances(model: "Bundle", answers: list["Answers"]) -> "tuple[BalanceRow, ...]":
     from mien.evaluation import evaluator
 
     frequencies = {name: head.frequencies for name, head in model.card.heads.items()}
-    return [row.to_dict() for row in evaluator.balance_table(answers, frequencies)]
+    return evaluator.balance_table(answers, frequencies)
 
 
-def _judge(answers: list["Answers"]) -> dict[str, Any]:
-    """Return the report as plain values; those of the other heads stand under `heads`."""
+def _compute(answers: list["Answers"]) -> "Evaluation":
+    """Return the figures of the first answers; those of the other output heads are under `heads`."""
     from mien.evaluation import evaluator
 
-    first, *others = (evaluator.judge(each).to_dict() for each in answers)
-    return first | {"heads": {each["head"]: each for each in others}}
+    first, *others = (evaluator.judge(each) for each in answers)
+    return replace(first, heads={each.head: each for each in others})
 
 
 def _count_evaluation(
-    paths: list[Path], loaded: list["Bundle"], document: dict[str, Any], learnt: "Known | None"
-) -> "Uses":
-    """Count the scoring in every run that it is one of; the document is told the worst to know of them."""
+    paths: list[Path], loaded: list["Bundle"], found: "Evaluation", memorised: "Memorised | None"
+) -> "Evaluation":
+    """Count the evaluation in the run of each model, and add the worst of what is known about the images."""
     from mien.evaluation import evaluator
 
-    found = []
+    uses = []
     for path, model in zip(paths, loaded, strict=True):
-        known = common.count_scoring(path, model, document, what="the scoring")
-        own = (document["split_fingerprint"], document["split"], document["data"])
-        found.append(known or evaluator.role(model.card, *own))
+        counted = common.count_scoring(
+            path,
+            model,
+            what="the scoring",
+            split=found.split,
+            fingerprint=found.split_fingerprint,
+            data=found.data,
+            n=found.n,
+            sha256=found.model,
+        )
+        uses.append(counted or evaluator.role(model.card, found.split_fingerprint, found.split, found.data))
     ranks = ("train", "val", "unknown", "other")
-    worst = min(found, key=lambda each: (ranks.index(each.role), -(each.times or 0)))
-    told = replace(worst, warnings=tuple(dict.fromkeys(text for each in found for text in each.warnings)))
-    told = evaluator.warned(told, learnt)
-    document |= {"uses": asdict(told), "known": None if learnt is None else asdict(learnt)}
-    return told
+    worst = min(uses, key=lambda each: (ranks.index(each.role), -(each.times or 0)))
+    use = replace(worst, warnings=tuple(dict.fromkeys(text for each in uses for text in each.warnings)))
+    return replace(found, split_use=evaluator.warned(use, memorised), memorised=memorised)
 
 
 def _strangers(paths: list[Path], loaded: list["Bundle"]) -> list[str]:
@@ -334,21 +343,20 @@ def _strangers(paths: list[Path], loaded: list["Bundle"]) -> list[str]:
     return found
 
 
-def _keep(paths: list[Path], report: dict[str, Any]) -> None:
-    """Keep a run's report and its figures in it; where that cannot be, the report is shown all the same.
+def _keep(paths: list[Path], found: "Evaluation") -> None:
+    """Keep the evaluation and its figures in the run's folder; if that fails, say why.
 
-    What a run keeps is of its model as it ships, asked once an image.
+    A run keeps evaluations of its model as it ships, with one view of each image.
     """
     from mien.training import runs
 
-    stated_otherwise = report["balance"] or report["prior"]
-    if len(paths) > 1 or report["views"] > 1 or stated_otherwise or not common.is_run(paths[0]):
+    as_shipped = found.views == 1 and not found.balance and not found.prior
+    if len(paths) > 1 or not as_shipped or not common.is_run(paths[0]):
         return
     made = runs.open_run(paths[0])
     try:
-        common.draw_report_figures(
-            made, made.keep_report({key: report[key] for key in report if key not in _SHOWN})
-        )
+        kept = replace(found, worst=(), uncertain=(), balance_table=())
+        common.draw_report_figures(made, made.keep_report(kept.to_dict()))
     except OutputError as error:
         common.note(f"the report is not kept: {error}")
 
@@ -374,69 +382,56 @@ def _keep_answers(loaded: list["Bundle"], answers: list["Answers"], to: Path | N
     )
 
 
-def _more(
+def _measure_some(
     loaded: list["Bundle"],
-    dataset: "Dataset",
-    answers: list["Answers"],
-    document: dict[str, Any],
-    uses: "Uses",
-    *,
+    answers: "Answers",
+    found: "Evaluation",
     listed: "Listing | None",
+    *,
     robustness: bool,
-    recuts: bool,
-    report: Path | None,
-    table: str | None,
-    known: "Known | None",
-) -> dict[str, Any]:
-    """Measure what was asked for beyond the report's figures, and write the report's folder."""
+    progress: Callable[[str, int, int], None],
+) -> "Evaluation":
+    """Measure groups and robustness without a report."""
     from mien.evaluation import evaluator
+
+    if listed is not None:
+        parted = evaluator.separate(
+            listed, answers.split.files, answers.probabilities, answers.truth, answers.names
+        )
+        found = replace(found, groups=parted)
+    if robustness:
+        found = replace(found, robustness=evaluator.robustness(loaded, answers, progress=progress))
+    return found
+
+
+def _write_outputs(
+    loaded: list["Bundle"], answers: "Answers", found: "Evaluation", report: Path | None, table: str | None
+) -> dict[str, Any]:
+    """Write the report's folder and make the table for a paper; return both for the JSON output."""
     from mien.reports import evaluation_report
 
-    first, *others = answers
-    found: dict[str, Any] = {}
-    with common.live() as (move, _):
-        if report is not None:
-            found = evaluation_report.measure(
-                loaded,
-                dataset,
-                first,
-                uses=uses,
-                known=known,
-                listing=listed,
-                robust=robustness,
-                recut=recuts,
-                others=others,
-                progress=move,
-            )
-        else:
-            if listed is not None:
-                shares = first.probabilities
-                parted = evaluator.separate(listed, first.split.files, shares, first.truth, first.names)
-                found["groups"] = asdict(parted)
-            if robustness:
-                found["robustness"] = evaluation_report.robustness(loaded, first, progress=move)
-        told = {} if table is None else {"table": evaluation_report.table(document | found, table)}
-        if report is None:
-            return found | told
-        texts = {f"table{evaluation_report.FORMATS[str(table)]}": text for text in told.values()}
-        maps = _maps(loaded, first, found["worst"] + found["uncertain"])
-        written = evaluation_report.write(found, first, report, maps=maps, more=texts)
-        return found | told | {"report": [str(path) for path in written]}
+    shown: dict[str, Any] = {} if table is None else {"table": evaluation_report.table(found, table)}
+    if report is not None:
+        texts = {} if table is None else {f"table{evaluation_report.FORMATS[table]}": shown["table"]}
+        maps = _maps(loaded, answers, (*found.worst, *found.uncertain))
+        written = evaluation_report.write(found, answers, report, maps=maps, more=texts)
+        shown["report"] = [str(path) for path in written]
+    return shown
 
 
 def _maps(
-    loaded: list["Bundle"], answers: "Answers", told: "list[dict[str, Any]]"
+    loaded: list["Bundle"], answers: "Answers", examples: "Sequence[Example]"
 ) -> "dict[int, NDArray[np.uint8]]":
-    """Show which pixels made a model answer so, by the images' places; a mean of models has no such map."""
+    """Explain the answers to some images, by their places; a mean of models has no explanation."""
     from mien.evaluation import explanation
 
     if len(loaded) > 1:
         return {}
     maps = {}
-    for each in told:
-        image = answers.split.images[each["place"]]
-        why = explanation.face(loaded[0], image, emotion=each["answer"], head=answers.head or None)
-        maps[each["place"]] = explanation.overlay(image[:, :, 0], [((0.0, 0.0, float(len(image))), why)])
+    for each in examples:
+        image = answers.split.images[each.place]
+        why = explanation.face(loaded[0], image, emotion=each.answer, head=answers.head or None)
+        maps[each.place] = explanation.overlay(image[:, :, 0], [((0.0, 0.0, float(len(image))), why)])
     return maps
 
 
@@ -444,43 +439,39 @@ def _maps(
 _MOST_COLUMNS = 9
 
 
-def print_report(report: dict[str, Any]) -> None:
-    """Print a report's figures as tables for people; or, where one was asked for, the table for a paper."""
-    if "table" in report:
-        common.out.print(report["table"], markup=False, end="")
-        return
-    rows: list[tuple[str, str, str]] = []
-    for key, label in (
-        ("accuracy", "accuracy"),
-        ("balanced_accuracy", "balanced accuracy"),
-        ("macro_f1", "macro F1"),
-    ):
-        low, high = report[f"{key}_interval"]
-        rows.append((label, f"{report[key]:.2%}", f"{low:.2%} to {high:.2%}"))
-    rows += [
-        (name, f"{report[key]:.4f}", "") for key, name in (("nll", "NLL"), ("brier", "Brier"), ("ece", "ECE"))
+def print_evaluation(found: "Evaluation") -> None:
+    """Print an evaluation's figures as tables for people."""
+    rows: list[tuple[str, str, str]] = [
+        (label, f"{value:.2%}", _interval(interval))
+        for label, value, interval in (
+            ("accuracy", found.accuracy, found.accuracy_interval),
+            ("balanced accuracy", found.balanced_accuracy, found.balanced_accuracy_interval),
+            ("macro F1", found.macro_f1, found.macro_f1_interval),
+        )
     ]
-    rows += _agreement(report)
-    if (known := report.get("known")) and known["exact"] + known["near"]:
-        low, high = known["interval"] or (None, None)
+    rows += [
+        (name, f"{value:.4f}", "")
+        for name, value in (("NLL", found.nll), ("Brier", found.brier), ("ECE", found.ece))
+    ]
+    rows += _agreement(found)
+    if (known := found.memorised) is not None and known.total:
         rows.append(
             (
-                f"accuracy without {known['exact'] + known['near']:,} learnt from, n = {known['n']}",
-                "–" if known["accuracy_without"] is None else f"{known['accuracy_without']:.2%}",
-                "" if low is None else f"{low:.2%} to {high:.2%}",
+                f"accuracy without {known.total:,} learnt from, n = {known.n}",
+                "–" if known.accuracy is None else f"{known.accuracy:.2%}",
+                "" if known.accuracy_interval is None else _interval(known.accuracy_interval),
             )
         )
-    for name, other in report.get("heads", {}).items():
-        low, high = other["accuracy_interval"]
-        rows.append((f"head {name}: accuracy", f"{other['accuracy']:.2%}", f"{low:.2%} to {high:.2%}"))
+    for name, other in found.heads.items():
+        rows.append((f"head {name}: accuracy", f"{other.accuracy:.2%}", _interval(other.accuracy_interval)))
         rows += [(f"head {name}: {what}", value, between) for what, value, between in _agreement(other)]
-    views = f", mean of {report['views']} views" if report["views"] > 1 else ""
-    if report["balance"]:
-        views += f", balance {report['balance']:g}"
-    if report["prior"]:
-        views += ", prior " + " ".join(f"{name} {share:g}" for name, share in report["prior"].items())
+    views = f", mean of {found.views} views" if found.views > 1 else ""
+    if found.balance:
+        views += f", balance {found.balance:g}"
+    if found.prior:
+        views += ", prior " + " ".join(f"{name} {share:g}" for name, share in found.prior.items())
     common.table(
-        f"{report['data']}, split {report['split']}, head {report['head']}, n = {report['n']}{views}",
+        f"{found.data}, split {found.split}, head {found.head}, n = {found.n}{views}",
         ("what", "value", "95 % interval"),
         rows,
     )
@@ -488,71 +479,66 @@ def print_report(report: dict[str, Any]) -> None:
         "Each class",
         ("class", "n", "precision", "recall", "F1"),
         [
-            (name, str(figures["n"]), *(_share(figures[key]) for key in ("precision", "recall", "f1")))
-            for name, figures in report["per_class"].items()
+            (name, str(each.n), *map(_share, (each.precision, each.recall, each.f1)))
+            for name, each in found.per_class.items()
         ],
     )
-    if len(report["labels"]) <= _MOST_COLUMNS:
+    if len(found.labels) <= _MOST_COLUMNS:
         common.table(
             "Images by what they are (rows) and what was answered (columns)",
-            ("class", *emotions.brief(report["labels"], 8)),
-            [
-                (name, *map(str, counts))
-                for name, counts in zip(report["labels"], report["confusion"], strict=True)
-            ],
+            ("class", *emotions.brief(found.labels, 8)),
+            [(name, *map(str, counts)) for name, counts in zip(found.labels, found.confusion, strict=True)],
         )
-    _print_more(report)
-    if report["absent"]:
-        common.note(f"without images, and left out of the means: {', '.join(report['absent'])}")
+    _print_more(found)
+    if found.absent:
+        common.note(f"without images, and left out of the means: {', '.join(found.absent)}")
 
 
-def _print_more(report: dict[str, Any]) -> None:
-    """Print what was asked for besides, and how often these images were scored."""
-    if found := report.get("groups"):
+def _print_more(found: "Evaluation") -> None:
+    """Print what was measured besides, and how often these images were scored."""
+    if (groups := found.groups) is not None:
         common.table(
-            f"By {found['column']} of {found['file']}; {found['unlisted']:,} images have none",
+            f"By {groups.column} of {groups.file}; {groups.unlisted:,} images have none",
             ("group", "n", "accuracy", "95 % interval", "macro F1", "few"),
             [
                 (
-                    group["name"],
-                    str(group["n"]),
-                    f"{group['accuracy']:.2%}",
-                    "{:.2%} to {:.2%}".format(*group["accuracy_interval"]),
-                    f"{group['macro_f1']:.2%}",
-                    "too few to tell" if group["few"] else "",
+                    group.name,
+                    str(group.n),
+                    f"{group.accuracy:.2%}",
+                    _interval(group.accuracy_interval),
+                    f"{group.macro_f1:.2%}",
+                    "too few to tell" if group.few else "",
                 )
-                for group in found["groups"]
+                for group in groups.groups
             ],
         )
-    _print_balances(report.get("balance_table", []), report["labels"])
-    if found := report.get("robustness"):
+    _print_balances(found.balance_table, found.labels)
+    if (robustness := found.robustness) is not None:
         rows = [
             (
-                row["disturbance"],
-                f"{row['accuracy']:.2%}",
-                "{:.2%} to {:.2%}".format(*row["interval"]),
-                f"{-100 * row['loss']:+.1f}",
+                row.corruption,
+                f"{row.accuracy:.2%}",
+                _interval(row.interval),
+                f"{-100 * row.loss:+.1f}",
             )
-            for row in found["rows"]
+            for row in robustness.rows
         ]
-        rows.append(("mean of the kinds", f"{found['mean_of_kinds']:.2%}", "", ""))
+        rows.append(("mean of the kinds", f"{robustness.mean_of_kinds:.2%}", "", ""))
         common.table("Disturbed images", ("images", "accuracy", "95 % interval", "points"), rows)
-    if found := report.get("against_training"):
-        common.out.print(_without_copies(found), markup=False)
-    if times := report["uses"]["times"]:
-        files = report["uses"]["models"]
+    if found.training_overlap is not None:
+        common.out.print(_without_copies(found.training_overlap), markup=False)
+    if found.split_use is not None and (times := found.split_use.times):
+        files = found.split_use.models or 0
         common.out.print(
             f"scored on these images {'once' if times == 1 else f'{times} times'} so far, with {files} model "
             f"file{'s' if files > 1 else ''}",
             markup=False,
         )
-    for path in report.get("report", ()):
-        common.out.print(path, markup=False)
 
 
-def _print_balances(rows: list[dict[str, Any]], labels: list[str]) -> None:
-    """Print a table for each head: the figures at each balance, then the recall of each class."""
-    kinds = dict.fromkeys((row["head"], row["against"], row["n"]) for row in rows)
+def _print_balances(rows: "Sequence[BalanceRow]", labels: Sequence[str]) -> None:
+    """Print a table for each output head: the figures at each balance, then the recall of each class."""
+    kinds = dict.fromkeys((row.head, row.against, row.n) for row in rows)
     for head, against, n in kinds:
         right = "what most of ten people saw" if against == "votes" else "the labels"
         common.table(
@@ -560,39 +546,46 @@ def _print_balances(rows: list[dict[str, Any]], labels: list[str]) -> None:
             ("T", "right", "mean", "ECE", *emotions.brief(labels, 7)),
             [
                 (
-                    f"{row['balance']:g}",
-                    f"{row['accuracy']:.1%}",
-                    f"{row['balanced_accuracy']:.1%}",
-                    f"{row['ece']:.1%}",
-                    *(_share(each) for each in row["recall"].values()),
+                    f"{row.balance:g}",
+                    f"{row.accuracy:.1%}",
+                    f"{row.balanced_accuracy:.1%}",
+                    f"{row.ece:.1%}",
+                    *map(_share, row.recall.values()),
                 )
                 for row in rows
-                if (row["head"], row["against"]) == (head, against)
+                if (row.head, row.against) == (head, against)
             ],
         )
 
 
-def _without_copies(found: dict[str, Any]) -> str:
-    if not found["checked"]:
-        return f"copies in training could not be looked for: {found['why']}"
-    text = f"{found['equal']:,} images stand in training too, and {found['near']:,} nearly"
-    if found["recut"] is not None:
-        text += f", and {found['recut']:,} cut otherwise"
-    rest = found["without_either"] if found["recut"] is None else found["without_any"]
-    if rest and found["equal"] + found["near"] + (found["recut"] or 0):
-        low, high = rest["accuracy_interval"]
-        text += f"; without them {rest['accuracy']:.2%} ({low:.2%} to {high:.2%}) of {rest['n']:,} are right"
+def _without_copies(found: "TrainingOverlap") -> str:
+    if not found.checked:
+        return f"copies in training could not be looked for: {found.why}"
+    text = f"{found.exact:,} images stand in training too, and {found.near:,} nearly"
+    if found.recrops is not None:
+        text += f", and {found.recrops:,} cut otherwise"
+    rest = found.without_near if found.recrops is None else found.without_recrops
+    if rest and found.exact + found.near + (found.recrops or 0):
+        between = _interval(rest.accuracy_interval)
+        text += f"; without them {rest.accuracy:.2%} ({between}) of {rest.n:,} are right"
     return text
 
 
-def _agreement(report: dict[str, Any]) -> list[tuple[str, str, str]]:
-    found = report.get("agreement")
-    if found is None:
+def _agreement(found: "Evaluation") -> list[tuple[str, str, str]]:
+    if (agreement := found.agreement) is None:
         return []
-    low, high = found["interval"]
     return [
-        (f"with most of ten people, n = {found['n']}", f"{found['share']:.2%}", f"{low:.2%} to {high:.2%}")
+        (
+            f"with most of ten people, n = {agreement.n}",
+            f"{agreement.share:.2%}",
+            _interval(agreement.interval),
+        )
     ]
+
+
+def _interval(interval: "Interval") -> str:
+    low, high = interval
+    return f"{low:.2%} to {high:.2%}"
 
 
 def _share(value: float | None) -> str:
@@ -749,9 +742,16 @@ def _count_comparison(
     for path, side, answers in sides:
         if not isinstance(side, Bundle):
             continue
-        facts = {"split": found.split, "data": found.data, "n": found.n, "bundle": answers.model}
-        facts |= {"split_fingerprint": answers.fingerprint}
-        uses = common.count_scoring(path, side, facts, what="the comparison")
+        uses = common.count_scoring(
+            path,
+            side,
+            what="the comparison",
+            split=found.split,
+            fingerprint=answers.fingerprint,
+            data=found.data,
+            n=found.n,
+            sha256=answers.model,
+        )
         if uses is not None and uses.role not in ("train", "val"):
             told += uses.warnings
     return replace(found, warnings=(*found.warnings, *dict.fromkeys(told)))

@@ -12,6 +12,7 @@ from mien.cli import common
 from mien.errors import InputError
 
 if TYPE_CHECKING:
+    from mien.evaluation.evaluation import Calibration
     from mien.release.shipping import Shipped
     from mien.training.runs import Run
 
@@ -138,11 +139,13 @@ def _spare_ship_inputs(made: "Run", to: Path, name: str, average: list[Path]) ->
 
 def _warn(shipped: "Shipped") -> None:
     """Say where few images were fitted on, what is at chance, and where the calibration costs accuracy."""
-    for name, found in shipped.document["heads"].items():
-        calibration = found["calibration"]
-        if calibration["prior"]:
+    for name, found in shipped.evaluations.items():
+        calibration = found.calibration
+        if calibration is None:
+            continue
+        if calibration.prior:
             common.note(f"{name}: {_few(calibration, len(shipped.bundle.card.labels))}")
-        before, after = (calibration[f"accuracy_{when}"] for when in ("before", "after"))
+        before, after = calibration.accuracy_before, calibration.accuracy_after
         if shipped.bundle.card.head(name).at_chance:
             common.note(
                 f"{name}: on val nothing shows that the model is better than always answering the most "
@@ -155,62 +158,61 @@ def _warn(shipped: "Shipped") -> None:
                     f"{name}: the calibration lowers the accuracy on val{how} from {before:.2%} to "
                     f"{right:.2%}: offsets change answers so that the probabilities fit the labels better"
                 )
-        if calibration["ece_after"] > calibration["ece_before"]:
+        if calibration.ece_after > calibration.ece_before:
             common.note(
                 f"{name}: the calibration error (ECE) on val, cross-fitted, rises from "
-                f"{calibration['ece_before']:.2%} to {calibration['ece_after']:.2%}; do not rely on the "
+                f"{calibration.ece_before:.2%} to {calibration.ece_after:.2%}; do not rely on the "
                 "probabilities, and add images to val"
             )
 
 
-def _few(calibration: dict[str, Any], k: int) -> str:
+def _few(calibration: "Calibration", k: int) -> str:
     """Say that a temperature was fitted on few images, and how it was kept from varying."""
     from mien.evaluation.calibration import FEW
 
-    n = calibration["n"]
+    n = calibration.n
     return (
         f"the calibration was fitted on {n} images, {n / k:.1f} per class; below {FEW} per class the "
-        f"temperature is drawn towards 1 by a prior that counts as {calibration['prior']:g} images (T = "
-        f"{calibration['temperature']:.2f}), and no offsets are fitted; add images to val"
+        f"temperature is drawn towards 1 by a prior that counts as {calibration.prior:g} images (T = "
+        f"{calibration.temperature:.2f}), and no offsets are fitted; add images to val"
     )
 
 
 def _accuracy(shipped: "Shipped", name: str) -> float:
     """Return the share that a head of the file names right, of the images that it was calibrated on."""
-    report = shipped.document["heads"][name]["report"]
-    if shipped.bundle.card.head(name).output == "ferplus":
-        share: float = report["agreement"]["share"]
-        return share
-    accuracy: float = report["accuracy"]
-    return accuracy
+    found = shipped.evaluations[name]
+    if shipped.bundle.card.head(name).output == "ferplus" and found.agreement is not None:
+        return found.agreement.share
+    return found.accuracy
 
 
 def _print_shipped(shipped: "Shipped") -> None:
     rows = []
-    for name, found in shipped.document["heads"].items():
-        report, calibration, copy = found["report"], found["calibration"], found["int8"]
+    for name, found in shipped.evaluations.items():
         rows += [
-            (f"{name}: accuracy, n = {report['n']}", f"{report['accuracy']:.2%}"),
-            (f"{name}: macro F1", f"{report['macro_f1']:.2%}"),
+            (f"{name}: accuracy, n = {found.n}", f"{found.accuracy:.2%}"),
+            (f"{name}: macro F1", f"{found.macro_f1:.2%}"),
         ]
-        if report["agreement"] is not None:
-            rows.append((f"{name}: with most of ten people", f"{report['agreement']['share']:.2%}"))
-        rows += [
-            (
-                f"{name}: accuracy before and after {'offsets' if calibration['offsets'] else 'no offsets'}, "
-                "cross-fitted",
-                f"{calibration['accuracy_before']:.2%}, {calibration['accuracy_after']:.2%}",
-            ),
-            (
-                f"{name}: ECE before and after T = {calibration['temperature']:.2f}, cross-fitted",
-                f"{calibration['ece_before']:.2%}, {calibration['ece_after']:.2%}",
-            ),
-            (f"{name}: int8 answers as float32 on", f"{copy['agreement']:.2%}"),
-        ]
+        if found.agreement is not None:
+            rows.append((f"{name}: with most of ten people", f"{found.agreement.share:.2%}"))
+        if (calibration := found.calibration) is not None:
+            rows += [
+                (
+                    f"{name}: accuracy before and after "
+                    f"{'offsets' if calibration.offsets else 'no offsets'}, cross-fitted",
+                    f"{calibration.accuracy_before:.2%}, {calibration.accuracy_after:.2%}",
+                ),
+                (
+                    f"{name}: ECE before and after T = {calibration.temperature:.2f}, cross-fitted",
+                    f"{calibration.ece_before:.2%}, {calibration.ece_after:.2%}",
+                ),
+            ]
+        if found.quantization is not None:
+            rows.append((f"{name}: int8 answers as float32 on", f"{found.quantization.agreement:.2%}"))
     rows.append(("precision", shipped.document["precision"]))
     if shipped.weights is not None:
         rows.append(("weights to train from", shipped.weights.name))
-    learnt = shipped.document["known"]
+    learnt = shipped.document["training_hashes"]
     rows.append((f"hashes of {learnt['n']:,} images learnt from", learnt["file"]))
     common.table(f"{shipped.bundle.path}, {shipped.document['bytes']:,} bytes", ("what", "value"), rows)
 

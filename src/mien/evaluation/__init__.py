@@ -10,6 +10,7 @@ _MODULES = (
     "calibration",
     "comparison",
     "corruptions",
+    "evaluation",
     "evaluation_log",
     "evaluator",
     "explanation",

@@ -1,13 +1,14 @@
 """What a balance costs and gains on labelled images, by head and under other frequencies of classes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mien.errors import DataError, InputError
+from mien.evaluation.evaluation import Against, BalanceRow
 from mien.evaluation.metrics import plurality
 from mien.models.priors import OFFERED, Adjustment
 
@@ -18,36 +19,6 @@ if TYPE_CHECKING:
 MEAN = "geometric mean"
 
 Floats = npt.NDArray[np.floating[Any]]
-Against = Literal["labels", "votes"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class BalanceRow:
-    """How one head does at one balance. Fractions in [0, 1].
-
-    Args:
-        head: Which of the model's heads answers; `MEAN` for the geometric mean of both.
-        balance: At which it answers.
-        against: What counts as right: the labels, or the class that most of ten people saw.
-        n: Images that count.
-        accuracy: Share of them answered right; against votes, the agreement with most people.
-        balanced_accuracy: Mean recall of the classes that have images.
-        recall: Of each class; None for a class without images.
-        ece: Expected calibration error over 15 bins.
-    """
-
-    head: str
-    balance: float
-    against: Against
-    n: int
-    accuracy: float
-    balanced_accuracy: float
-    recall: Mapping[str, float | None]
-    ece: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the row as plain JSON values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +41,6 @@ class ShiftRow:
     shift: str
     accuracy: float
     ece: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the row as plain JSON values."""
-        return asdict(self)
 
 
 def balance_table(
@@ -143,7 +110,7 @@ def _cells(answers: Sequence["Answers"], frequencies: Mapping[str, Sequence[floa
     if not answers or not len(answers[0]):
         raise DataError("there are no answers to make a table of")
     first = answers[0]
-    if " " in first.bundle:
+    if " " in first.model:
         raise InputError("a balance table is of one model; name one alone")
     if any(each.balance or each.prior for each in answers):
         raise InputError("a balance table takes answers without a balance and without a prior")

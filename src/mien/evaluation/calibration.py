@@ -8,14 +8,14 @@ by fold.
 
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mien.errors import DataError
-from mien.evaluation import evaluator as evaluate
+from mien.evaluation.evaluation import Calibration
+from mien.evaluation.metrics import expected_calibration_error, wilson
 
 #: Between what temperatures `fit` looks. Beyond the first a model is as good as always certain, beyond the
 #: second it says next to nothing.
@@ -30,50 +30,6 @@ PRIOR = 20.0
 Floats = npt.NDArray[np.float64]
 Probabilities = npt.NDArray[np.floating[Any]]
 Labels = npt.NDArray[np.integer[Any]] | npt.NDArray[np.floating[Any]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Calibration:
-    """What a temperature, offsets and a threshold do for a model. Fractions in [0, 1]; intervals 95 %.
-
-    Args:
-        n: Images.
-        folds: Parts that the images were cut into; each was judged by what the others taught.
-        temperature: What logits are to be divided by; fitted on all images.
-        offsets: What is to be added to them then, `(k,)`, fitted on all images; empty for none.
-        accuracy_before: Share named right as the model is.
-        accuracy_after: The same with what the other folds gave; equal where there are no offsets.
-        ece_before: Expected calibration error as the model is.
-        ece_after: The same with what the other folds gave.
-        nll_before: Mean cross entropy with the labels as the model is, in nats.
-        nll_after: The same with what the other folds gave.
-        threshold: Confidence, after all that, under which an answer counts as uncertain.
-        prior: The weight, in images, with which the temperature was drawn towards 1 because the images are
-            few; 0 for none. Above 0 there are no offsets.
-        answered: Share of images at or above the threshold of the other folds.
-        accuracy_answered: Share of these named right; None if there are none.
-        accuracy_answered_interval: Wilson.
-    """
-
-    n: int
-    folds: int
-    temperature: float
-    offsets: tuple[float, ...]
-    accuracy_before: float
-    accuracy_after: float
-    ece_before: float
-    ece_after: float
-    nll_before: float
-    nll_after: float
-    threshold: float
-    answered: float
-    accuracy_answered: float | None
-    accuracy_answered_interval: evaluate.Interval | None
-    prior: float = 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the figures as plain JSON values."""
-        return asdict(self)
 
 
 def weight(n: int, k: int) -> float:
@@ -267,14 +223,14 @@ def measure(
         offsets=found[1],
         accuracy_before=float((before.argmax(axis=1) == truth).mean()),
         accuracy_after=float((after.argmax(axis=1) == truth).mean()),
-        ece_before=_ece(before, truth),
-        ece_after=_ece(after, truth),
+        ece_before=expected_calibration_error(before, truth),
+        ece_after=expected_calibration_error(after, truth),
         nll_before=_surprise(before, targets),
         nll_after=_surprise(after, targets),
         threshold=_threshold(_soften(logits, *found).max(axis=1), answered),
         answered=count / n,
         accuracy_answered=right / count if count else None,
-        accuracy_answered_interval=evaluate.wilson(right, count) if count else None,
+        accuracy_answered_interval=wilson(right, count) if count else None,
         prior=prior,
     )
 
@@ -396,10 +352,6 @@ def _threshold(confidence: Floats, answered: float) -> float:
     """Return the confidence that at least `answered` of the images reach."""
     count = int(np.ceil(answered * len(confidence) - 1e-9))
     return float(np.sort(confidence)[len(confidence) - count])
-
-
-def _ece(chances: Floats, truth: npt.NDArray[np.int64]) -> float:
-    return evaluate.metrics(chances, truth, [str(index) for index in range(chances.shape[1])]).ece
 
 
 def _surprise(chances: Floats, targets: Floats) -> float:

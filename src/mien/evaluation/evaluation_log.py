@@ -9,45 +9,24 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 import filelock
 
 from mien import _files
 from mien.errors import RunError
+from mien.evaluation.evaluation import Role, SplitUse
 from mien.models.model import Card, Data
 from mien.training.runs import Run, open_run
 
 #: The file in a run's folder.
 USES = "scored.json"
 
-Role = Literal["train", "val", "other", "unknown"]
-
 #: Seconds to wait for another process that counts in the same run.
 _PATIENCE = 10.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Uses:
-    """What images were to a model, and how often they were scored.
-
-    Args:
-        role: `train` for images learnt from, `val` for the validation split of its training, `other` for
-            neither, `unknown` where the model's card does not say whether it learnt from them.
-        times: How often a run has scored these images, this time included; None where nobody counts.
-        models: How many model files it scored on them.
-        beside: Names of the runs in the same folder that were scored on them too.
-        warnings: Why the score may be too good, a sentence each.
-    """
-
-    role: Role
-    times: int | None = None
-    models: int | None = None
-    beside: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-
-def role(card: Card, fingerprint: str, split: str = "", name: str = "") -> Uses:
+def role(card: Card, fingerprint: str, split: str = "", name: str = "") -> SplitUse:
     """Say what images were to a model, as its card has it; nothing is counted.
 
     Args:
@@ -58,7 +37,7 @@ def role(card: Card, fingerprint: str, split: str = "", name: str = "") -> Uses:
             images, may hold what the model learnt from: the training images that a fold is cut from do.
     """
     if card.data is None:
-        return Uses(
+        return SplitUse(
             role="unknown",
             warnings=(
                 "the model's card does not name its data: whether it has seen these images is unknown",
@@ -69,17 +48,17 @@ def role(card: Card, fingerprint: str, split: str = "", name: str = "") -> Uses:
             part = data.splits.get(known)
             if part is not None and part.fingerprint == fingerprint:
                 what = f"the split {split} is {known}, which" if split not in ("", known) else known
-                return Uses(role=_ROLES[known], warnings=(f"{what} {_why(known, card, fingerprint)}",))
+                return SplitUse(role=_ROLES[known], warnings=(f"{what} {_why(known, card, fingerprint)}",))
     for data in card.learnt_from:
         if split in ("train", "val") and split in data.splits and data.name == name:
-            return Uses(
+            return SplitUse(
                 role="unknown",
                 warnings=(
                     f"the model learnt from or chose by a split {split} of {name} with other images than "
                     f"these {split} has: which of these it has seen is unknown",
                 ),
             )
-    return Uses(role="other")
+    return SplitUse(role="other")
 
 
 _ROLES: Mapping[str, Role] = {"train": "train", "val": "val"}
@@ -165,7 +144,7 @@ def _why(known: str, card: Card, fingerprint: str) -> str:
     return "did not select the checkpoint, because the recipe keeps the last epoch"
 
 
-def count(made: Run, card: Card, report: Mapping[str, Any]) -> Uses:
+def count(made: Run, card: Card, *, split: str, fingerprint: str, data: str, n: int, sha256: str) -> SplitUse:
     """Count that a run's model was scored, and say how often it was.
 
     Images that the run learnt from or chose by are not counted: scoring them again spoils nothing.
@@ -173,22 +152,25 @@ def count(made: Run, card: Card, report: Mapping[str, Any]) -> Uses:
     Args:
         made: The run.
         card: The model's.
-        report: What `Report.to_dict` returns; of it `split_fingerprint`, `split`, `data`, `n` and `bundle`.
+        split: The name of the split scored.
+        fingerprint: Of that split.
+        data: The name of the data set it is part of.
+        n: Images.
+        sha256: Of the model file; of several, one after the other.
 
     Raises:
         RunError: The count is damaged, or another process holds it for long.
         OutputError: It cannot be written.
     """
-    fingerprint = report["split_fingerprint"]
-    known = role(card, fingerprint, report["split"], report["data"])
+    known = role(card, fingerprint, split, data)
     if known.role in ("train", "val"):
         return known
     entry = {
         "split_fingerprint": fingerprint,
-        "split": report["split"],
-        "data": report["data"],
-        "n": report["n"],
-        "model": report["bundle"],
+        "split": split,
+        "data": data,
+        "n": n,
+        "model": sha256,
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     path = made.path / USES
@@ -204,7 +186,7 @@ def count(made: Run, card: Card, report: Mapping[str, Any]) -> Uses:
     here = [each for each in entries if each["split_fingerprint"] == fingerprint]
     models = len({each["model"] for each in here})
     beside, damaged = _beside(made, fingerprint)
-    return Uses(
+    return SplitUse(
         role=known.role,
         times=len(here),
         models=models,

@@ -5,30 +5,44 @@ accuracy hides where classes differ in size. Every figure that has one stands wi
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field, replace
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from mien.errors import DataError, ModelError
-from mien.evaluation.balance import MEAN, BalanceRow, ShiftRow, balance_table, shift_table
-from mien.evaluation.evaluation_log import USES, Choices, Uses, choices, count, role
-from mien.evaluation.groups import FEW, Group, Groups, Listing, listing, members, separate
-from mien.evaluation.known_images import Known, known, knows, warned
-from mien.evaluation.metrics import (
-    RESAMPLES,
+from mien.evaluation import calibration, corruptions
+from mien.evaluation.balance import MEAN, ShiftRow, balance_table, shift_table
+from mien.evaluation.evaluation import (
     Agreement,
+    BalanceRow,
     Bin,
     ClassScore,
+    CorruptionScore,
+    EvaluatedData,
+    EvaluatedModel,
+    EvaluatedSplit,
+    Evaluation,
+    Example,
+    Figures,
+    Group,
+    Groups,
     Interval,
-    Report,
-    Z,
-    metrics,
-    plurality,
-    wilson,
+    Memorised,
+    Point,
+    Robustness,
+    SelectivePrediction,
+    SplitUse,
+    TemperatureCheck,
+    TrainingOverlap,
 )
-from mien.evaluation.selective_prediction import Point, area, selective
+from mien.evaluation.evaluation_log import USES, Choices, choices, count, role
+from mien.evaluation.groups import FEW, Listing, listing, members, separate
+from mien.evaluation.known_images import known, knows, warned
+from mien.evaluation.metrics import RESAMPLES, Z, expected_calibration_error, metrics, plurality, wilson
+from mien.evaluation.selective_prediction import area, selective
 from mien.evaluation.test_time_augmentation import VIEWS
 from mien.evaluation.test_time_augmentation import of as views_of
 from mien.evaluation.training_copies import Copies, copies
@@ -37,7 +51,12 @@ from mien.models.model import BATCH_SIZE, Bundle
 from mien.models.priors import as_prior
 
 if TYPE_CHECKING:
-    from mien.data.datasets import Split
+    from mien.data.datasets import Dataset, Split
+    from mien.models.model import Card
+
+_Progress = Callable[[str, int, int], None] | None
+#: Images shown of the worst and of the most uncertain.
+_SHOWN = 12
 
 __all__ = [
     "ANSWERED",
@@ -53,15 +72,17 @@ __all__ = [
     "Choices",
     "ClassScore",
     "Copies",
+    "Evaluation",
+    "Figures",
     "Group",
     "Groups",
     "Interval",
-    "Known",
     "Listing",
+    "Memorised",
     "Point",
-    "Report",
     "ShiftRow",
-    "Uses",
+    "SplitUse",
+    "TrainingOverlap",
     "Z",
     "agreement",
     "answer",
@@ -77,6 +98,7 @@ __all__ = [
     "knows",
     "listing",
     "majority",
+    "measure",
     "members",
     "metrics",
     "plurality",
@@ -100,8 +122,8 @@ class Answers:
         names: The model's k class names.
         probabilities: `(n, k)` float32, a column for each of `names`.
         truth: `(n,)` int64, numbers into `names`.
-        head: Which of the model's heads answered.
-        bundle: sha256 of the model file; of several, one after the other.
+        head: The output head that answered.
+        model: sha256 of the model file; of several, one after the other.
         data: The data set's name.
         views: Of how many views of each image the probabilities are the mean.
         balance: At which they were answered.
@@ -113,7 +135,7 @@ class Answers:
     probabilities: npt.NDArray[np.float32]
     truth: npt.NDArray[np.int64]
     head: str = ""
-    bundle: str = ""
+    model: str = ""
     data: str = ""
     views: int = 1
     balance: float = 0.0
@@ -144,7 +166,7 @@ def score(
     progress: Callable[[int, int], None] | None = None,
     balance: float = 0.0,
     prior: Mapping[str, float] | str | None = None,
-) -> Report:
+) -> Evaluation:
     """Measure how often `bundle` names the right class on `split`.
 
     Args:
@@ -227,7 +249,7 @@ def answer(
         ),
         truth=order[split.labels],
         head=head or next(iter(bundles[0].card.heads)),
-        bundle=" ".join(each.card.sha256 or "" for each in bundles),
+        model=" ".join(each.card.sha256 or "" for each in bundles),
         data=data,
         views=views,
         balance=balance,
@@ -235,7 +257,7 @@ def answer(
     )
 
 
-def judge(answers: Answers) -> Report:
+def judge(answers: Answers) -> Evaluation:
     """Measure what answers are worth.
 
     Raises:
@@ -248,7 +270,7 @@ def judge(answers: Answers) -> Report:
         if split.votes is None
         else agreement(answers.probabilities, split.votes, answers.names),
         head=answers.head,
-        bundle=answers.bundle,
+        model=answers.model,
         split=split.name,
         split_fingerprint=split.fingerprint,
         data=answers.data,
@@ -331,4 +353,327 @@ def agreement(
     if n == 0:
         return None
     right = int((probabilities.argmax(axis=1) == seen)[decided].sum())
-    return Agreement(n=n, share=right / n, interval=wilson(right, n), left_out=len(votes) - n)
+    ece = expected_calibration_error(probabilities[decided], seen[decided])
+    return Agreement(n=n, share=right / n, interval=wilson(right, n), left_out=len(votes) - n, ece=ece)
+
+
+def measure(
+    models: Sequence[Bundle],
+    dataset: "Dataset",
+    answers: Answers,
+    *,
+    evaluation: Evaluation | None = None,
+    listing: Listing | None = None,
+    robust: bool = False,
+    recut: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Evaluation:
+    """Measure all that a report holds.
+
+    Args:
+        models: Whose answers these are; of several, the mean.
+        dataset: Where the split comes from; its training split is compared with it, its validation split
+            gives a temperature to models that have none.
+        answers: As `answer` gives them.
+        evaluation: What is measured already; what it holds of `heads`, `split_use` and `memorised` stays.
+        listing: Groups to be measured by themselves.
+        robust: Whether to measure under each corruption of `corruptions` too, which takes as many times
+            as long.
+        recut: Whether to leave out re-cropped duplicates of training images too, which takes minutes.
+        progress: Called with (what is done, done, total).
+
+    Raises:
+        DataError: The listing does not fit the images, or these are smaller than 12 pixels a side; 24, for
+            `recut`.
+    """
+    import mien
+
+    card, split = models[0].card, answers.split
+    found = evaluation or judge(answers)
+    memorised = found.memorised or known(models, answers)
+    use = found.split_use or warned(role(card, split.fingerprint, split.name, answers.data), memorised)
+    groups = None
+    if listing is not None:
+        groups = separate(listing, split.files, answers.probabilities, answers.truth, answers.names)
+    risk, best = area(answers.probabilities, answers.truth)
+    return replace(
+        found,
+        versions={"mien": mien.__version__, "onnxruntime": metadata.version("onnxruntime")},
+        models=tuple(_model(each, answers.head) for each in models),
+        dataset=_dataset(dataset),
+        preprocessing=f"grey, {card.size} × {card.size} pixels of 0 to 255, framing: {card.framing}; "
+        f"{_inside(models, answers.head)} are in the model file",
+        split_use=use,
+        memorised=memorised,
+        selective=SelectivePrediction(
+            points=selective(answers.probabilities, answers.truth), area=risk, best_area=best
+        ),
+        temperatures=tuple(_temperatures(models, dataset, answers, use, progress=progress)),
+        training_overlap=_overlap(card, dataset, answers, use, recut=recut, progress=progress),
+        groups=groups,
+        robustness=robustness(models, answers, progress=progress) if robust else None,
+        worst=_examples(answers, "worst", _SHOWN),
+        uncertain=_examples(answers, "uncertain", _SHOWN),
+    )
+
+
+def _inside(models: Sequence[Bundle], head: str) -> str:
+    used = [each.card.head(head if head in each.card.heads else None) for each in models]
+    parts = {
+        "temperature": any(each.temperature != 1 for each in used),
+        "offsets": any(each.offsets for each in used),
+    }
+    return ", ".join(["rescaling", *(name for name, there in parts.items() if there)]) + " and softmax"
+
+
+def _model(model: Bundle, head: str) -> EvaluatedModel:
+    card = model.card
+    # Of several models, those without the first one's head answer by their own first.
+    used = card.head(head if head in card.heads else None)
+    return EvaluatedModel(
+        name=card.name,
+        sha256=card.sha256,
+        precision=card.precision,
+        recipe=card.recipe.get("name"),
+        learned_from=None
+        if card.data is None
+        else {"name": card.data.name, "fingerprint": card.data.fingerprint},
+        excluded=dict(card.excluded),
+        temperature=used.temperature,
+        offsets=tuple(used.offsets),
+        threshold=used.threshold,
+        at_chance=used.at_chance,
+        began=None if card.began is None else asdict(card.began) | {"worse": card.began.worse},
+        licence=card.licence,
+    )
+
+
+def _dataset(dataset: "Dataset") -> EvaluatedData:
+    return EvaluatedData(
+        name=dataset.root,
+        fingerprint=dataset.fingerprint,
+        splits={
+            part.name: EvaluatedSplit(n=len(part), fingerprint=part.fingerprint) for part in dataset.splits
+        },
+        unreadable=len(dataset.problems),
+        notes=tuple(dataset.notes),
+    )
+
+
+def _temperatures(
+    models: Sequence[Bundle],
+    dataset: "Dataset",
+    answers: Answers,
+    use: SplitUse,
+    *,
+    progress: _Progress = None,
+) -> list[TemperatureCheck]:
+    """Measure how far confidence can be believed, with a temperature and without.
+
+    A model that ships with one, or with offsets, is told without too. To one that has none, a temperature is
+    fitted: on the validation split; or, where that is what is scored, fold by fold, each judged by what the
+    others taught. On few images the fit has a prior, whose weight is under `prior`.
+    """
+    card = models[0].card
+    head = card.head(answers.head if answers.head in card.heads else None)
+    shares = answers.probabilities
+    if len(models) == 1 and (head.temperature != 1 or head.offsets):
+        bare = calibration.undo(shares, head.temperature, head.offsets)
+        without = "without its temperature and offsets" if head.offsets else "without its temperature"
+        return [
+            _calibration("as it ships", head.temperature, shares, answers),
+            _calibration(without, 1.0, bare, answers),
+        ]
+    told = [_calibration("as it ships", None if len(models) > 1 else 1.0, shares, answers)]
+    if use.role == "train":
+        return told
+    if use.role == "val" or answers.split.name == "val":
+        return [*told, *_cross_fitted(answers)]
+    val = _answers_on_val(models, dataset, answers, progress)
+    if val is None:
+        return told
+    prior = calibration.weight(*val.probabilities.shape)
+    fitted = calibration.fit(val.probabilities, val.truth, prior=prior)
+    softened = calibration.apply(shares, fitted)
+    by_val = _calibration("with a temperature fitted on val", fitted, softened, answers)
+    return [*told, replace(by_val, prior=prior)]
+
+
+def _calibration(
+    name: str, temperature: float | None, shares: npt.NDArray[np.floating[Any]], answers: Answers
+) -> TemperatureCheck:
+    report = metrics(shares, answers.truth, answers.names)
+    return TemperatureCheck(
+        name=name,
+        temperature=temperature,
+        prior=0.0,
+        nll=report.nll,
+        brier=report.brier,
+        ece=report.ece,
+        reliability=report.reliability,
+    )
+
+
+def _cross_fitted(answers: Answers) -> list[TemperatureCheck]:
+    folds = min(5, len(answers))
+    if folds < 2:
+        return []
+    found = calibration.measure(answers.probabilities, answers.truth, folds=folds)
+    return [
+        TemperatureCheck(
+            name=f"with a temperature fitted on the other folds of {folds}",
+            temperature=found.temperature,
+            prior=found.prior,
+            nll=found.nll_after,
+            brier=None,
+            ece=found.ece_after,
+            reliability=None,
+        )
+    ]
+
+
+def _answers_on_val(
+    models: Sequence[Bundle], dataset: "Dataset", answers: Answers, progress: _Progress
+) -> Answers | None:
+    if dataset.val is None:
+        return None
+    shared = all(answers.head in each.card.heads for each in models)
+    return answer(
+        models,
+        dataset.val,
+        labels=dataset.labels,
+        head=answers.head if shared else None,
+        progress=_stage(progress, "fitting a temperature on val"),
+    )
+
+
+def _overlap(
+    card: "Card",
+    dataset: "Dataset",
+    answers: Answers,
+    use: SplitUse,
+    *,
+    recut: bool = False,
+    progress: _Progress = None,
+) -> TrainingOverlap:
+    """Score again without the images that the training split holds too, if it can be searched."""
+    if use.role == "train":
+        return TrainingOverlap(checked=False, why="these are the images that the model learnt from")
+    train = dataset.train
+    if train is None:
+        return TrainingOverlap(
+            checked=False, why=f"{dataset.root} has no training split; score with data that has one"
+        )
+    if train.images.shape[1] < 12:
+        return TrainingOverlap(checked=False, why="copies are looked for from 12 pixels a side")
+    found = copies(
+        answers.split.images,
+        train.images,
+        recut=recut,
+        progress=_stage(progress, "comparing with training"),
+    )
+    return replace(overlap(answers, found), compared_with=len(train), learned_from=_learnt(card, train))
+
+
+def overlap(answers: Answers, found: Copies) -> TrainingOverlap:
+    """Return the figures without the images that the training split holds too."""
+    return TrainingOverlap(
+        exact=int(found.equal.sum()),
+        near=int(found.near.sum()),
+        recrops=None if found.recut is None else int(found.recut.sum()),
+        without_exact=_rest(answers, ~found.equal),
+        without_near=_rest(answers, ~(found.equal | found.near)),
+        without_recrops=None if found.recut is None else _rest(answers, ~found.known),
+    )
+
+
+def _learnt(card: "Card", train: "Split") -> bool | None:
+    """Say whether this is the very training split of the model; None where its card does not tell."""
+    parts = [data.splits["train"] for data in card.learnt_from if "train" in data.splits]
+    return any(part.fingerprint == train.fingerprint for part in parts) if parts else None
+
+
+def _rest(answers: Answers, which: npt.NDArray[np.bool_]) -> Figures | None:
+    return judge(answers.take(which)).figures() if which.any() else None
+
+
+def robustness(
+    models: Sequence[Bundle], answers: Answers, *, seed: int = 0, progress: _Progress = None
+) -> Robustness:
+    """Score the same images under each of `mien.evaluation.corruptions.DISTURBANCES`.
+
+    Args:
+        models: Those that gave the answers.
+        answers: On the images as they are.
+        seed: Decides noise, directions and places.
+        progress: Called with (what is done, done, total).
+    """
+    shared = all(answers.head in each.card.heads for each in models)
+    clean = float((answers.probabilities.argmax(axis=1) == answers.truth).mean())
+    rows = []
+    for number, (name, disturbance) in enumerate(corruptions.DISTURBANCES.items(), start=1):
+        images = corruptions.apply(answers.split.images, disturbance, seed=seed)
+        chances = ask(models, images, head=answers.head if shared else None)
+        right = int((chances.argmax(axis=1) == answers.truth).sum())
+        rows.append(
+            CorruptionScore(
+                corruption=name,
+                kind=disturbance.kind,
+                strength=disturbance.strength,
+                accuracy=right / len(answers),
+                interval=wilson(right, len(answers)),
+                loss=clean - right / len(answers),
+            )
+        )
+        if progress is not None:
+            progress("disturbing images", number, len(corruptions.DISTURBANCES))
+    kinds: dict[str, list[float]] = {}
+    for row in rows:
+        kinds.setdefault(row.kind, []).append(row.accuracy)
+    return Robustness(
+        seed=seed,
+        size=int(answers.split.images.shape[1]),
+        rows=tuple(rows),
+        mean_of_kinds=float(np.mean([np.mean(values) for values in kinds.values()])),
+    )
+
+
+def _examples(answers: Answers, kind: Literal["worst", "uncertain"], most: int) -> tuple[Example, ...]:
+    """Choose images to look at.
+
+    Args:
+        answers: What is chosen from.
+        kind: `worst` are those answered wrongly whose true label got the least probability, `uncertain` those
+            whose highest probability is the least.
+        most: How many.
+
+    Returns:
+        The first of them; `place` is an image's place in the split.
+    """
+    shares, truth = answers.probabilities, answers.truth
+    given, told = shares.argmax(axis=1), shares.max(axis=1)
+    if kind == "worst":
+        order = np.argsort(shares[np.arange(len(truth)), truth], kind="stable")
+        order = order[(given != truth)[order]]
+    else:
+        order = np.argsort(told, kind="stable")
+    return tuple(
+        Example(
+            place=place,
+            file=answers.split.files[place].encode(errors="backslashreplace").decode(),
+            label=answers.names[int(truth[place])],
+            answer=answers.names[int(given[place])],
+            confidence=float(told[place]),
+            probabilities={
+                name: float(share) for name, share in zip(answers.names, shares[place], strict=True)
+            },
+        )
+        for place in order[:most].tolist()
+    )
+
+
+def _stage(progress: _Progress, what: str) -> Callable[[int, int], None] | None:
+    if progress is None:
+        return None
+    move = progress
+    return lambda done, total: move(what, done, total)

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from mien.data import sources
 from mien.errors import DataError
-from mien.evaluation.metrics import Interval, metrics
+from mien.evaluation.evaluation import Group, Groups
+from mien.evaluation.metrics import metrics
 
 #: Images below which a group's figures say little.
 FEW = 30
@@ -37,50 +38,6 @@ class Listing:
     file: str
     column: str
     groups: dict[str, str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """How one group did. Fractions in [0, 1]; intervals 95 %, as in `Report`.
-
-    Args:
-        name: As the csv has it.
-        n: Images.
-        few: Whether these are fewer than `FEW`, so that the figures say little.
-        accuracy: Share of images named right.
-        accuracy_interval: Wilson.
-        balanced_accuracy: Mean recall of the classes that have images in the group.
-        balanced_accuracy_interval: Bootstrap over images.
-        macro_f1: Mean F1 of the classes that have images in the group.
-        macro_f1_interval: Bootstrap over images.
-    """
-
-    name: str
-    n: int
-    few: bool
-    accuracy: float
-    accuracy_interval: Interval
-    balanced_accuracy: float
-    balanced_accuracy_interval: Interval
-    macro_f1: float
-    macro_f1_interval: Interval
-
-
-@dataclass(frozen=True, kw_only=True)
-class Groups:
-    """How each group did.
-
-    Args:
-        file: The csv's name.
-        column: The column that names groups.
-        unlisted: Images that the csv gives no group; they are in none.
-        groups: In the order of their names.
-    """
-
-    file: str
-    column: str
-    unlisted: int
-    groups: tuple[Group, ...]
 
 
 def listing(path: str | os.PathLike[str]) -> Listing:

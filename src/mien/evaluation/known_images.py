@@ -1,62 +1,19 @@
 """Which of the images scored a model learnt from, by the hashes that it ships with."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from mien.evaluation.evaluation_log import Uses
-from mien.evaluation.metrics import Interval, wilson
+from mien.evaluation.evaluation import Memorised, SplitUse
+from mien.evaluation.metrics import wilson
 from mien.models import known_images as hashes
 from mien.models.model import Bundle
 
 if TYPE_CHECKING:
     from mien.evaluation.evaluator import Answers
-
-
-@dataclass(frozen=True, kw_only=True)
-class Known:
-    """How many of the images scored a model learnt from, and its score without them. Fractions in [0, 1].
-
-    Args:
-        exact: Images that it learnt from, pixel for pixel.
-        near: Images that look like one it learnt from: encoded again, brightened, blurred, mirrored, or moved
-            by a pixel.
-        n: Images that are neither.
-        accuracy_without: Share of these named right; None where there are none.
-        interval: Wilson, 95 %.
-    """
-
-    exact: int
-    near: int
-    n: int
-    accuracy_without: float | None
-    interval: Interval | None
-
-    @property
-    def total(self) -> int:
-        """Images that it learnt from, or nearly."""
-        return self.exact + self.near
-
-    @property
-    def most(self) -> bool:
-        """Whether it learnt from more than half of the images."""
-        return self.total > self.n
-
-    @property
-    def sentence(self) -> str:
-        """What makes the score doubtful; empty where nothing does."""
-        if not self.total:
-            return ""
-        of = f"{self.total:,} of the {self.total + self.n:,} images"
-        said = f"the model learnt from {of} ({self.exact:,} equal, {self.near:,} nearly)"
-        if self.accuracy_without is None or self.interval is None:
-            return f"{said}: this score says nothing about new images"
-        low, high = self.interval
-        rest = f"{self.accuracy_without:.2%} ({low:.2%} to {high:.2%}) of the other {self.n:,} are right"
-        return f"{said}, so the score may be too good; {rest}"
 
 
 def knows(
@@ -88,7 +45,7 @@ def knows(
     return exact, near & ~exact
 
 
-def known(models: Bundle | Sequence[Bundle], answers: "Answers") -> Known | None:
+def known(models: Bundle | Sequence[Bundle], answers: "Answers") -> Memorised | None:
     """Count the images that the models learnt from, and score the others.
 
     Args:
@@ -108,18 +65,18 @@ def known(models: Bundle | Sequence[Bundle], answers: "Answers") -> Known | None
     new = ~(exact | near)
     n = int(new.sum())
     right = int((answers.probabilities.argmax(axis=1) == answers.truth)[new].sum())
-    return Known(
+    return Memorised(
         exact=int(exact.sum()),
         near=int(near.sum()),
         n=n,
-        accuracy_without=right / n if n else None,
-        interval=wilson(right, n) if n else None,
+        accuracy=right / n if n else None,
+        accuracy_interval=wilson(right, n) if n else None,
     )
 
 
-def warned(uses: Uses, found: Known | None) -> Uses:
+def warned(uses: SplitUse, found: Memorised | None) -> SplitUse:
     """Add to what is known of a score that the model learnt from some of the images; from most is `train`."""
     if found is None or not found.total or uses.role == "train":
         return uses
     role = "train" if found.most else uses.role
-    return replace(uses, role=role, warnings=(*uses.warnings, found.sentence))
+    return replace(uses, role=role, warnings=(*uses.warnings, found.warning))

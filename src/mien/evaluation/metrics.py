@@ -1,13 +1,13 @@
 """What probabilities are worth against the true labels: every figure of a report, from arrays alone."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mien.errors import DataError
+from mien.evaluation.evaluation import Bin, ClassScore, Evaluation, Interval
 from mien.labels import VOTES
 
 #: Standard normal quantile of a two-sided 95 % interval.
@@ -15,125 +15,7 @@ Z = 1.959963984540054
 #: Resamples of the bootstrap.
 RESAMPLES = 2000
 
-Interval = tuple[float, float]
 Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassScore:
-    """How one class did; fractions in [0, 1], None where no image decides.
-
-    Args:
-        n: Images of this class.
-        precision: Share of the answers with this label that are right; None if it was never answered.
-        recall: Share of this class's images that are named right; None if it has no images.
-        f1: Harmonic mean of the two; None if the class has no images.
-        recall_interval: 95 %, Wilson.
-        precision_interval: 95 %, Wilson.
-        f1_interval: 95 %: Wilson's of the share of images right among those that are of this class or were
-            answered with it, j, carried over by F1 = 2 j / (1 + j).
-    """
-
-    n: int
-    precision: float | None
-    recall: float | None
-    f1: float | None
-    recall_interval: Interval | None
-    precision_interval: Interval | None = None
-    f1_interval: Interval | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bin:
-    """The images whose highest probability lies in one of the equal-width bins of [0, 1].
-
-    Args:
-        n: Images in the bin.
-        confidence: Mean of their highest probabilities; None in an empty bin.
-        accuracy: Share of them named right; None in an empty bin.
-    """
-
-    n: int
-    confidence: float | None
-    accuracy: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Agreement:
-    """How often the answers are what most of FER+'s ten taggers saw.
-
-    Args:
-        n: Images on which one of the model's classes got the most votes.
-        share: Share of them answered with that class; of classes with equal votes the first counts.
-        interval: 95 %, Wilson.
-        left_out: Images on which contempt, unknown, no face or a class of others got the most votes.
-    """
-
-    n: int
-    share: float
-    interval: Interval
-    left_out: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """What a model's answers on labelled images are worth. Fractions in [0, 1]; intervals 95 %.
-
-    Args:
-        n: Images.
-        labels: Names of the classes, in the order of `confusion`.
-        accuracy: Share of images named right.
-        accuracy_interval: Wilson.
-        balanced_accuracy: Mean recall of the classes that have images.
-        balanced_accuracy_interval: Bootstrap over images.
-        macro_f1: Mean F1 of the classes that have images.
-        macro_f1_interval: Bootstrap over images.
-        per_class: Each label's own figures.
-        confusion: Counts of images, `confusion[truth][answer]`.
-        absent: Labels without images; they are left out of the means.
-        nll: Mean negative log-likelihood of the true label, in nats.
-        brier: Mean over images of the squared error summed over classes, in [0, 2].
-        ece: Expected calibration error.
-        reliability: The bins that `ece` is taken over.
-        agreement: With the plurality of FER+'s taggers, where the split has votes.
-        head: Which of the model's heads answered.
-        bundle: sha256 of the model file; of several, one after the other.
-        split: The split's name.
-        split_fingerprint: sha256 over its pixels, labels and order.
-        data: The data set's name.
-        views: Of how many views of each image the probabilities are the mean.
-        balance: At which they were answered (docs/priors.md).
-        prior: With which they were answered; empty for none.
-    """
-
-    n: int
-    labels: tuple[str, ...]
-    accuracy: float
-    accuracy_interval: Interval
-    balanced_accuracy: float
-    balanced_accuracy_interval: Interval
-    macro_f1: float
-    macro_f1_interval: Interval
-    nll: float
-    brier: float
-    ece: float
-    per_class: dict[str, ClassScore]
-    confusion: tuple[tuple[int, ...], ...]
-    absent: tuple[str, ...]
-    reliability: tuple[Bin, ...]
-    agreement: Agreement | None = None
-    head: str = ""
-    bundle: str = ""
-    split: str = ""
-    split_fingerprint: str = ""
-    data: str = ""
-    views: int = 1
-    balance: float = 0.0
-    prior: dict[str, float] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain JSON values, the metrics at the top level."""
-        return asdict(self)
 
 
 def metrics(
@@ -143,7 +25,7 @@ def metrics(
     *,
     bins: int = 15,
     seed: int = 0,
-) -> Report:
+) -> Evaluation:
     """Measure what probabilities are worth against the true labels.
 
     Args:
@@ -173,7 +55,7 @@ def metrics(
     balanced, macro = _means(confusion[None])
     balanced_interval, macro_interval = _bootstrap(confusion, seed)
     reliability = _reliability(chances.max(axis=1), right, bins)
-    return Report(
+    return Evaluation(
         n=n,
         labels=tuple(names),
         accuracy=float(right.mean()),
@@ -185,16 +67,29 @@ def metrics(
         # A float32 softmax can answer 0; the floor keeps one such image from making the mean infinite.
         nll=float(-np.log(np.maximum(chances[np.arange(n), labels], 1e-12)).mean()),
         brier=float(((chances - truth) ** 2).sum(axis=1).mean()),
-        ece=sum(
-            each.n / n * abs(each.accuracy - each.confidence)
-            for each in reliability
-            if each.accuracy is not None and each.confidence is not None
-        ),
+        ece=_gap(reliability, n),
         per_class={name: _class_score(confusion, index) for index, name in enumerate(names)},
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
         absent=tuple(name for name, row in zip(names, confusion, strict=True) if not row.any()),
         reliability=reliability,
     )
+
+
+def expected_calibration_error(
+    probabilities: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.integer[Any]], *, bins: int = 15
+) -> float:
+    """Return how far confidence is from accuracy, averaged over equal-width bins of confidence.
+
+    Args:
+        probabilities: `(n, k)`, each row summing to 1.
+        labels: `(n,)` numbers in [0, k), at least one.
+        bins: How many.
+
+    Source: Guo et al. 2017, arXiv:1706.04599.
+    """
+    chances = probabilities.astype(np.float64)
+    reliability = _reliability(chances.max(axis=1), chances.argmax(axis=1) == labels, bins)
+    return _gap(reliability, len(labels))
 
 
 def plurality(
@@ -276,6 +171,14 @@ def _bootstrap(confusion: npt.NDArray[np.int64], seed: int) -> tuple[Interval, I
     means = _means_of(drawn @ (rows * columns), drawn @ rows, drawn @ columns)
     low, high = np.percentile(means, (2.5, 97.5), axis=1)
     return (float(low[0]), float(high[0])), (float(low[1]), float(high[1]))
+
+
+def _gap(reliability: Sequence[Bin], n: int) -> float:
+    return sum(
+        each.n / n * abs(each.accuracy - each.confidence)
+        for each in reliability
+        if each.accuracy is not None and each.confidence is not None
+    )
 
 
 def _reliability(confidence: Floats, right: npt.NDArray[np.bool_], bins: int) -> tuple[Bin, ...]:

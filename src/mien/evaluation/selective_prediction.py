@@ -1,37 +1,17 @@
 """How much better a model is where it is sure: accuracy against the share of images it answers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mien.errors import DataError
-from mien.evaluation.metrics import Interval, wilson
+from mien.evaluation.evaluation import Point
+from mien.evaluation.metrics import wilson
 
 #: Shares of images answered, at which accuracy is told.
 COVERAGES = tuple(index / 20 for index in range(1, 21))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Point:
-    """What is gained by answering only where the highest probability reaches a threshold.
-
-    Args:
-        coverage: Share of images answered, at least what was asked for: images of equal confidence are
-            answered together.
-        n: Images answered.
-        threshold: The least confidence among them.
-        accuracy: Share of them named right.
-        interval: 95 %, Wilson.
-    """
-
-    coverage: float
-    n: int
-    threshold: float
-    accuracy: float
-    interval: Interval
 
 
 def selective(

@@ -206,7 +206,7 @@ def write(model: str | os.PathLike[str], images: npt.NDArray[np.uint8]) -> Path:
     if document is None:
         raise ModelError(f"{Path(model).name!r} has no {beside.name!r} beside it; make both with mien ship")
     named = put(beside.parent, of(images))
-    _files.write(beside, (json.dumps(document | {"known": named}, indent=1) + "\n").encode())
+    _files.write(beside, (json.dumps(document | {"training_hashes": named}, indent=1) + "\n").encode())
     return beside.with_name(str(named["file"]))
 
 
@@ -221,11 +221,12 @@ def read(model: "Bundle") -> Known | None:
     beside = model.path.with_suffix(".json")
     document = _document(beside)
     # In memory a model is called by a name that may be another file's.
-    if document is None or document.get("sha256") != model.card.sha256 or document.get("known") is None:
+    named = None if document is None else document.get("training_hashes")
+    if document is None or document.get("sha256") != model.card.sha256 or named is None:
         return None
-    name = document["known"].get("file") if isinstance(document["known"], dict) else None
+    name = named.get("file") if isinstance(named, dict) else None
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ModelError(f"{beside.name!r} names no file of hashes under 'known'; ship the model again")
+        raise ModelError(f"{beside.name!r} has no file name under 'training_hashes'; ship the model again")
     found = _read(beside.with_name(name))
     if found.size != model.card.size:
         raise ModelError(f"{name!r} is of images of another size than {model.path.name!r} takes")

@@ -513,7 +513,7 @@ def _check_evaluation(file: Path, digest: str) -> None:
         found = json.loads(_read(beside, MAX_BYTES))
     except (ModelError, ValueError, RecursionError):
         return  # there is none, or it is some other program's
-    if not isinstance(found, dict) or not {"schema", "name", "sha256", "heads", "bytes"} <= found.keys():
+    if not isinstance(found, dict) or not {"schema", "name", "sha256", "evaluation", "bytes"} <= found.keys():
         return
     if found["sha256"] != digest:
         raise ModelError(

@@ -8,80 +8,11 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from mien.errors import InputError, ModelError, RunError
-from mien.evaluation.calibration import Calibration
-from mien.evaluation.evaluator import Agreement, Groups, Interval, Report
+from mien.errors import DataError, InputError, ModelError, RunError
+from mien.evaluation.evaluation import Evaluation
 from mien.models import model as bundles
 from mien.models.model import Bundle, Card, Part
 from mien.training.runs import Run
-
-
-@dataclass(frozen=True, kw_only=True)
-class Int8:
-    """How an int8 copy did beside its float32 file on the same images. Fractions in [0, 1].
-
-    Args:
-        n: Images.
-        agreement: Share of images that both gave the same answer.
-        accuracy_float32: Share that the float32 file named right.
-        accuracy_int8: Share that the copy named right.
-        accepted: Whether that was good enough.
-    """
-
-    n: int
-    agreement: float
-    accuracy_float32: float
-    accuracy_int8: float
-    accepted: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class New:
-    """How a model did on images whose photograph its training does not hold.
-
-    Args:
-        equal: Images left out because training holds them, pixel for pixel.
-        near: Images left out because it holds them shifted, brightened, re-encoded or mirrored.
-        recut: Images left out because it holds their photograph, cut otherwise.
-        n: Images that stay.
-        accuracy: Share of these named right.
-        accuracy_interval: Wilson.
-        macro_f1: Mean of F1 over classes on these.
-        macro_f1_interval: Bootstrapped.
-        agreement: With most of FER+'s taggers on these; None without votes.
-        ece: How far confidence is from accuracy on these, held against what the head is to say: the label,
-            or what most people saw; None where it was not measured.
-    """
-
-    equal: int
-    near: int
-    recut: int
-    n: int
-    accuracy: float
-    accuracy_interval: Interval
-    macro_f1: float
-    macro_f1_interval: Interval
-    agreement: Agreement | None
-    ece: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """What is known of one head of a model on one split.
-
-    Args:
-        report: Its scores.
-        calibration: What its temperature and threshold do; None where none was fitted.
-        int8: How its int8 copy did; None where none was made.
-        groups: How groups of the images did; None where none were asked for.
-        new: How the images did that training does not hold; None where that was not measured.
-    """
-
-    report: Report
-    calibration: Calibration | None = None
-    int8: Int8 | None = None
-    groups: Groups | None = None
-    new: New | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +36,7 @@ class Evidence:
         card: Its own card; `sha256` is set.
         file: The name of its file.
         bytes: The file's size.
-        findings: A head and split each, the default head's first.
+        evaluations: An output head and split each, the default head's first.
         teacher: What it learnt from besides its data; empty where that is nothing or not known.
         hashed: The file of hashes of the images that it learnt from; None where it ships with none.
     """
@@ -113,7 +44,7 @@ class Evidence:
     card: Card
     file: str
     bytes: int
-    findings: tuple[Finding, ...]
+    evaluations: tuple[Evaluation, ...]
     teacher: str = ""
     hashed: "Hashed | None" = None
 
@@ -172,11 +103,11 @@ class _Facts:
 
 @dataclass(frozen=True, kw_only=True)
 class _Document:
-    schema: Literal[1]
+    schema: Literal[2]
     sha256: str
     bytes: int
-    heads: dict[str, Finding]
-    known: Hashed | None = None
+    evaluation: dict[str, Any]
+    training_hashes: Hashed | None = None
 
 
 _FER2013 = ("fer2013", "icml_face_data")
@@ -185,8 +116,6 @@ _T = TypeVar("_T")
 
 _DOCUMENT = TypeAdapter(_Document)
 _FACTS = TypeAdapter(_Facts)
-_REPORT = TypeAdapter(Report)
-_GROUPS = TypeAdapter(Groups)
 
 
 def of_model(bundle: Bundle, document: Mapping[str, Any]) -> Evidence:
@@ -203,22 +132,20 @@ def of_model(bundle: Bundle, document: Mapping[str, Any]) -> Evidence:
             f"the evaluation beside {name!r} is another file's: it names the sha256 {found.sha256[:12]}, the "
             f"file has {(bundle.card.sha256 or '')[:12]}; ship the model again with mien ship"
         )
-    if list(found.heads) != list(bundle.card.heads):
+    evaluations = _evaluations(found.evaluation, bundle.card, ModelError(what))
+    heads = [each.head for each in evaluations]
+    if heads != list(bundle.card.heads):
         raise ModelError(
-            f"{what} knows the heads {', '.join(found.heads)}, its card "
-            f"{', '.join(bundle.card.heads)}; ship the model again with mien ship"
+            f"{what} knows the heads {', '.join(heads)}, its card {', '.join(bundle.card.heads)}; ship "
+            "the model again with mien ship"
         )
-    for head, finding in found.heads.items():
-        _check(finding.report, bundle.card, ModelError(what))
-        if finding.report.head != head:
-            raise ModelError(f"{what} has {finding.report.head!r} where {head!r} belongs; ship it again")
     return Evidence(
         card=bundle.card,
         file=name,
         bytes=found.bytes,
-        findings=tuple(found.heads.values()),
+        evaluations=evaluations,
         teacher=bundle.card.teacher,
-        hashed=found.known,
+        hashed=found.training_hashes,
     )
 
 
@@ -233,12 +160,11 @@ def of_run(made: Run) -> Evidence:
         raise bundles.unfinished(made.path)
     bundle = bundles.load(made.bundle)
     facts = _facts(made)
-    findings = tuple(_reports(made, bundle.card))
     return Evidence(
         card=bundle.card,
         file=bundles.MODEL,
         bytes=(made.bundle / bundles.MODEL).stat().st_size,
-        findings=findings,
+        evaluations=tuple(_reports(made, bundle.card)),
         teacher=facts.teacher.about if facts.teacher else "",
     )
 
@@ -301,7 +227,7 @@ def _facts(made: Run) -> _Facts:
     return _read(_FACTS, made.facts(), RunError(f"run.json of {made.name!r}"))
 
 
-def _reports(made: Run, card: Card) -> Iterator[Finding]:
+def _reports(made: Run, card: Card) -> Iterator[Evaluation]:
     """Yield what a run's reports hold: val, test, then others; of each the default head first."""
     order = ("val", "test")
     files = sorted(
@@ -310,36 +236,40 @@ def _reports(made: Run, card: Card) -> Iterator[Finding]:
     )
     ranks = {name: rank for rank, name in enumerate(card.heads)}
     for file in files:
-        kept = _kept(file)
-        others, groups = kept.pop("heads", {}), kept.pop("groups", None)
         fault = RunError(f"{file.name!r} in {made.evaluation.name!r} of {made.name!r}")
-        found = [_read(_REPORT, each, fault) for each in (kept, *others.values())]
-        for report in found:
-            if report.bundle != card.sha256:
+        evaluations = _evaluations(_kept(file), card, fault)
+        for each in evaluations:
+            if each.model != card.sha256:
                 raise RunError(
                     f"{fault} scores another file than the bundle holds; score it anew with mien evaluate "
-                    f"{made.path} --split {report.split}"
+                    f"{made.path} --split {each.split}"
                 )
-            _check(report, card, fault)
-        # Groups were measured as the head that was asked for, which is the file's own.
-        parted = None if groups is None else _read(_GROUPS, groups, fault)
-        findings = [Finding(report=found[0], groups=parted), *(Finding(report=each) for each in found[1:])]
-        yield from sorted(findings, key=lambda finding: ranks[finding.report.head])
+        yield from sorted(evaluations, key=lambda each: ranks[each.head])
 
 
-def _check(report: Report, card: Card, fault: InputError) -> None:
-    """Make sure that a report is one on this card's classes and heads; `fault` names it."""
-    if not list(report.labels) == list(report.per_class) == list(card.labels):
-        raise type(fault)(
-            f"{fault} has the classes {', '.join(report.labels)}, the model {', '.join(card.labels)}; "
-            "make it anew"
-        )
-    if {len(report.confusion), *map(len, report.confusion)} != {len(card.labels)}:
-        raise type(fault)(f"{fault} has a confusion of another size than its classes; make it anew")
-    if report.head not in card.heads:
-        raise type(fault)(
-            f"{fault} has the head {report.head!r}, the model {', '.join(card.heads)}; make it anew"
-        )
+def _evaluations(values: Mapping[str, Any], card: Card, fault: InputError) -> tuple[Evaluation, ...]:
+    """Return an evaluation and those of its other heads, all on this card's classes and heads.
+
+    `fault` names the document in its message and is raised if it does not fit.
+    """
+    try:
+        found = Evaluation.from_dict(values)
+    except DataError as error:
+        raise type(fault)(f"{fault} cannot be used: {error}; make it anew") from None
+    evaluations = (found, *found.heads.values())
+    for each in evaluations:
+        if not list(each.labels) == list(each.per_class) == list(card.labels):
+            raise type(fault)(
+                f"{fault} has the classes {', '.join(each.labels)}, the model {', '.join(card.labels)}; "
+                "make it anew"
+            )
+        if {len(each.confusion), *map(len, each.confusion)} != {len(card.labels)}:
+            raise type(fault)(f"{fault} has a confusion of another size than its classes; make it anew")
+        if each.head not in card.heads:
+            raise type(fault)(
+                f"{fault} has the head {each.head!r}, the model {', '.join(card.heads)}; make it anew"
+            )
+    return evaluations
 
 
 def _kept(file: Path) -> dict[str, Any]:
@@ -347,7 +277,7 @@ def _kept(file: Path) -> dict[str, Any]:
         report = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(f"{file.name!r} is damaged: {error}; score that split anew") from None
-    if not isinstance(report, dict) or not isinstance(report.get("heads", {}), dict):
+    if not isinstance(report, dict):
         raise RunError(f"{file.name!r} is no report; score that split anew")
     return report
 

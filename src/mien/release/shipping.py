@@ -12,7 +12,7 @@ import os
 import tempfile
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +25,20 @@ from mien.data.datasets import Dataset, Split
 from mien.errors import DataError, ModelError
 from mien.evaluation import calibration as calibrate
 from mien.evaluation import evaluator as evaluate
-from mien.evaluation.calibration import Calibration
-from mien.evaluation.evaluator import Answers, Report
+from mien.evaluation.evaluation import Calibration, Evaluation, Quantization
 from mien.models import initial_weights as weights
 from mien.models import known_images as known
 from mien.models import model as bundles
 from mien.models import priors
-from mien.models.model import Bundle, Card, Fusion, Measured
+from mien.models.model import Bundle, Card, Fusion
 from mien.release import exporters as export
 from mien.release.averaging import known_as, mean
 from mien.release.exporters import quantization as int8
 from mien.training.runs import Run
 from mien.training.targets import frequencies
+
+#: Version of the document beside a model file.
+SCHEMA = 2
 
 #: Training images that the ranges of int8 are taken from.
 CALIBRATING = 4096
@@ -48,8 +50,6 @@ CONCESSION = 0.01
 #: A head's answers without their calibration, and the right ones.
 _Raw = tuple[NDArray[np.float64], NDArray[np.int64]]
 
-_MEASURED = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece")
-_WITH_INTERVAL = _MEASURED[:3]
 _STAGES = 5
 
 #: Kinds of characters that no name of a model holds, and how many bytes it has at most, for files are called
@@ -64,15 +64,17 @@ class Shipped:
 
     Args:
         bundle: The file, loaded.
-        evaluation: The JSON document beside it, with every figure of its card.
+        evaluation: The JSON file beside it, with every figure of its card.
         weights: The file beside an int8 model from which a training can begin; a float32 model holds them.
-        document: What stands in the evaluation.
+        document: What that file holds.
+        evaluations: What it holds of each output head.
     """
 
     bundle: Bundle
     evaluation: Path
     weights: Path | None
     document: dict[str, Any]
+    evaluations: dict[str, Evaluation]
 
 
 def make(
@@ -208,13 +210,22 @@ def _make(
             head: _as_rounded(small.bundle, head, val, found) for head, found in calibrations.items()
         }
     tell(4, _STAGES)
-    made, document = _write(chosen, dataset, calibrations, verdicts, to)
-    document["known"] = known.put(to, known.of(train.images))
+    made, found = _write(chosen, dataset, calibrations, verdicts, to)
+    first, *others = found.values()
+    document = {
+        "schema": SCHEMA,
+        "name": made.card.name,
+        "sha256": made.card.sha256,
+        "bytes": made.path.stat().st_size,
+        "precision": made.card.precision,
+        "training_hashes": known.put(to, known.of(train.images)),
+        "evaluation": replace(first, heads={each.head: each for each in others}).to_dict(),
+    }
     path = to / f"{card.name}.json"
     _files.write(path, (json.dumps(document, indent=1) + "\n").encode())
     beside = _put_weights(trained, made)
     tell(_STAGES, _STAGES)
-    return Shipped(made, path, beside, document)
+    return Shipped(made, path, beside, document, found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,10 +240,10 @@ def _write(
     chosen: _File,
     dataset: Dataset,
     calibrations: dict[str, Calibration],
-    verdicts: dict[str, int8.Verdict],
+    verdicts: dict[str, Quantization],
     folder: Path,
-) -> tuple[Bundle, dict[str, Any]]:
-    """Score the file that ships and write it; returns it with its evaluation."""
+) -> tuple[Bundle, dict[str, Evaluation]]:
+    """Score the file that ships and write it; returns it with the evaluation of each output head."""
     card, val = chosen.bundle.card, dataset.split("val")
     answers = {
         head: evaluate.answer(chosen.bundle, val, labels=dataset.labels, head=head, data=dataset.root)
@@ -240,33 +251,25 @@ def _write(
     }
     reports = {head: evaluate.judge(each) for head, each in answers.items()}
     held = _known(dataset, card)
-    metrics = {f"val as {head}": _measured(report) for head, report in reports.items()}
+    metrics = {f"val as {head}": report.summary() for head, report in reports.items()}
     file = folder / f"{card.name}.onnx"
     # Without its evaluation a file counts alone, so that no moment pairs it with another's.
     (folder / f"{card.name}.json").unlink(missing_ok=True)
     made = bundles.write(chosen.content, replace(card, metrics=metrics), file)
-    return made, {
-        "schema": 1,
-        "name": card.name,
-        "sha256": made.card.sha256,
-        "bytes": file.stat().st_size,
-        "precision": made.card.precision,
-        "balance_table": _balances(made.card, list(answers.values())),
-        "heads": {
-            head: {
-                "report": replace(reports[head], bundle=made.card.sha256 or "").to_dict(),
-                "calibration": calibrations[head].to_dict(),
-                "int8": verdicts[head].to_dict(),
-                "new": None if held is None else _new(answers[head], held, _truth(head, made.card, val)),
-            }
-            for head in card.heads
-        },
+    found = {
+        head: replace(
+            report,
+            model=made.card.sha256 or "",
+            calibration=calibrations[head],
+            quantization=verdicts[head],
+            training_overlap=None if held is None else evaluate.overlap(answers[head], held),
+        )
+        for head, report in reports.items()
     }
-
-
-def _balances(card: Card, answers: Sequence[Answers]) -> list[dict[str, Any]]:
-    shares = {name: head.frequencies for name, head in card.heads.items()}
-    return [row.to_dict() for row in evaluate.balance_table(answers, shares)]
+    first = next(iter(found))
+    shares = {name: head.frequencies for name, head in made.card.heads.items()}
+    table = evaluate.balance_table(list(answers.values()), shares)
+    return made, found | {first: replace(found[first], balance_table=table)}
 
 
 def _known(dataset: Dataset, card: Card) -> evaluate.Copies | None:
@@ -280,37 +283,6 @@ def _known(dataset: Dataset, card: Card) -> evaluate.Copies | None:
     if train.images.shape[1] < recrops.SMALLEST or learnt - {train.fingerprint}:
         return None
     return evaluate.copies(val.images, train.images, recut=True)
-
-
-def _new(
-    answers: Answers, held: evaluate.Copies, right: tuple[NDArray[np.bool_], NDArray[np.int64]]
-) -> dict[str, Any] | None:
-    """Measure a head on the images of val that training does not hold; None where it holds all.
-
-    Args:
-        answers: Of all images.
-        held: Which of them training holds.
-        right: What `_truth` says of the head, which its confidence is held against.
-    """
-    new = ~held.known
-    if not new.any():
-        return None
-    report = evaluate.judge(answers.take(new))
-    sure = new & right[0]
-    return {
-        "equal": int(held.equal.sum()),
-        "near": int(held.near.sum()),
-        "recut": 0 if held.recut is None else int(held.recut.sum()),
-        "n": report.n,
-        "accuracy": report.accuracy,
-        "accuracy_interval": report.accuracy_interval,
-        "macro_f1": report.macro_f1,
-        "macro_f1_interval": report.macro_f1_interval,
-        "ece": evaluate.metrics(answers.probabilities[sure], right[1][sure], answers.names).ece
-        if sure.any()
-        else None,
-        "agreement": None if report.agreement is None else asdict(report.agreement),
-    }
 
 
 def _truth(head: str, card: Card, val: Split) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
@@ -416,21 +388,12 @@ def _fusion(fused: Bundle, unfused: Bundle, val: Split) -> Fusion:
     )
 
 
-def _verdict(plain: _File, small: _File, head: str, val: Split) -> int8.Verdict:
+def _verdict(plain: _File, small: _File, head: str, val: Split) -> Quantization:
     decided, truth = _truth(head, plain.bundle.card, val)
     images = val.images[decided]
     return int8.acceptable(
         plain.bundle.run(images, head=head), small.bundle.run(images, head=head), truth[decided]
     )
-
-
-def _measured(report: Report) -> Measured:
-    values = {name: getattr(report, name) for name in _MEASURED}
-    intervals = {name: getattr(report, f"{name}_interval") for name in _WITH_INTERVAL}
-    if report.agreement is not None:
-        values["agreement"] = report.agreement.share
-        intervals["agreement"] = report.agreement.interval
-    return Measured(n=report.n, values=values, intervals=intervals)
 
 
 def _put_weights(trained: Bundle, made: Bundle) -> Path | None:

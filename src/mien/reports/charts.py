@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from mien import labels
 from mien._text import make_printable
+from mien.evaluation.evaluation import Bin, Point
 
 #: Pixels of a square chart, and the room left of it and below it for numbers and titles.
 _SIDE, _LEFT, _BELOW, _TOP = 260, 48, 40, 8
@@ -19,20 +19,20 @@ _COUNT_HEIGHT = 48
 _BINS = 40
 
 
-def reliability_diagram(bins: Sequence[Mapping[str, Any]], title: str) -> Markup:
+def reliability_diagram(bins: Sequence[Bin], title: str) -> Markup:
     """Draw the share of right answers against confidence, and how many images have that confidence.
 
     Args:
         bins: As `evaluate.Bin` in plain values.
         title: What the diagram shows, for screen readers.
     """
-    width, most = _SIDE / len(bins), max(each["n"] for each in bins)
+    width, most = _SIDE / len(bins), max(each.n for each in bins)
     bottom, drawn = _TOP + _SIDE, []
     for place, each in enumerate(bins):
-        if not each["n"]:
+        if each.accuracy is None or each.confidence is None:
             continue
-        height, sure = _SIDE * each["accuracy"], _SIDE * each["confidence"]
-        count = _COUNT_HEIGHT * each["n"] / most
+        height, sure = _SIDE * each.accuracy, _SIDE * each.confidence
+        count = _COUNT_HEIGHT * each.n / most
         for kind, top, tall in (
             ("bar", bottom - height, height),
             ("gap", bottom - max(height, sure), abs(height - sure)),
@@ -46,21 +46,21 @@ def reliability_diagram(bins: Sequence[Mapping[str, Any]], title: str) -> Markup
     return _with_axes("".join(drawn), title, "confidence", "share named right", (0, 1))
 
 
-def coverage_curve(points: Sequence[Mapping[str, Any]], title: str) -> Markup:
+def coverage_curve(points: Sequence[Point], title: str) -> Markup:
     """Draw accuracy against the share of images answered, with its 95 % band.
 
     Args:
         points: As `evaluate.Point` in plain values.
         title: What the chart shows, for screen readers.
     """
-    bottom = axis_start(min(*(point["interval"][0] for point in points), 0.9), 1)
+    bottom = axis_start(min(*(point.interval[0] for point in points), 0.9), 1)
 
     def at(coverage: float, share: float) -> str:
         return f"{_LEFT + _SIDE * coverage:.1f} {_TOP + _SIDE * (1 - share) / (1 - bottom):.1f}"
 
-    upper = [at(point["coverage"], point["interval"][1]) for point in points]
-    lower = [at(point["coverage"], point["interval"][0]) for point in reversed(points)]
-    line = [at(point["coverage"], point["accuracy"]) for point in points]
+    upper = [at(point.coverage, point.interval[1]) for point in points]
+    lower = [at(point.coverage, point.interval[0]) for point in reversed(points)]
+    line = [at(point.coverage, point.accuracy) for point in points]
     dots = "".join('<circle class="dot" cx="{}" cy="{}" r="2.2"/>'.format(*place.split()) for place in line)
     band = f'<path class="band" d="M{" L".join([*upper, *lower])} Z"/>'
     curve = f'{band}<path class="s0" d="M{" L".join(line)}"/>{dots}'

@@ -182,7 +182,7 @@ class Run:
         A report on other data than the run's own has the split's fingerprint in its name.
 
         Args:
-            report: What `evaluate.Report.to_dict` returns.
+            report: What `Evaluation.to_dict` returns.
 
         Returns:
             The file.

@@ -372,15 +372,10 @@ def _finish(
         for head in card.heads
     }
     report = evaluate.judge(next(iter(answers.values())))
-    measured = bundle.Measured(
-        n=report.n,
-        values={name: getattr(report, name) for name in _MEASURED},
-        intervals={name: getattr(report, f"{name}_interval") for name in _MEASURED[:3]},
-    )
     began = _began(made, report)
     card = replace(
         shipped.card,
-        metrics={"val": measured},
+        metrics={"val": report.summary()},
         heads=_stated(card, answers, dataset.split("train"), say),
         began=began,
     )
@@ -398,7 +393,7 @@ def _finish(
             "sha256": shipped.card.sha256,
         }
     )
-    made.keep_report(replace(report, bundle=shipped.card.sha256 or "").to_dict())
+    made.keep_report(replace(report, model=shipped.card.sha256 or "").to_dict())
 
 
 def _better(history: Sequence[Mapping[str, float]], index: int) -> int | None:
@@ -409,7 +404,7 @@ def _better(history: Sequence[Mapping[str, float]], index: int) -> int | None:
     return best if beats else None
 
 
-def _began(made: Run, report: evaluate.Report) -> bundle.Began | None:
+def _began(made: Run, report: evaluate.Evaluation) -> bundle.Began | None:
     """Compare the trained model with the one that it began from, if that was scored."""
     known = made.facts().get("began")
     if known is None:
@@ -470,9 +465,6 @@ def _diverged(made: Run, error: export.Unlike, row: Mapping[str, float], epoch: 
         f"--set optimizer.learning_rate={made.recipe().optimizer.learning_rate / 4:g} or --set "
         "optimizer.clip_norm=1"
     )
-
-
-_MEASURED = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece")
 
 
 def _fail(made: Run, recorder: Recorder, dataset: Dataset, recipe: Recipe, error: TrainingError) -> None:

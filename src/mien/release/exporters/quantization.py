@@ -9,13 +9,13 @@ kernels. It is for running: what was rounded away cannot be trained further.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mien.errors import ModelError
+from mien.evaluation.evaluation import Quantization
 from mien.models import checks as onnx_file
 from mien.release.exporters import quantization_ranges as int8_round
 from mien.release.exporters.onnx_folding import KERNELS, Array, Net, simplify
@@ -36,34 +36,11 @@ _FUSED = frozenset(("Clip", "Relu"))
 _Scale = tuple[np.float32, np.uint8]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """How an int8 copy does beside its float32 file on the same images. Fractions in [0, 1].
-
-    Args:
-        n: Images.
-        agreement: Share of images that both give the same answer.
-        accuracy_float32: Share that the float32 file names right.
-        accuracy_int8: Share that the copy names right.
-        accepted: Whether it agrees on at least 98.5 % and loses at most 0.3 points.
-    """
-
-    n: int
-    agreement: float
-    accuracy_float32: float
-    accuracy_int8: float
-    accepted: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the verdict as plain JSON values."""
-        return asdict(self)
-
-
 def acceptable(
     float_probabilities: npt.NDArray[np.floating[Any]],
     int8_probabilities: npt.NDArray[np.floating[Any]],
     labels: npt.NDArray[np.integer[Any]],
-) -> Verdict:
+) -> Quantization:
     """Judge whether an int8 copy may ship in its float32 file's place.
 
     Args:
@@ -84,7 +61,7 @@ def acceptable(
     before, after = float_probabilities.argmax(axis=1), int8_probabilities.argmax(axis=1)
     agreed = int((before == after).sum())
     right, still = int((before == labels).sum()), int((after == labels).sum())
-    return Verdict(
+    return Quantization(
         n=n,
         agreement=agreed / n,
         accuracy_float32=right / n,

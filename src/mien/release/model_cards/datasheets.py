@@ -63,7 +63,7 @@ def _counts(known: Known, model: Evidence) -> str:
     counts = {name: known.classes[name] for name in known.splits if name in known.classes}
     if not counts:
         own = model.card.data.name if model.card.data else ""
-        reports = {each.report.split: each.report for each in model.findings if each.report.data == own}
+        reports = {each.split: each for each in model.evaluations if each.data == own}
         counts = {
             name: {label: each.n for label, each in report.per_class.items()}
             for name, report in reports.items()

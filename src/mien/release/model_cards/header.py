@@ -4,7 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from mien.release.evidence import Evidence, Finding
+from mien.evaluation.evaluation import Evaluation
+from mien.release.evidence import Evidence
 from mien.release.model_cards.markdown import as_yaml
 
 #: Licences that the hub knows by these names; any other is `other`.
@@ -40,10 +41,10 @@ def write(models: Sequence[Evidence]) -> str:
     named = [_identifier(name) for model in models for name in _sources(model)]
     if sources := [name for name in dict.fromkeys(named) if name]:
         values["datasets"] = sources
-    if indexed := [model for model in models if model.findings]:
+    if indexed := [model for model in models if model.evaluations]:
         values["metrics"] = ["accuracy", "f1"]
         values["model-index"] = [
-            {"name": model.card.name, "results": [_result(model, finding) for finding in model.findings]}
+            {"name": model.card.name, "results": [_result(model, finding) for finding in model.evaluations]}
             for model in indexed
         ]
     return f"---\n{as_yaml(values)}---"
@@ -63,8 +64,8 @@ def _sources(model: Evidence) -> list[str]:
     return [*named, *(["ferplus"] if model.ferplus else [])]
 
 
-def _result(model: Evidence, finding: Finding) -> dict[str, Any]:
-    report = finding.report
+def _result(model: Evidence, finding: Evaluation) -> dict[str, Any]:
+    report = finding
     values = [
         ("accuracy", "accuracy", report.accuracy),
         ("f1", "macro F1", report.macro_f1),

@@ -4,9 +4,10 @@ import json
 from collections.abc import Callable, Sequence
 
 from mien.evaluation import evaluator as evaluate
+from mien.evaluation.evaluation import Evaluation
 from mien.labels import EMOTIONS
 from mien.models.model import Base
-from mien.release.evidence import Evidence, Finding
+from mien.release.evidence import Evidence
 from mien.release.model_cards import header
 from mien.release.model_cards import statements as words
 from mien.release.model_cards import tables as figures
@@ -162,7 +163,7 @@ def _intended(models: Sequence[Evidence]) -> list[str]:
 
 def _factors(models: Sequence[Evidence]) -> list[str]:
     columns = [
-        plain(finding.groups.column) for model in models for finding in model.findings if finding.groups
+        plain(finding.groups.column) for model in models for finding in model.evaluations if finding.groups
     ]
     if not columns:
         return [bullets(words.FACTORS)]
@@ -173,11 +174,9 @@ def _factors(models: Sequence[Evidence]) -> list[str]:
 
 def _evaluation(models: Sequence[Evidence]) -> list[str]:
     scored = {
-        (model.data_name(finding.report.data), finding.report.split, finding.report.split_fingerprint): (
-            finding.report.n
-        )
+        (model.data_name(finding.data), finding.split, finding.split_fingerprint): (finding.n)
         for model in models
-        for finding in model.findings
+        for finding in model.evaluations
     }
     if not scored:
         return ["Nothing was scored yet: `mien evaluate RUN` does that."]
@@ -196,31 +195,31 @@ def _evaluation(models: Sequence[Evidence]) -> list[str]:
 
 def _choice(models: Sequence[Evidence]) -> list[str]:
     """Say what was chosen on the images of val, if figures here are of these."""
-    pairs = [(model, finding) for model in models for finding in model.findings]
+    pairs = [(model, finding) for model in models for finding in model.evaluations]
     found = [
         (model, finding, choices)
         for model, finding in pairs
-        if (choices := evaluate.choices(model.card, finding.report.split_fingerprint)) is not None
+        if (choices := evaluate.choices(model.card, finding.split_fingerprint)) is not None
     ]
     said = _chosen(found) if found else []
-    if any(finding.report.split == "test" for _, finding in pairs):
+    if any(finding.split == "test" for _, finding in pairs):
         said.append("`test` is worth more as long as nothing was chosen by it.")
     elif len(found) == len(pairs) and any(_chose(*each) for each in found):
         said.append("No split that was kept out of every choice stands on this page.")
     return said
 
 
-def _chose(model: Evidence, finding: Finding, choices: evaluate.Choices) -> bool:
+def _chose(model: Evidence, finding: Evaluation, choices: evaluate.Choices) -> bool:
     """Say whether anything was chosen on val that changes a figure."""
     return choices.any or _compared(model, finding) or finding.calibration is not None
 
 
-def _compared(model: Evidence, finding: Finding) -> bool:
+def _compared(model: Evidence, finding: Evaluation) -> bool:
     """Say whether the images are FER2013's PublicTest, on which the package's own recipes were compared."""
-    return model.fer2013 and finding.report.n == _PUBLIC_TEST
+    return model.fer2013 and finding.n == _PUBLIC_TEST
 
 
-def _chosen(found: Sequence[tuple[Evidence, Finding, evaluate.Choices]]) -> list[str]:
+def _chosen(found: Sequence[tuple[Evidence, Evaluation, evaluate.Choices]]) -> list[str]:
     calibrated = [finding.calibration for _, finding, _ in found if finding.calibration]
     offsets = ["offsets"] if any(not each.prior for each in calibrated) else []
     kinds = ["temperatures", *offsets, "thresholds"]
@@ -233,7 +232,7 @@ def _chosen(found: Sequence[tuple[Evidence, Finding, evaluate.Choices]]) -> list
         and None in epochs,
         "the end of training could be chosen": any(choices.ended for _, _, choices in found),
         f"{listed(kinds)} were fitted": bool(calibrated),
-        "int8 was judged against float32": any(finding.int8 for _, finding, _ in found),
+        "int8 was judged against float32": any(finding.quantization for _, finding, _ in found),
     }
     chosen = [what for what, holds in done.items() if holds]
     thresholds = not calibrated and any(choices.threshold for _, _, choices in found)

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from mien.evaluation.calibration import FEW, Calibration
-from mien.evaluation.evaluator import Report
-from mien.release.evidence import Evidence, Finding
+from mien.evaluation.calibration import FEW
+from mien.evaluation.evaluation import Calibration, Evaluation, Figures
+from mien.release.evidence import Evidence
 from mien.release.model_cards.markdown import (
     NONE,
     bullets,
@@ -27,8 +27,8 @@ _MOST_GROUPS = 24
 
 def metrics(models: Sequence[Evidence]) -> list[str]:
     """Say what is measured, and how sure the figures are."""
-    findings = [finding for model in models for finding in model.findings]
-    bins = listed(sorted({str(len(finding.report.reliability)) for finding in findings}))
+    findings = [finding for model in models for finding in model.evaluations]
+    bins = listed(sorted({str(len(finding.reliability)) for finding in findings}))
     points = [
         "**accuracy**: share of images answered with the label of the data set, every image counting once.",
         "**balanced accuracy, macro F1**: means of recall and of F1 over classes, every class counting once, "
@@ -36,7 +36,7 @@ def metrics(models: Sequence[Evidence]) -> list[str]:
         "**NLL, Brier**: how surprising the labels are to the probabilities (nats), and their squared error.",
         f"**ECE**: how far confidence is from accuracy, over {bins or 'equal'} bins of equal width ({ECE}).",
     ]
-    if any(finding.report.agreement for finding in findings):
+    if any(finding.agreement for finding in findings):
         points.insert(
             1,
             "**agreement**: share of images answered with what most of FER+'s taggers saw; images where "
@@ -60,7 +60,7 @@ def metrics(models: Sequence[Evidence]) -> list[str]:
 
 def analyses(models: Sequence[Evidence]) -> list[str]:
     """Give every figure: of heads, of confidence, of int8, of each class."""
-    if not any(model.findings for model in models):
+    if not any(model.evaluations for model in models):
         return ["Nothing was scored yet: `mien evaluate RUN` does that."]
     return [
         *_scores(models),
@@ -74,35 +74,33 @@ def analyses(models: Sequence[Evidence]) -> list[str]:
     ]
 
 
-def _each(models: Sequence[Evidence]) -> Iterator[tuple[Evidence, Finding, tuple[str, str, str]]]:
+def _each(models: Sequence[Evidence]) -> Iterator[tuple[Evidence, Evaluation, tuple[str, str, str]]]:
     """Yield every finding with the cells that name it."""
     for model in models:
-        for finding in model.findings:
-            report = finding.report
+        for finding in model.evaluations:
+            report = finding
             yield model, finding, (code(model.card.name), code(report.head), plain(_split(model, report)))
 
 
-def _split(model: Evidence, report: Report) -> str:
+def _split(model: Evidence, report: Evaluation) -> str:
     """Name a split, with its data where these are not the model's own."""
     own = model.card.data is not None and report.data == model.card.data.name
     return report.split if own else f"{report.split} of {report.data}"
 
 
-def _rarest(findings: Sequence[Finding]) -> str:
+def _rarest(findings: Sequence[Evaluation]) -> str:
     """Give an example of what accuracy hides."""
     for finding in findings:
-        there = {name: each.n for name, each in finding.report.per_class.items() if each.n}
+        there = {name: each.n for name, each in finding.per_class.items() if each.n}
         name = min(there, key=lambda label: there[label], default="")
-        return (
-            name and f" The rarest here, {plain(name)}, is {count(there[name])} of {count(finding.report.n)}."
-        )
+        return name and f" The rarest here, {plain(name)}, is {count(there[name])} of {count(finding.n)}."
     return ""
 
 
 def _scores(models: Sequence[Evidence]) -> list[str]:
     rows, more = [], []
     for _, finding, named in _each(models):
-        report, agreement = finding.report, finding.report.agreement
+        report, agreement = finding, finding.agreement
         rows.append(
             (
                 *named,
@@ -137,7 +135,7 @@ def missing(models: Sequence[Evidence]) -> list[str]:
         f"{code(name)} of {code(model.card.name)}"
         for model in models
         for name in model.card.heads
-        if name not in {finding.report.head for finding in model.findings}
+        if name not in {finding.head for finding in model.evaluations}
     ]
 
 
@@ -167,11 +165,13 @@ def _new(models: Sequence[Evidence]) -> list[str]:
             measured(new.accuracy, new.accuracy_interval),
             measured(new.macro_f1, new.macro_f1_interval),
             measured(new.agreement.share, new.agreement.interval) if new.agreement else NONE,
-            NONE if new.ece is None else share(new.ece, 2),
-            f"{count(new.equal + new.near)}, {count(new.recut)}",
+            NONE if (ece := _ece(model, finding.head, new)) is None else share(ece, 2),
+            f"{count(overlap.exact + overlap.near)}, {count(overlap.recrops or 0)}",
         )
-        for _, finding, named in _each(models)
-        if (new := finding.new) is not None
+        for model, finding, named in _each(models)
+        if (overlap := finding.training_overlap) is not None
+        and finding.calibration is not None
+        and (new := overlap.without_recrops) is not None
     ]
     if not rows:
         return []
@@ -189,9 +189,16 @@ def _new(models: Sequence[Evidence]) -> list[str]:
     ]
 
 
+def _ece(model: Evidence, head: str, figures: Figures) -> float | None:
+    """Return the calibration error against what the head is to say: the label, or the votes' plurality."""
+    if model.card.head(head).output == "probabilities":
+        return figures.ece
+    return None if figures.agreement is None else figures.agreement.ece
+
+
 def _calibrations(models: Sequence[Evidence]) -> list[str]:
     fitted = [
-        (finding.report.head, found, named, model)
+        (finding.head, found, named, model)
         for model, finding, named in _each(models)
         if (found := finding.calibration) is not None
     ]
@@ -318,7 +325,7 @@ def _int8(models: Sequence[Evidence]) -> list[str]:
             model.card.precision,
         )
         for model, finding, named in _each(models)
-        if (found := finding.int8) is not None
+        if (found := finding.quantization) is not None
     ]
     if not rows:
         return []
@@ -361,8 +368,8 @@ def _groups(models: Sequence[Evidence]) -> list[str]:
 def _classes(model: Evidence) -> list[str]:
     """Give the figures of each class; and what is taken for what, by the default head."""
     blocks = []
-    for place, finding in enumerate(model.findings):
-        report = finding.report
+    for place, finding in enumerate(model.evaluations):
+        report = finding
         title = f"{code(model.card.name)} with head {code(report.head)} on {plain(_split(model, report))}"
         rows = [
             (
