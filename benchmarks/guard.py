@@ -12,6 +12,9 @@ Record and compare on one machine, because int8 kernels differ between processor
 - the exit code for each hostile archive of the tests, and that nothing is left behind,
 - the exit code of a list of commands, right and wrong.
 
+Since decision 0011, mien reads the archives of `HARMLESS` in tests/hostile.py (exit code 0,
+not 2), because they contradict themselves without harm. Five archives are new.
+
 Commands run through the command line, so that modules can move.
 """
 
@@ -186,12 +189,12 @@ def _answers(folder: str) -> str:
 
 def _archives(found: dict[str, object]) -> None:
     sys.path.insert(0, str(ROOT / "tests"))
-    from hostile import HOSTILE
+    from hostile import HARMLESS, HOSTILE
 
-    for number, (name, case) in enumerate(sorted(HOSTILE.items())):
+    contents = HOSTILE | {name: content for name, (content, _) in HARMLESS.items()}
+    for number, (name, content) in enumerate(sorted(contents.items())):
         home = Path("hostile") / str(number)
         home.mkdir(parents=True)
-        content = case[0]() if callable(case[0]) else case[0]
         (home / "faces.zip").write_bytes(content)
         code, _ = run("extract", str(home / "faces.zip"), "--to", str(home / "out"))
         found[f"archive {name}"] = [code, sorted(path.name for path in home.iterdir())]

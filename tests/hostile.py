@@ -1,4 +1,4 @@
-"""Archives that must be refused, and a word that the refusal says."""
+"""Archives that must be refused."""
 
 import bz2
 import gzip
@@ -9,46 +9,47 @@ import struct
 import unicodedata
 import zlib
 
-from archives import FACE, FILE, TWO, Zipped, deflated, header, named, pax, tar_of, zip_of
+from archives import FACE, FILE, PAIR, TWO, Zipped, deflated, header, named, pax, tar_of, zip_of
 
 XZ_HUGE = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 2**29}]
+SPARSE = pax(GNU_sparse_major=b"1", GNU_sparse_minor=b"0", GNU_sparse_realsize=b"9")
 INNER = zip_of(Zipped(data=bytes(9 * 2**20)))
 QUOTED = zip_of(Zipped(name=b"b.png", method=0))[: -22 - 46 - 5]
 
 BAD_NAMES = {
-    "up": ("../x", r"\.\."),
-    "up within": ("a/../../x", r"\.\."),
-    "up in junk": ("__MACOSX/../../x", r"\.\."),
-    "absolute": ("/etc/x", "absolute"),
-    "network": ("//server/x", "absolute"),
-    "drive": ("C:/x", "drive"),
-    "drive relative": ("c:x", "drive"),
-    "drive within": ("a/D:/x", "drive"),
-    "backslash": ("..\\x", "backslash"),
-    "control newline": ("a\nb.png", "control"),
-    "control escape": ("\x1b[2J.png", "control"),
-    "control delete": ("\x7f.png", "control"),
-    "control line": ("a\u2028b", "control"),
-    "control direction": ("a\u202egnp.exe", "control"),
-    "empty part": ("a//b", "no name"),
-    "dot part": ("a/./b", "no name"),
-    "space part": ("a/ /b", "no name"),
-    "300 bytes": ("x" * 300, "255"),
-    "300 bytes in UTF-8": ("é" * 150, "255"),
-    "1100 bytes": ("/".join(["x" * 100] * 11), "1024"),
-    "33 folders": ("/".join("x" * 33), "deep"),
+    "up": "../x",
+    "up within": "a/../../x",
+    "up in junk": "__MACOSX/../../x",
+    "absolute": "/etc/x",
+    "network": "//server/x",
+    "drive": "C:/x",
+    "drive relative": "c:x",
+    "drive within": "a/D:/x",
+    "backslash": "..\\x",
+    "control newline": "a\nb.png",
+    "control escape": "\x1b[2J.png",
+    "control delete": "\x7f.png",
+    "control line": "a\u2028b",
+    "control direction": "a\u202egnp.exe",
+    "empty part": "a//b",
+    "dot part": "a/./b",
+    "space part": "a/ /b",
+    "300 bytes": "x" * 300,
+    "300 bytes in UTF-8": "é" * 150,
+    "1100 bytes": "/".join(["x" * 100] * 11),
+    "33 folders": "/".join("x" * 33),
 }
 TWINS = {
-    "twice": ("a.png", "a.png", "twice"),
-    "case": ("a.png", "A.png", "one name"),
-    "case of a folder": ("train/a.png", "Train/b.png", "one name"),
-    "case folding": ("straße", "STRASSE", "one name"),
-    "normal form": ("é.png", unicodedata.normalize("NFD", "é.png"), "one name"),
-    "last dot": ("a", "a.", "one name"),
-    "last space of a folder": ("a/b", "a /c", "one name"),
-    "file then folder": ("a", "a/b", "both"),
-    "folder then file": ("a/b", "a", "both"),
-    "file then empty folder": ("a", "a/", "both"),
+    "twice": ("a.png", "a.png"),
+    "case": ("a.png", "A.png"),
+    "case of a folder": ("train/a.png", "Train/b.png"),
+    "case folding": ("straße", "STRASSE"),
+    "normal form": ("é.png", unicodedata.normalize("NFD", "é.png")),
+    "last dot": ("a", "a."),
+    "last space of a folder": ("a/b", "a /c"),
+    "file then folder": ("a", "a/b"),
+    "folder then file": ("a/b", "a"),
+    "file then empty folder": ("a", "a/"),
 }
 
 
@@ -57,138 +58,141 @@ def _bombs_together():
 
 
 ZIPS = {
-    "NUL": (named(b"a\0.png"), "control"),
-    "no name": (named(b""), "empty name"),
-    "not UTF-8": (named(b"\xff.png"), "UTF-8"),
-    "symlink": (named("a", mode=stat.S_IFLNK, data=b"/etc/passwd"), "symbolic link"),
-    "fifo": (named("a", mode=stat.S_IFIFO), "fifo"),
-    "device": (named("a", mode=stat.S_IFCHR), "device"),
-    "strange mode": (named("a", mode=0o150000), "neither"),
-    "folder as file": (named("a", mode=stat.S_IFDIR), "folder by its mode"),
-    "folder with bytes": (named("a/"), "folder that says"),
-    "encrypted": (named("a", flags=1), "encrypted"),
-    "strongly encrypted": (named("a", flags=65), "encrypted"),
-    "AES": (named("a", method=99), "method 99"),
-    "LZMA": (named("a", method=14), "LZMA"),
-    "patch": (named("a", flags=32), "patch"),
-    "cut off": (zip_of(*TWO)[:-30], "cut off"),
-    "cut off in the end record": (zip_of(*TWO)[:-3], "cut off"),
-    "cut off at the front": (b"PK\3\4" + zip_of(*TWO)[100:], "damaged"),
-    "bad checksum stored": (named("a", method=0, crc=7), "checksum"),
-    "bad checksum": (named("a", crc=7), "checksum"),
-    "bad checksum of nothing": (named("a", data=b"", body=b"", crc=7), "checksum"),
-    "bad deflate": (named("a", body=b"\xff" * 50), "damaged"),
-    "deflate without end": (named("a", body=deflated(FACE)[:-9]), "cut off"),
-    "deflate with more": (named("a", body=deflated(FACE) + b"more"), "before its packed"),
-    "fewer bytes": (named("a", size=len(FACE) + 1), "has fewer"),
-    "more bytes": (named("a", size=len(FACE) - 1), "has more"),
-    "far more bytes": (named("a", size=9, data=bytes(9 * 2**20)), "has more"),
-    "stored sizes differ": (named("a", method=0, size=9), "become 9"),
-    "packed beyond": (named("a", packed=2**31), "overlaps"),
-    "local size": (named("a", local_size=9), "another one"),
-    "local name": (named("a", local=b"b"), "another one"),
-    "local method": (named("a", local_method=0), "another one"),
-    "local extra overlaps": (
-        zip_of(Zipped(name=b"a", packed=len(deflated(FACE)) + 2, local_extra=b"\1\0\0\0")),
-        "overlaps",
+    "NUL": named(b"a\0.png"),
+    "no name": named(b""),
+    "not UTF-8": named(b"\xff.png"),
+    "symlink": named("a", mode=stat.S_IFLNK, data=b"/etc/passwd"),
+    "fifo": named("a", mode=stat.S_IFIFO),
+    "device": named("a", mode=stat.S_IFCHR),
+    "strange mode": named("a", mode=0o150000),
+    "folder with bytes": named("a/"),
+    "encrypted": named("a", flags=1),
+    "strongly encrypted": named("a", flags=65),
+    "AES": named("a", method=99),
+    "LZMA": named("a", method=14),
+    "patch": named("a", flags=32),
+    "cut off": zip_of(*TWO)[:-30],
+    "cut off in the end record": zip_of(*TWO)[:-3],
+    "cut off at the front": b"PK\3\4" + zip_of(*TWO)[100:],
+    "bad checksum stored": named("a", method=0, crc=7),
+    "bad checksum": named("a", crc=7),
+    "bad checksum of nothing": named("a", data=b"", body=b"", crc=7),
+    "bad deflate": named("a", body=b"\xff" * 50),
+    "deflate without end": named("a", body=deflated(FACE)[:-9]),
+    "fewer bytes": named("a", size=len(FACE) + 1),
+    "more bytes": named("a", size=len(FACE) - 1),
+    "far more bytes": named("a", size=9, data=bytes(9 * 2**20)),
+    "stored sizes differ": named("a", method=0, size=9),
+    "packed beyond": named("a", packed=2**31),
+    "local name": named("a", local=b"b"),
+    "same bytes twice": zip_of(TWO[0], Zipped(name=b"b.png", offset=0, local=b"")),
+    "quoted overlap": zip_of(
+        Zipped(name=b"a.png", method=0, data=QUOTED), Zipped(name=b"b.png", method=0, offset=35)
     ),
-    "same bytes twice": (zip_of(TWO[0], Zipped(name=b"b.png", offset=0, local=b"")), "overlaps"),
-    "quoted overlap": (
-        zip_of(Zipped(name=b"a.png", method=0, data=QUOTED), Zipped(name=b"b.png", method=0, offset=35)),
-        "overlaps",
+    "no local header": named("a", offset=3, local_extra=bytes(50)),
+    "bomb": named("a", data=bytes(10 * 2**20)),
+    "bombs together": _bombs_together(),
+    "several disks": zip_of(*TWO, disk=1),
+    "member on another disk": zip_of(Zipped(disk=1)),
+    "first of several": b"PK\7\x08" + zip_of(*TWO)[:-22],
+    "wrong start": zip_of(*TWO, shift=1),
+    "gap before the end": zip_of(*TWO, gap=b"12345"),
+    "name beyond the directory": zip_of(*TWO).replace(
+        b"\5\0\0\0\0\0\0\0\0\0\0\0\xa4\x81", b"\xff\xff\0\0\0\0\0\0\0\0\0\0\xa4\x81"
     ),
-    "no local header": (named("a", offset=3, local_extra=bytes(50)), "not where"),
-    "bomb": (named("a", data=bytes(10 * 2**20)), "bomb"),
-    "bombs together": (_bombs_together(), "bomb"),
-    "several disks": (zip_of(*TWO, disk=1), "several"),
-    "member on another disk": (zip_of(Zipped(disk=1)), "several"),
-    "first of several": (b"PK\7\x08" + zip_of(*TWO)[:-22], "several"),
-    "wrong start": (zip_of(*TWO, shift=1), "damaged"),
-    "gap before the end": (zip_of(*TWO, gap=b"12345"), "damaged"),
-    "too few counted": (zip_of(*TWO, count=1), "more entries"),
-    "too many counted": (zip_of(*TWO, count=3), "damaged"),
-    "million counted": (zip_of(*TWO, count=10**6, wide={}), "1,000,000 entries"),
-    "name beyond the directory": (
-        zip_of(*TWO).replace(b"\5\0\0\0\0\0\0\0\0\0\0\0\xa4\x81", b"\xff\xff\0\0\0\0\0\0\0\0\0\0\xa4\x81"),
-        "damaged",
-    ),
-    "wide on several disks": (zip_of(*TWO, wide={"disks": 2}), "several"),
-    "wide beyond": (zip_of(*TWO, wide={"at": 2**40}), "damaged"),
-    "wide without record": (zip_of(*TWO, wide={"record": b"none"}), "damaged"),
-    "wide of two minds": (zip_of(*TWO, wide={"short": 7}), "damaged"),
-    "wide field too short": (named("a", size=2**32 - 1, extra=struct.pack("<2HL", 1, 4, 9)), "zip64"),
-    "nested": (
-        zip_of(Zipped(name=b"inner.zip", data=INNER), Zipped(name=b"b", data=INNER)),
-        "nothing but archives",
-    ),
-    "only folders": (named("a/", data=b"", method=0), "no files"),
-    "only junk": (named("__MACOSX/a", ".DS_Store"), "no files"),
-    "nothing": (zip_of(), "no files"),
+    "wide on several disks": zip_of(*TWO, wide={"disks": 2}),
+    "wide without record": zip_of(*TWO, wide={"record": b"none"}),
+    "wide field too short": named("a", size=2**32 - 1, extra=struct.pack("<2HL", 1, 4, 9)),
+    "nested": zip_of(Zipped(name=b"inner.zip", data=INNER), Zipped(name=b"b", data=INNER)),
+    "only folders": named("a/", data=b"", method=0),
+    "only junk": named("__MACOSX/a", ".DS_Store"),
+    "nothing": zip_of(),
 }
 TARS = {
-    "symlink": (tar_of(FILE, (b"l", b"", b"2")), "symbolic link"),
-    "hard link": (tar_of(FILE, (b"l", b"", b"1")), "hard link"),
-    "character device": (tar_of((b"d", b"", b"3")), "device"),
-    "block device": (tar_of((b"d", b"", b"4")), "device"),
-    "fifo": (tar_of((b"f", b"", b"6")), "fifo"),
-    "sparse": (tar_of((b"f", b"", b"S")), "sparse"),
-    "volumes": (tar_of((b"f", b"", b"M")), "volumes"),
-    "unknown type": (tar_of((b"f", b"", b"\n")), "unknown"),
-    "pax sparse": (tar_of(pax(GNU_sparse_major=b"1"), FILE), "sparse"),
-    "pax up": (tar_of(pax(path=b"../x"), FILE), r"\.\."),
-    "pax NUL": (tar_of(pax(path=b"a\0b"), FILE), "control"),
-    "pax for all": (tar_of((b"g", pax(path=b"b")[1], b"g"), FILE), "one name"),
-    "pax size": (tar_of(pax(size=b"-1"), FILE), "damaged"),
-    "pax size huge": (tar_of(pax(size=b"9" * 5000), FILE), "damaged"),
-    "pax record": (tar_of((b"p", b"99 path=a\n", b"x"), FILE), "damaged"),
-    "pax without length": (tar_of((b"p", b"path=a\n", b"x"), FILE), "damaged"),
-    "pax of 8 MiB": (tar_of((b"p", bytes(8 * 2**20), b"x"), FILE), "at most"),
-    "pax for nothing": (tar_of(FILE, pax(path=b"b")), "damaged"),
-    "long name up": (tar_of((b"L", b"../x\0", b"L"), FILE), r"\.\."),
-    "NUL": (tar_of((b"a\0.png", FACE, b"0")), "NUL"),
-    "not UTF-8": (tar_of((b"\xff", FACE, b"0")), "UTF-8"),
-    "checksum": (tar_of(FILE, header(checksum=9)), "damaged"),
-    "size of letters": (tar_of(FILE, header(number=b"zzzzzzzzzzz\0")), "damaged"),
-    "size below zero": (tar_of(FILE, header(number=b"\xff" * 12)), "damaged"),
-    "size of a galaxy": (tar_of(FILE, header(b"b", number=b"\x80" + b"\x7f" * 11)), "at most"),
-    "folder with bytes": (tar_of(FILE, header(b"d/", 9, b"5")), "folder that says"),
-    "cut off in a file": (tar_of(FILE)[:1500], "cut off"),
-    "cut off in a header": (tar_of(FILE, FILE)[:3200], "cut off"),
-    "cut off between": (tar_of(FILE, end=b""), "cut off"),
-    "cut off in a hole": (tar_of(FILE, header(b"b", 9999), end=b""), "cut off"),
-    "goes on": (tar_of(FILE) + tar_of(FILE), "behind its end"),
-    "padded": (tar_of(FILE, end=bytes(20 * 2**20)), "padded"),
-    "nested": (tar_of((b"inner.tgz", gzip.compress(tar_of(FILE)), b"0")), "nothing but archives"),
-    "nothing": (tar_of((b"d/", b"", b"5")), "no files"),
-    "gz cut off": (gzip.compress(tar_of(FILE))[:-9], "cut off"),
-    "gz checksum": (gzip.compress(tar_of(FILE))[:-8] + bytes(8), "damaged"),
-    "gz damaged": (gzip.compress(os.urandom(9))[:10] + b"\xff" * 99, "damaged"),
-    "gz and more": (gzip.compress(tar_of(FILE)) + b"more", "damaged"),
-    "gz cut off in a hole": (gzip.compress(tar_of(FILE, header(b"b", 9999), end=b"")), "cut off"),
-    "gz bomb": (gzip.compress(tar_of((b"z", bytes(30 * 2**20), b"0"))), "bomb"),
-    "gz bomb of padding": (gzip.compress(tar_of(FILE, end=bytes(12 * 2**20))), "bomb"),
-    "bz2 bomb": (bz2.compress(tar_of((b"z", bytes(30 * 2**20), b"0"))), "bomb"),
-    "xz bomb": (lzma.compress(tar_of((b"z", bytes(30 * 2**20), b"0")), preset=0), "bomb"),
-    "xz dictionary": (lzma.compress(tar_of(FILE), filters=XZ_HUGE), "damaged.*[Mm]emory"),
-    "xz damaged": (lzma.compress(tar_of(FILE))[:-30] + bytes(30), "damaged"),
-    "bz2 damaged": (bz2.compress(tar_of(FILE))[:-9] + bytes(9), "damaged"),
-    "gz of one file": (gzip.compress(b"emotion,pixels,Usage\n" * 99), "gunzip"),
-    "7z": (b"7z\xbc\xaf\x27\x1c" + bytes(600), "a 7z file"),
-    "rar": (b"Rar!\x1a\x07\1\0", "a rar file"),
-    "text": (b"emotion,pixels,Usage\n" * 99, "no archive"),
-    "empty": (b"", "no archive"),
+    "symlink": tar_of(FILE, (b"l", b"", b"2")),
+    "hard link": tar_of(FILE, (b"l", b"", b"1")),
+    "character device": tar_of((b"d", b"", b"3")),
+    "block device": tar_of((b"d", b"", b"4")),
+    "fifo": tar_of((b"f", b"", b"6")),
+    "sparse": tar_of((b"f", b"", b"S")),
+    "volumes": tar_of((b"f", b"", b"M")),
+    "unknown type": tar_of((b"f", b"", b"\n")),
+    "pax sparse": tar_of(SPARSE, (b"a.png", b"1\n0\n9\n".ljust(512, b"\0") + FACE, b"0")),
+    "pax sparse without end": tar_of(SPARSE, (b"a.png", b"999999\n" + b"9" * 2**21, b"0")),
+    "pax up": tar_of(pax(path=b"../x"), FILE),
+    "pax NUL": tar_of(pax(path=b"a\0b"), FILE),
+    "pax size": tar_of(pax(size=b"-1"), FILE),
+    "pax size huge": tar_of(pax(size=b"9" * 5000), FILE),
+    "pax record": tar_of((b"p", b"99 path=a\n", b"x"), FILE),
+    "pax of 8 MiB": tar_of((b"p", bytes(8 * 2**20), b"x"), FILE),
+    "pax for nothing": tar_of(FILE, pax(path=b"b")),
+    "long name up": tar_of((b"L", b"../x\0", b"L"), FILE),
+    "not UTF-8": tar_of((b"\xff", FACE, b"0")),
+    "checksum": tar_of(FILE, header(checksum=9)),
+    "size of letters": tar_of(FILE, header(number=b"zzzzzzzzzzz\0")),
+    "size below zero": tar_of(FILE, header(number=b"\xff" * 12)),
+    "size of a galaxy": tar_of(FILE, header(b"b", number=b"\x80" + b"\x7f" * 11)),
+    "cut off in a file": tar_of(FILE)[:1500],
+    "cut off in a header": tar_of(FILE, FILE)[:3200],
+    "cut off between": tar_of(FILE, end=b""),
+    "cut off in a hole": tar_of(FILE, header(b"b", 9999), end=b""),
+    "goes on": tar_of(FILE) + tar_of(FILE),
+    "padded": tar_of(FILE, end=bytes(20 * 2**20)),
+    "nested": tar_of((b"inner.tgz", gzip.compress(tar_of(FILE)), b"0")),
+    "nothing": tar_of((b"d/", b"", b"5")),
+    "gz cut off": gzip.compress(tar_of(FILE))[:-9],
+    "gz checksum": gzip.compress(tar_of(FILE))[:-8] + bytes(8),
+    "gz damaged": gzip.compress(os.urandom(9))[:10] + b"\xff" * 99,
+    "gz and more": gzip.compress(tar_of(FILE)) + b"more",
+    "gz cut off in a hole": gzip.compress(tar_of(FILE, header(b"b", 9999), end=b"")),
+    "gz bomb": gzip.compress(tar_of((b"z", bytes(30 * 2**20), b"0"))),
+    "gz bomb of padding": gzip.compress(tar_of(FILE, end=bytes(12 * 2**20))),
+    "bz2 bomb": bz2.compress(tar_of((b"z", bytes(30 * 2**20), b"0"))),
+    "xz bomb": lzma.compress(tar_of((b"z", bytes(30 * 2**20), b"0")), preset=0),
+    "xz dictionary": lzma.compress(tar_of(FILE), filters=XZ_HUGE),
+    "xz dictionary of a second stream": (
+        lzma.compress(tar_of(FILE)[:1024]) + lzma.compress(tar_of(FILE)[1024:], filters=XZ_HUGE)
+    ),
+    "xz damaged": lzma.compress(tar_of(FILE))[:-30] + bytes(30),
+    "bz2 damaged": bz2.compress(tar_of(FILE))[:-9] + bytes(9),
+    "gz of one file": gzip.compress(b"emotion,pixels,Usage\n" * 99),
+    "7z": b"7z\xbc\xaf\x27\x1c" + bytes(600),
+    "rar": b"Rar!\x1a\x07\1\0",
+    "text": b"emotion,pixels,Usage\n" * 99,
+    "empty": b"",
 }
 HOSTILE = (
-    {f"zip {what}": (named(name), say) for what, (name, say) in BAD_NAMES.items()}
-    | {f"tar {what}": (tar_of(pax(path=n.encode()), FILE), say) for what, (n, say) in BAD_NAMES.items()}
-    | {f"zip {what}": (named(a, b, data=b"", method=0), say) for what, (a, b, say) in TWINS.items()}
-    | {
-        f"tar {what}": (tar_of((a.encode(), b"", b"0"), (b.encode(), b"", b"0")), say)
-        for what, (a, b, say) in TWINS.items()
-    }
-    | {f"zip {what}": case for what, case in ZIPS.items()}
-    | {f"tar {what}": case for what, case in TARS.items()}
+    {f"zip {what}": named(name) for what, name in BAD_NAMES.items()}
+    | {f"tar {what}": tar_of(pax(path=name.encode()), FILE) for what, name in BAD_NAMES.items()}
+    | {f"zip {what}": named(*both, data=b"", method=0) for what, both in TWINS.items()}
+    | {f"tar {what}": tar_of(*((name.encode(), b"", b"0") for name in both)) for what, both in TWINS.items()}
+    | {f"zip {what}": data for what, data in ZIPS.items()}
+    | {f"tar {what}": data for what, data in TARS.items()}
 )
+#: Archives that contradict themselves and do no harm, with their files. Some versions of Python
+#: refuse some of them.
+HARMLESS = {
+    "zip folder as file": (named("a", mode=stat.S_IFDIR), {"a": FACE}),
+    "zip deflate with more": (named("a", body=deflated(FACE) + b"more"), {"a": FACE}),
+    "zip local size": (named("a", local_size=9), {"a": FACE}),
+    "zip local method": (named("a", local_method=0), {"a": FACE}),
+    "zip local extra overlaps": (
+        zip_of(Zipped(name=b"a", packed=len(deflated(FACE)) + 2, local_extra=b"\1\0\0\0")),
+        {"a": FACE},
+    ),
+    "zip too few counted": (zip_of(*TWO, count=1), PAIR),
+    "zip too many counted": (zip_of(*TWO, count=3), PAIR),
+    "zip million counted": (zip_of(*TWO, count=10**6, wide={}), PAIR),
+    "zip wide beyond": (zip_of(*TWO, wide={"at": 2**40}), PAIR),
+    "zip wide of two minds": (zip_of(*TWO, wide={"short": 7}), PAIR),
+    "tar pax sparse": (tar_of(pax(GNU_sparse_major=b"1"), FILE), {"a.png": FACE}),
+    "tar pax for all": (tar_of((b"g", pax(path=b"b")[1], b"g"), FILE), {"b": FACE}),
+    "tar pax without length": (tar_of((b"p", b"path=a\n", b"x"), FILE), {"a.png": FACE}),
+    "tar NUL": (tar_of((b"a\0.png", FACE, b"0")), {"a": FACE}),
+    "tar folder with bytes": (tar_of(FILE, header(b"d/", 9, b"5")), {"a.png": FACE}),
+    "tar long chain of headers": (tar_of(*[(b"g", pax(comment=b"1")[1], b"g")] * 400, FILE), {"a.png": FACE}),
+    "zip with end records in its comment": (zip_of(*TWO, comment=b"PK\5\6" * 9), PAIR),
+}
 
 
 def million_in_zip(path, lie):
@@ -228,20 +232,15 @@ def long_names_in_zip(path):
 
 
 def heavy(path, what):
-    """Write one of the big ones to `path`; return it with what the refusal says."""
-    if what == "zip":
-        million_in_zip(path, lie=False)
-        return path, "1,000,000 entries"
-    if what == "zip that lies":
-        million_in_zip(path, lie=True)
-        return path, "more entries than the 16,960"
-    if what == "zip of long names":
-        long_names_in_zip(path)
-        return path, "is there twice"
+    """Write one of the big ones to `path` and return it."""
     if what == "tar.gz":
         million_in_tar(path)
-        return path, "more than 200,000 files"
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    body = b"".join(packer.compress(bytes(2**20)) for _ in range(300)) + packer.flush()
-    path.write_bytes(named("a", data=b"", body=body, size=90 * len(body)))
-    return path, "has more"
+    elif what == "zip of long names":
+        long_names_in_zip(path)
+    elif what == "bombs":
+        packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+        body = b"".join(packer.compress(bytes(2**20)) for _ in range(300)) + packer.flush()
+        path.write_bytes(named("a", data=b"", body=body, size=90 * len(body)))
+    else:
+        million_in_zip(path, lie=what == "zip that lies")
+    return path

@@ -32,9 +32,9 @@ from archives import (
     zip_of,
     zipped,
 )
-from hostile import HOSTILE, heavy
+from hostile import BAD_NAMES, HARMLESS, HOSTILE, heavy
+from mien._text import quote
 from mien.data import archives as extract
-from mien.data.archives import unpacking as place
 from mien.errors import ArchiveError
 from unpacking import (
     NOTE,
@@ -68,14 +68,13 @@ def test_good_archives_come_out_as_they_went_in(tmp_path, what):
 
 
 def test_there_are_enough_hostile_archives():
-    assert len(HOSTILE) >= 40
+    assert len(HOSTILE) >= 150
 
 
 @pytest.mark.parametrize("what", HOSTILE)
 def test_hostile_archives_are_refused_and_leave_nothing(tmp_path, what):
-    data, say = HOSTILE[what]
-    archive = put(tmp_path, data)
-    with pytest.raises(ArchiveError, match=say) as refusal:
+    archive = put(tmp_path, HOSTILE[what])
+    with pytest.raises(ArchiveError) as refusal:
         extract.unpack(archive, tmp_path / "new" / "out")
     message = str(refusal.value)
     assert message.isprintable()
@@ -86,6 +85,54 @@ def test_hostile_archives_are_refused_and_leave_nothing(tmp_path, what):
         list(extract.members(archive))
 
 
+@pytest.mark.parametrize("what", BAD_NAMES)
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_refusal_names_the_member(tmp_path, kind, what):
+    with pytest.raises(ArchiveError, match=re.escape(quote(BAD_NAMES[what]))):
+        next(extract.members(put(tmp_path, HOSTILE[f"{kind} {what}"])))
+
+
+@pytest.mark.parametrize(
+    ("what", "word"),
+    [
+        ("zip encrypted", "encrypted"),
+        ("zip strongly encrypted", "encrypted"),
+        ("zip AES", "99"),
+        ("zip LZMA", "14"),
+        ("zip several disks", "several"),
+        ("zip member on another disk", "several"),
+        ("zip first of several", "several"),
+        ("zip bomb", "ratio"),
+        ("zip bombs together", "ratio"),
+        ("tar gz bomb", "ratio"),
+        ("tar bz2 bomb", "ratio"),
+        ("tar xz bomb", "ratio"),
+        ("tar xz dictionary", "[Mm]emory"),
+        ("tar xz dictionary of a second stream", "[Mm]emory"),
+        ("tar gz of one file", "gunzip"),
+        ("tar 7z", "7z"),
+        ("tar rar", "rar"),
+        ("zip nested", "inner.zip"),
+        ("tar nested", "inner.tgz"),
+    ],
+)
+def test_what_mien_cannot_read_is_named(tmp_path, what, word):
+    with pytest.raises(ArchiveError, match=word):
+        next(extract.members(put(tmp_path, HOSTILE[what])))
+
+
+@pytest.mark.parametrize("what", HARMLESS)
+def test_harmless_contradictions_are_read_or_refused(tmp_path, what):
+    data, files = HARMLESS[what]
+    archive = put(tmp_path, data)
+    try:
+        extract.unpack(archive, tmp_path / "new" / "out")
+    except ArchiveError:
+        assert inside(tmp_path) == [archive.name]
+    else:
+        assert tree(tmp_path / "new" / "out") == files
+
+
 def test_every_name_is_checked_before_the_first_file(tmp_path):
     good = [(b"%d" % i, FACE, b"0") for i in range(99)]
     last = Zipped(name=b"../x")
@@ -94,7 +141,7 @@ def test_every_name_is_checked_before_the_first_file(tmp_path):
         tar_of(*good, (b"../x", FACE, b"0")),
         gzip.compress(tar_of(*good, (b"../x", FACE, b"0"))),
     ):
-        with pytest.raises(ArchiveError, match="leads out"):
+        with pytest.raises(ArchiveError, match=r"'\.\./x'"):
             next(extract.members(put(tmp_path, data)))
 
 
@@ -123,17 +170,11 @@ def test_a_ratio_can_be_trusted(tmp_path):
 def test_folders_that_names_imply_count(tmp_path):
     archive = put(tmp_path, named("a/b/c", "d/e/f"))
     assert len(list(extract.members(archive, limits=extract.Limits(entries=6)))) == 2
-    with pytest.raises(ArchiveError, match="more than 5 files and folders"):
+    with pytest.raises(ArchiveError, match=r"more than 5 .*raise entries"):
         list(extract.members(archive, limits=extract.Limits(entries=5)))
 
 
-def test_headers_count(tmp_path):
-    archive = put(tmp_path, tar_of(*[(b"g", pax(comment=b"1")[1], b"g")] * 9, FILE))
-    with pytest.raises(ArchiveError, match="headers"):
-        list(extract.members(archive, limits=extract.Limits(entries=2)))
-
-
-def test_what_is_no_archive(tmp_path):
+def test_other_files_are_not_archives(tmp_path):
     assert not extract.is_archive(tmp_path)
     assert not extract.is_archive(tmp_path / "none")
     for data in (b"", b"emotion,pixels\n", bytes(9999), FACE, gzip.compress(b"emotion,pixels\n" * 99)):
@@ -141,8 +182,8 @@ def test_what_is_no_archive(tmp_path):
     assert extract.is_archive(put(tmp_path, b"\x1f\x8b" + b"damaged" * 99))
     os.mkfifo(tmp_path / "fifo")
     assert not extract.is_archive(tmp_path / "fifo")
-    for path, say in (("none", "No such file"), ("", "is a folder"), ("fifo", "no regular file")):
-        with pytest.raises(ArchiveError, match=say):
+    for path in ("none", "", "fifo"):
+        with pytest.raises(ArchiveError, match=re.escape(str(tmp_path / path))):
             extract.unpack(tmp_path / path, tmp_path / "out")
 
 
@@ -160,31 +201,31 @@ def test_a_second_run_finds_it_done_under_any_name(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("what", "say"),
+    "what",
     [
-        ("another archive", "another archive"),
-        ("a file more", "has changed"),
-        ("a file less", "has changed"),
-        ("a file changed", "has changed"),
-        ("a link", "has changed"),
-        ("no note", "holds other files"),
-        ("a strange note", "cannot read"),
+        "another archive",
+        "a file more",
+        "a file less",
+        "a file changed",
+        "a link",
+        "no note",
+        "a strange note",
     ],
 )
-def test_a_folder_with_other_content_is_left_alone(tmp_path, what, say):
+def test_a_folder_with_other_content_is_left_alone(tmp_path, what):
     archive = put(tmp_path, zipped())
     root = tmp_path / "out"
     extract.unpack(archive, root)
     change(root, what)
     before = tree(root)
-    with pytest.raises(ArchiveError, match=f"{say}.*; move it away or choose another folder") as refusal:
+    with pytest.raises(ArchiveError, match=re.escape(quote(str(root)))) as refusal:
         extract.unpack(archive, root)
     assert str(refusal.value).isprintable()
     assert tree(root) == before
     assert inside(tmp_path) == [archive.name, "out"]
 
 
-def test_places_to_unpack_into(tmp_path):
+def test_targets_to_unpack_into(tmp_path):
     archive = put(tmp_path, zipped())
     (tmp_path / "empty").mkdir()
     extract.unpack(archive, tmp_path / "empty")
@@ -192,34 +233,31 @@ def test_places_to_unpack_into(tmp_path):
     extract.unpack(archive, tmp_path / "link")
     assert tree(tmp_path / "empty") == tree(tmp_path / "behind") == FILES
     (tmp_path / "file").write_bytes(b"mine")
-    with pytest.raises(ArchiveError, match="is a file"):
-        extract.unpack(archive, tmp_path / "file")
-    with pytest.raises(ArchiveError, match=r"cannot be unpacked into .*a file; choose"):
-        extract.unpack(archive, tmp_path / "file" / "below")
-    with pytest.raises(ArchiveError, match="File name too long"):
-        extract.unpack(archive, tmp_path / ("x" * 300))
+    for bad in ("file", "file/below", "x" * 300):
+        with pytest.raises(ArchiveError, match=re.escape(quote(str(tmp_path / bad)))):
+            extract.unpack(archive, tmp_path / bad)
     assert (tmp_path / "file").read_bytes() == b"mine"
     extract.unpack(archive, tmp_path / ("x" * 255))
     assert inside(tmp_path) == sorted([archive.name, "behind", "empty", "file", "link", "x" * 255])
 
 
-def test_aread_only_folder_is_said():
+def test_a_read_only_folder_is_an_archive_error():
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         archive = put(home, zipped())
-        with read_only(home), pytest.raises(ArchiveError, match="Permission denied; choose another folder"):
+        with read_only(home), pytest.raises(ArchiveError, match="Permission denied"):
             extract.unpack(archive, home / "a" / "b")
         archive.chmod(0)
-        with read_only(home), pytest.raises(ArchiveError, match="cannot be opened: Permission denied"):
+        with read_only(home), pytest.raises(ArchiveError, match="Permission denied"):
             extract.is_archive(archive)
         assert inside(home) == [archive.name]
 
 
-def test_a_disk_too_small_is_said_before_anything_is_written(tmp_path):
+def test_a_full_disk_is_an_error_before_anything_is_written(tmp_path):
     huge = struct.pack("<2HQ", 1, 8, 2**60)
     archive = put(tmp_path, named("a", size=2**32 - 1, extra=huge))
     trusting = extract.Limits(bytes=2**62, file_bytes=2**62, ratio=2**62)
-    with pytest.raises(ArchiveError, match=r"needs 1,152,921,504,606,846,976 bytes .*; free some space"):
+    with pytest.raises(ArchiveError, match="1,152,921,504,606,846,976 bytes"):
         extract.unpack(archive, tmp_path / "new" / "out", limits=trusting)
     assert inside(tmp_path) == [archive.name]
 
@@ -229,7 +267,7 @@ def test_a_disk_that_stops_taking_bytes_leaves_no_folder(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, hard))
     try:
-        with pytest.raises(ArchiveError, match=r"cannot be unpacked into .*File too large; choose another"):
+        with pytest.raises(ArchiveError, match="File too large"):
             extract.unpack(archive, tmp_path / "new" / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -262,18 +300,18 @@ def test_folders_above_stay_if_somebody_uses_them(tmp_path):
     assert inside(tmp_path / "new") == ["mine"]
 
 
-def test_another_process_at_work_is_waited_for_then_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(place, "_PATIENCE", 0.1)
+def test_another_process_is_waited_for_and_then_reported(tmp_path, monkeypatch):
+    monkeypatch.setattr(extract, "_PATIENCE", 0.1)
     archive = put(tmp_path, zipped())
     with (tmp_path / ".out.mien-lock").open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(ArchiveError, match="another process is unpacking into"):
+        with pytest.raises(ArchiveError, match="another process"):
             extract.unpack(archive, tmp_path / "out")
     extract.unpack(archive, tmp_path / "out")
     assert inside(tmp_path) == [archive.name, "out"]
 
 
-def test_who_waited_finds_it_done(tmp_path):
+def test_a_waiting_process_finds_it_done(tmp_path):
     archive = put(tmp_path, zipped())
     extract.unpack(archive, tmp_path / "made")
     with ThreadPoolExecutor(1) as pool, (tmp_path / ".out.mien-lock").open("w") as other:
@@ -287,7 +325,7 @@ def test_who_waited_finds_it_done(tmp_path):
 
 
 def test_each_file_is_synced_where_one_sync_for_all_is_missing(tmp_path, monkeypatch):
-    monkeypatch.setattr(place, "_SYNC", False)
+    monkeypatch.setattr(extract, "_SYNC", False)
     extract.unpack(put(tmp_path, zipped()), tmp_path / "out")
     assert tree(tmp_path / "out") == FILES
 
@@ -336,11 +374,11 @@ def test_two_at_once_make_one_folder(tmp_path):
 
 @pytest.mark.parametrize("what", ["zip", "zip that lies", "zip of long names", "tar.gz", "bombs"])
 def test_a_million_entries_take_neither_memory_nor_time(tmp_path, what):
-    archive, say = heavy(tmp_path / "archive.zip", what)
+    archive = heavy(tmp_path / "archive.zip", what)
     said, mebibytes, seconds = refusal_alone(archive, tmp_path / "out")
-    assert say in said
+    assert said
     assert mebibytes < 300
-    assert seconds < 5
+    assert seconds < 10
     assert inside(tmp_path) == [archive.name]
 
 

@@ -107,10 +107,10 @@ def run(arguments: list[str] | None = None) -> int:
         return 0
     except OSError as error:
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
-            from mien.data.archives.names import shown
+            from mien._text import quote
 
             # No file that exists is called so, whoever was the first to look for it.
-            _say(f"{shown(str(error.filename))} names nothing: {error.strerror}; check the path")
+            _say(f"{quote(str(error.filename))} names nothing: {error.strerror}; check the path")
             return 2
         if error.errno != errno.ENOSPC:
             return _fault()

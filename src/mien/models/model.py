@@ -21,7 +21,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from mien import _files
-from mien.data.archives.names import shown
+from mien._text import quote
 from mien.errors import ModelError, RunError
 from mien.models import checks as onnx_file
 from mien.models import checksums as seal
@@ -304,7 +304,7 @@ def find(path: str | os.PathLike[str] | None = None) -> Path:
         raise ModelError(f"there is no {os.fspath(path)!r}{_suggest(place)}; {_CHOICES}") from None
     except (OSError, ValueError) as error:  # a name that is too long, or that holds a null character
         reason = getattr(error, "strerror", None) or str(error)
-        raise ModelError(f"{shown(str(place))} cannot be read: {reason}; {_CHOICES}") from None
+        raise ModelError(f"{quote(str(place))} cannot be read: {reason}; {_CHOICES}") from None
     if place.is_dir() and not (place / MODEL).is_file():
         raise ModelError(
             f"the folder {str(place)!r} is neither a run (it has no recipe.toml) nor a bundle (it has no "
