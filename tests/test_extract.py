@@ -35,7 +35,7 @@ from archives import (
 from hostile import BAD_NAMES, HARMLESS, HOSTILE, heavy
 from mien._text import quote
 from mien.data import archives as extract
-from mien.errors import ArchiveError
+from mien.errors import ArchiveError, OutputError
 from unpacking import (
     NOTE,
     change,
@@ -233,8 +233,8 @@ def test_targets_to_unpack_into(tmp_path):
     extract.unpack(archive, tmp_path / "link")
     assert tree(tmp_path / "empty") == tree(tmp_path / "behind") == FILES
     (tmp_path / "file").write_bytes(b"mine")
-    for bad in ("file", "file/below", "x" * 300):
-        with pytest.raises(ArchiveError, match=re.escape(quote(str(tmp_path / bad)))):
+    for bad, kind in (("file", ArchiveError), ("file/below", OutputError), ("x" * 300, OutputError)):
+        with pytest.raises(kind, match=re.escape(quote(str(tmp_path / bad)))):
             extract.unpack(archive, tmp_path / bad)
     assert (tmp_path / "file").read_bytes() == b"mine"
     extract.unpack(archive, tmp_path / ("x" * 255))
@@ -245,7 +245,7 @@ def test_a_read_only_folder_is_an_archive_error():
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         archive = put(home, zipped())
-        with read_only(home), pytest.raises(ArchiveError, match="Permission denied"):
+        with read_only(home), pytest.raises(OutputError, match="Permission denied"):
             extract.unpack(archive, home / "a" / "b")
         archive.chmod(0)
         with read_only(home), pytest.raises(ArchiveError, match="Permission denied"):
@@ -257,7 +257,7 @@ def test_a_full_disk_is_an_error_before_anything_is_written(tmp_path):
     huge = struct.pack("<2HQ", 1, 8, 2**60)
     archive = put(tmp_path, named("a", size=2**32 - 1, extra=huge))
     trusting = extract.Limits(bytes=2**62, file_bytes=2**62, ratio=2**62)
-    with pytest.raises(ArchiveError, match="1,152,921,504,606,846,976 bytes"):
+    with pytest.raises(OutputError, match="1,152,921,504,606,846,976 bytes"):
         extract.unpack(archive, tmp_path / "new" / "out", limits=trusting)
     assert inside(tmp_path) == [archive.name]
 
@@ -267,7 +267,7 @@ def test_a_disk_that_stops_taking_bytes_leaves_no_folder(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, hard))
     try:
-        with pytest.raises(ArchiveError, match="File too large"):
+        with pytest.raises(OutputError, match="File too large"):
             extract.unpack(archive, tmp_path / "new" / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -32,7 +32,7 @@ from filelock import FileLock, Timeout
 
 from mien import _files
 from mien._text import quote
-from mien.errors import ArchiveError
+from mien.errors import ArchiveError, OutputError
 
 #: mien's own record in an unpacked folder; a folder that was packed again contains it.
 NOTE = ".mien-extract.json"
@@ -43,7 +43,7 @@ _PIECE = 2**20  # bytes handed on at once
 _PART_BYTES = 255  # the longest name that ext4, APFS and NTFS all take
 # A ratio above the limit is harmless below this size, and common: a black bitmap packs a thousandfold.
 _RATIO_EXEMPT = 2**20
-_ENTRY_BYTES = 128  # what a zip's directory needs for an entry besides its name
+_ENTRY_BYTES = 128  # of an entry in a zip's directory, without its name
 _MAX_HEADERS = 2**20  # bytes of tar headers before one file: pax records, long names
 _MAX_PADDING = 2**24  # GNU tar pads to 10 KiB; the largest blocking factors in use, to a few MiB
 # An xz file may ask for a dictionary of up to 4 GiB; `xz -9`, the largest preset, needs 65 MiB.
@@ -125,8 +125,8 @@ class Extraction:
 def is_archive(path: str | os.PathLike[str]) -> bool:
     """Return whether a file is a zip or a tar (plain, gz, bz2, xz) by its first bytes, whatever its name.
 
-    A compressed file that contains no tar, such as `fer2013.csv.gz`, is not an archive; one that is damaged
-    at its very start counts as an archive, so that reading it reports the damage.
+    A compressed file that contains no tar, such as `fer2013.csv.gz`, is not an archive. A compressed file
+    that is damaged at its start counts as an archive, so that reading it reports the damage.
 
     Args:
         path: Any path; a folder and a missing file are not archives.
@@ -201,8 +201,9 @@ def unpack(
         progress: Called with (bytes written, bytes in all) after every file.
 
     Raises:
-        ArchiveError: The file is not an archive, or is damaged, unsafe or beyond the limits; the folder
-            contains something else; or it cannot be written.
+        ArchiveError: The file is not an archive, or is damaged, unsafe or beyond the limits; or the folder
+            contains something else.
+        OutputError: The folder cannot be written.
     """
     source, root = Path(archive), Path(to)
     target = Path(os.path.realpath(root))
@@ -697,7 +698,7 @@ def _reported(source: Path, root: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             advice = "free some space or choose a folder on another disk"
         what = f"{quote(source.name)} cannot be unpacked into {quote(str(root))}"
-        raise ArchiveError(f"{what}: {error.strerror or error}; {advice}") from error
+        raise OutputError(f"{what}: {error.strerror or error}; {advice}") from error
 
 
 @contextmanager
@@ -829,7 +830,9 @@ def _write(
         "listing": _digest(listing),
         "tree": _digest(tree),
     }
-    _files.write(partial / NOTE, (json.dumps(note, indent=2) + "\n").encode())
+    with (partial / NOTE).open("xb", buffering=0) as out:
+        out.write((json.dumps(note, indent=2) + "\n").encode())
+        os.fsync(out.fileno())
     if _SYNC:
         os.sync()
     if target.exists():
