@@ -1,6 +1,7 @@
 """What every test uses: no network, small synthetic data sets, and golden files."""
 
 import difflib
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import builders
-from mien.data.datasets import Dataset
+from mien.data import datasets
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -81,6 +82,15 @@ def away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
+def fer2013() -> datasets.Dataset:
+    """FER2013, for tests marked real."""
+    source = os.environ.get("MIEN_FER2013")
+    if not source:
+        pytest.skip("set MIEN_FER2013 to fer2013.csv with the rows of Training and PublicTest")
+    return datasets.load(source)
+
+
+@pytest.fixture(scope="session")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the runs in tests/data/ were trained on: faces.zip, fer2013.csv and ferplus.csv."""
     folder = tmp_path_factory.mktemp("faces")
@@ -102,5 +112,5 @@ def tiny_run_votes(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture
-def make_blobs() -> Callable[..., Dataset]:
+def make_blobs() -> Callable[..., datasets.Dataset]:
     return builders.blobs

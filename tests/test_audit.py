@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import zipfile
 from collections import Counter
 from dataclasses import replace
@@ -1026,12 +1025,10 @@ def test_the_command_looks_for_faces(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "'nobody' is no detector" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.real
-def test_known_answers_on_fer2013() -> None:
-    source = os.environ.get("MIEN_FER2013", "")
-    if not source.endswith(".csv"):
-        pytest.skip("set MIEN_FER2013 to fer2013.csv with the rows of Training and PublicTest")
-    report = audit.inspect(datasets.load(source))
+def test_known_answers_on_fer2013(fer2013: datasets.Dataset) -> None:
+    report = audit.inspect(fer2013)
     expected = {
         "images": 32_298,
         "equal_groups": 1_273,
@@ -1050,12 +1047,10 @@ def test_known_answers_on_fer2013() -> None:
     assert reasons["equal to an image of val"] == 351
 
 
+@pytest.mark.slow
 @pytest.mark.real
-def test_a_blurred_training_split_of_fer2013_is_found() -> None:
-    source = os.environ.get("MIEN_FER2013", "")
-    if not source.endswith(".csv"):
-        pytest.skip("set MIEN_FER2013 to fer2013.csv with the rows of Training and PublicTest")
-    data = datasets.load(source)
+def test_a_blurred_training_split_of_fer2013_is_found(fer2013: datasets.Dataset) -> None:
+    data = fer2013
     soft = np.stack([blurred(image, 0.6) for image in data.train.images[:3000, :, :, 0]])
     changed = replace(
         data,

@@ -1,7 +1,6 @@
 """Near-duplicate search: planted copies are found, nothing else is, and flat images say nothing."""
 
 import io
-import os
 from collections.abc import Callable
 
 import numpy as np
@@ -233,18 +232,11 @@ def test_what_cannot_be_searched_is_refused(images: np.ndarray, options: dict, m
         duplicates.find(images, **options)
 
 
-@pytest.fixture(scope="module")
-def real() -> datasets.Dataset:
-    source = os.environ.get("MIEN_FER2013")
-    if not source:
-        pytest.skip("set MIEN_FER2013 to FER2013's csv or archive")
-    return datasets.load(source)
-
-
+@pytest.mark.slow
 @pytest.mark.real
 @pytest.mark.parametrize("name", CHANGES)
-def test_recall_and_precision_on_fer2013(real: datasets.Dataset, name: str) -> None:
-    images = real.split("train").images[:6000]
+def test_recall_and_precision_on_fer2013(fer2013: datasets.Dataset, name: str) -> None:
+    images = fer2013.split("train").images[:6000]
     own = duplicates.find(images)
     alone = np.setdiff1d(np.flatnonzero(own.first == np.arange(len(images))), own.pairs)
     alone = alone[images[alone].std(axis=(1, 2, 3)) >= duplicates.FLAT]

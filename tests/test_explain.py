@@ -1,7 +1,6 @@
 """Explanations: maps that follow the weights, mark what matters, and lie where they belong."""
 
 import json
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from PIL import Image
 from scipy.stats import spearmanr
 
 from mien import cli
-from mien.data import synthetic
+from mien.data import datasets, synthetic
 from mien.errors import InputError, ModelError
 from mien.evaluation import explanation as explain
 from mien.evaluation.explanation import maps
@@ -325,15 +324,11 @@ def test_the_same_on_drawn_faces(method: explain.Method) -> None:
     assert np.mean(inside) > np.mean(outside)
 
 
+@pytest.mark.slow
 @pytest.mark.real
 @pytest.mark.parametrize("method", explain.METHODS)
-def test_the_same_on_fer2013(method: explain.Method) -> None:
-    source = os.environ.get("MIEN_FER2013")
-    if not source:
-        pytest.skip("MIEN_FER2013 names no fer2013.csv or archive")
-    from mien.data import datasets
-
-    faces = datasets.load(source).split("val").images[:: 90 if method == "occlusion" else 18]
+def test_the_same_on_fer2013(fer2013: datasets.Dataset, method: explain.Method) -> None:
+    faces = fer2013.split("val").images[:: 90 if method == "occlusion" else 18]
     inside, outside = falls(shipped(), faces, method, "fer2013")
     assert np.mean(inside) > 2 * np.mean(outside)
 

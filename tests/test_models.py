@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -149,12 +148,12 @@ def test_a_damaged_evaluation_is_named(
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("name", bundle.SHIPPED)
-def test_they_score_what_they_say(name: str) -> None:
-    source = os.environ.get("MIEN_FER2013")
-    if not source:
-        pytest.skip("MIEN_FER2013 names no fer2013.csv or archive")
-    data = datasets.load(source)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name == "fast" else [pytest.mark.slow]) for name in bundle.SHIPPED],
+)
+def test_they_score_what_they_say(fer2013: datasets.Dataset, name: str) -> None:
+    data = fer2013
     report = evaluate.score(bundle.load(name), data.split("val"), labels=data.labels)
     said = json.loads((bundle.MODELS / f"{name}.json").read_text())["evaluation"]
     assert report.split_fingerprint == said["split_fingerprint"]

@@ -1,7 +1,6 @@
 """One photograph cut out twice is found whatever its part and size, and two photographs are not."""
 
 import io
-import os
 
 import numpy as np
 import pytest
@@ -127,12 +126,10 @@ def test_what_cannot_be_searched_is_refused() -> None:
         recrops.recut(large, large, same=1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.real
-def test_planted_cuts_of_fer2013_are_found() -> None:
-    source = os.environ.get("MIEN_FER2013")
-    if not source:
-        pytest.skip("set MIEN_FER2013 to FER2013's csv or archive")
-    faces = datasets.load(source).split("train").images[:3000]
+def test_planted_cuts_of_fer2013_are_found(fer2013: datasets.Dataset) -> None:
+    faces = fer2013.split("train").images[:3000]
     faces = faces[faces.std(axis=(1, 2, 3)) >= duplicates.FLAT]
     close = cuts(faces[:300, :, :, 0], (0.06, 0.08, 0.86))
     found = recrops.recut(close, faces)
