@@ -97,12 +97,11 @@ def main() -> int:
     recipe = _OWN[o.name] | _RECIPE
     network = networks.build(str(recipe["network"]), ferplus=True)
     with np.load(o.weights) as arrays:
-        named = sorted(key for key in arrays if key[:3].isdigit())
-        found = {key.partition(":")[2]: arrays[key].astype(np.float32) for key in named}
-    for variable in network.weights:
-        if found[variable.path].shape != tuple(variable.shape):
-            sys.exit(f"{o.weights} does not hold {recipe['network']}: {variable.path} has another shape")
-        variable.assign(found[variable.path])
+        # By order, because the files name the second head's layer otherwise.
+        found = [arrays[key].astype(np.float32) for key in sorted(arrays) if key[:3].isdigit()]
+    if [array.shape for array in found] != [tuple(variable.shape) for variable in network.weights]:
+        sys.exit(f"{o.weights} does not hold the weights of {recipe['network']}")
+    network.set_weights(found)
     described = facts.describe(data)
     card = bundle.Card(
         name=o.name,
