@@ -19,7 +19,7 @@ from mien.data import datasets
 from mien.evaluation import evaluator as evaluate
 from mien.models import model as bundle
 from mien.models.priors import OFFERED
-from mien.release import shipping as ship
+from mien.release import shipping
 
 
 def main() -> None:
@@ -71,7 +71,7 @@ def measured(card: bundle.Card, head: str, faces: datasets.Dataset) -> tuple[flo
     if faces.labels != card.labels:
         raise errors.DataError("the data have other labels than the model, whose card states no frequencies")
     print(f"{card.name} states no frequencies as {head}; those of train are taken", file=sys.stderr)
-    return ship.frequencies(card, head, train)
+    return shipping.frequencies(card, head, train)
 
 
 def balances(rows: list[dict[str, Any]]) -> list[str]:

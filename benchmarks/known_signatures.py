@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from mien.data import datasets, duplicates, recrops
-from mien.models import known_images as known
+from mien.models import training_hashes as known
 from mien.vision import images
 
 LIMITS = (6, 8, 10, 12, 14, 16, 18, 20)

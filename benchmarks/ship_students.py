@@ -20,8 +20,7 @@ import mien
 from mien.data import datasets
 from mien.models import model as bundle
 from mien.models import networks
-from mien.release import exporters as export
-from mien.release import shipping as ship
+from mien.release import exporters, shipping
 from mien.training import run_facts as facts
 
 #: What the training had in common, as docs/experiments.md, number 27, tells it.
@@ -120,8 +119,8 @@ def main() -> int:
         | _TRAINED_WITH,
     )
     with tempfile.TemporaryDirectory() as aside:
-        trained = export.bundle(network, card, aside, images=data.split("val").images[: export.IMAGES])
-        made = ship.make(trained, data, to=o.to, name=o.name, licence="Apache-2.0")
+        trained = exporters.bundle(network, card, aside, images=data.split("val").images[: exporters.IMAGES])
+        made = shipping.make(trained, data, to=o.to, name=o.name, licence="Apache-2.0")
     for head, found in made.evaluations.items():
         print(head, found.accuracy, found.agreement, found.ece, found.quantization)
     print(made.bundle.card.precision, made.document["bytes"], f"{time.process_time():.0f} s of CPU")

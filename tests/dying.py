@@ -73,9 +73,9 @@ def train(
 
 def compare_few() -> None:
     """Compare file and network on few images in this process; the tests of export do it on all."""
-    from mien.release import exporters as export
+    from mien.release import exporters
 
-    export.bundle.__kwdefaults__["at_least"] = 64
+    exporters.bundle.__kwdefaults__["at_least"] = 64
 
 
 def _arm(kind: str, count: int) -> None:

@@ -13,8 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mien import _files
 from mien.errors import ModelError, OutputError, RunError
-from mien.models import checks as onnx_file
-from mien.models import checksums as seal
+from mien.models import checks
 from mien.models import model as bundle
 
 LABELS = ("happy", "sad", "surprise")
@@ -173,7 +172,7 @@ def test_a_card_reads_back_equal(tmp_path: Path) -> None:
     written = bundle.write(MODEL, FULL, tmp_path / "full")
     loaded = bundle.load(tmp_path / "full").card
     assert loaded == written.card == dataclasses.replace(FULL, sha256=loaded.sha256)
-    inside = onnx_file.read_entry((tmp_path / "full/model.onnx").read_bytes(), bundle.KEY)
+    inside = checks.read_entry((tmp_path / "full/model.onnx").read_bytes(), bundle.KEY)
     assert inside is not None
     assert bundle.parse(inside) == FULL
 
@@ -243,7 +242,7 @@ def test_an_older_bundle_and_foreign_files_beside_it(folder: Path) -> None:
     assert (folder / "notes.txt").read_text() == "mine"
     model = onnx.load(folder / "model.onnx")
     keys = [each.key for each in model.metadata_props]
-    assert keys == [bundle.KEY, seal.MODEL_KEY, seal.CARD_KEY]
+    assert keys == [bundle.KEY, checks.MODEL_KEY, checks.CARD_KEY]
 
 
 def test_one_file_alone_can_be_written(tmp_path: Path) -> None:
@@ -486,19 +485,19 @@ def test_numbers_may_stand_packed_or_apart() -> None:
     apart = b"\x08\x03\x08\x05"
     packed = b"\x0a\x02\x03\x05"
     for dims in (apart, packed):
-        onnx_file._check_tensor(memoryview(dims), 8)
+        checks._check_tensor(memoryview(dims), 8)
         with pytest.raises(ModelError, match="larger than its file"):
-            onnx_file._check_tensor(memoryview(dims), 7)
+            checks._check_tensor(memoryview(dims), 7)
 
 
 def test_metadata_of_others_stays() -> None:
     model = proto()
     model.metadata_props.add(key="theirs", value="x" * 300)
-    file = onnx_file.write_entry(model.SerializeToString(), bundle.KEY, b"one")
-    file = onnx_file.write_entry(file, bundle.KEY, b"two")
-    assert onnx_file.read_entry(file, bundle.KEY) == b"two"
-    assert onnx_file.read_entry(file, "theirs") == b"x" * 300
-    assert onnx_file.read_entry(file, "nobody's") is None
+    file = checks.write_entry(model.SerializeToString(), bundle.KEY, b"one")
+    file = checks.write_entry(file, bundle.KEY, b"two")
+    assert checks.read_entry(file, bundle.KEY) == b"two"
+    assert checks.read_entry(file, "theirs") == b"x" * 300
+    assert checks.read_entry(file, "nobody's") is None
     read = onnx.load_from_string(file)
     assert {each.key: each.value for each in read.metadata_props} == {"theirs": "x" * 300, bundle.KEY: "two"}
     del read.metadata_props[:]
@@ -557,7 +556,7 @@ def test_200_mutated_cards_and_models(folder: Path) -> None:
 
 def unsealed(about: bundle.Card) -> bytes:
     """A file from before there were hashes inside."""
-    return onnx_file.write_entry(MODEL, bundle.KEY, bundle.to_json(about).encode())
+    return checks.write_entry(MODEL, bundle.KEY, bundle.to_json(about).encode())
 
 
 def test_200_mutated_models_that_hold_no_hash(folder: Path) -> None:
@@ -588,14 +587,14 @@ def test_a_bit_that_flipped_in_a_file_alone_is_noticed_wherever_it_is(tmp_path: 
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("key", [bundle.KEY, seal.MODEL_KEY, seal.CARD_KEY])
+@pytest.mark.parametrize("key", [bundle.KEY, checks.MODEL_KEY, checks.CARD_KEY])
 def test_what_was_changed_in_a_file_alone_is_named(tmp_path: Path, key: str) -> None:
     file = tmp_path / "one.onnx"
     bundle.write(MODEL, card(), file)
     whole = file.read_bytes()
     edited = bundle.to_json(card(licence="CC0")).encode()
-    file.write_bytes(onnx_file.write_entry(whole, key, edited))
-    what = "model" if key == seal.MODEL_KEY else "card"
+    file.write_bytes(checks.write_entry(whole, key, edited))
+    what = "model" if key == checks.MODEL_KEY else "card"
     with pytest.raises(ModelError, match=f"'one.onnx' is damaged or was changed: its {what} does not"):
         bundle.load(file)
     file.write_bytes(whole.replace(key.encode(), key.encode()[::-1]))
@@ -633,7 +632,7 @@ def test_a_file_without_hashes_loads_and_has_them_once_it_is_written_again(tmp_p
     assert again.card == new.card != old.card
     assert dataclasses.replace(again.card, sha256=old.card.sha256) == old.card
     assert (again.run(PIXELS) == answers).all()
-    assert onnx_file.read_entry(again.read(), seal.MODEL_KEY)
+    assert checks.read_entry(again.read(), checks.MODEL_KEY)
     with pytest.raises(ModelError, match="has changed since it was loaded"):
         old.read()
     content = file.read_bytes()

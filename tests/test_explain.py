@@ -18,9 +18,9 @@ from scipy.stats import spearmanr
 from mien import cli
 from mien.data import datasets, synthetic
 from mien.errors import InputError, ModelError
+from mien.evaluation import explanation
 from mien.evaluation import explanation as explain
-from mien.evaluation.explanation import maps
-from mien.evaluation.explanation.onnx_graph import Dense, Graph, Grid
+from mien.evaluation.explanation import Dense, Graph, Grid
 from mien.inference.predictor import predict
 from mien.models import model as bundle
 from mien.models.model import Bundle, Card
@@ -159,7 +159,7 @@ def falls(model: Bundle, faces: Any, method: explain.Method, head: str) -> tuple
         why = explain.face(model, image, method=method, head=head)
         where = marked(why.map)
         hidden = [image, explain.hide(image, where), explain.hide(image, elsewhere(where, seed))]
-        odds = maps._log_odds(model.run(np.stack(hidden), head=head), index(why.emotion))
+        odds = explanation._log_odds(model.run(np.stack(hidden), head=head), index(why.emotion))
         inside.append(float(odds[0] - odds[1]))
         outside.append(float(odds[0] - odds[2]))
     return inside, outside

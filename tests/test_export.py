@@ -12,7 +12,7 @@ from mien.errors import MissingExtra, ModelError, RunError
 from mien.models import model as bundle
 from mien.models import networks
 from mien.models.model import Card
-from mien.release import exporters as export
+from mien.release import exporters
 from mien.training import recipes
 from mien.training import runs as run
 
@@ -72,7 +72,7 @@ def tiny() -> Any:
 def test_every_network_exports_within_tolerance(name: str, size: int, count: int, tmp_path: Path) -> None:
     model = lively(networks.build(name, size=size, classes=count))
     pixels = images(24, size)
-    made = export.bundle(model, card(size, count), tmp_path / name, images=pixels, at_least=0)
+    made = exporters.bundle(model, card(size, count), tmp_path / name, images=pixels, at_least=0)
     assert made.card.parity is not None
     assert made.card.parity.images == 24
     assert made.card.parity.largest_difference < 1e-5
@@ -86,7 +86,7 @@ def test_every_network_exports_within_tolerance(name: str, size: int, count: int
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(networks.NETWORKS))
 def test_every_network_exports_within_tolerance_on_1000_images(name: str, tmp_path: Path) -> None:
-    made = export.bundle(lively(networks.build(name)), card(48), tmp_path / name, images=images(1000, 48))
+    made = exporters.bundle(lively(networks.build(name)), card(48), tmp_path / name, images=images(1000, 48))
     assert made.card.parity is not None
     assert made.card.parity.images == 1000
 
@@ -127,9 +127,9 @@ def everything() -> Any:
 
 def test_every_layer_that_can_be_exported(tmp_path: Path) -> None:
     model, pixels = everything(), images(32, 24)
-    made = export.bundle(model, card(24, 5), tmp_path / "all", images=pixels, at_least=0)
+    made = exporters.bundle(model, card(24, 5), tmp_path / "all", images=pixels, at_least=0)
     np.testing.assert_allclose(made.run(pixels), answers(model, pixels), atol=1e-5)
-    found = export.weights((tmp_path / "all" / "model.onnx").read_bytes())
+    found = exporters.weights((tmp_path / "all" / "model.onnx").read_bytes())
     assert {name: value.shape for name, value in found.items()} == {
         variable.path: tuple(variable.shape) for variable in model.weights
     }
@@ -138,17 +138,17 @@ def test_every_layer_that_can_be_exported(tmp_path: Path) -> None:
 
 
 def test_weights_go_back_into_a_fresh_network(tiny: Any) -> None:
-    found = export.weights(export.serialise(tiny))
+    found = exporters.weights(exporters.serialise(tiny))
     fresh = networks.build("tiny", size=16)
     fresh.set_weights([found[variable.path] for variable in fresh.weights])
     pixels = images(8, 16)
     assert (answers(fresh, pixels) == answers(tiny, pixels)).all()
     with pytest.raises(ModelError, match="not ONNX"):
-        export.weights(b"\x0b")
+        exporters.weights(b"\x0b")
 
 
 def test_normalisation_stays_apart_and_names_stay(tiny: Any) -> None:
-    graph = onnx.load_from_string(export.serialise(tiny)).graph
+    graph = onnx.load_from_string(exporters.serialise(tiny)).graph
     kinds = [node.op_type for node in graph.node]
     norms = sum(isinstance(layer, layers.BatchNormalization) for layer in tiny.layers)
     assert kinds.count("BatchNormalization") == norms > 0
@@ -159,43 +159,43 @@ def test_normalisation_stays_apart_and_names_stay(tiny: Any) -> None:
 
 def test_few_images_are_joined_by_noise(tiny: Any, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    made = export.bundle(
+    made = exporters.bundle(
         tiny, card(), tmp_path / "few", images=images(4, 16), progress=lambda *each: seen.append(each)
     )
     assert made.card.parity is not None
-    assert made.card.parity.images == export.IMAGES == 1000
+    assert made.card.parity.images == exporters.IMAGES == 1000
     assert seen[-1] == (1000, 1000)
     assert seen == sorted(seen)
 
 
 def test_temperature_is_in_the_file(tiny: Any, tmp_path: Path) -> None:
     pixels = images(16, 16)
-    made = export.bundle(tiny, card(heads=at(2.5)), tmp_path / "soft", images=pixels, at_least=0)
+    made = exporters.bundle(tiny, card(heads=at(2.5)), tmp_path / "soft", images=pixels, at_least=0)
     logits = np.log(answers(tiny, pixels).astype(np.float64)) / 2.5
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(made.run(pixels), expected, atol=1e-5)
     assert bundle.load(tmp_path / "soft").card.head().temperature == 2.5
-    unsoftened = export.weights((tmp_path / "soft" / "model.onnx").read_bytes())
+    unsoftened = exporters.weights((tmp_path / "soft" / "model.onnx").read_bytes())
     assert (unsoftened["answer/kernel"] == tiny.get_layer("answer").kernel.numpy()).all()
     with pytest.raises(ModelError, match="takes no temperature"):
-        export.bundle(everything(), card(24, 5, heads=at(2.0)), tmp_path / "no", images=images(4, 24))
+        exporters.bundle(everything(), card(24, 5, heads=at(2.0)), tmp_path / "no", images=images(4, 24))
 
 
 def test_offsets_are_in_the_file_and_come_after_the_temperature(tiny: Any, tmp_path: Path) -> None:
     pixels = images(16, 16)
     offsets = tuple(np.linspace(-1, 1, 7).tolist())
     heads = {"labels": bundle.Head(temperature=2.5, offsets=offsets)}
-    made = export.bundle(tiny, card(heads=heads), tmp_path / "b", images=pixels, at_least=0)
+    made = exporters.bundle(tiny, card(heads=heads), tmp_path / "b", images=pixels, at_least=0)
     logits = np.log(answers(tiny, pixels).astype(np.float64)) / 2.5 + offsets
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(made.run(pixels), expected, atol=1e-5)
     assert bundle.load(tmp_path / "b").card.head().offsets == offsets
     known = card(heads=heads, recipe={"network": "tiny"})
-    again = export.rebuild(export.bundle(tiny, known, tmp_path / "c", images=pixels, at_least=0))
+    again = exporters.rebuild(exporters.bundle(tiny, known, tmp_path / "c", images=pixels, at_least=0))
     np.testing.assert_allclose(answers(again, pixels), answers(tiny, pixels), atol=1e-6)
     short = {"labels": bundle.Head(offsets=(1.0, 2.0))}
     with pytest.raises(ModelError, match="cannot be loaded"):
-        export.bundle(tiny, card(heads=short), tmp_path / "no", images=pixels, at_least=0)
+        exporters.bundle(tiny, card(heads=short), tmp_path / "no", images=pixels, at_least=0)
 
 
 def test_two_answers_are_two_heads_each_with_its_temperature(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_two_answers_are_two_heads_each_with_its_temperature(tmp_path: Path) -> 
         "fer2013": bundle.Head(temperature=2.0),
         "ferplus": bundle.Head(output="ferplus", temperature=0.5),
     }
-    made = export.bundle(model, card(heads=heads), tmp_path / "two", images=pixels, at_least=0)
+    made = exporters.bundle(model, card(heads=heads), tmp_path / "two", images=pixels, at_least=0)
     for name, raw, temperature in (("fer2013", first, 2.0), ("ferplus", second, 0.5)):
         chances = raw.astype(np.float64) ** (1 / temperature)
         np.testing.assert_allclose(
@@ -217,11 +217,11 @@ def test_two_answers_are_two_heads_each_with_its_temperature(tmp_path: Path) -> 
     with pytest.raises(ModelError, match="no head 'votes'; it has fer2013, ferplus"):
         made.run(pixels, head="votes")
     known = card(heads=heads, recipe={"network": "tiny"})
-    again = export.rebuild(export.bundle(model, known, tmp_path / "b", images=pixels, at_least=0))
+    again = exporters.rebuild(exporters.bundle(model, known, tmp_path / "b", images=pixels, at_least=0))
     for weight, expected in zip(again.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(weight, expected)
     for kind in ("keras", "litert"):
-        written = export.write(model, known, kind, tmp_path / kind, images=pixels, at_least=0)
+        written = exporters.write(model, known, kind, tmp_path / kind, images=pixels, at_least=0)
         assert written.parity.largest_difference < 1e-4
     with pytest.raises(ModelError, match="gives probabilities and features"):
         bundle.of((tmp_path / "two" / "model.onnx").read_bytes(), card())
@@ -237,11 +237,11 @@ def test_a_network_trained_in_bfloat16_is_exported_in_float32(tiny: Any, tmp_pat
         keras.config.set_dtype_policy(before)
     mixed.set_weights(tiny.get_weights())
     assert mixed.get_layer("stem_conv").compute_dtype == "bfloat16"
-    made = export.bundle(mixed, card(), tmp_path / "mixed", images=pixels, at_least=0)
+    made = exporters.bundle(mixed, card(), tmp_path / "mixed", images=pixels, at_least=0)
     np.testing.assert_allclose(made.run(pixels), answers(tiny, pixels), atol=1e-5)
     assert np.abs(answers(mixed, pixels) - made.run(pixels)).max() > 1e-4
-    assert export.in_float32(tiny) is tiny
-    file = export.write(mixed, card(), "keras", tmp_path / "mixed.keras", images=pixels, at_least=0).path
+    assert exporters.in_float32(tiny) is tiny
+    file = exporters.write(mixed, card(), "keras", tmp_path / "mixed.keras", images=pixels, at_least=0).path
     assert keras.models.load_model(file).get_layer("stem_conv").compute_dtype == "float32"
 
 
@@ -258,26 +258,28 @@ def test_a_file_that_answers_otherwise_is_not_written(tmp_path: Path) -> None:
     x = layers.Dense(7, activation="softmax")(layers.Flatten()(x))
     model = keras.Model(pixels, x)
     with pytest.raises(ModelError, match="nothing was written"):
-        export.bundle(model, card(), tmp_path / "wrong", images=images(8, 16), at_least=0)
+        exporters.bundle(model, card(), tmp_path / "wrong", images=images(8, 16), at_least=0)
     assert not (tmp_path / "wrong").exists()
 
 
 @pytest.mark.parametrize("value", [np.nan, 2e-4])
 def test_parity_refuses_differences_and_no_numbers(value: float) -> None:
     expected = np.full((3, 2), 0.5, np.float32)
-    assert export.compare(expected + 5e-5, expected, "itself").largest_difference == pytest.approx(5e-5, 1e-2)
+    assert exporters.compare(expected + 5e-5, expected, "itself").largest_difference == pytest.approx(
+        5e-5, 1e-2
+    )
     with pytest.raises(ModelError, match="nothing was written"):
-        export.compare(expected + np.float32(value), expected, "itself")
+        exporters.compare(expected + np.float32(value), expected, "itself")
 
 
 def test_cards_and_images_must_be_the_networks(tiny: Any, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="7 answers, its card 3 labels"):
-        export.bundle(tiny, card(count=3), tmp_path / "x", images=images(4, 16))
+        exporters.bundle(tiny, card(count=3), tmp_path / "x", images=images(4, 16))
     with pytest.raises(ModelError, match="takes"):
-        export.bundle(tiny, card(size=20), tmp_path / "x", images=images(4, 20))
+        exporters.bundle(tiny, card(size=20), tmp_path / "x", images=images(4, 20))
     for wrong in (images(4, 20), images(4, 16).astype(np.float32)):
         with pytest.raises(ModelError, match="parity is measured on uint8 images"):
-            export.bundle(tiny, card(), tmp_path / "x", images=wrong)
+            exporters.bundle(tiny, card(), tmp_path / "x", images=wrong)
     assert not (tmp_path / "x").exists()
 
 
@@ -340,7 +342,7 @@ def bare_operation() -> Any:
 )
 def test_what_cannot_be_exported_is_named(make: Any, says: str) -> None:
     with pytest.raises(ModelError, match=says) as caught:
-        export.serialise(make())
+        exporters.serialise(make())
     assert "\n" not in str(caught.value)
 
 
@@ -349,7 +351,7 @@ def test_keras_files_load_in_plain_keras(
     kind: str, suffix: str, tiny: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     pixels = images(8, 16)
-    file = export.write(tiny, card(), kind, tmp_path / "out", images=pixels, at_least=0).path
+    file = exporters.write(tiny, card(), kind, tmp_path / "out", images=pixels, at_least=0).path
     assert file == tmp_path / "out" / f"model{suffix}"
     assert sorted(each.name for each in file.parent.iterdir()) == ["labels.txt", file.name]
     assert (tmp_path / "out" / "labels.txt").read_text().splitlines() == list(labels(7))
@@ -361,7 +363,7 @@ def test_keras_files_load_in_plain_keras(
 
 def test_the_seeds_h5_holds_the_seeds_layers(tmp_path: Path) -> None:
     model = networks.build("seed", size=16)
-    file = export.write(model, card(), "h5", tmp_path / "seed.h5", images=images(2, 16), at_least=0).path
+    file = exporters.write(model, card(), "h5", tmp_path / "seed.h5", images=images(2, 16), at_least=0).path
     read = keras.models.load_model(file, compile=False)
     kinds = [type(layer).__name__ for layer in read.layers]
     block = ["Conv2D", "BatchNormalization", "MaxPooling2D", "Dropout"]
@@ -377,7 +379,7 @@ def test_litert_answers_as_keras_and_holds_the_temperature(tiny: Any, tmp_path: 
     interpreter = pytest.importorskip("ai_edge_litert.interpreter")
     pixels = images(8, 16)
     soft = card(heads=at(2.0))
-    file = export.write(tiny, soft, "litert", tmp_path / "phone.tflite", images=pixels, at_least=0).path
+    file = exporters.write(tiny, soft, "litert", tmp_path / "phone.tflite", images=pixels, at_least=0).path
     assert file == tmp_path / "phone.tflite"
     assert (tmp_path / "labels.txt").is_file()
     running = interpreter.Interpreter(model_path=str(file))
@@ -387,26 +389,28 @@ def test_litert_answers_as_keras_and_holds_the_temperature(tiny: Any, tmp_path: 
     running.set_tensor(source["index"], pixels.astype(np.float32))
     running.invoke()
     found = running.get_tensor(running.get_output_details()[0]["index"])
-    expected = export.bundle(tiny, soft, tmp_path / "b", images=pixels, at_least=0).run(pixels)
+    expected = exporters.bundle(tiny, soft, tmp_path / "b", images=pixels, at_least=0).run(pixels)
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_litert_without_its_own_package_is_asked_through_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mien.release.exporters import keras_files
+    from mien.release import exporters
 
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     if keras.backend.backend() == "tensorflow":
-        assert keras_files._interpreter().__module__.startswith("tensorflow")
+        assert exporters._interpreter().__module__.startswith("tensorflow")
     monkeypatch.setitem(sys.modules, "tensorflow.lite.python.interpreter", None)
     with pytest.raises(MissingExtra, match=r"mien\[litert\]"):
-        keras_files._interpreter()
+        exporters._interpreter()
 
 
 def test_onnx_goes_into_a_folder_or_one_file(tiny: Any, tmp_path: Path) -> None:
     pixels = images(4, 16)
     soft = card(heads=at(1.5))
-    whole = export.write(tiny, soft, "onnx", tmp_path / "out", images=pixels, at_least=0).path
-    alone = export.write(tiny, soft, "onnx", tmp_path / "one" / "mine.onnx", images=pixels, at_least=0).path
+    whole = exporters.write(tiny, soft, "onnx", tmp_path / "out", images=pixels, at_least=0).path
+    alone = exporters.write(
+        tiny, soft, "onnx", tmp_path / "one" / "mine.onnx", images=pixels, at_least=0
+    ).path
     assert whole == tmp_path / "out" / "model.onnx"
     assert sorted(each.name for each in alone.parent.iterdir()) == ["labels.txt", "mine.onnx"]
     assert bundle.load(whole.parent).card == bundle.load(alone).card
@@ -420,78 +424,78 @@ def finished(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> run.Run:
         recipes.Recipe(name="made", network="tiny", size=16), {}, out=tmp_path_factory.mktemp("r") / "r"
     )
     known = card(recipe=recipes.to_dict(made.recipe()), licence="CC0", heads=at(1.5))
-    export.bundle(tiny, known, made.bundle, images=images(4, 16), at_least=0)
+    exporters.bundle(tiny, known, made.bundle, images=images(4, 16), at_least=0)
     return made
 
 
 def test_a_runs_model_becomes_keras_and_onnx(finished: run.Run, tiny: Any, tmp_path: Path) -> None:
     pixels, before = images(8, 16), bundle.load(finished.bundle)
     seen: list[tuple[int, int]] = []
-    made = export.convert(finished, "keras", progress=lambda *each: seen.append(each))
+    made = exporters.convert(finished, "keras", progress=lambda *each: seen.append(each))
     assert made.path == finished.path / "export" / "model.keras"
     assert made.parity.images == seen[-1][0] == seen[-1][1] == 1000
     np.testing.assert_allclose(
         answers(keras.models.load_model(made.path), pixels), before.run(pixels), atol=1e-5
     )
-    again = bundle.load(export.convert(finished, "onnx", tmp_path / "copy", at_least=7).path)
+    again = bundle.load(exporters.convert(finished, "onnx", tmp_path / "copy", at_least=7).path)
     assert again.card.licence == "CC0"
     np.testing.assert_allclose(again.run(pixels), before.run(pixels), atol=1e-6)
     shipped = (finished.bundle / "model.onnx").read_bytes()
-    anew = export.convert(finished, "onnx", at_least=7)
+    anew = exporters.convert(finished, "onnx", at_least=7)
     assert bundle.load(anew.path.parent).card == again.card
     assert anew.path == finished.path / "export" / "model.onnx"
     for place in (finished.bundle, finished.bundle / "model.onnx"):
         with pytest.raises(ModelError, match="is what a run ships"):
-            export.convert(finished, "onnx", place, at_least=7)
+            exporters.convert(finished, "onnx", place, at_least=7)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "labels.txt").write_text("my annotations")
     with pytest.raises(ModelError, match="lists other labels"):
-        export.convert(finished, "h5", tmp_path / "mine", at_least=7)
+        exporters.convert(finished, "h5", tmp_path / "mine", at_least=7)
     with pytest.raises(ModelError, match=r"ends in \.keras"):
-        export.convert(finished, "keras", tmp_path / "mine" / "labels.txt", at_least=7)
+        exporters.convert(finished, "keras", tmp_path / "mine" / "labels.txt", at_least=7)
     assert (tmp_path / "mine" / "labels.txt").read_text() == "my annotations"
     assert (finished.bundle / "model.onnx").read_bytes() == shipped
 
 
 def test_a_bundle_becomes_its_network_again(finished: run.Run, tiny: Any, tmp_path: Path) -> None:
     loaded = bundle.load(finished.bundle)
-    model = export.rebuild(loaded)
+    model = exporters.rebuild(loaded)
     assert model.trainable_weights
     assert all((a == b).all() for a, b in zip(model.get_weights(), tiny.get_weights(), strict=True))
     other = dataclasses.replace(loaded, card=dataclasses.replace(loaded.card, recipe={"network": "small"}))
     with pytest.raises(ModelError, match="not those of the network 'small'"):
-        export.rebuild(other)
+        exporters.rebuild(other)
     nameless = dataclasses.replace(loaded, card=dataclasses.replace(loaded.card, recipe={}))
     with pytest.raises(ModelError, match="names no network"):
-        export.rebuild(nameless)
+        exporters.rebuild(nameless)
     copied = bundle.write(loaded.read(), loaded.card, tmp_path / "copy")
     bundle.write(loaded.read(), dataclasses.replace(loaded.card, licence="other"), tmp_path / "copy")
     with pytest.raises(ModelError, match="has changed since it was loaded"):
-        export.rebuild(copied)
+        exporters.rebuild(copied)
 
 
 def test_a_run_without_a_bundle_is_refused(tmp_path: Path, finished: run.Run) -> None:
     made = run.create(recipes.get("quick"), {}, out=tmp_path / "young")
     with pytest.raises(RunError, match=r"young has no model yet.*mien train --resume"):
-        export.convert(made, "keras")
+        exporters.convert(made, "keras")
     with pytest.raises(ModelError, match="no format"):
-        export.convert(finished, "pickle")
+        exporters.convert(finished, "pickle")
 
 
 def test_unknown_formats_and_unwritable_places(tiny: Any, tmp_path: Path) -> None:
     with pytest.raises(
         ModelError, match="'pickle' is no format mien exports; it exports onnx, keras, h5, litert"
     ):
-        export.write(tiny, card(), "pickle", tmp_path, images=images(4, 16))
+        exporters.write(tiny, card(), "pickle", tmp_path, images=images(4, 16))
     (tmp_path / "file").write_text("x")
     with pytest.raises(ModelError, match=r"is a file; name a folder, or a file that ends in \.keras"):
-        export.write(tiny, card(), "keras", tmp_path / "file", images=images(4, 16), at_least=0)
+        exporters.write(tiny, card(), "keras", tmp_path / "file", images=images(4, 16), at_least=0)
 
 
 def test_without_onnx_the_extra_is_named(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(MissingExtra, match=r"mien\[train\]"):
-        export.serialise(tiny)
+        exporters.serialise(tiny)
 
 
 def test_litert_on_another_backend_says_what_to_do(
@@ -499,7 +503,7 @@ def test_litert_on_another_backend_says_what_to_do(
 ) -> None:
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(ModelError, match=r"Keras runs on jax.*KERAS_BACKEND=tensorflow"):
-        export.write(tiny, card(), "litert", tmp_path, images=images(4, 16), at_least=0)
+        exporters.write(tiny, card(), "litert", tmp_path, images=images(4, 16), at_least=0)
 
 
 def test_importing_export_loads_neither_keras_nor_onnx() -> None:
@@ -515,21 +519,21 @@ def test_large_logits_are_allowed_more_and_not_everything(tiny: Any, tmp_path: P
     answer = wild.get_layer("answer")
     kernel, bias = answer.get_weights()
     answer.set_weights([kernel * 3e4, bias])
-    made = export.bundle(wild, card(), tmp_path / "wild", images=images(400, 16), at_least=0)
+    made = exporters.bundle(wild, card(), tmp_path / "wild", images=images(400, 16), at_least=0)
     assert made.card.parity is not None
-    assert export._largest_logit(wild, images(16, 16)) > 1000
-    assert export._largest_logit(tiny, images(16, 16)) < 20
+    assert exporters._largest_logit(wild, images(16, 16)) > 1000
+    assert exporters._largest_logit(tiny, images(16, 16)) < 20
     one, other = np.array([[0.6, 0.4]], np.float32), np.array([[0.601, 0.399]], np.float32)
-    assert export.compare(one, other, "it", largest_logit=lambda: 1e3).largest_difference < 0.002
+    assert exporters.compare(one, other, "it", largest_logit=lambda: 1e3).largest_difference < 0.002
     for largest, difference in ((20, 0.001), (1e9, 0.02)):
-        with pytest.raises(export.Unlike, match="so nothing was written"):
-            export.compare(one, one + np.float32(difference), "it", largest_logit=lambda at=largest: at)
+        with pytest.raises(exporters.Unlike, match="so nothing was written"):
+            exporters.compare(one, one + np.float32(difference), "it", largest_logit=lambda at=largest: at)
 
 
 @pytest.mark.parametrize("kind", ["onnx", "keras", "h5", "litert"])
 def test_a_shipped_model_is_exported_with_its_calibration(kind: str, tmp_path: Path) -> None:
     shipped = bundle.load("fast")
-    made = export.convert(shipped, kind, tmp_path / "out", at_least=64)
+    made = exporters.convert(shipped, kind, tmp_path / "out", at_least=64)
     assert made.parity.largest_difference < 1e-4
     beside = made.agreement
     assert beside is not None
@@ -553,7 +557,7 @@ def test_the_command_exports_by_name_and_by_file(
     from mien import cli
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(export.convert, "__kwdefaults__", {"at_least": 32, "progress": None})
+    monkeypatch.setattr(exporters.convert, "__kwdefaults__", {"at_least": 32, "progress": None})
     assert cli.run(["export", "fast", "--format", "keras"]) == 0
     assert Path("fast-export/model.keras").is_file()
     said = capsys.readouterr().out

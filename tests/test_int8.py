@@ -13,14 +13,10 @@ from onnx import helper, numpy_helper
 from mien.data.datasets import Dataset
 from mien.errors import MissingExtra, ModelError
 from mien.evaluation.evaluation import Quantization
-from mien.models import checks as onnx_file
+from mien.models import checks, networks
 from mien.models import model as bundle
-from mien.models import networks
 from mien.models.model import Bundle, Card
-from mien.release import exporters as export
-from mien.release.exporters import onnx_folding as onnx_fold
-from mien.release.exporters import quantization as int8
-from mien.release.exporters import quantization_ranges as int8_round
+from mien.release import exporters, quantization
 
 keras = networks.load_keras()
 layers = keras.layers
@@ -46,12 +42,12 @@ def file(faces: Dataset) -> bytes:
     model.compile("adam", "sparse_categorical_crossentropy", jit_compile=False)
     split = faces.split("train")
     model.fit(split.images.astype(np.float32), split.labels, batch_size=32, epochs=4, verbose=0)
-    return export.serialise(model)
+    return exporters.serialise(model)
 
 
 @pytest.fixture(scope="module")
 def copy(file: bytes, faces: Dataset) -> bytes:
-    return int8.quantise(file, faces.split("train").images[:64])
+    return quantization.quantise(file, faces.split("train").images[:64])
 
 
 def ready(model: bytes, size: int = 16, count: int = 3) -> Bundle:
@@ -121,7 +117,7 @@ def kernels(model: bytes, tmp_path: Path) -> list[str]:
 def test_the_copy_answers_as_the_file_does(file: bytes, copy: bytes, faces: Dataset) -> None:
     split = faces.split("val")
     before, after = ready(file).run(split.images), ready(copy).run(split.images)
-    verdict = int8.acceptable(before, after, split.labels)
+    verdict = quantization.acceptable(before, after, split.labels)
     assert verdict.accepted
     assert verdict.accuracy_float32 > 0.9
     assert np.abs(before - after).max() < 0.05
@@ -142,8 +138,8 @@ def test_the_copy_is_a_bundle_with_the_files_own_names(
     written = bundle.write(copy, Card(name="made", labels=LABELS, size=16), tmp_path / "copy")
     images = faces.split("val").images[:5]
     assert (bundle.load(tmp_path / "copy").run(images) == written.run(images)).all()
-    carded = onnx_file.write_entry(file, "theirs", b"kept")
-    assert onnx_file.read_entry(int8.quantise(carded, images), "theirs") == b"kept"
+    carded = checks.write_entry(file, "theirs", b"kept")
+    assert checks.read_entry(quantization.quantise(carded, images), "theirs") == b"kept"
 
 
 def test_no_answer_depends_on_its_batch(copy: bytes, faces: Dataset) -> None:
@@ -194,8 +190,8 @@ def test_weights_leave_room_for_16_bit_sums(copy: bytes) -> None:
 
 def test_a_network_of_branches_and_gates(tmp_path: Path) -> None:
     model, images = branched(), smooth(300, 24)
-    file = export.serialise(model)
-    copy = int8.quantise(file, images[:200])
+    file = exporters.serialise(model)
+    copy = quantization.quantise(file, images[:200])
     before, after = ready(file, 24, 5).run(images[200:]), ready(copy, 24, 5).run(images[200:])
     assert np.ptp(before, axis=0).min() > 0.1
     assert np.corrcoef(before.ravel(), after.ravel())[0, 1] > 0.95
@@ -233,7 +229,7 @@ def second_head(file: bytes) -> bytes:
 
 def test_every_output_is_kept(file: bytes, faces: Dataset) -> None:
     both = second_head(file)
-    copy = int8.quantise(both, faces.split("train").images[:48])
+    copy = quantization.quantise(both, faces.split("train").images[:48])
     images = {"images": faces.split("val").images}
     names = ["probabilities", "features", "ferplus"]
     answers = []
@@ -250,11 +246,11 @@ def test_every_output_is_kept(file: bytes, faces: Dataset) -> None:
 )
 def test_folding_changes_no_answer(name: str, size: int) -> None:
     model = lively(networks.build(name, size=size, classes=3))
-    net = onnx_fold.Net(export.serialise(model))
+    net = quantization.Net(exporters.serialise(model))
     images = smooth(8, size)
     expected = ready(net.serialise(), size).run(images)
     operations = len(net.nodes)
-    onnx_fold.simplify(net)
+    quantization.simplify(net)
     assert len(net.nodes) < operations
     found = ready(net.serialise(), size).run(images)
     # The border of padded pixels is half a grey level off where black is no whole number of steps from 0.
@@ -304,7 +300,7 @@ def test_what_is_unusual_is_left_in_float32(
 ) -> None:
     other = changed(file, change)
     images = faces.split("val").images
-    copy = int8.quantise(other, faces.split("train").images[:48])
+    copy = quantization.quantise(other, faces.split("train").images[:48])
     assert np.abs(ready(other).run(images) - ready(copy).run(images)).max() < 0.05
 
 
@@ -317,22 +313,22 @@ def test_a_channel_of_next_to_no_weights_keeps_its_bias() -> None:
     kernel, _ = model.get_layer("features").get_weights()
     kernel[..., 1] *= 1e-15
     model.get_layer("features").set_weights([kernel, np.array([0.1, 2.0, 0.0, 3.0], np.float32)])
-    file, images = export.serialise(model), smooth(40, 16)
-    copy = int8.quantise(file, images)
+    file, images = exporters.serialise(model), smooth(40, 16)
+    copy = quantization.quantise(file, images)
     assert np.abs(ready(file).run(images) - ready(copy).run(images)).max() < 0.02
 
 
 def test_black_images_alone_still_make_a_copy(file: bytes) -> None:
     images = np.zeros((2, 16, 16, 1), np.uint8)
-    copy = int8.quantise(file, images)
+    copy = quantization.quantise(file, images)
     assert np.abs(ready(file).run(images) - ready(copy).run(images)).max() < 0.02
 
 
 def test_progress_counts_images_and_the_copy_is_the_same_every_time(file: bytes, faces: Dataset) -> None:
     images, seen = faces.split("train").images[:20], []
-    first = int8.quantise(file, images, progress=lambda *each: seen.append(each))
+    first = quantization.quantise(file, images, progress=lambda *each: seen.append(each))
     assert seen == [(8, 20), (16, 20), (20, 20)]
-    assert first == int8.quantise(file, images)
+    assert first == quantization.quantise(file, images)
 
 
 def test_rounding_by_what_is_seen_changes_sums_least() -> None:
@@ -340,11 +336,11 @@ def test_rounding_by_what_is_seen_changes_sums_least() -> None:
     rows = random.normal(0, 1, (2_000, 150)) @ random.normal(0, 1, (150, 150)) + 0.5
     weights = random.normal(0, 1, (20, 150))
     scales = np.abs(weights).max(axis=1) / 8
-    inputs = int8_round.Inputs(np.zeros(150), np.zeros((150, 150)))
+    inputs = quantization.Inputs(np.zeros(150), np.zeros((150, 150)))
     inputs.add(rows[:1_000])
     inputs.add(rows[1_000:])
-    nearest, none = int8_round.round_weights(weights, scales, None)
-    chosen, shift = int8_round.round_weights(weights, scales, inputs)
+    nearest, none = quantization.round_weights(weights, scales, None)
+    chosen, shift = quantization.round_weights(weights, scales, inputs)
     assert (chosen == np.round(chosen)).all()
     assert not none.any()
 
@@ -359,34 +355,34 @@ def test_rounding_by_what_is_seen_changes_sums_least() -> None:
 def test_blocks_change_no_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(1)
     weights, rows = random.normal(0, 1, (5, 30)), random.normal(0, 1, (100, 30))
-    inputs = int8_round.Inputs(np.zeros(30), np.zeros((30, 30)))
+    inputs = quantization.Inputs(np.zeros(30), np.zeros((30, 30)))
     inputs.add(rows)
     found = []
     for block in (1, 7, 30, 64):
-        monkeypatch.setattr(int8_round, "BLOCK", block)
-        found.append(int8_round.round_weights(weights, np.full(5, 0.05), inputs)[0])
+        monkeypatch.setattr(quantization, "BLOCK", block)
+        found.append(quantization.round_weights(weights, np.full(5, 0.05), inputs)[0])
     assert all((each == found[0]).all() for each in found)
     assert np.abs(found[0]).max() <= 64
 
 
 def test_a_range_holds_what_was_seen_and_cuts_off_what_is_rare() -> None:
     random = np.random.default_rng(0)
-    even = int8_round.Range()
+    even = quantization.Range()
     even.add(random.uniform(-1, 3, (50, 100)), random)
     step, zero = even.scale()
     assert float(step) == pytest.approx(4 / 255, rel=0.03)
     assert -float(zero) * float(step) == pytest.approx(-1, abs=0.05)
-    rare = int8_round.Range()
+    rare = quantization.Range()
     values = random.exponential(1.0, (500, 2_000))
     values[0, 0] = 40
     rare.add(values, random)
     assert rare.high == 40
     assert 5 < float(rare.scale()[0]) * 255 < 16
     assert rare.scale()[1] == 0
-    positive = int8_round.Range()
+    positive = quantization.Range()
     positive.add(np.full((2, 2), 7.0), random)
     assert positive.low == 0
-    assert int8_round.Range().scale() == (1.0, 0)
+    assert quantization.Range().scale() == (1.0, 0)
 
 
 def test_a_verdict_stands_on_both_figures() -> None:
@@ -396,7 +392,7 @@ def test_a_verdict_stands_on_both_figures() -> None:
     def judged(*turned: int) -> Quantization:
         after = before.copy()
         after[list(turned)] = after[list(turned), ::-1]
-        return int8.acceptable(before, after, labels)
+        return quantization.acceptable(before, after, labels)
 
     assert judged().to_dict() == {
         "n": 1000,
@@ -420,7 +416,7 @@ def test_a_verdict_stands_on_both_figures() -> None:
 )
 def test_answers_that_do_not_fit_are_refused(before: tuple[int, ...], after: tuple[int, ...], n: int) -> None:
     with pytest.raises(ModelError, match="the same labelled images"):
-        int8.acceptable(np.ones(before), np.ones(after), np.zeros(n, np.int64))
+        quantization.acceptable(np.ones(before), np.ones(after), np.zeros(n, np.int64))
 
 
 @pytest.mark.parametrize(
@@ -434,38 +430,37 @@ def test_answers_that_do_not_fit_are_refused(before: tuple[int, ...], after: tup
 )
 def test_images_that_do_not_fit_are_refused(file: bytes, images: np.ndarray) -> None:
     with pytest.raises(ModelError, match=r"uint8 images of shape \('n', 16, 16, 1\), not"):
-        int8.quantise(file, images)
+        quantization.quantise(file, images)
 
 
 def test_what_cannot_be_made_int8_is_refused(file: bytes, copy: bytes) -> None:
     images = np.zeros((1, 16, 16, 1), np.uint8)
     with pytest.raises(ModelError, match="an int8 copy already; give the float32 file"):
-        int8.quantise(copy, images)
+        quantization.quantise(copy, images)
     with pytest.raises(ModelError, match="not ONNX"):
-        int8.quantise(b"\x0b", images)
+        quantization.quantise(b"\x0b", images)
     pixels = helper.make_tensor_value_info("images", onnx.TensorProto.UINT8, ["n", 16, 16, 1])
     answer = helper.make_tensor_value_info("features", onnx.TensorProto.FLOAT, ["n", 16, 16, 1])
     cast = helper.make_node("Cast", ["images"], ["features"], to=onnx.TensorProto.FLOAT)
     graph = helper.make_graph([cast], "empty", [pixels], [answer])
     empty = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
     with pytest.raises(ModelError, match="nothing to make int8"):
-        int8.quantise(empty.SerializeToString(), images)
+        quantization.quantise(empty.SerializeToString(), images)
 
 
 def test_a_copy_is_not_trained_further(copy: bytes) -> None:
     with pytest.raises(ModelError, match=r"an int8 copy.*rebuild the float32 bundle it was made of"):
-        export.weights(copy)
+        exporters.weights(copy)
 
 
 def test_without_onnx_the_extra_is_named(file: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(MissingExtra, match=r"mien\[train\]"):
-        int8.quantise(file, np.zeros((1, 16, 16, 1), np.uint8))
+        quantization.quantise(file, np.zeros((1, 16, 16, 1), np.uint8))
 
 
 def test_importing_int8_loads_neither_keras_nor_onnx() -> None:
     script = (
-        "import sys, mien.release.exporters.quantization\n"
-        "assert not {'keras', 'tensorflow', 'onnx'} & set(sys.modules)"
+        "import sys, mien.release.quantization\nassert not {'keras', 'tensorflow', 'onnx'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

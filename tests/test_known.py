@@ -13,8 +13,8 @@ from mien.data import synthetic
 from mien.data.datasets import Dataset
 from mien.errors import ModelError
 from mien.evaluation import evaluator as evaluate
-from mien.models import known_images as known
 from mien.models import model as bundle
+from mien.models import training_hashes as known
 from mien.reports import evaluation_report as report
 from mien.vision import images
 from test_compare import LABELS, SIZE, meter

@@ -17,8 +17,7 @@ from mien.errors import ModelError
 from mien.evaluation import calibration as calibrate
 from mien.evaluation import evaluator as evaluate
 from mien.evaluation.evaluation import Evaluation
-from mien.models import checks as onnx_file
-from mien.models import checksums as seal
+from mien.models import checks
 from mien.models import model as bundle
 
 
@@ -122,7 +121,7 @@ def test_a_model_of_the_package_is_the_same_once_it_is_written_again(tmp_path: P
     again = bundle.load(path)
     assert again.card == written.card
     assert again.read() == path.read_bytes()
-    assert onnx_file.read_entry(path.read_bytes(), seal.MODEL_KEY)
+    assert checks.read_entry(path.read_bytes(), checks.MODEL_KEY)
     for head in model.card.heads:
         assert (again.run(images, head=head) == model.run(images, head=head)).all()
 

@@ -22,12 +22,11 @@ from mien.evaluation import calibration as calibrate
 from mien.evaluation import evaluator as evaluate
 from mien.evaluation.evaluation import Evaluation
 from mien.models import initial_weights as weights
-from mien.models import known_images as known
 from mien.models import model as bundle
 from mien.models import priors
-from mien.release import exporters as export
+from mien.models import training_hashes as known
+from mien.release import exporters, shipping
 from mien.release import model_cards as cards
-from mien.release import shipping as ship
 from mien.training import initialization as start
 from mien.training import recipes
 from mien.training import runs as run
@@ -52,9 +51,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> run.Run:
 
 
 @pytest.fixture(scope="module")
-def shipped(trained: run.Run, tmp_path_factory: pytest.TempPathFactory) -> ship.Shipped:
+def shipped(trained: run.Run, tmp_path_factory: pytest.TempPathFactory) -> shipping.Shipped:
     stages: list[tuple[int, int]] = []
-    made = ship.make(
+    made = shipping.make(
         trained,
         noisy(),
         to=tmp_path_factory.mktemp("models"),
@@ -66,7 +65,9 @@ def shipped(trained: run.Run, tmp_path_factory: pytest.TempPathFactory) -> ship.
     return made
 
 
-def test_the_file_answers_as_the_run_does_at_its_temperature(trained: run.Run, shipped: ship.Shipped) -> None:
+def test_the_file_answers_as_the_run_does_at_its_temperature(
+    trained: run.Run, shipped: shipping.Shipped
+) -> None:
     before, val = bundle.load(trained.bundle), noisy().split("val")
     alone = bundle.load(shipped.bundle.path)
     assert alone.card == shipped.bundle.card
@@ -80,7 +81,7 @@ def test_the_file_answers_as_the_run_does_at_its_temperature(trained: run.Run, s
     assert len({head.temperature for head in alone.card.heads.values()}) == 2
 
 
-def test_frequencies_are_those_of_the_training_targets(shipped: ship.Shipped) -> None:
+def test_frequencies_are_those_of_the_training_targets(shipped: shipping.Shipped) -> None:
     data, card = noisy(), shipped.bundle.card
     train, val = data.split("train"), data.split("val")
     labels, people = card.heads["fer2013"], card.heads["ferplus"]
@@ -102,7 +103,7 @@ def test_frequencies_are_those_of_the_training_targets(shipped: ship.Shipped) ->
         }
         # Rounding to int8 moves some answers after the balance was chosen in float32.
         slack = 0.0 if card.precision == "float32" else 0.02
-        assert scores[head.balance] >= scores[0.0] - ship.CONCESSION - slack
+        assert scores[head.balance] >= scores[0.0] - shipping.CONCESSION - slack
         assert list(head.thresholds) == ["0.25", "0.5", "0.75", "1"]
         sure = shipped.bundle.run(val.images, head=name, balance=1).max(axis=1)
         tolerance = 0.02 if card.precision == "float32" else 0.15
@@ -111,7 +112,7 @@ def test_frequencies_are_those_of_the_training_targets(shipped: ship.Shipped) ->
     assert {row.head for row in rows} == {"fer2013", "ferplus", evaluate.MEAN}
 
 
-def test_the_training_images_are_known_again(shipped: ship.Shipped) -> None:
+def test_the_training_images_are_known_again(shipped: shipping.Shipped) -> None:
     found = known.read(bundle.load(shipped.bundle.path))
     train = noisy().split("train")
     assert found is not None
@@ -119,7 +120,7 @@ def test_the_training_images_are_known_again(shipped: ship.Shipped) -> None:
     assert found.find(train.images)[0].all()
 
 
-def test_a_training_begins_from_what_ships(shipped: ship.Shipped, tmp_path: Path) -> None:
+def test_a_training_begins_from_what_ships(shipped: shipping.Shipped, tmp_path: Path) -> None:
     assert shipped.weights == shipped.bundle.path.with_name("tried.weights.npz")
     recipe = dying.recipe("targets.ferplus=1", "epochs=1", "optimizer.learning_rate=1e-3")
     made = train.fit(noisy(), recipe, out=tmp_path / "run", base=bundle.load(shipped.bundle.path))
@@ -127,22 +128,22 @@ def test_a_training_begins_from_what_ships(shipped: ship.Shipped, tmp_path: Path
     card = bundle.load(made.bundle).card
     assert card.base[0].sha256 == shipped.bundle.card.sha256
     assert card.base[0].data == shipped.bundle.card.data
-    mean = ship.make(made, noisy(), to=tmp_path, average=[shipped.bundle], name="mean")
-    one, two = export.weights_of(bundle.load(made.bundle)), export.weights_of(shipped.bundle)
-    for name, array in export.weights_of(mean.bundle).items():
+    mean = shipping.make(made, noisy(), to=tmp_path, average=[shipped.bundle], name="mean")
+    one, two = exporters.weights_of(bundle.load(made.bundle)), exporters.weights_of(shipped.bundle)
+    for name, array in exporters.weights_of(mean.bundle).items():
         tolerance = max(np.abs(each[name]).max() for each in (one, two)) / 125 + 1e-7
         np.testing.assert_allclose(array, (one[name] + two[name]) / 2, atol=tolerance, rtol=0, err_msg=name)
     assert [each.name for each in mean.bundle.card.averaged] == ["tried"]
     with pytest.raises(ModelError, match="one model stands twice"):
-        ship.make(made, noisy(), to=tmp_path, average=[shipped.bundle, shipped.bundle], name="twice")
+        shipping.make(made, noisy(), to=tmp_path, average=[shipped.bundle, shipped.bundle], name="twice")
     chance = train.fit(noisy(), recipe, out=tmp_path / "chance")
     assert made.history()[0]["accuracy"] > 0.1 + chance.history()[0]["accuracy"]
 
 
 def test_the_weights_beside_a_model_are_the_networks_to_a_byte(
-    trained: run.Run, shipped: ship.Shipped
+    trained: run.Run, shipped: shipping.Shipped
 ) -> None:
-    network = export.rebuild(bundle.load(trained.bundle))
+    network = exporters.rebuild(bundle.load(trained.bundle))
     expected = {variable.path: variable.numpy() for variable in network.weights}
     found = weights.read(shipped.bundle.path, shipped.bundle.card.sha256 or "")
     assert found.keys() == expected.keys()
@@ -166,9 +167,9 @@ def gone_on(trained: run.Run, tmp_path_factory: pytest.TempPathFactory) -> run.R
 
 
 def test_the_weights_of_two_runs_are_averaged(trained: run.Run, gone_on: run.Run, tmp_path: Path) -> None:
-    made = ship.make(gone_on, noisy(), to=tmp_path, average=[trained], name="mean")
+    made = shipping.make(gone_on, noisy(), to=tmp_path, average=[trained], name="mean")
     models = [bundle.load(each.bundle) for each in (gone_on, trained)]
-    one, two = (export.weights(model.read()) for model in models)
+    one, two = (exporters.weights(model.read()) for model in models)
     for name, array in start.of(made.bundle).weights.items():
         expected = (one[name] + two[name]) / 2
         tolerance = np.abs(expected).max() / 250 + 1e-7
@@ -183,23 +184,23 @@ def test_the_weights_of_two_runs_are_averaged(trained: run.Run, gone_on: run.Run
 
 
 def test_what_ships_is_known_as_the_run_it_was_made_of(
-    trained: run.Run, gone_on: run.Run, shipped: ship.Shipped, tmp_path: Path
+    trained: run.Run, gone_on: run.Run, shipped: shipping.Shipped, tmp_path: Path
 ) -> None:
     assert shipped.bundle.card.made_from == bundle.load(trained.bundle).card.sha256
     with pytest.raises(ModelError, match="one model stands twice"):
-        ship.make(trained, noisy(), to=tmp_path, average=[shipped.bundle])
-    made = ship.make(gone_on, noisy(), to=tmp_path, average=[shipped.bundle], name="mean")
+        shipping.make(trained, noisy(), to=tmp_path, average=[shipped.bundle])
+    made = shipping.make(gone_on, noisy(), to=tmp_path, average=[shipped.bundle], name="mean")
     assert [each.name for each in made.bundle.card.averaged] == ["tried"]
     lone = shutil.copy(shipped.bundle.path, tmp_path / "lone.onnx")
     with pytest.raises(ModelError, match=r"no 'lone.weights.npz' beside it, which holds the weights"):
-        ship.make(gone_on, noisy(), to=tmp_path, average=[bundle.load(lone)])
+        shipping.make(gone_on, noisy(), to=tmp_path, average=[bundle.load(lone)])
 
 
 def test_networks_that_have_no_mean_are_refused(trained: run.Run, gone_on: run.Run, tmp_path: Path) -> None:
     def together(other: bundle.Card) -> None:
         one = bundle.load(gone_on.bundle)
         images = noisy().split("val").images
-        ship.mean([one, dataclasses.replace(one, card=other)], tmp_path / "mean", images=images)
+        shipping.mean([one, dataclasses.replace(one, card=other)], tmp_path / "mean", images=images)
 
     card = bundle.load(trained.bundle).card
     with pytest.raises(ModelError, match="'on' and 'run' did not begin from one another"):
@@ -213,10 +214,10 @@ def test_networks_that_have_no_mean_are_refused(trained: run.Run, gone_on: run.R
     assert not (tmp_path / "mean").exists()
     unfinished = run.create(trained.recipe(), {"data": {}}, out=tmp_path / "unfinished")
     with pytest.raises(RunError, match=r"unfinished has no model yet.*mien train --resume"):
-        ship.make(trained, noisy(), to=tmp_path, average=[unfinished])
+        shipping.make(trained, noisy(), to=tmp_path, average=[unfinished])
 
 
-def test_weights_that_are_not_the_models_are_named(shipped: ship.Shipped, tmp_path: Path) -> None:
+def test_weights_that_are_not_the_models_are_named(shipped: shipping.Shipped, tmp_path: Path) -> None:
     for path in shipped.bundle.path.parent.glob("tried.*"):
         shutil.copy(path, tmp_path)
     model, file = bundle.load(tmp_path / "tried.onnx"), tmp_path / "tried.weights.npz"
@@ -243,17 +244,17 @@ def test_weights_that_are_not_the_models_are_named(shipped: ship.Shipped, tmp_pa
 def test_a_float32_model_holds_its_weights_itself_and_none_of_old_stay(
     trained: run.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ship.int8, "AGREEMENT", 1.1)
+    monkeypatch.setattr(shipping.int8, "AGREEMENT", 1.1)
     old = tmp_path / "run.weights.npz"
     old.write_bytes(b"an older model's")
-    made = ship.make(trained, noisy(), to=tmp_path)
+    made = shipping.make(trained, noisy(), to=tmp_path)
     assert (made.weights, old.exists()) == (None, False)
-    network = export.rebuild(bundle.load(trained.bundle))
+    network = exporters.rebuild(bundle.load(trained.bundle))
     assert start.of(made.bundle).weights.keys() == {variable.path for variable in network.weights}
 
 
 def test_offsets_ship_where_they_are_worth_it_on_images_they_did_not_see(
-    trained: run.Run, shipped: ship.Shipped
+    trained: run.Run, shipped: shipping.Shipped
 ) -> None:
     val = noisy().split("val")
     raw = bundle.load(trained.bundle).run(val.images, head="fer2013")
@@ -269,7 +270,7 @@ def test_offsets_ship_where_they_are_worth_it_on_images_they_did_not_see(
         assert found == pytest.approx(getattr(measured, name), abs=1e-6)
 
 
-def test_every_figure_of_the_card_stands_in_the_evaluation(shipped: ship.Shipped) -> None:
+def test_every_figure_of_the_card_stands_in_the_evaluation(shipped: shipping.Shipped) -> None:
     document = json.loads(shipped.evaluation.read_text())
     assert document == json.loads(json.dumps(shipped.document))
     card = shipped.bundle.card
@@ -310,21 +311,21 @@ def test_what_training_holds_is_left_out_of_the_figures_on_new_images() -> None:
     data = Dataset("made", emotions.EMOTIONS, splits["train"], splits["val"], None)
     answers = evaluate.answer(bundle.load(), splits["val"], labels=data.labels)
     alone = dataclasses.replace(bundle.load().card, data=None, base=(), averaged=())
-    known = ship._known(data, alone)
+    known = shipping._known(data, alone)
     # Of what a model before it learnt, the images are not here to be looked at.
-    assert ship._known(data, bundle.load().card) is None
+    assert shipping._known(data, bundle.load().card) is None
     assert known is not None
     right = np.r_[np.zeros(6, bool), np.ones(6, bool)], np.arange(12) % 7
-    new = ship._new(answers, known, right)
+    new = shipping._new(answers, known, right)
     assert new is not None
     assert (new["equal"], new["near"], new["recut"], new["n"]) == (1, 0, 3, 8)
     hit = answers.probabilities[4:].argmax(axis=1) == answers.truth[4:]
     assert (new["accuracy"], new["agreement"]) == (hit.mean(), None)
     # Its confidence is held against what is right for the head, where that is decided.
     assert new["ece"] == evaluate.metrics(answers.probabilities[6:], right[1][6:], answers.names).ece
-    assert ship._new(answers, known, (np.zeros(12, bool), right[1]))["ece"] is None
+    assert shipping._new(answers, known, (np.zeros(12, bool), right[1]))["ece"] is None
     everything = dataclasses.replace(known, equal=np.ones(12, bool))
-    assert ship._new(answers, everything, right) is None
+    assert shipping._new(answers, everything, right) is None
 
 
 def test_int8_ships_only_where_it_is_good_enough(
@@ -332,9 +333,9 @@ def test_int8_ships_only_where_it_is_good_enough(
 ) -> None:
     sizes = {}
     for agreement, precision in ((0.0, "int8"), (1.1, "float32")):
-        monkeypatch.setattr(ship.int8, "AGREEMENT", agreement)
-        monkeypatch.setattr(ship.int8, "LOSS", 1.0)
-        made = ship.make(trained, noisy(), to=tmp_path / precision)
+        monkeypatch.setattr(shipping.int8, "AGREEMENT", agreement)
+        monkeypatch.setattr(shipping.int8, "LOSS", 1.0)
+        made = shipping.make(trained, noisy(), to=tmp_path / precision)
         assert made.bundle.card.precision == made.document["precision"] == precision
         assert made.bundle.path.name == f"{trained.name}.onnx"
         sizes[precision] = made.document["bytes"]
@@ -346,7 +347,7 @@ def test_what_cannot_ship(
 ) -> None:
     unfinished = run.create(recipes.get("quick"), {}, out=tmp_path / "run")
     with pytest.raises(RunError, match=r"has no model yet.*mien train --resume"):
-        ship.make(unfinished, noisy(), to=tmp_path)
+        shipping.make(unfinished, noisy(), to=tmp_path)
     data = noisy()
     # One from before votes were noted.
     unnoted = run.Run(shutil.copytree(trained.path, tmp_path / "unnoted"))
@@ -354,41 +355,41 @@ def test_what_cannot_ship(
     del facts["votes"]
     unnoted.update(data=facts)
     with pytest.raises(DataError, match="no split 'val'"):
-        ship.make(trained, dataclasses.replace(data, val=None), to=tmp_path)
+        shipping.make(trained, dataclasses.replace(data, val=None), to=tmp_path)
     voteless = dataclasses.replace(data.split("val"), votes=None)
     with pytest.raises(DataError, match=r"begun with FER. votes .*; name the same with --votes"):
-        ship.make(trained, dataclasses.replace(data, val=voteless), to=tmp_path)
+        shipping.make(trained, dataclasses.replace(data, val=voteless), to=tmp_path)
     with pytest.raises(DataError, match="no votes, which the head 'ferplus'"):
-        ship.make(unnoted, dataclasses.replace(data, val=voteless), to=tmp_path)
+        shipping.make(unnoted, dataclasses.replace(data, val=voteless), to=tmp_path)
     others = noisy()
     others.split("val").votes[::2] = np.roll(others.split("val").votes[::2], 1, axis=1)
     assert others.fingerprint == data.fingerprint
     with pytest.raises(DataError, match=r"begun with FER. votes .*, and these have"):
-        ship.make(trained, others, to=tmp_path)
+        shipping.make(trained, others, to=tmp_path)
     with pytest.raises(DataError, match="not the data that run 'run' was trained on"):
-        ship.make(trained, make_blobs({"train": 60, "val": 30}), to=tmp_path)
+        shipping.make(trained, make_blobs({"train": 60, "val": 30}), to=tmp_path)
     with pytest.raises(DataError, match="not the data that run 'run' was trained on"):
-        ship.make(trained, dying.data(), to=tmp_path)
+        shipping.make(trained, dying.data(), to=tmp_path)
     with pytest.raises(ModelError, match="stands twice"):
-        ship.make(trained, data, to=tmp_path, average=[trained])
+        shipping.make(trained, data, to=tmp_path, average=[trained])
     (tmp_path / "taken.json").mkdir()
     with pytest.raises(ModelError, match=r"taken.json' is a folder"):
-        ship.make(trained, data, to=tmp_path, name="taken")
+        shipping.make(trained, data, to=tmp_path, name="taken")
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
-        ship.make(trained, data, to=tmp_path / "file")
+        shipping.make(trained, data, to=tmp_path / "file")
     for name in ("a/b", "a\nb", "a\x9bb", "a\ud800", "n" * 300):
         with pytest.raises(ModelError, match="cannot be called"):
-            ship.make(trained, data, to=tmp_path / "odd", name=name)
+            shipping.make(trained, data, to=tmp_path / "odd", name=name)
     assert not (tmp_path / "odd").exists()
 
     def refuse(**_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     with monkeypatch.context() as patch:
-        patch.setattr(ship.tempfile, "TemporaryFile", refuse)
+        patch.setattr(shipping.tempfile, "TemporaryFile", refuse)
         with pytest.raises(OutputError, match="permission denied"):
-            ship.make(trained, data, to=tmp_path)
+            shipping.make(trained, data, to=tmp_path)
     assert not list(tmp_path.glob("*.onnx"))
 
 
@@ -405,11 +406,11 @@ def test_nothing_is_calibrated_on_what_a_model_before_it_learnt(
     for change in ({"base": (base,)}, {"averaged": (base,)}):
         bundle.write(model.read(), dataclasses.replace(model.card, **change), tmp_path / "on" / "bundle")
         with pytest.raises(DataError, match=r"or a model that it was made from, learnt from: .* another val"):
-            ship.make(run.open_run(tmp_path / "on"), data, to=tmp_path)
+            shipping.make(run.open_run(tmp_path / "on"), data, to=tmp_path)
     assert not list(tmp_path.glob("*.onnx"))
 
 
-def said_of(shipped: ship.Shipped, capsys: pytest.CaptureFixture[str], **changes: float) -> str:
+def said_of(shipped: shipping.Shipped, capsys: pytest.CaptureFixture[str], **changes: float) -> str:
     """What `mien ship` says of a model with other figures of calibration."""
     same = dict.fromkeys(("accuracy_before", "accuracy_after", "ece_before", "ece_after", "prior"), 0.0)
     own = same | changes
@@ -422,7 +423,7 @@ def said_of(shipped: ship.Shipped, capsys: pytest.CaptureFixture[str], **changes
 
 
 def test_a_calibration_that_costs_accuracy_is_told(
-    shipped: ship.Shipped, capsys: pytest.CaptureFixture[str]
+    shipped: shipping.Shipped, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert said_of(shipped, capsys) == ""
     assert said_of(shipped, capsys, accuracy_before=0.01, accuracy_after=0.02) == ""
@@ -440,13 +441,13 @@ def test_offsets_that_cost_accuracy_are_told_of_what_ships(
     trained: run.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The folds show no loss, and the file that ships has one: with these offsets it never says `angry`."""
-    plain = ship._calibration
+    plain = shipping._calibration
 
     def spoilt(raw: np.ndarray, truth: np.ndarray) -> calibrate.Calibration:
         return dataclasses.replace(plain(raw, truth), offsets=(-50.0, 0.0, 0.0))
 
-    monkeypatch.setattr(ship, "_calibration", spoilt)
-    made = ship.make(trained, noisy(), to=tmp_path)
+    monkeypatch.setattr(shipping, "_calibration", spoilt)
+    made = shipping.make(trained, noisy(), to=tmp_path)
     val = noisy().split("val")
     raw = bundle.load(trained.bundle).run(val.images, head="fer2013")
     assert (raw.argmax(axis=1) == val.labels).mean() > 0.8
@@ -456,7 +457,7 @@ def test_offsets_that_cost_accuracy_are_told_of_what_ships(
 
 
 def test_a_model_of_few_images_is_calibrated_with_a_prior_and_says_so(
-    shipped: ship.Shipped, capsys: pytest.CaptureFixture[str]
+    shipped: shipping.Shipped, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """40 images of three classes are fewer than 25 per class."""
     val = noisy().split("val")
@@ -475,7 +476,7 @@ def test_a_model_of_few_images_is_calibrated_with_a_prior_and_says_so(
 
 
 def test_a_head_at_chance_is_told_and_marked(
-    shipped: ship.Shipped, trained: run.Run, capsys: pytest.CaptureFixture[str]
+    shipped: shipping.Shipped, trained: run.Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = shipped.bundle.card
     assert not any(head.at_chance for head in made.heads.values())
@@ -483,7 +484,7 @@ def test_a_head_at_chance_is_told_and_marked(
     assert "most frequent label" not in capsys.readouterr().err
     split = noisy().split("train")
     raw = {name: (np.tile([0.5, 0.3, 0.2], (30, 1)), np.arange(30) % 3) for name in made.heads}
-    poor = ship._stated(made, raw, split)
+    poor = shipping._stated(made, raw, split)
     assert all(head.at_chance for head in poor.heads.values())
     bare = dataclasses.replace(shipped.bundle, card=poor)
     release._warn(dataclasses.replace(shipped, bundle=bare))
@@ -495,7 +496,7 @@ def test_plenty_of_images_are_fitted_as_without_a_prior() -> None:
     chances = rng.dirichlet(np.ones(3), 75)
     truth = np.array([rng.choice(3, p=row) for row in chances])
     bare = [calibrate.measure(chances, truth, offsets=each, prior=0.0) for each in (False, True)]
-    assert ship._calibration(chances, truth) in bare
-    assert ship._calibration(chances[:74], truth[:74]) == calibrate.measure(
+    assert shipping._calibration(chances, truth) in bare
+    assert shipping._calibration(chances[:74], truth[:74]) == calibrate.measure(
         chances[:74], truth[:74], prior=calibrate.PRIOR
     )

@@ -521,10 +521,10 @@ def test_when_it_diverges_later_the_best_model_is_kept(
 def test_a_network_that_no_file_can_stand_for_is_kept_aside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mien.release import exporters as export
+    from mien.release import exporters
 
-    monkeypatch.setattr(export, "TOLERANCE", -1.0)
-    monkeypatch.setattr(export, "LOOSEST", -1.0)
+    monkeypatch.setattr(exporters, "TOLERANCE", -1.0)
+    monkeypatch.setattr(exporters, "LOOSEST", -1.0)
     with pytest.raises(TrainingError, match=r"probabilities differ by .* has probably diverged") as caught:
         train.fit(dying.data(), dying.recipe("epochs=1"), out=tmp_path / "run")
     said = str(caught.value)
@@ -534,7 +534,7 @@ def test_a_network_that_no_file_can_stand_for_is_kept_aside(
     assert made.facts()["status"] == "failed"
     assert str(made.path / "diverged") in said
     monkeypatch.undo()
-    assert export.weights((made.path / "diverged" / "model.onnx").read_bytes())
+    assert exporters.weights((made.path / "diverged" / "model.onnx").read_bytes())
     assert not (made.bundle / "model.onnx").exists()
     assert train.resume(made, dying.data()).facts()["status"] == "done"
 

@@ -16,14 +16,14 @@ from mien.data.datasets import Dataset
 from mien.errors import ModelError, RecipeError, RunError
 from mien.evaluation import evaluator as evaluate
 from mien.models import model as bundle
-from mien.release import exporters as export
+from mien.release import exporters
 from mien.release import model_cards as cards
 from mien.reports import evaluation_report as report
 from mien.training import runs as run
 
 pytest.importorskip("keras", reason="training needs mien[train]")
 
-from mien.release import shipping as ship
+from mien.release import shipping
 from mien.training import initialization as start
 from mien.training import precision
 from mien.training import trainer as train
@@ -114,7 +114,7 @@ def test_a_result_that_is_worse_than_its_start_says_so(base: bundle.Bundle, tmp_
     assert told.models[0].began["worse"] is True
     assert any("was worse after training than first" in each for each in report._doubtful(told.models))
     # A mean of both has other weights, of which this says nothing.
-    mean = ship.mean([bundle.load(made.bundle), base], tmp_path / "mean", images=data.split("val").images)
+    mean = shipping.mean([bundle.load(made.bundle), base], tmp_path / "mean", images=data.split("val").images)
     assert mean.card.began is None
 
 
@@ -168,7 +168,7 @@ def test_an_answer_that_the_run_does_not_have_begins_anew(
     model = precision.build(recipe, classes=len(labels), policy="float32")
     before = {layer.name: layer.get_weights() for layer in model.layers}
     assert start.give(start.of(base), model, labels) == fresh
-    given = {layer.name: layer.get_weights() for layer in export.rebuild(base).layers}
+    given = {layer.name: layer.get_weights() for layer in exporters.rebuild(base).layers}
     for layer in model.layers:
         expected = before if layer.name in fresh else given
         for one, two in zip(layer.get_weights(), expected[layer.name], strict=True):
@@ -190,7 +190,7 @@ def test_what_averaged_models_learnt_from_is_learnt_from(
 ) -> None:
     data = other(make_blobs, labels=dying.data().labels)
     on = bundle.load(train.fit(data, short(), out=tmp_path / "on", base=base).bundle)
-    mean = ship.mean([base, on], tmp_path / "mean", images=data.split("val").images)
+    mean = shipping.mean([base, on], tmp_path / "mean", images=data.split("val").images)
     assert [each.name for each in mean.card.averaged] == ["on"]
     third = make_blobs({"train": 60, "val": 30}, seed=11, labels=data.labels)
     card = bundle.load(train.fit(third, short(), out=tmp_path / "last", base=mean).bundle).card

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from mien.evaluation.evaluation import Memorised, SplitUse
 from mien.evaluation.metrics import wilson
-from mien.models import known_images as hashes
+from mien.models import training_hashes as hashes
 from mien.models.model import Bundle
 
 if TYPE_CHECKING:

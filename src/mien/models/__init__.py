@@ -1,4 +1,4 @@
-"""A model as a file: its networks by name, its card, its checks and checksums, and how to load and run it.
+"""A model as a file: its card and checks, its networks by name, its training images, how to load and run it.
 
 ONNX Runtime runs a model. Only `networks` needs Keras, and only if it builds a network.
 The shipped models are in the folder `weights`.
@@ -9,12 +9,11 @@ from mien._lazy import submodules
 _MODULES = (
     "card",
     "checks",
-    "checksums",
     "initial_weights",
-    "known_images",
     "model",
     "networks",
     "priors",
+    "training_hashes",
 )
 
 __getattr__, __dir__ = submodules(__name__, _MODULES)

@@ -1,12 +1,16 @@
-"""An ONNX file seen as bytes: is it safe to give to a runtime, and what card does it carry.
+"""Check an ONNX file as bytes: is it safe to give to a runtime, and is its card the one it was written with?
 
-An ONNX file is one protobuf message. Reading the few fields that matter here takes a page of code, needs no
-package, and happens before any other program sees the bytes. What a bundle may hold is written down as what
-is allowed, not as what is forbidden.
+An ONNX file is one protobuf message. Reading the few fields that matter here needs no package and happens
+before any other program sees the bytes. The checks list what a model file may contain, not what it may not.
+
+`write_card` puts three entries into the file's metadata: the card, the SHA-256 of the model, which is all of
+the file except its metadata, and the SHA-256 of the card's text. So other programs may add metadata of their
+own. A file with a card and without hashes is read without this check.
 
 Source: onnx/onnx, `onnx.proto` (field numbers); protobuf.dev/programming-guides/encoding.
 """
 
+import hashlib
 from collections.abc import Iterator
 
 from mien.errors import ModelError
@@ -252,3 +256,60 @@ def _encode(number: int) -> bytes:
         number >>= 7
     encoded.append(number)
     return bytes(encoded)
+
+
+#: Under what keys the card and the two hashes stand.
+KEY, MODEL_KEY, CARD_KEY = "mien.card", "mien.sha256.model", "mien.sha256.card"
+
+
+def write_card(model: bytes, card: bytes) -> bytes:
+    """Return the file with `card` and the hashes inside, replacing those that it had.
+
+    Raises:
+        ModelError: The bytes are no protobuf message.
+    """
+    entries = {KEY: card, MODEL_KEY: _model_hash(model), CARD_KEY: _hash(card)}
+    for key, value in entries.items():
+        model = write_entry(model, key, value)
+    return model
+
+
+def read_card(model: bytes, name: str) -> bytes:
+    """Return the card inside a file, once the file is known to be as it was written.
+
+    Args:
+        model: The file's bytes.
+        name: Its name, for messages.
+
+    Raises:
+        ModelError: The bytes are no protobuf message, hold no card, or are not those that were written.
+    """
+    try:
+        card, *kept = (read_entry(model, key) for key in (KEY, MODEL_KEY, CARD_KEY))
+        own = _model_hash(model)
+    except ModelError as error:
+        raise ModelError(f"{name!r} is no bundle: {error}") from None
+    if kept != [None, None]:
+        of_model, of_card = kept
+        if of_model != own:
+            raise _changed(name, "its model does not have the hash that it was written with")
+        if card is None or of_card != _hash(card):
+            raise _changed(name, "its card does not have the hash that it was written with")
+    if card is None:
+        raise ModelError(f"{name!r} carries no card of mien's; export it with mien export")
+    return card
+
+
+def _model_hash(model: bytes) -> bytes:
+    return _hash(*but_metadata(model))
+
+
+def _hash(*parts: bytes | memoryview) -> bytes:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest().encode()
+
+
+def _changed(name: str, what: str) -> ModelError:
+    return ModelError(f"{name!r} is damaged or was changed: {what}; get it anew, or export it again")

@@ -23,8 +23,7 @@ import onnxruntime
 from mien import _files
 from mien._text import quote
 from mien.errors import ModelError, RunError
-from mien.models import checks as onnx_file
-from mien.models import checksums as seal
+from mien.models import checks
 from mien.models.card import (
     ONE_HEAD,
     TWO_HEADS,
@@ -41,7 +40,7 @@ from mien.models.card import (
     to_json,
     without_hash,
 )
-from mien.models.checksums import KEY
+from mien.models.checks import KEY
 from mien.models.priors import Adjustment, as_prior
 
 __all__ = [
@@ -375,7 +374,7 @@ def load(
     digest = hashlib.sha256(model).hexdigest()
     if shipped is not None:
         _check_shipped(shipped, digest)
-    card = parse(seal.read(model, file.name))
+    card = parse(checks.read_card(model, file.name))
     if (place / CARD).exists():
         _check_beside(place, card, digest)
     elif file.suffix == ".onnx" and shipped is None:
@@ -404,7 +403,7 @@ def of(
     Raises:
         ModelError: As in `load`.
     """
-    onnx_file.check(model)
+    checks.check(model)
     place = Path(path)
     card = replace(card, sha256=hashlib.sha256(model).hexdigest())
     session = _session(model, threads, place.name, optimization)
@@ -433,7 +432,7 @@ def write(model: bytes, card: Card, to: str | os.PathLike[str], *, threads: int 
         OutputError: A file cannot be written.
     """
     place = Path(to)
-    file = seal.write(model, to_json(without_hash(card)).encode())
+    file = checks.write_card(model, to_json(without_hash(card)).encode())
     bundle = of(file, card, path=place, threads=threads)
     with _files.writing(place):
         if place.suffix == ".onnx" and not place.is_dir():

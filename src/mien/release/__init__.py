@@ -6,9 +6,11 @@
 from mien._lazy import submodules
 
 _MODULES = (
-    "averaging",
     "exporters",
+    "evidence",
     "model_cards",
+    "onnx_graph",
+    "quantization",
     "shipping",
 )
 

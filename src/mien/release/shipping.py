@@ -1,10 +1,10 @@
-"""From a finished run to the file that ships: calibrated, in int8 where that costs nothing, and measured.
+"""Ship a finished run as one file: calibrated, in int8 if that costs almost no accuracy, and measured.
 
-made = ship.make(run.open_run("runs/release-1"), data, to="models", name="default")
-made.bundle.card.precision            # "int8" or "float32"
+    shipped = shipping.make(runs.open_run("runs/release-1"), data, to="models", name="default")
+    shipped.bundle.card.precision            # "int8" or "float32"
 
-What is fitted here is fitted on val: the temperatures, the offsets, the thresholds, and whether int8 is good
-enough. The calibration's own figures are cross-fitted for that reason.
+The temperatures, the offsets, the thresholds and the choice of int8 are fitted on val. The figures of the
+calibration are cross-fitted for that reason.
 """
 
 import json
@@ -27,13 +27,11 @@ from mien.evaluation import calibration as calibrate
 from mien.evaluation import evaluator as evaluate
 from mien.evaluation.evaluation import Calibration, Evaluation, Quantization
 from mien.models import initial_weights as weights
-from mien.models import known_images as known
 from mien.models import model as bundles
 from mien.models import priors
-from mien.models.model import Bundle, Card, Fusion
-from mien.release import exporters as export
-from mien.release.averaging import known_as, mean
-from mien.release.exporters import quantization as int8
+from mien.models import training_hashes as known
+from mien.models.model import Base, Bundle, Card, Fusion
+from mien.release import exporters, quantization
 from mien.training.runs import Run
 from mien.training.targets import frequencies
 
@@ -177,10 +175,10 @@ def _trained(parts: Sequence[Run | Bundle], val: Split, aside: Path) -> Bundle:
         if isinstance(each, Run) and not (each.bundle / bundles.MODEL).is_file():
             raise bundles.unfinished(each.path)
     models = [bundles.load(each.bundle) if isinstance(each, Run) else each for each in parts]
-    named = [digest for model in models for digest in known_as(model.card)]
+    named = [digest for model in models for digest in hashes_of(model.card)]
     if len(set(named)) < len(named):
         raise ModelError("one model stands twice among those to average; name each once")
-    return mean(models, aside, images=val.images[: export.IMAGES]) if models[1:] else models[0]
+    return average(models, aside, images=val.images[: exporters.IMAGES]) if models[1:] else models[0]
 
 
 def _make(
@@ -360,15 +358,15 @@ def _balance(adjusted: Mapping[float, NDArray[np.floating[Any]]], truth: NDArray
 
 
 def _in_float32(trained: Bundle, card: Card, val: Split) -> _File:
-    model = export.rebuild(trained)
+    model = exporters.rebuild(trained)
     with tempfile.TemporaryDirectory() as aside:
-        made = export.bundle(model, card, aside, images=val.images[: export.IMAGES])
+        made = exporters.bundle(model, card, aside, images=val.images[: exporters.IMAGES])
         return _File(made.read(), made)
 
 
 def _in_int8(plain: _File, train: Split, val: Split) -> _File:
     chosen = np.random.default_rng(0).permutation(len(train))[:CALIBRATING]
-    content = int8.quantise(plain.content, train.images[np.sort(chosen)])
+    content = quantization.quantise(plain.content, train.images[np.sort(chosen)])
     card = replace(plain.bundle.card, precision="int8")
     fused = bundles.of(content, card)
     found = _fusion(fused, bundles.of(content, card, optimization="basic"), val)
@@ -391,7 +389,7 @@ def _fusion(fused: Bundle, unfused: Bundle, val: Split) -> Fusion:
 def _verdict(plain: _File, small: _File, head: str, val: Split) -> Quantization:
     decided, truth = _truth(head, plain.bundle.card, val)
     images = val.images[decided]
-    return int8.acceptable(
+    return quantization.acceptable(
         plain.bundle.run(images, head=head), small.bundle.run(images, head=head), truth[decided]
     )
 
@@ -400,8 +398,86 @@ def _put_weights(trained: Bundle, made: Bundle) -> Path | None:
     """Write what a training can begin from beside an int8 file; beside another leave no older file's."""
     path = weights.beside(made.path)
     if made.card.precision == "int8":
-        _files.write(path, weights.pack(export.weights(trained.read()), made.card.sha256 or ""))
+        _files.write(path, weights.pack(exporters.weights(trained.read()), made.card.sha256 or ""))
         return path
     with _files.writing(path):
         path.unlink(missing_ok=True)
     return None
+
+
+def average(models: Sequence[Bundle], to: str | os.PathLike[str], *, images: NDArray[np.uint8]) -> Bundle:
+    """Write the network whose weights are the mean of several models' as a bundle.
+
+    Networks that began from one another, or from one and the same, and went on for a while lie close enough
+    for their mean to be a network too, often a better one than either (arXiv:2109.01903, arXiv:2203.05482).
+
+    Args:
+        models: Two or more trained models; the first in float32, as a run holds it, the others in int8 too
+            if their weights stand beside them. What the others answer besides is left out.
+        to: The bundle's folder.
+        images: Images to compare file and network on, `(n, size, size, 1)` uint8.
+
+    Returns:
+        The bundle; its card is the first model's, with the others in `averaged` and what all began from, or
+            were averaged with before, in `base`.
+
+    Raises:
+        ModelError: They are not of one network, one set of labels and one origin; or as in
+            `export.weights_of` or `export.bundle`.
+    """
+    first, *others = models
+    for other in others:
+        _check_alike(first.card, other.card)
+    averaged = tuple(map(_as_base, others))
+    network = exporters.rebuild(first)
+    found = [exporters.weights_of(model) for model in models]
+    for model, own in zip(models, found, strict=True):
+        shapes = {path: array.shape for path, array in own.items()}
+        if any(shapes.get(variable.path) != tuple(variable.shape) for variable in network.weights):
+            raise ModelError(
+                f"the weights of {model.card.name!r} are not those of the network its card names"
+            )
+    for variable in network.weights:
+        same = [each[variable.path] for each in found]
+        variable.assign(np.mean(same, axis=0, dtype=np.float64).astype(np.float32))
+    # Of one that began from another of them, the other's own card knows most.
+    bases = {base.sha256: base for each in models for base in (*each.card.base, *each.card.averaged)}
+    bases |= {base.sha256: base for base in averaged if base.sha256 in bases}
+    card = replace(first.card, base=tuple(bases.values()), averaged=averaged, began=None, metrics={})
+    return exporters.bundle(network, card, to, images=images)
+
+
+def hashes_of(card: Card) -> set[str | None]:
+    """Return the hashes that a model goes by: its file's, and that of what it was made of to ship."""
+    return {card.sha256, card.made_from} - {None}
+
+
+def _check_alike(first: Card, other: Card) -> None:
+    # How sure each is of its answers is left aside: the mean is calibrated anew.
+    outputs = [{head.output for head in card.heads.values()} for card in (first, other)]
+    differ = {
+        "labels": first.labels != other.labels,
+        "size": first.size != other.size,
+        "heads": not outputs[0] <= outputs[1],
+    }
+    for what, apart in differ.items():
+        if apart:
+            raise ModelError(
+                f"{first.name!r} and {other.name!r} differ in their {what}, so their weights have no mean; "
+                "average runs of one recipe's kind"
+            )
+    asked = [card.recipe.get("network") for card in (first, other)]
+    origins = [hashes_of(card) | {base.sha256 for base in card.base} for card in (first, other)]
+    if asked[0] != asked[1] or not origins[0] & origins[1]:
+        raise ModelError(
+            f"{first.name!r} and {other.name!r} did not begin from one another, nor from one model, so the "
+            "mean of their weights is no network that was trained; average a run made with mien train --from "
+            "and what it began from, or several that began from one"
+        )
+
+
+def _as_base(model: Bundle) -> Base:
+    card = model.card
+    if card.data is None or card.sha256 is None:
+        raise ModelError(f"the card of {card.name!r} does not name its data; average runs of mien train")
+    return Base(name=card.name, sha256=card.sha256, data=card.data, recipe=card.recipe, teacher=card.teacher)

@@ -11,7 +11,7 @@ from mien.data.datasets import Dataset
 from mien.errors import ModelError, RecipeError
 from mien.evaluation import evaluator as evaluate
 from mien.models.model import Bundle
-from mien.release import exporters as export
+from mien.release import exporters
 from mien.training.recipes import Recipe
 
 #: The layers that answer: what they say belongs to the classes, all else to faces.
@@ -69,7 +69,7 @@ def of(base: Bundle) -> Start:
         size=card.size,
         labels=card.labels,
         heads=tuple(card.heads),
-        weights=export.weights_of(base),
+        weights=exporters.weights_of(base),
         base=[own, *map(asdict, (*card.base, *card.averaged))],
     )
 

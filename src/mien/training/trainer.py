@@ -22,7 +22,7 @@ from mien.evaluation import evaluator as evaluate
 from mien.models import model as bundle
 from mien.models.model import Bundle
 from mien.models.networks import load_keras
-from mien.release import exporters as export
+from mien.release import exporters
 from mien.training import folds as crossing
 from mien.training import initialization as starting
 from mien.training import losses, precision, signals, targets
@@ -364,8 +364,8 @@ def _finish(
     val = dataset.split("val")
     card = facts.card(made.name, made.facts(), dataset, recipe)
     try:
-        shipped = export.bundle(model, card, made.bundle, images=val.images[: export.IMAGES])
-    except export.Unlike as error:
+        shipped = exporters.bundle(model, card, made.bundle, images=val.images[: exporters.IMAGES])
+    except exporters.Unlike as error:
         raise _diverged(made, error, row, f"epoch {index + 1} of {len(recorder.history)}") from error
     answers = {
         head: evaluate.answer(shipped, val, labels=dataset.labels, head=head, data=dataset.root)
@@ -452,7 +452,7 @@ def _at_chance(name: str, card: bundle.Card, chances: NDArray[np.float32], right
     )
 
 
-def _diverged(made: Run, error: export.Unlike, row: Mapping[str, float], epoch: str) -> TrainingError:
+def _diverged(made: Run, error: exporters.Unlike, row: Mapping[str, float], epoch: str) -> TrainingError:
     """Keep the file of a network that no file can stand for, and return what to say of it."""
     place = made.path / "diverged"
     place.mkdir(exist_ok=True)

@@ -1,14 +1,19 @@
-"""A trained network becomes files that others can use, each proved to answer as the network does.
+"""Export a trained network to a file, and keep the file only if it predicts as the network does.
 
-`bundle` writes the ONNX file and card that mien itself runs; `write` knows the other formats as well: Keras'
-own `.keras` and `.h5`, and LiteRT for phones. `convert` makes any of them from a finished run: the network is
-rebuilt from the weights in its bundle, so that what is converted is what ships.
+`bundle` writes the ONNX file and card that mien itself runs; `write` also writes Keras' `.keras` and `.h5`
+and LiteRT for phones. `convert` makes any of them from a finished run: it rebuilds the network from the
+weights in the run's model file, so that what is exported is what ships. Keras and LiteRT files take pixels as
+float32 in [0, 255]; the order of their classes is in `labels.txt` beside them.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import logging
 import os
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,17 +23,18 @@ import numpy.typing as npt
 
 from mien import _files
 from mien.data import synthetic
-from mien.errors import ModelError
+from mien.errors import MissingExtra, ModelError
 from mien.models import initial_weights as kept
 from mien.models import model as bundles
 from mien.models import networks
 from mien.models.model import Bundle, Card, Parity
-from mien.release.exporters import keras_files
-from mien.release.exporters.onnx_graph import serialise, weights
+from mien.models.networks import load_keras, quietly
+from mien.release.onnx_graph import serialise, weights
 from mien.training.runs import Run
 
 if TYPE_CHECKING:
     import keras
+
 
 __all__ = [
     "FORMATS",
@@ -52,7 +58,7 @@ __all__ = [
 ]
 
 #: What a network can be written as, and how each one's file ends.
-FORMATS = {"onnx": ".onnx", **keras_files.SUFFIXES}
+FORMATS = {"onnx": ".onnx", "keras": ".keras", "h5": ".h5", "litert": ".tflite"}
 #: Largest difference between two probabilities, file against network, with which an export is kept.
 TOLERANCE = 1e-4
 #: The same as a share of the largest logit, which counts where it is more. Float32 keeps seven digits, and a
@@ -62,6 +68,9 @@ RELATIVE = 5e-6
 LOOSEST = 1e-2
 #: Images that file and network are compared on, at least.
 IMAGES = 1000
+
+#: Images asked at once; the seed's network takes 9 MiB an image.
+BATCH_SIZE = 64
 
 Pixels = npt.NDArray[np.uint8]
 Probabilities = npt.NDArray[np.float32]
@@ -168,7 +177,7 @@ def convert(
 
 def _agreement(shipped: Bundle, network: keras.Model, images: Pixels) -> Agreement:
     names = list(shipped.card.heads)
-    ours = keras_files.ask(network, images).reshape(len(images), len(names), -1)
+    ours = predict_network(network, images).reshape(len(images), len(names), -1)
     theirs = np.stack([shipped.run(images, head=name) for name in names], axis=1)
     difference = np.abs(ours - theirs)
     return Agreement(
@@ -264,8 +273,8 @@ def write(
     if format == "litert":
         model = _first_answer(model)
     images = _enough(images, card.size, at_least)
-    content, answers = keras_files.make(model, format, images)
-    expected = keras_files.ask(model, images, progress=progress)
+    content, answers = _keras_file(model, format, images)
+    expected = predict_network(model, images, progress=progress)
     parity = compare(
         answers, expected, "Keras in float32", largest_logit=lambda: _largest_logit(model, images)
     )
@@ -307,10 +316,10 @@ def bundle(
         written = bundles.of(file, card)
         network = _scaled(in_float32(model), card)
         answers, expected = [], []
-        for start in range(0, len(images), keras_files.BATCH_SIZE):
-            batch = images[start : start + keras_files.BATCH_SIZE]
+        for start in range(0, len(images), BATCH_SIZE):
+            batch = images[start : start + BATCH_SIZE]
             answers.append(np.hstack([written.run(batch, head=name) for name in card.heads]))
-            expected.append(keras_files.ask(network, batch))
+            expected.append(predict_network(network, batch))
             if progress is not None:
                 progress(start + len(batch), len(images))
         parity = compare(
@@ -366,7 +375,7 @@ def _largest_logit(model: keras.Model, images: Pixels) -> float:
         last = tensor._keras_history.operation
         if not hasattr(last, "input"):
             continue
-        before = keras_files.ask(keras.Model(model.inputs[0], last.input), images).astype(np.float64)
+        before = predict_network(keras.Model(model.inputs[0], last.input), images).astype(np.float64)
         kernel, *bias = last.get_weights() or (np.eye(before.shape[-1]),)
         logits = before.reshape(-1, before.shape[-1]) @ kernel + (bias[0] if bias else 0.0)
         largest = max(largest, float(np.abs(logits[np.isfinite(logits)]).max(initial=0.0)))
@@ -461,3 +470,92 @@ def file_for(to: str | os.PathLike[str], format: str) -> Path:  # noqa: A002 - a
 def _check_format(name: str) -> None:
     if name not in FORMATS:
         raise ModelError(f"{name!r} is no format mien exports; it exports {', '.join(FORMATS)}")
+
+
+def _keras_file(model: keras.Model, kind: str, images: Pixels) -> tuple[bytes, Probabilities]:
+    """Return a file of `model`, and what the file, read back, answers to `images`.
+
+    Args:
+        model: A network that computes in float32.
+        kind: One of `SUFFIXES`.
+        images: `(n, size, size, 1)` uint8 in [0, 255].
+
+    Raises:
+        ModelError: LiteRT is asked for on another backend than TensorFlow.
+        MissingExtra: What runs LiteRT files is not installed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"model{FORMATS[kind]}"
+        with _quiet(), quietly() if kind == "litert" else contextlib.nullcontext():
+            if kind == "litert":
+                _require_tensorflow()
+                _interpreter()  # what would be missed after the work is missed now
+                model.export(file, format="litert", verbose=False)
+            else:
+                model.save(file)
+            answers = (
+                _ask_litert(file, images) if kind == "litert" else predict_network(_load_saved(file), images)
+            )
+        return file.read_bytes(), answers
+
+
+def predict_network(
+    model: keras.Model, images: Pixels, *, progress: Callable[[int, int], None] | None = None
+) -> Probabilities:
+    """Return a model's probabilities `(n, k)` float32 for uint8 images, several answers side by side."""
+    keras = load_keras()
+    found = []
+    for start in range(0, len(images), BATCH_SIZE):
+        batch = images[start : start + BATCH_SIZE]
+        answers = keras.tree.flatten(model(batch.astype(np.float32), training=False))
+        found.append(np.hstack([keras.ops.convert_to_numpy(each) for each in answers]).astype(np.float32))
+        if progress is not None:
+            progress(start + len(batch), len(images))
+    return np.concatenate(found)
+
+
+def _load_saved(file: Path) -> Any:
+    return load_keras().models.load_model(file, compile=False)
+
+
+def _require_tensorflow() -> None:
+    backend = load_keras().backend.backend()
+    if backend != "tensorflow":
+        raise ModelError(
+            f"Keras runs on {backend}, which cannot write LiteRT; "
+            "run the export again with KERAS_BACKEND=tensorflow"
+        )
+
+
+def _ask_litert(file: Path, images: Pixels) -> Probabilities:
+    interpreter = _interpreter()(model_path=str(file))
+    source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    found = []
+    for start in range(0, len(images), BATCH_SIZE):
+        batch = images[start : start + BATCH_SIZE].astype(np.float32)
+        interpreter.resize_tensor_input(source["index"], batch.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(source["index"], batch)
+        interpreter.invoke()
+        found.append(interpreter.get_tensor(target["index"]))
+    return np.concatenate(found)
+
+
+def _interpreter() -> Any:
+    """Return LiteRT's interpreter, or TensorFlow's older copy of it."""
+    for package in ("ai_edge_litert.interpreter", "tensorflow.lite.python.interpreter"):
+        with contextlib.suppress(ImportError):
+            return importlib.import_module(package).Interpreter
+    raise MissingExtra("LiteRT", "litert")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Keras from advising against the format that was asked for."""
+    log = logging.getLogger("absl")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
