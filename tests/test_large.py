@@ -16,8 +16,7 @@ from mien import cli
 from mien.errors import ImageError
 from mien.inference import image_files
 from mien.inference.predictor import predict
-from mien.vision import images
-from mien.vision.images import heic, large
+from mien.vision import images, large_images
 
 pillow_heif = pytest.importorskip("pillow_heif")
 
@@ -41,7 +40,7 @@ def small_is_large(monkeypatch):
     """Have everything above 5,000 pixels read as large pictures are, in strips of a few rows."""
     monkeypatch.setattr(images, "MAX_PIXELS", 5000)
     monkeypatch.setattr(images, "_A_BYTE", dict.fromkeys(images._A_BYTE, 1e9))
-    monkeypatch.setattr(large, "_STRIP", 3000)
+    monkeypatch.setattr(large_images, "_STRIP", 3000)
 
 
 def of_kind(mode: str) -> Image.Image:
@@ -106,10 +105,10 @@ def test_a_large_jpeg_is_decoded_small_and_upright(tag, small_is_large):
 
 def test_progressive_jpegs_are_read_as_far_as_memory_goes(small_is_large, monkeypatch):
     data = packed(Image.fromarray(PHOTO), "JPEG", progressive=True)
-    header = large.header(io.BytesIO(data))
+    header = large_images.header(io.BytesIO(data))
     assert header is not None
     assert header.held == pytest.approx(400 * 320 * 3, rel=0.01)
-    assert large.header(io.BytesIO(packed(Image.fromarray(PHOTO), "JPEG"))).held == 0
+    assert large_images.header(io.BytesIO(packed(Image.fromarray(PHOTO), "JPEG"))).held == 0
     assert images.read(data).shape == (160, 200, 3)
     monkeypatch.setattr(images, "_HELD", 300_000)
     with pytest.raises(ImageError, match="progressive JPEG files like this of up to"):
@@ -168,19 +167,19 @@ def test_a_heic_file_that_turns_itself_is_turned_once():
     exif = Image.Exif()
     exif[0x112] = 6
     phones = as_heic(PHOTO, quality=90, exif=exif.tobytes())
-    assert heic._turns(phones)
+    assert images._heic_turns(phones)
     found = images.picture(phones)
     assert (found.width, found.height) == (320, 400)
     assert abs(found.pixels.astype(int) - images._turned(PHOTO, 6)).mean() < 4
     meta = struct.pack(">I", 16) + b"meta" + b"....ispe"
-    assert not heic._turns(struct.pack(">I", 8) + b"ftyp" + meta)
+    assert not images._heic_turns(struct.pack(">I", 8) + b"ftyp" + meta)
 
 
 def test_ten_bits_grids_grey_and_alpha_of_heic(monkeypatch):
     wide = PHOTO.astype(np.uint16) * 257
     out = io.BytesIO()
     pillow_heif.encode("RGB;16", (400, 320), wide.tobytes(), out, quality=90)
-    assert heic.open_bytes(out.getvalue()).depth > 8
+    assert images._open_heic(out.getvalue()).depth > 8
     assert abs(images.read(out.getvalue()).astype(int) - PHOTO).mean() < 4
     monkeypatch.setattr(pillow_heif.options, "GRID_TILE_SIZE", 128)
     data = as_heic(PHOTO, quality=90)
@@ -233,13 +232,13 @@ def test_what_is_heic_is_told_by_its_brands():
     def box(major: bytes, *others: bytes) -> bytes:
         return struct.pack(">I", 16 + 4 * len(others)) + b"ftyp" + major + bytes(4) + b"".join(others)
 
-    assert heic.is_heic(box(b"heic", b"mif1"))
-    assert heic.is_heic(box(b"mif1", b"mif1", b"heic"))
-    assert heic.is_heic(box(b"mif1"))
-    assert not heic.is_heic(box(b"avif", b"mif1"))
-    assert not heic.is_heic(box(b"mif1", b"avif"))
-    assert not heic.is_heic(box(b"isom", b"mp42"))
-    assert not heic.is_heic(b"")
+    assert images._is_heic(box(b"heic", b"mif1"))
+    assert images._is_heic(box(b"mif1", b"mif1", b"heic"))
+    assert images._is_heic(box(b"mif1"))
+    assert not images._is_heic(box(b"avif", b"mif1"))
+    assert not images._is_heic(box(b"mif1", b"avif"))
+    assert not images._is_heic(box(b"isom", b"mp42"))
+    assert not images._is_heic(b"")
 
 
 def test_boxes_of_a_large_photo_are_in_its_own_pixels(tmp_path):

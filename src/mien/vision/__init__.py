@@ -10,6 +10,7 @@ _MODULES = (
     "detectors",
     "fonts",
     "images",
+    "large_images",
     "tracking",
 )
 

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from mien.errors import ModelError
-from mien.vision.detectors.detection import Found, Framing
-from mien.vision.detectors.tiling import Sight
+from mien.vision.detectors import Found, Framing, Sight
 
 FOLDER = Path(__file__).parents[2] / "models" / "weights" / "mtcnn"
 SHA256 = {

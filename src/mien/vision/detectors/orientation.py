@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mien.vision.detectors import mtcnn
-from mien.vision.detectors.detection import Detector, Found
+from mien.vision.detectors import Detector, Found, mtcnn
 
 #: Confidence from which a face is taken as upright without another look.
 SURE = 0.9

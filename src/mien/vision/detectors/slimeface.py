@@ -19,9 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.vision.detectors import mtcnn
-from mien.vision.detectors.detection import Found, Framing
-from mien.vision.detectors.tiling import Sight
+from mien.vision.detectors import Found, Framing, Sight, mtcnn
 
 #: Confidence below which a box is no face.
 SURE = 0.5

