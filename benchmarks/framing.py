@@ -3,9 +3,9 @@
     python benchmarks/framing.py fer2013.csv
 
 Faces of Training are enlarged to 72 to 144 pixels a side and set into generated texture. Each detector looks
-for them; the medians of the way from its box to the frame are its `Framing`. Then faces of PublicTest are
-treated the same way, cut out by that framing, by the box itself and by the box with margins (both squeezed
-into a square, as is common), and read by the model in the package. Beside them stand the faces as they are.
+for them; the medians of the way from its box to the frame are its `CropTransform`. Faces of PublicTest are
+then treated the same way, cut out by that transform, by the box itself and by the box with margins (both
+squeezed into a square, as is common), and classified by the model in the package, like the original faces.
 Accuracy is of the faces found; a face is missed where no box overlaps its frame by 0.2 of their union.
 """
 
@@ -42,7 +42,7 @@ def scenes(faces: np.ndarray, seed: int) -> Iterator[tuple[np.ndarray, tuple[flo
 
 def looked_for(
     detector: detect.Detector, faces: np.ndarray, seed: int
-) -> list[tuple[np.ndarray, tuple[float, ...], detect.Found | None]]:
+) -> list[tuple[np.ndarray, tuple[float, ...], detect.Detection | None]]:
     """Return each scene, its frame and the box that shows its face best, None where there is none."""
     answers = []
     for image, frame in scenes(faces, seed):
@@ -51,7 +51,7 @@ def looked_for(
     return answers
 
 
-def framing(detector: detect.Detector, faces: np.ndarray) -> tuple[detect.Framing, np.ndarray, int]:
+def framing(detector: detect.Detector, faces: np.ndarray) -> tuple[detect.CropTransform, np.ndarray, int]:
     """Return the medians of the way from box to frame, their spread, and how many faces were missed."""
     ways = [
         (
@@ -64,10 +64,10 @@ def framing(detector: detect.Detector, faces: np.ndarray) -> tuple[detect.Framin
     ]
     middle = np.median(ways, axis=0)
     spread = np.subtract(*np.percentile(ways, [75, 25], axis=0))
-    return detect.Framing(*(round(float(each), 3) for each in middle)), spread, len(faces) - len(ways)
+    return detect.CropTransform(*(round(float(each), 3) for each in middle)), spread, len(faces) - len(ways)
 
 
-def squeezed(image: np.ndarray, box: detect.Found, margin: float, size: int) -> np.ndarray:
+def squeezed(image: np.ndarray, box: detect.Detection, margin: float, size: int) -> np.ndarray:
     """Cut a box grown by `margin` on each side, and squeeze it into a square."""
     across, down = box.width * margin, box.height * margin
     corners = (box.left - across, box.top - down, box.left + box.width + across, box.top + box.height + down)
@@ -78,7 +78,7 @@ def squeezed(image: np.ndarray, box: detect.Found, margin: float, size: int) -> 
 
 
 def scored(
-    detector: detect.Detector, way: detect.Framing, faces: np.ndarray, truth: np.ndarray
+    detector: detect.Detector, way: detect.CropTransform, faces: np.ndarray, truth: np.ndarray
 ) -> dict[str, float]:
     """Return the accuracy in percent of each way to cut, on the faces found."""
     model = bundle.load(threads=1)

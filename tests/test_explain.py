@@ -268,7 +268,7 @@ def test_it_explains_the_head_that_predictions_are_of() -> None:
     prediction = Predictor(shipped()).image(astronaut())
     finder = detect.load()
     found = finder.find(astronaut(), smallest=24)[0]
-    why = explain.face(shipped(), images.cut(astronaut(), finder.framing.square(found), 48))
+    why = explain.face(shipped(), images.cut(astronaut(), finder.crop.square(found), 48))
     assert why.head == "ferplus"
     assert why.scores == pytest.approx(dict(prediction.faces[0].scores), abs=1e-5)
 

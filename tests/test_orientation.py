@@ -15,7 +15,7 @@ from mien.inference import batches
 from mien.inference.predictor import Predictor
 from mien.types import Prediction
 from mien.vision import detectors as detect
-from mien.vision.detectors import Found, orientation
+from mien.vision.detectors import Detection, orientation
 
 PHOTO = astronaut()
 
@@ -34,7 +34,7 @@ def test_a_turned_photo_gets_the_answer_of_the_upright_one(predictor: Predictor,
     (face,), (expected,) = found.faces, upright.faces
     assert face.scores == expected.scores
     assert face.flags == expected.flags
-    box = Found(face.box.left, face.box.top, face.box.width, face.box.height, 1.0)
+    box = Detection(face.box.left, face.box.top, face.box.width, face.box.height, 1.0)
     back = orientation.turned(box, turns, (512, 512))
     assert (back.left, back.top) == (expected.box.left, expected.box.top)
     assert (back.width, back.height) == (expected.box.width, expected.box.height)
@@ -51,7 +51,7 @@ def test_a_sure_face_costs_no_further_look() -> None:
         def __getattr__(self, name: str) -> None:
             raise AssertionError(f"the detector's {name} was used")
 
-    sure = [Found(10, 10, 50, 50, orientation.SURE)]
+    sure = [Detection(10, 10, 50, 50, orientation.UPRIGHT_SCORE)]
     image = np.zeros((100, 100, 3), np.uint8)
     assert orientation.quarter_turns(Once(), image, sure, smallest=30) == 0  # type: ignore[arg-type]
 
@@ -69,7 +69,7 @@ def test_an_image_without_a_face_stays_as_it_is() -> None:
 def test_boxes_turn_with_their_pixels(left: int, top: int, width: int, height: int, turns: int) -> None:
     image = np.zeros((120, 100), np.uint8)
     image[top : top + height, left : left + width] = 1
-    box = orientation.turned(Found(left, top, width, height, 0.5), turns, (100, 120))
+    box = orientation.turned(Detection(left, top, width, height, 0.5), turns, (100, 120))
     rows, columns = np.nonzero(np.rot90(image, -turns))
     assert (box.left, box.top) == (columns.min(), rows.min())
     assert (box.left + box.width - 1, box.top + box.height - 1) == (columns.max(), rows.max())

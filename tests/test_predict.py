@@ -28,7 +28,7 @@ from mien.inference.batches import spread
 from mien.inference.predictor import Predictor, Problem, flags_of, predict, predict_many, sharpness
 from mien.models import model
 from mien.types import Prediction
-from mien.vision.detectors import Found, Framing
+from mien.vision.detectors import CropTransform, Detection
 
 PHOTO: np.ndarray = np.ascontiguousarray(astronaut()[:320, :400])
 
@@ -251,13 +251,13 @@ def test_both_heads_and_the_whole_image() -> None:
 
 def test_a_detector_of_ones_own_may_reach_over_the_edges() -> None:
     class Mine:
-        name, framing = "mine", Framing(0, 0, 1)
+        name, crop = "mine", CropTransform(0, 0, 1)
 
-        def find(self, image: np.ndarray, *, smallest: int) -> list[Found]:
+        def find(self, image: np.ndarray, *, smallest: int) -> list[Detection]:
             return [
-                Found(-30, -30, 80, 80, 0.7),
-                Found(500, 500, 10, 10, 0.9),
-                Found(100, 50, 200, 220, 0.8),
+                Detection(-30, -30, 80, 80, 0.7),
+                Detection(500, 500, 10, 10, 0.9),
+                Detection(100, 50, 200, 220, 0.8),
             ]
 
     first, second = Predictor(detector=Mine()).image(PHOTO).faces
@@ -576,18 +576,18 @@ def _lives(process: str) -> bool:
 class Same:
     """A detector that says always that the face is in one place."""
 
-    name, framing = "same", Framing(0, 0, 1)
+    name, crop = "same", CropTransform(0, 0, 1)
 
     def __init__(self, box: tuple[int, int, int]) -> None:
         self.box = box
 
-    def find(self, image: np.ndarray, *, smallest: int) -> list[Found]:
+    def find(self, image: np.ndarray, *, smallest: int) -> list[Detection]:
         left, top, side = self.box
-        return [Found(left, top, side, side, 0.9)]
+        return [Detection(left, top, side, side, 0.9)]
 
 
 class Deadly(Same):
-    def find(self, image: np.ndarray, *, smallest: int) -> list[Found]:
+    def find(self, image: np.ndarray, *, smallest: int) -> list[Detection]:
         os._exit(1)
 
 

@@ -876,7 +876,7 @@ def explain(
             finder, picture, smallest=min_face, min_confidence=min_confidence, auto_rotate=auto_rotate
         )
         pixels, rotation = found.pixels, found.rotation
-        squares = [finder.framing.square(face) for _, face in found.faces]
+        squares = [finder.crop.square(face) for _, face in found.faces]
     seen = []
     for number, square in enumerate(squares, start=1):
         face = images.cut(pixels, square, loaded.card.size)

@@ -24,7 +24,7 @@ from mien.models.priors import Adjustment, as_groups, as_prior, is_number
 from mien.types import Box, Face, Flag, Prediction
 from mien.vision import detectors
 from mien.vision import images as door
-from mien.vision.detectors import Detector, Found, orientation
+from mien.vision.detectors import Detection, Detector, orientation
 from mien.vision.images import Picture, Source
 
 #: Sharpness of a crop below which it is called blurred. One of FER2013's 3,589 validation faces lies below,
@@ -286,9 +286,9 @@ class Predictor:
         upright = (seen.pixels.shape[1], seen.pixels.shape[0])
         squares, crops = [], np.empty((len(seen.faces), side, side, 1), np.uint8)
         for number, (_, face) in enumerate(seen.faces):
-            left, top, wide = self.detector.framing.square(face)
+            left, top, wide = self.detector.crop.square(face)
             crops[number] = door.cut(seen.pixels, (left, top, wide), side)
-            back = Found(left, top, wide, wide, face.score)
+            back = Detection(left, top, wide, wide, face.score)
             back = orientation.turned(back, -seen.rotation // 90, upright)
             squares.append((back.left, back.top, wide))
         boxes = tuple(box for box, _ in seen.faces)
@@ -372,7 +372,7 @@ class Detected:
     """
 
     pixels: NDArray[np.uint8]
-    faces: tuple[tuple[Box, Found], ...]
+    faces: tuple[tuple[Box, Detection], ...]
     rotation: int
 
 
@@ -424,7 +424,7 @@ def name_of(source: Source, number: int | None = None) -> str:
     return "image" if number is None else f"image {number}"
 
 
-def _inside(face: Found, size: tuple[int, int], scale: tuple[float, float]) -> Box | None:
+def _inside(face: Detection, size: tuple[int, int], scale: tuple[float, float]) -> Box | None:
     """Return a detector's box in whole pixels of the original, as far as it lies inside the image."""
     (width, height), (across, down) = size, scale
     left, top = max(0, round(face.left * across)), max(0, round(face.top * down))

@@ -29,7 +29,7 @@ from mien import _files
 from mien.errors import InputError, MissingExtra, VideoError
 from mien.types import SCHEMA, Box, Face
 from mien.vision import detectors
-from mien.vision.detectors import Detector, Found, Framing
+from mien.vision.detectors import CropTransform, Detection, Detector
 from mien.vision.tracking import PATIENCE, SETTLE, Tracked, Tracker
 
 try:
@@ -551,10 +551,10 @@ class _Glance:
         return self.detector.name
 
     @property
-    def framing(self) -> Framing:
-        return self.detector.framing
+    def crop(self) -> CropTransform:
+        return self.detector.crop
 
-    def find(self, image: NDArray[np.uint8], *, smallest: int) -> list[Found]:
+    def find(self, image: NDArray[np.uint8], *, smallest: int) -> list[Detection]:
         height, width = image.shape[:2]
         scale = min(1.0, self.side / max(height, width))
         size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -562,7 +562,9 @@ class _Glance:
             image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
         across, down = width / size[0], height / size[1]
         return [
-            Found(face.left * across, face.top * down, face.width * across, face.height * down, face.score)
+            Detection(
+                face.left * across, face.top * down, face.width * across, face.height * down, face.score
+            )
             for face in self.detector.find(image, smallest=max(_SMALLEST, round(smallest * scale)))
         ]
 

