@@ -373,7 +373,7 @@ def test_an_empty_folder_is_not_counted_as_an_image(folder: Path, capsys: pytest
         (["a.jpg", "--resume"], "give --to FILE"),
         (["a.jpg", "--to", "x.txt"], "ends in no format"),
         (["a.jpg", "--whole-image", "--min-face", "30"], "takes no --min-face"),
-        (["a.jpg", "--detector", "eyes"], "no detector"),
+        (["a.jpg", "--detector", "eyes"], "'eyes'"),
         (["a.jpg", "--model", "nothing-here"], "a run's folder, a model's .onnx file, or a model of the"),
         (["a.jpg", "--model", "fats"], "(did you mean 'fast'?); name a run's folder"),
         (["a.jpg", "--model", "fats"], "default or fast"),

@@ -78,7 +78,7 @@ def test_one_who_leaves_does_not_take_the_number_of_one_who_stays() -> None:
 def test_frames_far_apart_still_keep_a_person() -> None:
     tracker = track.Tracker()
     assert [numbers(tracker, 2.0 * step, face(100 + 20 * step))[0] for step in range(6)] == [1] * 6
-    assert numbers(tracker, 10 + 10.1 * tracker.patience, face(200)) == (2,)
+    assert numbers(tracker, 10 + 10.1 * tracker.max_gap, face(200)) == (2,)
 
 
 def test_one_far_away_or_of_another_size_is_somebody_else() -> None:
@@ -148,11 +148,11 @@ def test_smoothing_goes_by_time_and_not_by_frames() -> None:
     for rate in (5, 30, 120):
         scores = start
         for _ in range(rate):
-            scores = track.smooth(scores, new, 1 / rate, settle=0.5)
+            scores = track.smooth(scores, new, 1 / rate, smoothing=0.5)
         assert scores["happy"] == pytest.approx(1 - math.exp(-2))
     assert track.smooth(start, new, 1e9) == new
     assert track.smooth(start, new, 0) == start
-    assert track.smooth(start, new, 0.01, settle=0) == new
+    assert track.smooth(start, new, 0.01, smoothing=0) == new
 
 
 def test_flicker_is_taken_out_and_the_raw_answer_kept() -> None:

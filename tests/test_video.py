@@ -337,7 +337,7 @@ def test_every_and_rate_choose_frames_by_number_and_by_time(tmp_path: Path, pred
 
 @pytest.mark.parametrize(
     "options",
-    [{"every": 0}, {"rate": 0.0}, {"rate": float("nan")}, {"every": 2, "rate": 5.0}, {"patience": -1.0}],
+    [{"every": 0}, {"rate": 0.0}, {"rate": float("nan")}, {"every": 2, "rate": 5.0}, {"max_gap": -1.0}],
 )
 def test_options_out_of_range_are_refused(tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(InputError):
@@ -835,12 +835,12 @@ def test_a_saved_film_hides_every_face_and_holds_the_last_look_between(crossing:
         (["clip.mp4", "--save", "clip.mp4"], "which is read"),
         (["clip.mp4", "--save", "x/../clip.mp4"], "which is read"),
         (["clip.mp4", "--fps", "inf"], "a number above 0"),
-        (["clip.mp4", "--settle", "nan"], "at least 0"),
+        (["clip.mp4", "--smoothing", "nan"], "at least 0"),
         (["clip.mp4", "--fps", "0"], "--fps is 0"),
         (["clip.mp4", "--every", "2", "--fps", "5"], "--every and --fps"),
         (["clip.mp4", "--every", "0"], "--every is 0"),
         (["clip.mp4", "--look", "10"], "--look is 10"),
-        (["clip.mp4", "--patience", "-1"], "--patience is -1.0"),
+        (["clip.mp4", "--max-gap", "-1"], "--max-gap is -1.0"),
         (["clip.mp4", "--min-confidence", "nan"], "--min-confidence is nan"),
         (["clip.mp4", "--detector", "eyes"], "'eyes'"),
         (["clip.mp4", "--model", "none"], "'none'"),
@@ -906,8 +906,8 @@ def test_the_command_has_the_defaults_of_the_room() -> None:
     assert of_command["look"].default == video.LOOK
     assert of_command["every"].default == of_room["every"].default
     assert of_command["fps"].default == of_room["rate"].default
-    assert of_command["patience"].default == of_room["patience"].default
-    assert of_command["settle"].default == of_room["settle"].default
+    assert of_command["max_gap"].default == of_room["max_gap"].default
+    assert of_command["smoothing"].default == of_room["smoothing"].default
 
 
 @pytest.mark.parametrize(

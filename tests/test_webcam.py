@@ -418,9 +418,9 @@ def test_without_a_display_it_prints_lines_and_says_so(
     [
         (["--headless", "--json"], "give one of them"),
         (["--seconds", "0"], "--seconds is 0.0"),
-        (["--settle", "-1"], "--settle is -1.0"),
-        (["--settle", "inf"], "--settle is inf"),
-        (["--patience", "nan"], "--patience is nan"),
+        (["--smoothing", "-1"], "--smoothing is -1.0"),
+        (["--smoothing", "inf"], "--smoothing is inf"),
+        (["--max-gap", "nan"], "--max-gap is nan"),
         (["--seconds", "inf"], "--seconds is inf"),
         (["--look", "10"], "--look is 10"),
         (["--min-confidence", "2"], "--min-confidence is 2.0"),

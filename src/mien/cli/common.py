@@ -244,8 +244,8 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "every": (1, math.inf, "a number of frames, at least 1"),
     "fps": (math.ulp(0.0), math.inf, "frames a second, a number above 0"),
     "seconds": (math.ulp(0.0), math.inf, "a number of seconds above 0"),
-    "settle": (0, math.inf, "a number of seconds, at least 0"),
-    "patience": (0, math.inf, "a number of seconds, at least 0"),
+    "smoothing": (0, math.inf, "a number of seconds, at least 0"),
+    "max_gap": (0, math.inf, "a number of seconds, at least 0"),
     "size": (1, math.inf, "the side of an image in pixels, at least 1"),
 }
 

@@ -468,10 +468,10 @@ def video(
     look: Annotated[
         int, typer.Option(help="Pixels of the longer side that frames are shrunk to before the search.")
     ] = 400,
-    settle: Annotated[
+    smoothing: Annotated[
         float, typer.Option(help="Seconds over which emotions are smoothed; 0 smooths nothing.")
     ] = 0.5,
-    patience: Annotated[float, typer.Option(help="Seconds unseen after which a person is gone.")] = 1.0,
+    max_gap: Annotated[float, typer.Option(help="Seconds unseen after which a person is gone.")] = 1.0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run stopped.")] = False,
     json: common.Json = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Print the rows as JSON, one a line.")] = False,
@@ -482,7 +482,7 @@ def video(
 
     timer = common.Timer()
     wanted = _Wanted(tuple(to or ()), _printed(json, jsonl, csv), save, timeline, blur)
-    common.check_ranges(every=every, fps=fps, look=look, settle=settle, patience=patience)
+    common.check_ranges(every=every, fps=fps, look=look, smoothing=smoothing, max_gap=max_gap)
     common.check_ranges(min_confidence=min_confidence)
     _check_video(wanted, file, every, fps, resume)
     asked = common.prior_options(balance, prior, group) | {"min_confidence": min_confidence}
@@ -496,8 +496,8 @@ def video(
                 predictor=predictor,
                 every=every,
                 rate=fps,
-                patience=patience,
-                settle=settle,
+                max_gap=max_gap,
+                smoothing=smoothing,
                 journal=journal,
                 between=save is not None,
             )
@@ -660,18 +660,7 @@ def _drawn(frame: "Frame", people: "Sequence[Tracked]", places: "Places", blur: 
     if blur:
         # Somebody lost for a moment is as recognisable as somebody found.
         pixels = video.hide(pixels, [*(person.face.box for person in people), *frame.lost.values()])
-    marks = [
-        annotation.mark(
-            person.face.box,
-            person.emotion,
-            person.confidence,
-            before=f"{person.track}: ",
-            uncertain=person.uncertain,
-            classes=tuple(person.smoothed),
-        )
-        for person in people
-    ]
-    return annotation.draw(pixels, marks, places=places)
+    return annotation.draw(pixels, people, places=places)
 
 
 def _written_files(wanted: _Wanted, found: "Sequence[Person]", document: dict[str, Any]) -> list[str]:
@@ -758,17 +747,17 @@ def webcam(
     look: Annotated[
         int, typer.Option(help="Pixels of the longer side that pictures are shrunk to before the search.")
     ] = 400,
-    settle: Annotated[
+    smoothing: Annotated[
         float, typer.Option(help="Seconds over which emotions are smoothed; 0 smooths nothing.")
     ] = 0.5,
-    patience: Annotated[float, typer.Option(help="Seconds unseen after which a person is gone.")] = 1.0,
+    max_gap: Annotated[float, typer.Option(help="Seconds unseen after which a person is gone.")] = 1.0,
     json: common.Json = False,
 ) -> int:
     """Show what faces before a camera show, as it happens."""
     if headless and json:
         raise InputError("--headless prints a line of JSON a picture, --json one document; give one of them")
     common.check_ranges(
-        seconds=seconds, settle=settle, patience=patience, look=look, min_confidence=min_confidence
+        seconds=seconds, smoothing=smoothing, max_gap=max_gap, look=look, min_confidence=min_confidence
     )
     asked = common.prior_options(balance, prior, group) | {"min_confidence": min_confidence}
     from mien.inference import video, webcam
@@ -780,7 +769,12 @@ def webcam(
         window = None if headless else _open_window(name, save, required=json)
         live = stack.enter_context(
             webcam.Live(
-                _until(frames, seconds), predictor, name=name, mirror=mirror, patience=patience, settle=settle
+                _until(frames, seconds),
+                predictor,
+                name=name,
+                mirror=mirror,
+                max_gap=max_gap,
+                smoothing=smoothing,
             )
         )
         with _interrupted(name):

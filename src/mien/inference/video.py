@@ -30,7 +30,7 @@ from mien.errors import InputError, MissingExtra, VideoError
 from mien.types import SCHEMA, Box, Face
 from mien.vision import detectors
 from mien.vision.detectors import CropTransform, Detection, Detector
-from mien.vision.tracking import PATIENCE, SETTLE, Tracked, Tracker
+from mien.vision.tracking import MAX_GAP, SMOOTHING, Tracked, Tracker
 
 try:
     # Every file behind this door needs it, and here alone its absence is told.
@@ -666,8 +666,8 @@ def read(
     predictor: "Predictor | None" = None,
     every: int = 1,
     rate: float | None = None,
-    patience: float = PATIENCE,
-    settle: float = SETTLE,
+    max_gap: float = MAX_GAP,
+    smoothing: float = SMOOTHING,
     journal: Journal | None = None,
     between: bool = False,
 ) -> Reading:
@@ -679,8 +679,8 @@ def read(
         every: Look at every so manieth frame, the first among them.
         rate: Look at so many frames a second at most: at each multiple of 1 / `rate` seconds after the first
             frame, the first frame from there on. Not together with `every`.
-        patience: Seconds after which somebody who is not seen is gone.
-        settle: Seconds in which smoothed scores go 63 % of the way to new ones.
+        max_gap: Seconds after which somebody who is not seen is gone.
+        smoothing: Seconds in which smoothed scores go 63 % of the way to new ones.
         journal: Keeps what is found, and knows what an earlier run found.
         between: Give the frames that are not looked at as well.
 
@@ -692,8 +692,8 @@ def read(
         InputError: `every` or `rate` is out of range, or both are given.
     """
     wanted = _sampling(every, rate)
-    if not (0 <= patience < math.inf and 0 <= settle < math.inf):
-        raise InputError(f"patience is {patience} and settle {settle}; both are seconds, at least 0")
+    if not (0 <= max_gap < math.inf and 0 <= smoothing < math.inf):
+        raise InputError(f"max_gap is {max_gap} and smoothing {smoothing}; both are seconds, at least 0")
     clip = Clip(path)
     asked = predictor if predictor is not None else _default()
 
@@ -706,7 +706,7 @@ def read(
                 journal.put(picture.number, known)
         return known
 
-    tracker = Tracker(patience=patience, settle=settle, threshold=asked.threshold)
+    tracker = Tracker(max_gap=max_gap, smoothing=smoothing, threshold=asked.threshold)
     return Reading(clip, look, tracker, wanted=wanted, between=between)
 
 

@@ -28,7 +28,7 @@ from mien import _files
 from mien.errors import InputError, MienError, MissingExtra, OutputError
 from mien.types import Prediction
 from mien.vision import annotation
-from mien.vision.tracking import PATIENCE, SETTLE, Tracked, Tracker
+from mien.vision.tracking import MAX_GAP, SMOOTHING, Tracked, Tracker
 
 try:
     # The camera needs it, and here alone its absence is told.
@@ -260,8 +260,8 @@ class Live:
         predictor: Finds and reads the faces.
         name: What predictions call the source.
         mirror: Turn left and right, as a mirror does; boxes are those of the mirrored picture.
-        patience: Seconds after which somebody who is not seen is gone.
-        settle: Seconds in which smoothed scores go 63 % of the way to new ones; 0 smooths nothing.
+        max_gap: Seconds after which somebody who is not seen is gone.
+        smoothing: Seconds in which smoothed scores go 63 % of the way to new ones; 0 smooths nothing.
         silence: Seconds without a picture after which the camera counts as gone.
     """
 
@@ -272,15 +272,15 @@ class Live:
         *,
         name: str = "camera",
         mirror: bool = False,
-        patience: float = PATIENCE,
-        settle: float = SETTLE,
+        max_gap: float = MAX_GAP,
+        smoothing: float = SMOOTHING,
         silence: float = SILENCE,
     ) -> None:
         self.name, self.captured, self.looked = name, 0, 0
         #: Why the pictures ended, where they did not end by themselves.
         self.problem: str | None = None
         self._frames, self._predictor, self._mirror, self._silence = frames, predictor, mirror, silence
-        self._tracker = Tracker(patience=patience, settle=settle, threshold=predictor.threshold)
+        self._tracker = Tracker(max_gap=max_gap, smoothing=smoothing, threshold=predictor.threshold)
         self._slot: Slot[_Shot] = Slot()
         self._stop = threading.Event()
         self._fault: BaseException | None = None
@@ -465,20 +465,9 @@ class Window:
         self._root.after(_POLL, self._poll, looks)
 
     def _show(self, look: Look) -> None:
-        marks = [
-            annotation.mark(
-                person.face.box,
-                person.emotion,
-                person.confidence,
-                before=f"{person.track}: ",
-                uncertain=person.uncertain,
-                classes=tuple(person.smoothed),
-            )
-            for person in look.people
-        ]
         self._shown, self._marked = (
             look,
-            Image.fromarray(annotation.draw(look.pixels, marks, places=self._places)),
+            Image.fromarray(annotation.draw(look.pixels, look.people, places=self._places)),
         )
         fitted = self._fitted(self._marked)
         if self._photo is None or (self._photo.width(), self._photo.height()) != fitted.size:

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 
 from mien.types import Box, Face
 from mien.vision import fonts
+from mien.vision.tracking import Tracked
 
 #: Dark enough for white letters (contrast 4.5 and more), and distinct for most kinds of colour vision.
 COLOURS = {
@@ -116,7 +117,7 @@ def mark(
 
 
 def draw(
-    image: NDArray[np.uint8], marks: Sequence[Mark | Face], *, places: "Places | None" = None
+    image: NDArray[np.uint8], marks: Sequence[Mark | Face | Tracked], *, places: "Places | None" = None
 ) -> NDArray[np.uint8]:
     """Return a copy of an image with marks on it.
 
@@ -124,9 +125,9 @@ def draw(
 
     Args:
         image: `(h, w)` grey or `(h, w, 3)` RGB, 0..255.
-        marks: What to draw. A face is drawn with its number, which counts from 1 in the order given, its
-            emotion and its confidence; it is drawn as uncertain if it has the flag `uncertain`. Where boxes
-            overlap, the first is on top.
+        marks: Marks or faces to draw. A face gets its number (from 1 in the given order), emotion and
+            confidence, and is uncertain if it has the flag `uncertain`. A tracked face gets its track number
+            and smoothed emotion. If boxes overlap, the first is on top.
         places: Where labels were in the frames before, for films; the same object for each frame.
 
     Returns:
@@ -134,19 +135,7 @@ def draw(
     """
     canvas = Image.fromarray(image).convert("RGB")
     pen = ImageDraw.Draw(canvas)
-    drawn = [
-        each
-        if isinstance(each, Mark)
-        else mark(
-            each.box,
-            each.emotion,
-            each.confidence,
-            before=f"{number}: ",
-            uncertain="uncertain" in each.flags,
-            classes=tuple(each.scores),
-        )
-        for number, each in enumerate(marks, start=1)
-    ]
+    drawn = [_mark_of(each, number) for number, each in enumerate(marks, start=1)]
     for each in reversed(drawn):
         _frame(pen, each, _thickness(each.box, canvas.size))
     labels = layout(drawn, canvas.size, places=places)
@@ -156,6 +145,18 @@ def draw(
     for each, label in zip(drawn, labels, strict=True):
         _write(pen, each, label)
     return np.asarray(canvas)
+
+
+def _mark_of(item: Mark | Face | Tracked, number: int) -> Mark:
+    if isinstance(item, Mark):
+        return item
+    if isinstance(item, Tracked):
+        box, scores, number, uncertain = item.face.box, item.smoothed, item.track, item.uncertain
+    else:
+        box, scores, uncertain = item.box, item.scores, "uncertain" in item.flags
+    return mark(
+        box, item.emotion, item.confidence, before=f"{number}: ", uncertain=uncertain, classes=tuple(scores)
+    )
 
 
 def layout(marks: Sequence[Mark], size: tuple[int, int], *, places: "Places | None" = None) -> list[Label]:

@@ -1,13 +1,13 @@
-"""Who is who from frame to frame, and what each of them shows once the flicker is taken out.
+"""Track faces from frame to frame, and smooth their emotions over time.
 
-    tracker = track.Tracker()
+    tracker = tracking.Tracker()
     for time, prediction in ...:
         for person in tracker.update(time, prediction.faces):
             person.track, person.face.emotion, person.emotion
 
-A number belongs to a person for as long as the person is seen, and through short losses. It is given by
-where a face is, how large it is and how it moves, never by who it looks like: somebody who comes back
-after more than `Tracker.patience` is somebody new.
+A track number belongs to a person while the face is found, with gaps of up to `Tracker.max_gap` seconds. The
+tracker uses the position, size and motion of faces and never their appearance: a person who returns after a
+longer gap gets a new number.
 """
 
 import math
@@ -17,34 +17,34 @@ from typing import Any
 
 from mien.types import Box, Face
 
-#: Seconds after which a person who is not seen is gone.
-PATIENCE = 1.0
-#: Seconds in which a smoothed score goes 63 % of the way to a new one.
-SETTLE = 0.5
+#: Seconds without a detection after which a track ends.
+MAX_GAP = 1.0
+#: Time constant of the smoothing in seconds: a smoothed score moves 63 % of the way to a new one.
+SMOOTHING = 0.5
 
-# Lengths below are in widths of the face, so that they hold at any distance from the camera.
-_MEASURED = 0.06**2  # variance of a detector's box about the face (measured: docs/video.md)
-_AGITATION = 6.0  # how fast motion changes, width²/s³: half a width of doubt after half a second unseen
-_FIRST_SPEED = 2.0**2  # variance of the speed of somebody new, (width/s)²
-_SIZE_MEASURED, _SIZE_CHANGE = 0.12**2, 0.25  # variance of the logarithm of the size, and its growth a second
-_GATE = 18.0  # squared standard deviations; beyond, it is somebody else
-_REACH = 2.5  # widths; beyond, it is somebody else whatever the doubt
-_LARGER = 2.0  # times as large; beyond, it is somebody else
-_CROWDED = 0.15  # overlap of a face with another's place from which on the box says little about whose it is
-_CROWDED_DOUBT = 20.0  # how much less a box moves the motion then
-_MISSES = 3  # looks in vain before somebody may be gone, however far apart the looks are
-_LONGEST = 10.0  # times the patience, after which somebody is gone however few the looks
+# Lengths are in widths of the face, so they are valid at any distance from the camera.
+_MEASURED = 0.06**2  # variance of the box of a detector around the face (measured: docs/video.md)
+_MOTION_NOISE = 6.0  # change of motion, width²/s³: deviation of half a width after half a second unseen
+_FIRST_SPEED = 2.0**2  # variance of the speed in a new track, (width/s)²
+_SIZE_MEASURED, _SIZE_CHANGE = 0.12**2, 0.25  # variance of the log size, and its growth a second
+_GATE = 18.0  # squared standard deviations; beyond, it is another person
+_REACH = 2.5  # widths; beyond, it is another person at any uncertainty
+_LARGER = 2.0  # times as large; beyond, it is another person
+_CROWDED = 0.15  # overlap with the expected place of another face from which the box is unreliable
+_CROWDED_NOISE = 20.0  # factor of the variance of such a box
+_MISSES = 3  # frames without the face before a track can end, at any frame rate
+_LONGEST = 10.0  # times `max_gap`, after which a track ends even with fewer frames
 
 
 @dataclass(frozen=True)
 class Tracked:
-    """A face of one frame, whose it is, and what its person has shown of late.
+    """A face of one frame with its track and smoothed emotion.
 
     Args:
-        track: The person's number, from 1 in the order of appearance.
-        face: As the frame alone shows it.
-        smoothed: Probability of each emotion over the person's last moments; they sum to 1.
-        uncertain: Whether the smoothed answer is uncertain: its probability is below the tracker's threshold.
+        track: Number of the person, from 1 in the order of appearance.
+        face: The prediction for this frame only.
+        smoothed: Smoothed probability of each emotion; they sum to 1.
+        uncertain: Whether the smoothed probability is below the threshold of the tracker.
     """
 
     track: int
@@ -54,16 +54,16 @@ class Tracked:
 
     @property
     def emotion(self) -> str:
-        """The likeliest smoothed emotion; of equal ones the first."""
+        """The emotion with the highest smoothed probability; the first one if several are equal."""
         return max(self.smoothed, key=self.smoothed.__getitem__)
 
     @property
     def confidence(self) -> float:
-        """The likeliest smoothed emotion's probability."""
+        """The smoothed probability of `emotion`."""
         return self.smoothed[self.emotion]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON holds: the face's own dict, the number, and the smoothed answer beside the raw."""
+        """Return JSON values: those of the face, the track number, and the smoothed prediction."""
         return {
             "track": self.track,
             **self.face.to_dict(),
@@ -77,57 +77,57 @@ class Tracked:
 
 
 def smooth(
-    before: Mapping[str, float], now: Mapping[str, float], seconds: float, *, settle: float = SETTLE
+    before: Mapping[str, float], now: Mapping[str, float], seconds: float, *, smoothing: float = SMOOTHING
 ) -> dict[str, float]:
-    """Carry smoothed scores on to a new answer.
+    """Return smoothed scores, updated by a new prediction.
 
-    The past counts exp(-seconds / settle), so that the same course of time gives the same scores at any frame
-    rate, also an uneven one; after a long gap only the new answer counts.
+    The weight of the past is exp(-seconds / smoothing), so the result does not depend on the frame rate.
+    After a long gap only the new prediction counts.
 
     Args:
         before: Smoothed probabilities so far.
-        now: The new answer, of the same labels.
+        now: The new probabilities of the same labels.
         seconds: Time between the two, at least 0.
-        settle: Seconds in which the scores go 63 % of the way; 0 smooths nothing.
+        smoothing: Time constant in seconds; 0 turns smoothing off.
 
     Returns:
         Probabilities that sum to 1, in the order of `now`.
     """
-    past = math.exp(-seconds / settle) if settle > 0 else 0.0
+    past = math.exp(-seconds / smoothing) if smoothing > 0 else 0.0
     return {label: past * before[label] + (1 - past) * score for label, score in now.items()}
 
 
 class Tracker:
-    """Gives each face of a stream of frames its person's number. One a stream; not for several threads.
+    """Assigns a track number to each face of one stream of frames. It is not thread-safe.
 
     Args:
-        patience: Seconds after which a person who is not seen is gone. Where frames are so far apart that
-            fewer than three fall into it, three looks in vain are waited for, up to ten times as long.
-        settle: Seconds in which smoothed scores go 63 % of the way to new ones; 0 smooths nothing.
-        threshold: Probability in [0, 1] below which a smoothed answer is uncertain, such as
-            `mien.inference.predictor.Predictor.threshold`; None if no answer is.
+        max_gap: Seconds without a detection after which a track ends. At low frame rates a track ends after
+            three frames without the face, and at the latest after ten times `max_gap`.
+        smoothing: Time constant of the smoothing in seconds; 0 turns smoothing off.
+        threshold: Probability in [0, 1] below which a smoothed prediction is uncertain, such as
+            `Predictor.threshold`; None if none is.
     """
 
     def __init__(
-        self, *, patience: float = PATIENCE, settle: float = SETTLE, threshold: float | None = None
+        self, *, max_gap: float = MAX_GAP, smoothing: float = SMOOTHING, threshold: float | None = None
     ) -> None:
-        self.patience, self.settle, self.threshold = patience, settle, threshold
+        self.max_gap, self.smoothing, self.threshold = max_gap, smoothing, threshold
         self._people: list[_Person] = []
         self._given = 0
         self._time = -math.inf
 
     def update(self, time: float, faces: Sequence[Face]) -> tuple[Tracked, ...]:
-        """Take the next frame's faces and say whose they are.
+        """Return the tracks of the faces in the next frame.
 
-        The same frames give the same numbers. Time that runs backwards means another recording: everybody
-        in it is new.
+        The result is deterministic. If the time is earlier than that of the last frame, another recording
+        begins and all tracks are new.
 
         Args:
-            time: Seconds, on any clock that goes with the frames.
-            faces: What was found at that time; none is a look in vain.
+            time: Time of the frame in seconds.
+            faces: The faces of the frame; may be empty.
 
         Returns:
-            One for each face, in the order given.
+            One item for each face, in the given order.
         """
         if time < self._time:
             self._people = []
@@ -141,8 +141,10 @@ class Tracker:
             person, face = people[index], faces[number]
             others = expected[:index] + expected[index + 1 :]
             crowded = any(overlap(face.box, other.box()) > _CROWDED for other in others)
-            person.smoothed = smooth(person.smoothed, face.scores, time - person.time, settle=self.settle)
-            person.see(time, expected[index], face.box, crowded=crowded)
+            person.smoothed = smooth(
+                person.smoothed, face.scores, time - person.time, smoothing=self.smoothing
+            )
+            person.update(time, expected[index], face.box, crowded=crowded)
             tracked[number] = self._tracked(person.number, face, person.smoothed)
             seen.add(index)
         for index, person in enumerate(people):
@@ -156,12 +158,12 @@ class Tracker:
         return tuple(tracked[number] for number in range(len(faces)))
 
     def expect(self, time: float, *, width: int, height: int) -> dict[int, Box]:
-        """Return where everybody who is not gone should be, by the last motion.
+        """Return the expected boxes of all current tracks.
 
         Args:
-            time: Seconds, not before the last update.
-            width: Of the frame in pixels; boxes are cut to it, and those outside left out.
-            height: Of the frame in pixels.
+            time: Time in seconds, not before the last update.
+            width: Width of the frame in pixels; boxes are clipped to it, and those outside are left out.
+            height: Height of the frame in pixels.
 
         Returns:
             Boxes by track number.
@@ -178,11 +180,11 @@ class Tracker:
 
     def _is_gone(self, person: "_Person", time: float) -> bool:
         unseen = time - person.time
-        return unseen > self.patience * (1 if person.misses >= _MISSES else _LONGEST)
+        return unseen > self.max_gap * (1 if person.misses >= _MISSES else _LONGEST)
 
 
 def overlap(one: Box, other: Box) -> float:
-    """Return the share of two boxes' union that both cover, in [0, 1]."""
+    """Return the intersection over union of two boxes, in [0, 1]."""
     width = min(one.left + one.width, other.left + other.width) - max(one.left, other.left)
     height = min(one.top + one.height, other.top + other.height) - max(one.top, other.top)
     if width <= 0 or height <= 0:
@@ -193,41 +195,44 @@ def overlap(one: Box, other: Box) -> float:
 
 @dataclass(frozen=True)
 class _Axis:
-    """A place and a speed along one axis, and how sure both are: variances and their covariance."""
+    """Position and speed along one axis with their variances and covariance (a Kalman filter)."""
 
     at: float
     speed: float
-    doubt: float
-    both: float
-    speed_doubt: float
+    variance: float
+    covariance: float
+    speed_variance: float
 
-    def after(self, seconds: float, agitation: float) -> "_Axis":
-        """Return what is to be expected later: even motion that changes at random."""
+    def predict(self, seconds: float, motion_noise: float) -> "_Axis":
+        """Return the prediction for a later time: constant speed with random changes."""
         return _Axis(
             self.at + self.speed * seconds,
             self.speed,
-            self.doubt + 2 * self.both * seconds + self.speed_doubt * seconds**2 + agitation * seconds**3 / 3,
-            self.both + self.speed_doubt * seconds + agitation * seconds**2 / 2,
-            self.speed_doubt + agitation * seconds,
+            self.variance
+            + 2 * self.covariance * seconds
+            + self.speed_variance * seconds**2
+            + motion_noise * seconds**3 / 3,
+            self.covariance + self.speed_variance * seconds + motion_noise * seconds**2 / 2,
+            self.speed_variance + motion_noise * seconds,
         )
 
-    def seen(self, at: float, noise: float) -> "_Axis":
-        """Return what is to be believed after a measurement."""
-        total = self.doubt + noise
-        gain, speed_gain = self.doubt / total, self.both / total
+    def update(self, at: float, noise: float) -> "_Axis":
+        """Return the estimate after a measurement."""
+        total = self.variance + noise
+        gain, speed_gain = self.variance / total, self.covariance / total
         error = at - self.at
         return _Axis(
             self.at + gain * error,
             self.speed + speed_gain * error,
-            self.doubt * (1 - gain),
-            self.both * (1 - gain),
-            self.speed_doubt - speed_gain * self.both,
+            self.variance * (1 - gain),
+            self.covariance * (1 - gain),
+            self.speed_variance - speed_gain * self.covariance,
         )
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where somebody should be: the middle of the box, its size in pixels, and for how long unseen."""
+    """Expected place of a face: centre and size in pixels, and seconds since the last detection."""
 
     x: _Axis
     y: _Axis
@@ -240,23 +245,23 @@ class _Place:
         return Box(round(self.x.at - self.width / 2), round(self.y.at - self.height / 2), wide, high)
 
     def cost(self, box: Box) -> float:
-        """Return how unlikely this is the same person: squared deviations and the doubt's own; inf if not."""
+        """Return the cost of assigning a box to this track: squared deviations plus log variance, or inf."""
         unit = self.width
         noise = _MEASURED * unit**2
         x, y = _middle(box)
-        wide_x, wide_y = self.x.doubt + noise, self.y.doubt + noise
+        wide_x, wide_y = self.x.variance + noise, self.y.variance + noise
         far = (x - self.x.at) ** 2 / wide_x + (y - self.y.at) ** 2 / wide_y
         larger = math.log(box.area / (self.width * self.height)) / 2
         far += larger**2 / (_SIZE_MEASURED + _SIZE_CHANGE * self.seconds)
         reach = math.hypot(x - self.x.at, y - self.y.at) / unit
         if far > _GATE or reach > _REACH or abs(larger) > math.log(_LARGER):
             return math.inf
-        # Without this, somebody long unseen, who may be anywhere, would take a face from its own person.
+        # Without the variance, a track that was lost for long would take the face of another one.
         return far + math.log(wide_x * wide_y / noise**2)
 
 
 class _Person:
-    """What is known of one person."""
+    """State of one track."""
 
     def __init__(self, number: int, time: float, face: Face) -> None:
         box = face.box
@@ -269,21 +274,21 @@ class _Person:
         self.width, self.height = float(box.width), float(box.height)
 
     def expect(self, time: float) -> _Place:
-        # From the last time seen in one step, so that looks in vain change nothing.
+        # In one step from the last detection, so frames without the face have no effect.
         seconds = max(0.0, time - self.time)
-        agitation = _AGITATION * self.width**2
+        motion_noise = _MOTION_NOISE * self.width**2
         return _Place(
-            self.x.after(seconds, agitation),
-            self.y.after(seconds, agitation),
+            self.x.predict(seconds, motion_noise),
+            self.y.predict(seconds, motion_noise),
             self.width,
             self.height,
             seconds,
         )
 
-    def see(self, time: float, expected: _Place, box: Box, *, crowded: bool) -> None:
-        noise = _MEASURED * self.width**2 * (_CROWDED_DOUBT if crowded else 1)
+    def update(self, time: float, expected: _Place, box: Box, *, crowded: bool) -> None:
+        noise = _MEASURED * self.width**2 * (_CROWDED_NOISE if crowded else 1)
         x, y = _middle(box)
-        self.x, self.y = expected.x.seen(x, noise), expected.y.seen(y, noise)
+        self.x, self.y = expected.x.update(x, noise), expected.y.update(y, noise)
         share = 0.1 if crowded else 0.5
         self.width += share * (box.width - self.width)
         self.height += share * (box.height - self.height)
@@ -301,18 +306,20 @@ def _cut(box: Box, width: int, height: int) -> Box | None:
 
 
 def _assign(costs: Sequence[Sequence[float]], columns: int) -> list[tuple[int, int]]:
-    """Pair rows with columns: as many as can be, of those the cheapest in sum; inf is no pair.
+    """Return the assignment of rows to columns with the most pairs and then the lowest total cost.
+
+    A pair with infinite cost is excluded.
 
     Source: the Hungarian method with potentials, Kuhn 1955 and Munkres 1957, one row at a time.
     """
     rows, size = len(costs), len(costs) + columns
     never = 1e6
-    # Each row has a column of its own that means "nobody", dearer than any true pair.
-    nobody = 1e3
+    # Each row has an extra column that means "unassigned" and costs more than any pair.
+    unassigned = 1e3
 
     def cost(row: int, column: int) -> float:
         if column >= columns:
-            return nobody if column - columns == row else never
+            return unassigned if column - columns == row else never
         value = costs[row][column]
         return never if math.isinf(value) else value
 
