@@ -90,7 +90,7 @@ def test_it_is_decoded_as_opencv_decodes_it(side: int | None, tmp_path: Path) ->
     path.write_bytes(made(side))
     detector = detect.load(str(path))
     assert detector.name == str(path)
-    found = yunet.load(path).look(noise(), 24)
+    found = yunet.load(path).detect(noise(), 24)
     assert len(found) == 48
     rows = [(face.left, face.top, face.width, face.height, face.score) for face in found[: len(OPENCV)]]
     np.testing.assert_allclose(rows, OPENCV, atol=2e-3)
@@ -127,7 +127,7 @@ def test_other_files_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
         detect.load(str(packaged))
     with (tmp_path / "large.onnx").open("wb") as file:
         file.truncate(65 << 20)
-    with pytest.raises(ModelError, match="65 MiB, too many"):
+    with pytest.raises(ModelError, match="65 MiB"):
         detect.load(str(tmp_path / "large.onnx"))
     Image.fromarray(noise()).save(tmp_path / "a.png")
     assert cli.run(["predict", str(tmp_path / "a.png"), "--detector", str(tmp_path / "none.onnx")]) == 2
