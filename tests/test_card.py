@@ -23,8 +23,7 @@ from mien.evaluation.evaluation import Agreement, Figures, Quantization, Trainin
 from mien.models import model as bundle
 from mien.models.model import Base, Card, Data, Head, Parity, Part
 from mien.release import model_cards as card
-from mien.release.model_cards import markdown
-from mien.release.model_cards import statements as words
+from mien.reports import rendering
 from mien.training import recipes
 from mien.training import runs as run
 
@@ -185,7 +184,7 @@ def test_no_figure_is_written_by_hand() -> None:
         )
         texts.append(card.model(shown, document))
     texts = [re.sub(r"[0-9a-f]{64}", "", text) for text in texts]  # they hold digits that are no numbers
-    written = numbers(" ".join(str(value) for name, value in vars(words).items() if name.isupper()))
+    written = numbers((ROOT / "src/mien/reports/templates/statements.md.j2").read_text(encoding="utf-8"))
     assert set.intersection(*map(numbers, texts)) - written <= {"0", "255"}  # every model's range of pixels
 
 
@@ -359,8 +358,8 @@ def test_what_a_name_holds_is_shown_and_never_obeyed() -> None:
     ],
 )
 def test_no_line_of_prose_begins_a_list_or_a_heading(said: str, shown: str) -> None:
-    assert markdown.paragraph(said) == shown
-    page = html(markdown.paragraph("word " * 22 + said))
+    assert rendering.paragraph(said) == f"{shown}\n"
+    page = html(rendering.paragraph("word " * 22 + said))
     assert page.count("<p>") == 1
     assert not re.search(r"<(li|h\d|ol|ul)", page)
 
@@ -379,11 +378,11 @@ def test_teachers_of_what_a_model_was_made_from_are_told() -> None:
 
 
 def test_text_that_code_cannot_hold_is_plain() -> None:
-    assert markdown.code("runs/a-1") == "`runs/a-1`"
-    assert markdown.code("a`b|c") == r"a\`b\|c"
-    assert markdown.code("a <b") == r"a \<b"
-    assert markdown.code("") == ""
-    assert markdown.plain("caf\udce9") == r"caf\\udce9"
+    assert rendering.code("runs/a-1") == "`runs/a-1`"
+    assert rendering.code("a`b|c") == r"a\`b\|c"
+    assert rendering.code("a <b") == r"a \<b"
+    assert rendering.code("") == ""
+    assert rendering.plain("caf\udce9") == r"caf\\udce9"
 
 
 def test_an_evaluation_of_another_file_is_refused() -> None:

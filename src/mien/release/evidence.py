@@ -60,6 +60,16 @@ class Evidence:
         targets = self.card.recipe.get("targets", {})
         return "ferplus" in self.card.heads or bool(targets.get("votes", 0))
 
+    @property
+    def base_teachers(self) -> dict[str, str]:
+        """What the models that it was made from learnt from besides their data, by their names."""
+        return {base.name: base.teacher for base in (*self.card.base, *self.card.averaged) if base.teacher}
+
+    def split_name(self, evaluation: Evaluation) -> str:
+        """Return the name of a split, with its data if these are not the model's own."""
+        own = self.card.data is not None and evaluation.data == self.card.data.name
+        return evaluation.split if own else f"{evaluation.split} of {evaluation.data}"
+
     def data_name(self, name: str) -> str:
         """Return what the data set that its files call `name` is called by everyone."""
         own = self.card.data is not None and name == self.card.data.name

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ _WIDTH = 118
 _NO_CODE = re.compile(r"[`|\\]|\s[-+=#<>~*_]|\s\d+[.)]")
 #: What turns a line of prose that happens to begin with it into a list or a heading.
 _BLOCK = re.compile(r"^(\d*)(?:(?<=\d)([.)])(?=\s|$)|(?<!\d)([-+=]))", re.MULTILINE)
-_NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff]")
+_NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
 
 
 def render(template: str, **values: Any) -> str:
@@ -39,8 +39,11 @@ def render(template: str, **values: Any) -> str:
         template: The name of a file in `templates`, such as `audit.html.j2`.
         values: What the template prints.
     """
-    markdown = template.endswith(".md.j2")
-    return (_markdown() if markdown else _html()).get_template(template).render(values)
+    if not template.endswith(".md.j2"):
+        return _html().get_template(template).render(values)
+    text = _markdown().get_template(template).render(values)
+    # Sections that are left out leave empty lines behind.
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def write_page(path: str | os.PathLike[str], text: str) -> None:
@@ -52,9 +55,19 @@ def write_page(path: str | os.PathLike[str], text: str) -> None:
     _files.write(path, text.encode(errors="backslashreplace"))
 
 
+def plain(text: str) -> Markup:
+    """Return a text so that Markdown shows it as it is; Markup is Markdown already."""
+    return text if isinstance(text, Markup) else Markup(_text.escape_markdown(text))  # noqa: S704
+
+
+def join_words(words: Iterable[str]) -> Markup:
+    """Return texts or Markdown as a list in a sentence of Markdown."""
+    return Markup(_text.join_words([plain(word) for word in words]))  # noqa: S704
+
+
 def code(text: str) -> Markup:
     """Return a text as Markdown code, or as plain text if code cannot contain it."""
-    line = _text.join_lines(text)
+    line = _text.join_lines(str(text))
     plain = _NO_CODE.search(line) or not line
     return Markup(_text.escape_markdown(line) if plain else f"`{line}`")  # noqa: S704
 
@@ -62,18 +75,19 @@ def code(text: str) -> Markup:
 def paragraph(text: str, width: int = _WIDTH) -> Markup:
     """Return Markdown as one paragraph whose lines are not too long and begin no list or heading."""
     lines = textwrap.fill(" ".join(text.split()), width, break_long_words=False, break_on_hyphens=False)
-    return Markup(_BLOCK.sub(lambda found: f"{found[1]}\\{found[2] or found[3]}", lines))  # noqa: S704
+    return Markup(_BLOCK.sub(lambda found: f"{found[1]}\\{found[2] or found[3]}", lines) + "\n")  # noqa: S704
 
 
 def bullet(text: str) -> Markup:
     """Return Markdown as one point of a list."""
-    return Markup(f"- {paragraph(text, _WIDTH - 2)}".replace("\n", "\n  "))  # noqa: S704
+    lines = paragraph(text, _WIDTH - 2).rstrip("\n").replace("\n", "\n  ")
+    return Markup(f"- {lines}\n")  # noqa: S704
 
 
-def yaml(text: str) -> Markup:
-    """Return a text as a quoted scalar of YAML."""
-    quoted = json.dumps(text, ensure_ascii=False)
-    return Markup(_NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", quoted))  # noqa: S704
+def quoted(text: str) -> Markup:
+    """Return a text as a string in quotes of JSON, Python and YAML."""
+    string = json.dumps(text, ensure_ascii=False)
+    return Markup(_NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", string))  # noqa: S704
 
 
 def picture(image: NDArray[np.uint8]) -> str:
@@ -118,10 +132,10 @@ def _environment(escape: Callable[[str], str], filters: dict[str, Callable[..., 
         finalize=finalize,
         trim_blocks=True,
         lstrip_blocks=True,
+        extensions=["jinja2.ext.do"],
     )
     made.filters |= {
         "fixed": _fixed,
-        "join_words": _text.join_words,
         "percent": _text.format_percent,
         "thousands": thousands,
         **filters,
@@ -140,12 +154,14 @@ def _html() -> Environment:
 @functools.cache
 def _markdown() -> Environment:
     return _environment(
-        lambda text: Markup(_text.escape_markdown(text)),  # noqa: S704
+        plain,
         {
             "bullet": bullet,
             "code": code,
+            "join_words": join_words,
             "paragraph": paragraph,
             "percent": functools.partial(_text.format_percent, unit=" %"),
-            "yaml": yaml,
+            "plain": plain,
+            "quoted": quoted,
         },
     )
