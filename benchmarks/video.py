@@ -131,11 +131,11 @@ def speed(folder: Path, seconds: int) -> str:
         count = sum(picture.pixels().size > 0 for picture in source.pictures())
         lines.append(_line("decoding and turning into RGB alone", count, 0, wall, cpu))
     for look in LOOKS:
-        predictor = video.predictor(look=look)
+        predictor = video.make_predictor(look=look)
         predictor.image(np.zeros((HIGH, WIDE, 3), np.uint8))
         rows = frames = 0
         wall, cpu = time.perf_counter(), time.process_time()
-        with video.read(clip, predictor=predictor) as reading:
+        with video.track(clip, predictor=predictor) as reading:
             for frame in reading:
                 frames, rows = frames + 1, rows + len(frame.people)
         lines.append(_line(f"{look} px", frames, rows, wall, cpu))
@@ -153,7 +153,7 @@ def sizes(repeats: int = 40) -> str:
     for width in WIDTHS:
         face, cells = head(width), []
         for look in LOOKS:
-            finder = video.predictor(look=look).detector
+            finder = video.make_predictor(look=look).detector
             random, off = np.random.default_rng(width), []
             for number in range(repeats):
                 picture = background(number)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from skimage.data import astronaut, chelsea
 
-from mien import cli
+from mien import _tables, cli
 from mien.inference import batches
 from mien.inference.predictor import Predictor
 from mien.types import Prediction
@@ -76,8 +76,8 @@ def test_boxes_turn_with_their_pixels(left: int, top: int, width: int, height: i
 
 
 def test_a_prediction_keeps_its_rotation(tmp_path: Path) -> None:
-    with batches.Record(tmp_path / "kept", {}, resume=False) as record:
-        record.add(Prediction("a.png", 5, 4, (), rotation=270))
+    with _tables.ResumableLog(tmp_path / "kept", {}, batches._parse, resume=False) as record:
+        record.add(Prediction("a.png", 5, 4, (), rotation=270).to_dict())
         assert [item.rotation for item in record.items() if isinstance(item, Prediction)] == [270]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien import _files
+from mien import _files, _tables
 from mien.data import audit, datasets, synthetic
 from mien.data.datasets import Dataset
 from mien.errors import DataError, InputError, ModelError, RunError
@@ -64,7 +64,7 @@ PUBLIC = dict(_public())
 
 def test_the_search_finds_what_takes_paths() -> None:
     some = {"training.runs.open_run", "models.model.load", "training.trainer.fit", "reports.plots.history"}
-    assert {*some, "inference.batches.Record.__init__"} <= set(PUBLIC)
+    assert {*some, "inference.batches.predict_files"} <= set(PUBLIC)
     assert len(PUBLIC) > 150
 
     def wrong(path: Path, other: Path | None = None, *, many: "list[Path]", right: str | int = 0) -> None: ...
@@ -113,8 +113,8 @@ def test_text_works_as_a_path(away: Path, make_blobs: Callable[..., Dataset]) ->
         batches.write("a.txt", [], blobs.labels)
     batches.write("a.csv", [], blobs.labels)
     assert batches.sources("a.csv") == set()
-    with batches.Record("a.jsonl", {}, resume=False) as record:
-        assert record.known == set()
+    with _tables.ResumableLog("a.jsonl", {}, str, resume=False) as log:
+        assert log.known == 0
     with pytest.raises(ModelError):
         model.find("nowhere")
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -20,14 +21,14 @@ import pytest
 from PIL import Image, ImageFilter
 from skimage.data import astronaut
 
-from mien import cli
+from mien import _tables, cli
 from mien.cli import inference
 from mien.errors import ImageError, InputError, MienError, MissingExtra, OutputError
 from mien.inference import batches, image_files
 from mien.inference.batches import spread
-from mien.inference.predictor import Predictor, Problem, flags_of, predict, predict_many, sharpness
+from mien.inference.predictor import Predictor, flags_of, predict, predict_many, sharpness
 from mien.models import model
-from mien.types import Prediction
+from mien.types import Prediction, Problem
 from mien.vision.detectors import CropTransform, Detection
 
 PHOTO: np.ndarray = np.ascontiguousarray(astronaut()[:320, :400])
@@ -317,7 +318,7 @@ def test_other_files_of_a_folder_are_a_note(folder: Path, capsys: pytest.Capture
     assert others == [str(folder / name) for name in (".hidden.png", "README", "Thumbs.db", "notes.txt")]
     code, out, err = run(capsys, folder, "--json")
     assert (code, len(json.loads(out))) == (0, 4)
-    assert "4 files that are not images were skipped" in err
+    assert "4 files (not images)" in err
     (folder / "cut.bak").write_bytes((folder / "a.png").read_bytes()[:200])
     code, _, err = run(capsys, folder, "--json")
     assert code == 3
@@ -351,8 +352,7 @@ def test_no_images_are_not_images_that_could_not_be_read(
     to = tmp_path / "found.csv"
     code, out, err = run(capsys, *(tmp_path / name for name in named), *option, "--to", to)
     assert (code, out) == (2, "")
-    assert "there are no images" in err
-    assert "could be read" not in err
+    assert "no images found" in err
     assert all(name in err for name in named)
     assert [each.name for each in tmp_path.iterdir()] == ["empty"]
 
@@ -361,19 +361,19 @@ def test_an_empty_folder_is_not_counted_as_an_image(folder: Path, capsys: pytest
     (folder / "empty").mkdir()
     code, _, err = run(capsys, folder / "bad.jpg", folder / "empty", "--csv")
     assert code == 2
-    assert "none of 1 images could be read" in err
+    assert "no image could be read" in err
     assert "holds no image" in err
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nowhere.jpg"], "none of 1 images could be read"),
-        (["a.jpg", "--json", "--csv"], "give one of them"),
-        (["a.jpg", "--resume"], "give --to FILE"),
-        (["a.jpg", "--to", "x.txt"], "ends in no format"),
-        (["a.jpg", "--whole-image", "--min-face", "30"], "takes no --min-face"),
-        (["a.jpg", "--detector", "eyes"], "'eyes'"),
+        (["nowhere.jpg"], "nowhere.jpg"),
+        (["a.jpg", "--json", "--csv"], "--csv"),
+        (["a.jpg", "--resume"], "--to FILE"),
+        (["a.jpg", "--to", "x.txt"], "x.txt"),
+        (["a.jpg", "--whole-image", "--min-face", "30"], "--min-face"),
+        (["a.jpg", "--detector", "eyes"], "eyes"),
         (["a.jpg", "--model", "nothing-here"], "a run's folder, a model's .onnx file, or a model of the"),
         (["a.jpg", "--model", "fats"], "(did you mean 'fast'?); name a run's folder"),
         (["a.jpg", "--model", "fats"], "default or fast"),
@@ -404,7 +404,7 @@ def test_what_is_saved_can_be_looked_at_and_never_shares_a_name(
     monkeypatch.chdir(folder)
     code, _, err = run(capsys, "a.png", "deep/two.JPG", "deep_two.JPG", "--save", tmp_path / "out")
     assert code == 0
-    assert f"7 files are written to {tmp_path / 'out'}" in err
+    assert f"wrote 7 files to {tmp_path / 'out'}" in err
     saved = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert len(saved) == 3 + 4
     assert "a.png.faces.jpg" in saved
@@ -457,7 +457,7 @@ def test_no_name_stands_in_the_way(
     assert (code, len(rows), len(list(Path("out").iterdir()))) == (0, 5, 10)
     assert "'=a,b\n.png" in {row["source"] for row in rows}
     assert "'-1.png" in {row["source"] for row in rows}
-    for suffix in batches.FORMATS:
+    for suffix in _tables.FORMATS:
         assert run(capsys, ".", "--to", f"found.{suffix}")[0] == 0
     assert run(capsys, ".")[0] == 0
 
@@ -470,16 +470,19 @@ def test_nothing_that_is_read_is_written_to(
     for _ in range(2):
         code, out, err = run(capsys, "a.png", "noise.png", "*.faces.jpg", "--save", ".", "--json")
         assert [each["source"] for each in json.loads(out)] == ["a.png", "noise.png"]
-        assert (code, "no image fits" in err, "passed over" in err) in ((3, True, False), (0, False, True))
+        assert (code, "no image fits" in err, "that --save wrote earlier" in err) in (
+            (3, True, False),
+            (0, False, True),
+        )
     Path("link.jpg").symlink_to("a.png.faces.jpg")
     code, out, err = run(capsys, "a.png", "link.jpg", "--save", ".", "--json")
     assert (code, [each["source"] for each in json.loads(out)]) == (0, ["a.png"])
-    assert "1 files in . have names that --save gives" in err
+    assert "skipped 1 file in ." in err
     assert before == {path: path.read_bytes() for path in before}
     Path("a.csv").write_text("mine")
     code, _, err = run(capsys, "a.csv", "--to", "./a.csv")
     assert (code, Path("a.csv").read_text()) == (2, "mine")
-    assert "which is read" in err
+    assert "would overwrite" in err
 
 
 def test_a_finished_file_with_an_unreadable_image_is_not_made_again(
@@ -503,14 +506,14 @@ def test_an_image_from_stdin_is_done_once(folder: Path, tmp_path: Path) -> None:
     (document,) = json.loads(done.stdout)
     assert document["source"] == "-"
     assert len(document["faces"]) == 1
-    kept = tmp_path / ".x.jsonl.record"
+    kept = tmp_path / ".x.jsonl.log"
     options = ["--whole-image", "--to", str(to)]
     subprocess.run([*command[:-1], *options], input=data, capture_output=True, check=True)
     (line,) = to.read_text().splitlines()
     shown = Predictor(whole_image=True)
-    facts = inference._predictor_facts(shown)
-    with batches.Record(kept, facts, resume=False) as earlier:
-        earlier.add(Prediction("-", 1, 1, ()))
+    facts = shown.facts
+    with _tables.ResumableLog(kept, facts, batches._parse, resume=False) as earlier:
+        earlier.add(Prediction("-", 1, 1, ()).to_dict())
     subprocess.run([*command[:-1], *options, "--resume"], input=data, capture_output=True, check=True)
     assert [json.loads(line)["width"] for line in to.read_text().splitlines()] == [1]
     assert json.loads(line)["width"] == 400
@@ -522,7 +525,7 @@ def test_ctrl_c_keeps_what_was_found_and_ends_every_process(tmp_path: Path) -> N
     Image.fromarray(PHOTO).save(many / "000.png")
     for number in range(1, 800):
         os.link(many / "000.png", many / f"{number:03d}.png")
-    to, kept = tmp_path / "found.csv", tmp_path / ".found.csv.record"
+    to, kept = tmp_path / "found.csv", tmp_path / ".found.csv.log"
     command = [sys.executable, "-m", "mien", "predict", str(many), "--to", str(to), "--workers", "2"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0)
     deadline = time.monotonic() + 200
@@ -634,12 +637,12 @@ def test_parquet_is_written_in_groups_and_says_what_it_needs(
 ) -> None:
     from pyarrow import parquet
 
-    monkeypatch.setattr(batches, "_GROUP", 2)
+    monkeypatch.setattr(_tables, "_GROUP", 2)
     batches.write(tmp_path / "x.parquet", [predictor.image(PHOTO)] * 5, predictor.model.card.labels)
     assert parquet.read_table(tmp_path / "x.parquet").num_rows == 5
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtra, match=r"mien\[parquet\]"):
-        batches.format_of(tmp_path / "x.parquet")
+        _tables.format_of(tmp_path / "x.parquet")
 
 
 def test_a_long_table_ends_and_says_so(
@@ -664,9 +667,17 @@ def test_a_runs_folder_is_a_model(
     assert shown[0][0] == 0
 
 
+def as_csv(predictions: list[Prediction], labels: Sequence[str]) -> str:
+    stream = io.StringIO()
+    lines = _tables.Lines(stream, "csv", batches.columns(labels))
+    for each in predictions:
+        lines.add(each.to_dict(), each.rows())
+    return stream.getvalue()
+
+
 def test_a_name_never_becomes_a_formula() -> None:
     face = predict(PHOTO).faces
-    lines = list(batches.as_csv([Prediction("=cmd()", 1, 1, face)], Predictor().model.card.labels))
+    lines = [as_csv([Prediction("=cmd()", 1, 1, face)], Predictor().model.card.labels)]
     assert any(part.startswith("'=cmd()") for part in "".join(lines).splitlines())
 
 
@@ -678,7 +689,7 @@ def test_a_killed_run_goes_on_and_nothing_is_lost_or_twice(tmp_path: Path) -> No
     (many / "050.png").write_bytes(b"bad")
     to = tmp_path / "found.jsonl"
     command = [sys.executable, "-m", "mien", "predict", str(many), "--to", str(to)]
-    kept = tmp_path / ".found.jsonl.record"
+    kept = tmp_path / ".found.jsonl.log"
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not (kept.exists() and kept.read_bytes().count(b"\n") > 1):
@@ -692,7 +703,7 @@ def test_a_killed_run_goes_on_and_nothing_is_lost_or_twice(tmp_path: Path) -> No
         file.write(b'{"half a li')
     done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
     assert done.returncode == 3
-    assert "images were done before" in done.stderr
+    assert "predicted in an earlier run" in done.stderr
     assert not kept.exists()
     sources = [json.loads(line)["source"] for line in to.read_text().splitlines()]
     assert sources == [str(many / f"{number:03d}.png") for number in range(70) if number != 50]
@@ -700,22 +711,22 @@ def test_a_killed_run_goes_on_and_nothing_is_lost_or_twice(tmp_path: Path) -> No
 
 def test_a_record_of_other_options_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "r"
-    with batches.Record(path, {"model": "a"}, resume=False) as kept:
-        kept.add(Prediction("x", 1, 2, ()))
-        kept.add(Problem("y", "broken"))
-    with batches.Record(path, {"model": "a"}, resume=True) as kept:
-        assert kept.known == {"x", "y"}
+    with _tables.ResumableLog(path, {"model": "a"}, batches._parse, resume=False) as kept:
+        kept.add(Prediction("x", 1, 2, ()).to_dict())
+        kept.add(Problem("y", "broken").to_dict())
+    with _tables.ResumableLog(path, {"model": "a"}, batches._parse, resume=True) as kept:
+        assert kept.known == 2
         assert list(kept.items()) == [Prediction("x", 1, 2, ()), Problem("y", "broken")]
     with pytest.raises(InputError, match="another --model, --min-face;"):
-        batches.Record(path, {"model": "b", "min_face": 40}, resume=True)
+        _tables.ResumableLog(path, {"model": "b", "min_face": 40}, batches._parse, resume=True)
     path.write_bytes(b"half a header")
-    with batches.Record(path, {"model": "b"}, resume=True) as kept:
-        assert kept.known == set()
-        kept.done()
+    with _tables.ResumableLog(path, {"model": "b"}, batches._parse, resume=True) as kept:
+        assert kept.known == 0
+        kept.delete()
     assert not path.exists()
     (tmp_path / "f").write_text("")
-    with pytest.raises(InputError, match="cannot be written"):
-        batches.Record(tmp_path / "f" / "r", {}, resume=False)
+    with pytest.raises(OutputError):
+        _tables.ResumableLog(tmp_path / "f" / "r", {}, batches._parse, resume=False)
     with pytest.raises(OutputError):
         batches.write(tmp_path / "f" / "x.csv", [], ("a", "b"))
 
@@ -830,7 +841,7 @@ def test_what_cannot_be_saved_is_told_and_loses_nothing(
     into = tmp_path / "into"
     code, out, err = run(capsys, folder / "a.png", folder / "deep", "--save", into, "--json")
     assert (code, len(json.loads(out))) == (3, 2)
-    assert "is not saved as an image" in err
+    assert "is not saved" in err
     assert len(list(into.iterdir())) == 3
 
 
@@ -846,8 +857,8 @@ def test_a_file_that_cannot_be_created_is_not_a_file_that_another_run_writes(
 
 def test_two_runs_do_not_share_a_file(folder: Path, tmp_path: Path) -> None:
     to = tmp_path / "x.csv"
-    kept = tmp_path / ".x.csv.record"
-    with batches.Record(kept, {}, resume=False):
+    kept = tmp_path / ".x.csv.log"
+    with _tables.ResumableLog(kept, {}, batches._parse, resume=False):
         done = subprocess.run(
             [sys.executable, "-m", "mien", "predict", str(folder / "a.png"), "--to", str(to)],
             capture_output=True,
@@ -856,24 +867,24 @@ def test_two_runs_do_not_share_a_file(folder: Path, tmp_path: Path) -> None:
         )
         assert done.returncode == 2
         assert "another run is writing" in done.stderr
-        assert "given up" not in done.stderr
+        assert "deleted" not in done.stderr
         assert kept.is_file()
     assert not to.exists()
-    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [kept.name]
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == []
 
 
 def test_a_resumed_run_saves_what_it_knew_and_writes_what_it_is_asked_for(
     folder: Path, tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str]
 ) -> None:
     to, into = tmp_path / "x.jsonl", tmp_path / "into"
-    facts = inference._predictor_facts(predictor)
-    kept = tmp_path / ".x.jsonl.record"
+    facts = predictor.facts
+    kept = tmp_path / ".x.jsonl.log"
     for name in ("a.png", "noise.png"):
-        with batches.Record(kept, facts, resume=True) as begun:
-            begun.add(predictor.image(str(folder / name)))
+        with _tables.ResumableLog(kept, facts, batches._parse, resume=True) as begun:
+            begun.add(predictor.image(str(folder / name)).to_dict())
     code, _, err = run(capsys, folder / "a.png", folder / "deep", "--to", to, "--resume", "--save", into)
     assert code == 0
-    assert "1 images were done before" in err
+    assert "1 image predicted in an earlier run" in err
     sources = [json.loads(line)["source"] for line in to.read_text().splitlines()]
     assert sources == [str(folder / "a.png"), str(folder / "deep" / "two.JPG")]
     assert len(list(into.glob("*.faces.jpg"))) == 2
@@ -897,13 +908,13 @@ def test_a_damaged_record_goes_on_from_before_the_damage(
 ) -> None:
     path = tmp_path / "r"
     found = predictor.image(str(folder / "a.png"))
-    with batches.Record(path, {}, resume=False) as begun:
-        begun.add(found)
+    with _tables.ResumableLog(path, {}, batches._parse, resume=False) as begun:
+        begun.add(found.to_dict())
     with path.open("ab") as file:
         file.write(line + json.dumps(found.to_dict()).encode() + b"\n")
-    with batches.Record(path, {}, resume=True) as again:
+    with _tables.ResumableLog(path, {}, batches._parse, resume=True) as again:
         assert again.damaged
-        assert again.known == {found.source}
+        assert again.known == 1
         assert list(again.items()) == [found]
 
 
@@ -935,11 +946,11 @@ def test_no_cell_is_a_formula(predictor: Predictor) -> None:
     labels = tuple(f"={label}" for label in found.faces[0].scores)
     scores = dict(zip(labels, found.faces[0].scores.values(), strict=True))
     odd = replace(found, faces=(replace(found.faces[0], scores=scores),))
-    head, row = csv.reader(io.StringIO("".join(batches.as_csv([odd], labels))))
+    head, row = csv.reader(io.StringIO(as_csv([odd], labels)))
     assert all(not cell.lstrip().startswith("=") for cell in head + row)
     assert "'=happy" in head
     assert "'=happy" in row
-    assert [batches.harmless(cell) for cell in ("-", -1.5, "a")] == ["-", -1.5, "a"]
+    assert [_tables.harmless(cell) for cell in ("-", -1.5, "a")] == ["-", -1.5, "a"]
 
 
 def test_stdin_is_read_no_further_than_an_image_may_be_large(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -955,7 +966,7 @@ def test_stdin_is_read_no_further_than_an_image_may_be_large(monkeypatch: pytest
     assert inference._stdin() == b"x"
     assert 0 < endless.asked <= 2**30
     monkeypatch.setattr(sys, "stdin", None)
-    with pytest.raises(InputError, match="no stdin"):
+    with pytest.raises(InputError, match="stdin"):
         inference._stdin()
 
 
@@ -967,14 +978,14 @@ def test_a_finished_file_is_not_made_again(
     before = to.stat().st_mtime_ns
     code, out, err = run(capsys, folder / "a.png", "--to", to, "--resume")
     assert (code, out) == (0, "")
-    assert "rows.csv is finished, so there is nothing to go on with; leave out --resume" in err
+    assert "rows.csv is already complete" in err
     assert to.stat().st_mtime_ns == before
     # What came later, and what is to be printed or saved, is done.
     assert len(json.loads(run(capsys, folder / "a.png", "--to", to, "--resume", "--json")[1])) == 1
     new = tmp_path / "new.png"
     new.write_bytes((folder / "a.png").read_bytes())
     os.utime(new, (to.stat().st_mtime + 9, to.stat().st_mtime + 9))
-    assert "is written" in run(capsys, folder / "a.png", new, "--to", to, "--resume")[2]
+    assert "wrote" in run(capsys, folder / "a.png", new, "--to", to, "--resume")[2]
 
 
 def test_a_finished_file_of_another_model_or_option_is_not_passed_off(
@@ -1000,7 +1011,7 @@ def test_a_finished_file_of_another_model_or_option_is_not_passed_off(
     (tmp_path / ".rows.csv.facts").write_text("[]")
     code, _, err = run(capsys, *again, "--model", "fast")
     assert code == 0
-    assert "does not record the model" in err
+    assert "does not record its model" in err
 
 
 def test_a_film_is_sent_to_the_command_for_films(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from skimage.data import astronaut
 
-from mien import cli
+from mien import _tables, cli
 from mien import labels as emotions
-from mien.cli import evaluation, inference
+from mien.cli import evaluation
 from mien.data.datasets import Split
 from mien.errors import DataError, InputError, ModelError
 from mien.evaluation import evaluator as evaluate
@@ -266,7 +266,7 @@ def test_groups_are_what_faces_show(model: bundle.Bundle) -> None:
     assert tuple(face.scores) == ("positive", "negative", "surprise", "neutral")
     assert face.emotion == "positive"
     assert sum(face.scores.values()) == pytest.approx(1, abs=1e-5)
-    watched = video.predictor(model, groups=groups)
+    watched = video.make_predictor(model, groups=groups)
     assert watched.names == tuple(face.scores)
 
 
@@ -316,10 +316,10 @@ def test_a_file_of_another_balance_is_not_gone_on_with(
 ) -> None:
     photo, to = tmp_path / "a.png", tmp_path / "faces.csv"
     Image.fromarray(PHOTO).save(photo)
-    facts = inference._predictor_facts(Predictor(file, balance=0.5))
+    facts = Predictor(file, balance=0.5).facts
     words = ["predict", str(photo), "--model", str(file), "--to", str(to), "--resume", "--balance"]
-    with batches.Record(tmp_path / ".faces.csv.record", facts, resume=False):
-        pass
+    with _tables.ResumableLog(tmp_path / ".faces.csv.log", facts, batches._parse, resume=False) as log:
+        log.add({"source": "x", "problem": "none"})
     assert cli.run([*words, "1"]) == 2
     assert cli.run([*words, "0.5"]) == 0
     capsys.readouterr()

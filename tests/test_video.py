@@ -26,10 +26,10 @@ from PIL import Image
 from pyarrow import parquet
 from skimage import data
 
-from mien import _files, cli
+from mien import _files, _tables, cli
 from mien.cli import inference
 from mien.errors import DataError, InputError, MissingExtra, OutputError, VideoError
-from mien.inference import batches, video
+from mien.inference import video
 from mien.inference.predictor import Predictor
 from mien.inference.video_files import Clip, Film
 from mien.types import Box, Face
@@ -112,7 +112,7 @@ def damage(path: Path) -> tuple[int, list[str]]:
 
 @pytest.fixture(scope="module")
 def predictor() -> Predictor:
-    return video.predictor(look=320)
+    return video.make_predictor(look=320)
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +244,7 @@ def test_what_is_no_video_is_refused_in_a_sentence(tmp_path: Path) -> None:
         ".": "is not a file",
     }.items():
         with pytest.raises(VideoError, match=said):
-            video.read(tmp_path / name)
+            video.track(tmp_path / name)
 
 
 def mutated(tmp_path: Path, count: int) -> int:
@@ -294,7 +294,7 @@ def test_pictures_too_large_are_refused(tmp_path: Path, monkeypatch: pytest.Monk
     path = make(tmp_path / "small.mp4", plain(2))
     monkeypatch.setattr("mien.vision.images.MAX_PIXELS", 64 * 36 - 1)
     with pytest.raises(VideoError, match="64 × 36 pixels"):
-        video.read(path)
+        video.track(path)
 
 
 def test_pictures_are_let_go_as_they_are_read(crossing: Path) -> None:
@@ -316,7 +316,7 @@ def test_pictures_are_let_go_as_they_are_read(crossing: Path) -> None:
 
 
 def looked(path: Path, **options: Any) -> list[int]:
-    with video.read(path, **options) as reading:
+    with video.track(path, **options) as reading:
         return [frame.number for frame in reading]
 
 
@@ -329,9 +329,9 @@ def test_every_and_rate_choose_frames_by_number_and_by_time(tmp_path: Path, pred
     times = [100, 110, 120, 400, 610, 620, 1150, 1300]
     uneven = make(tmp_path / "uneven.mp4", plain(8), times=times)
     assert looked(uneven, predictor=predictor, rate=5) == [0, 3, 4, 6, 7]
-    with video.read(even, predictor=predictor, every=7, between=True) as reading:
+    with video.track(even, predictor=predictor, every=7, between=True) as reading:
         frames = list(reading)
-    assert [frame.number for frame in frames if frame.looked] == [0, 7, 14]
+    assert [frame.number for frame in frames if frame.analyzed] == [0, 7, 14]
     assert len(frames) == 20
 
 
@@ -341,16 +341,16 @@ def test_every_and_rate_choose_frames_by_number_and_by_time(tmp_path: Path, pred
 )
 def test_options_out_of_range_are_refused(tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(InputError):
-        video.read(tmp_path / "none.mp4", **options)
+        video.track(tmp_path / "none.mp4", **options)
     with pytest.raises(InputError, match="look is 10"):
-        video.predictor(look=10)
+        video.make_predictor(look=10)
 
 
 # People
 
 
 def test_two_who_cross_keep_their_numbers_in_a_clip(crossing: Path, predictor: Predictor) -> None:
-    with video.read(crossing, predictor=predictor) as reading:
+    with video.track(crossing, predictor=predictor) as reading:
         frames = list(reading)
     assert reading.problems == []
     places: dict[int, list[tuple[float, int]]] = {}
@@ -371,10 +371,10 @@ def test_boxes_lie_on_the_faces_at_full_size_though_the_search_is_smaller(
     tmp_path: Path, predictor: Predictor
 ) -> None:
     clip = make(tmp_path / "one.mp4", [scene((150, 90))] * 3)
-    large = video.predictor(look=640)
+    large = video.make_predictor(look=640)
     with (
-        video.read(clip, predictor=video.predictor(look=200)) as small,
-        video.read(clip, predictor=large) as full,
+        video.track(clip, predictor=video.make_predictor(look=200)) as small,
+        video.track(clip, predictor=large) as full,
     ):
         for one, other in zip(small, full, strict=True):
             (a,), (b,) = one.people, other.people
@@ -384,7 +384,7 @@ def test_boxes_lie_on_the_faces_at_full_size_though_the_search_is_smaller(
 
 def test_a_video_without_a_face_has_frames_and_no_people(tmp_path: Path, predictor: Predictor) -> None:
     clip = make(tmp_path / "empty.mp4", [scene()] * 4)
-    with video.read(clip, predictor=predictor) as reading:
+    with video.track(clip, predictor=predictor) as reading:
         assert [frame.people for frame in reading] == [()] * 4
 
 
@@ -492,7 +492,7 @@ def test_hidden_faces_leave_nothing_to_recognise_and_the_rest_as_it_is() -> None
     before = pixels[inside].astype(float).mean(axis=2)
     edges = [np.abs(np.diff(image, axis=0)).mean() for image in (grey, before)]
     assert edges[0] < 0.4 * edges[1]
-    assert not video.predictor(look=320).image(hidden).faces
+    assert not video.make_predictor(look=320).image(hidden).faces
 
 
 # Resuming
@@ -506,12 +506,12 @@ def test_a_stopped_reading_goes_on_and_gives_what_an_unbroken_one_gives(
     crossing: Path, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     facts = video.fingerprint(crossing)
-    with video.read(crossing, predictor=predictor) as reading:
+    with video.track(crossing, predictor=predictor) as reading:
         unbroken = faces_of(list(reading))
     path = tmp_path / "journal"
     with (
-        video.Journal(path, facts, resume=True) as journal,
-        video.read(crossing, predictor=predictor, journal=journal) as reading,
+        video.open_log(path, facts, resume=True) as log,
+        video.track(crossing, predictor=predictor, log=log) as reading,
     ):
         list(itertools.islice(reading, 17))
     path.write_bytes(path.read_bytes()[:-5])  # as a kill in the middle of a line leaves it
@@ -519,67 +519,88 @@ def test_a_stopped_reading_goes_on_and_gives_what_an_unbroken_one_gives(
     image = predictor.image
     monkeypatch.setattr(Predictor, "image", lambda self, *a, **k: asked.append(k["name"]) or image(*a, **k))
     with (
-        video.Journal(path, facts, resume=True) as journal,
-        video.read(crossing, predictor=predictor, journal=journal) as reading,
+        video.open_log(path, facts, resume=True) as log,
+        video.track(crossing, predictor=predictor, log=log) as reading,
     ):
-        assert journal.kept == 16
+        assert log.known == 16
         assert faces_of(list(reading)) == unbroken
-        journal.done()
+        log.delete()
     assert asked == [f"crossing.mp4:{number}" for number in range(16, 30)]
     assert not path.exists()
 
 
-def test_a_journal_of_something_else_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "journal"
-    with video.Journal(path, {"bytes": 1}, resume=False) as journal:
-        journal.put(0, [])
-    with pytest.raises(VideoError, match="another video"):
-        video.Journal(path, {"bytes": 2}, resume=True)
-    with video.Journal(path, {"bytes": 1}, resume=True) as journal:
-        assert journal.kept == 1
-        journal.put(1, [])
-    with video.Journal(path, {"bytes": 1}, resume=True) as journal:
-        assert journal.kept == 2
-        assert journal.get(0) == ()
-        with pytest.raises(VideoError, match="does not fit"):
-            journal.get(2)
-    with video.Journal(path, {"bytes": 2}, resume=False) as journal:
-        assert journal.kept == 0
-        assert journal.get(0) is None
+def test_a_log_of_something_else_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with video.open_log(path, {"bytes": 1}, resume=False) as log:
+        log.add({"frame": 0, "faces": []})
+    with pytest.raises(InputError, match="--bytes"):
+        video.open_log(path, {"bytes": 2}, resume=True)
+    with video.open_log(path, {"bytes": 1}, resume=True) as log:
+        assert log.known == 1
+        log.add({"frame": 1, "faces": []})
+    with video.open_log(path, {"bytes": 1}, resume=True) as log:
+        assert log.known == 2
+        assert log.take() == (0, ())
+        assert [log.take(), log.take()] == [(1, ()), None]
+    with video.open_log(path, {"bytes": 2}, resume=False) as log:
+        assert log.known == 0
+        assert log.take() is None
     assert not path.exists()
     path.write_bytes(b'{"by')
-    with video.Journal(path, {"bytes": 1}, resume=True) as journal:
-        assert journal.kept == 0
+    with video.open_log(path, {"bytes": 1}, resume=True) as log:
+        assert log.known == 0
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError):
-        video.Journal(tmp_path / "file" / "journal", {}, resume=False)
+    with pytest.raises(OutputError):
+        video.open_log(tmp_path / "file" / "log", {}, resume=False)
 
 
-# Rows
+def test_a_log_that_does_not_fit_the_frames_is_refused(
+    crossing: Path, predictor: Predictor, tmp_path: Path
+) -> None:
+    with video.open_log(tmp_path / "log", {}, resume=False) as log:
+        log.add({"frame": 7, "faces": []})
+    with (
+        video.open_log(tmp_path / "log", {}, resume=True) as log,
+        video.track(crossing, predictor=predictor, log=log) as tracked,
+        pytest.raises(VideoError, match="another video"),
+    ):
+        list(tracked)
+
+
+# Tables
+
+
+def table(path: Path, labels: Sequence[str]) -> _tables.Table:
+    return _tables.Table(path, video.columns(labels), video._TYPES)
+
+
+def add(to: _tables.Table, frame: video.Frame) -> None:
+    for person in frame.people:
+        to.add(video.document(frame, person), [video.row(frame, person)])
 
 
 def test_rows_are_the_same_in_each_format(tmp_path: Path, crossing: Path, predictor: Predictor) -> None:
     labels = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
     with contextlib.ExitStack() as stack:
         writers = {
-            kind: stack.enter_context(video.Rows(tmp_path / "rows" / f"a.{kind}", labels))
+            kind: stack.enter_context(table(tmp_path / "rows" / f"a.{kind}", labels))
             for kind in ("csv", "jsonl", "parquet")
         }
-        reading = stack.enter_context(video.read(crossing, predictor=predictor, every=3))
+        reading = stack.enter_context(video.track(crossing, predictor=predictor, every=3))
         expected = []
         for frame in reading:
             expected += [video.row(frame, person) for person in frame.people]
             for writer in writers.values():
-                writer.add(frame)
+                add(writer, frame)
         assert all("partial" in each.name for each in (tmp_path / "rows").iterdir())
         for writer in writers.values():
             writer.keep()
     assert sorted(each.name for each in (tmp_path / "rows").iterdir()) == ["a.csv", "a.jsonl", "a.parquet"]
     assert len(expected) > 10
-    table = parquet.read_table(tmp_path / "rows" / "a.parquet")
-    doubles = [name for name in table.schema.names if str(table.schema.field(name).type) == "double"]
+    found = parquet.read_table(tmp_path / "rows" / "a.parquet")
+    doubles = [name for name in found.schema.names if str(found.schema.field(name).type) == "double"]
     assert doubles == ["time"]
-    assert table.to_pylist() == [
+    assert found.to_pylist() == [
         {
             name: float(np.float32(value)) if isinstance(value, float) and name != "time" else value
             for name, value in each.items()
@@ -608,15 +629,15 @@ def test_rows_are_the_same_in_each_format(tmp_path: Path, crossing: Path, predic
 def test_parquet_is_written_in_groups(
     tmp_path: Path, crossing: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mien.inference.video._ROW_GROUP", 4)
+    monkeypatch.setattr("mien._tables._GROUP", 4)
     labels = ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
     with (
-        video.Rows(tmp_path / "rows.parquet", labels) as rows,
-        video.read(crossing, predictor=predictor, every=5) as reading,
+        table(tmp_path / "rows.parquet", labels) as rows,
+        video.track(crossing, predictor=predictor, every=5) as reading,
     ):
         count = 0
         for frame in reading:
-            rows.add(frame)
+            add(rows, frame)
             count += len(frame.people)
         rows.keep()
     file = parquet.ParquetFile(tmp_path / "rows.parquet")
@@ -626,21 +647,21 @@ def test_parquet_is_written_in_groups(
 
 
 def test_rows_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no format"):
-        video.Rows(tmp_path / "rows.xml", ["a"])
+    with pytest.raises(InputError, match=r"rows\.xml"):
+        table(tmp_path / "rows.xml", ["a"])
     (tmp_path / "file").write_text("")
     for kind in ("csv", "parquet"):
-        with pytest.raises(InputError, match="cannot be written"):
-            video.Rows(tmp_path / "file" / f"rows.{kind}", ["a"])
+        with pytest.raises(OutputError, match=f"rows.{kind}"):
+            table(tmp_path / "file" / f"rows.{kind}", ["a"])
     (tmp_path / "taken.csv").mkdir()
-    with video.Rows(tmp_path / "taken.csv", ["a"]) as rows, pytest.raises((InputError, OutputError)):
+    with table(tmp_path / "taken.csv", ["a"]) as rows, pytest.raises(OutputError, match="taken"):
         rows.keep()
 
 
 def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtra, match=r"mien\[parquet\]"):
-        video.Rows(tmp_path / "rows.parquet", ["a"])
+        table(tmp_path / "rows.parquet", ["a"])
 
 
 def test_without_pyav_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -665,7 +686,7 @@ def test_a_full_disk_is_told_in_a_sentence(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "cannot be written: file too large" in capsys.readouterr().err
-    assert all(each.suffix == ".journal" for each in away.iterdir())
+    assert all(each.suffix == ".log" for each in away.iterdir())
 
 
 # The timeline
@@ -754,7 +775,7 @@ def test_the_command_writes_all_that_is_wanted(
     document = json.loads(capsys.readouterr().out)
     assert sorted(each.name for each in away.iterdir()) == sorted([*files, "course.svg"])
     assert sorted(document["files"]) == sorted([*files, "course.svg"])
-    assert document["frames"] == document["looked_at"] == 30
+    assert document["frames"] == document["analyzed"] == 30
     assert [person["track"] for person in document["people"]] == [1, 2]
     with Path("rows.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -772,7 +793,7 @@ def test_the_command_tells_people_in_a_table(
 ) -> None:
     assert command(crossing, "--look", 320, "--every", 2) == 0
     out = capsys.readouterr().out
-    assert "15 of 30 frames looked at" in out
+    assert "15 of 30 frames analyzed" in out
     assert list(away.iterdir()) == []
 
 
@@ -812,7 +833,7 @@ def test_a_saved_film_hides_every_face_and_holds_the_last_look_between(crossing:
     assert command(crossing, "--save", "hidden.mp4", "--look", 320, "--blur") == 0
     before, drawn, hidden = (decoded(path) for path in (crossing, Path("plain.mp4"), Path("hidden.mp4")))
     assert len(before) == len(drawn) == len(hidden)
-    finder = video.predictor(look=320).detector
+    finder = video.make_predictor(look=320).detector
     assert [len(finder.find(each.pixels(), smallest=20)) for each in hidden[::5]] == [0] * 6
     marked = [
         np.abs(a.pixels().astype(int) - b.pixels()).max() > 100 for a, b in zip(before, drawn, strict=True)
@@ -826,16 +847,16 @@ def test_a_saved_film_hides_every_face_and_holds_the_last_look_between(crossing:
         (["none.mp4"], "does not exist"),
         (["note.txt"], "is not a video"),
         (["clip.mp4", "--blur"], "--save"),
-        (["clip.mp4", "--save", "x.mp4", "--blur", "--every", "2"], "every frame"),
+        (["clip.mp4", "--save", "x.mp4", "--blur", "--every", "2"], "--blur"),
         (["clip.mp4", "--resume"], "--to"),
         (["clip.mp4", "--timeline", "x.gif"], ".png"),
-        (["clip.mp4", "--to", "x.csv", "--to", "x.csv"], "the same"),
-        (["clip.mp4", "--to", "x.xml"], "no format"),
-        (["clip.mp4", "--csv", "--jsonl"], "one of them"),
-        (["clip.mp4", "--save", "clip.mp4"], "which is read"),
-        (["clip.mp4", "--save", "x/../clip.mp4"], "which is read"),
-        (["clip.mp4", "--fps", "inf"], "a number above 0"),
-        (["clip.mp4", "--smoothing", "nan"], "at least 0"),
+        (["clip.mp4", "--to", "x.csv", "--to", "x.csv"], "--to"),
+        (["clip.mp4", "--to", "x.xml"], "x.xml"),
+        (["clip.mp4", "--csv", "--jsonl"], "--csv"),
+        (["clip.mp4", "--save", "clip.mp4"], "would overwrite"),
+        (["clip.mp4", "--save", "x/../clip.mp4"], "would overwrite"),
+        (["clip.mp4", "--fps", "inf"], "--fps is inf"),
+        (["clip.mp4", "--smoothing", "nan"], "--smoothing is nan"),
         (["clip.mp4", "--fps", "0"], "--fps is 0"),
         (["clip.mp4", "--every", "2", "--fps", "5"], "--every and --fps"),
         (["clip.mp4", "--every", "0"], "--every is 0"),
@@ -870,15 +891,15 @@ def test_after_a_kill_the_command_goes_on_and_gives_the_same_bytes(
     unbroken = json.loads(capsys.readouterr().out)
     words = ["clip.mp4", *options, "rows.csv", "--save", "film.mp4", "--resume", "--json"]
     process = subprocess.Popen([sys.executable, "-m", "mien", "video", *words], stderr=subprocess.DEVNULL)
-    journal = Path(".rows.csv.journal")
-    while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") > 10):
+    log = Path(".rows.csv.log")
+    while process.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") > 10):
         time.sleep(0.01)
     process.kill()
     assert process.wait() == -signal.SIGKILL
     assert not Path("rows.csv").exists()
     assert command(*words) == 0
     captured = capsys.readouterr()
-    assert int(captured.err.split(" frames were done before")[0].split()[-1]) >= 10
+    assert int(captured.err.split(" frames analyzed in an earlier run")[0].split()[-1]) >= 10
     resumed = json.loads(captured.out)
     assert Path("rows.csv").read_bytes() == Path("whole.csv").read_bytes()
     assert [each.pts for each in decoded(Path("film.mp4"))] == [
@@ -893,16 +914,16 @@ def test_after_a_kill_the_command_goes_on_and_gives_the_same_bytes(
 def test_what_an_earlier_run_left_is_given_up_only_with_a_word(
     away: Path, crossing: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path(".rows.csv.journal").write_text("{}\n")
+    Path(".rows.csv.log").write_text("{}\n")
     assert command(crossing, "--to", "rows.csv", "--look", 320, "--every", 9, "--resume") == 2
-    assert "another video" in capsys.readouterr().err
+    assert "--model" in capsys.readouterr().err
     assert command(crossing, "--to", "rows.csv", "--look", 320, "--every", 9) == 0
-    assert "--resume would keep it" in capsys.readouterr().err
+    assert "--resume" in capsys.readouterr().err
 
 
-def test_the_command_has_the_defaults_of_the_room() -> None:
+def test_the_command_has_the_defaults_of_the_function() -> None:
     of_command = inspect.signature(inference.video).parameters
-    of_room = inspect.signature(video.read).parameters
+    of_room = inspect.signature(video.track).parameters
     assert of_command["look"].default == video.LOOK
     assert of_command["every"].default == of_room["every"].default
     assert of_command["fps"].default == of_room["rate"].default
@@ -920,29 +941,29 @@ def test_the_command_has_the_defaults_of_the_room() -> None:
         b'"detected":1,"scores":{},"flags":[]}]}\n',
     ],
 )
-def test_a_damaged_journal_goes_on_from_before_the_damage(tmp_path: Path, line: bytes) -> None:
-    path = tmp_path / "journal"
-    with video.Journal(path, {}, resume=False) as journal:
-        journal.put(0, ())
+def test_a_damaged_log_continues_before_the_damage(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "log"
+    with video.open_log(path, {}, resume=False) as log:
+        log.add({"frame": 0, "faces": []})
     with path.open("ab") as file:
         file.write(line + b'{"frame":2,"faces":[]}\n')
-    with video.Journal(path, {}, resume=True) as again:
-        assert (again.damaged, again.kept) == (True, 1)
-        assert (again.get(0), again.get(1)) == ((), None)
+    with video.open_log(path, {}, resume=True) as again:
+        assert (again.damaged, again.known) == (True, 1)
+        assert (again.take(), again.take()) == ((0, ()), None)
 
 
-def test_two_runs_do_not_share_a_journal(tmp_path: Path) -> None:
+def test_two_runs_do_not_share_a_log(tmp_path: Path) -> None:
     with (
-        video.Journal(tmp_path / "journal", {}, resume=False),
-        pytest.raises(InputError, match="another run is writing"),
+        video.open_log(tmp_path / "log", {}, resume=False),
+        pytest.raises(InputError, match="another run"),
     ):
-        video.Journal(tmp_path / "journal", {}, resume=False)
+        video.open_log(tmp_path / "log", {}, resume=False)
 
 
 def test_no_other_run_writes_any_of_the_files(
     crossing: Path, away: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lock = batches.hold(away / ".film.mp4.journal")
+    lock = _tables.lock(away / ".film.mp4.log")
     try:
         assert command(crossing, "--to", "rows.csv", "--save", "film.mp4", "--every", 9) == 2
     finally:
@@ -962,7 +983,7 @@ def test_no_other_name_of_the_video_is_written_to(
     Path("other.mp4").hardlink_to("clip.mp4")
     for name in ("deep/../clip.mp4", "link/clip.mp4", "other.mp4"):
         assert command("clip.mp4", "--save", name) == 2
-        assert "which is read" in capsys.readouterr().err
+        assert "would overwrite" in capsys.readouterr().err
     for words in (["--to", "x.csv", "--to", "link/x.csv"], ["--to", "x.csv", "--to", "x.csv"]):
         assert command("clip.mp4", *words) == 2
     assert clip.read_bytes() == before
@@ -986,7 +1007,7 @@ def test_any_name_is_shown_on_a_strict_terminal(tmp_path: Path) -> None:
     [
         (["--timeline", "people.png"], "matplotlib", "--timeline needs packages"),
         (["--to", "rows.parquet"], "pyarrow", "Parquet needs packages"),
-        (["--save", "film.gif"], "none", "is no video mien writes"),
+        (["--save", "film.gif"], "none", "film.gif"),
     ],
 )
 def test_outputs_that_cannot_be_written_are_refused_before_the_work(
@@ -1002,7 +1023,7 @@ def test_outputs_that_cannot_be_written_are_refused_before_the_work(
         importlib.util, "find_spec", lambda name, *rest: None if name == missing else real(name, *rest)
     )
     monkeypatch.setitem(sys.modules, missing, None)
-    monkeypatch.setattr(video, "read", lambda *_, **__: pytest.fail("the work was begun"))
+    monkeypatch.setattr(video, "track", lambda *_, **__: pytest.fail("the work was begun"))
     (away / "film.mp4").write_bytes(b"x")
     assert cli.run(["video", "film.mp4", *arguments]) == 2
     assert said in capsys.readouterr().err

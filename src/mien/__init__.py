@@ -13,17 +13,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mien.api import analyze_video
     from mien.data.datasets import Dataset, Split
     from mien.data.datasets import load as load_dataset
     from mien.errors import MienError
     from mien.evaluation.evaluation import Evaluation
     from mien.evaluation.evaluator import score as evaluate
-    from mien.inference.predictor import Predictor, Problem, predict, predict_many
+    from mien.inference.batches import predict_files
+    from mien.inference.predictor import Predictor, predict, predict_many
     from mien.models.model import load as load_model
+    from mien.models.model import resolve
     from mien.release.exporters import convert as export
     from mien.release.shipping import make as ship
     from mien.training.trainer import fit as train
-    from mien.types import Box, Face, Prediction
+    from mien.types import Box, Face, Prediction, Problem
 
 __version__ = "0.1.0.dev0"
 
@@ -35,20 +38,23 @@ _PUBLIC = {
     "MienError": ("errors", "MienError"),
     "Prediction": ("types", "Prediction"),
     "Predictor": ("inference.predictor", "Predictor"),
-    "Problem": ("inference.predictor", "Problem"),
+    "Problem": ("types", "Problem"),
     "Evaluation": ("evaluation.evaluation", "Evaluation"),
     "Split": ("data.datasets", "Split"),
+    "analyze_video": ("api", "analyze_video"),
     "evaluate": ("evaluation.evaluator", "score"),
     "export": ("release.exporters", "convert"),
     "load_dataset": ("data.datasets", "load"),
     "load_model": ("models.model", "load"),
     "predict": ("inference.predictor", "predict"),
+    "predict_files": ("inference.batches", "predict_files"),
     "predict_many": ("inference.predictor", "predict_many"),
+    "resolve": ("models.model", "resolve"),
     "ship": ("release.shipping", "make"),
     "train": ("training.trainer", "fit"),
 }
 _PACKAGES = (
-    *("data", "demo", "errors", "evaluation", "inference", "labels", "models", "release", "reports"),
+    *("api", "data", "demo", "errors", "evaluation", "inference", "labels", "models", "release", "reports"),
     *("training", "types", "vision"),
 )
 
@@ -63,12 +69,15 @@ __all__ = [
     "Problem",
     "Split",
     "__version__",
+    "analyze_video",
     "evaluate",
     "export",
     "load_dataset",
     "load_model",
     "predict",
+    "predict_files",
     "predict_many",
+    "resolve",
     "ship",
     "train",
 ]

@@ -3,12 +3,12 @@
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import filelock
 
-from mien.errors import OutputError
+from mien.errors import InputError, OutputError
 
 #: What to do if a file cannot be written, by the number of the system's error.
 _ADVICE = {
@@ -134,6 +134,49 @@ def reason(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full"
     return (error.strerror or str(error)).lower()
+
+
+def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) -> None:
+    """Refuse outputs that would overwrite an input or write into an input folder.
+
+    Args:
+        outputs: The files and folders to write, by what messages call them: `--html page.html`.
+        inputs: The files and folders that are read.
+
+    Raises:
+        InputError: An output is an input, another name of it or inside it; or two outputs are one file.
+    """
+    named = {what: path for what, path in outputs.items() if path is not None}
+    for source in inputs:
+        for what, path in named.items():
+            if _overwrites(path, source):
+                raise InputError(f"{what} would overwrite the input {source}; choose another path")
+    seen: dict[Path, str] = {}
+    for what, path in named.items():
+        if (place := _resolved(path)) in seen:
+            raise InputError(f"{what} and {seen[place]} are the same file; choose different paths")
+        seen[place] = what
+
+
+def _overwrites(output: Path, source: Path) -> bool:
+    try:
+        if not source.exists():
+            return False
+        # By identity too, because of links and of systems in which two spellings are one name.
+        place = output.resolve()
+        return place == source.resolve() or any(
+            each.exists() and each.samefile(source) for each in (place, *place.parents)
+        )
+    except (OSError, RuntimeError):
+        # The name is too long, or links form a ring: opening it reports the error.
+        return False
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        return path
 
 
 def _sync(path: Path) -> None:

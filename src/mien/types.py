@@ -1,4 +1,4 @@
-"""The types of a prediction: Box, Face, Prediction.
+"""The types of a prediction: Box, Face, Prediction, and Problem for an image that cannot be read.
 
 `Prediction.to_dict` is the JSON format of predictions in all commands and files.
 """
@@ -129,3 +129,20 @@ class Prediction:
             }
             for number, face in enumerate(self.faces, start=1)
         ]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An image that could not be read.
+
+    Args:
+        source: The image's name, as in a prediction.
+        reason: Why it could not be read, in one sentence.
+    """
+
+    source: str
+    reason: str
+
+    def to_dict(self) -> dict[str, str]:
+        """Return plain values, which JSON can hold."""
+        return {"source": self.source, "problem": self.reason}

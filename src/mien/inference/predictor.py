@@ -21,7 +21,7 @@ from mien.inference.image_files import check_sources
 from mien.models import model as bundles
 from mien.models.model import Bundle
 from mien.models.priors import Adjustment, as_groups, as_prior, is_number
-from mien.types import Box, Face, Flag, Prediction
+from mien.types import Box, Face, Flag, Prediction, Problem
 from mien.vision import detectors
 from mien.vision import images as door
 from mien.vision.detectors import Detection, Detector, orientation
@@ -90,23 +90,6 @@ def sharpness(crop: NDArray[np.uint8]) -> float:
 SMALLEST, SHARE = 30, 1 / 40
 #: Faces that are classified at once, and images that wait for one another at most.
 BATCH = 32
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A source that could not be read.
-
-    Args:
-        source: What the source was called.
-        reason: Why, in one sentence.
-    """
-
-    source: str
-    reason: str
-
-    def to_dict(self) -> dict[str, str]:
-        """Return what JSON holds of it."""
-        return {"source": self.source, "problem": self.reason}
 
 
 @dataclass(frozen=True)
@@ -196,6 +179,17 @@ class Predictor:
     def __repr__(self) -> str:
         finder = self.detector.name if self.detector else None
         return f"Predictor({self.model!r}, head={self.head!r}, detector={finder!r})"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What predictions depend on, by the name of the option that sets it."""
+        stated = self.adjustment.to_dict()
+        facts: dict[str, Any] = {"model": self.model.card.sha256, "head": self.head}
+        facts |= {"balance": stated["balance"], "prior": stated["prior"], "group": stated["groups"]}
+        if self.detector is None:
+            return facts | {"whole_image": True}
+        facts |= {"detector": self.detector.name, "min_face": self.smallest}
+        return facts | {"min_confidence": self.min_confidence, "auto_rotate": self.auto_rotate}
 
     def image(
         self,

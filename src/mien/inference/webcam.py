@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
     from mien.inference.predictor import Predictor
 
+
+from mien.inference.video_files import Clip
 
 Pixels: TypeAlias = Callable[[], NDArray[np.uint8]]
 #: Pictures as they come: when each is due, in seconds after the first, or None for at once; and what gives
@@ -84,6 +87,35 @@ def camera(name: str = "0") -> Frames:
     if system is None:
         raise InputError(f"mien knows no cameras on {sys.platform}; play a video file with --camera FILE")
     return _pictures(_open(_address(system, name), system, name), name)
+
+
+def open_source(name: str, stack: ExitStack) -> tuple[Frames, str]:
+    """Return the frames of a camera, or of a video file as if it came from a camera, and a name for them.
+
+    Args:
+        name: As `camera` takes it, or a video file.
+        stack: Closes the video file.
+
+    Raises:
+        InputError: There is no such camera, or it cannot be opened.
+        VideoError: The file does not exist or is not a video.
+    """
+    path = Path(name)
+    device = name.startswith("/dev/") or name.isdigit()
+    if path.is_file() or (not device and (path.suffix or len(path.parts) > 1)):
+        clip = stack.enter_context(Clip(path))
+        return play(clip.pictures()), path.name
+    return camera(name), f"camera {name}"
+
+
+def limit(frames: Frames, seconds: float) -> Frames:
+    """Yield the frames of the first seconds."""
+    begin: float | None = None
+    for due, pixels in frames:
+        begin = time.monotonic() if begin is None else begin
+        if (time.monotonic() - begin if due is None else due) >= seconds:
+            return
+        yield due, pixels
 
 
 def play(pictures: Iterable[Picture]) -> Frames:
