@@ -63,7 +63,12 @@ PUBLIC = dict(_public())
 
 
 def test_the_search_finds_what_takes_paths() -> None:
-    some = {"training.runs.open_run", "models.model.load", "training.trainer.fit", "reports.plots.history"}
+    some = {
+        "training.runs.open_run",
+        "models.model.load",
+        "training.trainer.fit",
+        "reports.plots.draw_history",
+    }
     assert {*some, "inference.batches.predict_files"} <= set(PUBLIC)
     assert len(PUBLIC) > 150
 
@@ -135,7 +140,7 @@ def test_figures_are_drawn_to_a_folder_named_by_text(away: Path) -> None:
     rows = [
         {"epoch": 1.0, "loss": 1.0, "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.5, "learning_rate": 1}
     ]
-    assert Path("figures/loss.png") in plots.history(rows, "figures", title="one epoch")
+    assert Path("figures/loss.png") in plots.draw_history(rows, "figures", title="one epoch")
 
 
 def test_a_run_is_trained_into_a_folder_named_by_text(away: Path, make_blobs: Callable[..., Dataset]) -> None:

@@ -108,7 +108,7 @@ def check_files(paths: list[Path], *names: str) -> None:
 def layouts(monkeypatch):
     """Watch every figure as it is saved: its texts lie on the page and none covers another."""
     seen = []
-    save = plots.save
+    save = plots._save_figure
 
     def watch(figure: Figure, to: Path, stem: str, *, tight: bool = True) -> list[Path]:
         paths = save(figure, to, stem, tight=tight)
@@ -134,7 +134,7 @@ def layouts(monkeypatch):
         seen.append(len(texts))
         return paths
 
-    monkeypatch.setattr(plots, "save", watch)
+    monkeypatch.setattr(plots, "_save_figure", watch)
     yield seen
     assert seen
 
@@ -160,7 +160,7 @@ def _is_tick(text: Text, figure: Figure) -> bool:
 @pytest.mark.parametrize(("count", "best"), [(1, 1), (25, 12), (300, 300), (25, None)])
 def test_history_of_any_length_says_what_ships(tmp_path, layouts, count, best):
     made = rows(count)
-    check_files(plots.history(made, tmp_path, title="quick-1", best=best), "loss", "accuracy")
+    check_files(plots.draw_history(made, tmp_path, title="quick-1", best=best), "loss", "accuracy")
     texts = said(tmp_path / "loss.svg")
     assert f"validation {made[-1]['val_loss']:.3f}" in texts
     assert "Loss, quick-1" in texts
@@ -180,7 +180,7 @@ def test_history_of_any_length_says_what_ships(tmp_path, layouts, count, best):
 
 def test_learning_rate_has_a_strip_only_if_it_changes(tmp_path):
     for rate in (True, False):
-        plots.history(rows(9, rate=rate), tmp_path, title="r")
+        plots.draw_history(rows(9, rate=rate), tmp_path, title="r")
         assert any(text.startswith("learning rate") for text in said(tmp_path / "loss.svg")) == rate
 
 
@@ -202,7 +202,7 @@ def test_history_survives_wild_values(tmp_path, layouts, changes):
     made = rows(12)
     for index, change in changes.items():
         made[index] |= change
-    check_files(plots.history(made, tmp_path, title="wild", best=12), "loss", "accuracy")
+    check_files(plots.draw_history(made, tmp_path, title="wild", best=12), "loss", "accuracy")
     wild = any(not abs(value) < 1e38 for row in made for key, value in row.items() if key.endswith("loss"))
     texts = said(tmp_path / "loss.svg")
     assert ("× infinite or not a number" in texts) == wild
@@ -225,31 +225,31 @@ def test_a_lone_epoch_between_gaps_is_still_seen(tmp_path, monkeypatch):
         )
         return []
 
-    monkeypatch.setattr(plots, "save", look)
-    plots.history(made, tmp_path, title="gaps")
+    monkeypatch.setattr(plots, "_save_figure", look)
+    plots.draw_history(made, tmp_path, title="gaps")
     assert marked == [("loss", 31.0)]
 
 
 def test_ends_that_meet_are_moved_apart(tmp_path, layouts):
     made = rows(10)
     made[-1] |= {"val_loss": made[-1]["loss"], "val_accuracy": made[-1]["accuracy"]}
-    plots.history(made, tmp_path, title="meeting")
+    plots.draw_history(made, tmp_path, title="meeting")
     assert len(layouts) == 2
 
 
 def test_history_draws_the_columns_it_has(tmp_path):
     made = [{"loss": 1.0 / epoch} for epoch in (1, 2, 3)]
-    check_files(plots.history(made, tmp_path, title="bare", best=3), "loss")
+    check_files(plots.draw_history(made, tmp_path, title="bare", best=3), "loss")
     assert "epoch 3 of 3 ships: training 0.333" in said(tmp_path / "loss.svg")
 
 
 def test_history_refuses_what_it_cannot_show(tmp_path):
     with pytest.raises(RunError, match="no rows"):
-        plots.history([], tmp_path, title="empty")
+        plots.draw_history([], tmp_path, title="empty")
     with pytest.raises(RunError, match="epoch 9 is said to ship, and the history holds epochs 1 to 3"):
-        plots.history(rows(3), tmp_path, title="r", best=9)
+        plots.draw_history(rows(3), tmp_path, title="r", best=9)
     with pytest.raises(RunError, match=r"the history holds epoch 1$"):
-        plots.history(rows(1), tmp_path, title="r", best=2)
+        plots.draw_history(rows(1), tmp_path, title="r", best=2)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -269,7 +269,7 @@ def test_history_refuses_what_it_cannot_show(tmp_path):
 )
 def test_confusion_of_any_size_stays_legible(tmp_path, layouts, classes, names, absent):
     made = report(classes, 40 * classes, names=names, absent=absent)
-    check_files(plots.confusion(made, tmp_path, name="val"), "confusion-val")
+    check_files(plots.draw_confusion_matrix(made, tmp_path, name="val"), "confusion-val")
     texts = said(tmp_path / "confusion-val.svg")
     assert "Confusion, val" in texts
     assert f"{40 * classes:,} images of archive (4).zip" in texts
@@ -292,7 +292,7 @@ def test_large_counts_shrink_and_then_give_way_to_percents(tmp_path, layouts):
     made = report(7)
     for factor, shown in ((1000, True), (10**12, False)):
         larger = made | {"confusion": [[count * factor for count in row] for row in made["confusion"]]}
-        plots.confusion(larger, tmp_path, name="big")
+        plots.draw_confusion_matrix(larger, tmp_path, name="big")
         texts = said(tmp_path / "confusion-big.svg")
         assert (f"{larger['confusion'][0][0]:,}" in texts) == shown
         assert f"{made['per_class']['angry']['recall']:.0%}" in texts
@@ -300,7 +300,7 @@ def test_large_counts_shrink_and_then_give_way_to_percents(tmp_path, layouts):
 
 
 def test_many_classes_have_every_so_many_named_and_a_page_of_sane_size(tmp_path, layouts):
-    check_files(plots.confusion(report(120, 700), tmp_path, name="many"), "confusion-many")
+    check_files(plots.draw_confusion_matrix(report(120, 700), tmp_path, name="many"), "confusion-many")
     texts = said(tmp_path / "confusion-many.svg")
     assert "own class 0" in texts
     assert "own class 1" not in texts
@@ -327,13 +327,13 @@ def test_cell_text_stands_out_on_every_colour():
 )
 def test_confusion_refuses_what_is_no_report(tmp_path, broken):
     with pytest.raises(DataError, match="a row and a column for each label"):
-        plots.confusion(report() | broken if broken else {}, tmp_path, name="val")
+        plots.draw_confusion_matrix(report() | broken if broken else {}, tmp_path, name="val")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_figures_tell_no_path(tmp_path):
     made = report() | {"data": "/srv/someone/secret/faces.zip"}
-    plots.confusion(made, tmp_path, name="val")
+    plots.draw_confusion_matrix(made, tmp_path, name="val")
     text = (tmp_path / "confusion-val.svg").read_text(encoding="utf-8")
     assert "secret" not in text
     assert "700 images of faces.zip" in text
@@ -348,7 +348,7 @@ def test_reliability_shows_bins_and_error(tmp_path, layouts, bins):
     chances = random.dirichlet(np.full(7, 0.3), 900)
     truth = np.array([random.choice(7, p=row) for row in chances])
     made = metrics(chances, truth, EMOTIONS, bins=bins).to_dict()
-    check_files(plots.reliability(made, tmp_path, name="test"), "reliability-test")
+    check_files(plots.draw_reliability(made, tmp_path, name="test"), "reliability-test")
     texts = said(tmp_path / "reliability-test.svg")
     assert f"Reliability, test: ECE {made['ece']:.3f}" in texts
     assert "900 images" in texts
@@ -363,20 +363,20 @@ def test_reliability_colours_only_what_is_beyond_chance(tmp_path, monkeypatch):
         colours.extend(line.get_color() for line in figure.axes[0].lines if line.get_marker() == "o")
         return []
 
-    monkeypatch.setattr(plots, "save", look)
+    monkeypatch.setattr(plots, "_save_figure", look)
     bins = [
         {"n": 1000, "confidence": 0.2, "accuracy": 0.5},
         {"n": 1000, "confidence": 0.5, "accuracy": 0.49},
         {"n": 0, "confidence": None, "accuracy": None},
         {"n": 1000, "confidence": 0.9, "accuracy": 0.5},
     ]
-    plots.reliability({"reliability": bins, "n": 3000, "ece": 0.24}, tmp_path, name="x")
-    assert colours == [plots.BLUE, plots.SOFT, plots.VERMILION]
+    plots.draw_reliability({"reliability": bins, "n": 3000, "ece": 0.24}, tmp_path, name="x")
+    assert colours == [plots._BLUE, plots._SOFT, plots._VERMILION]
 
 
 def test_reliability_needs_bins(tmp_path):
     with pytest.raises(DataError, match="no reliability bins"):
-        plots.reliability(report() | {"reliability": []}, tmp_path, name="val")
+        plots.draw_reliability(report() | {"reliability": []}, tmp_path, name="val")
 
 
 # Samples
@@ -387,8 +387,8 @@ def test_samples_show_every_pixel_beside_its_change(tmp_path, layouts, size):
     before = faces(14, size)
     after = 255 - before
     labels = [EMOTIONS[index // 2] for index in range(14)]
-    check_files(plots.samples(before, after, labels, tmp_path), "samples")
-    grid = plots._sheet_layout(14, size)
+    check_files(plots.draw_samples(before, after, labels, tmp_path), "samples")
+    grid = plots._lay_out_sheet(14, size)
     drawn = np.asarray(Image.open(tmp_path / "samples.png").convert("L"))
     assert drawn.shape == (grid.height, grid.width)
     for place in (0, 13):
@@ -405,7 +405,7 @@ def test_samples_show_every_pixel_beside_its_change(tmp_path, layouts, size):
 
 def test_samples_shorten_names(tmp_path, layouts):
     before = faces(len(NASTY), 8)
-    check_files(plots.samples(before, before, NASTY, tmp_path), "samples")
+    check_files(plots.draw_samples(before, before, NASTY, tmp_path), "samples")
     assert any(re.fullmatch(r"x+…x+", text) for text in said(tmp_path / "samples.svg"))
 
 
@@ -413,7 +413,7 @@ def test_samples_of_many_classes_are_thinned_out(tmp_path, monkeypatch):
     monkeypatch.setattr(plots, "_MOST_PAIRS", 24)
     before = faces(600, 2)
     labels = [f"c{index}" for index in range(600)]
-    check_files(plots.samples(before, before, labels, tmp_path), "samples")
+    check_files(plots.draw_samples(before, before, labels, tmp_path), "samples")
     texts = said(tmp_path / "samples.svg")
     assert {"24 of 600 images", "c0", "c599"} <= set(texts)
     assert len([text for text in texts if re.fullmatch(r"c\d+", text)]) == 24
@@ -432,7 +432,7 @@ def test_samples_of_many_classes_are_thinned_out(tmp_path, monkeypatch):
 )
 def test_samples_refuse_what_is_no_pairs(tmp_path, before, after, labels):
     with pytest.raises(DataError, match="are no pairs"):
-        plots.samples(before, after, labels, tmp_path)
+        plots.draw_samples(before, after, labels, tmp_path)
 
 
 # A run's figures
@@ -451,7 +451,7 @@ def make_run(folder: Path, *splits: str) -> runs.Run:
 def test_run_draws_all_it_finds(tmp_path):
     made = make_run(tmp_path, "val", "test")
     names = ("loss", "accuracy", "confusion-test", "reliability-test", "confusion-val", "reliability-val")
-    paths = plots.run(made)
+    paths = plots.draw_run(made)
     check_files(paths, *names)
     assert {path.parent for path in paths} == {made.figures}
     assert any(text.startswith("epoch 4 of 5 ships") for text in said(made.figures / "loss.svg"))
@@ -463,18 +463,18 @@ def test_run_shows_two_faces_of_each_class_that_has_them(tmp_path):
     labels = np.array([1, 0, 1, 1, 1], np.int64)
     split = dataset.Split(name="train", images=faces(5), labels=labels, votes=None, files=tuple("abcde"))
     data = dataset.Dataset(root="faces", labels=("calm", "tense", "none"), train=split, val=None, test=None)
-    assert [path.name for path in plots.run(made, data)[-2:]] == ["samples.png", "samples.svg"]
+    assert [path.name for path in plots.draw_run(made, data)[-2:]] == ["samples.png", "samples.svg"]
     texts = said(made.figures / "samples.svg")
     assert [texts.count(name) for name in ("calm", "tense", "none")] == [1, 2, 0]
     empty = dataset.Dataset(root="faces", labels=("calm",), train=None, val=split, test=None)
-    assert plots.run(made, empty)[-1].name == "accuracy.svg"
+    assert plots.draw_run(made, empty)[-1].name == "accuracy.svg"
 
 
 def test_run_that_ships_nothing_yet_has_a_history(tmp_path):
     made = make_run(tmp_path)
     facts = {name: part for name, part in made.facts().items() if name != "shipped"}
     _files.write(made.path / "run.json", json.dumps(facts).encode())
-    check_files(plots.run(made), "loss", "accuracy")
+    check_files(plots.draw_run(made), "loss", "accuracy")
     assert "5 epochs" in said(made.figures / "loss.svg")
 
 
@@ -482,17 +482,17 @@ def test_run_names_a_damaged_report(tmp_path):
     made = make_run(tmp_path, "val", "test")
     (made.evaluation / "test.json").write_text("{", encoding="utf-8")
     with pytest.raises(RunError, match=r"test\.json is damaged"):
-        plots.run(made)
+        plots.draw_run(made)
 
 
 # Files, and the user's matplotlib
 
 
 def draw_all(to: Path) -> dict[str, bytes]:
-    paths = plots.history(rows(6), to, title="same", best=3)
-    paths += plots.confusion(report(), to, name="val")
-    paths += plots.reliability(report(), to, name="val")
-    paths += plots.samples(faces(3), faces(3), ["a", "b", "c"], to)
+    paths = plots.draw_history(rows(6), to, title="same", best=3)
+    paths += plots.draw_confusion_matrix(report(), to, name="val")
+    paths += plots.draw_reliability(report(), to, name="val")
+    paths += plots.draw_samples(faces(3), faces(3), ["a", "b", "c"], to)
     return {path.name: path.read_bytes() for path in paths}
 
 
@@ -519,7 +519,7 @@ def test_equal_numbers_give_equal_files_whatever_the_user_has_set(tmp_path):
 def test_threads_draw_the_same_and_leave_the_settings_alone(tmp_path):
     before = dict(matplotlib.rcParams.copy())
     with ThreadPoolExecutor(4) as pool:
-        drawn = list(pool.map(lambda name: plots.history(rows(6), tmp_path / name, title="t"), "abcd"))
+        drawn = list(pool.map(lambda name: plots.draw_history(rows(6), tmp_path / name, title="t"), "abcd"))
     assert len({tuple(path.read_bytes() for path in paths) for paths in drawn}) == 1
     assert dict(matplotlib.rcParams.copy()) == before
 
@@ -532,7 +532,7 @@ from pathlib import Path
 import matplotlib
 before = matplotlib.rcParams._get("backend")
 from mien.reports import plots
-plots.history([{"epoch": 1.0, "loss": 1.0, "val_loss": 2.0}], Path(sys.argv[1]), title="x")
+plots.draw_history([{"epoch": 1.0, "loss": 1.0, "val_loss": 2.0}], Path(sys.argv[1]), title="x")
 assert "matplotlib.pyplot" not in sys.modules
 assert matplotlib.rcParams._get("backend") is before
 """
@@ -559,14 +559,14 @@ except MissingExtra as error:
 @pytest.mark.parametrize("name", ["../up", "a/b", "a\\b", "nul\0"])
 def test_a_name_stays_in_its_folder(tmp_path, name):
     with pytest.raises(DataError, match="cannot be a figure's file name"):
-        plots.reliability(report(), tmp_path, name=name)
+        plots.draw_reliability(report(), tmp_path, name=name)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_bytes(b"mine")
     with pytest.raises(OutputError):
-        plots.history(rows(2), tmp_path / "file", title="x")
+        plots.draw_history(rows(2), tmp_path / "file", title="x")
     assert (tmp_path / "file").read_bytes() == b"mine"
 
 
@@ -587,10 +587,10 @@ def test_shortened_text_keeps_its_ends(text, most):
 
 @given(st.text(max_size=30))
 def test_plain_text_is_one_drawable_line(text):
-    line = plots.printable(text)
+    line = plots.make_drawable(text)
     assert line.isprintable()
     assert {ord(character) for character in line} <= plots._known() | {ord(" ")}
-    assert plots.printable(line) == line
+    assert plots.make_drawable(line) == line
 
 
 @pytest.mark.parametrize(
@@ -606,14 +606,14 @@ def test_plain_text_is_one_drawable_line(text):
     ],
 )
 def test_plain_text_escapes_what_no_font_has(text, line):
-    assert plots.printable(text) == line
+    assert plots.make_drawable(text) == line
 
 
 def test_a_script_is_drawn_if_a_listed_font_has_it(monkeypatch):
     monkeypatch.setattr(plots, "_known", lambda: frozenset(map(ord, "angry")))
-    assert plots.printable("怒") == "\\u6012"
+    assert plots.make_drawable("怒") == "\\u6012"
     monkeypatch.setattr(plots, "_known", lambda: frozenset(map(ord, "angry怒")))
-    assert plots.printable("怒") == "怒"
+    assert plots.make_drawable("怒") == "怒"
 
 
 @given(
@@ -624,14 +624,14 @@ def test_a_script_is_drawn_if_a_listed_font_has_it(monkeypatch):
     )
 )
 def test_classes_never_look_alike(labels):
-    shown = plots.class_names(labels, most=9)
+    shown = plots.shorten_names(labels, most=9)
     assert len(shown) == len(labels)
     assert len(set(shown)) == len(labels)
 
 
 def test_names_that_shorten_alike_are_numbered():
     labels = ["aaaaaaaaaaXbbbbbbbbbb", "aaaaaaaaaaYbbbbbbbbbb", "c"]
-    assert plots.class_names(labels, most=8) == ["aaaaa…bb (1)", "aaaaa…bb (2)", "c"]
+    assert plots.shorten_names(labels, most=8) == ["aaaaa…bb (1)", "aaaaa…bb (2)", "c"]
 
 
 def test_numbers_are_short():
@@ -645,8 +645,7 @@ def test_numbers_are_short():
     ]
     assert plots.format_percent(0.6543) == "65.4%"
     assert plots.format_percent(float("nan")) == "not a number"
-    assert [plots.count_images(count) for count in (1, 3589)] == ["1 image", "3,589 images"]
-    assert [plots.file_name(path) for path in ("/a/b.zip", "C:\\x\\y", "z/", "")] == ["b.zip", "y", "z", ""]
+    assert [plots.base_name(path) for path in ("/a/b.zip", "C:\\x\\y", "z/", "")] == ["b.zip", "y", "z", ""]
 
 
 @given(st.integers(0, 10**12 - 1))

@@ -711,14 +711,15 @@ def test_a_timeline_is_drawn_whatever_people_show(tmp_path: Path) -> None:
         *(showing(track, (track, track + 3, "angry")) for track in range(3, 18)),
     ]
     first, second = (
-        plots.course(people, tmp_path / to, name="course", begin=0.0, end=70.0, title="a.mp4") for to in "ab"
+        plots.draw_timeline(people, tmp_path / to, name="course", begin=0.0, end=70.0, title="a.mp4")
+        for to in "ab"
     )
     assert [path.name for path in first] == ["course.png", "course.svg"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     for length in (0.5, 5000.0):
-        assert plots.course([], tmp_path / "d", name="none", begin=0.0, end=length)[0].is_file()
+        assert plots.draw_timeline([], tmp_path / "d", name="none", begin=0.0, end=length)[0].is_file()
     with pytest.raises(DataError, match="no length"):
-        plots.course(people, tmp_path, name="course", begin=1.0, end=1.0)
+        plots.draw_timeline(people, tmp_path, name="course", begin=1.0, end=1.0)
 
 
 def test_a_timeline_hatches_uncertain_stretches_and_explains_that(tmp_path: Path) -> None:
@@ -729,7 +730,7 @@ def test_a_timeline_hatches_uncertain_stretches_and_explains_that(tmp_path: Path
         people.add(0.0, [person(1, "happy")])
         people.add(5.0, [person(1, "happy", 0.4, uncertain=uncertain)])
         course = [each.to_dict() for each in people.end(10.0)]
-        _, svg = plots.course(course, tmp_path, name=f"course-{uncertain}", begin=0.0, end=10.0)
+        _, svg = plots.draw_timeline(course, tmp_path, name=f"course-{uncertain}", begin=0.0, end=10.0)
         return svg.read_text(encoding="utf-8")
 
     sure, doubted = drawn(uncertain=False), drawn(uncertain=True)

@@ -63,7 +63,7 @@ def analyze_video(
         return summary
     from mien.reports import plots
 
-    drawn = plots.course(
+    drawn = plots.draw_timeline(
         [person.to_dict() for person in summary.people],
         plot.parent,
         name=plot.stem,

@@ -113,7 +113,7 @@ def show(
     )
     report = _score(made, faces, progress=stage("scoring"))
     stage("drawing figures")
-    figures = plots.run(made, faces)
+    figures = plots.draw_run(made, faces)
     keras_file = exporters.convert(made, "keras", to / "export", progress=stage("exporting")).path
     return Demo(_list(archive, folder, made, figures, keras_file, report), report)
 

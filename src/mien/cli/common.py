@@ -432,7 +432,7 @@ def draw_figures(made: "Run", dataset: "Dataset | None") -> list[str]:
         if dataset is not None and (dataset.train is None or dataset.train.fingerprint != own):
             note(f"no samples are drawn: {dataset.root} is not what {made.name} was trained on")
             dataset = None
-        paths = plots.run(made, dataset)
+        paths = plots.draw_run(made, dataset)
     except MissingExtra as error:
         note(str(error))
         return []
@@ -445,8 +445,8 @@ def draw_report_figures(made: "Run", path: Path) -> None:
         from mien.reports import plots
 
         report = json.loads(path.read_text(encoding="utf-8"))
-        plots.confusion(report, made.figures, name=path.stem)
-        plots.reliability(report, made.figures, name=path.stem)
+        plots.draw_confusion_matrix(report, made.figures, name=path.stem)
+        plots.draw_reliability(report, made.figures, name=path.stem)
     except MissingExtra as error:
         note(str(error))
 

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from mien import _files
+from mien._text import pluralize
 from mien.data.datasets import Dataset, Split
 from mien.errors import DataError, MissingExtra, RunError
 from mien.evaluation.evaluator import wilson
@@ -52,39 +53,46 @@ try:
 except ImportError as error:
     raise MissingExtra("plotting", "plot") from error
 
-__all__ = ["confusion", "course", "history", "reliability", "run", "samples"]
+__all__ = [
+    "draw_confusion_matrix",
+    "draw_history",
+    "draw_reliability",
+    "draw_run",
+    "draw_samples",
+    "draw_timeline",
+]
 
 # Blue and vermilion stay apart for every kind of colour vision: Okabe & Ito 2008, Color Universal Design.
-BLUE, VERMILION = "#0072B2", "#D55E00"
-INK, SOFT, FAINT = "#1B1E23", "#5A626E", "#DDE1E6"
+_BLUE, _VERMILION = "#0072B2", "#D55E00"
+_INK, _SOFT, _FAINT = "#1B1E23", "#5A626E", "#DDE1E6"
 
-DPI = 150
+_DPI = 150
 #: Points to an inch.
-POINTS = 72
+_POINTS = 72
 #: Inches around what is drawn.
 _MARGIN = 0.18
 
 _STYLE = {
-    "figure.dpi": DPI,
-    "savefig.dpi": DPI,
+    "figure.dpi": _DPI,
+    "savefig.dpi": _DPI,
     "figure.facecolor": "white",
     "font.size": 9.5,
-    "text.color": INK,
+    "text.color": _INK,
     # Hinting makes DejaVu's figures look like another typeface at some sizes.
     "text.hinting": "none",
     # A class may be called $2$.
     "text.parse_math": False,
-    "axes.edgecolor": SOFT,
-    "axes.labelcolor": SOFT,
+    "axes.edgecolor": _SOFT,
+    "axes.labelcolor": _SOFT,
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.spines.left": False,
     "axes.unicode_minus": True,
-    "xtick.color": SOFT,
-    "ytick.color": SOFT,
+    "xtick.color": _SOFT,
+    "ytick.color": _SOFT,
     "ytick.major.size": 0,
-    "grid.color": FAINT,
+    "grid.color": _FAINT,
     "grid.linewidth": 0.8,
     "axes.axisbelow": True,
     # The same drawing has the same element names, and letters as outlines look alike in every viewer.
@@ -97,7 +105,7 @@ _settings = threading.Lock()
 
 
 @contextmanager
-def page(width: float, height: float) -> Iterator[Figure]:
+def _open_figure(width: float, height: float) -> Iterator[Figure]:
     """Open a page in mien's style, whatever the user's matplotlib settings are; they come back afterwards.
 
     Args:
@@ -109,12 +117,12 @@ def page(width: float, height: float) -> Iterator[Figure]:
     # The backend is the user's: setting it, even to what it is, can start a window system.
     del style["backend"]
     with _settings, matplotlib.rc_context(style):
-        figure = Figure(figsize=(width, height), dpi=DPI)
+        figure = Figure(figsize=(width, height), dpi=_DPI)
         FigureCanvasAgg(figure)
         yield figure
 
 
-def headline(axes: Axes, title: str, notes: Sequence[str], *, rise: float = 12) -> None:
+def _write_headline(axes: Axes, title: str, notes: Sequence[str], *, rise: float = 12) -> None:
     """Write a title and notes above `axes`, from its left edge.
 
     Args:
@@ -124,9 +132,9 @@ def headline(axes: Axes, title: str, notes: Sequence[str], *, rise: float = 12) 
         rise: Points between the axes and the lowest line.
     """
     for note in reversed(notes):
-        _above(axes, note, rise, size=9.5, color=SOFT, weight="normal")
+        _above(axes, note, rise, size=9.5, color=_SOFT, weight="normal")
         rise += 14
-    _above(axes, title, rise + 3, size=13, color=INK, weight="bold")
+    _above(axes, title, rise + 3, size=13, color=_INK, weight="bold")
 
 
 def _above(axes: Axes, text: str, rise: float, *, size: float, color: str, weight: str) -> None:
@@ -143,14 +151,14 @@ def _above(axes: Axes, text: str, rise: float, *, size: float, color: str, weigh
     )
 
 
-def scored(report_name: str, split: str, data: str, n: int) -> tuple[str, str]:
+def _name_what_was_scored(report_name: str, split: str, data: str, n: int) -> tuple[str, str]:
     """Return what was scored, for a title, and on how many images, for the line under it."""
-    what = shorten(printable(split or report_name), 40)
-    source = shorten(printable(file_name(data)), 48)
-    return what, count_images(n) + (f" of {source}" if source else "")
+    what = shorten(make_drawable(split or report_name), 40)
+    source = shorten(make_drawable(base_name(data)), 48)
+    return what, pluralize(n, "image") + (f" of {source}" if source else "")
 
 
-def save(figure: Figure, to: str | os.PathLike[str], stem: str, *, tight: bool = True) -> list[Path]:
+def _save_figure(figure: Figure, to: str | os.PathLike[str], stem: str, *, tight: bool = True) -> list[Path]:
     """Write a drawing as PNG and SVG.
 
     Args:
@@ -173,7 +181,7 @@ def save(figure: Figure, to: str | os.PathLike[str], stem: str, *, tight: bool =
         ("svg", FigureCanvasSVG, {"Creator": None, "Date": None}),
     ):
         buffer = io.BytesIO()
-        canvas(figure).print_figure(buffer, dpi=DPI, format=ending, metadata=metadata, bbox_inches=box)
+        canvas(figure).print_figure(buffer, dpi=_DPI, format=ending, metadata=metadata, bbox_inches=box)
         drawn[Path(to) / f"{stem}.{ending}"] = buffer.getvalue()
     for path, data in drawn.items():
         _files.write(path, data)
@@ -181,8 +189,8 @@ def save(figure: Figure, to: str | os.PathLike[str], stem: str, *, tight: bool =
 
 
 #: matplotlib brings this one, so that figures look alike everywhere.
-FONT = "DejaVu Sans"
-#: Asked in this order, where installed, for characters that `FONT` lacks.
+_FONT = "DejaVu Sans"
+#: Asked in this order, where installed, for characters that `_FONT` lacks.
 _FALLBACKS = (
     "Noto Sans CJK SC",
     "Noto Sans CJK JP",
@@ -223,7 +231,7 @@ _FALLBACKS = (
 def families() -> tuple[str, ...]:
     """Return the font families to draw with, best first; all of them are installed."""
     installed = {font.name for font in font_manager.fontManager.ttflist}
-    return (FONT, *(name for name in _FALLBACKS if name in installed))
+    return (_FONT, *(name for name in _FALLBACKS if name in installed))
 
 
 @functools.cache
@@ -239,7 +247,7 @@ def _known() -> frozenset[int]:
     return frozenset(weights[0] & weights[1])
 
 
-def printable(text: str) -> str:
+def make_drawable(text: str) -> str:
     r"""Return `text` on one line, with what no font can draw written as an escape: `\u5feb`.
 
     Folders have names with line breaks, undecodable bytes and scripts that no installed font knows. Empty
@@ -262,15 +270,15 @@ def shorten(text: str, most: int) -> str:
     return text[: most - 1 - tail] + "…" + (text[-tail:] if tail else "")
 
 
-def class_names(labels: Sequence[str], most: int = 28) -> list[str]:
+def shorten_names(labels: Sequence[str], most: int = 28) -> list[str]:
     """Return class names to draw, each at most `most` characters or little more, no two of them alike."""
-    shown = [shorten(printable(label), most) for label in labels]
+    shown = [shorten(make_drawable(label), most) for label in labels]
     return [
         f"{text} ({number})" if shown.count(text) > 1 else text for number, text in enumerate(shown, start=1)
     ]
 
 
-def file_name(path: str) -> str:
+def base_name(path: str) -> str:
     """Return what follows the last separator, so that no figure tells where a machine keeps its files."""
     return path.replace("\\", "/").rstrip("/").rpartition("/")[2]
 
@@ -285,11 +293,6 @@ def format_decimal(value: float) -> str:
 def format_percent(value: float) -> str:
     """Return a fraction as percent with one decimal."""
     return f"{value:.1%}" if math.isfinite(value) else format_decimal(value)
-
-
-def count_images(count: int) -> str:
-    """Return a number of images in words: `1 image`, `3,589 images`."""
-    return f"{count:,} image" if count == 1 else f"{count:,} images"
 
 
 def format_count(count: int) -> str:
@@ -336,7 +339,7 @@ _MEASURES = (
 )
 
 
-def history(
+def draw_history(
     rows: Sequence[Mapping[str, float]], to: str | os.PathLike[str], *, title: str, best: int | None = None
 ) -> list[Path]:
     """Draw training and validation loss, and accuracy, over epochs.
@@ -390,7 +393,7 @@ def _draw_curves(
     notes = [_summary(measure, epochs, curves, best)]
     if not all(_drawable(curve.values).all() for curve in curves):
         notes.append("× infinite or not a number")
-    with page(_CURVE_WIDTH, height) as figure:
+    with _open_figure(_CURVE_WIDTH, height) as figure:
         axes = figure.add_axes((0, below / height, 1, _CURVE_HEIGHT / height))
         axes.grid(axis="y")
         _loss_scale(axes, measure, np.concatenate([curve.values for curve in curves]))
@@ -400,22 +403,22 @@ def _draw_curves(
         _label_ends(axes, curves, measure)
         if best is not None:
             _mark_epoch(axes, best, epochs, curves)
-        name = shorten(printable(title), 44)
-        headline(axes, f"{measure.name.capitalize()}, {name}", notes, rise=12 if best is None else 24)
+        name = shorten(make_drawable(title), 44)
+        _write_headline(axes, f"{measure.name.capitalize()}, {name}", notes, rise=12 if best is None else 24)
         if changes:
             axes.tick_params(axis="x", labelbottom=False)
             _draw_rate(figure.add_axes((0, 0, 1, _RATE_STRIP / height)), epochs, rate)
         else:
             axes.set_xlabel("epoch")
-        return save(figure, to, measure.name)
+        return _save_figure(figure, to, measure.name)
 
 
 def _curves_of(measure: _Measure, rows: Sequence[Mapping[str, float]]) -> list[_Curve]:
     return [
         _Curve(name, _column(rows, key), colour, width)
         for name, key, colour, width in (
-            ("training", measure.training, BLUE, 1.5),
-            ("validation", measure.validation, VERMILION, 2.2),
+            ("training", measure.training, _BLUE, 1.5),
+            ("validation", measure.validation, _VERMILION, 2.2),
         )
         if any(key in row for row in rows)
     ]
@@ -500,7 +503,7 @@ def _label_ends(axes: Axes, curves: list[_Curve], measure: _Measure) -> None:
     top = axes.get_ylim()[1]
     ends = [float(curve.values[-1]) for curve in curves]
     heights = [end if abs(end) <= _LARGEST else top for end in ends]
-    places = [float(axes.transData.transform((1, height))[1]) * POINTS / DPI for height in heights]
+    places = [float(axes.transData.transform((1, height))[1]) * _POINTS / _DPI for height in heights]
     moved = list(places)
     if len(places) == 2 and abs(places[0] - places[1]) < _LINE:
         middle, upper = sum(places) / 2, int(places[1] >= places[0])
@@ -529,7 +532,7 @@ def _summary(measure: _Measure, epochs: Floats, curves: list[_Curve], best: int 
 
 
 def _mark_epoch(axes: Axes, best: int, epochs: Floats, curves: list[_Curve]) -> None:
-    axes.axvline(best, color=INK, linewidth=0.9, linestyle=(0, (2, 2)), zorder=2)
+    axes.axvline(best, color=_INK, linewidth=0.9, linestyle=(0, (2, 2)), zorder=2)
     axes.annotate(
         "ships",
         xy=(best, 1),
@@ -556,7 +559,7 @@ def _mark_epoch(axes: Axes, best: int, epochs: Floats, curves: list[_Curve]) -> 
 
 
 def _draw_rate(axes: Axes, epochs: Floats, rate: Floats) -> None:
-    axes.plot(epochs, rate, color=SOFT, linewidth=1.2, clip_on=False)
+    axes.plot(epochs, rate, color=_SOFT, linewidth=1.2, clip_on=False)
     _epoch_axis(axes, epochs)
     top = float(rate.max())
     axes.set_ylim(min(0.0, float(rate.min())), top * 1.08)
@@ -571,7 +574,7 @@ def _draw_rate(axes: Axes, epochs: Floats, rate: Floats) -> None:
         xycoords=("axes fraction", "data"),
         xytext=(8, 0),
         textcoords="offset points",
-        color=SOFT,
+        color=_SOFT,
         va="center",
         annotation_clip=False,
     )
@@ -622,7 +625,7 @@ class _MatrixLayout:
         return self.k * self.cell
 
 
-def confusion(report: Mapping[str, Any], to: str | os.PathLike[str], *, name: str) -> list[Path]:
+def draw_confusion_matrix(report: Mapping[str, Any], to: str | os.PathLike[str], *, name: str) -> list[Path]:
     """Draw a confusion matrix: a row a true class, a column an answer.
 
     Colour is the share of the row, so that small classes read like large ones. Cells hold images and share
@@ -647,10 +650,10 @@ def confusion(report: Mapping[str, Any], to: str | os.PathLike[str], *, name: st
             f"a report with {len(labels)} labels and a confusion of shape {counts.shape} cannot be drawn; "
             "counts of images are needed, a row and a column for each label"
         )
-    names = class_names(labels)
-    grid = _matrix_layout(counts, max(map(len, names)))
+    names = shorten_names(labels)
+    grid = _lay_out_matrix(counts, max(map(len, names)))
     colours = matplotlib.colormaps["Blues"]
-    with page(grid.side, grid.side) as figure:
+    with _open_figure(grid.side, grid.side) as figure:
         axes = figure.add_axes((0, 0, 1, 1))
         shares = _row_shares(counts)
         _draw_cells(axes, shares, grid, colours)
@@ -660,25 +663,25 @@ def confusion(report: Mapping[str, Any], to: str | os.PathLike[str], *, name: st
         else:
             _color_scale(figure, grid, colours)
         _matrix_headline(axes, report, name, grid)
-        return save(figure, to, f"confusion-{name}")
+        return _save_figure(figure, to, f"confusion-{name}")
 
 
-def _matrix_layout(counts: Counts, longest: int) -> _MatrixLayout:
+def _lay_out_matrix(counts: Counts, longest: int) -> _MatrixLayout:
     k = len(counts)
     cell, names, count, share = next(
         sizes for most, *sizes in (*_SIZES, (k, 14 / k, 7.0, 0.0, 0.0)) if k <= most
     )
     # A few classes may have wider cells, so that their names need not be slanted.
-    cell = max(cell, min(0.66 * names * longest / POINTS, 7 / k, 2.0))
+    cell = max(cell, min(0.66 * names * longest / _POINTS, 7 / k, 2.0))
     digits = len(f"{counts.max():,}")
-    count = min(count, 0.9 * cell * POINTS / (_DIGIT * digits))
+    count = min(count, 0.9 * cell * _POINTS / (_DIGIT * digits))
     return _MatrixLayout(
         k=k,
         cell=cell,
         names=names,
         count=count if count >= _SMALLEST else 0.0,
         share=share,
-        step=max(1, math.ceil(1.3 * names / (cell * POINTS))),
+        step=max(1, math.ceil(1.3 * names / (cell * _POINTS))),
     )
 
 
@@ -691,7 +694,7 @@ def _row_shares(counts: Counts) -> npt.NDArray[np.float64]:
 def _draw_cells(axes: Axes, shares: npt.NDArray[np.float64], grid: _MatrixLayout, colours: Colormap) -> None:
     axes.imshow(
         np.ma.masked_invalid(shares),
-        cmap=colours.with_extremes(bad=FAINT),
+        cmap=colours.with_extremes(bad=_FAINT),
         vmin=0,
         vmax=1,
         interpolation="nearest",
@@ -724,19 +727,19 @@ def _write_cells(
             offset += 0.5 * _SPACING * size
             axes.text(
                 column + 0.5,
-                row + 0.5 + offset / (grid.cell * POINTS),
+                row + 0.5 + offset / (grid.cell * _POINTS),
                 text,
                 ha="center",
                 va="center_baseline",
                 fontsize=size,
                 color=ink,
-                family=FONT,
+                family=_FONT,
                 # It stands inside the matrix; thousands of texts need not be measured for the page's edge.
                 in_layout=False,
             )
             offset += 0.5 * _SPACING * size
     for row in np.flatnonzero(np.isnan(shares[:, 0])):
-        axes.text(grid.k / 2, row + 0.5, "no images", ha="center", va="center", color=SOFT, size=grid.names)
+        axes.text(grid.k / 2, row + 0.5, "no images", ha="center", va="center", color=_SOFT, size=grid.names)
 
 
 def _readable(colour: tuple[float, float, float, float]) -> str:
@@ -756,13 +759,13 @@ def _class_axes(axes: Axes, names: list[str], n: Counts, grid: _MatrixLayout) ->
     axes.set_yticks(places + 0.5, shown)
     axes.set_xlabel("answer", fontsize=10)
     axes.set_ylabel("truth", fontsize=10)
-    room = 0.94 * grid.step * grid.cell * DPI
+    room = 0.94 * grid.step * grid.cell * _DPI
     if max(label.get_window_extent().width for label in axes.get_xticklabels()) > room:
         # Slanted names need 1.4 times their height from one to the next.
-        slant = 45 if grid.step == 1 and grid.cell * POINTS > 1.5 * grid.names else 90
+        slant = 45 if grid.step == 1 and grid.cell * _POINTS > 1.5 * grid.names else 90
         for label in axes.get_xticklabels():
             label.set(rotation=slant, ha="right", va="center", rotation_mode="anchor")
-    header = -9 / (grid.cell * POINTS)
+    header = -9 / (grid.cell * _POINTS)
     for row, text in [(header, "n"), *((place + 0.5, f"{n[place]:,}") for place in places)]:
         axes.annotate(
             text,
@@ -770,7 +773,7 @@ def _class_axes(axes: Axes, names: list[str], n: Counts, grid: _MatrixLayout) ->
             xytext=(7, 0),
             textcoords="offset points",
             va="center_baseline",
-            color=SOFT,
+            color=_SOFT,
             fontsize=grid.names,
             annotation_clip=False,
         )
@@ -787,7 +790,7 @@ def _color_scale(figure: Figure, grid: _MatrixLayout, colours: Colormap) -> None
 
 
 def _matrix_headline(axes: Axes, report: Mapping[str, Any], name: str, grid: _MatrixLayout) -> None:
-    what, on = scored(name, report.get("split", ""), report.get("data", ""), report["n"])
+    what, on = _name_what_was_scored(name, report.get("split", ""), report.get("data", ""), report["n"])
     low, high = report["accuracy_interval"]
     notes = [
         on,
@@ -798,14 +801,14 @@ def _matrix_headline(axes: Axes, report: Mapping[str, Any], name: str, grid: _Ma
         notes.append("in each cell: images, and their share of the row")
     elif grid.share:
         notes.append("in each cell: percent of the row")
-    headline(axes, f"Confusion, {what}", notes, rise=24)
+    _write_headline(axes, f"Confusion, {what}", notes, rise=24)
 
 
 _FIFTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 _RELIABILITY_SIDE, _COUNTS_GAP, _COUNTS_STRIP = 4.6, 0.2, 1.0
 
 
-def reliability(report: Mapping[str, Any], to: str | os.PathLike[str], *, name: str) -> list[Path]:
+def draw_reliability(report: Mapping[str, Any], to: str | os.PathLike[str], *, name: str) -> list[Path]:
     """Draw how often answers are right against how sure they are, bin by bin, with the images in each bin.
 
     Args:
@@ -824,7 +827,7 @@ def reliability(report: Mapping[str, Any], to: str | os.PathLike[str], *, name: 
     if not bins:
         raise DataError("the report has no reliability bins, so it cannot be drawn; score the split again")
     height = _RELIABILITY_SIDE + _COUNTS_GAP + _COUNTS_STRIP
-    with page(_RELIABILITY_SIDE, height) as figure:
+    with _open_figure(_RELIABILITY_SIDE, height) as figure:
         axes = figure.add_axes((0, 1 - _RELIABILITY_SIDE / height, 1, _RELIABILITY_SIDE / height))
         _draw_bins(axes, bins)
         counts = figure.add_axes((0, 0, 1, _COUNTS_STRIP / height))
@@ -834,13 +837,13 @@ def reliability(report: Mapping[str, Any], to: str | os.PathLike[str], *, name: 
             each.xaxis.set_major_locator(FixedLocator(_FIFTHS))
             each.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
         axes.tick_params(axis="x", labelbottom=False)
-        what, on = scored(name, report.get("split", ""), report.get("data", ""), report["n"])
-        headline(
+        what, on = _name_what_was_scored(name, report.get("split", ""), report.get("data", ""), report["n"])
+        _write_headline(
             axes,
             f"Reliability, {what}: ECE {report['ece']:.3f}",
             [on, "whiskers: 95% intervals, grey where they reach the diagonal"],
         )
-        return save(figure, to, f"reliability-{name}")
+        return _save_figure(figure, to, f"reliability-{name}")
 
 
 def _draw_bins(axes: Axes, bins: list[Mapping[str, Any]]) -> None:
@@ -849,10 +852,10 @@ def _draw_bins(axes: Axes, bins: list[Mapping[str, Any]]) -> None:
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
     axes.set_ylabel("answers that are right")
     axes.grid(True)
-    axes.plot((0, 1), (0, 1), color=SOFT, linewidth=1, linestyle=(0, (4, 3)), zorder=2)
+    axes.plot((0, 1), (0, 1), color=_SOFT, linewidth=1, linestyle=(0, (4, 3)), zorder=2)
     for (x, y), side, text, colour in (
-        ((0.02, 0.97), "left", "right more often\nthan it is sure", BLUE),
-        ((0.98, 0.03), "right", "surer than\nit is right", VERMILION),
+        ((0.02, 0.97), "left", "right more often\nthan it is sure", _BLUE),
+        ((0.98, 0.03), "right", "surer than\nit is right", _VERMILION),
     ):
         axes.text(
             x,
@@ -869,7 +872,7 @@ def _draw_bins(axes: Axes, bins: list[Mapping[str, Any]]) -> None:
             continue
         sure, right = each["confidence"], each["accuracy"]
         low, high = wilson(round(right * each["n"]), each["n"])
-        colour = SOFT if low <= sure <= high else VERMILION if sure > right else BLUE
+        colour = _SOFT if low <= sure <= high else _VERMILION if sure > right else _BLUE
         axes.plot((sure, sure), (low, high), color=colour, linewidth=1.4, alpha=0.55, clip_on=False, zorder=3)
         axes.plot(
             sure, right, "o", color=colour, markersize=7, markeredgecolor="white", clip_on=False, zorder=4
@@ -883,8 +886,8 @@ def _draw_counts(axes: Axes, counts: list[int]) -> None:
     axes.yaxis.set_major_locator(FixedLocator([]))
     axes.set_ylabel("images", labelpad=30)
     axes.set_xlabel("probability of the answer")
-    axes.axhline(0, color=FAINT)
-    size = min(8.0, width * _RELIABILITY_SIDE * POINTS / 3.2)
+    axes.axhline(0, color=_FAINT)
+    size = min(8.0, width * _RELIABILITY_SIDE * _POINTS / 3.2)
     if size < 5:
         return
     for number, count in enumerate(counts):
@@ -895,7 +898,7 @@ def _draw_counts(axes: Axes, counts: list[int]) -> None:
                 xytext=(0, 2.5),
                 textcoords="offset points",
                 ha="center",
-                color=SOFT,
+                color=_SOFT,
                 fontsize=size,
             )
 
@@ -933,7 +936,9 @@ class _SheetLayout:
         )
 
 
-def samples(before: Images, after: Images, labels: Sequence[str], to: str | os.PathLike[str]) -> list[Path]:
+def draw_samples(
+    before: Images, after: Images, labels: Sequence[str], to: str | os.PathLike[str]
+) -> list[Path]:
     """Draw a sheet of training images, each beside what augmentation made of it.
 
     Args:
@@ -957,8 +962,8 @@ def samples(before: Images, after: Images, labels: Sequence[str], to: str | os.P
             "after are no pairs; two equal shapes (n, size, size, 1) of uint8 and n labels are needed"
         )
     chosen = np.unique(np.linspace(0, shape[0] - 1, min(shape[0], _MOST_PAIRS)).round().astype(int))
-    grid = _sheet_layout(len(chosen), shape[1])
-    with page(grid.width / DPI, grid.height / DPI) as figure:
+    grid = _lay_out_sheet(len(chosen), shape[1])
+    with _open_figure(grid.width / _DPI, grid.height / _DPI) as figure:
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set(xlim=(0, grid.width), ylim=(grid.height, 0))
         axes.set_axis_off()
@@ -968,15 +973,15 @@ def samples(before: Images, after: Images, labels: Sequence[str], to: str | os.P
             for picture, start in ((before, left), (after, left + grid.face + _BETWEEN)):
                 paper[top : top + grid.face, start : start + grid.face] = _enlarge(picture[index], grid.face)
             label = axes.text(left, top + grid.face + 8, "", size=8.5, va="top")
-            _fit_label(label, printable(labels[index]), 2 * grid.face + _BETWEEN)
+            _fit_label(label, make_drawable(labels[index]), 2 * grid.face + _BETWEEN)
         extent = (0, grid.width, grid.height, 0)
         # As colours: a colour map would round some greys to their neighbours.
         axes.imshow(paper[..., None].repeat(3, axis=2), extent=extent, interpolation="nearest", aspect="auto")
         _sheet_headings(axes, grid, len(chosen), shape[0])
-        return save(figure, to, "samples", tight=False)
+        return _save_figure(figure, to, "samples", tight=False)
 
 
-def _sheet_layout(pairs: int, size: int) -> _SheetLayout:
+def _lay_out_sheet(pairs: int, size: int) -> _SheetLayout:
     # Twice as wide as tall a pair is; an even number of columns keeps two of a class side by side.
     columns = min(pairs, 2 * math.ceil(math.sqrt(0.55 * pairs) / 2))
     face = size * max(1, round(_FACE / size)) if size <= 1.5 * _FACE else _FACE
@@ -999,13 +1004,13 @@ def _fit_label(label: Text, text: str, width: float) -> None:
 
 
 def _sheet_headings(axes: Axes, grid: _SheetLayout, shown: int, of: int) -> None:
-    note = f"{shown:,} of {count_images(of)}" if shown < of else count_images(of)
+    note = f"{shown:,} of {pluralize(of, 'image')}" if shown < of else pluralize(of, "image")
     axes.text(_SHEET_MARGIN, 44, "Training images before and after augmentation", size=12, weight="bold")
-    axes.text(_SHEET_MARGIN, 76, note, size=9, color=SOFT)
+    axes.text(_SHEET_MARGIN, 76, note, size=9, color=_SOFT)
     for column in range(grid.columns):
         left, top = grid.corner(column)
         for start, text in ((left, "before"), (left + grid.face + _BETWEEN, "after")):
-            axes.text(start, top - 8, text, size=8, color=SOFT)
+            axes.text(start, top - 8, text, size=8, color=_SOFT)
 
 
 #: People on one drawing, those seen longest.
@@ -1037,7 +1042,7 @@ _PALE, _HATCH = 0.7, "////"
 _DOUBT = "#6E747D"
 
 
-def course(
+def draw_timeline(
     people: Sequence[Mapping[str, Any]],
     to: str | os.PathLike[str],
     *,
@@ -1070,7 +1075,7 @@ def course(
     longest = sorted(people, key=lambda person: -person["seconds"])[:_MOST_PEOPLE]
     shown = sorted(longest, key=lambda person: person["track"])
     rows = max(1, len(shown))
-    with page(_TIMELINE_WIDTH, _ROW * rows) as figure:
+    with _open_figure(_TIMELINE_WIDTH, _ROW * rows) as figure:
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set(xlim=(begin, end), ylim=(rows - 0.5, -0.5))
         axes.yaxis.set_major_locator(FixedLocator(range(len(shown))))
@@ -1089,9 +1094,9 @@ def course(
                 spans = _thin_out(spans, begin, end)
             _draw_bars(axes, number, spans, colours, _TIMELINE_WIDTH / (end - begin))
         notes = [_people_note(len(people), len(shown))]
-        headline(axes, shorten(printable(title), 60) or "Emotions over time", notes)
+        _write_headline(axes, shorten(make_drawable(title), 60) or "Emotions over time", notes)
         if colours:
-            handles = [Patch(color=colour, label=printable(name)) for name, colour in colours.items()]
+            handles = [Patch(color=colour, label=make_drawable(name)) for name, colour in colours.items()]
             if doubted:
                 look = _bar_style(_DOUBT, uncertain=True)
                 handles.append(Patch(**look, label="uncertain"))
@@ -1104,9 +1109,9 @@ def course(
                 ncols=8,
                 frameon=False,
                 handlelength=1,
-                labelcolor=INK,
+                labelcolor=_INK,
             )
-        return save(figure, to, name)
+        return _save_figure(figure, to, name)
 
 
 def _draw_bars(
@@ -1119,7 +1124,7 @@ def _draw_bars(
         look = _bar_style(colours[emotion], uncertain=uncertain)
         axes.broken_barh(pieces, (number - _BAR_HEIGHT / 2, _BAR_HEIGHT), **look)
     for first, last, emotion, uncertain in spans:
-        text = printable(emotion) + ("?" if uncertain else "")
+        text = make_drawable(emotion) + ("?" if uncertain else "")
         if (last - first) * scale > _LETTER_WIDTH * (len(text) + 1):
             dark = emotion == "sad" and not uncertain
             axes.text(
@@ -1129,7 +1134,7 @@ def _draw_bars(
                 ha="center",
                 va="center",
                 size=8,
-                color="white" if dark else INK,
+                color="white" if dark else _INK,
                 # The lines of an uncertain bar would run through the letters.
                 bbox={"facecolor": _pale(colours[emotion]), "linewidth": 0, "pad": 1} if uncertain else None,
             )
@@ -1206,7 +1211,7 @@ def _clock(second: float, length: float) -> str:
 _PAIRS_PER_CLASS = 2
 
 
-def run(made: Run, dataset: Dataset | None = None) -> list[Path]:
+def draw_run(made: Run, dataset: Dataset | None = None) -> list[Path]:
     """Draw a run's history, its samples, and the confusion and reliability of every split it was scored on.
 
     Args:
@@ -1224,14 +1229,14 @@ def run(made: Run, dataset: Dataset | None = None) -> list[Path]:
     rows = made.history()
     # A training that was killed has a history, and nothing that ships.
     best = made.facts().get("shipped", {}).get("epoch")
-    paths = history(rows, made.figures, title=made.name, best=best)
+    paths = draw_history(rows, made.figures, title=made.name, best=best)
     for file in sorted(made.evaluation.glob("*.json")):
         try:
             report = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise RunError(f"{file} is damaged: {error}; score the split again") from None
-        paths += confusion(report, made.figures, name=file.stem)
-        paths += reliability(report, made.figures, name=file.stem)
+        paths += draw_confusion_matrix(report, made.figures, name=file.stem)
+        paths += draw_reliability(report, made.figures, name=file.stem)
     if dataset is not None and dataset.train is not None:
         paths += _run_samples(made, dataset, dataset.train)
     return paths
@@ -1244,4 +1249,4 @@ def _run_samples(made: Run, dataset: Dataset, split: Split) -> list[Path]:
     recipe = made.recipe()
     after = augmentation.batch(split.images, chosen, recipe.augment, seed=recipe.seed, epoch=0)
     names = [dataset.labels[number] for number in split.labels[chosen]]
-    return samples(split.images[chosen], after, names, made.figures)
+    return draw_samples(split.images[chosen], after, names, made.figures)
