@@ -16,7 +16,8 @@ from typing import Any
 
 from mien import errors
 from mien.data import datasets
-from mien.evaluation import evaluator as evaluate
+from mien.evaluation import evaluator
+from mien.evaluation.balance import balance_table, shift_table
 from mien.models import model as bundle
 from mien.models.priors import OFFERED
 from mien.release import shipping
@@ -58,10 +59,10 @@ def measure(name: str, data: str, votes: str | None, split: str) -> dict[str, li
     answers = []
     for head in model.card.heads:
         print(f"asking {name} as {head}", file=sys.stderr)
-        answers.append(evaluate.answer(model, faces.split(split), labels=faces.labels, head=head))
+        answers.append(evaluator.predict(model, faces.split(split), labels=faces.labels, head=head))
     return {
-        "balance": [asdict(row) for row in evaluate.balance_table(answers, shares)],
-        "shift": [asdict(row) for row in evaluate.shift_table(answers, shares)],
+        "balance": [asdict(row) for row in balance_table(answers, shares)],
+        "shift": [asdict(row) for row in shift_table(answers, shares)],
     }
 
 

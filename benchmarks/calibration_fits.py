@@ -22,7 +22,8 @@ from scipy.optimize import minimize
 
 from mien.data import datasets
 from mien.evaluation import calibration as calibrate
-from mien.evaluation import evaluator as evaluate
+from mien.evaluation.memorised import find_training_duplicates
+from mien.evaluation.metrics import compute_metrics
 from mien.models import model as bundle
 
 PULLS = (0.0, 1.0, 10.0, 70.0, 300.0, 1e6)
@@ -43,7 +44,7 @@ def main() -> None:
     data = datasets.load(options.data, votes=options.votes, exclude=options.exclude)
     val = data.split("val")
     print("comparing images", file=sys.stderr)
-    new = ~evaluate.copies(val.images, data.split("train").images, recut=True).known
+    new = ~find_training_duplicates(val.images, data.split("train").images, include_recrops=True).any
     everything = np.ones(len(val), bool)
     ways: list[tuple[str, Fit, NDArray]] = [
         ("a temperature, on all", calibrate._fit_alone, everything),
@@ -108,7 +109,7 @@ def row(
         for here in calibrate._folds(truth, 5, seed):
             learnt = part & ~here
             after[here] = calibrate.apply(raw[here], *fit(raw[learnt], truth[learnt]))
-        whole, fresh = (evaluate.metrics(after[which], truth[which], labels) for which in (slice(None), new))
+        whole, fresh = (compute_metrics(after[which], truth[which], labels) for which in (slice(None), new))
         recalls = [whole.per_class[name].recall for name in ("disgust", "fear")]
         figures = [whole.accuracy, whole.macro_f1, whole.nll, whole.ece, *recalls]
         seen.append([*figures, fresh.accuracy, fresh.nll, fresh.ece])

@@ -17,7 +17,7 @@ import numpy as np
 
 from mien.data import datasets
 from mien.evaluation import calibration as calibrate
-from mien.evaluation import evaluator as evaluate
+from mien.evaluation.metrics import compute_metrics
 from mien.models import model as bundle
 
 
@@ -52,7 +52,7 @@ def _draw(chances: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def _error(chances: np.ndarray, truth: np.ndarray, labels: tuple[str, ...]) -> float:
-    return evaluate.metrics(chances, truth, labels).ece
+    return compute_metrics(chances, truth, labels).ece
 
 
 if __name__ == "__main__":

@@ -154,9 +154,9 @@ def score(
 
 def share(right: int, count: int) -> dict[str, Any]:
     """Return a share with its 95 % Wilson interval."""
-    from mien.evaluation import evaluator as evaluate
+    from mien.evaluation.metrics import wilson_interval
 
-    return {"right": right, "accuracy": right / count, "interval": evaluate.wilson(right, count)}
+    return {"right": right, "accuracy": right / count, "interval": wilson_interval(right, count)}
 
 
 def ask(contender: Contender, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

@@ -18,7 +18,7 @@ import numpy as np
 import contenders
 from mien import errors
 from mien.data import datasets
-from mien.evaluation import evaluator as evaluate
+from mien.evaluation.memorised import find_training_duplicates
 
 PARTS = ("all", "unchanged or near in Training", "cut otherwise in Training", "not in Training")
 
@@ -50,9 +50,9 @@ def _rows(options: argparse.Namespace) -> list[dict[str, Any]]:
     data = datasets.load(options.data)
     val = data.split("val")
     print("comparing images", file=sys.stderr)
-    found = evaluate.copies(val.images, data.split("train").images, recut=True)
-    copied = found.equal | found.near
-    masks = (np.ones(len(val), bool), copied, found.known & ~copied, ~found.known)
+    found = find_training_duplicates(val.images, data.split("train").images, include_recrops=True)
+    copied = found.exact | found.near
+    masks = (np.ones(len(val), bool), copied, found.any & ~copied, ~found.any)
     answers = {each.name: contenders.ask(each, val.images) for each in present}
     rows = []
     for part, mask in zip(PARTS, masks, strict=True):

@@ -29,7 +29,8 @@ import numpy as np
 
 from mien.data import datasets
 from mien.evaluation import calibration as calibrate
-from mien.evaluation import evaluator as evaluate
+from mien.evaluation import evaluator
+from mien.evaluation.metrics import compute_metrics
 from mien.models import networks
 from mien.models.networks import load_keras
 from mien.training import recipes
@@ -220,7 +221,7 @@ def _score(model: Any, data: datasets.Dataset) -> dict[str, Any]:
     val = data.split("val")
     answers = model.predict(val.images, batch_size=256, verbose=0)
     first = np.asarray(answers["answer"] if isinstance(answers, dict) else answers)
-    report = evaluate.metrics(first, val.labels, data.labels)
+    report = compute_metrics(first, val.labels, data.labels)
     fitted = calibrate.measure(first, val.labels, offsets=True)
     found: dict[str, Any] = {
         "n": report.n,
@@ -231,7 +232,7 @@ def _score(model: Any, data: datasets.Dataset) -> dict[str, Any]:
         "nll_calibrated": round(fitted.nll_after, 4),
     }
     if isinstance(answers, dict) and val.votes is not None:
-        agreed = evaluate.agreement(np.asarray(answers["ferplus"]), val.votes, data.labels)
+        agreed = evaluator.compute_agreement(np.asarray(answers["ferplus"]), val.votes, data.labels)
         found["with_most_people"] = None if agreed is None else round(agreed.share, 4)
     return found
 

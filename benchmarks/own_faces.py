@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from mien.data import datasets
-from mien.evaluation import evaluator as evaluate
+from mien.evaluation.memorised import find_training_duplicates
 
 CLASSES = {"neutral": "neutral", "happy": "positive"} | dict.fromkeys(
     ("angry", "disgust", "fear", "sad"), "negative"
@@ -40,12 +40,12 @@ def main() -> None:
     options = parser.parse_args()
     found = datasets.load(options.data)
     faces = found.split("val")
-    again = evaluate.copies(faces.images, found.split("train").images, recut=True)
+    again = find_training_duplicates(faces.images, found.split("train").images, include_recrops=True)
     order = np.random.default_rng(0).permutation(len(faces))
     kept = [
         index
         for index in order.tolist()
-        if found.labels[faces.labels[index]] in CLASSES and not again.known[index]
+        if found.labels[faces.labels[index]] in CLASSES and not again.any[index]
     ]
     options.to.mkdir(parents=True)
     for place, index in enumerate(kept):

@@ -16,7 +16,7 @@ from PIL import Image
 
 from mien.data import synthetic
 from mien.evaluation import calibration as calibrate
-from mien.evaluation import evaluator as evaluate
+from mien.evaluation.memorised import TrainingDuplicates
 from mien.labels import EMOTIONS
 from mien.models import model as bundle
 
@@ -173,10 +173,10 @@ def test_own_faces_are_of_the_class_that_their_emotion_belongs_to(
     monkeypatch.setattr(own, "TRAIN", 3)
     monkeypatch.setattr(own, "VAL", 1)
 
-    def copies(images: np.ndarray, train: np.ndarray, *, recut: bool) -> evaluate.Copies:
+    def copies(images: np.ndarray, train: np.ndarray, *, recut: bool) -> TrainingDuplicates:
         assert recut
         none = np.zeros(len(images), bool)
-        return evaluate.Copies(none, none, images.mean(axis=(1, 2, 3)) == LEVELS[0])
+        return TrainingDuplicates(none, none, images.mean(axis=(1, 2, 3)) == LEVELS[0])
 
     monkeypatch.setattr(own.evaluate, "copies", copies)
     words = ["own_faces.py", str(folder / "fer2013.csv"), "--to", str(folder / "own")]

@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from mien.errors import DataError
 from mien.evaluation import calibration as calibrate
-from mien.evaluation import evaluator as evaluate
+from mien.evaluation.metrics import compute_metrics
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -175,7 +176,7 @@ def test_a_few_images_do_not_make_a_model_certain() -> None:
     assert (bare.temperature, bare.threshold) == (pytest.approx(calibrate.LOWEST), pytest.approx(1))
     assert drawn.prior == calibrate.PRIOR
     assert 0.8 < drawn.threshold < 0.9
-    assert drawn.to_dict()["prior"] == 20
+    assert drawn.prior == 20
 
 
 def test_zeros_of_a_float32_softmax_stay_finite() -> None:
@@ -195,7 +196,7 @@ def test_an_overconfident_model_is_mended() -> None:
     assert found.temperature == calibrate.fit(told, labels) == pytest.approx(2, rel=0.05)
     assert found.n == 5_000
     assert found.folds == 5
-    assert found.ece_before == evaluate.metrics(told, labels, "abcdefg").ece > 0.05
+    assert found.ece_before == compute_metrics(told, labels, "abcdefg").ece > 0.05
     assert found.ece_after < 0.02
     assert found.nll_before == pytest.approx(surprise(told, labels))
     assert found.nll_after < found.nll_before
@@ -267,7 +268,7 @@ def test_the_same_seed_gives_the_same_figures() -> None:
     found = calibrate.measure(chances, labels, seed=3)
     assert found == calibrate.measure(chances, labels, seed=3)
     assert found != calibrate.measure(chances, labels, seed=4)
-    assert json.loads(json.dumps(found.to_dict()))["n"] == 300
+    assert json.loads(json.dumps(asdict(found)))["n"] == 300
 
 
 def test_equally_sure_answers_are_answered_together() -> None:

@@ -18,8 +18,9 @@ from mien import cli
 from mien import labels as emotions
 from mien.errors import InputError, ModelError, RunError
 from mien.evaluation import calibration as calibrate
-from mien.evaluation import evaluator as evaluate
+from mien.evaluation import evaluator
 from mien.evaluation.evaluation import Agreement, Figures, Quantization, TrainingOverlap
+from mien.evaluation.metrics import compute_metrics
 from mien.models import model as bundle
 from mien.models.model import Base, Card, Data, Head, Parity, Part
 from mien.release import model_cards as card
@@ -47,11 +48,11 @@ def report(
     logits = random.normal(0, 1, (n, len(labels)))
     logits[np.arange(n), truth] += 1.2
     chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    found = evaluate.metrics(chances, truth, labels)
+    found = compute_metrics(chances, truth, labels)
     people = random.multinomial(10, np.full(10, 0.1), n)
     return dataclasses.replace(
         found,
-        agreement=evaluate.agreement(chances, people, labels) if votes else None,
+        agreement=evaluator.compute_agreement(chances, people, labels) if votes else None,
         head=head,
         model=fingerprint("file"),
         split="val",

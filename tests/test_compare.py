@@ -24,9 +24,8 @@ from mien import cli, errors
 from mien import labels as emotions
 from mien.data import datasets
 from mien.data.datasets import Split
-from mien.evaluation import comparison as compare
-from mien.evaluation import evaluator as evaluate
-from mien.evaluation.comparison import wording as words
+from mien.evaluation import comparison
+from mien.evaluation.evaluation_log import LOG_FILE
 from mien.models import model as bundle
 from mien.training import recipes
 from mien.training import runs as run
@@ -43,12 +42,12 @@ def split(truth: np.ndarray, *, name: str = "val", votes: np.ndarray | None = No
 
 def answers(
     said: np.ndarray, name: str = "one", labels: tuple[str, ...] = NAMES, **more: object
-) -> compare.Answers:
+) -> comparison.SidePredictions:
     """Answers that name each image `said`, surer from image to image."""
     k = len(labels)
     sure = np.linspace(0.5, 0.9, len(said))[:, None]
     chances = np.where(np.eye(k)[said] > 0, sure, (1 - sure) / (k - 1)).astype(np.float32)
-    return compare.Answers(name, labels, chances, **more)  # type: ignore[arg-type]
+    return comparison.SidePredictions(name, labels, chances, **more)  # type: ignore[arg-type]
 
 
 def said_with(truth: np.ndarray, wrong: np.ndarray, k: int = 3) -> np.ndarray:
@@ -61,7 +60,7 @@ def said_with(truth: np.ndarray, wrong: np.ndarray, k: int = 3) -> np.ndarray:
 @settings(deadline=None)
 @given(only_a=st.integers(0, 400), only_b=st.integers(0, 400))
 def test_mcnemar_is_the_binomial_test_and_from_25_on_mid_p(only_a: int, only_b: int) -> None:
-    found = compare.mcnemar(only_a, only_b)
+    found = comparison.mcnemar(only_a, only_b)
     n, fewer = only_a + only_b, min(only_a, only_b)
     exact = stats.binomtest(only_a, n).pvalue if n else 1.0
     if n < 25:
@@ -69,20 +68,20 @@ def test_mcnemar_is_the_binomial_test_and_from_25_on_mid_p(only_a: int, only_b: 
     else:
         expected = 2 * stats.binom.cdf(fewer, n, 0.5) - stats.binom.pmf(fewer, n, 0.5)
         assert (found.method, found.p) == ("mid-p", pytest.approx(expected, abs=1e-9))
-    assert found.p == compare.mcnemar(only_b, only_a).p
+    assert found.p == comparison.mcnemar(only_b, only_a).p
     assert 0 <= found.p <= 1
 
 
 def test_mcnemar_of_the_books() -> None:
     # Fagerland, Lydersen and Laake 2013, table 2: 1 and 7 discordant; exact 0.0703.
-    assert compare.mcnemar(1, 7).p == pytest.approx(0.0703, abs=5e-5)
-    assert compare.mcnemar(0, 0).p == 1
-    assert compare.mcnemar(0, 5).p == pytest.approx(2 * 0.5**5)
+    assert comparison.mcnemar(1, 7).p == pytest.approx(0.0703, abs=5e-5)
+    assert comparison.mcnemar(0, 0).p == 1
+    assert comparison.mcnemar(0, 5).p == pytest.approx(2 * 0.5**5)
     # A million images do not overflow, and the normal curve is right there.
     z = (501_500 - 498_500) / 1e6**0.5
-    assert compare.mcnemar(501_500, 498_500).p == pytest.approx(2 * stats.norm.sf(z), rel=0.01)
+    assert comparison.mcnemar(501_500, 498_500).p == pytest.approx(2 * stats.norm.sf(z), rel=0.01)
     with pytest.raises(errors.DataError, match="no count"):
-        compare.mcnemar(-1, 3)
+        comparison.mcnemar(-1, 3)
 
 
 @settings(deadline=None)
@@ -90,13 +89,13 @@ def test_mcnemar_of_the_books() -> None:
 def test_the_interval_of_shares_is_bonett_and_prices(data: st.DataObject, n: int) -> None:
     bits = st.lists(st.booleans(), min_size=n, max_size=n)
     one, other = np.array(data.draw(bits)), np.array(data.draw(bits))
-    found = compare.shares(one, other)
+    found = comparison.compare_shares(one, other)
     b, c = (int((one & ~other).sum()) + 1) / (n + 2), (int((other & ~one).sum()) + 1) / (n + 2)
     half = stats.norm.ppf(0.975) * np.sqrt((b + c - (b - c) ** 2) / (n + 2))
     assert found.interval == pytest.approx((max(-1, b - c - half), min(1, b - c + half)))
     low, high = found.interval
     assert low <= found.difference <= high
-    back = compare.shares(other, one)
+    back = comparison.compare_shares(other, one)
     assert (-back.interval[1], -back.interval[0]) == pytest.approx(found.interval)
 
 
@@ -105,7 +104,7 @@ def test_the_interval_of_shares_is_bonett_and_prices(data: st.DataObject, n: int
 def test_the_figures_are_scikit_learns(n: int, k: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     truth, a, b = random.integers(0, k, (3, n))
-    accuracy, macro = compare.bootstrap(truth, a, b, k, resamples=20)
+    accuracy, macro = comparison.bootstrap_differences(truth, a, b, k, resamples=20)
     there = sorted(set(truth.tolist()))
     for said, own in ((a, (accuracy.a, macro.a)), (b, (accuracy.b, macro.b))):
         expected = judge.f1_score(truth, said, average="macro", labels=there, zero_division=0)
@@ -128,48 +127,53 @@ def test_the_bootstrap_over_counts_is_the_bootstrap_over_images() -> None:
             sums = confusion.sum(axis=0) + confusion.sum(axis=1)
             f1.append((2 * confusion.diagonal() / sums).mean())
         naive.append(((a[drawn] == own).mean() - (b[drawn] == own).mean(), f1[0] - f1[1]))
-    for found, figures in zip(compare.bootstrap(truth, a, b, 4), np.transpose(naive), strict=True):
+    for found, figures in zip(
+        comparison.bootstrap_differences(truth, a, b, 4), np.transpose(naive), strict=True
+    ):
         expected = np.percentile(figures, (2.5, 97.5))
         assert found.interval == pytest.approx(expected, abs=0.1 * np.diff(expected)[0])
-        assert compare.bootstrap(truth, a, b, 4)[0] == compare.bootstrap(truth, a, b, 4)[0]
+        assert (
+            comparison.bootstrap_differences(truth, a, b, 4)[0]
+            == comparison.bootstrap_differences(truth, a, b, 4)[0]
+        )
 
 
 def test_blocks_of_the_bootstrap_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(5)
     truth, a, b = random.integers(0, 3, (3, 90))
-    whole = compare.bootstrap(truth, a, b, 3)
-    monkeypatch.setattr("mien.evaluation.comparison.paired_tests._CELLS", 100)
-    assert compare.bootstrap(truth, a, b, 3) == whole
+    whole = comparison.bootstrap_differences(truth, a, b, 3)
+    monkeypatch.setattr("mien.evaluation.comparison._CELLS", 100)
+    assert comparison.bootstrap_differences(truth, a, b, 3) == whole
 
 
 @pytest.mark.parametrize(("n", "apart"), [(300, 60), (1000, 100), (3589, 500), (200, 12)])
 def test_a_visible_difference_is_seen_four_times_of_five(n: int, apart: int) -> None:
-    difference = compare.visible(n, apart)
+    difference = comparison.detectable_difference(n, apart)
     assert difference is not None
     rate = apart / n
     random = np.random.default_rng(0)
     one, other = (rate + difference) / 2, (rate - difference) / 2
     drawn = random.multinomial(n, [one, other, 1 - rate], 3000)
-    seen = np.mean([compare.mcnemar(int(b), int(c)).p < 0.05 for b, c, _ in drawn])
+    seen = np.mean([comparison.mcnemar(int(b), int(c)).p < 0.05 for b, c, _ in drawn])
     # The formula is of the normal curve; the test is a little more timid where few images part.
     assert seen == pytest.approx(0.8, abs=0.04 if apart > 20 else 0.12)
 
 
 def test_a_visible_difference_shrinks_with_images_and_grows_with_parting() -> None:
-    found = [compare.visible(n, n // 10) for n in (100, 1000, 10_000)]
+    found = [comparison.detectable_difference(n, n // 10) for n in (100, 1000, 10_000)]
     assert found == sorted(found, reverse=True)
-    assert compare.visible(1000, 400) > compare.visible(1000, 100)  # type: ignore[operator]
+    assert comparison.detectable_difference(1000, 400) > comparison.detectable_difference(1000, 100)  # type: ignore[operator]
     # Models that never part: 8 images would have to be named right by one alone.
-    assert compare.visible(1000, 0) == pytest.approx(0.008, abs=0.001)
-    assert compare.visible(1000, 2) == compare.visible(1000, 0)
-    assert compare.visible(3, 1) is None
-    assert compare.visible(3, 3) is None
+    assert comparison.detectable_difference(1000, 0) == pytest.approx(0.008, abs=0.001)
+    assert comparison.detectable_difference(1000, 2) == comparison.detectable_difference(1000, 0)
+    assert comparison.detectable_difference(3, 1) is None
+    assert comparison.detectable_difference(3, 3) is None
 
 
 def test_holm_holds() -> None:
-    assert compare.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert compare.holm([]) == []
-    assert compare.holm([0.9, 0.8]) == [1, 1]
+    assert comparison.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert comparison.holm([]) == []
+    assert comparison.holm([0.9, 0.8]) == [1, 1]
 
 
 @settings(max_examples=15, deadline=None)
@@ -180,8 +184,8 @@ def test_turning_a_and_b_around_turns_the_answer(seed: int) -> None:
     one = answers(said_with(truth, random.random(120) < 0.2), "one")
     other = answers(said_with(truth, random.random(120) < 0.4), "other")
     part = split(truth)
-    found = compare.weigh(one, other, part, labels=NAMES)
-    back = compare.weigh(other, one, part, labels=NAMES)
+    found = comparison.compare(one, other, part, labels=NAMES)
+    back = comparison.compare(other, one, part, labels=NAMES)
     assert back.mcnemar.p == found.mcnemar.p
     low, high = found.accuracy.interval
     assert (back.accuracy.difference, back.accuracy.interval) == (-found.accuracy.difference, (-high, -low))
@@ -192,14 +196,14 @@ def test_turning_a_and_b_around_turns_the_answer(seed: int) -> None:
 # The words
 
 
-def compared(only_a: int, only_b: int, both: int, **more: object) -> compare.Comparison:
+def compared(only_a: int, only_b: int, both: int, **more: object) -> comparison.Comparison:
     n = only_a + only_b + both
     truth = np.arange(n) % 3
     places = np.random.default_rng(0).permutation(n)
     a, b = truth.copy(), truth.copy()
     b[places[:only_a]] = (truth[places[:only_a]] + 1) % 3
     a[places[only_a : only_a + only_b]] = (truth[places[only_a : only_a + only_b]] + 1) % 3
-    return compare.weigh(answers(a, "one"), answers(b, "other"), split(truth), labels=NAMES, **more)  # type: ignore[arg-type]
+    return comparison.compare(answers(a, "one"), answers(b, "other"), split(truth), labels=NAMES, **more)  # type: ignore[arg-type]
 
 
 def test_a_clear_difference_is_called_one() -> None:
@@ -235,10 +239,10 @@ def test_macro_f1_may_say_otherwise() -> None:
     a[:100] = 1
     b[900:940] = 0
     b[950:990] = 0
-    found = compare.weigh(answers(b, "wide"), answers(a, "fair"), split(truth), labels=NAMES)
+    found = comparison.compare(answers(b, "wide"), answers(a, "fair"), split(truth), labels=NAMES)
     assert (found.accuracy.difference, found.winner) == (pytest.approx(0.02), None)
     a[:180] = 1
-    found = compare.weigh(answers(b, "wide"), answers(a, "fair"), split(truth), labels=NAMES)
+    found = comparison.compare(answers(b, "wide"), answers(a, "fair"), split(truth), labels=NAMES)
     assert found.winner == "a"
     assert "On macro F1 it is the other way round: " in found.verdict
     assert found.notes == (
@@ -249,14 +253,14 @@ def test_macro_f1_may_say_otherwise() -> None:
     a = truth.copy()
     a[:30] = 1
     b[900:915] = 0
-    found = compare.weigh(answers(b, "wide"), answers(a, "fair"), split(truth), labels=NAMES)
+    found = comparison.compare(answers(b, "wide"), answers(a, "fair"), split(truth), labels=NAMES)
     assert found.winner == "a"
     assert "On macro F1 nothing shows it: " in found.verdict
 
 
 def test_images_are_named_by_who_is_right_and_how_sure() -> None:
     truth = np.array([0, 0, 0, 0, 1])
-    found = compare.weigh(
+    found = comparison.compare(
         answers(np.array([0, 0, 1, 1, 1]), "one"),
         answers(np.array([1, 1, 0, 2, 1]), "other"),
         split(truth),
@@ -277,7 +281,7 @@ def test_labels_are_matched_by_name_and_extra_classes_are_wrong() -> None:
     truth = np.array([0, 1, 2, 2])
     one = answers(np.array([2, 1, 0, 0]), "one", ("z", "y", "x"))
     other = answers(np.array([1, 2, 3, 0]), "other", ("w", "x", "y", "z"))
-    found = compare.weigh(one, other, split(truth), labels=NAMES)
+    found = comparison.compare(one, other, split(truth), labels=NAMES)
     assert (found.a.right, found.b.right) == (4, 3)
     assert found.labels == (*NAMES, "w")
     assert set(found.per_class) == set(NAMES)
@@ -288,18 +292,18 @@ def test_what_cannot_be_compared_is_refused() -> None:
     truth = np.array([0, 1])
     one = answers(truth, "one")
     with pytest.raises(errors.ModelError, match="class 'z', which small cannot answer; it answers x, y"):
-        compare.weigh(one, answers(truth, "small", ("x", "y")), split(truth), labels=NAMES)
+        comparison.compare(one, answers(truth, "small", ("x", "y")), split(truth), labels=NAMES)
     with pytest.raises(errors.DataError, match=r"answers of shape \(3, 3\) for 2 images"):
-        compare.weigh(one, answers(np.zeros(3, int), "long"), split(truth), labels=NAMES)
+        comparison.compare(one, answers(np.zeros(3, int), "long"), split(truth), labels=NAMES)
     with pytest.raises(errors.DataError, match="no images"):
-        compare.weigh(one, one, split(np.zeros(0)), labels=NAMES)
+        comparison.compare(one, one, split(np.zeros(0)), labels=NAMES)
 
 
 def test_two_of_one_name_are_told_apart() -> None:
     truth = np.arange(6) % 3
-    found = compare.weigh(answers(truth), answers(truth), split(truth), labels=NAMES)
+    found = comparison.compare(answers(truth), answers(truth), split(truth), labels=NAMES)
     assert (found.a.name, found.b.name) == ("one (A)", "one (B)")
-    found = compare.weigh(
+    found = comparison.compare(
         answers(truth, head="fer2013"), answers(truth, head="ferplus"), split(truth), labels=NAMES
     )
     assert (found.a.name, found.b.name) == ("one as fer2013", "one as ferplus")
@@ -315,8 +319,8 @@ def test_what_a_model_was_made_with_is_told() -> None:
     own = answers(truth, "own", fingerprint="9" * 64, made_with={"9" * 64: "val"})
     unknown = answers(truth, "unknown")
 
-    def told(a: compare.Answers, b: compare.Answers, **more: object) -> list[str]:
-        return list(compare.weigh(a, b, more.get("part", part), labels=NAMES, data="faces").warnings)  # type: ignore[arg-type]
+    def told(a: comparison.SidePredictions, b: comparison.SidePredictions, **more: object) -> list[str]:
+        return list(comparison.compare(a, b, more.get("part", part), labels=NAMES, data="faces").warnings)  # type: ignore[arg-type]
 
     assert told(clean, replace(clean, name="too")) == []
     (said,) = told(clean, chosen)
@@ -351,7 +355,7 @@ def test_votes_and_copies_are_parts_of_their_own() -> None:
     wrong = said_with(truth, np.arange(70) >= 40, 7)
     part = split(truth, votes=votes)
     copies = np.arange(70) < 20
-    found = compare.weigh(
+    found = comparison.compare(
         answers(truth, "one", labels), answers(wrong, "other", labels), part, labels=labels, copies=copies
     )
     assert found.agreement is not None
@@ -362,13 +366,13 @@ def test_votes_and_copies_are_parts_of_their_own() -> None:
     assert "one agrees more often with most of ten people than other: 100.0% against 52.4%" in said
     assert "without the 20 images that stand in the data's training split too, one against other" in said
     sides = answers(truth, "one", labels), answers(wrong, "other", labels)
-    learnt = compare.weigh(*sides, part, labels=labels, copies=copies, learnt=True)
+    learnt = comparison.compare(*sides, part, labels=labels, copies=copies, learnt=True)
     assert "without the 20 images that stand in training too" in " ".join(learnt.notes)
     same = answers(truth, "same", labels)
-    found = compare.weigh(answers(truth, "one", labels), same, part, labels=labels, copies=copies | True)
+    found = comparison.compare(answers(truth, "one", labels), same, part, labels=labels, copies=copies | True)
     assert found.without_copies is None
     assert "nothing shows that same or one agrees more often" in " ".join(found.notes)
-    none = compare.weigh(answers(truth, "one", labels), same, part, labels=labels, copies=copies & False)
+    none = comparison.compare(answers(truth, "one", labels), same, part, labels=labels, copies=copies & False)
     assert none.without_copies is None
 
 
@@ -401,13 +405,13 @@ def test_a_model_wins_only_where_it_wins_on_images_that_none_learnt_from() -> No
 
 
 def test_numbers_are_written_as_people_read_them() -> None:
-    assert [words.points(each) for each in (0.0132, -0.0132, 0.0001, -0.0001)] == [
+    assert [comparison.points(each) for each in (0.0132, -0.0132, 0.0001, -0.0001)] == [
         "+1.3",
         "−1.3",
         "0.0",
         "0.0",
     ]
-    assert [words.chance(p) for p in (1.0, 0.51, 0.0404, 0.0041, 1e-9)] == [
+    assert [comparison.chance(p) for p in (1.0, 0.51, 0.0404, 0.0041, 1e-9)] == [
         "= 1.00", "= 0.51", "= 0.04", "= 0.0041", "< 0.0001",
     ]  # fmt: skip
 
@@ -575,7 +579,7 @@ def test_a_run_knows_its_data(place: Path, capsys: pytest.CaptureFixture[str]) -
     assert cli.run(["compare", "good.onnx", "mine", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)["warnings"]
     assert any("2 different models on these images" in each for each in said)
-    (made.path / evaluate.USES).write_text("nonsense")
+    (made.path / LOG_FILE).write_text("nonsense")
     assert cli.run(["compare", "good.onnx", "mine", "--json"]) == 0
     assert "the comparison is not counted" in capsys.readouterr().err
     bundle.write(meter("bad", (150, 170)), card, made.bundle)

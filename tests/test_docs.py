@@ -66,9 +66,9 @@ GIVEN = {
     "images.md": "import numpy as np; frame = np.zeros((9, 9, 3), np.uint8)",
     "model-card.md": "from mien.data import synthetic as drawn; images = drawn.sample(3, seed=0)[0]",
     "plot.md": "from mien.models import model as bundle; from mien.data import datasets as dataset\n"
-    "from mien.evaluation import evaluator as evaluate; data = dataset.load('archive (4).zip')\n"
+    "data = dataset.load('archive (4).zip')\n"
     "names, before = data.labels, data.train.images[:7]; after = before\n"
-    "report = evaluate.score(bundle.load('runs/quick-1'), data.val, labels=names, data='')",
+    "import mien; report = mien.evaluate(bundle.load('runs/quick-1'), data.val, labels=names, data='')",
     "priors.md": "from mien.data import synthetic as drawn; faces = drawn.sample(3, seed=0)[0]",
     "ship.md": "from mien.data import datasets as dataset\n"
     "data = dataset.load('fer2013.csv', votes='ferplus.csv')",

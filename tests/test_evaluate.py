@@ -12,7 +12,8 @@ from sklearn import metrics as judge
 
 from mien.data.datasets import Split
 from mien.errors import DataError, ModelError
-from mien.evaluation import evaluator as evaluate
+from mien.evaluation import evaluator
+from mien.evaluation.metrics import compute_metrics, wilson_interval
 from mien.models import model as bundle
 
 LABELS = ("happy", "sad", "surprise")
@@ -72,7 +73,7 @@ def names(k: int) -> list[str]:
 @given(n=st.integers(1, 400), k=st.integers(2, 12), seed=st.integers(0, 1000))
 def test_figures_are_scikit_learns(n: int, k: int, seed: int) -> None:
     chances, labels = random_answers(n, k, seed)
-    report = evaluate.metrics(chances, labels, names(k))
+    report = compute_metrics(chances, labels, names(k))
     answers, there = chances.argmax(axis=1), sorted(set(labels))
     one_hot = np.eye(k)[labels]
     expected = {
@@ -105,7 +106,7 @@ def test_ece_is_its_definition(bins: int) -> None:
         inside = (confidence > index / bins) & (confidence <= (index + 1) / bins)
         if inside.any():
             expected += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
-    report = evaluate.metrics(chances, labels, names(4), bins=bins)
+    report = compute_metrics(chances, labels, names(4), bins=bins)
     assert report.ece == pytest.approx(expected, abs=1e-12)
     assert sum(each.n for each in report.reliability) == report.n
     assert len(report.reliability) == bins
@@ -114,11 +115,11 @@ def test_ece_is_its_definition(bins: int) -> None:
 def test_known_calibrations() -> None:
     always = np.tile([0.75, 0.25], (100, 1))
     labels = np.array([0] * 75 + [1] * 25)
-    assert evaluate.metrics(always, labels, "ab").ece == pytest.approx(0)
-    assert evaluate.metrics(always, labels * 0, "ab").ece == pytest.approx(0.25)
-    sure = evaluate.metrics(np.eye(2), np.array([0, 1]), "ab")
+    assert compute_metrics(always, labels, "ab").ece == pytest.approx(0)
+    assert compute_metrics(always, labels * 0, "ab").ece == pytest.approx(0.25)
+    sure = compute_metrics(np.eye(2), np.array([0, 1]), "ab")
     assert (sure.accuracy, sure.nll, sure.brier, sure.ece) == (1, 0, 0, 0)
-    wrong = evaluate.metrics(np.eye(2), np.array([1, 0]), "ab")
+    wrong = compute_metrics(np.eye(2), np.array([1, 0]), "ab")
     assert (wrong.accuracy, wrong.brier, wrong.ece) == (0, 2, 1)
     assert wrong.nll == pytest.approx(-np.log(1e-12))
 
@@ -129,8 +130,8 @@ def test_known_calibrations() -> None:
     [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
 )
 def test_wilsons_interval(right: int, n: int, low: float, high: float) -> None:
-    assert evaluate.wilson(right, n) == pytest.approx((low, high), abs=5e-5)
-    mirrored = evaluate.wilson(n - right, n)
+    assert wilson_interval(right, n) == pytest.approx((low, high), abs=5e-5)
+    mirrored = wilson_interval(n - right, n)
     assert mirrored == pytest.approx((1 - high, 1 - low), abs=5e-5)
 
 
@@ -145,7 +146,7 @@ def test_bootstrap_over_counts_is_the_bootstrap_over_images() -> None:
         right, n, answered = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
         balanced.append((right / n).mean())
         macro.append((2 * right / (n + answered)).mean())
-    report = evaluate.metrics(chances, labels, names(4))
+    report = compute_metrics(chances, labels, names(4))
     # The ends of two bootstraps of 1,000 and 2,000 differ by less than a tenth of the width.
     for interval, naive in (
         (report.balanced_accuracy_interval, balanced),
@@ -157,19 +158,19 @@ def test_bootstrap_over_counts_is_the_bootstrap_over_images() -> None:
 
 def test_intervals_hold_their_figures_and_follow_the_seed() -> None:
     chances, labels = random_answers(500, 7, 2)
-    report = evaluate.metrics(chances, labels, names(7), seed=3)
+    report = compute_metrics(chances, labels, names(7), seed=3)
     for name in ("accuracy", "balanced_accuracy", "macro_f1"):
         low, high = getattr(report, f"{name}_interval")
         assert 0 <= low < getattr(report, name) < high <= 1
-    assert evaluate.metrics(chances, labels, names(7), seed=3) == report
-    other = evaluate.metrics(chances, labels, names(7), seed=4)
+    assert compute_metrics(chances, labels, names(7), seed=3) == report
+    other = compute_metrics(chances, labels, names(7), seed=4)
     assert other.macro_f1_interval != report.macro_f1_interval
     assert other.macro_f1 == report.macro_f1
 
 
 def test_a_class_without_images_is_left_out_and_said() -> None:
     chances = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]])
-    report = evaluate.metrics(chances, np.array([0, 1, 1]), LABELS)
+    report = compute_metrics(chances, np.array([0, 1, 1]), LABELS)
     assert report.absent == ("surprise",)
     score = report.per_class["surprise"]
     assert (score.n, score.precision, score.recall, score.f1, score.recall_interval) == (
@@ -181,13 +182,13 @@ def test_a_class_without_images_is_left_out_and_said() -> None:
     )
     assert report.balanced_accuracy == pytest.approx((1 + 1 / 2) / 2)
     assert report.macro_f1 == pytest.approx((1 + 2 / 3) / 2)
-    never = evaluate.metrics(chances[:2], np.array([0, 2]), LABELS).per_class["surprise"]
+    never = compute_metrics(chances[:2], np.array([0, 2]), LABELS).per_class["surprise"]
     assert (never.precision, never.recall, never.f1) == (None, 0, 0)
 
 
 def test_many_classes_are_no_burden() -> None:
     chances, labels = random_answers(600, 300, 0)
-    report = evaluate.metrics(chances, labels, names(300))
+    report = compute_metrics(chances, labels, names(300))
     assert report.n == 600
     assert report.balanced_accuracy_interval[0] < report.balanced_accuracy
 
@@ -204,14 +205,14 @@ def test_many_classes_are_no_burden() -> None:
 )
 def test_what_does_not_fit_together_is_refused(chances: np.ndarray, labels: list[int]) -> None:
     with pytest.raises(DataError, match="do not fit"):
-        evaluate.metrics(chances, np.array(labels, np.int64), LABELS)
+        compute_metrics(chances, np.array(labels, np.int64), LABELS)
 
 
 def test_score_of_a_known_model() -> None:
     model = thermometer()
     faces = split([10, 20, 120, 130, 240, 250], [0, 1, 1, 1, 2, 0])
     seen: list[tuple[int, int]] = []
-    report = evaluate.score(
+    report = evaluator.evaluate(
         model, faces, labels=LABELS, data="hand", batch_size=4, progress=lambda *each: seen.append(each)
     )
     assert report.confusion == ((1, 0, 1), (1, 2, 0), (0, 0, 1))
@@ -224,11 +225,11 @@ def test_score_of_a_known_model() -> None:
 def test_labels_are_matched_by_name() -> None:
     model = thermometer()
     pixels = [10, 20, 120, 240]
-    expected = evaluate.score(model, split(pixels, [0, 0, 1, 2]), labels=LABELS)
-    turned = evaluate.score(model, split(pixels, [2, 2, 0, 1]), labels=("sad", "surprise", "happy"))
+    expected = evaluator.evaluate(model, split(pixels, [0, 0, 1, 2]), labels=LABELS)
+    turned = evaluator.evaluate(model, split(pixels, [2, 2, 0, 1]), labels=("sad", "surprise", "happy"))
     assert expected.accuracy == 1
     assert turned.confusion == expected.confusion
-    fewer = evaluate.score(model, split(pixels[2:], [1, 0]), labels=("surprise", "sad"))
+    fewer = evaluator.evaluate(model, split(pixels[2:], [1, 0]), labels=("surprise", "sad"))
     assert fewer.accuracy == 1
     assert fewer.absent == ("happy",)
 
@@ -236,32 +237,32 @@ def test_labels_are_matched_by_name() -> None:
 def test_what_cannot_be_scored_is_refused() -> None:
     model = thermometer()
     with pytest.raises(ModelError, match="class 'contempt', which the model cannot answer"):
-        evaluate.score(model, split([1], [0]), labels=("happy", "contempt"))
+        evaluator.evaluate(model, split([1], [0]), labels=("happy", "contempt"))
     with pytest.raises(DataError, match="no images"):
-        evaluate.score(model, split([], []), labels=LABELS)
+        evaluator.evaluate(model, split([], []), labels=LABELS)
     for label in (-1, 3):
         with pytest.raises(DataError, match="beyond its 3 classes"):
-            evaluate.score(model, split([1], [label]), labels=LABELS)
+            evaluator.evaluate(model, split([1], [label]), labels=LABELS)
     images = np.zeros((1, 48, 48, 1), np.uint8)
     with pytest.raises(ModelError, match=r"\(1, 48, 48, 1\)"):
-        evaluate.score(model, Split("val", images, np.zeros(1, np.int64), None, ("a",)), labels=LABELS)
+        evaluator.evaluate(model, Split("val", images, np.zeros(1, np.int64), None, ("a",)), labels=LABELS)
 
 
 def test_the_report_is_plain_json() -> None:
-    report = evaluate.score(thermometer(), split([10, 120], [0, 1]), labels=LABELS)
+    report = evaluator.evaluate(thermometer(), split([10, 120], [0, 1]), labels=LABELS)
     document = report.to_dict()
     assert json.loads(json.dumps(document, allow_nan=False)) == json.loads(json.dumps(document))
     for name in ("n", "accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece"):
         assert type(document[name]) in (int, float)
     assert len(document["accuracy_interval"]) == 2
-    low, _ = evaluate.wilson(1, 1)
+    low, _ = wilson_interval(1, 1)
     assert document["per_class"]["happy"] == {
         "n": 1,
         "precision": 1.0,
         "recall": 1.0,
         "f1": 1.0,
-        "recall_interval": evaluate.wilson(1, 1),
-        "precision_interval": evaluate.wilson(1, 1),
+        "recall_interval": wilson_interval(1, 1),
+        "precision_interval": wilson_interval(1, 1),
         "f1_interval": pytest.approx((2 * low / (1 + low), 1)),
     }
     assert document["confusion"] == ((1, 0, 0), (0, 1, 0), (0, 0, 0))
@@ -270,9 +271,9 @@ def test_the_report_is_plain_json() -> None:
 def test_scoring_needs_nothing_that_trains() -> None:
     script = (
         "import sys\n"
-        "from mien.evaluation import evaluator as evaluate\n"
+        "from mien.evaluation import evaluator\n"
         "import numpy\n"
-        "evaluate.metrics(numpy.eye(2), numpy.arange(2), 'ab')\n"
+        "evaluator.compute_metrics(numpy.eye(2), numpy.arange(2), 'ab')\n"
         "heavy = {'keras', 'tensorflow', 'onnx', 'matplotlib', 'cv2', 'torch', 'jax'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
@@ -286,7 +287,7 @@ def test_classes_that_begin_alike_have_different_heads_in_the_terminal(
 
     names = ["surprised_low", "surprised_high", "sad"]
     truth = np.arange(30) % 3
-    evaluation.print_evaluation(evaluate.metrics(np.eye(3)[truth], truth, names))
+    evaluation.print_evaluation(compute_metrics(np.eye(3)[truth], truth, names))
     out = capsys.readouterr().out
     (head,) = [line for line in out.splitlines() if "surpri…" in line]
     assert head.split() == ["class", "surpri…w", "surpri…h", "sad"]

@@ -19,9 +19,25 @@ from mien.data import synthetic
 from mien.data.datasets import Split
 from mien.errors import DataError, InputError, ModelError, OutputError, RunError
 from mien.evaluation import calibration as calibrate
-from mien.evaluation import evaluation_log as uses
-from mien.evaluation import evaluator as evaluate
-from mien.evaluation.test_time_augmentation import of as views_of
+from mien.evaluation import evaluation_log, evaluator
+from mien.evaluation.evaluation import SplitUse
+from mien.evaluation.evaluation_log import LOG_FILE, Choices, find_choices, find_role, log_evaluation
+from mien.evaluation.evaluator import VIEWS
+from mien.evaluation.evaluator import make_views as views_of
+from mien.evaluation.memorised import find_training_duplicates
+from mien.evaluation.metrics import (
+    GroupList,
+    add_thresholds,
+    at_chance,
+    compute_metrics,
+    evaluate_groups,
+    find_plurality,
+    majority_share,
+    measure_selective_prediction,
+    read_groups,
+    risk_coverage_area,
+    wilson_interval,
+)
 from mien.models import model as bundle
 from mien.models import priors
 from mien.training import recipes
@@ -42,13 +58,13 @@ def test_selective_accuracy_is_that_of_the_surest_images(n: int, k: int, seed: i
     chances, labels = random_answers(n, k, seed)
     chances = chances.round(digits)  # few digits make many images equally sure
     confidence, right = chances.max(axis=1), chances.argmax(axis=1) == labels
-    points = evaluate.selective(chances, labels)
+    points = measure_selective_prediction(chances, labels)
     for point in points:
         surest = confidence >= point.threshold
         assert point.n == surest.sum()
         assert point.coverage == point.n / n
         assert point.accuracy == right[surest].mean()
-        assert point.interval == evaluate.wilson(int(right[surest].sum()), point.n)
+        assert point.interval == wilson_interval(int(right[surest].sum()), point.n)
     assert points[-1].n == n
     counts = [point.n for point in points]
     assert counts == sorted(set(counts))
@@ -62,14 +78,14 @@ def test_area_under_the_curve_of_risk() -> None:
     wrong = (chances.argmax(axis=1) != labels)[order]
     risks = np.cumsum(wrong) / np.arange(1, 401)
     ideal = np.cumsum(np.sort(wrong)) / np.arange(1, 401)
-    area, best = evaluate.area(chances, labels)
+    area, best = risk_coverage_area(chances, labels)
     assert area == pytest.approx(risks.mean())
     assert best == pytest.approx(ideal.mean())
     same = np.full((10, 2), 0.5)
-    area, best = evaluate.area(same, np.array([0] * 7 + [1] * 3))
+    area, best = risk_coverage_area(same, np.array([0] * 7 + [1] * 3))
     assert area == pytest.approx(0.3)
     assert best < area
-    turned, _ = evaluate.area(same, np.array([1] * 3 + [0] * 7))
+    turned, _ = risk_coverage_area(same, np.array([1] * 3 + [0] * 7))
     assert turned == pytest.approx(0.3), "equally sure images have no order"
 
 
@@ -77,18 +93,18 @@ def test_area_under_the_curve_of_risk() -> None:
 def test_a_coverage_is_a_share(coverage: float) -> None:
     chances, labels = random_answers(5, 2, 0)
     with pytest.raises(DataError, match="share of images"):
-        evaluate.selective(chances, labels, coverages=[coverage])
+        measure_selective_prediction(chances, labels, coverages=[coverage])
     with pytest.raises(DataError, match="no images"):
-        evaluate.area(chances[:0], labels[:0])
+        risk_coverage_area(chances[:0], labels[:0])
 
 
 def test_intervals_of_precision_and_f1() -> None:
     chances, labels = random_answers(900, 4, 7)
-    report = evaluate.metrics(chances, labels, "abcd")
+    report = compute_metrics(chances, labels, "abcd")
     answers = chances.argmax(axis=1)
     for index, score in enumerate(report.per_class.values()):
         hits, answered = int(((answers == index) & (labels == index)).sum()), int((answers == index).sum())
-        assert score.precision_interval == evaluate.wilson(hits, answered)
+        assert score.precision_interval == wilson_interval(hits, answered)
         jaccard = judge.jaccard_score(labels == index, answers == index)
         assert score.f1 == pytest.approx(2 * jaccard / (1 + jaccard))
         low, high = score.f1_interval or (1.0, 0.0)
@@ -110,11 +126,11 @@ def test_copies_are_found_upright_and_mirrored() -> None:
     images = np.clip(120 + 40 * smooth, 0, 255).astype(np.uint8)[:, :, :, None]
     train, test = images[:30], images[20:].copy()
     test[5:10] = train[:5, :, ::-1]
-    found = evaluate.copies(test, train)
-    assert np.flatnonzero(found.equal).tolist() == [0, 1, 2, 3, 4]
+    found = find_training_duplicates(test, train)
+    assert np.flatnonzero(found.exact).tolist() == [0, 1, 2, 3, 4]
     assert np.flatnonzero(found.near).tolist() == [5, 6, 7, 8, 9]
-    assert found.recut is None
-    assert np.flatnonzero(found.known).tolist() == list(range(10))
+    assert found.recrops is None
+    assert np.flatnonzero(found.any).tolist() == list(range(10))
 
 
 def test_photographs_cut_otherwise_are_found_where_they_are_asked_for() -> None:
@@ -125,11 +141,13 @@ def test_photographs_cut_otherwise_are_found_where_they_are_asked_for() -> None:
     )
     train, test = whole[:8, :, :, None], np.concatenate([whole[6:7], part[4:10]])[:, :, :, None]
     seen: list[tuple[int, int]] = []
-    found = evaluate.copies(test, train, recut=True, progress=lambda done, total: seen.append((done, total)))
-    assert found.recut is not None
-    assert np.flatnonzero(found.equal).tolist() == [0]
-    assert np.flatnonzero(found.recut).tolist() == [1, 2, 3, 4]
-    assert np.flatnonzero(found.known).tolist() == [0, 1, 2, 3, 4]
+    found = find_training_duplicates(
+        test, train, include_recrops=True, progress=lambda done, total: seen.append((done, total))
+    )
+    assert found.recrops is not None
+    assert np.flatnonzero(found.exact).tolist() == [0]
+    assert np.flatnonzero(found.recrops).tolist() == [1, 2, 3, 4]
+    assert np.flatnonzero(found.any).tolist() == [0, 1, 2, 3, 4]
     assert (seen, seen[-1]) == (sorted(seen), (100, 100))
 
 
@@ -139,14 +157,14 @@ def write(path: Path, text: str) -> str:
 
 
 def test_groups_are_joined_by_row_or_file(tmp_path: Path) -> None:
-    by_row = evaluate.listing(write(tmp_path / "r.csv", "\ufeffrow, age \n007,old\n8,\n9,young\n,old\n"))
+    by_row = read_groups(write(tmp_path / "r.csv", "\ufeffrow, age \n007,old\n8,\n9,young\n,old\n"))
     assert (by_row.file, by_row.column) == ("r.csv", "age")
     assert by_row.groups == {"row 7": "old", "row 9": "young"}
     many = write(tmp_path / "f.csv", 'a,File,b\n1,"x, y.png",2\n3,z.png,4\n3,z.png,4\n')
-    assert evaluate.listing(f"{many}:b").groups == {"x, y.png": "2", "z.png": "4"}
+    assert read_groups(f"{many}:b").groups == {"x, y.png": "2", "z.png": "4"}
     odd = write(tmp_path / "odd:name.csv", "file,one\nx,1\n")
-    assert evaluate.listing(odd).file == "odd:name.csv"
-    assert evaluate.listing(f"{odd}:one").column == "one"
+    assert read_groups(odd).file == "odd:name.csv"
+    assert read_groups(f"{odd}:one").column == "one"
 
 
 @pytest.mark.parametrize(
@@ -164,28 +182,28 @@ def test_groups_are_joined_by_row_or_file(tmp_path: Path) -> None:
 )
 def test_lists_that_cannot_be_used_are_refused(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(DataError, match=says):
-        evaluate.listing(write(tmp_path / "g.csv", text))
+        read_groups(write(tmp_path / "g.csv", text))
 
 
 def test_files_that_are_no_lists_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good = write(tmp_path / "g.csv", "file,a\nx,1\n")
     with pytest.raises(DataError, match="'c', which is not there"):
-        evaluate.listing(f"{good}:c")
+        read_groups(f"{good}:c")
     with pytest.raises(DataError, match="cannot be read: no such file"):
-        evaluate.listing(tmp_path / "absent.csv")
+        read_groups(tmp_path / "absent.csv")
     (tmp_path / "b.csv").write_bytes(b"file,a\n\xff,1\n")
     with pytest.raises(DataError, match="no text in UTF-8"):
-        evaluate.listing(tmp_path / "b.csv")
-    monkeypatch.setattr("mien.evaluation.groups._MAX_BYTES", 5)
+        read_groups(tmp_path / "b.csv")
+    monkeypatch.setattr("mien.evaluation.metrics._MAX_BYTES", 5)
     with pytest.raises(DataError, match="larger than"):
-        evaluate.listing(good)
+        read_groups(good)
 
 
 def test_each_group_has_the_figures_of_its_images() -> None:
     chances, labels = random_answers(100, 3, 4)
     files = [f"row {index}" for index in range(100)]
     groups = {f"row {index}": "few" if index < 29 else "many" for index in range(90)} | {"row 900": "gone"}
-    found = evaluate.separate(evaluate.Listing("g.csv", "age", groups), files, chances, labels, "abc")
+    found = evaluate_groups(GroupList("g.csv", "age", groups), files, chances, labels, "abc")
     assert (found.file, found.column, found.unlisted) == ("g.csv", "age", 10)
     few, many = found.groups
     assert [(each.name, each.n, each.few) for each in (few, many)] == [("few", 29, True), ("many", 61, False)]
@@ -202,10 +220,10 @@ def test_groups_that_do_not_fit_are_refused() -> None:
     chances, labels = random_answers(201, 3, 4)
     files = [str(index) for index in range(201)]
     with pytest.raises(DataError, match="names an image of this split, such as '0'"):
-        evaluate.separate(evaluate.Listing("g.csv", "a", {"x": "1"}), files, chances, labels, "abc")
-    each = evaluate.Listing("g.csv", "a", {file: file for file in files})
+        evaluate_groups(GroupList("g.csv", "a", {"x": "1"}), files, chances, labels, "abc")
+    each = GroupList("g.csv", "a", {file: file for file in files})
     with pytest.raises(DataError, match="makes 201 groups"):
-        evaluate.separate(each, files, chances, labels, "abc")
+        evaluate_groups(each, files, chances, labels, "abc")
 
 
 TRAIN, VAL, TEST, LATER = ("1" * 64, "2" * 64, "3" * 64, "4" * 64)
@@ -229,49 +247,49 @@ def made(tmp_path: Path) -> run.Run:
 
 def test_images_learnt_from_or_chosen_by_are_told_and_not_counted(made: run.Run) -> None:
     for fingerprint, role in ((TRAIN, "train"), (VAL, "val")):
-        told = evaluate.count(made, card(), **scored(fingerprint))
+        told = log_evaluation(made, card(), **scored(fingerprint))
         assert (told.role, told.times) == (role, None)
         assert f"the split test is {role}" in told.warnings[0]
-        assert evaluate.role(card(), fingerprint, role).warnings[0].startswith(role)
-    assert evaluate.role(card(), TEST) == evaluate.SplitUse(role="other")
-    assert not (made.path / evaluate.USES).exists()
+        assert find_role(card(), fingerprint, role).warnings[0].startswith(role)
+    assert find_role(card(), TEST) == SplitUse(role="other")
+    assert not (made.path / LOG_FILE).exists()
     # The whole that a fold was cut from, or images of the same data in another size.
     for split in ("train", "val"):
-        whole = evaluate.role(card(), LATER, split, "faces")
+        whole = find_role(card(), LATER, split, "faces")
         assert whole.role == "unknown"
         assert f"split {split} of faces with other images" in whole.warnings[0]
-        assert evaluate.role(card(), LATER, split, "other faces").role == "other"
-    assert evaluate.role(card(), LATER, "test", "faces").role == "other"
-    strange = evaluate.role(replace(card(), data=None), TEST)
+        assert find_role(card(), LATER, split, "other faces").role == "other"
+    assert find_role(card(), LATER, "test", "faces").role == "other"
+    strange = find_role(replace(card(), data=None), TEST)
     assert strange.role == "unknown"
     assert "unknown" in strange.warnings[0]
 
 
 def test_scorings_are_counted_by_fingerprint_and_model(made: run.Run) -> None:
     for times in (1, 2):
-        told = evaluate.count(made, card(), **scored(TEST))
-        assert told == evaluate.SplitUse(role="other", times=times, models=1)
-    assert evaluate.count(made, card(), **scored(LATER)).times == 1
-    told = evaluate.count(made, card(), **scored(TEST, "7" * 64))
+        told = log_evaluation(made, card(), **scored(TEST))
+        assert told == SplitUse(role="other", times=times, models=1)
+    assert log_evaluation(made, card(), **scored(LATER)).times == 1
+    told = log_evaluation(made, card(), **scored(TEST, "7" * 64))
     assert (told.times, told.models) == (3, 2)
     assert "one scored 2 different models on these images, 3 scorings in all" in told.warnings[0]
-    entries = json.loads((made.path / evaluate.USES).read_text())
+    entries = json.loads((made.path / LOG_FILE).read_text())
     assert [each["split_fingerprint"] for each in entries] == [TEST, TEST, LATER, TEST]
     assert all(each["when"].endswith("+00:00") for each in entries)
-    nameless = evaluate.count(made, replace(card(), data=None), **scored(TEST, "7" * 64))
+    nameless = log_evaluation(made, replace(card(), data=None), **scored(TEST, "7" * 64))
     assert (nameless.role, nameless.times) == ("unknown", 4)
 
 
 def test_runs_beside_that_saw_the_same_test_are_named(made: run.Run) -> None:
     others = [run.create(recipes.get("quick"), {}, out=made.path.parent / f"other-{i}") for i in range(5)]
     (made.path.parent / "stray").mkdir()
-    (made.path.parent / "stray" / evaluate.USES).write_text("[]")
-    evaluate.count(others[0], card(), **scored(LATER))
-    assert evaluate.count(made, card(), **scored(TEST)).beside == ()
-    assert "one, beside other-1, was scored" in evaluate.count(others[1], card(), **scored(TEST)).warnings[0]
+    (made.path.parent / "stray" / LOG_FILE).write_text("[]")
+    log_evaluation(others[0], card(), **scored(LATER))
+    assert log_evaluation(made, card(), **scored(TEST)).beside == ()
+    assert "one, beside other-1, was scored" in log_evaluation(others[1], card(), **scored(TEST)).warnings[0]
     for other in others[2:]:
-        evaluate.count(other, card(), **scored(TEST))
-    told = evaluate.count(made, card(), **scored(TEST))
+        log_evaluation(other, card(), **scored(TEST))
+    told = log_evaluation(made, card(), **scored(TEST))
     assert told.beside == ("other-1", "other-2", "other-3", "other-4")
     assert "other-1, other-2, other-3 and 1 more, beside one, were scored" in told.warnings[0]
 
@@ -279,37 +297,37 @@ def test_runs_beside_that_saw_the_same_test_are_named(made: run.Run) -> None:
 def test_a_damaged_count_beside_is_named_and_hides_nothing(made: run.Run) -> None:
     for number, text in enumerate(("{", '[{"split_fingerprint": [], "model": "1"}]')):
         other = run.create(recipes.get("quick"), {}, out=made.path.parent / f"other-{number}")
-        (other.path / evaluate.USES).write_text(text)
+        (other.path / LOG_FILE).write_text(text)
     whole = run.create(recipes.get("quick"), {}, out=made.path.parent / "whole")
-    evaluate.count(whole, card(), **scored(TEST))
-    told = evaluate.count(made, card(), **scored(TEST))
+    log_evaluation(whole, card(), **scored(TEST))
+    told = log_evaluation(made, card(), **scored(TEST))
     assert (told.times, told.beside) == (1, ("whole",))
     for number in range(2):
         assert any(
             f"whether other-{number} was scored on these images too is" in each for each in told.warnings
         )
-    assert evaluate.count(made, card(), **scored(TEST)).times == 2
+    assert log_evaluation(made, card(), **scored(TEST)).times == 2
 
 
 def test_scorings_at_once_are_all_counted(made: run.Run) -> None:
     threads = [
-        threading.Thread(target=evaluate.count, args=(made, card()), kwargs=scored(TEST)) for _ in range(8)
+        threading.Thread(target=log_evaluation, args=(made, card()), kwargs=scored(TEST)) for _ in range(8)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert evaluate.count(made, card(), **scored(TEST)).times == 9
+    assert log_evaluation(made, card(), **scored(TEST)).times == 9
 
 
 @pytest.mark.parametrize(
     "text", ["{", "{}", "[1]", '[{"model": 1}]', '[{"split_fingerprint": "1", "model": []}]']
 )
 def test_a_damaged_count_is_refused_and_kept(made: run.Run, text: str) -> None:
-    (made.path / evaluate.USES).write_text(text)
+    (made.path / LOG_FILE).write_text(text)
     with pytest.raises(RunError, match="move it away"):
-        evaluate.count(made, card(), **scored(TEST))
-    assert (made.path / evaluate.USES).read_text() == text
+        log_evaluation(made, card(), **scored(TEST))
+    assert (made.path / LOG_FILE).read_text() == text
 
 
 def test_what_cannot_be_counted_is_said(made: run.Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,14 +337,14 @@ def test_what_cannot_be_counted_is_said(made: run.Run, monkeypatch: pytest.Monke
     with monkeypatch.context() as patch:
         patch.setattr(_files, "write", refuse)
         with pytest.raises(OutputError, match="read-only"):
-            evaluate.count(made, card(), **scored(TEST))
+            log_evaluation(made, card(), **scored(TEST))
     with monkeypatch.context() as patch:
-        patch.setattr(uses, "_PATIENCE", 0.05)
+        patch.setattr(evaluation_log, "_PATIENCE", 0.05)
         with (
-            filelock.FileLock(made.path / f".{evaluate.USES}.lock"),
+            filelock.FileLock(made.path / f".{LOG_FILE}.lock"),
             pytest.raises(RunError, match="held by another process"),
         ):
-            evaluate.count(made, card(), **scored(TEST))
+            log_evaluation(made, card(), **scored(TEST))
 
     def unlocked(*given: object, **named: object) -> None:
         raise NotImplementedError
@@ -334,13 +352,13 @@ def test_what_cannot_be_counted_is_said(made: run.Run, monkeypatch: pytest.Monke
     with monkeypatch.context() as patch:
         patch.setattr(filelock, "FileLock", unlocked)
         with pytest.raises(RunError, match="locks"):
-            evaluate.count(made, card(), **scored(TEST))
-    lock = made.path / f".{evaluate.USES}.lock"
+            log_evaluation(made, card(), **scored(TEST))
+    lock = made.path / f".{LOG_FILE}.lock"
     lock.unlink(missing_ok=True)
     lock.mkdir()
     with pytest.raises(OutputError, match="is a directory"):
-        evaluate.count(made, card(), **scored(TEST))
-    assert not (made.path / evaluate.USES).exists()
+        log_evaluation(made, card(), **scored(TEST))
+    assert not (made.path / LOG_FILE).exists()
 
 
 def test_answers_on_some_images_are_judged_alone() -> None:
@@ -350,8 +368,8 @@ def test_answers_on_some_images_are_judged_alone() -> None:
     images = np.zeros((4, 16, 16, 1), np.uint8)
     split = Split("test", images, np.array([0, 1, 1, 0]), votes, ("a", "b", "c", "d"))
     chances = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]], np.float32)
-    answers = evaluate.Answers(split, ("happy", "sad"), chances, np.array([0, 1, 1, 0]))
-    whole = evaluate.judge(answers)
+    answers = evaluator.Predictions(split, ("happy", "sad"), chances, np.array([0, 1, 1, 0]))
+    whole = evaluator.evaluate_predictions(answers)
     assert (len(answers), whole.n, whole.accuracy) == (4, 4, 3 / 4)
     assert whole.agreement is not None
     assert (whole.agreement.n, whole.agreement.share, whole.agreement.left_out) == (
@@ -361,24 +379,24 @@ def test_answers_on_some_images_are_judged_alone() -> None:
     )
     some = answers.take(np.array([True, False, True, False]))
     assert some.split.files == ("a", "c")
-    assert evaluate.judge(some).accuracy == 1
-    assert evaluate.judge(some).split_fingerprint == some.split.fingerprint
-    last = evaluate.judge(answers.take(np.array([3])))
+    assert evaluator.evaluate_predictions(some).accuracy == 1
+    assert evaluator.evaluate_predictions(some).split_fingerprint == some.split.fingerprint
+    last = evaluator.evaluate_predictions(answers.take(np.array([3])))
     assert last.agreement is None, "nobody voted for a class of the model"
-    decided, _ = evaluate.plurality(votes, ["awake"])
+    decided, _ = find_plurality(votes, ["awake"])
     assert not decided.any()
 
 
 def test_no_model_has_no_answer() -> None:
     with pytest.raises(ModelError, match="no model was named"):
-        evaluate.ask([], np.zeros((1, 48, 48, 1), np.uint8))
+        evaluator.predict_mean([], np.zeros((1, 48, 48, 1), np.uint8))
 
 
 @pytest.mark.parametrize("size", [16, 48])
 def test_views_are_the_image_mirrored_and_moved_to_its_corners(size: int) -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, size, size, 1), np.uint8)
     wide = max(1, round(size / 24))
-    for number in evaluate.VIEWS:
+    for number in VIEWS:
         views = list(views_of(images, number))
         assert len(views) == number
         assert {(view.shape, view.dtype) for view in views} == {(images.shape, images.dtype)}
@@ -401,12 +419,12 @@ def test_answers_to_views_are_the_mean_over_views_and_models(number: int) -> Non
     split = Split("val", images, np.zeros(5, np.int64), None, tuple("abcde"))
     told: list[tuple[int, int]] = []
     names = models[0].card.labels
-    found = evaluate.answer(
+    found = evaluator.predict(
         models, split, labels=names, views=number, progress=lambda done, of: told.append((done, of))
     )
     expected = np.mean([model.run(view) for view in views_of(images, number) for model in models], axis=0)
     np.testing.assert_allclose(found.probabilities, expected, atol=1e-6)
-    assert found.views == evaluate.judge(found).views == number
+    assert found.views == evaluator.evaluate_predictions(found).views == number
     assert told[-1] == (2 * number * 5, 2 * number * 5)
     assert [done for done, _ in told] == sorted({done for done, _ in told})
 
@@ -439,7 +457,7 @@ def test_the_warning_about_val_follows_from_the_recipe(
 ) -> None:
     head = bundle.Head(temperature=temperature)
     card = bundle.Card(name="m", labels=("x", "y"), size=48, data=VAL, recipe=recipe, heads={"labels": head})
-    found = evaluate.role(card, "b" * 64, "val", "faces")
+    found = find_role(card, "b" * 64, "val", "faces")
     assert found.role == "val"
     (warning,) = found.warnings
     rest = warning.replace("may have selected the checkpoint", "?may")
@@ -462,22 +480,22 @@ def test_val_of_what_a_model_began_from_follows_from_that_ones_recipe() -> None:
         base=(base,),
         heads={"labels": head},
     )
-    old, new = (evaluate.choices(card, letter * 64) for letter in "bd")
-    assert old == evaluate.Choices(epoch=True, ended=False, calibration=False, threshold=False)
-    assert new == evaluate.Choices(epoch=False, ended=False, calibration=True, threshold=True)
-    assert evaluate.choices(card, "f" * 64) is None
-    assert "selected the checkpoint" in evaluate.role(card, "b" * 64).warnings[0]
+    old, new = (find_choices(card, letter * 64) for letter in "bd")
+    assert old == Choices(epoch=True, ended=False, calibration=False, threshold=False)
+    assert new == Choices(epoch=False, ended=False, calibration=True, threshold=True)
+    assert find_choices(card, "f" * 64) is None
+    assert "selected the checkpoint" in find_role(card, "b" * 64).warnings[0]
 
 
 def test_at_chance_is_when_the_interval_does_not_clear_the_most_frequent_label() -> None:
     """10 of 20 labels are the same; Wilson's lower end is 0.531 for 15 right, 0.481 for 14."""
     truth = np.repeat([0, 1, 2], [10, 5, 5])
-    assert evaluate.majority(truth) == 0.5
+    assert majority_share(truth) == 0.5
     for right, expected in ((14, True), (15, False), (20, False), (0, True)):
         given = np.where(np.arange(20) < right, truth, (truth + 1) % 3)
-        assert evaluate.at_chance(np.eye(3)[given], truth) is expected
-        assert (evaluate.wilson(right, 20)[0] <= 0.5) is expected
-    assert evaluate.at_chance(np.empty((0, 3)), truth[:0])
+        assert at_chance(np.eye(3)[given], truth) is expected
+        assert (wilson_interval(right, 20)[0] <= 0.5) is expected
+    assert at_chance(np.empty((0, 3)), truth[:0])
 
 
 def test_a_head_is_stated_with_a_threshold_for_every_balance() -> None:
@@ -485,15 +503,15 @@ def test_a_head_is_stated_with_a_threshold_for_every_balance() -> None:
     chances = rng.dirichlet(np.ones(3), 200)
     truth = chances.argmax(axis=1)
     shares = (0.5, 0.3, 0.2)
-    found = evaluate.stated(bundle.Head(temperature=0.7), chances, truth, ("a", "b", "c"), shares)
+    found = add_thresholds(bundle.Head(temperature=0.7), chances, truth, ("a", "b", "c"), shares)
     assert (found.temperature, found.frequencies, found.at_chance) == (0.7, shares, False)
     for balance in priors.OFFERED:
         adjusted = priors.Adjustment(balance=balance).apply(chances, ("a", "b", "c"), shares)
         assert (adjusted.max(axis=1) >= found.threshold_at(balance)).sum() == 160
         assert found.threshold_at(balance) == calibrate.threshold(adjusted)
-    poor = evaluate.stated(found, chances, (truth + 1) % 3, ("a", "b", "c"), shares)
+    poor = add_thresholds(found, chances, (truth + 1) % 3, ("a", "b", "c"), shares)
     assert poor.at_chance
     assert {poor.threshold_at(balance) for balance in (0, 0.3, 1)} == {np.inf}
     assert poor.threshold == found.threshold
-    none = evaluate.stated(found, chances[:0], truth[:0], ("a", "b", "c"), shares)
+    none = add_thresholds(found, chances[:0], truth[:0], ("a", "b", "c"), shares)
     assert (none.threshold, none.thresholds, none.at_chance) == (None, {}, True)

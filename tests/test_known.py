@@ -12,7 +12,10 @@ from mien import cli
 from mien.data import synthetic
 from mien.data.datasets import Dataset
 from mien.errors import ModelError
-from mien.evaluation import evaluator as evaluate
+from mien.evaluation import evaluator
+from mien.evaluation.evaluation import SplitUse
+from mien.evaluation.memorised import count_memorised, warn_of_memorised
+from mien.evaluation.metrics import wilson_interval
 from mien.models import model as bundle
 from mien.models import training_hashes as known
 from mien.reports import evaluation_report as report
@@ -133,37 +136,37 @@ def test_a_score_says_how_many_images_were_learnt_from(tmp_path: Path) -> None:
     model = shipped(tmp_path)
     # Of six images the model answers 40, 120 and 220 rightly and 84, 90 and 169 wrongly.
     scored = split([40, 120, 220, 84, 90, 169], [0, 1, 2, 1, 0, 2])
-    answers = evaluate.answer(model, scored, labels=LABELS)
-    assert evaluate.known(model, answers) is None
-    assert evaluate.warned(evaluate.SplitUse(role="other"), None) == evaluate.SplitUse(role="other")
+    answers = evaluator.predict(model, scored, labels=LABELS)
+    assert count_memorised(model, answers) is None
+    assert warn_of_memorised(SplitUse(role="other"), None) == SplitUse(role="other")
     known.write(model.path, scored.images[:2])
-    found = evaluate.known([model], answers)
+    found = count_memorised([model], answers)
     assert found is not None
     assert (found.exact, found.near, found.n, found.accuracy) == (2, 0, 4, 0.25)
-    assert found.accuracy_interval == evaluate.wilson(1, 4)
-    told = evaluate.warned(evaluate.SplitUse(role="other"), found)
+    assert found.accuracy_interval == wilson_interval(1, 4)
+    told = warn_of_memorised(SplitUse(role="other"), found)
     assert told.role == "other"
     assert "2 of the 6 images" in told.warnings[0]
     assert "25.00% (4.56% to 69.94%) of the other 4 are right" in told.warnings[0]
     known.write(model.path, scored.images)
-    found = evaluate.known(model, answers)
+    found = count_memorised(model, answers)
     assert found is not None
     assert (found.exact, found.n, found.accuracy, found.accuracy_interval) == (6, 0, None, None)
-    told = evaluate.warned(evaluate.SplitUse(role="other"), found)
+    told = warn_of_memorised(SplitUse(role="other"), found)
     assert told.role == "train"
     assert "says nothing about new images" in told.warnings[0]
-    assert evaluate.warned(evaluate.SplitUse(role="train"), found).warnings == ()
+    assert warn_of_memorised(SplitUse(role="train"), found).warnings == ()
 
 
 def test_a_report_says_how_many_images_were_learnt_from(tmp_path: Path) -> None:
     model = shipped(tmp_path)
     scored = split([40, 120, 220, 84, 90, 169], [0, 1, 2, 1, 0, 2])
     data = Dataset("faces", LABELS, train=None, val=scored, test=None)
-    answers = evaluate.answer(model, scored, labels=LABELS, data="faces")
-    report.write(evaluate.measure([model], data, answers), answers, tmp_path / "none")
+    answers = evaluator.predict(model, scored, labels=LABELS, data="faces")
+    report.write(evaluator.measure_all([model], data, answers), answers, tmp_path / "none")
     assert "ships with no hashes" in (tmp_path / "none" / report.HTML).read_text()
     known.write(model.path, scored.images[:2])
-    told = evaluate.measure([model], data, answers)
+    told = evaluator.measure_all([model], data, answers)
     assert told.memorised.exact == 2
     report.write(told, answers, tmp_path / "told")
     page = (tmp_path / "told" / report.HTML).read_text()

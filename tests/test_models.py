@@ -15,7 +15,7 @@ from mien import labels as emotions
 from mien.data import datasets, synthetic
 from mien.errors import ModelError
 from mien.evaluation import calibration as calibrate
-from mien.evaluation import evaluator as evaluate
+from mien.evaluation import evaluator
 from mien.evaluation.evaluation import Evaluation
 from mien.models import checks
 from mien.models import model as bundle
@@ -153,7 +153,7 @@ def test_a_damaged_evaluation_is_named(
 )
 def test_they_score_what_they_say(fer2013: datasets.Dataset, name: str) -> None:
     data = fer2013
-    report = evaluate.score(bundle.load(name), data.split("val"), labels=data.labels)
+    report = evaluator.evaluate(bundle.load(name), data.split("val"), labels=data.labels)
     said = json.loads((bundle.MODELS / f"{name}.json").read_text())["evaluation"]
     assert report.split_fingerprint == said["split_fingerprint"]
     # int8 kernels differ by processor in the last bit of a sum, and so may a few of 3,589 answers.

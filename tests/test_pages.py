@@ -17,6 +17,7 @@ from mien.data import audit, synthetic
 from mien.data.datasets import Dataset, Split
 from mien.errors import OutputError
 from mien.evaluation import comparison
+from mien.evaluation.evaluation import Point
 from mien.labels import EMOTIONS
 from mien.reports import charts, pages, rendering
 
@@ -45,10 +46,10 @@ def compared(only_a: int, only_b: int, both: int) -> tuple[comparison.Comparison
     images = np.random.default_rng(0).integers(0, 256, (n, 8, 8, 1), np.uint8)
     split = Split("val", images, truth, None, tuple(f"{BAD}{place}.png" for place in range(n)))
     sides = [
-        comparison.Answers(name, names, np.eye(3)[said] * 0.7 + 0.1)
+        comparison.SidePredictions(name, names, np.eye(3)[said] * 0.7 + 0.1)
         for name, said in ((f"one {BAD}", a), ("other", b))
     ]
-    return comparison.weigh(*sides, split, labels=names, data=f"faces {BAD}"), split
+    return comparison.compare(*sides, split, labels=names, data=f"faces {BAD}"), split
 
 
 def test_an_audit_is_the_golden_page(golden: Callable[[str, str], None], tmp_path: Path) -> None:
@@ -155,7 +156,7 @@ def test_ticks_are_round_and_neither_few_nor_many() -> None:
 @pytest.mark.parametrize("low", [0.0, 0.13, 0.325, 0.5, 0.71, 0.93, 1.0])
 def test_axes_of_a_chart_begin_with_a_number_and_have_round_ones(low: float) -> None:
     points = [
-        {"coverage": share, "accuracy": 1 - share * (1 - low), "interval": (low, 1.0)}
+        Point(coverage=share, n=1, threshold=0.5, accuracy=1 - share * (1 - low), interval=(low, 1.0))
         for share in (0.1, 0.5, 1.0)
     ]
     drawn = charts.coverage_curve(points, "a chart")

@@ -21,7 +21,7 @@ from PIL import Image
 from mien import _files
 from mien.data import datasets as dataset
 from mien.errors import DataError, OutputError, RunError
-from mien.evaluation.evaluator import metrics
+from mien.evaluation.metrics import compute_metrics
 from mien.labels import EMOTIONS
 from mien.reports import plots
 from mien.training import recipes, runs
@@ -73,7 +73,7 @@ def report(classes: int = 7, n: int = 700, *, names: tuple[str, ...] = (), absen
     chances /= chances.sum(axis=1, keepdims=True)
     labels = names or (EMOTIONS if classes == 7 else tuple(f"own class {i}" for i in range(classes)))
     # As JSON brings it back: lists for tuples.
-    made = json.loads(json.dumps(metrics(chances, truth, labels).to_dict()))
+    made = json.loads(json.dumps(compute_metrics(chances, truth, labels).to_dict()))
     return made | {"split": "val", "data": "archive (4).zip"}
 
 
@@ -347,7 +347,7 @@ def test_reliability_shows_bins_and_error(tmp_path, layouts, bins):
     random = np.random.default_rng(3)
     chances = random.dirichlet(np.full(7, 0.3), 900)
     truth = np.array([random.choice(7, p=row) for row in chances])
-    made = metrics(chances, truth, EMOTIONS, bins=bins).to_dict()
+    made = compute_metrics(chances, truth, EMOTIONS, bins=bins).to_dict()
     check_files(plots.draw_reliability(made, tmp_path, name="test"), "reliability-test")
     texts = said(tmp_path / "reliability-test.svg")
     assert f"Reliability, test: ECE {made['ece']:.3f}" in texts

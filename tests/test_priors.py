@@ -17,8 +17,11 @@ from mien import labels as emotions
 from mien.cli import evaluation
 from mien.data.datasets import Split
 from mien.errors import DataError, InputError, ModelError
-from mien.evaluation import evaluator as evaluate
+from mien.evaluation import evaluator
 from mien.evaluation import explanation as explain
+from mien.evaluation.balance import GEOMETRIC_MEAN, balance_table, shift_table
+from mien.evaluation.evaluation import BalanceRow
+from mien.evaluation.metrics import compute_metrics
 from mien.inference import batches, video
 from mien.inference.batches import spread
 from mien.inference.predictor import Predictor
@@ -325,10 +328,10 @@ def test_a_file_of_another_balance_is_not_gone_on_with(
     capsys.readouterr()
 
 
-def answers(head: str, chances: list[list[float]], votes: np.ndarray | None) -> evaluate.Answers:
+def answers(head: str, chances: list[list[float]], votes: np.ndarray | None) -> evaluator.Predictions:
     truth = np.array([0, 0, 0, 1])
     split = Split("val", np.zeros((4, 16, 16, 1), np.uint8), truth, votes, tuple("abcd"))
-    return evaluate.Answers(split, ("happy", "sad"), np.array(chances), truth, head=head)
+    return evaluator.Predictions(split, ("happy", "sad"), np.array(chances), truth, head=head)
 
 
 CHANCES = [[0.9, 0.1], [0.6, 0.4], [0.95, 0.05], [0.7, 0.3]]
@@ -336,14 +339,14 @@ SHARES = {"fer2013": (0.75, 0.25), "ferplus": (0.75, 0.25)}
 
 
 def test_the_table_holds_known_figures() -> None:
-    rows = evaluate.balance_table([answers("fer2013", CHANCES, None)], SHARES)
+    rows = balance_table([answers("fer2013", CHANCES, None)], SHARES)
     assert [row.balance for row in rows] == [0, 0.25, 0.5, 0.75, 1]
     first, last = rows[0], rows[-1]
     # Without a balance all are called happy. With 1, 0.6 becomes 1/3 and 0.7 becomes 7/16: both are sad.
     assert (first.n, first.accuracy, first.balanced_accuracy) == (4, 0.75, 0.5)
     assert first.recall == {"happy": 1.0, "sad": 0.0}
     assert (last.accuracy, last.balanced_accuracy) == (pytest.approx(0.75), pytest.approx((2 / 3 + 1) / 2))
-    report = evaluate.metrics(np.array(CHANCES), np.array([0, 0, 0, 1]), ("happy", "sad"))
+    report = compute_metrics(np.array(CHANCES), np.array([0, 0, 0, 1]), ("happy", "sad"))
     assert first.ece == pytest.approx(report.ece)
 
 
@@ -353,30 +356,30 @@ def test_heads_and_their_mean_are_judged_by_what_people_saw() -> None:
     votes[:, VOTES.index("sad")] = (0, 6, 0, 8)
     votes[2, VOTES.index("contempt")] = 10
     both = [answers("fer2013", CHANCES, votes), answers("ferplus", CHANCES, votes)]
-    rows = evaluate.balance_table(both, SHARES)
+    rows = balance_table(both, SHARES)
     kinds = list(dict.fromkeys((row.head, row.against) for row in rows))
     assert kinds == [
         ("fer2013", "labels"),
         ("fer2013", "votes"),
         ("ferplus", "votes"),
-        (evaluate.MEAN, "votes"),
+        (GEOMETRIC_MEAN, "votes"),
     ]
     found = {(row.head, row.against, row.balance): row for row in rows}
     assert (found["ferplus", "votes", 0].n, found["ferplus", "votes", 0].accuracy) == (3, 1 / 3)
     assert found["ferplus", "votes", 1].accuracy == 1
     # The geometric mean of two equal answers is that answer.
-    mean, one = found[evaluate.MEAN, "votes", 0.5], found["ferplus", "votes", 0.5]
+    mean, one = found[GEOMETRIC_MEAN, "votes", 0.5], found["ferplus", "votes", 0.5]
     assert (mean.accuracy, mean.ece) == (one.accuracy, pytest.approx(one.ece))
 
 
 def test_shifted_figures_are_those_of_repeated_images() -> None:
-    rows = evaluate.shift_table([answers("fer2013", CHANCES, None)], SHARES)
+    rows = shift_table([answers("fer2013", CHANCES, None)], SHARES)
     found = {(row.balance, row.shift): row for row in rows}
     # Each class counts a half: all of happy are right at 0 and none of sad.
     assert found[0, "equal"].accuracy == pytest.approx(0.5)
     assert found[1, "equal"].accuracy == pytest.approx((2 / 3 + 1) / 2)
     repeated = [0, 1, 2, 3, 3, 3]
-    drawn = evaluate.metrics(np.array(CHANCES)[repeated], np.array([0, 0, 0, 1, 1, 1]), ("happy", "sad"))
+    drawn = compute_metrics(np.array(CHANCES)[repeated], np.array([0, 0, 0, 1, 1, 1]), ("happy", "sad"))
     assert found[0, "sad"].accuracy == pytest.approx(drawn.accuracy)
     assert found[0, "sad"].ece == pytest.approx(drawn.ece)
 
@@ -384,15 +387,15 @@ def test_shifted_figures_are_those_of_repeated_images() -> None:
 def test_a_table_needs_one_model_and_its_frequencies() -> None:
     one = answers("fer2013", CHANCES, None)
     with pytest.raises(InputError):
-        evaluate.balance_table([one], {"fer2013": ()})
+        balance_table([one], {"fer2013": ()})
     with pytest.raises(InputError):
-        evaluate.balance_table([replace(one, balance=0.5)], SHARES)
+        balance_table([replace(one, balance=0.5)], SHARES)
     with pytest.raises(InputError):
-        evaluate.balance_table([replace(one, model="a b")], SHARES)
+        balance_table([replace(one, model="a b")], SHARES)
     with pytest.raises(DataError):
-        evaluate.balance_table([], SHARES)
+        balance_table([], SHARES)
     with pytest.raises(DataError):
-        evaluate.balance_table([answers("fer2013", CHANCES, np.zeros((4, len(VOTES))))], SHARES)
+        balance_table([answers("fer2013", CHANCES, np.zeros((4, len(VOTES))))], SHARES)
 
 
 def test_evaluate_takes_a_balance_and_shows_the_table(
@@ -425,7 +428,7 @@ def test_similar_classes_have_different_headings_in_the_table(capsys: pytest.Cap
     labels = ["surprised-happy", "surprised-sad"]
     figures = dict.fromkeys(("accuracy", "balanced_accuracy", "ece"), 0.5)
     recall = dict.fromkeys(labels, 0.5)
-    row = evaluate.BalanceRow(head="labels", against="labels", n=2, balance=0.0, recall=recall, **figures)
+    row = BalanceRow(head="labels", against="labels", n=2, balance=0.0, recall=recall, **figures)
     evaluation._print_balances([row], labels)
     out = capsys.readouterr().out
     heads = emotions.brief(labels, 7)

@@ -19,8 +19,10 @@ from mien.data import datasets, recrops, synthetic
 from mien.errors import InputError, OutputError
 from mien.evaluation import calibration as calibrate
 from mien.evaluation import corruptions as corrupt
-from mien.evaluation import evaluator as evaluate
-from mien.evaluation.evaluation import CorruptionScore, Evaluation, Robustness
+from mien.evaluation import evaluator
+from mien.evaluation.evaluation import CorruptionScore, Evaluation, Robustness, SplitUse
+from mien.evaluation.evaluation_log import LOG_FILE
+from mien.evaluation.metrics import GroupList, compute_metrics
 from mien.models import model as bundle
 from mien.release import model_cards as card
 from mien.reports import evaluation_report as report
@@ -52,22 +54,24 @@ def data() -> datasets.Dataset:
 
 
 @pytest.fixture(scope="module")
-def answers(model: bundle.Bundle, data: datasets.Dataset) -> evaluate.Answers:
-    return evaluate.answer(model, data.split("test"), labels=data.labels, data=data.root)
+def answers(model: bundle.Bundle, data: datasets.Dataset) -> evaluator.Predictions:
+    return evaluator.predict(model, data.split("test"), labels=data.labels, data=data.root)
 
 
 @pytest.fixture(scope="module")
-def found(model: bundle.Bundle, data: datasets.Dataset, answers: evaluate.Answers) -> Evaluation:
+def found(model: bundle.Bundle, data: datasets.Dataset, answers: evaluator.Predictions) -> Evaluation:
     files = answers.split.files
     groups = {file: BAD if place < 20 else "others" for place, file in enumerate(files[:100])}
-    listing = evaluate.Listing("ages <b>.csv", BAD, groups)
-    second = evaluate.answer(model, data.split("test"), labels=data.labels, head="ferplus", data=data.root)
-    first = replace(evaluate.judge(answers), heads={"ferplus": evaluate.judge(second)})
-    return evaluate.measure([model], data, answers, evaluation=first, listing=listing)
+    listing = GroupList("ages <b>.csv", BAD, groups)
+    second = evaluator.predict(model, data.split("test"), labels=data.labels, head="ferplus", data=data.root)
+    first = replace(
+        evaluator.evaluate_predictions(answers), heads={"ferplus": evaluator.evaluate_predictions(second)}
+    )
+    return evaluator.measure_all([model], data, answers, evaluation=first, groups=listing)
 
 
-def test_it_holds_what_json_prints_and_more(found: Evaluation, answers: evaluate.Answers) -> None:
-    plain, document = evaluate.judge(answers).to_dict(), found.to_dict()
+def test_it_holds_what_json_prints_and_more(found: Evaluation, answers: evaluator.Predictions) -> None:
+    plain, document = evaluator.evaluate_predictions(answers).to_dict(), found.to_dict()
     assert {key: document[key] for key in plain} == plain
     assert Evaluation.from_dict(document) == found
     assert Evaluation.from_dict(json.loads(json.dumps(document, allow_nan=False))) == found
@@ -76,7 +80,7 @@ def test_it_holds_what_json_prints_and_more(found: Evaluation, answers: evaluate
     assert set(found.heads) == {"ferplus"}
 
 
-def test_copies_are_left_out_and_counted(found: Evaluation, answers: evaluate.Answers) -> None:
+def test_copies_are_left_out_and_counted(found: Evaluation, answers: evaluator.Predictions) -> None:
     told = found.training_overlap
     assert (told.checked, told.exact) == (True, 10)
     assert told.near >= 10
@@ -91,14 +95,18 @@ def test_copies_are_left_out_and_counted(found: Evaluation, answers: evaluate.An
 
 
 def test_photographs_cut_otherwise_are_left_out_where_that_is_asked_for(
-    model: bundle.Bundle, data: datasets.Dataset, answers: evaluate.Answers, found: Evaluation, tmp_path: Path
+    model: bundle.Bundle,
+    data: datasets.Dataset,
+    answers: evaluator.Predictions,
+    found: Evaluation,
+    tmp_path: Path,
 ) -> None:
     train, images = data.split("train"), data.split("train").images.copy()
     for place, image in enumerate(answers.split.images[20:25, :, :, 0], start=100):
         larger = Image.fromarray(image).resize((60, 60), Image.Resampling.BICUBIC)
         images[place] = np.asarray(larger.crop((7, 5, 55, 53)))[..., np.newaxis]
     planted = replace(data, train=replace(train, images=images))
-    told = evaluate.measure([model], planted, answers, recut=True)
+    told = evaluator.measure_all([model], planted, answers, recrops=True)
     held = told.training_overlap
     assert held.recrops >= 5
     assert held.without_recrops.n == held.without_near.n - held.recrops
@@ -110,28 +118,28 @@ def test_photographs_cut_otherwise_are_left_out_where_that_is_asked_for(
 
 
 def test_copies_that_cannot_be_looked_for_are_said(
-    model: bundle.Bundle, data: datasets.Dataset, answers: evaluate.Answers
+    model: bundle.Bundle, data: datasets.Dataset, answers: evaluator.Predictions
 ) -> None:
     alone = datasets.Dataset("alone", data.labels, train=None, val=None, test=data.test)
-    told = evaluate.measure([model], alone, answers)
+    told = evaluator.measure_all([model], alone, answers)
     assert told.training_overlap.checked is False
     assert "no training split" in told.training_overlap.why
-    known = replace(evaluate.judge(answers), split_use=evaluate.SplitUse(role="train"))
-    learnt = evaluate.measure([model], data, answers, evaluation=known)
+    known = replace(evaluator.evaluate_predictions(answers), split_use=SplitUse(role="train"))
+    learnt = evaluator.measure_all([model], data, answers, evaluation=known)
     assert "learnt from" in learnt.training_overlap.why
     everywhere = datasets.Dataset("all", data.labels, train=data.test, val=None, test=data.test)
-    told = evaluate.measure([model], everywhere, answers).training_overlap
+    told = evaluator.measure_all([model], everywhere, answers).training_overlap
     assert (told.exact, told.without_exact, told.without_near) == (len(answers), None, None)
 
 
 def test_calibration_with_and_without_temperature(
-    model: bundle.Bundle, data: datasets.Dataset, answers: evaluate.Answers, found: Evaluation
+    model: bundle.Bundle, data: datasets.Dataset, answers: evaluator.Predictions, found: Evaluation
 ) -> None:
     shipped, bare = found.temperatures
     temperature = model.card.head().temperature
     assert (shipped.temperature, bare.temperature) == (temperature, 1)
     assert shipped.ece == found.ece
-    back = evaluate.metrics(
+    back = compute_metrics(
         calibrate.apply(calibrate.apply(answers.probabilities, 1 / temperature), temperature),
         answers.truth,
         answers.names,
@@ -140,22 +148,24 @@ def test_calibration_with_and_without_temperature(
     assert bare.nll != shipped.nll
     shifted = replace(model.card.head(), offsets=(0.5, *[0.0] * (len(model.card.labels) - 1)))
     offset = replace(model, card=replace(model.card, heads=model.card.heads | {"fer2013": shifted}))
-    told = evaluate.measure([offset], data, answers).temperatures
+    told = evaluator.measure_all([offset], data, answers).temperatures
     assert [each.name for each in told] == ["as it ships", "without its temperature and offsets"]
-    both = evaluate.measure([model, model], data, answers).temperatures
+    both = evaluator.measure_all([model, model], data, answers).temperatures
     assert [each.name for each in both] == ["as it ships", "with a temperature fitted on val"]
-    val = evaluate.answer(model, data.split("val"), labels=data.labels)
+    val = evaluator.predict(model, data.split("val"), labels=data.labels)
     assert both[1].temperature == pytest.approx(calibrate.fit(val.probabilities, val.truth))
-    folded = evaluate.measure([model, model], data, val).temperatures
+    folded = evaluator.measure_all([model, model], data, val).temperatures
     assert folded[1].brier is None
     assert "other folds of 5" in folded[1].name
     # The 42 images of val are fewer than 25 for each of seven classes.
     assert (both[0].prior, both[1].prior, folded[1].prior) == (0, calibrate.PRIOR, calibrate.PRIOR)
-    single = evaluate.measure([model, model], data, val.take(np.arange(1))).temperatures
+    single = evaluator.measure_all([model, model], data, val.take(np.arange(1))).temperatures
     assert len(single) == 1
 
 
-def test_examples_are_the_worst_and_the_most_uncertain(found: Evaluation, answers: evaluate.Answers) -> None:
+def test_examples_are_the_worst_and_the_most_uncertain(
+    found: Evaluation, answers: evaluator.Predictions
+) -> None:
     shares = answers.probabilities[np.arange(len(answers)), answers.truth]
     wrong = answers.probabilities.argmax(axis=1) != answers.truth
     assert found.worst[0].place == np.flatnonzero(wrong)[shares[wrong].argmin()]
@@ -167,13 +177,13 @@ def test_examples_are_the_worst_and_the_most_uncertain(found: Evaluation, answer
 
 
 def test_robustness_is_the_score_on_disturbed_images(
-    model: bundle.Bundle, answers: evaluate.Answers, monkeypatch: pytest.MonkeyPatch
+    model: bundle.Bundle, answers: evaluator.Predictions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = {name: corrupt.DISTURBANCES[name] for name in ("blur 1", "blur 2", "noise 8")}
     monkeypatch.setattr(corrupt, "DISTURBANCES", few)
     part = answers.take(np.arange(40))
     seen: list[tuple[str, int, int]] = []
-    told = evaluate.robustness([model], part, seed=1, progress=lambda *each: seen.append(each))
+    told = evaluator.measure_robustness([model], part, seed=1, progress=lambda *each: seen.append(each))
     assert [row.corruption for row in told.rows] == list(few)
     assert [each[1:] for each in seen] == [(1, 3), (2, 3), (3, 3)]
     images = corrupt.apply(part.split.images, "noise 8", seed=1)
@@ -184,7 +194,7 @@ def test_robustness_is_the_score_on_disturbed_images(
 
 
 def test_the_page_needs_nothing_and_escapes_all(
-    found: Evaluation, answers: evaluate.Answers, tmp_path: Path
+    found: Evaluation, answers: evaluator.Predictions, tmp_path: Path
 ) -> None:
     paths = report.write(found, answers, tmp_path / "made" / "here")
     assert sorted(path.name for path in (tmp_path / "made" / "here").iterdir()) == [report.HTML, report.JSON]
@@ -204,7 +214,7 @@ def test_the_page_needs_nothing_and_escapes_all(
 def test_a_report_of_given_answers_is_the_golden_page(
     model: bundle.Bundle,
     data: datasets.Dataset,
-    answers: evaluate.Answers,
+    answers: evaluator.Predictions,
     golden: Callable[[str, str], None],
 ) -> None:
     random = np.random.default_rng(7)
@@ -213,8 +223,8 @@ def test_a_report_of_given_answers_is_the_golden_page(
     shares = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32)
     given = replace(answers, probabilities=shares)
     groups = {file: BAD if place < 20 else "others" for place, file in enumerate(given.split.files[:100])}
-    listing = evaluate.Listing("ages <b>.csv", BAD, groups)
-    found = evaluate.measure([model], data, given, listing=listing)
+    listing = GroupList("ages <b>.csv", BAD, groups)
+    found = evaluator.measure_all([model], data, given, groups=listing)
     row = CorruptionScore(
         corruption="blur 1", kind="blur", strength=1.0, accuracy=0.5, interval=(0.4, 0.6), loss=0.1234
     )
@@ -230,7 +240,7 @@ def test_a_report_of_given_answers_is_the_golden_page(
 
 
 def test_no_head_of_a_row_or_column_breaks_inside_a_word(
-    found: Evaluation, answers: evaluate.Answers, tmp_path: Path
+    found: Evaluation, answers: evaluator.Predictions, tmp_path: Path
 ) -> None:
     page = report.write(found, answers, tmp_path)[1].read_text(encoding="utf-8")
     page = page.partition("</style>")[0]  # the pictures that follow are long to search
@@ -245,13 +255,13 @@ def test_odd_names_and_odd_reports_make_pages(
     split = data.split("test").take(np.arange(3))
     odd = datasets.Split("test", split.images, split.labels, None, ("a\udcff\n.png", "\x00", "=HYPERLINK()"))
     only = datasets.Dataset("\udcfe", data.labels, train=None, val=None, test=odd)
-    asked = evaluate.answer(model, odd, labels=data.labels, data=only.root)
-    told = evaluate.measure([model], only, asked)
+    asked = evaluator.predict(model, odd, labels=data.labels, data=only.root)
+    told = evaluator.measure_all([model], only, asked)
     json_file, page = report.write(told, asked, tmp_path)
     assert json.loads(json_file.read_text())["n"] == 3
     assert "a\\udcff" in page.read_text()
-    right = evaluate.Answers(odd, asked.names, np.eye(7, dtype=np.float32)[asked.truth], asked.truth)
-    told = evaluate.measure([model, model], only, right)
+    right = evaluator.Predictions(odd, asked.names, np.eye(7, dtype=np.float32)[asked.truth], asked.truth)
+    told = evaluator.measure_all([model, model], only, right)
     assert told.worst == ()
     report.write(told, right, tmp_path)
     assert "There are none." in page.read_text()
@@ -261,12 +271,12 @@ def test_odd_names_and_odd_reports_make_pages(
 
 
 def test_many_classes_list_their_worst_mistakes(
-    found: Evaluation, answers: evaluate.Answers, tmp_path: Path
+    found: Evaluation, answers: evaluator.Predictions, tmp_path: Path
 ) -> None:
     random = np.random.default_rng(0)
     names = [f"class {index}" for index in range(40)]
     chances, truth = random.dirichlet(np.ones(40), 300), random.integers(0, 39, 300)
-    many = evaluate.metrics(chances, truth, names)
+    many = compute_metrics(chances, truth, names)
     keep = ("heads", "versions", "models", "dataset", "preprocessing", "split_use", "selective")
     keep += ("temperatures", "training_overlap", "worst", "uncertain", "split", "split_fingerprint")
     odd = replace(many, **{key: getattr(found, key) for key in (*keep, "data", "head")})
@@ -300,8 +310,8 @@ def test_tables_hold_the_figures_and_escape_names(found: Evaluation) -> None:
         report.table(found, "csv")
 
 
-def test_tables_of_a_bare_report_need_nothing_more(answers: evaluate.Answers) -> None:
-    bare = evaluate.metrics(np.eye(3)[:2], np.array([0, 0]), ["a_b", "c|d", "e\nf"])
+def test_tables_of_a_bare_report_need_nothing_more(answers: evaluator.Predictions) -> None:
+    bare = compute_metrics(np.eye(3)[:2], np.array([0, 0]), ["a_b", "c|d", "e\nf"])
     assert r"a\_b" in report.table(bare, "md")
     assert r"c\textbar{}d" in report.table(bare, "latex")
     assert "e f" in report.table(bare, "md")
@@ -349,7 +359,7 @@ def test_a_run_counts_how_often_its_test_was_scored(made: Path, tmp_path: Path, 
     on_val = ask(home)
     assert on_val["split_use"]["role"] == "val"
     assert "fitted the calibration" in on_val["split_use"]["warnings"][0]
-    assert not (home / evaluate.USES).exists()
+    assert not (home / LOG_FILE).exists()
     first = ask(home, "--split", "test")["split_use"]
     assert (first["role"], first["times"], first["models"], first["warnings"]) == ("other", 1, 1, [])
     again = ask(home, "--split", "test", "--report", tmp_path / "out")
@@ -360,7 +370,7 @@ def test_a_run_counts_how_often_its_test_was_scored(made: Path, tmp_path: Path, 
     )
     alone = ask(home / "bundle" / "model.onnx", "--data", made.parent.parent / "faces.zip", "--split", "test")
     assert alone["split_use"]["times"] == 3
-    entries = json.loads((home / evaluate.USES).read_text())
+    entries = json.loads((home / LOG_FILE).read_text())
     assert [entry["split_fingerprint"] for entry in entries] == [again["split_fingerprint"]] * 3
     document = json.loads((tmp_path / "out" / report.JSON).read_text())
     assert document["split_use"]["times"] == 2
@@ -380,7 +390,7 @@ def test_only_a_runs_own_model_counts_in_it(
     monkeypatch.chdir(home)
     for name in ("default", "other.onnx"):
         assert ask(name, "--data", archive, "--split", "test")["split_use"]["times"] is None
-    assert not (home / evaluate.USES).exists()
+    assert not (home / LOG_FILE).exists()
     for times, name in enumerate((".", "bundle", "bundle/model.onnx", "deep/../bundle"), start=1):
         own = [] if name == "." else ["--data", archive]
         assert ask(name, *own, "--split", "test")["split_use"]["times"] == times
@@ -412,11 +422,11 @@ def test_groups_of_other_images_are_refused_before_the_count(
     groups = ["--groups", str(tmp_path / "g.csv")]
     assert cli.run(["evaluate", str(home), "--split", "test", *groups]) == 2
     assert "names an image of this split" in capsys.readouterr().err
-    assert not (home / evaluate.USES).exists()
+    assert not (home / LOG_FILE).exists()
 
 
 def test_a_report_is_written_whole_or_not_at_all(
-    found: Evaluation, answers: evaluate.Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    found: Evaluation, answers: evaluator.Predictions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "there" / report.HTML).mkdir(parents=True)
     with pytest.raises(OutputError, match="is a directory"):
@@ -522,7 +532,7 @@ def test_bad_input_is_refused_before_the_work(
 ) -> None:
     (tmp_path / "file").write_text("a,b\n")
     words = [word.format(file=tmp_path / "file", folder=tmp_path) for word in arguments]
-    monkeypatch.setattr(evaluate, "answer", None)
+    monkeypatch.setattr(evaluator, "predict", None)
     assert cli.run(["evaluate", str(made), *words]) == 2
     captured = capsys.readouterr()
     assert says in captured.err
@@ -566,7 +576,7 @@ def test_nothing_that_is_read_is_written_over(
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed")
 def test_the_page_opens_offline_without_a_word_on_the_console(
-    found: Evaluation, answers: evaluate.Answers, tmp_path: Path
+    found: Evaluation, answers: evaluator.Predictions, tmp_path: Path
 ) -> None:
     page = report.write(found, answers, tmp_path)[1]
     done = subprocess.run(

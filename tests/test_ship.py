@@ -19,8 +19,10 @@ from mien.data import synthetic as drawn
 from mien.data.datasets import Dataset, Split
 from mien.errors import DataError, ModelError, OutputError, RunError
 from mien.evaluation import calibration as calibrate
-from mien.evaluation import evaluator as evaluate
+from mien.evaluation import evaluator
+from mien.evaluation.balance import GEOMETRIC_MEAN
 from mien.evaluation.evaluation import Evaluation
+from mien.evaluation.metrics import compute_metrics, find_plurality
 from mien.models import initial_weights as weights
 from mien.models import model as bundle
 from mien.models import priors
@@ -93,10 +95,8 @@ def test_frequencies_are_those_of_the_training_targets(shipped: shipping.Shipped
     seen = np.where(total > 0, votes / np.maximum(total, 1), np.eye(len(card.labels))[train.labels])
     np.testing.assert_allclose(people.frequencies, seen.mean(axis=0), atol=1e-6)
     for name, head in card.heads.items():
-        truth = val.labels if name == "fer2013" else evaluate.plurality(val.votes, card.labels)[1]
-        right = (
-            np.ones(len(val), bool) if name == "fer2013" else evaluate.plurality(val.votes, card.labels)[0]
-        )
+        truth = val.labels if name == "fer2013" else find_plurality(val.votes, card.labels)[1]
+        right = np.ones(len(val), bool) if name == "fer2013" else find_plurality(val.votes, card.labels)[0]
         scores = {
             each: (shipped.bundle.run(val.images, head=name, balance=each).argmax(1) == truth)[right].mean()
             for each in priors.OFFERED
@@ -109,7 +109,7 @@ def test_frequencies_are_those_of_the_training_targets(shipped: shipping.Shipped
         tolerance = 0.02 if card.precision == "float32" else 0.15
         assert (sure >= head.thresholds["1"]).mean() == pytest.approx(0.8, abs=tolerance)
     rows = shipped.evaluations["fer2013"].balance_table
-    assert {row.head for row in rows} == {"fer2013", "ferplus", evaluate.MEAN}
+    assert {row.head for row in rows} == {"fer2013", "ferplus", GEOMETRIC_MEAN}
 
 
 def test_the_training_images_are_known_again(shipped: shipping.Shipped) -> None:
@@ -288,7 +288,7 @@ def test_every_figure_of_the_card_stands_in_the_evaluation(shipped: shipping.Shi
     # Images of 16 pixels a side show too little to search training for them.
     assert first.training_overlap is None
     val = noisy().split("val")
-    report = evaluate.score(shipped.bundle, val, labels=noisy().labels)
+    report = evaluator.evaluate(shipped.bundle, val, labels=noisy().labels)
     assert first.accuracy == report.accuracy
 
 
@@ -309,23 +309,28 @@ def test_what_training_holds_is_left_out_of_the_figures_on_new_images() -> None:
         for name in images
     }
     data = Dataset("made", emotions.EMOTIONS, splits["train"], splits["val"], None)
-    answers = evaluate.answer(bundle.load(), splits["val"], labels=data.labels)
+    answers = evaluator.predict(bundle.load(), splits["val"], labels=data.labels)
     alone = dataclasses.replace(bundle.load().card, data=None, base=(), averaged=())
     known = shipping._known(data, alone)
     # Of what a model before it learnt, the images are not here to be looked at.
     assert shipping._known(data, bundle.load().card) is None
     assert known is not None
-    right = np.r_[np.zeros(6, bool), np.ones(6, bool)], np.arange(12) % 7
-    new = shipping._new(answers, known, right)
+    overlap = evaluator.measure_overlap(answers, known)
+    new = overlap.without_recrops
     assert new is not None
-    assert (new["equal"], new["near"], new["recut"], new["n"]) == (1, 0, 3, 8)
+    assert (overlap.exact, overlap.near, overlap.recrops, new.n) == (1, 0, 3, 8)
     hit = answers.probabilities[4:].argmax(axis=1) == answers.truth[4:]
-    assert (new["accuracy"], new["agreement"]) == (hit.mean(), None)
-    # Its confidence is held against what is right for the head, where that is decided.
-    assert new["ece"] == evaluate.metrics(answers.probabilities[6:], right[1][6:], answers.names).ece
-    assert shipping._new(answers, known, (np.zeros(12, bool), right[1]))["ece"] is None
-    everything = dataclasses.replace(known, equal=np.ones(12, bool))
-    assert shipping._new(answers, everything, right) is None
+    assert (new.accuracy, new.agreement) == (hit.mean(), None)
+    assert new.ece == compute_metrics(answers.probabilities[4:], answers.truth[4:], answers.names).ece
+    voted = dataclasses.replace(answers.split, votes=np.eye(10, dtype=np.float32)[np.arange(12) % 7])
+    agreement = evaluator.measure_overlap(
+        dataclasses.replace(answers, split=voted), known
+    ).without_recrops.agreement
+    classes = [answers.names.index(emotions.VOTES[place % 7]) for place in range(12)]
+    # Against votes, its confidence is held against the plurality.
+    assert (
+        agreement.ece == compute_metrics(answers.probabilities[4:], np.array(classes[4:]), answers.names).ece
+    )
 
 
 def test_int8_ships_only_where_it_is_good_enough(

@@ -26,7 +26,7 @@ from mien import labels as emotions
 from mien.data import probabilities
 from mien.data.datasets import Dataset, Split
 from mien.errors import DataError, MissingExtra, OutputError, RunError, TrainingError
-from mien.evaluation import evaluator as evaluate
+from mien.evaluation import evaluator
 from mien.inference.predictor import Predictor
 from mien.models import model as bundle
 from mien.models import priors
@@ -319,7 +319,7 @@ def test_a_training_learns_and_leaves_a_whole_run(
     assert any(f"ships epoch {best + 1} of" in note for note in notes)
 
     shipped = bundle.load(made.bundle)
-    report = evaluate.score(shipped, data.split("val"), labels=data.labels)
+    report = evaluator.evaluate(shipped, data.split("val"), labels=data.labels)
     assert report.accuracy == pytest.approx(history[best]["val_accuracy"])
     assert report.accuracy > 0.6
     assert shipped.card.metrics["val"].values["accuracy"] == report.accuracy

@@ -14,7 +14,8 @@ import dying
 from mien.cli import training
 from mien.data.datasets import Dataset
 from mien.errors import ModelError, RecipeError, RunError
-from mien.evaluation import evaluator as evaluate
+from mien.evaluation import evaluator
+from mien.evaluation.evaluation_log import find_role
 from mien.models import model as bundle
 from mien.release import exporters
 from mien.release import model_cards as cards
@@ -93,7 +94,7 @@ def test_a_result_that_is_worse_than_its_start_says_so(base: bundle.Bundle, tmp_
     began = card.began
     assert began is not None
     first, second = (
-        evaluate.score(each, data.split("val"), labels=data.labels)
+        evaluator.evaluate(each, data.split("val"), labels=data.labels)
         for each in (base, bundle.load(made.bundle))
     )
     assert (began.name, began.n, began.learnt) == ("first", 40, False)
@@ -106,10 +107,10 @@ def test_a_result_that_is_worse_than_its_start_says_so(base: bundle.Bundle, tmp_
     assert "is worse than first" in " ".join(cards.of_run(made).split())
     (row,) = training._beside(kept)
     assert row[1].endswith("the trained model is worse")
-    told = evaluate.measure(
+    told = evaluator.measure_all(
         [bundle.load(made.bundle)],
         data,
-        evaluate.answer(bundle.load(made.bundle), data.split("val"), labels=data.labels),
+        evaluator.predict(bundle.load(made.bundle), data.split("val"), labels=data.labels),
     )
     assert told.models[0].began["worse"] is True
     assert any("was worse after training than first" in each for each in report._doubtful(told.models))
@@ -143,14 +144,14 @@ def test_what_the_first_learnt_from_is_no_measure_of_the_second(
     made = train.fit(other(make_blobs), short(), out=tmp_path / "second", base=base)
     card = bundle.load(made.bundle).card
     for name in ("train", "val"):
-        assert evaluate.role(card, dying.data().split(name).fingerprint).role == name
-        assert evaluate.role(card, other(make_blobs).split(name).fingerprint).role == name
-    assert evaluate.role(card, "0" * 64).role == "other"
+        assert find_role(card, dying.data().split(name).fingerprint).role == name
+        assert find_role(card, other(make_blobs).split(name).fingerprint).role == name
+    assert find_role(card, "0" * 64).role == "other"
     # Data that chose the first and taught the second have taught.
     val = dying.data().split("val")
     taught = replace(other(make_blobs), train=replace(val, name="train"))
     again = train.fit(replace(taught, labels=dying.data().labels), short(), out=tmp_path / "on", base=base)
-    assert evaluate.role(bundle.load(again.bundle).card, val.fingerprint).role == "train"
+    assert find_role(bundle.load(again.bundle).card, val.fingerprint).role == "train"
 
 
 @pytest.mark.parametrize(
@@ -195,7 +196,7 @@ def test_what_averaged_models_learnt_from_is_learnt_from(
     third = make_blobs({"train": 60, "val": 30}, seed=11, labels=data.labels)
     card = bundle.load(train.fit(third, short(), out=tmp_path / "last", base=mean).bundle).card
     assert {each.name for each in card.base} == {"first", "on"}
-    assert evaluate.role(card, data.split("train").fingerprint).role == "train"
+    assert find_role(card, data.split("train").fingerprint).role == "train"
 
 
 def test_other_classes_are_named(

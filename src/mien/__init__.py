@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mien.data.datasets import load as load_dataset
     from mien.errors import MienError
     from mien.evaluation.evaluation import Evaluation
-    from mien.evaluation.evaluator import score as evaluate
+    from mien.evaluation.evaluator import evaluate
     from mien.inference.batches import predict_files
     from mien.inference.predictor import Predictor, predict, predict_many
     from mien.models.model import load as load_model

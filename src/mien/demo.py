@@ -121,7 +121,7 @@ def show(
 def _score(
     made: runs.Run, faces: datasets.Dataset, *, progress: Callable[[int, int], None]
 ) -> dict[str, Any]:
-    report = evaluator.score(
+    report = evaluator.evaluate(
         model.load(made.bundle),
         faces.split("test"),
         labels=faces.labels,

@@ -382,14 +382,14 @@ def count_scoring(path: Path, model: "Bundle", *, what: str, **scored: Any) -> "
         what: What was done, for the note if it cannot be counted: `the scoring`.
         scored: What was scored, as `mien.evaluation.evaluation_log.count` takes it.
     """
-    from mien.evaluation import evaluator
+    from mien.evaluation.evaluation_log import log_evaluation
     from mien.training import runs
 
     place = home(path)
     if place is None:
         return None
     try:
-        return evaluator.count(runs.open_run(place), model.card, **scored)
+        return log_evaluation(runs.open_run(place), model.card, **scored)
     except (RunError, OutputError) as error:
         note(f"{what} is not counted: {error}")
         return None

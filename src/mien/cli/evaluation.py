@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
     from mien.data.datasets import Dataset, Split
     from mien.data.probabilities import Stored
-    from mien.evaluation.comparison import Answers as SideAnswers
-    from mien.evaluation.comparison import Comparison
+    from mien.evaluation.comparison import Comparison, SidePredictions
     from mien.evaluation.evaluation import (
         BalanceRow,
         Evaluation,
@@ -29,8 +28,9 @@ if TYPE_CHECKING:
         Memorised,
         TrainingOverlap,
     )
-    from mien.evaluation.evaluator import Answers, Listing
+    from mien.evaluation.evaluator import Predictions
     from mien.evaluation.explanation import Explanation
+    from mien.evaluation.metrics import GroupList
     from mien.models.model import Bundle
 
 
@@ -83,6 +83,8 @@ def evaluate(
 ) -> int:
     """Score what ships on a split: one model, or the mean of several."""
     from mien.evaluation import evaluator
+    from mien.evaluation.memorised import count_memorised
+    from mien.evaluation.metrics import assign_groups, read_groups
     from mien.models import model
 
     timer = common.Timer()
@@ -91,23 +93,25 @@ def evaluate(
     shipped = balance == 0 and prior is None
     _check_stated(models, report, probabilities, shipped=shipped, robustness=robustness, table=balance_table)
     _spare_inputs(report, probabilities, models, (data, votes, *(exclude or ())), groups=groups)
-    listed = None if groups is None else evaluator.listing(groups)
+    listed = None if groups is None else read_groups(groups)
     loaded = [model.load(path) for path in models]
     _check_models(models, loaded, probabilities, recuts=recuts)
     origin = {"votes": votes, "exclude": exclude, "seed": split_seed}
     dataset = _data(context, models, loaded, data, origin, whole=bool(report) or split == "train")
     if listed is not None:
-        evaluator.members(listed, dataset.split(split).files)
+        assign_groups(listed, dataset.split(split).files)
     answers = _predict_split(loaded, dataset, split, head, views, frequent)
     found = _compute(answers)
     if balance_table:
         found = replace(found, balance_table=_balances(loaded[0], answers))
-    found = _count_evaluation(models, loaded, found, evaluator.known(loaded, answers[0]))
+    found = _count_evaluation(models, loaded, found, count_memorised(loaded, answers[0]))
     _keep_answers(loaded, answers, probabilities)
     with common.live() as (move, _):
         if report is not None:
-            options: dict[str, Any] = {"listing": listed, "robust": robustness, "recut": recuts}
-            found = evaluator.measure(loaded, dataset, answers[0], evaluation=found, progress=move, **options)
+            options: dict[str, Any] = {"groups": listed, "robustness": robustness, "recrops": recuts}
+            found = evaluator.measure_all(
+                loaded, dataset, answers[0], evaluation=found, progress=move, **options
+            )
         else:
             found = _measure_some(loaded, answers[0], found, listed, robustness=robustness, progress=move)
         shown = _write_outputs(loaded, answers[0], found, report, table)
@@ -128,11 +132,11 @@ def evaluate(
 
 def _check(table: str | None, report: Path | None, views: int, *, robustness: bool, recuts: bool) -> None:
     """Refuse what would only fail after the work is done."""
-    from mien.evaluation import evaluator
+    from mien.evaluation.evaluator import VIEWS
     from mien.reports import evaluation_report
 
-    if views not in evaluator.VIEWS:
-        raise InputError(f"--views takes {', '.join(map(str, evaluator.VIEWS))}, not {views}")
+    if views not in VIEWS:
+        raise InputError(f"--views takes {', '.join(map(str, VIEWS))}, not {views}")
     if views > 1 and (report is not None or robustness):
         raise InputError(
             "--report and --robustness are of a model that is asked once an image; leave --views out"
@@ -246,7 +250,7 @@ def _predict_split(
     head: str | None,
     views: int,
     frequent: dict[str, Any],
-) -> list["Answers"]:
+) -> list["Predictions"]:
     """Ask about one split, with a progress bar: as the head that was named, then as the others."""
     from mien.evaluation import evaluator
 
@@ -257,7 +261,7 @@ def _predict_split(
     for name in (chosen, *(name for name in shared if name != chosen)):
         with common.bar(f"scoring {split} as {name}") as progress:
             found.append(
-                evaluator.answer(
+                evaluator.predict(
                     loaded,
                     dataset.split(split),
                     labels=dataset.labels,
@@ -291,18 +295,18 @@ def _check_stated(
         raise InputError("--balance-table is of one model; name one alone")
 
 
-def _balances(model: "Bundle", answers: list["Answers"]) -> "tuple[BalanceRow, ...]":
-    from mien.evaluation import evaluator
+def _balances(model: "Bundle", answers: list["Predictions"]) -> "tuple[BalanceRow, ...]":
+    from mien.evaluation.balance import balance_table
 
     frequencies = {name: head.frequencies for name, head in model.card.heads.items()}
-    return evaluator.balance_table(answers, frequencies)
+    return balance_table(answers, frequencies)
 
 
-def _compute(answers: list["Answers"]) -> "Evaluation":
+def _compute(answers: list["Predictions"]) -> "Evaluation":
     """Return the figures of the first answers; those of the other output heads are under `heads`."""
     from mien.evaluation import evaluator
 
-    first, *others = (evaluator.judge(each) for each in answers)
+    first, *others = (evaluator.evaluate_predictions(each) for each in answers)
     return replace(first, heads={each.head: each for each in others})
 
 
@@ -310,7 +314,8 @@ def _count_evaluation(
     paths: list[Path], loaded: list["Bundle"], found: "Evaluation", memorised: "Memorised | None"
 ) -> "Evaluation":
     """Count the evaluation in the run of each model, and add the worst of what is known about the images."""
-    from mien.evaluation import evaluator
+    from mien.evaluation.evaluation_log import find_role
+    from mien.evaluation.memorised import warn_of_memorised
 
     uses = []
     for path, model in zip(paths, loaded, strict=True):
@@ -324,11 +329,11 @@ def _count_evaluation(
             n=found.n,
             sha256=found.model,
         )
-        uses.append(counted or evaluator.role(model.card, found.split_fingerprint, found.split, found.data))
+        uses.append(counted or find_role(model.card, found.split_fingerprint, found.split, found.data))
     ranks = ("train", "val", "unknown", "other")
     worst = min(uses, key=lambda each: (ranks.index(each.role), -(each.times or 0)))
     use = replace(worst, warnings=tuple(dict.fromkeys(text for each in uses for text in each.warnings)))
-    return replace(found, split_use=evaluator.warned(use, memorised), memorised=memorised)
+    return replace(found, split_use=warn_of_memorised(use, memorised), memorised=memorised)
 
 
 def _strangers(paths: list[Path], loaded: list["Bundle"]) -> list[str]:
@@ -361,7 +366,7 @@ def _keep(paths: list[Path], found: "Evaluation") -> None:
         common.note(f"the report is not kept: {error}")
 
 
-def _keep_answers(loaded: list["Bundle"], answers: list["Answers"], to: Path | None) -> None:
+def _keep_answers(loaded: list["Bundle"], answers: list["Predictions"], to: Path | None) -> None:
     """Keep what the models say of the images, if a file was named for it."""
     from mien.data import probabilities
 
@@ -384,28 +389,33 @@ def _keep_answers(loaded: list["Bundle"], answers: list["Answers"], to: Path | N
 
 def _measure_some(
     loaded: list["Bundle"],
-    answers: "Answers",
+    answers: "Predictions",
     found: "Evaluation",
-    listed: "Listing | None",
+    listed: "GroupList | None",
     *,
     robustness: bool,
     progress: Callable[[str, int, int], None],
 ) -> "Evaluation":
     """Measure groups and robustness without a report."""
     from mien.evaluation import evaluator
+    from mien.evaluation.metrics import evaluate_groups
 
     if listed is not None:
-        parted = evaluator.separate(
+        parted = evaluate_groups(
             listed, answers.split.files, answers.probabilities, answers.truth, answers.names
         )
         found = replace(found, groups=parted)
     if robustness:
-        found = replace(found, robustness=evaluator.robustness(loaded, answers, progress=progress))
+        found = replace(found, robustness=evaluator.measure_robustness(loaded, answers, progress=progress))
     return found
 
 
 def _write_outputs(
-    loaded: list["Bundle"], answers: "Answers", found: "Evaluation", report: Path | None, table: str | None
+    loaded: list["Bundle"],
+    answers: "Predictions",
+    found: "Evaluation",
+    report: Path | None,
+    table: str | None,
 ) -> dict[str, Any]:
     """Write the report's folder and make the table for a paper; return both for the JSON output."""
     from mien.reports import evaluation_report
@@ -420,7 +430,7 @@ def _write_outputs(
 
 
 def _maps(
-    loaded: list["Bundle"], answers: "Answers", examples: "Sequence[Example]"
+    loaded: list["Bundle"], answers: "Predictions", examples: "Sequence[Example]"
 ) -> "dict[int, NDArray[np.uint8]]":
     """Explain the answers to some images, by their places; a mean of models has no explanation."""
     from mien.evaluation import explanation
@@ -642,7 +652,7 @@ def compare(
         for side, path, own in zip(sides, (a, b), sizes, strict=True)
     )
     learnt = [_learnt(each, sets[own]) for each, own in zip((one, other), sizes, strict=True)]
-    found = comparison.weigh(
+    found = comparison.compare(
         one,
         other,
         part,
@@ -718,22 +728,22 @@ def _read_data(
     return {usual: own, **more}
 
 
-def _ask_side(side: "Bundle | Stored", path: Path, part: "Split", head: str | None) -> "SideAnswers":
+def _ask_side(side: "Bundle | Stored", path: Path, part: "Split", head: str | None) -> "SidePredictions":
     from mien.evaluation import comparison
     from mien.models.model import Bundle
 
     if isinstance(side, Bundle):
         name = path.resolve().name if common.is_run(path) else side.card.name
         with common.bar(f"asking {name}") as progress:
-            return comparison.ask(side, part, head=head, name=name, progress=progress)
+            return comparison.predict_side(side, part, head=head, name=name, progress=progress)
     try:
-        return comparison.stored(side, part, head=head, name=path.stem)
+        return comparison.read_side(side, part, head=head, name=path.stem)
     except DataError as error:
         raise DataError(f"{path.name}: {error}") from error
 
 
 def _count_comparison(
-    found: "Comparison", sides: Iterable[tuple[Path, "Bundle | Stored", "SideAnswers"]]
+    found: "Comparison", sides: Iterable[tuple[Path, "Bundle | Stored", "SidePredictions"]]
 ) -> "Comparison":
     """Count the comparison as a scoring in each run that it was of, and warn where it is not the first."""
     from mien.models.model import Bundle
@@ -757,19 +767,19 @@ def _count_comparison(
     return replace(found, warnings=(*found.warnings, *dict.fromkeys(told)))
 
 
-def _learnt(answers: "SideAnswers", dataset: "Dataset") -> bool:
+def _learnt(answers: "SidePredictions", dataset: "Dataset") -> bool:
     """Say whether a model learnt from this very training split, as far as its card tells."""
     return dataset.train is not None and answers.made_with.get(dataset.train.fingerprint) == "train"
 
 
 def _known(sides: "list[Bundle | Stored]", parts: "list[Split]") -> "npt.NDArray[np.bool_] | None":
     """Say which images a model learnt from, by the hashes that it ships with; None where neither has any."""
-    from mien.evaluation.evaluator import knows
+    from mien.evaluation.memorised import find_memorised
     from mien.models.model import Bundle
 
     known = None
     for side, part in zip(sides, parts, strict=True):
-        found = knows(side, part.images) if isinstance(side, Bundle) else None
+        found = find_memorised(side, part.images) if isinstance(side, Bundle) else None
         if found is not None:
             own = found[0] | found[1]
             known = own if known is None else known | own
@@ -787,7 +797,7 @@ def _copies(dataset: "Dataset", part: "Split") -> "npt.NDArray[np.bool_] | None"
 
 
 def _print_comparison(found: "Comparison", html: Path | None) -> None:
-    from mien.evaluation.comparison.wording import class_rows, figure_rows
+    from mien.evaluation.comparison import class_rows, figure_rows
 
     # Two of one name were told apart by their letters already.
     one, two = (f"{side.name.removesuffix(end)}{end}" for side, end in ((found.a, " (A)"), (found.b, " (B)")))

@@ -14,13 +14,8 @@ _MODULES = (
     "evaluation_log",
     "evaluator",
     "explanation",
-    "groups",
-    "known_images",
+    "memorised",
     "metrics",
-    "selective_prediction",
-    "test_time_augmentation",
-    "training_copies",
-    "uncertainty",
 )
 
 __getattr__, __dir__ = submodules(__name__, _MODULES)

@@ -9,14 +9,15 @@ import numpy.typing as npt
 
 from mien.errors import DataError, InputError
 from mien.evaluation.evaluation import Against, BalanceRow
-from mien.evaluation.metrics import plurality
+from mien.evaluation.metrics import find_plurality
 from mien.models.priors import OFFERED, Adjustment
 
 if TYPE_CHECKING:
-    from mien.evaluation.evaluator import Answers
+    from mien.evaluation.evaluator import Predictions
+
 
 #: What rows call the geometric mean of two heads.
-MEAN = "geometric mean"
+GEOMETRIC_MEAN = "geometric mean"
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -44,7 +45,7 @@ class ShiftRow:
 
 
 def balance_table(
-    answers: Sequence["Answers"], frequencies: Mapping[str, Sequence[float]]
+    answers: Sequence["Predictions"], frequencies: Mapping[str, Sequence[float]]
 ) -> tuple[BalanceRow, ...]:
     """Measure every head, and the geometric mean of two, at every balance that is offered.
 
@@ -66,7 +67,7 @@ def balance_table(
 
 
 def shift_table(
-    answers: Sequence["Answers"], frequencies: Mapping[str, Sequence[float]]
+    answers: Sequence["Predictions"], frequencies: Mapping[str, Sequence[float]]
 ) -> tuple[ShiftRow, ...]:
     """Measure the same as if classes were equally frequent, and each in turn three times as frequent.
 
@@ -105,7 +106,7 @@ def shift_table(
 _Cell = tuple[str, float, Against, Floats, npt.NDArray[np.int64], npt.NDArray[np.bool_]]
 
 
-def _cells(answers: Sequence["Answers"], frequencies: Mapping[str, Sequence[float]]) -> list[_Cell]:
+def _cells(answers: Sequence["Predictions"], frequencies: Mapping[str, Sequence[float]]) -> list[_Cell]:
     """Return head, balance, kind of truth, probabilities, truth, and which images count."""
     if not answers or not len(answers[0]):
         raise DataError("there are no answers to make a table of")
@@ -124,11 +125,11 @@ def _cells(answers: Sequence["Answers"], frequencies: Mapping[str, Sequence[floa
         "labels": (first.truth, np.ones(len(first), np.bool_))
     }
     if first.split.votes is not None:
-        decided, seen = plurality(first.split.votes, first.names)
+        decided, seen = find_plurality(first.split.votes, first.names)
         if not decided.any():
             raise DataError(f"split {first.split.name!r} has votes, but for none of the model's classes")
         truths["votes"] = (seen, decided)
-    of_votes = {each.head for each in answers if each.head == "ferplus"} | {MEAN}
+    of_votes = {each.head for each in answers if each.head == "ferplus"} | {GEOMETRIC_MEAN}
     cells: list[_Cell] = []
     for balance in OFFERED:
         adjustment = Adjustment(balance=balance)
@@ -137,7 +138,7 @@ def _cells(answers: Sequence["Answers"], frequencies: Mapping[str, Sequence[floa
             for each in answers
         }
         if len(answers) == 2:
-            shown[MEAN] = _geometric(*shown.values())
+            shown[GEOMETRIC_MEAN] = _geometric(*shown.values())
         for head, chances in shown.items():
             for against, (truth, which) in truths.items():
                 if against == "labels" and head in of_votes and "votes" in truths:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from mien.errors import DataError
 from mien.evaluation.evaluation import Calibration
-from mien.evaluation.metrics import expected_calibration_error, wilson
+from mien.evaluation.metrics import expected_calibration_error, wilson_interval
 
 #: Between what temperatures `fit` looks. Beyond the first a model is as good as always certain, beyond the
 #: second it says next to nothing.
@@ -230,7 +230,7 @@ def measure(
         threshold=_threshold(_soften(logits, *found).max(axis=1), answered),
         answered=count / n,
         accuracy_answered=right / count if count else None,
-        accuracy_answered_interval=wilson(right, count) if count else None,
+        accuracy_answered_interval=wilson_interval(right, count) if count else None,
         prior=prior,
     )
 

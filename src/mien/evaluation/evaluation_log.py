@@ -20,13 +20,13 @@ from mien.models.model import Card, Data
 from mien.training.runs import Run, open_run
 
 #: The file in a run's folder.
-USES = "scored.json"
+LOG_FILE = "scored.json"
 
 #: Seconds to wait for another process that counts in the same run.
 _PATIENCE = 10.0
 
 
-def role(card: Card, fingerprint: str, split: str = "", name: str = "") -> SplitUse:
+def find_role(card: Card, fingerprint: str, split: str = "", name: str = "") -> SplitUse:
     """Say what images were to a model, as its card has it; nothing is counted.
 
     Args:
@@ -87,7 +87,7 @@ class Choices:
         return self.epoch is not False or self.ended or self.calibration
 
 
-def choices(card: Card, fingerprint: str) -> Choices | None:
+def find_choices(card: Card, fingerprint: str) -> Choices | None:
     """Say what images decided about a model.
 
     Args:
@@ -126,7 +126,7 @@ def choices(card: Card, fingerprint: str) -> Choices | None:
 
 def _why(known: str, card: Card, fingerprint: str) -> str:
     """Say what a split did for a model, from its recipe and its calibration."""
-    found = choices(card, fingerprint)
+    found = find_choices(card, fingerprint)
     if known == "train" or found is None:
         return "is what the model learnt from: this score says nothing about new images"
     calibration = " and fitted the calibration" if found.calibration else ""
@@ -144,7 +144,9 @@ def _why(known: str, card: Card, fingerprint: str) -> str:
     return "did not select the checkpoint, because the recipe keeps the last epoch"
 
 
-def count(made: Run, card: Card, *, split: str, fingerprint: str, data: str, n: int, sha256: str) -> SplitUse:
+def log_evaluation(
+    made: Run, card: Card, *, split: str, fingerprint: str, data: str, n: int, sha256: str
+) -> SplitUse:
     """Count that a run's model was scored, and say how often it was.
 
     Images that the run learnt from or chose by are not counted: scoring them again spoils nothing.
@@ -162,7 +164,7 @@ def count(made: Run, card: Card, *, split: str, fingerprint: str, data: str, n: 
         RunError: The count is damaged, or another process holds it for long.
         OutputError: It cannot be written.
     """
-    known = role(card, fingerprint, split, data)
+    known = find_role(card, fingerprint, split, data)
     if known.role in ("train", "val"):
         return known
     entry = {
@@ -173,10 +175,10 @@ def count(made: Run, card: Card, *, split: str, fingerprint: str, data: str, n: 
         "model": sha256,
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    path = made.path / USES
+    path = made.path / LOG_FILE
     with _files.writing(path):
         try:
-            with filelock.FileLock(made.path / f".{USES}.lock", timeout=_PATIENCE):
+            with filelock.FileLock(made.path / f".{LOG_FILE}.lock", timeout=_PATIENCE):
                 entries = [*_entries(made), entry]
                 _files.write(path, (json.dumps(entries, indent=2, ensure_ascii=False) + "\n").encode())
         except filelock.Timeout:
@@ -216,7 +218,7 @@ def _beside(made: Run, fingerprint: str) -> tuple[tuple[str, ...], tuple[str, ..
     """Name the runs beside that were scored on the images; and say of which the count cannot be read."""
     names, damaged = [], []
     own = made.path.resolve()
-    for path in sorted(own.parent.glob(f"*/{USES}")):
+    for path in sorted(own.parent.glob(f"*/{LOG_FILE}")):
         if path.parent == own or not (path.parent / "recipe.toml").is_file():
             continue
         try:
@@ -231,15 +233,15 @@ def _beside(made: Run, fingerprint: str) -> tuple[tuple[str, ...], tuple[str, ..
 
 def _entries(made: Run) -> list[dict[str, Any]]:
     try:
-        entries = json.loads((made.path / USES).read_text(encoding="utf-8"))
+        entries = json.loads((made.path / LOG_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
-        raise RunError(f"{USES} of {made.name} is damaged: {error}; move it away") from None
+        raise RunError(f"{LOG_FILE} of {made.name} is damaged: {error}; move it away") from None
     if not isinstance(entries, list) or not all(
         isinstance(each, dict)
         and all(isinstance(each.get(key), str) for key in ("split_fingerprint", "model"))
         for each in entries
     ):
-        raise RunError(f"{USES} of {made.name} holds no list of scorings; move it away")
+        raise RunError(f"{LOG_FILE} of {made.name} holds no list of scorings; move it away")
     return entries

@@ -1,10 +1,10 @@
-"""Score a bundle on a split: the file that ships, on images it did not learn from.
+"""Evaluate models on a split of a data set: the file that ships, on images that it did not learn from.
 
-Accuracy counts every image once; balanced accuracy and macro F1 count every class once, and so show what
-accuracy hides where classes differ in size. Every figure that has one stands with its 95 % interval.
+Accuracy counts every image once. Balanced accuracy and macro F1 count every class once, and so show what
+accuracy hides if classes differ in size. Every figure that has a 95 % interval comes with it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,14 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from mien.errors import DataError, ModelError
+from mien.errors import DataError, InputError, ModelError
 from mien.evaluation import calibration, corruptions
-from mien.evaluation.balance import MEAN, ShiftRow, balance_table, shift_table
 from mien.evaluation.evaluation import (
     Agreement,
-    BalanceRow,
-    Bin,
-    ClassScore,
     CorruptionScore,
     EvaluatedData,
     EvaluatedModel,
@@ -27,26 +23,29 @@ from mien.evaluation.evaluation import (
     Evaluation,
     Example,
     Figures,
-    Group,
-    Groups,
-    Interval,
-    Memorised,
-    Point,
     Robustness,
     SelectivePrediction,
     SplitUse,
     TemperatureCheck,
     TrainingOverlap,
 )
-from mien.evaluation.evaluation_log import USES, Choices, choices, count, role
-from mien.evaluation.groups import FEW, Listing, listing, members, separate
-from mien.evaluation.known_images import known, knows, warned
-from mien.evaluation.metrics import RESAMPLES, Z, expected_calibration_error, metrics, plurality, wilson
-from mien.evaluation.selective_prediction import area, selective
-from mien.evaluation.test_time_augmentation import VIEWS
-from mien.evaluation.test_time_augmentation import of as views_of
-from mien.evaluation.training_copies import Copies, copies
-from mien.evaluation.uncertainty import ANSWERED, at_chance, majority, stated
+from mien.evaluation.evaluation_log import find_role
+from mien.evaluation.memorised import (
+    TrainingDuplicates,
+    count_memorised,
+    find_training_duplicates,
+    warn_of_memorised,
+)
+from mien.evaluation.metrics import (
+    GroupList,
+    compute_metrics,
+    evaluate_groups,
+    expected_calibration_error,
+    find_plurality,
+    measure_selective_prediction,
+    risk_coverage_area,
+    wilson_interval,
+)
 from mien.models.model import BATCH_SIZE, Bundle
 from mien.models.priors import as_prior
 
@@ -54,67 +53,54 @@ if TYPE_CHECKING:
     from mien.data.datasets import Dataset, Split
     from mien.models.model import Card
 
+
+#: Numbers of views there are: as it is; its mirror image too; those and both moved to four corners.
+VIEWS = (1, 2, 10)
+
+#: How far an image is moved towards a corner, as a share of its side: 2 pixels of 48.
+_MOVED = 1 / 24
+_CORNERS = ((-1, -1), (1, -1), (-1, 1), (1, 1))
+
+
+def make_views(images: npt.NDArray[np.uint8], number: int) -> Iterator[npt.NDArray[np.uint8]]:
+    """Yield views of images, the images themselves first.
+
+    Args:
+        images: `(n, size, size, 1)` uint8 in [0, 255].
+        number: One of `VIEWS`.
+
+    Yields:
+        `number` arrays of the same shape and type. What a moved image leaves free holds its border pixels.
+
+    Raises:
+        InputError: There is no such number of views.
+    """
+    if number not in VIEWS:
+        numbers = ", ".join(map(str, VIEWS[:-1]))
+        raise InputError(f"an image has {numbers} or {VIEWS[-1]} views, not {number}")
+    size = images.shape[1]
+    wide = max(1, round(size * _MOVED))
+    placed = [(0, 0), *_CORNERS] if number > 2 else [(0, 0)]
+    framed = (
+        np.pad(images, ((0, 0), (wide, wide), (wide, wide), (0, 0)), mode="edge") if number > 2 else images
+    )
+    for right, down in placed:
+        view = images
+        if (right, down) != (0, 0):
+            left, top = wide * (1 - right), wide * (1 - down)
+            view = framed[:, top : top + size, left : left + size]
+        yield np.ascontiguousarray(view)
+        if number > 1:
+            yield np.ascontiguousarray(view[:, :, ::-1])
+
+
 _Progress = Callable[[str, int, int], None] | None
 #: Images shown of the worst and of the most uncertain.
 _SHOWN = 12
 
-__all__ = [
-    "ANSWERED",
-    "FEW",
-    "MEAN",
-    "RESAMPLES",
-    "USES",
-    "VIEWS",
-    "Agreement",
-    "Answers",
-    "BalanceRow",
-    "Bin",
-    "Choices",
-    "ClassScore",
-    "Copies",
-    "Evaluation",
-    "Figures",
-    "Group",
-    "Groups",
-    "Interval",
-    "Listing",
-    "Memorised",
-    "Point",
-    "ShiftRow",
-    "SplitUse",
-    "TrainingOverlap",
-    "Z",
-    "agreement",
-    "answer",
-    "area",
-    "ask",
-    "at_chance",
-    "balance_table",
-    "choices",
-    "copies",
-    "count",
-    "judge",
-    "known",
-    "knows",
-    "listing",
-    "majority",
-    "measure",
-    "members",
-    "metrics",
-    "plurality",
-    "role",
-    "score",
-    "selective",
-    "separate",
-    "shift_table",
-    "stated",
-    "warned",
-    "wilson",
-]
-
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class Predictions:
     """What a model says of a split's images, beside what they are.
 
     Args:
@@ -144,7 +130,7 @@ class Answers:
     def __len__(self) -> int:
         return len(self.truth)
 
-    def take(self, which: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> "Answers":
+    def take(self, which: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> "Predictions":
         """Return the answers on some images alone: those a mask `(n,)` names, or those at some indices."""
         return replace(
             self,
@@ -154,7 +140,7 @@ class Answers:
         )
 
 
-def score(
+def evaluate(
     bundle: Bundle | Sequence[Bundle],
     split: "Split",
     *,
@@ -191,8 +177,8 @@ def score(
             has no such head; or several models have different classes.
         DataError: The split has no images.
     """
-    return judge(
-        answer(
+    return evaluate_predictions(
+        predict(
             bundle,
             split,
             labels=labels,
@@ -207,7 +193,7 @@ def score(
     )
 
 
-def answer(
+def predict(
     bundle: Bundle | Sequence[Bundle],
     split: "Split",
     *,
@@ -219,25 +205,25 @@ def answer(
     progress: Callable[[int, int], None] | None = None,
     balance: float = 0.0,
     prior: Mapping[str, float] | str | None = None,
-) -> Answers:
+) -> Predictions:
     """Ask a model about every image of a split; arguments and errors are those of `score`."""
     bundles = [bundle] if isinstance(bundle, Bundle) else list(bundle)
-    known = bundles[0].card.labels
-    strange = [label for label in labels if label not in known]
+    count_memorised = bundles[0].card.labels
+    strange = [label for label in labels if label not in count_memorised]
     if strange:
         raise ModelError(
             f"the data has the class {strange[0]!r}, which the model cannot answer; "
-            f"it answers {', '.join(known)}"
+            f"it answers {', '.join(count_memorised)}"
         )
-    order = np.array([known.index(label) for label in labels], np.int64)
+    order = np.array([count_memorised.index(label) for label in labels], np.int64)
     if len(split.labels) == 0:
         raise DataError(f"split {split.name!r} has no images; there is nothing to score")
     if split.labels.min() < 0 or split.labels.max() >= len(order):
         raise DataError(f"split {split.name!r} has labels beyond its {len(order)} classes")
-    return Answers(
+    return Predictions(
         split=split,
-        names=known,
-        probabilities=ask(
+        names=count_memorised,
+        probabilities=predict_mean(
             bundles,
             split.images,
             head=head,
@@ -257,7 +243,7 @@ def answer(
     )
 
 
-def judge(answers: Answers) -> Evaluation:
+def evaluate_predictions(answers: Predictions) -> Evaluation:
     """Measure what answers are worth.
 
     Raises:
@@ -265,10 +251,10 @@ def judge(answers: Answers) -> Evaluation:
     """
     split = answers.split
     return replace(
-        metrics(answers.probabilities, answers.truth, answers.names),
+        compute_metrics(answers.probabilities, answers.truth, answers.names),
         agreement=None
         if split.votes is None
-        else agreement(answers.probabilities, split.votes, answers.names),
+        else compute_agreement(answers.probabilities, split.votes, answers.names),
         head=answers.head,
         model=answers.model,
         split=split.name,
@@ -280,7 +266,7 @@ def judge(answers: Answers) -> Evaluation:
     )
 
 
-def ask(
+def predict_mean(
     bundles: Sequence[Bundle],
     images: npt.NDArray[np.uint8],
     *,
@@ -318,7 +304,7 @@ def ask(
                 f"{', '.join(bundle.card.labels)}; their mean says nothing"
             )
     asked = views * len(bundles)
-    for number, view in enumerate(views_of(images, views)):
+    for number, view in enumerate(make_views(images, views)):
         for place, bundle in enumerate(bundles):
 
             def done(
@@ -335,7 +321,7 @@ def ask(
     return total
 
 
-def agreement(
+def compute_agreement(
     probabilities: npt.NDArray[np.floating[Any]], votes: npt.NDArray[np.floating[Any]], names: Sequence[str]
 ) -> Agreement | None:
     """Measure how often answers are what most of FER+'s taggers saw.
@@ -348,24 +334,26 @@ def agreement(
     Returns:
         The agreement; None where no image's plurality is one of `names`.
     """
-    decided, seen = plurality(votes, names)
+    decided, seen = find_plurality(votes, names)
     n = int(decided.sum())
     if n == 0:
         return None
     right = int((probabilities.argmax(axis=1) == seen)[decided].sum())
     ece = expected_calibration_error(probabilities[decided], seen[decided])
-    return Agreement(n=n, share=right / n, interval=wilson(right, n), left_out=len(votes) - n, ece=ece)
+    return Agreement(
+        n=n, share=right / n, interval=wilson_interval(right, n), left_out=len(votes) - n, ece=ece
+    )
 
 
-def measure(
+def measure_all(
     models: Sequence[Bundle],
     dataset: "Dataset",
-    answers: Answers,
+    answers: Predictions,
     *,
     evaluation: Evaluation | None = None,
-    listing: Listing | None = None,
-    robust: bool = False,
-    recut: bool = False,
+    groups: GroupList | None = None,
+    robustness: bool = False,
+    recrops: bool = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Evaluation:
     """Measure all that a report holds.
@@ -376,26 +364,28 @@ def measure(
             gives a temperature to models that have none.
         answers: As `answer` gives them.
         evaluation: What is measured already; what it holds of `heads`, `split_use` and `memorised` stays.
-        listing: Groups to be measured by themselves.
-        robust: Whether to measure under each corruption of `corruptions` too, which takes as many times
+        groups: Which group each image belongs to.
+        robustness: Whether to measure under each corruption of `corruptions` too, which takes as many times
             as long.
-        recut: Whether to leave out re-cropped duplicates of training images too, which takes minutes.
+        recrops: Whether to leave out re-cropped duplicates of training images too, which takes minutes.
         progress: Called with (what is done, done, total).
 
     Raises:
         DataError: The listing does not fit the images, or these are smaller than 12 pixels a side; 24, for
-            `recut`.
+            `recrops`.
     """
     import mien
 
     card, split = models[0].card, answers.split
-    found = evaluation or judge(answers)
-    memorised = found.memorised or known(models, answers)
-    use = found.split_use or warned(role(card, split.fingerprint, split.name, answers.data), memorised)
-    groups = None
-    if listing is not None:
-        groups = separate(listing, split.files, answers.probabilities, answers.truth, answers.names)
-    risk, best = area(answers.probabilities, answers.truth)
+    found = evaluation or evaluate_predictions(answers)
+    memorised = found.memorised or count_memorised(models, answers)
+    use = found.split_use or warn_of_memorised(
+        find_role(card, split.fingerprint, split.name, answers.data), memorised
+    )
+    grouped = None
+    if groups is not None:
+        grouped = evaluate_groups(groups, split.files, answers.probabilities, answers.truth, answers.names)
+    risk, best = risk_coverage_area(answers.probabilities, answers.truth)
     return replace(
         found,
         versions={"mien": mien.__version__, "onnxruntime": metadata.version("onnxruntime")},
@@ -406,12 +396,14 @@ def measure(
         split_use=use,
         memorised=memorised,
         selective=SelectivePrediction(
-            points=selective(answers.probabilities, answers.truth), area=risk, best_area=best
+            points=measure_selective_prediction(answers.probabilities, answers.truth),
+            area=risk,
+            best_area=best,
         ),
         temperatures=tuple(_temperatures(models, dataset, answers, use, progress=progress)),
-        training_overlap=_overlap(card, dataset, answers, use, recut=recut, progress=progress),
-        groups=groups,
-        robustness=robustness(models, answers, progress=progress) if robust else None,
+        training_overlap=_overlap(card, dataset, answers, use, recrops=recrops, progress=progress),
+        groups=grouped,
+        robustness=measure_robustness(models, answers, progress=progress) if robustness else None,
         worst=_examples(answers, "worst", _SHOWN),
         uncertain=_examples(answers, "uncertain", _SHOWN),
     )
@@ -463,7 +455,7 @@ def _dataset(dataset: "Dataset") -> EvaluatedData:
 def _temperatures(
     models: Sequence[Bundle],
     dataset: "Dataset",
-    answers: Answers,
+    answers: Predictions,
     use: SplitUse,
     *,
     progress: _Progress = None,
@@ -500,9 +492,9 @@ def _temperatures(
 
 
 def _calibration(
-    name: str, temperature: float | None, shares: npt.NDArray[np.floating[Any]], answers: Answers
+    name: str, temperature: float | None, shares: npt.NDArray[np.floating[Any]], answers: Predictions
 ) -> TemperatureCheck:
-    report = metrics(shares, answers.truth, answers.names)
+    report = compute_metrics(shares, answers.truth, answers.names)
     return TemperatureCheck(
         name=name,
         temperature=temperature,
@@ -514,7 +506,7 @@ def _calibration(
     )
 
 
-def _cross_fitted(answers: Answers) -> list[TemperatureCheck]:
+def _cross_fitted(answers: Predictions) -> list[TemperatureCheck]:
     folds = min(5, len(answers))
     if folds < 2:
         return []
@@ -533,12 +525,12 @@ def _cross_fitted(answers: Answers) -> list[TemperatureCheck]:
 
 
 def _answers_on_val(
-    models: Sequence[Bundle], dataset: "Dataset", answers: Answers, progress: _Progress
-) -> Answers | None:
+    models: Sequence[Bundle], dataset: "Dataset", answers: Predictions, progress: _Progress
+) -> Predictions | None:
     if dataset.val is None:
         return None
     shared = all(answers.head in each.card.heads for each in models)
-    return answer(
+    return predict(
         models,
         dataset.val,
         labels=dataset.labels,
@@ -550,10 +542,10 @@ def _answers_on_val(
 def _overlap(
     card: "Card",
     dataset: "Dataset",
-    answers: Answers,
+    answers: Predictions,
     use: SplitUse,
     *,
-    recut: bool = False,
+    recrops: bool = False,
     progress: _Progress = None,
 ) -> TrainingOverlap:
     """Score again without the images that the training split holds too, if it can be searched."""
@@ -566,24 +558,26 @@ def _overlap(
         )
     if train.images.shape[1] < 12:
         return TrainingOverlap(checked=False, why="copies are looked for from 12 pixels a side")
-    found = copies(
+    found = find_training_duplicates(
         answers.split.images,
         train.images,
-        recut=recut,
+        include_recrops=recrops,
         progress=_stage(progress, "comparing with training"),
     )
-    return replace(overlap(answers, found), compared_with=len(train), learned_from=_learnt(card, train))
+    return replace(
+        measure_overlap(answers, found), compared_with=len(train), learned_from=_learnt(card, train)
+    )
 
 
-def overlap(answers: Answers, found: Copies) -> TrainingOverlap:
+def measure_overlap(answers: Predictions, found: TrainingDuplicates) -> TrainingOverlap:
     """Return the figures without the images that the training split holds too."""
     return TrainingOverlap(
-        exact=int(found.equal.sum()),
+        exact=int(found.exact.sum()),
         near=int(found.near.sum()),
-        recrops=None if found.recut is None else int(found.recut.sum()),
-        without_exact=_rest(answers, ~found.equal),
-        without_near=_rest(answers, ~(found.equal | found.near)),
-        without_recrops=None if found.recut is None else _rest(answers, ~found.known),
+        recrops=None if found.recrops is None else int(found.recrops.sum()),
+        without_exact=_rest(answers, ~found.exact),
+        without_near=_rest(answers, ~(found.exact | found.near)),
+        without_recrops=None if found.recrops is None else _rest(answers, ~found.any),
     )
 
 
@@ -593,12 +587,12 @@ def _learnt(card: "Card", train: "Split") -> bool | None:
     return any(part.fingerprint == train.fingerprint for part in parts) if parts else None
 
 
-def _rest(answers: Answers, which: npt.NDArray[np.bool_]) -> Figures | None:
-    return judge(answers.take(which)).figures() if which.any() else None
+def _rest(answers: Predictions, which: npt.NDArray[np.bool_]) -> Figures | None:
+    return evaluate_predictions(answers.take(which)).figures() if which.any() else None
 
 
-def robustness(
-    models: Sequence[Bundle], answers: Answers, *, seed: int = 0, progress: _Progress = None
+def measure_robustness(
+    models: Sequence[Bundle], answers: Predictions, *, seed: int = 0, progress: _Progress = None
 ) -> Robustness:
     """Score the same images under each of `mien.evaluation.corruptions.DISTURBANCES`.
 
@@ -613,7 +607,7 @@ def robustness(
     rows = []
     for number, (name, disturbance) in enumerate(corruptions.DISTURBANCES.items(), start=1):
         images = corruptions.apply(answers.split.images, disturbance, seed=seed)
-        chances = ask(models, images, head=answers.head if shared else None)
+        chances = predict_mean(models, images, head=answers.head if shared else None)
         right = int((chances.argmax(axis=1) == answers.truth).sum())
         rows.append(
             CorruptionScore(
@@ -621,7 +615,7 @@ def robustness(
                 kind=disturbance.kind,
                 strength=disturbance.strength,
                 accuracy=right / len(answers),
-                interval=wilson(right, len(answers)),
+                interval=wilson_interval(right, len(answers)),
                 loss=clean - right / len(answers),
             )
         )
@@ -638,7 +632,7 @@ def robustness(
     )
 
 
-def _examples(answers: Answers, kind: Literal["worst", "uncertain"], most: int) -> tuple[Example, ...]:
+def _examples(answers: Predictions, kind: Literal["worst", "uncertain"], most: int) -> tuple[Example, ...]:
     """Choose images to look at.
 
     Args:

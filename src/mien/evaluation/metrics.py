@@ -1,14 +1,24 @@
-"""What probabilities are worth against the true labels: every figure of a report, from arrays alone."""
+"""Metrics of probabilities against true labels, from arrays alone.
 
+They cover accuracy, calibration error, selective prediction, uncertainty thresholds and groups of images.
+"""
+
+import os
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from mien.data import sources
 from mien.errors import DataError
-from mien.evaluation.evaluation import Bin, ClassScore, Evaluation, Interval
+from mien.evaluation.evaluation import Bin, ClassScore, Evaluation, Group, Groups, Interval, Point
 from mien.labels import VOTES
+from mien.models import priors
+from mien.models.model import Head
 
 #: Standard normal quantile of a two-sided 95 % interval.
 Z = 1.959963984540054
@@ -18,7 +28,7 @@ RESAMPLES = 2000
 Floats = npt.NDArray[np.float64]
 
 
-def metrics(
+def compute_metrics(
     probabilities: npt.NDArray[np.floating[Any]],
     labels: npt.NDArray[np.integer[Any]],
     names: Sequence[str],
@@ -59,7 +69,7 @@ def metrics(
         n=n,
         labels=tuple(names),
         accuracy=float(right.mean()),
-        accuracy_interval=wilson(int(right.sum()), n),
+        accuracy_interval=wilson_interval(int(right.sum()), n),
         balanced_accuracy=float(balanced[0]),
         balanced_accuracy_interval=balanced_interval,
         macro_f1=float(macro[0]),
@@ -92,7 +102,7 @@ def expected_calibration_error(
     return _gap(reliability, len(labels))
 
 
-def plurality(
+def find_plurality(
     votes: npt.NDArray[np.floating[Any]], names: Sequence[str]
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
     """Return what most of FER+'s taggers saw.
@@ -114,7 +124,7 @@ def plurality(
     return decided, numbers[votes[:, columns].argmax(axis=1)]
 
 
-def wilson(right: int, n: int) -> Interval:
+def wilson_interval(right: int, n: int) -> Interval:
     """Return the 95 % interval of a share of which `right` of `n` were counted."""
     share = right / n
     centre = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
@@ -130,14 +140,14 @@ def _class_score(confusion: npt.NDArray[np.int64], index: int) -> ClassScore:
         precision=right / answered if answered else None,
         recall=right / n if n else None,
         f1=2 * right / (n + answered) if n else None,
-        recall_interval=wilson(right, n) if n else None,
-        precision_interval=wilson(right, answered) if answered else None,
+        recall_interval=wilson_interval(right, n) if n else None,
+        precision_interval=wilson_interval(right, answered) if answered else None,
         f1_interval=_f1_interval(right, n + answered - right) if n else None,
     )
 
 
 def _f1_interval(right: int, either: int) -> Interval:
-    low, high = wilson(right, either)
+    low, high = wilson_interval(right, either)
     return 2 * low / (1 + low), 2 * high / (1 + high)
 
 
@@ -192,4 +202,309 @@ def _reliability(confidence: Floats, right: npt.NDArray[np.bool_], bins: int) ->
         if n
         else Bin(n=0, confidence=None, accuracy=None)
         for n, total, hit in zip(counts, sums, hits, strict=True)
+    )
+
+
+#: Shares of images answered, at which accuracy is told.
+COVERAGES = tuple(index / 20 for index in range(1, 21))
+
+
+def measure_selective_prediction(
+    probabilities: npt.NDArray[np.floating[Any]],
+    labels: npt.NDArray[np.integer[Any]],
+    *,
+    coverages: Sequence[float] = COVERAGES,
+) -> tuple[Point, ...]:
+    """Measure accuracy on the images that the model is most sure about.
+
+    Args:
+        probabilities: `(n, k)`, each row summing to 1.
+        labels: `(n,)` numbers in [0, k).
+        coverages: Shares of images to answer, above 0 and at most 1, ascending.
+
+    Returns:
+        A point for each coverage; one only for coverages that confidence cannot tell apart.
+
+    Raises:
+        DataError: There are no images, or a coverage is out of its range.
+    """
+    confidence, hits = _order_by_confidence(probabilities, labels)
+    n = len(confidence)
+    if not all(0 < coverage <= 1 for coverage in coverages):
+        raise DataError("a coverage is a share of images: above 0 and at most 1")
+    points = {}
+    for coverage in coverages:
+        threshold = confidence[int(np.ceil(coverage * n - 1e-9)) - 1]
+        count = int(np.searchsorted(-confidence, -threshold, side="right"))
+        right = int(hits[count - 1])
+        points[count] = Point(
+            coverage=count / n,
+            n=count,
+            threshold=float(threshold),
+            accuracy=right / count,
+            interval=wilson_interval(right, count),
+        )
+    return tuple(points.values())
+
+
+def risk_coverage_area(
+    probabilities: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.integer[Any]]
+) -> tuple[float, float]:
+    """Return the area under the curve of risk against coverage, and that of a perfect order.
+
+    The risk at each coverage is the share of wrong answers among the images answered; the area is its mean
+    over 1, 2, ... n images. A model of the same accuracy that is less sure wherever it is wrong would reach
+    the second number.
+
+    Source: Geifman, Uziel and El-Yaniv 2019, arXiv:1805.08206.
+    """
+    confidence, hits = _order_by_confidence(probabilities, labels)
+    n = len(confidence)
+    # Images of equal confidence have no order, so each has the risk that they share.
+    _, start, counts = np.unique(-confidence, return_index=True, return_counts=True)
+    ends = start + counts
+    risk = 1 - hits[ends - 1] / ends
+    best = np.maximum(np.arange(1, n + 1) - hits[-1], 0) / np.arange(1, n + 1)
+    return float((risk * counts).sum() / n), float(best.mean())
+
+
+def _order_by_confidence(
+    probabilities: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.integer[Any]]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Return confidences from the highest down, and how many of the first images are right, both `(n,)`."""
+    if not len(labels):
+        raise DataError("there are no images; there is nothing to measure")
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    order = np.argsort(-confidence, kind="stable")
+    right = probabilities.argmax(axis=1) == labels
+    return confidence[order], np.cumsum(right[order])
+
+
+#: Share of the images that are answered at a threshold or above.
+ANSWERED = 0.8
+
+
+def at_chance(probabilities: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.integer[Any]]) -> bool:
+    """Say whether nothing shows that a model is better than always answering the most frequent label.
+
+    That is the case if the lower end of the 95 % interval (Wilson) of its accuracy is not above the share of
+    the most frequent label among the same images.
+
+    Args:
+        probabilities: `(n, k)`, each row summing to 1.
+        labels: `(n,)` numbers in [0, k).
+
+    Returns:
+        Whether that is so; True where there are no images.
+    """
+    n = len(labels)
+    if not n:
+        return True
+    right = int((probabilities.argmax(axis=1) == labels).sum())
+    return wilson_interval(right, n)[0] <= majority_share(labels)
+
+
+def majority_share(labels: npt.NDArray[np.integer[Any]]) -> float:
+    """Return the share of the most frequent of labels `(n,)`, at least one."""
+    return float(np.bincount(labels).max() / len(labels))
+
+
+def add_thresholds(
+    head: Head,
+    probabilities: npt.NDArray[np.floating[Any]],
+    truth: npt.NDArray[np.integer[Any]],
+    labels: Sequence[str],
+    frequencies: Sequence[float],
+) -> Head:
+    """Return a head with the frequencies, a threshold for each balance, and whether it is at chance.
+
+    Args:
+        head: Of which all else stays.
+        probabilities: Its answers `(n, k)` as the file gives them, each row summing to 1.
+        truth: `(n,)` numbers in [0, k), the right answers.
+        labels: The k labels.
+        frequencies: Of the training targets `(k,)`, summing to 1.
+
+    Returns:
+        The head; without thresholds where there are no images.
+    """
+    found = replace(head, frequencies=tuple(frequencies), at_chance=at_chance(probabilities, truth))
+    if not len(truth):
+        return replace(found, threshold=None, thresholds={})
+    by_balance = {}
+    for balance in priors.OFFERED:
+        adjusted = priors.Adjustment(balance=balance).apply(probabilities, labels, frequencies)
+        by_balance[f"{balance:g}"] = min(
+            1.0, measure_selective_prediction(adjusted, truth, coverages=[ANSWERED])[0].threshold
+        )
+    threshold = by_balance.pop("0")
+    return replace(found, threshold=threshold, thresholds=by_balance)  # type: ignore[arg-type]
+
+
+#: Images below which a group's figures say little.
+SMALL_GROUP = 30
+#: Groups above which a column tells images apart rather than groups.
+MOST_GROUPS = 200
+
+_KEYS = ("row", "file")
+#: The largest csv in bytes: a line for each of millions of images.
+_MAX_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class GroupList:
+    """Which group each image belongs to.
+
+    Args:
+        file: The csv's name.
+        column: The column that names groups.
+        groups: The group of each image, by its name as in `Split.files`.
+    """
+
+    file: str
+    column: str
+    groups: dict[str, str]
+
+
+def read_groups(path: str | os.PathLike[str]) -> GroupList:
+    """Read which image belongs to which group.
+
+    Args:
+        path: A csv with a column `row` (0-based data row of a csv of images) or `file` (as in `Split.files`),
+            and one that names groups; or such a csv, a colon, and that column's name. A line without a group
+            is passed over.
+
+    Raises:
+        DataError: The file cannot be read, columns are missing or too many to choose from, or an image
+            stands in two groups.
+    """
+    place, column = _split_argument(str(path))
+    names, lines = sources.read_list(_read_text(place), place.name, strict=True, lower=False)
+    key = next((name for name in names if name.lower() in _KEYS), None)
+    if key is None:
+        raise DataError(f"{place.name!r} has no column row or file; name the images by one of them")
+    column = _choose_column(place.name, [name for name in names if name != key], column)
+    groups: dict[str, str] = {}
+    for number, line in lines:
+        value, group = line.get(key, ""), line.get(column, "")
+        if not (value and group):
+            continue
+        row = key.lower() == "row" and value.isdecimal()
+        image = f"row {sources.row_number(value, number, place.name)}" if row else value
+        if groups.setdefault(image, group) != group:
+            raise DataError(
+                f"{place.name!r} puts {image!r} into the groups {groups[image]!r} and {group!r}; "
+                "give every image one"
+            )
+    return GroupList(place.name, column, groups)
+
+
+def assign_groups(found: GroupList, files: Sequence[str]) -> npt.NDArray[np.str_]:
+    """Return the group of each image, empty for none: `(n,)`.
+
+    Args:
+        found: Which image belongs to which group.
+        files: The n images' names, as in `Split.files`.
+
+    Raises:
+        DataError: No image has a group, or there are more than `MOST` groups.
+    """
+    of = np.array([found.groups.get(file, "") for file in files])
+    counts = Counter(of[of != ""].tolist())
+    if not counts:
+        example = files[0] if len(files) else ""
+        raise DataError(
+            f"no line of {found.file!r} names an image of this split, such as {example!r}; "
+            "check that it was made for this data"
+        )
+    if len(counts) > MOST_GROUPS:
+        raise DataError(
+            f"the column {found.column!r} makes {len(counts):,} groups, and {MOST_GROUPS} can be told apart; "
+            "name another column, or join groups"
+        )
+    return of
+
+
+def evaluate_groups(
+    found: GroupList,
+    files: Sequence[str],
+    probabilities: npt.NDArray[np.floating[Any]],
+    labels: npt.NDArray[np.integer[Any]],
+    names: Sequence[str],
+) -> Groups:
+    """Measure every group by itself.
+
+    Args:
+        found: Which image belongs to which group.
+        files: The n images' names, as in `Split.files`.
+        probabilities: `(n, k)`, each row summing to 1.
+        labels: `(n,)` numbers in [0, k).
+        names: The k class names.
+
+    Raises:
+        DataError: No image has a group, or there are more than `MOST` groups.
+    """
+    of = assign_groups(found, files)
+    return Groups(
+        file=found.file,
+        column=found.column,
+        unlisted=int((of == "").sum()),
+        groups=tuple(
+            _group(name, probabilities[of == name], labels[of == name], names)
+            for name in sorted({*of.tolist()} - {""})
+        ),
+    )
+
+
+def _group(
+    name: str,
+    probabilities: npt.NDArray[np.floating[Any]],
+    labels: npt.NDArray[np.integer[Any]],
+    names: Sequence[str],
+) -> Group:
+    report = compute_metrics(probabilities, labels, names)
+    return Group(
+        name=name,
+        n=report.n,
+        few=report.n < SMALL_GROUP,
+        accuracy=report.accuracy,
+        accuracy_interval=report.accuracy_interval,
+        balanced_accuracy=report.balanced_accuracy,
+        balanced_accuracy_interval=report.balanced_accuracy_interval,
+        macro_f1=report.macro_f1,
+        macro_f1_interval=report.macro_f1_interval,
+    )
+
+
+def _split_argument(given: str) -> tuple[Path, str | None]:
+    """Part `FILE:COLUMN`; a file whose own name holds a colon is taken whole."""
+    path, colon, column = given.rpartition(":")
+    if not colon or not path or Path(given).exists():
+        return Path(given), None
+    return Path(path), column
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise DataError(f"{str(path)!r} cannot be read: {(error.strerror or str(error)).lower()}") from None
+    if len(content) > _MAX_BYTES:
+        raise DataError(f"{path.name!r} is larger than the {_MAX_BYTES:,} bytes that a list may have")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path.name!r} is no text in UTF-8: {error.reason}; save it as UTF-8") from None
+
+
+def _choose_column(file: str, others: list[str], column: str | None) -> str:
+    if column is None and len(others) == 1:
+        return others[0]
+    if column in others:
+        return column
+    asked = "no column" if column is None else f"the column {column!r}, which is not there,"
+    raise DataError(
+        f"{asked} was named to tell groups of {file!r} by; it has {', '.join(others) or 'no other'}: "
+        f"write {file}:COLUMN"
     )

@@ -109,7 +109,7 @@ class Head:
             `mien.models.priors`.
         thresholds: The threshold at each other balance that is offered, by its text, such as `0.25`.
         at_chance: Whether nothing showed on val that it is better than always answering the most frequent
-            label (`mien.evaluation.evaluator.at_chance`); then all its answers count as uncertain.
+            label (`mien.evaluation.metrics.at_chance`); then all its answers count as uncertain.
     """
 
     __pydantic_config__ = _STRICT

@@ -17,9 +17,9 @@ from typing import Any
 
 from mien import _text
 from mien.errors import InputError
-from mien.evaluation import evaluator as evaluate
 from mien.evaluation.calibration import FEW
 from mien.evaluation.evaluation import Evaluation, Figures
+from mien.evaluation.evaluation_log import find_choices
 from mien.labels import EMOTIONS
 from mien.models.model import Bundle
 from mien.release import evidence
@@ -279,7 +279,7 @@ def _choices_on_val(scored: Sequence[_Scored]) -> dict[str, Any]:
     found = [
         (model, evaluation, choices)
         for model, evaluation in scored
-        if (choices := evaluate.choices(model.card, evaluation.split_fingerprint)) is not None
+        if (choices := find_choices(model.card, evaluation.split_fingerprint)) is not None
     ]
     all_chosen = len(found) == len(scored) and any(
         choices.any or _on_public_test(model, evaluation) or evaluation.calibration is not None

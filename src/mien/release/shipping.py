@@ -24,8 +24,12 @@ from mien.data import recrops
 from mien.data.datasets import Dataset, Split
 from mien.errors import DataError, ModelError
 from mien.evaluation import calibration as calibrate
-from mien.evaluation import evaluator as evaluate
+from mien.evaluation import evaluator
+from mien.evaluation.balance import balance_table
 from mien.evaluation.evaluation import Calibration, Evaluation, Quantization
+from mien.evaluation.evaluation_log import find_role
+from mien.evaluation.memorised import TrainingDuplicates, find_training_duplicates
+from mien.evaluation.metrics import add_thresholds, find_plurality
 from mien.models import initial_weights as weights
 from mien.models import model as bundles
 from mien.models import priors
@@ -158,7 +162,7 @@ def _check_data(run: Run | Bundle, dataset: Dataset) -> None:
 def _check_val(trained: Bundle, dataset: Dataset) -> None:
     """Refuse to calibrate a model on images that it, or what it was made from, has learnt."""
     val = dataset.split("val")
-    if evaluate.role(trained.card, val.fingerprint, val.name, dataset.root).role == "train":
+    if find_role(trained.card, val.fingerprint, val.name, dataset.root).role == "train":
         raise DataError(
             f"val of {dataset.root} is what {trained.card.name!r}, or a model that it was made from, learnt "
             "from: a temperature and figures from it would say nothing of new images; train with another val"
@@ -244,10 +248,10 @@ def _write(
     """Score the file that ships and write it; returns it with the evaluation of each output head."""
     card, val = chosen.bundle.card, dataset.split("val")
     answers = {
-        head: evaluate.answer(chosen.bundle, val, labels=dataset.labels, head=head, data=dataset.root)
+        head: evaluator.predict(chosen.bundle, val, labels=dataset.labels, head=head, data=dataset.root)
         for head in card.heads
     }
-    reports = {head: evaluate.judge(each) for head, each in answers.items()}
+    reports = {head: evaluator.evaluate_predictions(each) for head, each in answers.items()}
     held = _known(dataset, card)
     metrics = {f"val as {head}": report.summary() for head, report in reports.items()}
     file = folder / f"{card.name}.onnx"
@@ -260,17 +264,17 @@ def _write(
             model=made.card.sha256 or "",
             calibration=calibrations[head],
             quantization=verdicts[head],
-            training_overlap=None if held is None else evaluate.overlap(answers[head], held),
+            training_overlap=None if held is None else evaluator.measure_overlap(answers[head], held),
         )
         for head, report in reports.items()
     }
     first = next(iter(found))
     shares = {name: head.frequencies for name, head in made.card.heads.items()}
-    table = evaluate.balance_table(list(answers.values()), shares)
+    table = balance_table(list(answers.values()), shares)
     return made, found | {first: replace(found[first], balance_table=table)}
 
 
-def _known(dataset: Dataset, card: Card) -> evaluate.Copies | None:
+def _known(dataset: Dataset, card: Card) -> TrainingDuplicates | None:
     """Say which images of val training holds too; None where that cannot be told.
 
     It cannot where they are too small, and where a model that this one was made from learnt from other images
@@ -280,7 +284,7 @@ def _known(dataset: Dataset, card: Card) -> evaluate.Copies | None:
     learnt = {data.splits["train"].fingerprint for data in card.learnt_from if "train" in data.splits}
     if train.images.shape[1] < recrops.SMALLEST or learnt - {train.fingerprint}:
         return None
-    return evaluate.copies(val.images, train.images, recut=True)
+    return find_training_duplicates(val.images, train.images, include_recrops=True)
 
 
 def _truth(head: str, card: Card, val: Split) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
@@ -289,7 +293,7 @@ def _truth(head: str, card: Card, val: Split) -> tuple[NDArray[np.bool_], NDArra
         return np.ones(len(val), bool), val.labels
     if val.votes is None:
         raise DataError(f"split {val.name!r} has no votes, which the head {head!r} is measured by")
-    return evaluate.plurality(val.votes, card.labels)
+    return find_plurality(val.votes, card.labels)
 
 
 def _calibration(raw: NDArray[np.float64], truth: NDArray[np.int64]) -> Calibration:
@@ -346,7 +350,7 @@ def _stated(card: Card, raw: Mapping[str, _Raw], train: Split) -> Card:
             offered: priors.Adjustment(balance=offered).apply(chances, card.labels, shares)
             for offered in priors.OFFERED
         }
-        found = evaluate.stated(head, chances, truth, card.labels, shares)
+        found = add_thresholds(head, chances, truth, card.labels, shares)
         heads[name] = replace(found, threshold=head.threshold, balance=_balance(adjusted, truth))
     return replace(card, heads=heads)
 

@@ -1,6 +1,6 @@
 """An evaluation that one can hand to a reviewer: what was scored on what, and all that its figure hides.
 
-found = evaluator.measure([model], data, answers)  # an Evaluation, as report.json holds it
+found = evaluator.measure_all([model], data, answers)  # an Evaluation, as report.json holds it
 report.write(found, answers, "report")             # report.json and report.html
 report.table(found, "latex")                       # the main results, for a paper
 """
@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from mien import _files
 from mien._text import escape_latex, escape_markdown, format_percent
 from mien.errors import InputError
-from mien.evaluation import evaluator as evaluate
+from mien.evaluation import evaluator
 from mien.evaluation.evaluation import EvaluatedModel, Evaluation, Example, Figures, Point, SplitUse
+from mien.evaluation.metrics import RESAMPLES, SMALL_GROUP
 from mien.reports import charts
 from mien.reports.rendering import render
 
@@ -34,7 +35,7 @@ JSON, HTML = "report.json", "report.html"
 
 def write(
     found: Evaluation,
-    answers: evaluate.Answers,
+    answers: evaluator.Predictions,
     folder: str | os.PathLike[str],
     *,
     maps: Mapping[int, NDArray[np.uint8]] | None = None,
@@ -45,7 +46,7 @@ def write(
     The page needs nothing beside itself, and holds pictures of the data: treat it like the data.
 
     Args:
-        found: What `mien.evaluation.evaluator.measure` returned.
+        found: What `mien.evaluation.evaluator.measure_all` returned.
         answers: What it was measured on.
         folder: Made if need be; other files in it stay.
         maps: Pictures `(h, w, 3)` RGB that explain the answers to some images, by their places in the split;
@@ -118,7 +119,7 @@ def render_report(found: Evaluation, images: NDArray[np.uint8], maps: Mapping[in
     """Return the page.
 
     Args:
-        found: What `mien.evaluation.evaluator.measure` returned.
+        found: What `mien.evaluation.evaluator.measure_all` returned.
         images: The images of the split, `(n, size, size, 1)` uint8.
         maps: Explanations `(h, w, 3)` RGB of some images, by their places in the split.
     """
@@ -144,7 +145,7 @@ def render_report(found: Evaluation, images: NDArray[np.uint8], maps: Mapping[in
         coverage_points=_coverage_points(selective),
         worst=[_example(each, images, maps) for each in found.worst],
         uncertain=[_example(each, images, maps) for each in found.uncertain],
-        resamples=evaluate.RESAMPLES,
+        resamples=RESAMPLES,
         interval_bar=charts.interval_bar,
         reliability_diagram=charts.reliability_diagram,
         coverage_curve=charts.coverage_curve,
@@ -170,7 +171,7 @@ def _small_groups(found: Evaluation) -> list[str]:
     names = [group.name for group in groups if group.few]
     if not names:
         return []
-    return [f"fewer than {evaluate.FEW} images are in {', '.join(names)}: their figures say little"]
+    return [f"fewer than {SMALL_GROUP} images are in {', '.join(names)}: their figures say little"]
 
 
 def _without_overlap(found: Evaluation) -> dict[str, Evaluation | Figures]:

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from mien.data.audit import AuditReport
 from mien.data.audit.labels import classes
 from mien.data.datasets import Split
-from mien.evaluation.comparison import Comparison
-from mien.evaluation.comparison.wording import SEEN, class_rows, figure_rows
+from mien.evaluation.comparison import SEEN, Comparison, class_rows, figure_rows
 from mien.reports import charts
 from mien.reports.rendering import render, write_page
 
@@ -37,7 +36,7 @@ def write_comparison_page(found: Comparison, split: Split, path: str | os.PathLi
     """Write a comparison: the verdict, figures, differences by class, and images that the models disagree on.
 
     Args:
-        found: What `compare.weigh` returned.
+        found: What `mien.evaluation.comparison.compare` returned.
         split: The images it was measured on.
         path: The file.
 

@@ -24,7 +24,7 @@ from mien import _files
 from mien._text import pluralize
 from mien.data.datasets import Dataset, Split
 from mien.errors import DataError, MissingExtra, RunError
-from mien.evaluation.evaluator import wilson
+from mien.evaluation.metrics import wilson_interval
 from mien.training import augmentation
 from mien.training.runs import Run
 
@@ -871,7 +871,7 @@ def _draw_bins(axes: Axes, bins: list[Mapping[str, Any]]) -> None:
         if not each["n"]:
             continue
         sure, right = each["confidence"], each["accuracy"]
-        low, high = wilson(round(right * each["n"]), each["n"])
+        low, high = wilson_interval(round(right * each["n"]), each["n"])
         colour = _SOFT if low <= sure <= high else _VERMILION if sure > right else _BLUE
         axes.plot((sure, sure), (low, high), color=colour, linewidth=1.4, alpha=0.55, clip_on=False, zorder=3)
         axes.plot(

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from mien.data.datasets import Dataset
 from mien.errors import ModelError, RecipeError
-from mien.evaluation import evaluator as evaluate
+from mien.evaluation import evaluator
+from mien.evaluation.evaluation_log import find_role
 from mien.models.model import Bundle
 from mien.release import exporters
 from mien.training.recipes import Recipe
@@ -106,13 +107,13 @@ def score(
     val = dataset.split("val")
     if not set(dataset.labels) <= set(base.card.labels):
         return None
-    report = evaluate.score(base, val, labels=dataset.labels, progress=progress)
+    report = evaluator.evaluate(base, val, labels=dataset.labels, progress=progress)
     return {
         "name": base.card.name,
         "n": report.n,
         "accuracy": report.accuracy,
         "accuracy_interval": list(report.accuracy_interval),
-        "learnt": evaluate.role(base.card, val.fingerprint).role == "train",
+        "learnt": find_role(base.card, val.fingerprint).role == "train",
     }
 
 

@@ -18,7 +18,9 @@ from mien import _files
 from mien.data.datasets import Dataset, Split
 from mien.data.probabilities import Stored
 from mien.errors import DataError, OutputError, RecipeError, RunError, TrainingError
-from mien.evaluation import evaluator as evaluate
+from mien.evaluation import evaluator
+from mien.evaluation.evaluation import Evaluation
+from mien.evaluation.metrics import add_thresholds, find_plurality, majority_share, wilson_interval
 from mien.models import model as bundle
 from mien.models.model import Bundle
 from mien.models.networks import load_keras
@@ -368,10 +370,10 @@ def _finish(
     except exporters.Unlike as error:
         raise _diverged(made, error, row, f"epoch {index + 1} of {len(recorder.history)}") from error
     answers = {
-        head: evaluate.answer(shipped, val, labels=dataset.labels, head=head, data=dataset.root)
+        head: evaluator.predict(shipped, val, labels=dataset.labels, head=head, data=dataset.root)
         for head in card.heads
     }
-    report = evaluate.judge(next(iter(answers.values())))
+    report = evaluator.evaluate_predictions(next(iter(answers.values())))
     began = _began(made, report)
     card = replace(
         shipped.card,
@@ -404,7 +406,7 @@ def _better(history: Sequence[Mapping[str, float]], index: int) -> int | None:
     return best if beats else None
 
 
-def _began(made: Run, report: evaluate.Evaluation) -> bundle.Began | None:
+def _began(made: Run, report: Evaluation) -> bundle.Began | None:
     """Compare the trained model with the one that it began from, if that was scored."""
     known = made.facts().get("began")
     if known is None:
@@ -421,7 +423,7 @@ def _began(made: Run, report: evaluate.Evaluation) -> bundle.Began | None:
 
 
 def _stated(
-    card: bundle.Card, answers: Mapping[str, evaluate.Answers], train: Split, say: Callable[[str], None]
+    card: bundle.Card, answers: Mapping[str, evaluator.Predictions], train: Split, say: Callable[[str], None]
 ) -> dict[str, bundle.Head]:
     """Return the heads with frequencies and thresholds, and say which are at chance."""
     heads = {}
@@ -429,10 +431,10 @@ def _stated(
         head, right = card.head(name), found.truth
         chances = found.probabilities
         if head.output == "ferplus" and found.split.votes is not None:
-            decided, seen = evaluate.plurality(found.split.votes, card.labels)
+            decided, seen = find_plurality(found.split.votes, card.labels)
             chances, right = chances[decided], seen[decided]
         shares = targets.frequencies(card, name, train)
-        heads[name] = evaluate.stated(head, chances, right, card.labels, shares)
+        heads[name] = add_thresholds(head, chances, right, card.labels, shares)
         if heads[name].at_chance:
             say(_at_chance(name, card, chances, right))
     return heads
@@ -443,11 +445,11 @@ def _at_chance(name: str, card: bundle.Card, chances: NDArray[np.float32], right
     if not len(right):
         return f"{called} could not be scored on val, so all its answers are flagged uncertain"
     hits = int((chances.argmax(axis=1) == right).sum())
-    low, high = evaluate.wilson(hits, len(right))
+    low, high = wilson_interval(hits, len(right))
     commonest = card.labels[int(np.bincount(right).argmax())]
     return (
         f"{called} is hardly better than chance: it names {hits / len(right):.1%} of val right ({low:.1%} to "
-        f"{high:.1%}), and always answering {commonest} would name {evaluate.majority(right):.1%} right; all "
+        f"{high:.1%}), and always answering {commonest} would name {majority_share(right):.1%} right; all "
         "its answers are flagged uncertain"
     )
 

@@ -1,0 +1,843 @@
+"""Compare two models on the same images: paired tests, intervals and a verdict in words.
+
+one, other = (comparison.predict_side(load_model(path), split) for path in ("runs/a/bundle", "runs/b/bundle"))
+found = comparison.compare(one, other, split, labels=data.labels, data=data.root)
+found.verdict                              # in words
+found.winner, found.accuracy.interval      # "a", "b" or None
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from mien.data.probabilities import Stored
+from mien.errors import DataError, ModelError
+from mien.evaluation.evaluation import Interval
+from mien.evaluation.evaluation_log import find_choices
+from mien.evaluation.evaluator import predict_mean as answer
+from mien.evaluation.metrics import RESAMPLES, Z, find_plurality
+from mien.models.model import ONE_HEAD, TWO_HEADS, Bundle
+
+if TYPE_CHECKING:
+    from mien.data.datasets import Split
+
+
+#: Images that one alone names right, from which mid-p takes the place of the exact test.
+MANY = 25
+
+#: How often a difference of the size called visible is found: four times of five.
+POWER = 0.8
+
+#: Standard normal quantile of `POWER`.
+_Z_POWER = 0.8416212335729143
+
+#: Cells of counts that one block of the bootstrap may hold.
+_CELLS = 4_000_000
+
+Floats = npt.NDArray[np.float64]
+Whole = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class McNemar:
+    """Whether being right differs by more than chance; only images that one alone names right decide.
+
+    Args:
+        only_a: Images that A names right and B does not.
+        only_b: Images that B names right and A does not.
+        p: Probability of a split at least as uneven, were both as often right; two-sided, in [0, 1].
+        method: `exact` or `mid-p`.
+    """
+
+    only_a: int
+    only_b: int
+    p: float
+    method: Literal["exact", "mid-p"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One figure of both, and A's less B's. Fractions; the interval is 95 %.
+
+    Args:
+        a: A's.
+        b: B's.
+        difference: `a` - `b`.
+        interval: Of the difference.
+    """
+
+    a: float
+    b: float
+    difference: float
+    interval: Interval
+
+
+def reverse(difference: Difference) -> Difference:
+    """Return B's less A's."""
+    low, high = difference.interval
+    return Difference(
+        a=difference.b, b=difference.a, difference=-difference.difference, interval=(-high, -low)
+    )
+
+
+def mcnemar(only_a: int, only_b: int) -> McNemar:
+    """Test whether two models are as often right, from the images that one alone names right.
+
+    Below 25 of these the test is exact: the binomial tail, doubled. From 25 on it is mid-p, which counts
+    what was seen itself by half, for the exact test's p is larger than it need be. Neither takes the counts
+    for a normal curve.
+
+    Args:
+        only_a: Images that A names right and B does not, at least 0.
+        only_b: The other way round.
+
+    Raises:
+        DataError: A count is negative.
+
+    Source: McNemar 1947, doi:10.1007/BF02295996; mid-p, Fagerland, Lydersen and Laake 2013,
+        doi:10.1186/1471-2288-13-91.
+    """
+    if min(only_a, only_b) < 0:
+        raise DataError(f"{min(only_a, only_b)} is no count of images; counts are 0 or more")
+    n, fewer = only_a + only_b, min(only_a, only_b)
+    logs = np.concatenate([[0.0], np.log(np.arange(1, n + 1)).cumsum()])
+    k = np.arange(fewer + 1)
+    chances = np.exp(logs[n] - logs[k] - logs[n - k] - n * math.log(2))
+    p = 2 * float(chances.sum())
+    if n >= MANY:
+        return McNemar(only_a=only_a, only_b=only_b, p=min(1.0, p - float(chances[-1])), method="mid-p")
+    return McNemar(only_a=only_a, only_b=only_b, p=min(1.0, p), method="exact")
+
+
+def compare_shares(right_a: npt.NDArray[np.bool_], right_b: npt.NDArray[np.bool_]) -> Difference:
+    """Compare how often two models are right on the same n images, at least one.
+
+    The interval holds for few images and for none that one alone names right, where a bootstrap would say
+    that nothing is uncertain.
+
+    Source: Bonett and Price 2012, doi:10.3102/1076998611411915: one is added to either count, two to n.
+    """
+    n = len(right_a)
+    only_a = (int((right_a & ~right_b).sum()) + 1) / (n + 2)
+    only_b = (int((right_b & ~right_a).sum()) + 1) / (n + 2)
+    middle = only_a - only_b
+    half = Z * math.sqrt(max(0.0, only_a + only_b - middle**2) / (n + 2))
+    a, b = float(right_a.mean()), float(right_b.mean())
+    return Difference(
+        a=a, b=b, difference=a - b, interval=(max(-1.0, middle - half), min(1.0, middle + half))
+    )
+
+
+def bootstrap_differences(
+    truth: Whole, a: Whole, b: Whole, classes: int, *, seed: int = 0, resamples: int = RESAMPLES
+) -> tuple[Difference, Difference]:
+    """Compare accuracy and macro F1 of two models on the same images.
+
+    Drawing n images with replacement is drawing the counts of (truth, A's answer, B's answer) from a
+    multinomial, so no image is touched again; both models are scored on the same draw, which keeps what they
+    have in common out of the interval.
+
+    Args:
+        truth: `(n,)` numbers in [0, classes).
+        a: `(n,)` A's answers.
+        b: `(n,)` B's answers.
+        classes: How many there are; those without an image count for nothing.
+        seed: Of the draws.
+        resamples: How many.
+
+    Returns:
+        Of accuracy and of macro F1, with percentile intervals.
+    """
+    if a.tobytes() > b.tobytes():
+        # The same draws whoever is called A, so that turning the question turns the answer.
+        accuracy, macro = bootstrap_differences(truth, b, a, classes, seed=seed, resamples=resamples)
+        return reverse(accuracy), reverse(macro)
+    cells, counts = np.unique(np.stack([truth, a, b]), axis=1, return_counts=True)
+    n = int(counts.sum())
+    random = np.random.default_rng(seed)
+    block = max(1, _CELLS // len(counts))
+    drawn = [
+        _accuracy_and_f1(cells, random.multinomial(n, counts / n, min(block, resamples - start)), classes)
+        for start in range(0, resamples, block)
+    ]
+    own = _accuracy_and_f1(cells, counts[None], classes)
+    apart = np.concatenate([figures[:, 0] - figures[:, 1] for figures in drawn])
+    low, high = np.percentile(apart, (2.5, 97.5), axis=0)
+    accuracy, macro = (
+        Difference(
+            a=float(own[0, 0, place]),
+            b=float(own[0, 1, place]),
+            difference=float(own[0, 0, place] - own[0, 1, place]),
+            interval=(float(low[place]), float(high[place])),
+        )
+        for place in (0, 1)
+    )
+    return accuracy, macro
+
+
+def _accuracy_and_f1(cells: Whole, counts: npt.NDArray[np.integer[Any]], classes: int) -> Floats:
+    """Return accuracy and macro F1 `(m, 2 models, 2 figures)` of `(m, cells)` counts."""
+    truth = cells[0]
+    drawn = counts.astype(np.float64)
+    n = drawn @ np.eye(classes)[truth]
+    there = n > 0
+    figures = np.empty((len(drawn), 2, 2))
+    for place, answers in enumerate(cells[1:]):
+        hits = drawn @ (np.eye(classes)[truth] * (truth == answers)[:, None])
+        answered = drawn @ np.eye(classes)[answers]
+        f1 = np.where(there, 2 * hits / np.maximum(n + answered, 1), 0.0)
+        figures[:, place, 0] = hits.sum(axis=1) / n.sum(axis=1)
+        figures[:, place, 1] = f1.sum(axis=1) / there.sum(axis=1)
+    return figures
+
+
+def detectable_difference(n: int, apart: int) -> float | None:
+    """Return how large a difference in accuracy would have been seen four times of five, in (0, 1].
+
+    Seen is p < 0.05. It hangs on how often the models part: the more images one alone names right, the
+    larger a difference chance alone makes.
+
+    Args:
+        n: Images, at least 1.
+        apart: Images that one alone names right, at most n.
+
+    Returns:
+        The difference; None where no difference at all would have been seen, for there are too few images.
+
+    Source: Connor 1987, doi:10.2307/2531961, solved for the difference.
+    """
+
+    def needed(difference: float, rate: float) -> float:
+        spread = Z * math.sqrt(rate) + _Z_POWER * math.sqrt(max(0.0, rate - difference**2))
+        return (spread / difference) ** 2
+
+    def least(rate: float | None) -> float | None:
+        """Bisect for the difference that n images are enough for; None where none is."""
+        low, high = 0.0, 1.0 if rate is None else rate
+        if high == 0 or needed(high, rate or high) > n:
+            return None
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (low, middle) if needed(middle, rate or middle) <= n else (middle, high)
+        return high
+
+    # Where they part on too few images for any difference to be seen, they would have to part on more,
+    # all of them in favour of one.
+    found = least(apart / n)
+    return least(None) if found is None else found
+
+
+def holm(chances: list[float]) -> list[float]:
+    """Return p-values that hold although several things were tested.
+
+    Source: Holm 1979, A simple sequentially rejective multiple test procedure.
+    """
+    held = [0.0] * len(chances)
+    reached = 0.0
+    for place, index in enumerate(sorted(range(len(chances)), key=chances.__getitem__)):
+        reached = max(reached, min(1.0, chances[index] * (len(chances) - place)))
+        held[index] = reached
+    return held
+
+
+@dataclass(frozen=True, eq=False)
+class SidePredictions:
+    """What one model says of a split's images.
+
+    Args:
+        name: What it is called.
+        labels: Its classes.
+        probabilities: `(n, len(labels))`, each row summing to 1.
+        head: Which of its heads answered; empty where that is not known.
+        model: sha256 of its file; empty where that is not known.
+        fingerprint: Of the images as it was asked; another than the split's where it takes another size.
+        data: Name of the data it was made with; empty where not known.
+        made_with: The splits it was made with: name by fingerprint; empty where not known.
+        selected: Whether the split asked about selected its epoch, or could end its training, where it is the
+            validation split; None where that is not known.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    probabilities: npt.NDArray[np.float32]
+    head: str = ""
+    model: str = ""
+    fingerprint: str = ""
+    data: str = ""
+    made_with: Mapping[str, str] = field(default_factory=dict)
+    selected: bool | None = None
+
+
+def predict_side(
+    bundle: Bundle,
+    split: "Split",
+    *,
+    head: str | None = None,
+    name: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> SidePredictions:
+    """Ask a model about a split.
+
+    Args:
+        bundle: The model as it ships.
+        split: Images `(n, size, size, 1)` uint8 in [0, 255], of the size that it takes.
+        head: Which of its heads answers; None for its first.
+        name: What to call it; the card's name if empty.
+        progress: Called with (images done, images in all).
+
+    Raises:
+        ModelError: It takes images of another size, or has no such head.
+    """
+    card = bundle.card
+    chances = answer([bundle], split.images, head=head, progress=progress)
+    chose = find_choices(card, split.fingerprint)
+    splits = [(name, part) for data in card.learnt_from for name, part in data.splits.items()]
+    return SidePredictions(
+        name=name or card.name,
+        labels=card.labels,
+        probabilities=chances,
+        head=head or next(iter(card.heads)),
+        model=card.sha256 or "",
+        fingerprint=split.fingerprint,
+        data="" if card.data is None else card.data.name,
+        # Where one model learnt from what chose the other, train counts.
+        made_with={
+            part.fingerprint: name for name, part in sorted(splits, key=lambda each: each[0] == "train")
+        },
+        selected=None if chose is None else True if chose.epoch or chose.ended else chose.epoch,
+    )
+
+
+def read_side(kept: Stored, split: "Split", *, head: str | None = None, name: str = "") -> SidePredictions:
+    """Take a model's answers from a file of probabilities instead of asking it.
+
+    Args:
+        kept: What `probabilities.read` returned.
+        split: The images that they are for.
+        head: As in `ask`; None for the first.
+        name: What to call it; what the file says of itself if empty.
+
+    Raises:
+        DataError: They are for other images.
+        ModelError: They hold no such head.
+    """
+    heads = {None: next(iter(TWO_HEADS.values()))} | ONE_HEAD | TWO_HEADS
+    output = heads[head].output if head in heads else head or ""
+    if output not in kept.answers:
+        raise ModelError(
+            f"the probabilities {name or kept.about!r} hold no head {head!r}; they have "
+            f"{', '.join(kept.answers)}"
+        )
+    chances = kept.of(split.fingerprint, kept.labels, n=len(split))[output]
+    return SidePredictions(
+        name=name or kept.about,
+        labels=kept.labels,
+        probabilities=chances,
+        head=head or "",
+        fingerprint=split.fingerprint,
+    )
+
+
+Winner = Literal["a", "b"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One of the two that are compared.
+
+    Args:
+        name: What it is called.
+        head: Which of its heads answered.
+        model: sha256 of its file.
+        right: Images named right.
+    """
+
+    name: str
+    head: str
+    model: str
+    right: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A comparison on some of the images.
+
+    Args:
+        n: How many.
+        share: Of them named right.
+        mcnemar: Whether that differs by more than chance.
+    """
+
+    n: int
+    share: Difference
+    mcnemar: McNemar
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassDifference:
+    """How two models do on the images of one class.
+
+    Args:
+        n: Images of the class.
+        recall: Share of them named right; the interval is Bonett and Price's.
+        p: McNemar's on them alone.
+        p_held: The same, held up to as many tests as there are classes (Holm).
+    """
+
+    n: int
+    recall: Difference
+    p: float
+    p_held: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disagreement:
+    """An image that the two name differently.
+
+    Args:
+        place: Its place in the split.
+        file: Its name.
+        truth: Its label.
+        a: A's answer.
+        b: B's answer.
+        confidence_a: A's probability of its answer.
+        confidence_b: B's probability of its answer.
+        right: Who is: `a`, `b`, or None for neither.
+    """
+
+    place: int
+    file: str
+    truth: str
+    a: str
+    b: str
+    confidence_a: float
+    confidence_b: float
+    right: Winner | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two models on the same images. Fractions in [0, 1]; intervals 95 %; differences are A's less B's.
+
+    Args:
+        data: The data set's name.
+        split: The split's name.
+        split_fingerprint: sha256 over its pixels, labels and order.
+        n: Images.
+        labels: The data's classes, and after them any that a model answers besides.
+        a: The first.
+        b: The second.
+        accuracy: Share of images named right; the interval is bootstrapped over images, paired.
+        macro_f1: Mean F1 of the classes that have images; likewise.
+        mcnemar: Whether accuracy differs by more than chance.
+        visible: Difference in accuracy that would have been seen four times of five; None for any.
+        per_class: Recall in each class that has images.
+        agreement: With most of FER+'s taggers, on the images that they decide; None without votes.
+        without_copies: The same images without those that stand in the data's training split too; None
+            where none does.
+        copies_learnt: Whether both models learnt from that very split; else some may not have been learnt.
+        disagreements: Images named differently: first those that one alone names right, the clearest first.
+        known: Images that a model learnt from, by the hashes that it ships with; None where neither has any.
+        without_known: The same without those; None where there are none, or no others.
+        winner: Who is better on accuracy, if that was seen, and is seen without the known images too.
+        verdict: All that in words.
+        notes: Classes in which one is better; what votes say, and copies.
+        warnings: What makes the comparison doubtful.
+    """
+
+    data: str
+    split: str
+    split_fingerprint: str
+    n: int
+    labels: tuple[str, ...]
+    a: Side
+    b: Side
+    accuracy: Difference
+    macro_f1: Difference
+    mcnemar: McNemar
+    visible: float | None
+    per_class: Mapping[str, ClassDifference]
+    agreement: Part | None
+    without_copies: Part | None
+    copies_learnt: bool
+    disagreements: tuple[Disagreement, ...]
+    known: int | None = None
+    without_known: Part | None = None
+    winner: Winner | None = None
+    verdict: str = ""
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain JSON values; names that are no UTF-8 with the escapes that JSON has for them."""
+        document = asdict(self)
+        for each in document["disagreements"]:
+            each["file"] = each["file"].encode(errors="backslashreplace").decode()
+        return document
+
+
+_PAIRED = ("A less B", "95 % interval")
+
+#: Probability below which a difference counts as seen.
+SEEN = 0.05
+
+
+def _find_winner(accuracy: Difference, test: McNemar) -> Winner | None:
+    """Return who beats whom on accuracy: by McNemar's test, and by an interval that leaves 0 out."""
+    low, high = accuracy.interval
+    if test.p >= SEEN or low <= 0 <= high:
+        return None
+    return "a" if accuracy.difference > 0 else "b"
+
+
+def _confirm_winner(found: Comparison) -> Winner | None:
+    """Return the winner, if it wins without the images that a model learnt from too."""
+    if not found.known:
+        return found.winner
+    rest = found.without_known
+    return found.winner if rest and _find_winner(rest.share, rest.mcnemar) == found.winner else None
+
+
+def _describe_memorised(found: Comparison) -> Iterator[str]:
+    """Say how many of the images a model learnt from, and how the two do on the others."""
+    if not found.known:
+        return
+    said = (
+        f"{found.known:,} of the {found.n:,} images are, or nearly are, images that {found.a.name} or "
+        f"{found.b.name} learnt from"
+    )
+    if found.without_known is None:
+        yield f"{said}, so nothing is decided here; compare on other images"
+        return
+    part = found.without_known
+    yield f"{said}; on the other {part.n:,} accuracy is {_both(part.share)}, p {chance(part.mcnemar.p)}"
+
+
+def _write_verdict(found: Comparison) -> str:
+    """Say in one or two sentences whether one beats the other."""
+    where = f"{found.data}, split {found.split}" if found.data else f"split {found.split}"
+    test = f"McNemar p {chance(found.mcnemar.p)} ({found.mcnemar.method})"
+    if found.winner is None and found.known and (ahead := _find_winner(found.accuracy, found.mcnemar)):
+        better, worse, apart = found.a.name, found.b.name, found.accuracy
+        if ahead == "b":
+            better, worse, apart = worse, better, reverse(apart)
+        return (
+            f"{better} is ahead of {worse} on {where}: accuracy {_both(apart)}, {test}; but a model learnt "
+            f"from {found.known:,} of the {found.n:,} images, and without them nothing shows it."
+        )
+    if found.winner is None:
+        return (
+            f"Nothing here shows that {found.a.name} or {found.b.name} beats the other on {where}: accuracy "
+            f"{_both(found.accuracy)}, {test}. {_power(found)}"
+        )
+    better, worse, apart, macro = found.a.name, found.b.name, found.accuracy, found.macro_f1
+    if found.winner == "b":
+        better, worse, apart, macro = worse, better, reverse(apart), reverse(macro)
+    sentence = f"{better} beats {worse} on {where}: accuracy {_both(apart)}, {test}."
+    if macro.interval[1] < 0:
+        return f"{sentence} On macro F1 it is the other way round: {_both(macro)}."
+    if macro.interval[0] <= 0:
+        return f"{sentence} On macro F1 nothing shows it: {_both(macro)}."
+    return sentence
+
+
+def _power(found: Comparison) -> str:
+    if found.visible is None:
+        return f"With {_images(found.n)} no difference at all could have been seen."
+    return (
+        f"With {_images(found.n)} a difference of {100 * found.visible:.1f} points would have been seen "
+        f"{POWER:.0%} of the time; a smaller one may well be there."
+    )
+
+
+def _find_warnings(a: SidePredictions, b: SidePredictions, split: "Split", data: str) -> Iterator[str]:
+    """Say what makes the comparison doubtful, as far as names and fingerprints tell."""
+    sides = (a, b)
+    roles = [_roles(side, split, data) for side in sides]
+    if learnt := [side.name for side, role in zip(sides, roles, strict=True) if "train" in role]:
+        yield (
+            f"{' and '.join(learnt)} learnt from these images, so what is said of them is no measure; "
+            "compare on images that neither learnt from"
+        )
+    chosen = [side for side, role in zip(sides, roles, strict=True) if "val" in role and "train" not in role]
+    for what, some in (
+        ("epoch and settings", [side.name for side in chosen if side.selected is not False]),
+        ("settings", [side.name for side in chosen if side.selected is False]),
+    ):
+        if some:
+            yield (
+                f"{' and '.join(some)} had these images as val, so {what} may have been chosen on them, "
+                f"which favours {'it' if len(some) == 1 else 'both'}; compare on images that chose nothing"
+            )
+    if unknown := [side.name for side in sides if not side.made_with]:
+        yield (
+            f"what {' and '.join(unknown)} learnt from is not known here, so nothing was checked: these "
+            "images may be among it"
+        )
+    if _question(a.head) != _question(b.head):
+        yield (
+            f"{a.name} answers as {a.head or 'its file has it'} and {b.name} as "
+            f"{b.head or 'its file has it'}: two questions, not one; name one with --head"
+        )
+
+
+def _roles(side: SidePredictions, split: "Split", data: str) -> set[str]:
+    """Return the splits that these images were when the model was made."""
+    ours = {split.fingerprint, side.fingerprint}
+    roles = {name for fingerprint, name in side.made_with.items() if fingerprint in ours}
+    # What was left out of training changes the fingerprint of train, and of nothing else.
+    if split.name == "train" and side.data == data != "":
+        roles.add("train")
+    return roles
+
+
+def _question(head: str) -> str:
+    """Return which of a model's answers a head is: of some models the first has another name."""
+    _describe_memorised = ONE_HEAD | TWO_HEADS
+    return _describe_memorised[head].output if head in _describe_memorised else "probabilities"
+
+
+def _write_notes(found: Comparison) -> Iterator[str]:
+    """Name the classes in which one is better, and what copies and votes say."""
+    names = found.a.name, found.b.name
+    for side, sign in ((found.a, 1), (found.b, -1)):
+        ahead = [
+            f"{label} ({points(sign * each.recall.difference)})"
+            for label, each in found.per_class.items()
+            if each.p_held < SEEN and sign * each.recall.difference > 0
+        ]
+        if ahead:
+            yield f"{side.name} names more right of {', '.join(ahead)}"
+    if found.agreement is not None:
+        better, worse, apart = _ordered(names, found.agreement.share)
+        p = found.agreement.mcnemar.p
+        says = f"{better} agrees more often with most of ten people than {worse}"
+        if p >= SEEN:
+            says = f"nothing shows that {better} or {worse} agrees more often with most of ten people"
+        yield f"{says}: {_both(apart)}, p {chance(p)}"
+    if found.without_copies is not None:
+        part = found.without_copies
+        better, worse, apart = _ordered(names, part.share)
+        where = "in training" if found.copies_learnt else "in the data's training split"
+        yield (
+            f"without the {found.n - part.n:,} images that stand {where} too, {better} against {worse}: "
+            f"{_both(apart)}, p {chance(part.mcnemar.p)}"
+        )
+
+
+def _ordered(names: tuple[str, str], apart: Difference) -> tuple[str, str, Difference]:
+    """Return the better, the worse, and the difference as the better's less the worse's."""
+    return (*names, apart) if apart.difference > 0 else (*names[::-1], reverse(apart))
+
+
+def points(value: float) -> str:
+    """Return a difference of fractions in points of a hundred: `+1.3`."""
+    shown = f"{100 * value:+.1f}"
+    return "0.0" if shown in {"+0.0", "-0.0"} else shown.replace("-", "−")
+
+
+def between(difference: Difference) -> str:
+    """Return an interval in points of a hundred: `0.4 to 2.2`."""
+    return " to ".join(points(end).removeprefix("+") for end in difference.interval)
+
+
+def chance(p: float) -> str:
+    """Return a p-value after its sign: `= 0.004`."""
+    return "< 0.0001" if p < 0.0001 else f"= {p:.2g}" if p < 0.1 else f"= {p:.2f}"
+
+
+def _both(each: Difference) -> str:
+    return f"{each.a:.1%} against {each.b:.1%}, {points(each.difference)} points ({between(each)})"
+
+
+def _images(n: int) -> str:
+    return f"{n:,} images" if n > 1 else "one image"
+
+
+def figure_rows(found: Comparison) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the columns and rows of the main figures."""
+    rows = [_row("accuracy", found.n, found.accuracy, found.mcnemar.p)]
+    rows.append(_row("macro F1", found.n, found.macro_f1, None))
+    for what, part in (
+        ("as most of ten people", found.agreement),
+        ("without copies", found.without_copies),
+    ):
+        if part is not None:
+            rows.append(_row(what, part.n, part.share, part.mcnemar.p))
+    return ("what", "n", found.a.name, found.b.name, *_PAIRED, "p"), rows
+
+
+def class_rows(found: Comparison) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the columns and rows of the classes' figures."""
+    rows = [_row(label, each.n, each.recall, each.p_held) for label, each in found.per_class.items()]
+    return ("recall of", "n", found.a.name, found.b.name, *_PAIRED, "p of many"), rows
+
+
+def _row(what: str, n: int, each: Difference, p: float | None) -> tuple[str, ...]:
+    shown = "" if p is None else chance(p).removeprefix("= ")
+    return what, f"{n:,}", f"{each.a:.1%}", f"{each.b:.1%}", points(each.difference), between(each), shown
+
+
+def compare(
+    a: SidePredictions,
+    b: SidePredictions,
+    split: "Split",
+    *,
+    labels: Sequence[str],
+    data: str = "",
+    copies: npt.NDArray[np.bool_] | None = None,
+    learnt: bool = False,
+    known: npt.NDArray[np.bool_] | None = None,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two models' answers to the same images.
+
+    Args:
+        a: The first model's.
+        b: The second's.
+        split: The images, with a number into `labels` for each; and votes, if any.
+        labels: The data set's class names. Models are matched by name; classes that a model has besides
+            count as wrong answers.
+        data: The data set's name.
+        copies: `(n,)` whether each image stands in the data's training split too.
+        learnt: Whether both models learnt from that very split, so that nothing in it was left out.
+        known: `(n,)` whether a model learnt from each image, as `memorised.find_memorised` returns; None if
+            not known.
+        seed: Of the bootstrap.
+
+    Raises:
+        DataError: The split has no images, or answers are not for as many.
+        ModelError: A model cannot answer a class of the data.
+    """
+    if len(split) == 0:
+        raise DataError(f"split {split.name!r} has no images; there is nothing to compare on")
+    a, b = _rename_apart(a, b)
+    names = tuple(dict.fromkeys((*labels, *a.labels, *b.labels)))
+    said_a, said_b = (_predicted_classes(side, names, labels, len(split)) for side in (a, b))
+    right_a, right_b = said_a == split.labels, said_b == split.labels
+    test = mcnemar(int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum()))
+    accuracy, macro = bootstrap_differences(split.labels, said_a, said_b, len(names), seed=seed)
+    found = Comparison(
+        data=data,
+        split=split.name,
+        split_fingerprint=split.fingerprint,
+        n=len(split),
+        labels=names,
+        a=Side(name=a.name, head=a.head, model=a.model, right=int(right_a.sum())),
+        b=Side(name=b.name, head=b.head, model=b.model, right=int(right_b.sum())),
+        accuracy=accuracy,
+        macro_f1=macro,
+        mcnemar=test,
+        visible=detectable_difference(len(split), test.only_a + test.only_b),
+        per_class=_compare_classes(split.labels, right_a, right_b, labels),
+        agreement=_compare_agreement(split, said_a, said_b, names),
+        without_copies=None
+        if copies is None or not copies.any()
+        else _compare_part(right_a, right_b, ~copies),
+        copies_learnt=learnt,
+        known=None if known is None else int(known.sum()),
+        without_known=None if known is None or not known.any() else _compare_part(right_a, right_b, ~known),
+        disagreements=_list_disagreements(a, b, said_a, said_b, split, names),
+        winner=_find_winner(accuracy, test),
+        warnings=tuple(_find_warnings(a, b, split, data)),
+    )
+    found = replace(
+        found,
+        winner=_confirm_winner(found),
+        warnings=(*found.warnings, *_describe_memorised(found)),
+    )
+    return replace(found, verdict=_write_verdict(found), notes=tuple(_write_notes(found)))
+
+
+def _rename_apart(a: SidePredictions, b: SidePredictions) -> tuple[SidePredictions, SidePredictions]:
+    if a.name != b.name:
+        return a, b
+    if a.head and b.head and a.head != b.head:
+        return replace(a, name=f"{a.name} as {a.head}"), replace(b, name=f"{b.name} as {b.head}")
+    return replace(a, name=f"{a.name} (A)"), replace(b, name=f"{b.name} (B)")
+
+
+def _predicted_classes(
+    side: SidePredictions, names: Sequence[str], labels: Sequence[str], n: int
+) -> npt.NDArray[np.int64]:
+    """Return each answer as a number into `names`."""
+    if strange := [label for label in labels if label not in side.labels]:
+        raise ModelError(
+            f"the data has the class {strange[0]!r}, which {side.name} cannot answer; "
+            f"it answers {', '.join(side.labels)}"
+        )
+    if side.probabilities.shape != (n, len(side.labels)):
+        raise DataError(
+            f"{side.name} has answers of shape {side.probabilities.shape} for {n} images and "
+            f"{len(side.labels)} classes; one row an image and one column a class are needed"
+        )
+    order = np.array([names.index(label) for label in side.labels], np.int64)
+    said: npt.NDArray[np.int64] = order[side.probabilities.argmax(axis=1)]
+    return said
+
+
+def _compare_part(
+    right_a: npt.NDArray[np.bool_], right_b: npt.NDArray[np.bool_], chosen: npt.NDArray[np.bool_]
+) -> Part | None:
+    one, other = right_a[chosen], right_b[chosen]
+    if not one.size:
+        return None
+    test = mcnemar(int((one & ~other).sum()), int((other & ~one).sum()))
+    return Part(n=len(one), share=compare_shares(one, other), mcnemar=test)
+
+
+def _compare_classes(
+    truth: npt.NDArray[np.int64],
+    right_a: npt.NDArray[np.bool_],
+    right_b: npt.NDArray[np.bool_],
+    labels: Sequence[str],
+) -> dict[str, ClassDifference]:
+    parts = {label: _compare_part(right_a, right_b, truth == number) for number, label in enumerate(labels)}
+    there = {label: part for label, part in parts.items() if part is not None}
+    held = holm([part.mcnemar.p for part in there.values()])
+    return {
+        label: ClassDifference(n=part.n, recall=part.share, p=part.mcnemar.p, p_held=p)
+        for (label, part), p in zip(there.items(), held, strict=True)
+    }
+
+
+def _compare_agreement(
+    split: "Split", said_a: npt.NDArray[np.int64], said_b: npt.NDArray[np.int64], names: Sequence[str]
+) -> Part | None:
+    if split.votes is None:
+        return None
+    decided, seen = find_plurality(split.votes, names)
+    return _compare_part(said_a == seen, said_b == seen, decided)
+
+
+def _list_disagreements(
+    a: SidePredictions,
+    b: SidePredictions,
+    said_a: npt.NDArray[np.int64],
+    said_b: npt.NDArray[np.int64],
+    split: "Split",
+    names: Sequence[str],
+) -> tuple[Disagreement, ...]:
+    sure_a, sure_b = a.probabilities.max(axis=1), b.probabilities.max(axis=1)
+    right_a, right_b = said_a == split.labels, said_b == split.labels
+    # The surer both are of what they say, the clearer they part.
+    clear = np.minimum(sure_a, sure_b)
+    places = np.flatnonzero(said_a != said_b)
+    order = np.lexsort((-clear[places], ~(right_a | right_b)[places]))
+    return tuple(
+        Disagreement(
+            place=place,
+            file=split.files[place],
+            truth=names[int(split.labels[place])],
+            a=names[int(said_a[place])],
+            b=names[int(said_b[place])],
+            confidence_a=float(sure_a[place]),
+            confidence_b=float(sure_b[place]),
+            right="a" if right_a[place] else "b" if right_b[place] else None,
+        )
+        for place in places[order].tolist()
+    )

@@ -1,0 +1,142 @@
+"""Images that a model learned from: by the hashes that it ships with, and by its training split."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from mien.data import duplicates, recrops
+from mien.evaluation.evaluation import Memorised, SplitUse
+from mien.evaluation.metrics import wilson_interval
+from mien.models import training_hashes as hashes
+from mien.models.model import Bundle
+
+if TYPE_CHECKING:
+    from mien.evaluation.evaluator import Predictions
+
+
+def find_memorised(
+    models: Bundle | Sequence[Bundle], images: npt.NDArray[np.uint8]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]] | None:
+    """Say which images one of several models learnt from.
+
+    Args:
+        models: As they ship.
+        images: `(n, size, size, 1)` uint8 in [0, 255], as they see them.
+
+    Returns:
+        `(n,)` whether one learnt from the same pixels; `(n,)` whether one learnt from a near copy, and none
+        from the same. None where no model has hashes of what it learnt from.
+
+    Raises:
+        ModelError: The hashes of one are gone or damaged.
+    """
+    read = [hashes.read(each) for each in ([models] if isinstance(models, Bundle) else models)]
+    # Models that learnt from the same images have the same hashes.
+    kept = {hashes.pack(each)[0]: each for each in read if each is not None}
+    if not kept:
+        return None
+    exact, near = np.zeros((2, len(images)), bool)
+    for each in kept.values():
+        equal, alike = each.find(images)
+        exact |= equal
+        near |= alike
+    return exact, near & ~exact
+
+
+def count_memorised(models: Bundle | Sequence[Bundle], answers: "Predictions") -> Memorised | None:
+    """Count the images that the models learnt from, and score the others.
+
+    Args:
+        models: Whose answers these are.
+        answers: As `evaluator.predict` returns them.
+
+    Returns:
+        The counts; None where no model has hashes of what it learnt from.
+
+    Raises:
+        ModelError: The hashes of one are gone or damaged.
+    """
+    found = find_memorised(models, answers.split.images)
+    if found is None:
+        return None
+    exact, near = found
+    new = ~(exact | near)
+    n = int(new.sum())
+    right = int((answers.probabilities.argmax(axis=1) == answers.truth)[new].sum())
+    return Memorised(
+        exact=int(exact.sum()),
+        near=int(near.sum()),
+        n=n,
+        accuracy=right / n if n else None,
+        accuracy_interval=wilson_interval(right, n) if n else None,
+    )
+
+
+def warn_of_memorised(uses: SplitUse, found: Memorised | None) -> SplitUse:
+    """Add to what is known of a score that the model learnt from some of the images; from most is `train`."""
+    if found is None or not found.total or uses.role == "train":
+        return uses
+    role = "train" if found.most else uses.role
+    return replace(uses, role=role, warnings=(*uses.warnings, found.warning))
+
+
+#: Percent of the work that is done when equal and near images are known, if others are looked for too.
+_COPIES = 15
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingDuplicates:
+    """Images that stand in training too.
+
+    Args:
+        exact: `(n,)` whether a training image has the same pixels.
+        near: `(n,)` whether one is near and none equal: shifted, brightened, re-encoded or mirrored.
+        recrops: `(n,)` whether one shows the same photograph, cut otherwise, and none is equal or near; None
+            where it was not asked for.
+    """
+
+    exact: npt.NDArray[np.bool_]
+    near: npt.NDArray[np.bool_]
+    recrops: npt.NDArray[np.bool_] | None = None
+
+    @property
+    def any(self) -> npt.NDArray[np.bool_]:
+        """Whether training holds the image in any of the ways that were looked for."""
+        copied = self.exact | self.near
+        return copied if self.recrops is None else copied | self.recrops
+
+
+def find_training_duplicates(
+    images: npt.NDArray[np.uint8],
+    train: npt.NDArray[np.uint8],
+    *,
+    include_recrops: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> TrainingDuplicates:
+    """Find the images that stand in training, as `mien.data.duplicates` finds them.
+
+    Args:
+        images: `(n, size, size, 1)` uint8 in [0, 255]: those scored.
+        train: `(m, size, size, 1)` uint8: those learnt from.
+        include_recrops: Search for re-cropped duplicates too, which takes ten times as long.
+        progress: Called with (done, total) in percent.
+
+    Raises:
+        DataError: The images are smaller than 12 pixels a side; or 24, to look for those cut otherwise.
+    """
+    share = _COPIES if include_recrops else 100
+
+    def part(begin: int, size: int) -> Callable[[int, int], None]:
+        return lambda done, total: progress(begin + size * done // total, 100) if progress else None
+
+    found = duplicates.find(np.concatenate([train, images]), progress=part(0, share))
+    learnt = np.arange(len(train))
+    equal, near = found.again(np.arange(len(train), len(train) + len(images)), learnt)
+    if not include_recrops:
+        return TrainingDuplicates(equal, near)
+    cut = np.zeros(len(images), bool)
+    cut[recrops.recut(images, train, progress=part(share, 100 - share)).one] = True
+    return TrainingDuplicates(equal, near, cut & ~equal & ~near)
