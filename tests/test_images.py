@@ -197,9 +197,9 @@ def test_undeclared_ranges_are_told_by_the_pixels(dtype, factor):
 
 @pytest.mark.parametrize("value", [-1.0, 65536.0, np.nan, np.inf])
 def test_values_out_of_every_range_are_refused(value):
-    with pytest.raises(ImageError, match="scale them first"):
+    with pytest.raises(ImageError, match="holds values from"):
         images.read(np.array([[0.0, value]], np.float32))
-    with pytest.raises(ImageError, match="scale them first"):
+    with pytest.raises(ImageError, match="holds values from"):
         images.read(packed(Image.fromarray(np.array([[0.0, value]], np.float32)), "TIFF"))
 
 
@@ -328,14 +328,14 @@ def test_unusable_sources_are_named(tmp_path):
         (tmp_path, "cannot be read as an image: Is a directory"),
         ("nul\0.png", "cannot be read as an image"),
         (io.StringIO("text"), "a file opened as text"),
-        (17, "a int is no source"),
+        (17, "a int cannot"),
         ([[1, 2]], "a list is no source"),
         (np.zeros((2, 2, 5), np.uint8), r"shape \(2, 2, 5\)"),
         (np.zeros((3, 4, 4, 1), np.uint8), r"shape \(3, 4, 4, 1\)"),
         (np.zeros(4, np.uint8), r"shape \(4,\)"),
         (np.zeros((0, 4), np.uint8), "4 × 0 pixels"),
-        (np.array([["a"]]), "pixels are whole numbers or fractions"),
-        (np.zeros((2, 2), complex), "pixels are whole numbers or fractions"),
+        (np.array([["a"]]), "integers or fractions"),
+        (np.zeros((2, 2), complex), "integers or fractions"),
     ]
     for source, message in cases:
         with pytest.raises(ImageError, match=message):
@@ -509,7 +509,7 @@ def test_cut_keeps_mirror_images_mirrored(left, top, side):
 
 @pytest.mark.parametrize("square", [(0, 0, 0), (0, 0, -3), (float("nan"), 0, 9), (0, 0, float("inf"))])
 def test_cut_refuses_a_square_that_is_none(square):
-    with pytest.raises(ImageError, match="side above 0"):
+    with pytest.raises(ImageError, match="the square of side"):
         images.cut(colours(), square, 48)
 
 
@@ -606,5 +606,5 @@ def test_fractions_may_overshoot_as_resizing_leaves_them() -> None:
     over = plain.copy()
     over[0, 0], over[-1, -1] = -0.04, 1.04
     np.testing.assert_array_equal(images.read(over), images.read(plain))
-    with pytest.raises(ImageError, match="scale them first"):
+    with pytest.raises(ImageError, match="holds values from"):
         images.read(np.full((2, 2), -0.2))

@@ -1019,7 +1019,7 @@ def test_a_film_is_sent_to_the_command_for_films(tmp_path: Path, capsys: pytest.
     film.write_bytes(b"\0\0\0\x20ftypisom" + bytes(1000))
     code, _, err = run(capsys, film)
     assert code == 2
-    assert "film.mp4' looks like a video, and this takes images; mien video takes it" in err
+    assert "film.mp4' is a video, not an image; use mien video" in err
 
 
 def test_a_predictor_is_one_line(predictor: Predictor) -> None:

@@ -97,7 +97,7 @@ def test_it_is_decoded_as_opencv_decodes_it(side: int | None, tmp_path: Path) ->
 
 
 def test_what_is_larger_than_the_network_takes_is_shrunk_and_boxes_stay_the_images(fixed: Path) -> None:
-    look = yunet.load(fixed).look
+    look = yunet.load(fixed).detect
     large = np.kron(noise(), np.ones((3, 3, 1), np.uint8))
     size = int(870 * 320 / 870), int(579 * 320 / 870)
     small = look(np.asarray(Image.fromarray(large).resize(size, Image.Resampling.BILINEAR)), 24)

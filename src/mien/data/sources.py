@@ -156,7 +156,7 @@ def _folder(source: Path, size: int, votes: Path | None, progress: _Progress) ->
         others=others,
         hidden=hidden,
         empty=empty,
-        is_image=lambda name: _starts_like_image(source / name),
+        is_image=lambda name: _may_be_image(source / name),
     )
     table = None
     if found is None or len(found.classes) < 2:
@@ -207,15 +207,10 @@ def _face_in(path: Path, size: int) -> NDArray[np.uint8] | str:
     return _face(data, size)
 
 
-def _starts_like_image(path: Path) -> bool:
-    """Whether a file may be an image by its content; without a suffix also one that cannot be opened."""
-    if not path.is_file():
-        return not path.suffix
-    try:
-        with path.open("rb") as file:
-            return images.starts_like_image(file.read(64))
-    except OSError:
-        return not path.suffix
+def _may_be_image(path: Path) -> bool:
+    """Return whether a file is an image by its content, or by its missing extension if it cannot be read."""
+    found = images.is_image_file(path)
+    return not path.suffix if found is None else found
 
 
 def _face(data: bytes, size: int) -> NDArray[np.uint8] | str:

@@ -16,7 +16,7 @@ from mien import _files
 from mien.errors import ImageError, InputError
 from mien.types import Box, Prediction
 from mien.vision import annotation, images
-from mien.vision.images import Source, starts_like_image
+from mien.vision.images import Source, is_image_file
 
 #: Suffixes by which files in a folder are taken for images. A file with another suffix is one if its content
 #: begins as an image does; a file that is named itself may have any.
@@ -126,20 +126,11 @@ def _below(
             suffix = "" if name.startswith(".") else path.suffix.lower()
             if suffix in UNREAD:
                 on_skipped(str(path))
-            elif suffix in SUFFIXES or (not name.startswith(".") and _is_image(path)):
+            elif suffix in SUFFIXES or (not name.startswith(".") and is_image_file(path)):
                 yield str(path)
             else:
                 on_other(str(path))
     yield from (os.fsdecode(error.filename) for error in closed)
-
-
-def _is_image(path: Path) -> bool:
-    """Say whether a file's content begins as an image does."""
-    try:
-        with path.open("rb") as file:
-            return starts_like_image(file.read(64))
-    except OSError:
-        return False
 
 
 def lasting(path: str | os.PathLike[str]) -> bool:

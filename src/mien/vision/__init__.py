@@ -1,4 +1,4 @@
-"""Pixels and faces in them: read images, find faces, follow people from frame to frame, and draw on pictures.
+"""Read images, find faces, track them from frame to frame, and draw them.
 
 Needs NumPy, Pillow and ONNX Runtime; HEIC images need the extra `heic`.
 """

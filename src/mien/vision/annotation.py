@@ -1,6 +1,6 @@
-"""Draw faces onto an image: a box, its number, the emotion and the confidence, readable on any background.
+"""Draw faces on an image: box, number, emotion and confidence, readable on any background.
 
-Labels are placed so that they cover neither faces nor each other where the image has room for that.
+Labels cover neither faces nor each other if the image has room.
 """
 
 import functools
@@ -16,7 +16,7 @@ from mien.types import Box, Face
 from mien.vision import fonts
 from mien.vision.tracking import Tracked
 
-#: Dark enough for white letters (contrast 4.5 and more), and distinct for most kinds of colour vision.
+#: Dark enough for white letters (contrast at least 4.5), and distinct for most kinds of colour vision.
 COLOURS = {
     "angry": (176, 32, 32),
     "disgust": (84, 98, 20),
@@ -33,28 +33,29 @@ Colour = tuple[int, int, int]
 #: left, top, right, bottom; right and bottom are the first pixels outside.
 _Rect = tuple[int, int, int, int]
 
-#: Share of white in the pale colour of an uncertain answer.
+#: Share of white in the pale colour of an uncertain prediction.
 _PALE = 0.72
-#: Font sizes in pixels: the smallest and the largest as shares of the image's longer side, and the width of a
-#: face over its font size. A photo of 4,000 pixels shown 1,300 pixels wide has a font of 14 pixels or more.
+#: Font sizes: the smallest in pixels; the smallest and largest as shares of the longer side of the image; and
+#: the width of a face divided by its font size. A photo of 4,000 pixels, shown 1,300 pixels wide, has a font
+#: of at least 14 pixels.
 _SMALLEST, _SHARE_LEAST, _SHARE_MOST, _PER_FACE = 12, 1 / 90, 1 / 36, 6.5
-#: Rows above and below a face, further out than the one at its edge, where a label is joined by a line.
+#: Number of rows above and below a face for labels that are connected by a line.
 _ROWS = 5
-#: A label inside its own face is preferred over a bare number outside up to this share of the face's height.
+#: Maximum height of a label inside its own face, as a share of the face. Otherwise only the number is drawn.
 _SMALL_INSIDE = 1 / 8
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What is drawn at one face.
+    """The box and label of one face.
 
     Args:
-        box: Where.
-        text: What is written beside it.
-        colour: Of the box and of the label's background, RGB 0..255.
-        uncertain: Whether the box is dashed, and the box and the label are pale.
-        shorter: Texts to use instead where there is no room for `text`, the longest first.
-        key: Whose mark it is from frame to frame, for `Places`; empty if that is not known.
+        box: Position of the face.
+        text: Text of the label.
+        colour: Colour of the box and of the background of the label, RGB 0..255.
+        uncertain: Whether the box is dashed, and box and label are pale.
+        shorter: Shorter texts, the longest first, if there is no room for `text`.
+        key: Identifies a person from frame to frame, for `Places`; empty if unknown.
     """
 
     box: Box
@@ -67,14 +68,13 @@ class Mark:
 
 @dataclass(frozen=True)
 class Label:
-    """Where the text of a mark is drawn.
+    """Position of the label of a mark.
 
     Args:
-        text: The mark's text or one of its shorter ones.
+        text: Text of the mark, or a shorter one.
         points: Font size in pixels.
-        box: The label's rectangle, inside the image.
-        line: Ends `(x, top, bottom)` of the vertical line that joins the label to its face; None where the
-            label touches its face.
+        box: Rectangle of the label, inside the image.
+        line: Vertical line `(x, top, bottom)` between the label and its face; None if the label touches it.
     """
 
     text: str
@@ -92,16 +92,16 @@ def mark(
     uncertain: bool = False,
     classes: Sequence[str] = (),
 ) -> Mark:
-    """Return the mark of an answer: `happy 93%` in the emotion's colour, `fear? 31%` if it is uncertain.
+    """Return the mark of a prediction: `happy 93%` in the colour of the emotion, `fear? 31%` if uncertain.
 
     Args:
-        box: Where the face is.
-        emotion: Any label; labels other than the seven emotions share one colour.
-        confidence: In [0, 1].
-        before: Comes first in the text, such as a person's number: `2: `. It is the mark's key as well.
-        uncertain: Whether the answer is uncertain, such as a face with the flag `uncertain`.
-        classes: The labels that the model answers, in its order. If no font has the letters of `emotion`, the
-            text is then a transliteration that differs from those of the other labels, or `class 3`.
+        box: Position of the face.
+        emotion: Any class; classes other than the seven emotions share one colour.
+        confidence: Probability in [0, 1].
+        before: Prefix of the text, such as the number of a person: `2: `. It is the key of the mark too.
+        uncertain: Whether the prediction is uncertain.
+        classes: All classes in the order of the model. If no font has the letters of `emotion`, the text is a
+            transliteration that differs from those of the other classes, or `class 3`.
     """
     doubt = "?" if uncertain else ""
     word = fonts.names(classes)[emotion] if emotion in classes else fonts.drawable(emotion)
@@ -119,16 +119,16 @@ def mark(
 def draw(
     image: NDArray[np.uint8], marks: Sequence[Mark | Face | Tracked], *, places: "Places | None" = None
 ) -> NDArray[np.uint8]:
-    """Return a copy of an image with marks on it.
+    """Return a copy of an image with marks.
 
-    Lines and letters grow with the image and the faces. `layout` says where the labels are.
+    Lines and letters grow with the image and the faces. `layout` places the labels.
 
     Args:
         image: `(h, w)` grey or `(h, w, 3)` RGB, 0..255.
         marks: Marks or faces to draw. A face gets its number (from 1 in the given order), emotion and
             confidence, and is uncertain if it has the flag `uncertain`. A tracked face gets its track number
             and smoothed emotion. If boxes overlap, the first is on top.
-        places: Where labels were in the frames before, for films; the same object for each frame.
+        places: Places of the labels in earlier frames of a video; pass the same object for each frame.
 
     Returns:
         `(h, w, 3)` RGB, 0..255.
@@ -160,20 +160,20 @@ def _mark_of(item: Mark | Face | Tracked, number: int) -> Mark:
 
 
 def layout(marks: Sequence[Mark], size: tuple[int, int], *, places: "Places | None" = None) -> list[Label]:
-    """Return where the label of each mark is drawn.
+    """Return the place of the label of each mark.
 
-    Marks are placed from left to right. For each, several places are tried: above, below, right and left of
-    the face, with a smaller font, with a shorter text, in rows further out, at the edge inside the face. The
-    first place that covers no face and no other label is taken. If there is none, the place that covers
-    least is taken; covering another label counts most.
+    Marks are placed from left to right. The candidates are, in this order: above, below, right and left of
+    the face; with a smaller font; with a shorter text; in rows further out; inside the face at its edge. The
+    first candidate that covers neither a face nor another label wins, else the one that covers least, where
+    another label counts most.
 
     Args:
-        marks: What is drawn.
+        marks: The marks.
         size: Width and height of the image in pixels.
-        places: Where labels were in the frames before; a label stays there if that place is still free.
+        places: Places of the labels in earlier frames; a label stays in its place if that is free.
 
     Returns:
-        One label for each mark, in the order given.
+        One label for each mark, in the given order.
     """
     ground = _Ground(size, [_rect(each.box) for each in marks])
     order = sorted(range(len(marks)), key=lambda place: (marks[place].box.left, place))
@@ -191,14 +191,14 @@ def layout(marks: Sequence[Mark], size: tuple[int, int], *, places: "Places | No
 
 @dataclass(frozen=True)
 class _Spot:
-    """A candidate for a label's place."""
+    """A candidate for the place of a label."""
 
     rect: _Rect
     line: tuple[int, int, int] | None = None
 
 
 class _Ground:
-    """What of an image is covered: by faces, and by the labels placed so far."""
+    """The parts of an image that faces and labels cover."""
 
     def __init__(self, size: tuple[int, int], faces: Sequence[_Rect]) -> None:
         self.width, self.height = size
@@ -212,7 +212,7 @@ class _Ground:
             self.labels.append((x, top, x + 1, bottom))
 
     def first(self, spots: Sequence[_Spot], *, within: int | None = None) -> _Spot | None:
-        """Return the first spot inside the image that covers nothing; the face `within` may be covered."""
+        """Return the first spot inside the image that covers nothing except the face `within`."""
         inside = [each for each in spots if self._inside(each.rect)]
         if not inside:
             return None
@@ -224,7 +224,7 @@ class _Ground:
         return None
 
     def least(self, spots: Sequence[_Spot], own: int) -> _Spot:
-        """Return the spot that covers least: other labels count most, then other faces, then its own."""
+        """Return the spot that covers least: labels count most, then other faces, then the own face."""
         others = np.delete(self.faces, own, axis=0)
         cost = (
             100 * self._covered(spots, self._taken())
@@ -238,7 +238,7 @@ class _Ground:
 
     @staticmethod
     def covers(one: _Rect, other: _Rect) -> bool:
-        """Say whether two rectangles share a pixel."""
+        """Return whether two rectangles have a common pixel."""
         return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
     def _inside(self, rect: _Rect) -> bool:
@@ -246,7 +246,7 @@ class _Ground:
 
     @staticmethod
     def _covered(spots: Sequence[_Spot], taken: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return for each spot how many pixels of `taken`, `(n, 4)`, it and its line cover."""
+        """Return the number of pixels of the rectangles `(n, 4)` that each spot and its line cover."""
         rects = np.array([each.rect for each in spots], np.int64)
         lines = np.array(
             [(0, 0, 0, 0) if each.line is None else _along(each.line) for each in spots], np.int64
@@ -264,14 +264,15 @@ class _Kept:
     """A label of an earlier frame.
 
     Args:
-        box: The face's box when the place was chosen.
-        level: Which of the mark's texts was drawn.
+        box: Box of the face when the place was chosen.
+        level: Index of the text, from 0 for the longest.
         points: Font size in pixels.
-        middle: The label's middle from the face's, across, and its upper edge from the face's, in pixels.
-        below: Whether the label is below the face, so that `middle` counts from the lower edge.
-        line: Whether a line joins it to its face.
+        middle: Offset of the label from the face in pixels: horizontal between the centres, vertical between
+            the upper edges.
+        below: Whether the label is below the face; then the vertical offset is from its lower edge.
+        line: Whether a line connects it to its face.
         inside: Whether it is inside its face.
-        age: Frames since the place was chosen.
+        age: Number of frames since the place was chosen.
     """
 
     box: Box
@@ -285,10 +286,10 @@ class _Kept:
 
 
 class Places:
-    """Keeps the labels of a film where they are, although the boxes of faces tremble from frame to frame.
+    """Keeps labels of a video in place, although the boxes of faces jitter from frame to frame.
 
-    A place is kept as long as it is free, give or take a few pixels, and the face neither moved by half of
-    its width nor changed its size by a quarter. A shortened label gets another try every 25 frames.
+    A label stays if its place is free within a few pixels, and the face neither moved by half of its width
+    nor changed its size by a quarter. After 25 frames a shortened label can become longer again.
     """
 
     _TRIES = 25
@@ -298,7 +299,7 @@ class Places:
         self._used: dict[str, _Kept] = {}
 
     def again(self, ground: _Ground, place: int, each: Mark) -> Label | None:
-        """Return the label where it was; None if it was not there, or cannot stay."""
+        """Return the label in its earlier place, or None if it has none or cannot stay."""
         kept = self._kept.get(each.key)
         texts = (each.text, *each.shorter)
         if kept is None or not each.key or kept.level >= len(texts) or self._over(kept, each.box):
@@ -320,12 +321,12 @@ class Places:
         return _label(text, kept.points, found)
 
     def keep(self, marks: Sequence[Mark], labels: Mapping[int, Label]) -> None:
-        """Take in where the labels of a frame are."""
+        """Remember the places of the labels of a frame."""
         kept: dict[str, _Kept] = {}
         for place, label in labels.items():
             each = marks[place]
             if each.key in self._used:
-                # The place that was chosen counts, not where a trembling neighbour pushed the label.
+                # The chosen place counts, not the one that a moving neighbour forced.
                 before = self._used[each.key]
                 kept[each.key] = replace(before, age=before.age + 1)
             elif each.key:
@@ -357,7 +358,7 @@ def _kept(each: Mark, label: Label) -> _Kept:
 
 
 def _line(rect: _Rect, own: _Rect) -> tuple[int, int, int] | None:
-    """Return the line from a label above or below a face to it; None if they have no column in common."""
+    """Return the line between a face and a label above or below it; None if they share no column."""
     low, most = max(rect[0], own[0]), min(rect[2], own[2]) - 1
     if low > most:
         return None
@@ -378,7 +379,7 @@ def _place(ground: _Ground, place: int, each: Mark) -> Label:
     texts = (each.text, *each.shorter)
     sizes = _sizes(each.box, (ground.width, ground.height))
     own, words = _rect(each.box), texts[:-1] or texts
-    # The bare number comes last, because it says nothing of the emotion.
+    # The number alone comes last, because it does not name the emotion.
     tries: list[tuple[str, int, str]] = []
     for text in words[:2]:
         tries += [(text, points, "beside") for points in sizes]
@@ -404,7 +405,7 @@ def _place(ground: _Ground, place: int, each: Mark) -> Label:
 
 
 def _squeezed(ground: _Ground, place: int, each: Mark, texts: Sequence[str], points: int) -> Label:
-    """Return the label that covers least, where every place covers something or is too small."""
+    """Return the label that covers least, if no place is free."""
     fitting = [
         text
         for text in texts
@@ -442,7 +443,7 @@ def _label(text: str, points: int, spot: _Spot) -> Label:
 
 
 def _columns(own: _Rect, wide: int, ground: _Ground) -> list[int]:
-    """Return left edges for a label above or below a face, whose middle is over the face if possible."""
+    """Return left edges for a label above or below a face, with its centre over the face if possible."""
     left, _, right, _ = own
     low, high = left - wide // 2, right - wide // 2
     edges = [left, right - wide, (left + right - wide) // 2]
@@ -450,13 +451,13 @@ def _columns(own: _Rect, wide: int, ground: _Ground) -> list[int]:
         edges += [other + 1, one - wide - 1]
     kept = [min(max(edge, low), high) if place < 3 else edge for place, edge in enumerate(edges)]
     kept = [edge for edge in kept if low <= edge <= high]
-    # At the image's edge a label may be moved further, to stay inside.
+    # At the edge of the image a label can move further to stay inside.
     moved = [min(max(0, edge), max(0, ground.width - wide)) for edge in kept]
     return list(dict.fromkeys(moved))
 
 
 def _beside(own: _Rect, wide: int, high: int, ground: _Ground) -> Iterator[_Spot]:
-    """Give the places that touch a face from outside: above, below, right, left."""
+    """Yield the places that touch a face from outside: above, below, right, left."""
     left, top, right, bottom = own
     columns = _columns(own, wide, ground)
     for y in (top - high, bottom):
@@ -469,7 +470,7 @@ def _beside(own: _Rect, wide: int, high: int, ground: _Ground) -> Iterator[_Spot
 
 
 def _apart(own: _Rect, wide: int, high: int, ground: _Ground) -> Iterator[_Spot]:
-    """Give places in rows further out, above and below, each with a line to the face."""
+    """Yield places in rows further out, above and below, each with a line to the face."""
     left, top, right, bottom = own
     columns = _columns(own, wide, ground)
     gap = max(2, high // 4)
@@ -485,7 +486,7 @@ def _apart(own: _Rect, wide: int, high: int, ground: _Ground) -> Iterator[_Spot]
 
 
 def _within(own: _Rect, wide: int, high: int, ground: _Ground) -> Iterator[_Spot]:
-    """Give the places at the upper and the lower edge inside a face."""
+    """Yield the places at the upper and the lower edge inside a face."""
     left, top, right, bottom = own
     for y in (top, bottom - high):
         for x in (left, right - wide):
@@ -502,7 +503,7 @@ def _sizes(box: Box, size: tuple[int, int]) -> list[int]:
 
 
 def _thickness(box: Box, size: tuple[int, int]) -> int:
-    """Return the width of a face's lines in pixels."""
+    """Return the line width for a face in pixels."""
     width, height = size
     return max(1, min(round(math.sqrt(width * height) / 300), min(box.width, box.height) // 10))
 
@@ -513,7 +514,7 @@ def _pad(points: int) -> int:
 
 @functools.lru_cache(4096)
 def _measure(text: str, points: int) -> tuple[int, int]:
-    """Return the width and height of a label in pixels, its margin included."""
+    """Return the width and height of a label in pixels, with its margin."""
     written = fonts.drawable(text)
     font = fonts.font(written, points)
     left, _, right, _ = font.getbbox(written)
@@ -523,7 +524,7 @@ def _measure(text: str, points: int) -> tuple[int, int]:
 
 
 def _tallest(text: str) -> str:
-    """Return what a line of a label has room for; letters of other languages may be taller."""
+    """Return the letters that define the line height; letters of other scripts can be taller."""
     return "Ag?%" if fonts.is_default(text) else "Ag?%" + text
 
 
@@ -537,20 +538,20 @@ def _frame(pen: ImageDraw.ImageDraw, each: Mark, thick: int) -> None:
     right, bottom = right - 1, bottom - 1
     if each.uncertain:
         for dash in _dashes((left, top, right, bottom), thick + 2):
-            # A dark edge and a pale line, so that one of them shows on any background.
+            # A dark edge and a pale line: one of them is visible on any background.
             pen.rectangle(dash, fill=each.colour)
             inner = (dash[0] + 1, dash[1] + 1, dash[2] - 1, dash[3] - 1)
             if inner[0] <= inner[2] and inner[1] <= inner[3]:
                 pen.rectangle(inner, fill=_pale(each.colour))
         return
-    # A white edge on both sides, so that a dark line shows on a dark background too.
+    # White edges make the dark line visible on a dark background.
     pen.rectangle((left, top, right, bottom), outline=_WHITE, width=thick + 2)
     inner = (left + 1, top + 1, max(right - 1, left + 1), max(bottom - 1, top + 1))
     pen.rectangle(inner, outline=each.colour, width=thick)
 
 
 def _dashes(corners: _Rect, wide: int) -> Iterator[_Rect]:
-    """Give the dashes of a frame as inclusive rectangles; each corner is drawn."""
+    """Yield the dashes of a frame as inclusive rectangles; each corner is drawn."""
     left, top, right, bottom = corners
     wide = min(wide, right - left + 1, bottom - top + 1)
     for first, last in _pieces(right - left + 1, wide):
@@ -562,7 +563,7 @@ def _dashes(corners: _Rect, wide: int) -> Iterator[_Rect]:
 
 
 def _pieces(length: int, wide: int) -> Iterator[tuple[int, int]]:
-    """Divide a side into dashes and gaps of about equal length; it begins and ends with a dash."""
+    """Yield the dashes of a side: dashes and gaps have about equal length, with dashes at both ends."""
     count = max(5, round(length / (2 * wide)))
     count -= 1 - count % 2
     for number in range(0, count, 2):
@@ -582,7 +583,7 @@ def _write(pen: ImageDraw.ImageDraw, each: Mark, label: Label) -> None:
     ground, ink, edge = (
         (_pale(each.colour), _BLACK, each.colour) if each.uncertain else (each.colour, _WHITE, _WHITE)
     )
-    # A picture of a few pixels has no room for an outline.
+    # Very small labels have no outline.
     outlined = min(label.box.width, label.box.height) > 4
     pen.rectangle((left, top, right - 1, bottom - 1), fill=ground, outline=edge if outlined else None)
     text = fonts.drawable(label.text)

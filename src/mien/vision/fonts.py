@@ -1,8 +1,7 @@
-"""Fonts for pictures, and texts that these fonts can draw.
+"""Find fonts for text in pictures, and transliterate letters that no font has.
 
-Pillow's own font has the letters of English only. A text with other letters is drawn in another font, if this
-machine has one with all its letters. Letters that no font has are transliterated, so that no picture shows an
-empty box in place of a letter.
+The font of Pillow has the letters of English only. Other text uses a font of the operating system or of
+Matplotlib that has all letters, if there is one.
 """
 
 import functools
@@ -17,7 +16,7 @@ from PIL import ImageFont, features
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-#: Files of fonts that operating systems and matplotlib bring, in the order in which they are tried.
+#: Font files of operating systems and Matplotlib, in the order in which they are tried.
 _NAMES = (
     "DejaVuSans.ttf",
     "NotoSans-Regular.ttf",
@@ -34,79 +33,54 @@ _NAMES = (
     "Hiragino Sans GB.ttc",
     "AppleSDGothicNeo.ttc",
 )
-#: Letters that Unicode does not decompose into a plain letter and a mark.
-_SPELT = dict(
-    zip(
-        "ßẞæÆœŒøØłŁđĐðÐþÞı–—",
-        (
-            "ss",
-            "SS",
-            "ae",
-            "AE",
-            "oe",
-            "OE",
-            "o",
-            "O",
-            "l",
-            "L",
-            "d",
-            "D",
-            "d",
-            "D",
-            "th",
-            "Th",
-            "i",
-            "-",
-            "-",
-        ),
-        strict=True,
-    )
+#: Transliterations of letters that Unicode does not decompose into a plain letter and a mark.
+_TRANSLITERATIONS = dict(
+    zip("ßẞæÆœŒøØłŁđĐðÐþÞı–—", "ss SS ae AE oe OE o O l L d D d D th Th i - -".split(), strict=True)
 )
-#: Size in pixels at which the pictures of letters are compared, and a character that no font has.
+#: Font size in pixels for the comparison of glyphs, and a character that no font has.
 _SIZE, _NONE = 24, "\U0010ffff"
 
 
 def font(text: str, points: int) -> Font:
-    """Return the font to draw a text in: Pillow's own if it has every letter, else the first that has.
+    """Return the font for a text: that of Pillow if it has all letters, else the first one that has.
 
     Args:
-        text: What `drawable` returns.
+        text: A text from `drawable`.
         points: Size in pixels, at least 1.
     """
     return _font(_covering(text) or 0, points)
 
 
 def is_default(text: str) -> bool:
-    """Return whether `font` draws a text in Pillow's own font."""
+    """Return whether the font of Pillow has all letters of a text."""
     return not _covering(text)
 
 
 @functools.lru_cache(4096)
 def drawable(text: str) -> str:
-    """Return a text on one line in letters that one font has.
+    """Return a text on one line with letters that one font has.
 
-    A letter without a glyph is transliterated: a letter with marks becomes the letter alone (ü becomes u),
-    and some others what is usual (ß becomes ss). What has no transliteration becomes its code point, such as
-    `U+6012`; `names` avoids this for classes.
+    A letter without a glyph is transliterated, such as ü to u and ß to ss. A letter without a transliteration
+    becomes its code point, such as `U+6012`; `names` avoids this for classes.
     """
-    return _spelt(text)[0]
+    return _transliterate(text)[0]
 
 
 def names(classes: Sequence[str]) -> dict[str, str]:
-    """Return how each class is written in pictures; no two classes are written alike.
+    """Return a different text for each class that pictures can show.
 
-    That is the name as `drawable` returns it; or `class 3`, with the class's number from 1, if some letters
-    have no transliteration, or if another class would be written in the same way.
+    The text is that of `drawable`, or `class 3` with the number from 1 if a letter has no transliteration or
+    another class has the same text.
 
     Args:
-        classes: Names of all classes, in the model's order.
+        classes: Names of all classes, in the order of the model.
     """
     return dict(_names(tuple(classes)))
 
 
 @functools.lru_cache(64)
 def _names(classes: tuple[str, ...]) -> dict[str, str]:
-    found = {name: _spelt(name) for name in classes}
+    found = {name: _transliterate(name) for name in classes}
     texts = [text for text, _ in found.values()]
     shown = {
         name: f"class {number}" if coded or (text != name and texts.count(text) > 1) else text
@@ -117,8 +91,8 @@ def _names(classes: tuple[str, ...]) -> dict[str, str]:
     return {name: f"class {number}" for number, name in enumerate(found, start=1)}
 
 
-def _spelt(text: str) -> tuple[str, bool]:
-    """Return `drawable` of a text, and whether code points are in it."""
+def _transliterate(text: str) -> tuple[str, bool]:
+    """Return `drawable` of a text, and whether it contains code points."""
     line = unicodedata.normalize("NFC", " ".join(text.split()))
     if _covering(line) is not None:
         return line, False
@@ -136,8 +110,8 @@ def _spelt(text: str) -> tuple[str, bool]:
 
 
 def _letters(number: int, character: str) -> str | None:
-    """Return the transliteration of a character; None if a font has not all of its letters."""
-    parts = _SPELT.get(character) or "".join(
+    """Return the transliteration of a character, or None if a font lacks a letter of it."""
+    parts = _TRANSLITERATIONS.get(character) or "".join(
         each for each in unicodedata.normalize("NFKD", character) if not unicodedata.combining(each)
     )
     if not parts and unicodedata.combining(character):
@@ -147,7 +121,7 @@ def _letters(number: int, character: str) -> str | None:
 
 @functools.lru_cache(4096)
 def _covering(text: str) -> int | None:
-    """Return the number of the first font that has all letters of a text, 0 for Pillow's own."""
+    """Return the number of the first font that has all letters of a text; 0 is the font of Pillow."""
     if all(_has(0, each) for each in text):
         return 0
     return next(
@@ -157,7 +131,7 @@ def _covering(text: str) -> int | None:
 
 @functools.lru_cache(4096)
 def _has(number: int, character: str) -> bool:
-    """Return whether a font has a glyph for a character, which it can put in its place."""
+    """Return whether a font can draw a character."""
     if character == " ":
         return True
     if not character.isprintable() or (_needs_shaping(character) and not features.check("raqm")):
@@ -166,7 +140,7 @@ def _has(number: int, character: str) -> bool:
 
 
 def _needs_shaping(character: str) -> bool:
-    """Return whether a text must be laid out by Raqm: from right to left, or with marks that join letters."""
+    """Return whether a character needs Raqm: from right to left, or a combining mark."""
     return unicodedata.bidirectional(character) in ("R", "AL") or unicodedata.category(character) in (
         "Mn",
         "Mc",
@@ -188,7 +162,7 @@ def _font(number: int, points: int) -> Font:
 
 @functools.cache
 def _files() -> tuple[str, ...]:
-    """Return the files of fonts that this machine has and Pillow can read, in the order of `_NAMES`."""
+    """Return the font files of this machine that Pillow can read, in the order of `_NAMES`."""
     found: dict[str, str] = {}
     for folder in _folders():
         for place, _, files in os.walk(folder):
@@ -206,9 +180,9 @@ def _is_readable(file: str) -> bool:
 
 
 def _folders() -> list[Path]:
-    """Return the folders of fonts of matplotlib, if it is installed, and of the operating system."""
+    """Return the font folders of Matplotlib, if it is installed, and of the operating system."""
     folders = []
-    # The files of matplotlib are used without an import, which would take a second.
+    # Without an import of Matplotlib, which takes a second.
     spec = importlib.util.find_spec("matplotlib")
     if spec is not None and spec.origin is not None:
         folders.append(Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf")

@@ -1,11 +1,11 @@
-"""The one door for pixels: read an image from anywhere, turn it grey, fit or cut it to the network's input.
+"""Read images from any source, and convert them to the input of a model.
 
-    pixels = images.read("photo.jpg")    # upright, (h, w) grey or (h, w, 3) RGB, uint8
-    picture = images.picture("photo.jpg")  # the same pixels, and how large the photo is if they are fewer
-    face = images.fit(pixels, 48)        # (48, 48, 1) uint8, what every network here takes
-    face = images.cut(pixels, (12.5, 8.0, 96.0), 48)   # the same, of a square in it
+    pixels = images.read("photo.jpg")                  # upright, (h, w) grey or (h, w, 3) RGB, uint8
+    picture = images.picture("photo.jpg")              # pixels, and the size of the original
+    face = images.fit(pixels, 48)                      # (48, 48, 1) uint8, the input of a model
+    face = images.cut(pixels, (12.5, 8.0, 96.0), 48)   # the same for a square of the image
 
-There is no other preprocessing in mien: training, evaluation and prediction all come through here.
+Training, evaluation and prediction all use this preprocessing.
 """
 
 import io
@@ -25,17 +25,17 @@ from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 from mien.errors import ImageError
 from mien.vision import large_images
 
-#: Pixels up to which an image is read as it is. Arrays, PIL images and files of most formats with more are
-#: refused by their header, before anything is decoded.
+#: Maximum number of pixels that are read at full size. Larger arrays, PIL images and files of most formats
+#: are refused by their header, before any decoding.
 MAX_PIXELS = 40_000_000
 
-#: Pixels up to which files of these formats are read, at half their size or less above `MAX_PIXELS`.
+#: Maximum number of pixels for these formats; above `MAX_PIXELS` they are read at half the size or less.
 MAX_LARGE = {"JPEG": 250_000_000, "PNG": 250_000_000, "HEIC": 90_000_000}
 
-#: Bytes above which a file is refused: 40 megapixels at 16 bits in four channels, and room for a header.
+#: Maximum size of a file in bytes: 40 megapixels with four channels of 16 bits, and a header.
 MAX_BYTES = 512 * 2**20
 
-#: What is opened. Pillow's rarer readers are where its security faults are found.
+#: Formats that are read. The other readers of Pillow have most of its security faults.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 
 Source: TypeAlias = (
@@ -43,32 +43,32 @@ Source: TypeAlias = (
 )
 
 _WANTED = f"mien reads {', '.join(FORMATS)} and HEIC"
-#: What is read at a reduced size keeps a longer side of this, or is half as large as it was.
+#: Target for the longer side of a reduced image; an image is reduced by at least 2.
 _LONGER = 4000
-#: The most that a picture is reduced by, and its longest side; so a strip of a PNG is never large itself.
+#: Maximum reduction factor, and maximum side; together they limit the size of a strip of a PNG file.
 _MOST, _LONGEST_SIDE = 16, 65_535
-#: Pixels that a large picture may have for each byte of its file. Plain white PNGs have 340 (RGB) to 8,000.
-_A_BYTE = {"JPEG": 300, "PNG": 300, "HEIC": 3000}
-#: Bytes that a decoder may hold of a picture that it cannot decode from line to line.
-_HELD = 330 * 2**20
-#: The same of a HEIC file with more than 8 bits a channel, which takes twice the memory.
-_DEEP = 50_000_000
-#: Bytes from which on a file is read as it is decoded, and not before.
-_STREAMED = 32 * 2**20
+#: Maximum pixels per byte of a large file. Plain white PNG files have 340 (RGB) to 8,000.
+_PIXELS_PER_BYTE = {"JPEG": 300, "PNG": 300, "HEIC": 3000}
+#: Maximum memory in bytes of a decoder that cannot decode line by line.
+_MAX_BUFFER = 330 * 2**20
+#: Maximum pixels of a HEIC file with more than 8 bits a channel, which needs twice the memory.
+_MAX_DEEP = 50_000_000
+#: Size in bytes above which a file is read while it is decoded.
+_STREAM_ABOVE = 32 * 2**20
 _GROUND = 255
-#: Endings of files that are sent to the room for videos.
-_FILMS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp")
-#: How far fractions may lie outside 0..1, as resizing leaves them, and still be fractions; they are cut off.
-_BEYOND = 0.1
+#: File extensions of videos, for the error message.
+_VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp")
+#: Tolerance for fractions outside 0..1, as resizing produces them; they are clipped.
+_TOLERANCE = 0.1
 _ORIENTATION = 0x0112
-#: How files of JPEG, PNG, GIF, TIFF and BigTIFF begin, and the sizes of headers that BMP has.
+#: First bytes of JPEG, PNG, GIF, TIFF and BigTIFF files, and the possible header sizes of BMP.
 _SIGNATURES = (
     *(b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a"),
     *(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
 )
 _BMP_HEADERS = {12, 40, 52, 56, 64, 108, 124}
 _LARGEST_PADDED_SIDE = 4096
-#: Brands of files whose pictures are HEVC; those of AVIF are Pillow's.
+#: Brands (box `ftyp`) of HEIC files, of HEIC or AVIF files, and of AVIF files.
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
 _HEIF_BRANDS = {b"mif1", b"msf1", b"mif2"}
 _AVIF_BRANDS = {b"avif", b"avis"}
@@ -76,12 +76,12 @@ _AVIF_BRANDS = {b"avif", b"avis"}
 
 @dataclass(frozen=True)
 class Picture:
-    """An image, at a reduced size if it is a large one.
+    """An image, reduced if it is large.
 
     Args:
         pixels: `(h, w)` grey or `(h, w, 3)` RGB, 0..255, upright.
-        width: Of the upright original; w unless it is reduced.
-        height: Of the upright original.
+        width: Width of the upright original in pixels.
+        height: Height of the upright original in pixels.
     """
 
     pixels: NDArray[np.uint8]
@@ -90,65 +90,65 @@ class Picture:
 
     @property
     def scale(self) -> tuple[float, float]:
-        """What coordinates in `pixels` are multiplied by to be the original's, across and down; 1 or more."""
+        """Factors (x, y) from coordinates in `pixels` to those of the original, at least 1."""
         return self.width / self.pixels.shape[1], self.height / self.pixels.shape[0]
 
 
 def read(source: Source, *, channels: Literal["rgb", "bgr"] = "rgb") -> NDArray[np.uint8]:
-    """Return the pixels of `picture`: one image, upright, as 8-bit grey or RGB.
+    """Read an image and return its pixels, upright, as 8-bit grey or RGB.
 
-    Files of more than `MAX_PIXELS` give fewer pixels than they have; `picture` says how many those are.
+    Images of more than `MAX_PIXELS` are reduced; use `picture` for the size of the original.
 
     Args:
-        source: As for `picture`.
-        channels: As for `picture`.
+        source: See `picture`.
+        channels: See `picture`.
 
     Raises:
-        ImageError: As `picture` does.
+        ImageError: See `picture`.
     """
     return picture(source, channels=channels).pixels
 
 
 def picture(source: Source, *, channels: Literal["rgb", "bgr"] = "rgb") -> Picture:
-    """Read one image, upright, as 8-bit grey or RGB.
+    """Read an image, upright, as 8-bit grey or RGB.
 
-    The same image gives the same pixels to the last bit as a path, bytes, file object, array or PIL image.
+    The pixels of an image are identical for a path, bytes, a file object, an array and a PIL image. The EXIF
+    orientation is applied; unreadable EXIF data count as upright. Animations and files with several pages
+    give their first frame, a PIL image its current frame. Conversion of pixels by mode:
 
-    EXIF orientation is applied; EXIF that cannot be read counts as upright. Animations and many-page
-    files give their first frame, a PIL image the frame it stands at. What becomes of each kind of pixel:
+    - 1 (and boolean arrays): 0 and 255. L: unchanged. P, CMYK, YCbCr, LAB and HSV: RGB by Pillow.
+    - LA, PA, RGBA, and any transparent colour: on white.
+    - I;16 and uint16, and 16-bit colour files: the high byte, so values are scaled and never clipped.
+    - I, F and other numeric arrays have no declared range. The range is the first of 0..1 (fractions only),
+      0..255 and 0..65535 that contains all pixels. Fractions up to 0.1 outside 0..1, as resizing produces
+      them, are clipped. Other negative, larger or non-finite values are an error.
 
-    - 1 (and boolean arrays): 0 and 255. L: as it is. P, CMYK, YCbCr, LAB and HSV: RGB by Pillow.
-    - LA, PA, RGBA, and any transparent colour: laid on white.
-    - I;16 and uint16: the high byte, so 16 bits are scaled and never clipped. 16-bit colour files alike.
-    - I, F and other numeric arrays declare no range; theirs is the first of 0..1 (fractions only),
-      0..255 and 0..65535 that holds every pixel; fractions up to 0.1 outside 0..1, as resizing leaves
-      them, are cut off. Negative otherwise, larger or not finite: an error.
-
-    A JPEG, PNG or HEIC file of more than `MAX_PIXELS` is read at a reduced size, within 600 MiB of memory: by
-    a whole number from 2 to 16, so that the longer side keeps 4,000 pixels where it can. JPEG is decoded
-    small, by 2, 4 or 8; the others are averaged.
+    A JPEG, PNG or HEIC file of more than `MAX_PIXELS` is reduced by an integer from 2 to 16, within 600 MiB
+    of memory, so that the longer side has 4,000 pixels if possible. JPEG is decoded at a scale of 2, 4 or 8;
+    the others are averaged.
 
     Args:
-        source: A path, the bytes of a file, a binary file object (read from where it stands), a PIL image,
-            or an array `(h, w)`, `(h, w, 1)` grey, `(h, w, 2)` grey and alpha, `(h, w, 3)`, `(h, w, 4)`.
-        channels: Order of colours in an array of three or four channels; OpenCV's is `bgr`.
+        source: A path, the bytes of a file, a binary file object (read from its current position), a PIL
+            image, or an array: `(h, w)`, `(h, w, 1)` grey, `(h, w, 2)` grey and alpha, `(h, w, 3)`,
+            `(h, w, 4)`.
+        channels: Order of colours in an array of three or four channels; OpenCV uses `bgr`.
 
     Returns:
-        The picture, in an array of its own.
+        The picture; its array is a copy.
 
     Raises:
-        ImageError: It is no image mien reads, is damaged, has more than `MAX_PIXELS` pixels, or
-            `MAX_LARGE` of a format that stands there, or is a HEIC file and pillow-heif is not installed.
+        ImageError: The format is not supported, the image is damaged, it has more than `MAX_PIXELS` or
+            `MAX_LARGE` pixels, or it is a HEIC file and pillow-heif is not installed.
     """
     if isinstance(source, Image.Image):
         return _whole(_decode(source, "the image"))
     if isinstance(source, np.ndarray):
         return _whole(_from_array(source, channels))
-    with _held(source) as (name, file, size):
+    with _opened(source) as (name, file, size):
         if not size:
             raise ImageError(f"{name} is empty; {_WANTED}")
-        if size > MAX_BYTES and _is_film(name):
-            raise _film(name)
+        if size > MAX_BYTES and _is_video(name):
+            raise _video_error(name)
         if size > MAX_BYTES:
             raise ImageError(f"{name} is larger than {MAX_BYTES // 2**20} MiB; shrink it first")
         try:
@@ -156,22 +156,33 @@ def picture(source: Source, *, channels: Literal["rgb", "bgr"] = "rgb") -> Pictu
         except (ImageError, MemoryError):
             raise
         except UnidentifiedImageError as error:
-            if _is_film(name):
-                raise _film(name) from error
-            raise ImageError(f"{name} is not an image mien can read, or is damaged; {_WANTED}") from error
+            if _is_video(name):
+                raise _video_error(name) from error
+            raise ImageError(f"{name} is damaged or not an image; {_WANTED}") from error
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise ImageError(f"{name} has more than {MAX_PIXELS:,} pixels; shrink it first") from error
         except Exception as error:
             raise _damaged(name, error) from error
 
 
-def starts_like_image(start: bytes) -> bool:
-    """Say whether a file's first bytes are those of a format in `FORMATS` or of HEIC.
+def is_image_file(path: Path) -> bool | None:
+    """Return whether a file starts like an image, or None if it cannot be read."""
+    try:
+        if path.is_file():
+            with path.open("rb") as file:
+                return starts_like_image(file.read(64))
+    except OSError:
+        pass
+    return None
 
-    It reads the signature alone, so a damaged image counts as one.
+
+def starts_like_image(start: bytes) -> bool:
+    """Return whether a file starts like a format in `FORMATS` or HEIC.
+
+    Only the signature is checked, so damaged images count too.
 
     Args:
-        start: The first 64 bytes of the file, or all of them if there are fewer.
+        start: The first 64 bytes of the file, or fewer if it is shorter.
 
     Source: Pillow's plugins for these formats, and ISO/IEC 14496-12, 4.3 for AVIF and HEIC.
     """
@@ -179,17 +190,17 @@ def starts_like_image(start: bytes) -> bool:
         return True
     if start[:4] == b"RIFF":
         return start[8:12] == b"WEBP"
-    # "BM" alone begins many texts, so the size of BMP's second header must be a known one too.
+    # Many texts begin with "BM", so the size of the second header is checked too.
     if start[:2] == b"BM":
         return int.from_bytes(start[14:18], "little") in _BMP_HEADERS
     return _is_heic(start) or (start[4:8] == b"ftyp" and start[8:12] in (b"avif", b"avis"))
 
 
 def grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Turn an image grey, with Pillow's weights, so that a grey file and its RGB twin agree to the bit.
+    """Return an image in grey with the weights of Pillow.
 
     Args:
-        image: `(h, w)` grey, returned as it is, or `(h, w, 3)` RGB; 0..255.
+        image: `(h, w)` grey, returned unchanged, or `(h, w, 3)` RGB; 0..255.
 
     Returns:
         `(h, w)`: (19595 R + 38470 G + 7471 B + 32768) // 65536.
@@ -202,21 +213,20 @@ def grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def fit(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Make the network's input: grey, square, `size` pixels a side.
+    """Return an image as the input of a model: grey, square, `size` pixels a side.
 
-    A longer image is padded to a square by repeating its edge pixels, equally on both sides (an odd pixel
-    goes right or below), so that faces keep their proportions. Shrinking averages every pixel. An image
-    that is `size` × `size` already is unchanged to the bit. One with a side above 4096 is shrunk to that
-    before it is padded, so that a long thin one cannot fill the memory.
+    The shorter side is padded by repeating edge pixels, equally on both sides (an odd pixel goes right or
+    below), so faces keep their proportions. Shrinking averages all pixels. An image of `size` × `size` is
+    unchanged. An image with a side above 4096 is reduced to that before padding, which limits the memory.
 
     Args:
         image: `(h, w)` grey or `(h, w, 3)` RGB, 0..255, as `read` returns it.
-        size: Pixels a side, at least 1.
+        size: Side in pixels, at least 1.
 
     Returns:
         `(size, size, 1)`, 0..255.
 
-    Source: Pillow's BILINEAR, a triangle filter as wide as the scale.
+    Source: BILINEAR of Pillow, a triangle filter as wide as the scale.
     """
     face = grey(image)
     longer = max(face.shape)
@@ -233,32 +243,32 @@ def fit(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def cut(image: NDArray[np.uint8], square: tuple[float, float, float], size: int) -> NDArray[np.uint8]:
-    """Cut a square out of an image as the network's input: grey, `size` pixels a side.
+    """Return a square of an image as the input of a model: grey, `size` pixels a side.
 
-    Edges may lie between pixels. Beyond the image its edge pixels go on. Shrinking averages every pixel, and
-    the square that is the whole image gives what `fit` gives. What is cut from a side above 4096 pixels is
-    shrunk to that first.
+    Edges can be between pixels. Outside the image, edge pixels repeat. Shrinking averages all pixels. For the
+    square that is the whole image the result equals that of `fit`. A square with a side above 4096 pixels is
+    reduced to that first.
 
     Args:
         image: `(h, w)` grey or `(h, w, 3)` RGB, 0..255, as `read` returns it.
-        square: Left, top and side in pixels from the image's upper left corner; it may reach over the edges.
-        size: Pixels a side, at least 1.
+        square: Left, top and side in pixels; it can extend beyond the image.
+        size: Side of the result in pixels, at least 1.
 
     Returns:
         `(size, size, 1)`, 0..255.
 
     Raises:
-        ImageError: The side is not above 0, or one of the three is not finite.
+        ImageError: The side is not positive, or a number is not finite.
 
-    Source: Pillow's BILINEAR, a triangle filter as wide as the scale.
+    Source: BILINEAR of Pillow, a triangle filter as wide as the scale.
     """
     left, top, side = (float(number) for number in square)
     if not (side > 0 and np.isfinite([left, top, side]).all()):
         raise ImageError(
-            f"a square of side {side} at ({left}, {top}) cannot be cut out; "
-            "give finite numbers and a side above 0"
+            f"the square of side {side} at ({left}, {top}) is invalid; "
+            "give finite numbers and a positive side"
         )
-    # The filter reaches over the square's edges, so a window around it is kept.
+    # The filter needs pixels around the square.
     reach = math.ceil(max(1.0, side / size)) + 1
     (first, end), (upper, lower) = (
         (
@@ -276,19 +286,19 @@ def cut(image: NDArray[np.uint8], square: tuple[float, float, float], size: int)
         left, top, side = left * scale, top * scale, float(_LARGEST_PADDED_SIDE)
         reach = math.ceil(max(1.0, side / size)) + 1
     (left, columns), (top, rows) = (
-        _beyond(left, side, part.shape[1], reach),
-        _beyond(top, side, part.shape[0], reach),
+        _padding(left, side, part.shape[1], reach),
+        _padding(top, side, part.shape[0], reach),
     )
     part = np.pad(part, (rows, columns), mode="edge")
-    # The sum of two fractions may lie a rounding beyond what is there.
+    # Rounding can move the sum of two fractions beyond the image.
     box = (left, top, min(left + side, part.shape[1]), min(top + side, part.shape[0]))
     face = np.asarray(Image.fromarray(part).resize((size, size), Image.Resampling.BILINEAR, box=box))
     return face[:, :, np.newaxis]
 
 
-def _beyond(start: float, side: float, length: int, reach: int) -> tuple[float, tuple[int, int]]:
-    """How many pixels to repeat before and after an axis, and where the square starts then."""
-    # Further out there is nothing but the repeated pixel.
+def _padding(start: float, side: float, length: int, reach: int) -> tuple[float, tuple[int, int]]:
+    """Return the start of a square in the padded image, and the padding before and after it."""
+    # Further out, all pixels are equal.
     start = max(-side - reach, min(float(length + reach), start))
     before = math.ceil(-start) + reach if start < 0 else 0
     after = math.ceil(start + side - length) + reach if start + side > length else 0
@@ -296,19 +306,19 @@ def _beyond(start: float, side: float, length: int, reach: int) -> tuple[float, 
 
 
 @contextmanager
-def _held(source: object) -> Iterator[tuple[str, IO[bytes], int]]:
-    """Give what a path, bytes or file object holds, at its begin; what to call it in a message; its bytes."""
+def _opened(source: object) -> Iterator[tuple[str, IO[bytes], int]]:
+    """Yield the name for messages, an open file, and its size, for a path, bytes or file object."""
     if isinstance(source, bytes | bytearray | memoryview):
         yield _buffered("the image", bytes(source))
         return
     if isinstance(source, str | os.PathLike):
-        # A path of bytes is one to Python itself, and none to pathlib.
+        # pathlib does not accept paths of bytes.
         path = Path(os.fsdecode(source))
         name, data = f"'{path}'", b""
         try:
             with path.open("rb") as file:
                 facts = os.fstat(file.fileno())
-                streamed = stat.S_ISREG(facts.st_mode) and facts.st_size > _STREAMED
+                streamed = stat.S_ISREG(facts.st_mode) and facts.st_size > _STREAM_ABOVE
                 if not streamed:
                     data = file.read(MAX_BYTES + 1)
         except (OSError, ValueError) as error:
@@ -325,11 +335,11 @@ def _held(source: object) -> Iterator[tuple[str, IO[bytes], int]]:
     try:
         given = read_some(MAX_BYTES + 1) if callable(read_some) else None
     except (OSError, ValueError) as error:
-        raise ImageError(f"{name} cannot be read: {error}; open it anew") from error
+        raise ImageError(f"{name} cannot be read: {error}; open it again") from error
     if not isinstance(given, bytes):
         kind = "a file opened as text" if isinstance(given, str) else f"a {type(source).__name__}"
         raise ImageError(
-            f"{kind} is no source of an image; give a path, bytes, a binary file, an array or a PIL image"
+            f"{kind} cannot be read as an image; give a path, bytes, a binary file, an array or a PIL image"
         )
     yield _buffered(name, given)
 
@@ -362,11 +372,11 @@ def _from_heic(name: str, data: bytes, size: int) -> Picture:
             f"{name}: HEIC images need the extra 'heic'; run: pip install 'mien[heic]'"
         ) from error
     if opened.width * opened.height <= MAX_PIXELS:
-        # Turned here and not by `_decode`, because pillow-heif takes the orientation out of what it gives.
+        # Not by `_decode`, because pillow-heif removes the orientation from its result.
         return _whole(_turned(_decode(opened.pillow(), name), opened.turned))
     by = _reduced(name, "HEIC", opened.width, opened.height, size)
-    if opened.depth > 8 and opened.width * opened.height > _DEEP:
-        raise _too_many(name, opened.width, opened.height, f"HEIC files with 10 bits of up to {_DEEP:,}")
+    if opened.depth > 8 and opened.width * opened.height > _MAX_DEEP:
+        raise _too_many(name, opened.width, opened.height, f"HEIC files with 10 bits of up to {_MAX_DEEP:,}")
     whole = opened.array()
     rows = 64 * by
     strips = (_of_array(whole[top : top + rows], "rgb") for top in range(0, opened.height, rows))
@@ -378,8 +388,8 @@ def _from_large(name: str, file: IO[bytes], size: int, header: large_images.Head
     width, height = header.width, header.height
     by = _reduced(name, header.kind, width, height, size)
     if header.kind == "JPEG":
-        if header.held > _HELD:
-            most = width * height * _HELD // header.held // 1_000_000
+        if header.held > _MAX_BUFFER:
+            most = width * height * _MAX_BUFFER // header.held // 1_000_000
             raise _too_many(name, width, height, f"progressive JPEG files like this of up to {most},000,000")
         # Not by Image.open, which has a limit of its own.
         with JpegImagePlugin.jpeg_factory(file, "") as image:
@@ -388,10 +398,12 @@ def _from_large(name: str, file: IO[bytes], size: int, header: large_images.Head
             turned = _orientation(image)
             return _picture(_to_pixels(image, name), width, height, turned)
     if not header.strips:
-        raise _too_many(name, width, height, "no PNG that is interlaced or has 16 bits in three channels")
+        raise _too_many(
+            name, width, height, "only PNG files without interlacing and without three channels of 16 bits"
+        )
     png = large_images.Png(file, by)
     pixels = _averaged((_of_strip(strip, name) for strip in png.strips()), by)
-    with Image.open(io.BytesIO(png.noted()), formats=["PNG"]) as notes:
+    with Image.open(io.BytesIO(png.metadata()), formats=["PNG"]) as notes:
         return _picture(pixels, width, height, _orientation(notes))
 
 
@@ -404,7 +416,7 @@ def _of_strip(strip: large_images.Strip, name: str) -> NDArray[np.uint8]:
 
 
 def _picture(pixels: NDArray[np.uint8], width: int, height: int, turned: int) -> Picture:
-    """Turn what was reduced upright, and the size of the original with it."""
+    """Return a reduced picture upright, with the size of the upright original."""
     if turned >= 5:
         width, height = height, width
     return Picture(_turned(pixels, turned), width, height)
@@ -415,17 +427,17 @@ def _averaged(strips: Iterable[NDArray[np.uint8]], by: int) -> NDArray[np.uint8]
 
 
 def _reduced(name: str, kind: str, width: int, height: int, size: int) -> int:
-    """Return what a large picture is reduced by.
+    """Return the reduction factor of a large picture.
 
     Raises:
-        ImageError: It is too large, too long, or its file is too small to be a photo.
+        ImageError: It has too many pixels, a side is too long, or the file is too small for its pixels.
     """
     if width * height > MAX_LARGE[kind]:
         raise _too_many(name, width, height, f"{kind} files of up to {MAX_LARGE[kind]:,}")
     if max(width, height) > _LONGEST_SIDE:
         raise _too_many(name, width, height, f"sides of up to {_LONGEST_SIDE:,}")
-    if width * height > size * _A_BYTE[kind]:
-        raise _too_many(name, width, height, f"no file of so few bytes as {size:,}")
+    if width * height > size * _PIXELS_PER_BYTE[kind]:
+        raise _too_many(name, width, height, f"only files with more than {size:,} bytes for so many pixels")
     return min(_MOST, max(2, max(width, height) // _LONGER))
 
 
@@ -436,25 +448,25 @@ def _too_many(name: str, width: int, height: int, what: str) -> ImageError:
     )
 
 
-def _is_film(name: str) -> bool:
-    return name.rstrip("'").lower().endswith(_FILMS)
+def _is_video(name: str) -> bool:
+    return name.rstrip("'").lower().endswith(_VIDEOS)
 
 
-def _film(name: str) -> ImageError:
-    return ImageError(f"{name} looks like a video, and this takes images; mien video takes it")
+def _video_error(name: str) -> ImageError:
+    return ImageError(f"{name} is a video, not an image; use mien video")
 
 
 def _decode(image: Image.Image, name: str) -> NDArray[np.uint8]:
     _check_size(image.width, image.height, name)
     try:
         image.load()
-        # After load, because Pillow turns a TIFF upright by itself and then drops its tag.
+        # After load, because Pillow turns TIFF images upright and then removes the tag.
         turned = _orientation(image)
         pixels = _to_pixels(image, name)
     except (ImageError, MemoryError):
         raise
     except Exception as error:
-        # Each of Pillow's readers has its own errors (struct, zlib, Syntax, Key...) for damaged data.
+        # The readers of Pillow raise many kinds of errors for damaged data.
         raise _damaged(name, error) from error
     return _turned(pixels, turned)
 
@@ -465,29 +477,29 @@ def _turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
 
 def _damaged(name: str, error: Exception) -> ImageError:
     said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-    return ImageError(f"{name} is damaged and cannot be decoded ({said[:120]}); save it anew")
+    return ImageError(f"{name} is damaged and cannot be decoded ({said[:120]}); save it again")
 
 
 def _check_size(width: int, height: int, name: str) -> None:
     if width < 1 or height < 1:
-        raise ImageError(f"{name} is {width} × {height} pixels; an image has at least one")
+        raise ImageError(f"{name} is {width} × {height} pixels, so it is empty")
     if width * height > MAX_PIXELS:
         raise ImageError(
-            f"{name} is {width} × {height} pixels; mien reads up to {MAX_PIXELS:,} pixels of what is "
-            "no JPEG, PNG or HEIC file, so shrink it first"
+            f"{name} is {width} × {height} pixels; the limit is {MAX_PIXELS:,} pixels, except for JPEG, "
+            "PNG and HEIC files; shrink it first"
         )
 
 
 def _orientation(image: Image.Image) -> int:
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # A broken note about a picture is no reason to refuse the picture.
+    except Exception:  # damaged EXIF data do not make an image unreadable
         return 1
     return orientation if orientation in range(2, 9) else 1
 
 
 def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Undo one of EXIF's eight orientations (CIPA DC-008, tag 0x0112)."""
+    """Return pixels upright for an EXIF orientation (CIPA DC-008, tag 0x0112)."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -511,7 +523,7 @@ def _to_pixels(image: Image.Image, name: str) -> NDArray[np.uint8]:
 
 
 def _on_ground(image: Image.Image) -> NDArray[np.uint8]:
-    """Lay a transparent image on white, as a page would show it."""
+    """Return a transparent image on a white background."""
     is_grey = image.mode in ("1", "L", "LA", "La")
     layer = image.convert("LA" if is_grey else "RGBA")
     ground = Image.new("L" if is_grey else "RGB", image.size, _GROUND if is_grey else (_GROUND,) * 3)
@@ -525,7 +537,7 @@ def _from_array(array: NDArray[Any], channels: str) -> NDArray[np.uint8]:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 2, 3, 4)):
         raise ImageError(
             f"the array has the shape {array.shape}; an image is (h, w) or (h, w, channels) "
-            "with 1 to 4 channels, so give one image at a time"
+            "with 1 to 4 channels; give one image at a time"
         )
     _check_size(array.shape[1], array.shape[0], "the array")
     return _of_array(array, channels)
@@ -544,23 +556,22 @@ def _of_array(array: NDArray[Any], channels: str) -> NDArray[np.uint8]:
 
 
 def _to_8_bit(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
-    """Bring values without a declared range, or of 16 bits, to 0..255."""
+    """Return values without a declared range, or with 16 bits, scaled to 0..255."""
     kind = values.dtype.kind
     if kind == "b":
         return values.astype(np.uint8) * np.uint8(255)
     if kind not in "uif":
-        raise ImageError(f"{name} holds {values.dtype}; pixels are whole numbers or fractions")
+        raise ImageError(f"{name} holds {values.dtype}; pixels must be integers or fractions")
     if kind == "u" and values.dtype.itemsize == 2:
         return (values >> 8).astype(np.uint8)
     low, high = values.min(), values.max()
-    if kind == "f" and low >= -_BEYOND and high <= 1 + _BEYOND:
+    if kind == "f" and low >= -_TOLERANCE and high <= 1 + _TOLERANCE:
         values = values.clip(0, 1)
         low, high = values.min(), values.max()
-    # Written so that NaN, which no comparison holds for, is refused.
+    # This form refuses NaN as well.
     if not (low >= 0 and high <= 65535):
         raise ImageError(
-            f"{name} holds values from {low} to {high}; "
-            "pixels lie in 0..1, 0..255 or 0..65535, scale them first"
+            f"{name} holds values from {low} to {high}; scale them to 0..1, 0..255 or 0..65535 first"
         )
     if kind == "f":
         values = np.rint(values * 255 if high <= 1 else values)
@@ -570,7 +581,7 @@ def _to_8_bit(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
 
 
 def _is_heic(start: bytes) -> bool:
-    """Say whether a file is HEIC or HEIF by its first bytes, of which 64 do.
+    """Return whether a file is HEIC or HEIF, by its first 64 bytes.
 
     Source: ISO/IEC 23008-12, 10.2; ISO/IEC 14496-12, 4.3 (box `ftyp`).
     """
@@ -585,14 +596,14 @@ def _is_heic(start: bytes) -> bool:
 
 @dataclass(frozen=True)
 class _Heic:
-    """A file whose header is read and whose pixels are not.
+    """A HEIC file with its header read.
 
     Args:
-        width: Pixels, as the file is turned.
-        height: Pixels.
-        depth: Bits a channel.
-        turned: EXIF's orientation, as far as the decoder does not turn the picture by itself.
-        image: pillow-heif's.
+        width: Width in pixels.
+        height: Height in pixels.
+        depth: Bits per channel.
+        turned: EXIF orientation that the decoder does not apply.
+        image: The image of pillow-heif.
     """
 
     width: int
@@ -602,26 +613,26 @@ class _Heic:
     image: Any
 
     def pillow(self) -> Image.Image:
-        """Decode it."""
+        """Return the decoded image."""
         image: Image.Image = self.image.to_pillow()
         return image
 
     def array(self) -> NDArray[np.uint8]:
-        """Decode it without a second copy: `(h, w)` grey, `(h, w, 3)` or `(h, w, 4)`."""
+        """Return the decoded pixels without a second copy: `(h, w)`, `(h, w, 3)` or `(h, w, 4)`."""
         return np.asarray(self.image)
 
 
 def _open_heic(data: bytes) -> _Heic:
-    """Read the header of a file's main picture.
+    """Read the header of the primary image of a HEIC file.
 
-    The file's own turns and mirrors are applied by the decoder, and EXIF's orientation is then only a note of
-    them, as the standard says. A file that has none is turned by EXIF, because converters leave it so.
+    The decoder applies the rotation and mirroring of the file; by the standard, EXIF then only repeats them.
+    Converters write files with an EXIF orientation only, so it counts if the file has no rotation.
 
     Raises:
         ImportError: pillow-heif is not installed.
-        Exception: Whatever pillow-heif raises on damaged data.
+        Exception: The data are damaged; pillow-heif raises errors of many kinds.
     """
-    import pillow_heif  # only here: it loads 20 MB of libraries
+    import pillow_heif  # here, because it loads 20 MB of libraries
 
     file = pillow_heif.open_heif(data, convert_hdr_to_8bit=True)
     image = file[file.primary_index]
@@ -633,7 +644,7 @@ def _open_heic(data: bytes) -> _Heic:
 
 
 def _heic_turns(data: bytes) -> bool:
-    """Say whether the file turns or mirrors its pictures."""
+    """Return whether the file rotates or mirrors its images."""
     end = 0
     while end + 8 <= len(data):
         size, kind = int.from_bytes(data[end : end + 4]), data[end + 4 : end + 8]

@@ -1,6 +1,6 @@
-"""Pictures that are too large to be held whole: what their headers say, and PNG in strips.
+"""Read the headers of JPEG and PNG files, and decode large PNG files in strips, to limit the memory.
 
-`mien.vision.images` decides what is read; here is how little memory it takes.
+`mien.vision.images` uses this module.
 """
 
 import io
@@ -15,30 +15,30 @@ from numpy.typing import NDArray
 from PIL import Image
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-#: Channels by a PNG's colour type.
+#: Number of channels by colour type of a PNG file.
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-#: The colour type whose 8-bit pixels are so many bytes apart: filters know no more of a picture.
-_APART = {1: 0, 2: 4, 3: 2, 4: 6}
-#: Bytes of a strip, before it is decoded.
+#: Colour type with 8-bit pixels by bytes per pixel; the filters depend on this number only.
+_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
+#: Size of a strip in bytes before decoding.
 _STRIP = 8 * 2**20
 _PIECE = 2**18
-#: Bytes of a PNG's notes, in which EXIF may stand, that are looked at.
-_NOTES = 4 * 2**20
-#: JPEG's frame headers: all of 0xC0 to 0xCF that are no tables.
+#: Maximum size in bytes of the metadata of a PNG file that are searched for EXIF.
+_MAX_METADATA = 4 * 2**20
+#: Frame headers of JPEG: 0xC0 to 0xCF without those of tables.
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself.
+    """The header of a JPEG or PNG file.
 
     Args:
         kind: `JPEG` or `PNG`.
-        width: Pixels.
-        height: Pixels.
-        held: Bytes that a decoder holds of the whole picture, however small the decoding. 0 where it goes
-            from line to line.
-        strips: Whether it can be decoded by strips; every JPEG can be decoded small.
+        width: Width in pixels.
+        height: Height in pixels.
+        held: Memory in bytes that a decoder needs for the whole image at any scale; 0 if it decodes line by
+            line.
+        strips: Whether the image can be decoded in strips. JPEG files can always be decoded at a small scale.
     """
 
     kind: str
@@ -49,7 +49,7 @@ class Header:
 
 
 def header(file: IO[bytes]) -> Header | None:
-    """Read the header of a JPEG or PNG; None for others and for what is damaged. It begins anew after.
+    """Return the header of a JPEG or PNG file; None for other or damaged files. Rewinds the file.
 
     Source: W3C PNG 11.2.2; ITU-T T.81 B.2.
     """
@@ -93,7 +93,7 @@ def _jpeg(file: IO[bytes]) -> Header | None:
     height, width = struct.unpack(">HH", frame[1:5])
     factors = [(each >> 4, each & 15) for each in frame[7 : 6 + 3 * frame[5] : 3]]
     wide, high = max(across for across, _ in factors), max(down for _, down in factors)
-    # A first scan with fewer parts than the frame: others come later, so all is held, 2 bytes a value.
+    # A first scan with fewer components than the frame: the decoder keeps everything, 2 bytes a value.
     several = several or content[0] < frame[5]
     if not (wide and high):
         return None
@@ -103,11 +103,11 @@ def _jpeg(file: IO[bytes]) -> Header | None:
 
 @dataclass(frozen=True)
 class Strip:
-    """Some rows of a PNG.
+    """Some rows of a PNG file.
 
     Args:
-        data: A PNG of these rows alone.
-        pixels: The rows, if they are plain 8-bit grey or RGB.
+        data: A PNG file of these rows only.
+        pixels: The rows, if they are 8-bit grey or RGB.
     """
 
     data: bytes
@@ -115,25 +115,25 @@ class Strip:
 
 
 class Png:
-    """A PNG, read from its begin once, in strips.
+    """A PNG file that is read once, in strips.
 
     Args:
-        file: Stands at the file's begin.
-        rows: Strips have a multiple of so many rows, the last one perhaps fewer.
+        file: The file at its beginning.
+        rows: The number of rows of a strip is a multiple of this; the last strip can be smaller.
     """
 
     def __init__(self, file: IO[bytes], rows: int) -> None:
         self._file, self._rows = file, rows
         self._colours = b""
-        self._notes = b""
+        self._metadata = b""
         self._plain = True
 
     def strips(self) -> Iterator[Strip]:
-        """Give the picture from top to bottom.
+        """Yield the strips from top to bottom.
 
         Raises:
-            ValueError: The file is damaged or cut off.
-            zlib.error: The same.
+            ValueError: The file is damaged or truncated.
+            zlib.error: The file is damaged.
         """
         self._file.seek(16)
         width, height, depth, colour, _, _, _ = struct.unpack(">IIBBBBB", self._file.read(13))
@@ -148,10 +148,10 @@ class Png:
             held += piece
             while done < height and len(held) >= (count := min(many, height - done)) * (across + 1):
                 size = count * (across + 1)
-                # The row above as it is, and then these, as bytes that Pillow takes the filters off.
+                # The row above without a filter, then these rows; Pillow undoes their filters.
                 filtered = bytes([0]) + above + bytes(held[:size])
                 del held[:size]
-                made = _made(across // apart, count + 1, 8, _APART[apart], filtered)
+                made = _png(across // apart, count + 1, 8, _COLOUR_TYPES[apart], filtered)
                 with Image.open(io.BytesIO(made), formats=["PNG"]) as image:
                     raw = np.asarray(image).reshape(count + 1, across)[1:]
                 above = raw[-1].tobytes()
@@ -161,18 +161,18 @@ class Png:
                     yield Strip(b"", raw.reshape(shape))
                 else:
                     rows = np.pad(raw, ((0, 0), (1, 0))).tobytes()
-                    yield Strip(_made(width, count, depth, colour, rows, self._colours), None)
+                    yield Strip(_png(width, count, depth, colour, rows, self._colours), None)
         if done < height:
             raise ValueError("image file is truncated")
 
-    def noted(self) -> bytes:
-        """Return a PNG of one pixel with this one's notes, EXIF among them; ask when all strips are read."""
+    def metadata(self) -> bytes:
+        """Return a PNG file of one pixel with the metadata of this one; call it after all strips are read."""
         for kind, length in self._chunks():
             self._keep(kind, length)
-        return _made(1, 1, 8, 0, b"\0\0", self._notes)
+        return _png(1, 1, 8, 0, b"\0\0", self._metadata)
 
     def _inflated(self, wanted: int) -> Iterator[bytes]:
-        """Give what the picture's chunks hold, in pieces; no more than `wanted` bytes."""
+        """Yield the decompressed image data in pieces, at most `wanted` bytes."""
         unpacked = zlib.decompressobj()
         for kind, length in self._chunks():
             if kind != b"IDAT":
@@ -200,9 +200,9 @@ class Png:
             yield begin[4:], int.from_bytes(begin[:4])
 
     def _keep(self, kind: bytes, length: int) -> None:
-        """Pass over a chunk; keep it if it says what colours mean, or how the picture is turned."""
+        """Skip a chunk; keep it if it defines colours or can hold the orientation."""
         wanted = kind in (b"PLTE", b"tRNS") or kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
-        if not wanted or length + len(self._notes) > _NOTES:
+        if not wanted or length + len(self._metadata) > _MAX_METADATA:
             self._file.seek(length + 4, io.SEEK_CUR)
             return
         chunk = struct.pack(">I", length) + kind + self._file.read(length + 4)
@@ -210,11 +210,11 @@ class Png:
             self._colours += chunk
             self._plain = self._plain and kind != b"tRNS"
         else:
-            self._notes += chunk
+            self._metadata += chunk
 
 
-def _made(width: int, height: int, depth: int, colour: int, rows: bytes, more: bytes = b"") -> bytes:
-    """Return a PNG of filtered rows, packed without being compressed."""
+def _png(width: int, height: int, depth: int, colour: int, rows: bytes, more: bytes = b"") -> bytes:
+    """Return a PNG file of filtered rows without compression."""
     head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     ends = (_chunk(b"IDAT", zlib.compress(rows, 0)), _chunk(b"IEND", b""))
     return b"".join((_PNG, _chunk(b"IHDR", head), more, *ends))
