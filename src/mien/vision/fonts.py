@@ -34,9 +34,10 @@ _NAMES = (
     "AppleSDGothicNeo.ttc",
 )
 #: Transliterations of letters that Unicode does not decompose into a plain letter and a mark.
-_TRANSLITERATIONS = dict(
-    zip("ßẞæÆœŒøØłŁđĐðÐþÞı–—", "ss SS ae AE oe OE o O l L d D d D th Th i - -".split(), strict=True)
-)
+_TRANSLITERATIONS = {
+    "ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L",
+    "đ": "d", "Đ": "D", "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th", "ı": "i", "–": "-", "—": "-",
+}  # fmt: skip
 #: Font size in pixels for the comparison of glyphs, and a character that no font has.
 _SIZE, _NONE = 24, "\U0010ffff"
 
