@@ -1,6 +1,7 @@
 """Explanations: maps that follow the weights, mark what matters, and lie where they belong."""
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from mien.data import datasets, synthetic
 from mien.errors import InputError, ModelError
 from mien.evaluation import explanation
 from mien.evaluation import explanation as explain
-from mien.evaluation.explanation import Dense, Graph, Grid
 from mien.inference.predictor import predict
+from mien.models import checks
 from mien.models import model as bundle
+from mien.models.card import FeatureMap, Head
 from mien.models.model import Bundle, Card
+from mien.release import onnx_graph
 from mien.vision import detectors as detect
 from mien.vision import images
 
@@ -67,8 +70,6 @@ def planted(
     *,
     weights: NDArray[np.float32] | None = None,
     bias: float = 0.0,
-    transposed: bool = False,
-    doubled: bool = False,
     size: int = 48,
 ) -> Bundle:
     """A network whose features are known: means over 4 × 4 pixels of the brightness, and of the darkness.
@@ -92,22 +93,13 @@ def planted(
     if weights is None:
         weights = np.zeros((channels, 3), np.float32)
         weights[: channels // 2, 0] = 16 / channels
-    stored = weights.T.copy() if transposed else weights
-    nodes.append(
-        name(
-            "Gemm",
-            ["flat", "weights", "bias"],
-            ["logits"],
-            **({"transB": 1} if transposed else {}),
-            **({"alpha": 2.0} if doubled else {}),
-        )
-    )
+    nodes.append(name("Gemm", ["flat", "weights", "bias"], ["logits"]))
     nodes.append(name("Softmax", ["logits"], ["probabilities"], axis=-1))
     constants = {
         "most": np.float32(255),
         "kernel": kernel,
         "offset": np.array([0, 1], np.float32),
-        "weights": stored.astype(np.float32),
+        "weights": weights.astype(np.float32),
         "bias": np.full(3, bias, np.float32),
     }
     graph = make.make_graph(
@@ -121,8 +113,16 @@ def planted(
         [numpy_helper.from_array(np.asarray(value), key) for key, value in constants.items()],
     )
     model = make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=8)
-    card = Card(name="planted", labels=LABELS, size=size)
-    return bundle.write(model.SerializeToString(), card, folder / "planted.onnx")
+    file = model.SerializeToString()
+    named = Head(weights=onnx_graph.mean_weights(file).get("probabilities", ""))
+    card = Card(
+        name="planted",
+        labels=LABELS,
+        size=size,
+        heads={"labels": named},
+        feature_map=onnx_graph.feature_map(file),
+    )
+    return bundle.write(file, card, folder / "planted.onnx")
 
 
 def spotted(*, row: int, column: int, side: int = 8, size: int = 48) -> NDArray[np.uint8]:
@@ -169,33 +169,29 @@ def falls(model: Bundle, faces: Any, method: explain.Method, head: str) -> tuple
 
 
 @pytest.mark.parametrize("head", ["fer2013", "ferplus"])
-def test_features_through_the_head_that_was_read_are_the_models_answer(head: str) -> None:
+def test_the_weights_that_the_card_names_turn_features_into_the_prediction(head: str) -> None:
     model = shipped()
-    dense = Graph(model.read()).dense(model.card.head(head).output)
-    assert dense is not None
+    stated = model.card.head(head)
+    weights = checks.read_weights(model.read(), stated.weights)
     faces = np.stack(variations())
-    logits = model.features(faces).mean(axis=(1, 2)) @ dense.weights + dense.bias
-    expected = model.run(faces, head=head)
-    assert softmax(logits / dense.temperature + dense.offsets) == pytest.approx(expected, abs=5e-3)
-    assert np.ptp(dense.offsets) > 0
+    logits = model.features(faces).mean(axis=(1, 2)) @ weights
+    biased = np.log(model.run(faces, head=head)) - logits / stated.temperature
+    # What is left is one bias a class, and the logarithm of the softmax's sum, one number an image.
+    assert np.ptp(biased - biased.mean(axis=1, keepdims=True), axis=0).max() < 0.15
 
 
-def test_the_two_heads_have_heads_of_their_own() -> None:
-    graph = Graph(shipped().read())
-    one, other = graph.dense("probabilities"), graph.dense("ferplus")
-    assert one is not None
-    assert other is not None
-    assert not np.allclose(one.weights, other.weights)
-    assert graph.dense("features") is None
-    assert graph.dense("nothing") is None
+def test_each_head_has_weights_of_its_own() -> None:
+    model = shipped()
+    one, other = (checks.read_weights(model.read(), head.weights) for head in model.card.heads.values())
+    assert one.shape == other.shape
+    assert not np.allclose(one, other)
+    with pytest.raises(ModelError, match="nothing"):
+        checks.read_weights(model.read(), "nothing")
 
 
-@pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize(("row", "column"), [(4, 4), (20, 32), (36, 12)])
-def test_cam_marks_the_spot_that_a_planted_model_answers_by(
-    tmp_path: Path, row: int, column: int, transposed: bool
-) -> None:
-    model = planted(tmp_path, "mean", transposed=transposed)
+def test_cam_marks_the_spot_that_a_planted_model_answers_by(tmp_path: Path, row: int, column: int) -> None:
+    model = planted(tmp_path, "mean")
     why = explain.face(model, spotted(row=row, column=column))
     assert (why.method, why.answer, why.head) == ("cam", "left", "labels")
     inside = why.map[row : row + 8, column : column + 8]
@@ -366,6 +362,10 @@ def windows(*, slow_way: bool) -> onnx.ModelProto:
     return make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=8)
 
 
+#: 8 × 8 cells over 36 × 36 pixels.
+EVEN = FeatureMap(first=(1.75, 1.75), step=(4.5, 4.5))
+
+
 @pytest.mark.parametrize("slow_way", [False, True])
 def test_cells_look_where_a_change_of_a_pixel_moves_them(slow_way: bool) -> None:
     file = windows(slow_way=slow_way).SerializeToString()
@@ -373,8 +373,7 @@ def test_cells_look_where_a_change_of_a_pixel_moves_them(slow_way: bool) -> None
     pixels = np.zeros((36 * 36, 36, 36, 1), np.uint8)
     pixels.reshape(36 * 36, -1)[np.arange(36 * 36), np.arange(36 * 36)] = 200
     (features,) = session.run(["features"], {"images": pixels})
-    grid = Graph(file).grid()
-    assert grid is not None
+    grid = onnx_graph.feature_map(file)
     assert grid.step == (4, 4)
     for cell in (2, 4):
         moved = features[:, cell, cell, 0].reshape(36, 36)
@@ -389,7 +388,7 @@ def test_cells_look_where_a_change_of_a_pixel_moves_them(slow_way: bool) -> None
     ("node", "key", "values"),
     [(2, "axes", [1, 2]), (2, "starts", [-2, 4]), (0, "perm", [0, 1, 2, 3]), (3, "op_type", "MatMul")],
 )
-def test_a_graph_that_does_not_tell_has_no_grid(node: int, key: str, values: Any) -> None:
+def test_if_a_graph_does_not_tell_the_cells_share_the_image_evenly(node: int, key: str, values: Any) -> None:
     model = windows(slow_way=True)
     if key in ("axes", "starts"):
         for tensor in model.graph.initializer:
@@ -399,35 +398,20 @@ def test_a_graph_that_does_not_tell_has_no_grid(node: int, key: str, values: Any
         model.graph.node[node].attribute[0].ints[:] = values
     else:
         model.graph.node[node].op_type = values
-    assert Graph(model.SerializeToString()).grid() is None
+    assert onnx_graph.feature_map(model.SerializeToString()) == EVEN
 
 
-def test_ways_of_other_steps_have_no_grid() -> None:
+def test_branches_of_different_steps_share_the_image_evenly() -> None:
     model = windows(slow_way=True)
     model.graph.node[6].input[1] = "one"
-    assert Graph(model.SerializeToString()).grid() is None
-    del model.graph.node[-1]
-    assert Graph(model.SerializeToString()).grid() is None
-    assert Graph(model.SerializeToString()).dense("features") is None
+    assert onnx_graph.feature_map(model.SerializeToString()) == EVEN
 
 
 def test_a_planted_grid_is_known(tmp_path: Path) -> None:
-    graph = Graph(planted(tmp_path, "mean").read())
-    assert graph.grid() == Grid((1.5, 1.5), (4.0, 4.0))
-    dense = graph.dense("probabilities")
-    assert isinstance(dense, Dense)
-    assert dense.temperature == 1
-    assert (dense.offsets == 0).all()
-    assert dense.weights.shape == (2, 3)
-
-
-def test_cells_without_a_known_grid_share_the_face_evenly(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    image = spotted(row=20, column=20)
-    known = explain.face(planted(tmp_path, "mean"), image)
-    monkeypatch.setattr(Graph, "grid", lambda graph: None)
-    assert explain.face(planted(tmp_path, "mean"), image).map == pytest.approx(known.map)
+    card = planted(tmp_path, "mean").card
+    assert card.feature_map == FeatureMap(first=(1.5, 1.5), step=(4.0, 4.0))
+    assert card.head().weights == "weights"
+    assert planted(tmp_path, "most").card.head().weights == ""
 
 
 # Hiding and painting
@@ -590,13 +574,17 @@ def test_errors_say_what_there_is(tmp_path: Path) -> None:
         explain.face(shipped(), image, head="x")
     with pytest.raises(ModelError, match="of shape"):
         explain.face(shipped(), image[:20])
-    with pytest.raises(ModelError, match="damaged"):
-        Graph(b"no onnx")
+    with pytest.raises(ModelError):
+        checks.read_weights(b"no onnx", "answer/kernel")
 
 
-def test_a_head_that_is_not_plain_is_left_to_occlusion(tmp_path: Path) -> None:
-    model = planted(tmp_path, "mean", doubled=True)
-    assert explain.face(model, spotted(row=8, column=8)).method == "occlusion"
+def test_a_file_without_a_feature_map_has_to_be_exported_again(tmp_path: Path) -> None:
+    model = planted(tmp_path, "mean")
+    old = bundle.of(model.read(), replace(model.card, feature_map=None), threads=1)
+    for method in (None, "cam"):
+        with pytest.raises(InputError, match="export"):
+            explain.face(old, spotted(row=8, column=8), method=method)
+    assert explain.face(old, spotted(row=8, column=8), method="occlusion").map.max() == 1
 
 
 def test_progress_comes_to_its_end() -> None:

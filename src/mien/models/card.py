@@ -108,6 +108,8 @@ class Head:
         balance: The balance at which photographs are answered unless another one is asked for; see
             `mien.models.priors`.
         thresholds: The threshold at each other balance that is offered, by its text, such as `0.25`.
+        weights: Name of the weights `(channels, labels)` in the ONNX file that turn the mean of the
+            feature map into logits; empty if the logits are made in another way.
         at_chance: Whether nothing showed on val that it is better than always answering the most frequent
             label (`mien.evaluation.metrics.at_chance`); then all its answers count as uncertain.
     """
@@ -122,6 +124,7 @@ class Head:
     frequencies: tuple[Fraction, ...] = ()
     balance: Fraction = 0.0
     thresholds: dict[Literal["0.25", "0.5", "0.75", "1"], Fraction] = field(default_factory=dict)
+    weights: str = ""
     at_chance: bool = False
 
     def balance_for(self, balance: float | None, prior: object) -> float:
@@ -194,6 +197,21 @@ class Began:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FeatureMap:
+    """Where the cells of the last feature map are in the image: cell i is centred on `first + step * i`.
+
+    Args:
+        first: Row and column of the pixel on which the first cell is centred.
+        step: Rows and columns in pixels from one cell to the next.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    first: tuple[float, float]
+    step: tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parity:
     """How close the shipped file answers to the network it was written from.
 
@@ -243,6 +261,8 @@ class Card:
         framing: How faces stood in the training images.
         precision: What it computes in.
         heads: Its output heads by name; the first is the default.
+        feature_map: Where the cells of the feature map are, for class activation maps; None if the exporter
+            did not write it.
         sha256: Hash of the bytes of `model.onnx`. Inside that file it is None, for no file can hold its
             own hash.
         made_from: The same of the model that this file was made of, calibrated and perhaps in int8.
@@ -272,6 +292,7 @@ class Card:
     framing: str = "the whole image, as the data set has it"
     precision: Literal["float32", "int8"] = "float32"
     heads: Annotated[dict[Name, Head], Field(min_length=1)] = field(default_factory=lambda: dict(ONE_HEAD))
+    feature_map: FeatureMap | None = None
     sha256: Sha256 | None = None
     made_from: Sha256 | None = None
     recipe: dict[str, Any] = field(default_factory=dict)

@@ -11,7 +11,11 @@ Source: onnx/onnx, `onnx.proto` (field numbers); protobuf.dev/programming-guides
 """
 
 import hashlib
+import math
 from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mien.errors import ModelError
 
@@ -260,6 +264,34 @@ def _encode(number: int) -> bytes:
 
 #: Under what keys the card and the two hashes stand.
 KEY, MODEL_KEY, CARD_KEY = "mien.card", "mien.sha256.model", "mien.sha256.card"
+
+
+def read_weights(model: bytes, name: str) -> NDArray[np.float32]:
+    """Return weights of a model file by their name, in float32 also if the file has them in int8.
+
+    Raises:
+        ModelError: There are no weights of this name, or they are not as large as the file says.
+    """
+    found: dict[str, memoryview] = {}
+    for number, graph in fields(memoryview(model)):
+        for field, tensor in fields(graph) if number == 7 and isinstance(graph, memoryview) else ():
+            if field == 5 and isinstance(tensor, memoryview):
+                found |= {text(value): tensor for key, value in fields(tensor) if key == 8}
+    if name in found:
+        return _array(found[name], "<f4", name)
+    whole, scale = found.get(f"{name}/int8"), found.get(f"{name}/scale")
+    if whole is None or scale is None:
+        raise ModelError(f"the model has no weights {name!r}, which its card names; export it again")
+    weights: NDArray[np.float32] = _array(whole, "|i1", name) * _array(scale, "<f4", name)
+    return weights
+
+
+def _array(tensor: memoryview, kind: str, name: str) -> NDArray[np.float32]:
+    sides = [side for number, value in fields(tensor) if number == 1 for side in integers(value)]
+    raw = next((value for number, value in fields(tensor) if number == 9), b"")
+    if isinstance(raw, int) or len(raw) != math.prod(sides) * np.dtype(kind).itemsize:
+        raise ModelError(f"the model's weights {name!r} are not as large as the file says; it is damaged")
+    return np.frombuffer(raw, kind).reshape(sides).astype(np.float32)
 
 
 def write_card(model: bytes, card: bytes) -> bytes:

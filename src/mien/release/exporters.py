@@ -29,7 +29,7 @@ from mien.models import model as bundles
 from mien.models import networks
 from mien.models.model import Bundle, Card, Parity
 from mien.models.networks import load_keras, quietly
-from mien.release.onnx_graph import serialise, weights
+from mien.release.onnx_graph import feature_map, mean_weights, serialise, weights
 from mien.training.runs import Run
 
 if TYPE_CHECKING:
@@ -311,7 +311,11 @@ def bundle(
     """
     images = _enough(images, card.size, at_least)
     file = serialise(model, heads={head.output: head for head in card.heads.values()})
-    card = replace(card, parity=None)
+    weights_of_head = mean_weights(file)
+    heads = {
+        name: replace(head, weights=weights_of_head.get(head.output, "")) for name, head in card.heads.items()
+    }
+    card = replace(card, parity=None, heads=heads, feature_map=feature_map(file))
     try:
         written = bundles.of(file, card)
         network = _scaled(in_float32(model), card)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from mien.errors import MissingExtra, ModelError
 from mien.models import checks
-from mien.models.model import Head
+from mien.models.card import FeatureMap, Head
 
 if TYPE_CHECKING:
     import keras
@@ -31,6 +31,16 @@ if TYPE_CHECKING:
 OPSET, IR_VERSION = 17, 8
 
 Array = npt.NDArray[Any]
+#: Centre of the first cell and step from one cell to the next, rows and columns.
+_Place = tuple[Array, Array]
+#: Operations that keep every value in its place, and operations that move a window.
+_POINTWISE = frozenset(
+    (
+        *("Add", "BatchNormalization", "Cast", "Clip", "Concat", "Div", "Elu", "Gelu", "HardSigmoid"),
+        *("HardSwish", "Identity", "LeakyRelu", "Mul", "PRelu", "Relu", "Sigmoid", "Sub", "Tanh"),
+    )
+)
+_WINDOWS = ("Conv", "MaxPool", "AveragePool")
 
 
 def serialise(model: keras.Model, *, heads: Mapping[str, Head] | None = None) -> bytes:
@@ -88,6 +98,78 @@ def weights(file: bytes) -> dict[str, npt.NDArray[np.float32]]:
         elif tensor.name in kernels:
             array = array.transpose(2, 3, 1, 0)
         found[tensor.name] = np.ascontiguousarray(array)
+    return found
+
+
+def feature_map(file: bytes) -> FeatureMap:
+    """Return where the cells of a network's feature map are in the image.
+
+    A window of side k and stride s that begins p pixels before the map is centred on (k - 1) / 2 - p first,
+    then every s. Where branches of different reach are added, the mean of their centres counts. If the graph
+    does not tell, the cells share the image evenly.
+
+    Args:
+        file: The bytes of a float32 ONNX file of this writer.
+    """
+    onnx = _onnx()
+    graph = onnx.load_from_string(file).graph
+    producers = {name: node for node in graph.node for name in node.output}
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    found: dict[str, _Place | None] = {"images": (np.zeros(2), np.ones(2))}
+
+    def place(name: str) -> _Place | None:
+        if name not in found:
+            found[name] = behind(producers[name]) if name in producers else None
+        return found[name]
+
+    def behind(node: Any) -> _Place | None:
+        settings = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
+        before = [place(name) for name in node.input if name and name not in constants]
+        known = [each for each in before if each is not None]
+        if not known or len(known) < len(before) or any((step != known[0][1]).any() for _, step in known):
+            return None
+        first, step = np.mean([each for each, _ in known], axis=0), known[0][1]
+        if node.op_type in _POINTWISE or (node.op_type, settings.get("perm")) == ("Transpose", [0, 3, 1, 2]):
+            return first, step
+        if node.op_type == "Slice":
+            starts, axes = constants[node.input[1]], constants[node.input[3]]
+            return (first + starts * step, step) if list(axes) == [2, 3] and (starts >= 0).all() else None
+        if node.op_type not in _WINDOWS:
+            return None
+        reach = (np.array(settings["kernel_shape"]) - 1) * np.array(settings.get("dilations", [1, 1]))
+        pads = np.array(settings.get("pads", [0, 0, 0, 0])[:2])
+        return first + (reach / 2 - pads) * step, step * np.array(settings.get("strides", [1, 1]))
+
+    side = graph.input[0].type.tensor_type.shape.dim[1].dim_value
+    (output,) = (each for each in graph.output if each.name == "features")
+    cells = np.array([each.dim_value for each in output.type.tensor_type.shape.dim[1:3]])
+    even = side / cells
+    first, step = place(producers["features"].input[0]) or (even / 2 - 0.5, even)
+    return FeatureMap(first=(float(first[0]), float(first[1])), step=(float(step[0]), float(step[1])))
+
+
+def mean_weights(file: bytes) -> dict[str, str]:
+    """Return, by output, the name of the weights of each head that is dense over the mean of the feature map.
+
+    Args:
+        file: The bytes of a float32 ONNX file of this writer.
+    """
+    graph = _onnx().load_from_string(file).graph
+    producers = {name: node for node in graph.node for name in node.output}
+    map_ = producers["features"].input[0]
+    found = {}
+    for output in graph.output:
+        node = producers[output.name]
+        while node is not None and node.op_type in ("Softmax", "Add", "Div"):
+            node = producers.get(node.input[0])
+        behind = node
+        for kind in ("Gemm", "Flatten", "GlobalAveragePool"):
+            if behind is None or behind.op_type != kind:
+                break
+            behind = producers.get(behind.input[0])
+        else:
+            if behind is producers[map_]:
+                found[output.name] = node.input[1]
     return found
 
 
