@@ -22,8 +22,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from mien.training import augmentation as augment
-from mien.training import recipes
+from mien.training import augmentation, recipes
 
 _FULL = recipes.Augment(rotation=10, zoom=0.1, shift=0.1, flip=True, brightness=0.2, contrast=0.2, erase=0.5)
 SETS = {
@@ -79,7 +78,7 @@ def _mien(images: np.ndarray, settings: recipes.Augment, size: int) -> Callable[
     def run(epoch: int) -> None:
         order = np.random.default_rng(epoch).permutation(len(images))
         for start in range(0, len(images), size):
-            augment.batch(images, order[start : start + size], settings, seed=42, epoch=epoch)
+            augmentation.augment_batch(images, order[start : start + size], settings, seed=42, epoch=epoch)
 
     return run
 

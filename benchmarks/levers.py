@@ -61,22 +61,21 @@ def main() -> None:
 
 
 def _train(lever: str, data: datasets.Dataset, recipe: Recipe) -> dict[str, Any]:
-    from mien.training import losses, targets
-    from mien.training import schedules as schedule
-    from mien.training.batches import Feed
+    from mien.training import optimization, targets
+    from mien.training.batches import BatchLoader
 
     began = time.process_time()
     keras = load_keras(recipe.network)
     keras.utils.set_random_seed(recipe.seed)
     wanted = targets.of(data, recipe, None)
-    feed = Feed(data.split("train"), wanted.train, recipe)
-    settings = losses.settings(recipe.targets, distils=False, frequencies=wanted.frequencies)
+    feed = BatchLoader(data.split("train"), wanted.train, recipe)
+    settings = optimization.loss_settings(recipe.targets, distils=False, frequencies=wanted.frequencies)
     build = {"sam": _sharp, "squeeze": _squeezing}.get(lever, _plain)
 
     def compiled(size: int) -> Any:
         model = build(recipe, len(data.labels), size)
         model.compile(
-            optimizer=schedule.make_optimizer(recipe.optimizer, model, steps=feed.steps * recipe.epochs),
+            optimizer=optimization.make_optimizer(recipe.optimizer, model, steps=feed.steps * recipe.epochs),
             **settings,
             jit_compile=False,
         )

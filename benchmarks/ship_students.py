@@ -21,7 +21,7 @@ from mien.data import datasets
 from mien.models import model as bundle
 from mien.models import networks
 from mien.release import exporters, shipping
-from mien.training import run_facts as facts
+from mien.training import trainer
 
 #: What the training had in common, as docs/experiments.md, number 27, tells it.
 _RECIPE = {
@@ -101,7 +101,7 @@ def main() -> int:
     if [array.shape for array in found] != [tuple(variable.shape) for variable in network.weights]:
         sys.exit(f"{o.weights} does not hold the weights of {recipe['network']}")
     network.set_weights(found)
-    described = facts.describe(data)
+    described = trainer.describe_data(data)
     card = bundle.Card(
         name=o.name,
         labels=data.labels,
@@ -109,7 +109,7 @@ def main() -> int:
         heads=dict(bundle.TWO_HEADS),
         recipe=recipe,
         teacher=_TEACHER,
-        data=facts._data(described),
+        data=trainer._parse_data(described),
         excluded=described["excluded"],
         versions={
             "mien": mien.__version__,

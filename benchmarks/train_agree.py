@@ -83,14 +83,13 @@ def _child(side: str, seed: int, options: argparse.Namespace) -> float:
         if side == "script":
             return _script(seed, Path(out), options)
         from mien.data import datasets
-        from mien.training import recipes
-        from mien.training import trainer as train
+        from mien.training import recipes, trainer
 
         recipe = recipes.override(
             recipes.get("seed"),
             [f"network={options.network}", f"batch_size={options.batch}", f"seed={seed}", "epochs=1"],
         )
-        made = train.fit(datasets.load(options.data), recipe, out=Path(out) / "run")
+        made = trainer.fit(datasets.load(options.data), recipe, out=Path(out) / "run")
         return made.history()[-1]["val_loss"]
 
 

@@ -291,8 +291,7 @@ def _peak(precision: str, *, side: int = 2048, tries: int = 6) -> float:
 def _mien(data: Path, out: Path, options: argparse.Namespace) -> None:
     """Train recipe seed, with another network where one is named."""
     from mien.data import datasets
-    from mien.training import recipes
-    from mien.training import trainer as train
+    from mien.training import recipes, trainer
 
     recipe = recipes.override(
         recipes.get("seed"),
@@ -302,7 +301,7 @@ def _mien(data: Path, out: Path, options: argparse.Namespace) -> None:
             f"precision={options.precision}",
         ],
     )
-    train.fit(datasets.load(data, size=recipe.size), recipe, out=out / "run")
+    trainer.fit(datasets.load(data, size=recipe.size), recipe, out=out / "run")
 
 
 def seed_script(data: Path, out: Path, *, batch_size: int, network: str, seed: int = 42) -> None:
@@ -330,7 +329,7 @@ def seed_script(data: Path, out: Path, *, batch_size: int, network: str, seed: i
         "shuffle": True,
         "seed": seed,
     }
-    train = changes.flow_from_directory(directory=data / "train", **options)
+    trainer = changes.flow_from_directory(directory=data / "train", **options)
     val = plain.flow_from_directory(directory=data / "val", **options)
     model = seed_network() if network == "seed" else networks.build(network)
     checkpoint = ModelCheckpoint(
@@ -346,7 +345,7 @@ def seed_script(data: Path, out: Path, *, batch_size: int, network: str, seed: i
         optimizer=tf.keras.optimizers.Adam(learning_rate=0.001),
     )
     model.fit(
-        train,
+        trainer,
         validation_data=val,
         epochs=25,
         callbacks=[TensorBoard(log_dir=str(out / "logs")), stopping, checkpoint],

@@ -58,17 +58,17 @@ def train(
     """Train into `folder`, going on where it holds a run; die at the n-th event of a kind, if told to."""
     from mien.models import model as bundle
     from mien.training import runs as run
-    from mien.training import trainer as room
+    from mien.training import trainer
 
     builders.add_toy_network()
     compare_few()
     if kill_at is not None:
         _arm(*kill_at)
     if folder.exists():
-        room.resume(run.open_run(folder), data())
+        trainer.resume(run.open_run(folder), data())
     else:
         begin = None if base is None else bundle.load(base)
-        room.fit(data(), recipe(*MORE, *settings), out=folder, base=begin)
+        trainer.fit(data(), recipe(*MORE, *settings), out=folder, base=begin)
 
 
 def compare_few() -> None:
@@ -80,7 +80,7 @@ def compare_few() -> None:
 
 def _arm(kind: str, count: int) -> None:
     """Kill this process, as the system would, at the `count`-th event of a kind."""
-    from mien.training import checkpoints as recorder
+    from mien.training import checkpoints
 
     left = count
 
@@ -104,6 +104,8 @@ def _arm(kind: str, count: int) -> None:
     elif kind == "rename":
         Path.replace = deadly(Path.replace, after=True)
     elif kind == "step":
-        recorder.Recorder.on_train_batch_end = deadly(recorder.Recorder.on_train_batch_end, after=True)
+        checkpoints.CheckpointCallback.on_train_batch_end = deadly(
+            checkpoints.CheckpointCallback.on_train_batch_end, after=True
+        )
     else:
         raise ValueError(kind)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy import ndimage, stats
 
 from mien.errors import DataError, MissingExtra, RecipeError
-from mien.training import augmentation as augment
+from mien.training import augmentation
 from mien.training.recipes import Augment
 
 SEED_SET = Augment(rotation=10, zoom=0.1, flip=True)
@@ -40,13 +40,13 @@ def noise(count: int, size: int = 48) -> np.ndarray:
     return np.random.default_rng(7).integers(0, 256, (count, size, size, 1), np.uint8)
 
 
-def still(count: int) -> augment.Changes:
+def still(count: int) -> augmentation.Changes:
     """Changes that change nothing."""
-    return augment.draw(np.arange(count), Augment(), size=48, seed=0, epoch=0)
+    return augmentation.draw_changes(np.arange(count), Augment(), size=48, seed=0, epoch=0)
 
 
-def draw(chosen: Augment, count: int = 20_000, seed: int = 1, epoch: int = 0) -> augment.Changes:
-    return augment.draw(np.arange(count), chosen, size=48, seed=seed, epoch=epoch)
+def draw(chosen: Augment, count: int = 20_000, seed: int = 1, epoch: int = 0) -> augmentation.Changes:
+    return augmentation.draw_changes(np.arange(count), chosen, size=48, seed=seed, epoch=epoch)
 
 
 def dot(x: int, y: int, size: int = 49) -> np.ndarray:
@@ -72,12 +72,12 @@ def spread_evenly(values: np.ndarray, low: float, high: float) -> bool:
 @pytest.mark.parametrize("chosen", [SEED_SET, EVERYTHING])
 def test_an_image_changes_alike_in_every_batch(chosen):
     images = noise(60)
-    whole = augment.batch(images, np.arange(60), chosen, seed=3, epoch=2)
+    whole = augmentation.augment_batch(images, np.arange(60), chosen, seed=3, epoch=2)
     order = np.random.default_rng(0).permutation(60)
-    shuffled = augment.batch(images, order, chosen, seed=3, epoch=2)
+    shuffled = augmentation.augment_batch(images, order, chosen, seed=3, epoch=2)
     assert np.array_equal(shuffled, whole[order])
     for index in (0, 17, 59):
-        alone = augment.batch(images, np.array([index]), chosen, seed=3, epoch=2)
+        alone = augmentation.augment_batch(images, np.array([index]), chosen, seed=3, epoch=2)
         assert np.array_equal(alone[0], whole[index])
 
 
@@ -85,21 +85,23 @@ def test_an_image_changes_alike_in_every_batch(chosen):
 @given(st.lists(st.integers(0, 39), max_size=50), st.integers(0, 2**63 - 1), st.integers(0, 10_000))
 def test_any_choice_of_indices_is_the_same_rows_of_the_whole(chosen, seed, epoch):
     images = noise(40, 16)
-    whole = augment.batch(images, np.arange(40), EVERYTHING, seed=seed, epoch=epoch)
+    whole = augmentation.augment_batch(images, np.arange(40), EVERYTHING, seed=seed, epoch=epoch)
     indices = np.array(chosen, np.int32)
-    assert np.array_equal(augment.batch(images, indices, EVERYTHING, seed=seed, epoch=epoch), whole[indices])
+    assert np.array_equal(
+        augmentation.augment_batch(images, indices, EVERYTHING, seed=seed, epoch=epoch), whole[indices]
+    )
 
 
 def test_another_process_makes_the_same_pixels():
     code = """
 import hashlib, json, numpy as np
-from mien.training import augmentation as augment
+from mien.training import augmentation
 from mien.training.recipes import Augment
 images = np.random.default_rng(7).integers(0, 256, (50, 48, 48, 1), np.uint8)
 light = {"brightness": 0.2, "contrast": 0.3, "blur": 0.02, "noise": 0.05, "erase": 0.5}
 light |= {"gamma": 0.3, "resolution": 0.5}
 settings = Augment(rotation=20, zoom=0.2, shift=0.1, flip=True, **light)
-made = augment.batch(images, np.arange(50)[::-1], settings, seed=5, epoch=9)
+made = augmentation.augment_batch(images, np.arange(50)[::-1], settings, seed=5, epoch=9)
 print(json.dumps(hashlib.sha256(made[::-1].tobytes()).hexdigest()))
 """
     answers = [
@@ -107,7 +109,7 @@ print(json.dumps(hashlib.sha256(made[::-1].tobytes()).hexdigest()))
         for _ in range(2)
     ]
     chosen = replace(EVERYTHING, fill="nearest", interpolation="linear")
-    here = augment.batch(noise(50), np.arange(50), chosen, seed=5, epoch=9)
+    here = augmentation.augment_batch(noise(50), np.arange(50), chosen, seed=5, epoch=9)
     assert answers == [hashlib.sha256(here.tobytes()).hexdigest()] * 2
 
 
@@ -126,7 +128,7 @@ def test_the_numbers_are_those_of_splitmix64():
     for part in (42, 3, 28_708):
         state = mix(((state ^ part) + weyl) % 2**64)
     rotation = mix((state + weyl) % 2**64) / 2**64
-    changes = augment.draw(np.array([28_708]), Augment(rotation=180), size=48, seed=42, epoch=3)
+    changes = augmentation.draw_changes(np.array([28_708]), Augment(rotation=180), size=48, seed=42, epoch=3)
     assert changes.rotation[0] == pytest.approx(180 * (2 * rotation - 1), abs=1e-12)
 
 
@@ -134,7 +136,7 @@ def test_seeds_and_epochs_differ_and_the_images_given_stay_as_they_were():
     images = noise(30)
     before = images.copy()
     made = {
-        key: augment.batch(images, np.arange(30), EVERYTHING, seed=key[0], epoch=key[1])
+        key: augmentation.augment_batch(images, np.arange(30), EVERYTHING, seed=key[0], epoch=key[1])
         for key in [(0, 0), (0, 1), (1, 0), (1, 1), (2**31 - 1, 0)]
     }
     assert np.array_equal(images, before)
@@ -145,18 +147,20 @@ def test_seeds_and_epochs_differ_and_the_images_given_stay_as_they_were():
 
 
 def test_the_same_image_twice_in_a_batch_is_changed_alike():
-    made = augment.batch(noise(4), np.array([2, 2]), EVERYTHING, seed=0, epoch=0)
+    made = augmentation.augment_batch(noise(4), np.array([2, 2]), EVERYTHING, seed=0, epoch=0)
     assert np.array_equal(made[0], made[1])
 
 
 def test_threads_agree_and_opencv_gets_its_threads_back():
     images = noise(200)
-    alone = augment.batch(images, np.arange(200), EVERYTHING, seed=0, epoch=0)
+    alone = augmentation.augment_batch(images, np.arange(200), EVERYTHING, seed=0, epoch=0)
     before = cv2.getNumThreads()
     made: list[np.ndarray] = []
 
     def work() -> None:
-        made.extend(augment.batch(images, np.arange(200), EVERYTHING, seed=0, epoch=0) for _ in range(5))
+        made.extend(
+            augmentation.augment_batch(images, np.arange(200), EVERYTHING, seed=0, epoch=0) for _ in range(5)
+        )
 
     workers = [threading.Thread(target=work) for _ in range(4)]
     for worker in workers:
@@ -172,12 +176,13 @@ def test_threads_agree_and_opencv_gets_its_threads_back():
 def test_no_thread_is_started():
     code = """
 import os, cv2, numpy as np
-from mien.training import augmentation as augment
+from mien.training import augmentation
 from mien.training.recipes import Augment
 cv2.setNumThreads(4)
 before = len(os.listdir("/proc/self/task"))
 images = np.zeros((64, 48, 48, 1), np.uint8)
-augment.batch(images, np.arange(64), Augment(rotation=10, contrast=0.1, erase=1), seed=0, epoch=0)
+settings = Augment(rotation=10, contrast=0.1, erase=1)
+augmentation.augment_batch(images, np.arange(64), settings, seed=0, epoch=0)
 print(len(os.listdir("/proc/self/task")) - before, cv2.getNumThreads())
 """
     answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
@@ -189,7 +194,7 @@ print(len(os.listdir("/proc/self/task")) - before, cv2.getNumThreads())
 
 def test_no_settings_leave_every_bit_and_still_copy():
     images = noise(20)
-    made = augment.batch(images, np.arange(20), Augment(), seed=0, epoch=0)
+    made = augmentation.augment_batch(images, np.arange(20), Augment(), seed=0, epoch=0)
     assert np.array_equal(made, images)
     assert not np.shares_memory(made, images)
 
@@ -197,7 +202,7 @@ def test_no_settings_leave_every_bit_and_still_copy():
 @pytest.mark.parametrize("size", [16, 47, 48, 130])
 def test_flipping_mirrors_every_bit(size):
     images = noise(40, size)
-    made = augment.batch(images, np.arange(40), Augment(flip=True), seed=0, epoch=0)
+    made = augmentation.augment_batch(images, np.arange(40), Augment(flip=True), seed=0, epoch=0)
     flipped = draw(Augment(flip=True), 40, seed=0).flip
     assert 5 < flipped.sum() < 35
     assert np.array_equal(made[flipped], images[flipped][:, :, ::-1])
@@ -208,26 +213,26 @@ def test_flipping_mirrors_every_bit(size):
 @pytest.mark.parametrize(("degrees", "turns"), [(90.0, -1), (180.0, 2), (-90.0, 1)])
 def test_quarter_turns_are_exact_and_clockwise(size, degrees, turns):
     images = noise(3, size)
-    made = augment.apply(images, replace(still(3), rotation=np.full(3, degrees)))
+    made = augmentation.apply_changes(images, replace(still(3), rotation=np.full(3, degrees)))
     assert np.array_equal(made, np.rot90(images, turns, axes=(1, 2)))
 
 
 @pytest.mark.parametrize("degrees", [-33.0, 10.0, 77.0])
 def test_a_turned_dot_lands_where_trigonometry_says(degrees):
-    made = augment.apply(dot(34, 24), replace(still(1), rotation=np.array([degrees])))
+    made = augmentation.apply_changes(dot(34, 24), replace(still(1), rotation=np.array([degrees])))
     angle = np.radians(degrees)
     expected = 24 + 10 * np.cos(angle), 24 + 10 * np.sin(angle)
     assert place(made[0]) == pytest.approx(expected, abs=0.05)
 
 
 def test_a_zoom_above_one_draws_the_dot_towards_the_centre():
-    made = augment.apply(dot(34, 14), replace(still(1), zoom=np.array([[1.25, 0.8]])))
+    made = augmentation.apply_changes(dot(34, 14), replace(still(1), zoom=np.array([[1.25, 0.8]])))
     assert place(made[0]) == pytest.approx((24 + 10 / 1.25, 24 - 10 / 0.8), abs=0.05)
 
 
 def test_a_shift_moves_right_and_down_in_whole_pixels_exactly():
     images = noise(1)
-    made = augment.apply(images, replace(still(1), shift=np.array([[3.0, 5.0]])), fill="black")
+    made = augmentation.apply_changes(images, replace(still(1), shift=np.array([[3.0, 5.0]])), fill="black")
     assert np.array_equal(made[:, 5:, 3:], images[:, :-5, :-3])
     assert not made[:, :5].any()
     assert not made[:, :, :3].any()
@@ -243,15 +248,17 @@ def test_all_together_turn_then_scale_then_mirror_then_shift():
     )
     x = 10 * np.cos(np.radians(30)) / 1.1
     y = 10 * np.sin(np.radians(30)) / 0.9
-    assert place(augment.apply(dot(34, 24), changes)[0]) == pytest.approx((24 - x + 4, 24 + y - 3), abs=0.05)
+    assert place(augmentation.apply_changes(dot(34, 24), changes)[0]) == pytest.approx(
+        (24 - x + 4, 24 + y - 3), abs=0.05
+    )
 
 
 def test_a_mirrored_face_with_mirrored_changes_is_the_mirrored_result():
     images = noise(50)
     changes = draw(replace(EVERYTHING, noise=0, erase=0, flip=False), 50)
     opposite = replace(changes, rotation=-changes.rotation, shift=changes.shift * [-1, 1])
-    made = augment.apply(images, changes).astype(int)
-    mirrored = augment.apply(images[:, :, ::-1], opposite)[:, :, ::-1].astype(int)
+    made = augmentation.apply_changes(images, changes).astype(int)
+    mirrored = augmentation.apply_changes(images[:, :, ::-1], opposite)[:, :, ::-1].astype(int)
     assert np.abs(made - mirrored).max() <= 2
 
 
@@ -262,7 +269,7 @@ def test_pixels_are_those_of_scipy_in_keras_convention(fill, mode):
     """ImageDataGenerator's matrix, turn times zoom on (row, column) about (s - 1) / 2, through SciPy."""
     images = noise(12)
     changes = draw(Augment(rotation=25, zoom=0.3), 12)
-    made = augment.apply(images, changes, fill=fill)
+    made = augmentation.apply_changes(images, changes, fill=fill)
     for row in range(12):
         angle = np.radians(changes.rotation[row])
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -280,7 +287,7 @@ def test_cubic_pixels_are_those_of_keys_kernel(fill):
     """Bicubic convolution (Keys 1981, a = -0.75 as OpenCV has it), looked up pixel by pixel."""
     images = noise(4)
     changes = draw(Augment(rotation=25, zoom=0.1), 4)
-    made = augment.apply(images, changes, fill=fill, interpolation="cubic").astype(float)
+    made = augmentation.apply_changes(images, changes, fill=fill, interpolation="cubic").astype(float)
 
     def weight(at):
         at, a = np.abs(at), -0.75
@@ -304,7 +311,8 @@ def test_cubic_keeps_a_turned_face_sharper_than_linear():
     images = np.tile(np.array([0, 255], np.uint8), (1, 48, 24))[..., np.newaxis]
     moved = replace(still(1), shift=np.array([[0.25, 0.0]]))
     linear, cubic = (
-        augment.apply(images, moved, interpolation=kind)[:, 8:-8, 8:-8].std() for kind in ("linear", "cubic")
+        augmentation.apply_changes(images, moved, interpolation=kind)[:, 8:-8, 8:-8].std()
+        for kind in ("linear", "cubic")
     )
     assert 0.4 * 127.5 < linear < cubic - 10
 
@@ -313,7 +321,7 @@ def test_cubic_keeps_a_turned_face_sharper_than_linear():
 def test_what_does_not_move_is_not_interpolated(interpolation):
     images = noise(40)
     chosen = Augment(flip=True, interpolation=interpolation)
-    made = augment.batch(images, np.arange(40), chosen, seed=0, epoch=0)
+    made = augmentation.augment_batch(images, np.arange(40), chosen, seed=0, epoch=0)
     flipped = draw(chosen, 40, seed=0).flip
     assert np.array_equal(made[flipped], images[flipped][:, :, ::-1])
     assert np.array_equal(made[~flipped], images[~flipped])
@@ -324,7 +332,7 @@ def test_fills_differ_only_where_the_face_was_moved_away():
     images[:, :, :2] = [[100], [180]]
     changes = replace(still(1), shift=np.array([[4.0, 0.0]]))
     row = {
-        fill: augment.apply(images, changes, fill=fill)[0, 10, :6, 0].tolist()
+        fill: augmentation.apply_changes(images, changes, fill=fill)[0, 10, :6, 0].tolist()
         for fill in ("nearest", "reflect", "black")
     }
     assert row == {
@@ -371,7 +379,9 @@ def test_numbers_are_independent_of_each_other_and_of_their_neighbours(axis):
         ]
     else:
         draws = [
-            augment.draw(np.array([5, 6]), EVERYTHING, size=48, **{"seed": 1, "epoch": 1, axis: value})
+            augmentation.draw_changes(
+                np.array([5, 6]), EVERYTHING, size=48, **{"seed": 1, "epoch": 1, axis: value}
+            )
             for value in range(3_000)
         ]
         columns = [*np.array([change.rotation for change in draws]).T]
@@ -404,13 +414,13 @@ def test_one_setting_leaves_the_draws_of_the_others():
 def test_brightness_adds_and_stops_at_black_and_white():
     images = np.tile(np.array([0, 10, 128, 250, 255, 255, 0, 1], np.uint8), 288).reshape(1, 48, 48, 1)
     for added in (40.0, -40.0):
-        made = augment.apply(images, replace(still(1), brightness=np.array([added])))
+        made = augmentation.apply_changes(images, replace(still(1), brightness=np.array([added])))
         assert np.array_equal(made, np.clip(images.astype(int) + int(added), 0, 255))
 
 
 def test_contrast_keeps_the_mean_and_scales_about_it():
     images = np.random.default_rng(0).integers(80, 120, (1, 48, 48, 1), np.uint8)
-    made = augment.apply(images, replace(still(1), contrast=np.array([1.5]))).astype(float)
+    made = augmentation.apply_changes(images, replace(still(1), contrast=np.array([1.5]))).astype(float)
     assert made.mean() == pytest.approx(images.mean(), abs=0.1)
     assert made.std() == pytest.approx(1.5 * images.std(), rel=0.01)
 
@@ -428,7 +438,7 @@ def test_every_second_face_is_blurred_up_to_the_setting():
 @pytest.mark.parametrize("deviation", [0.6, 1.0, 2.0])
 def test_a_blurred_spot_spreads_by_its_deviation_and_stays_where_it_is(deviation):
     image = dot(24, 20)
-    made = augment.apply(image, replace(still(1), blur=np.array([deviation])))
+    made = augmentation.apply_changes(image, replace(still(1), blur=np.array([deviation])))
     expected = ndimage.gaussian_filter(image[0, ..., 0].astype(float), deviation, mode="nearest")
     np.testing.assert_allclose(made[0, ..., 0], expected, atol=3)
     assert place(made[0]) == pytest.approx(place(image[0]), abs=0.05)
@@ -436,10 +446,12 @@ def test_a_blurred_spot_spreads_by_its_deviation_and_stays_where_it_is(deviation
 
 def test_blur_spares_faces_without_and_keeps_an_even_face_to_its_edge():
     images = noise(4)
-    made = augment.apply(images, replace(still(4), blur=np.array([0, 1.0, 0, 1.0])))
+    made = augmentation.apply_changes(images, replace(still(4), blur=np.array([0, 1.0, 0, 1.0])))
     assert [np.array_equal(*pair) for pair in zip(made, images, strict=True)] == [True, False, True, False]
     even = np.full((1, 48, 48, 1), 200, np.uint8)
-    np.testing.assert_array_equal(augment.apply(even, replace(still(1), blur=np.array([2.0]))), even)
+    np.testing.assert_array_equal(
+        augmentation.apply_changes(even, replace(still(1), blur=np.array([2.0]))), even
+    )
 
 
 # Noise
@@ -448,7 +460,7 @@ def test_blur_spares_faces_without_and_keeps_an_even_face_to_its_edge():
 def test_noise_is_normal_enough_has_its_deviation_and_no_mean():
     images = np.full((40, 48, 48, 1), 128, np.uint8)
     changes = replace(still(40), grain=np.repeat([4.0, 20.0], 20), grain_noise=np.arange(40, dtype=np.uint64))
-    made = augment.apply(images, changes)[..., 0].astype(float) - 128
+    made = augmentation.apply_changes(images, changes)[..., 0].astype(float) - 128
     for some, deviation in ((made[:20], 4.0), (made[20:], 20.0)):
         count = some.size
         assert some.mean() == pytest.approx(0, abs=4 * deviation / np.sqrt(count))
@@ -466,7 +478,7 @@ def test_noise_is_normal_enough_has_its_deviation_and_no_mean():
 def test_noise_stops_at_black_and_white_and_spares_faces_without():
     images = np.tile(np.array([0, 255], np.uint8), (6, 48, 24))[..., np.newaxis]
     changes = replace(still(6), grain=np.array([0, 9.0, 0, 9.0, 0, 0]))
-    made = augment.apply(images, changes)
+    made = augmentation.apply_changes(images, changes)
     assert [np.array_equal(face, image) for face, image in zip(made, images, strict=True)] == [
         True, False, True, False, True, True
     ]  # fmt: skip
@@ -518,7 +530,7 @@ def test_erasing_happens_as_often_as_asked():
 def test_noise_fills_the_rectangle_and_nothing_else():
     chosen = Augment(erase=0.7, erase_area=(0.1, 0.4))
     images = np.zeros((500, 48, 48, 1), np.uint8)
-    made = augment.batch(images, np.arange(500), chosen, seed=2, epoch=0)[..., 0]
+    made = augmentation.augment_batch(images, np.arange(500), chosen, seed=2, epoch=0)[..., 0]
     boxes = draw(chosen, 500, seed=2).box
     assert 0 < np.count_nonzero(boxes[:, 2]) < 500
     inside = []
@@ -546,21 +558,21 @@ def test_noise_fills_the_rectangle_and_nothing_else():
 )
 def test_images_of_another_shape_or_type_are_refused(images):
     with pytest.raises(DataError, match=r"give uint8 \(n, size, size, 1\)"):
-        augment.batch(images, np.arange(1), Augment(), seed=0, epoch=0)
+        augmentation.augment_batch(images, np.arange(1), Augment(), seed=0, epoch=0)
     with pytest.raises(DataError, match=r"give uint8 \(n, size, size, 1\)"):
-        augment.apply(images, still(2))
+        augmentation.apply_changes(images, still(2))
 
 
 @pytest.mark.parametrize("indices", [np.array([0.0]), np.array([[0]]), np.array([True]), np.array(0)])
 def test_indices_of_another_shape_or_type_are_refused(indices):
     with pytest.raises(DataError, match=r"give integers \(b,\)"):
-        augment.batch(noise(2), indices, Augment(), seed=0, epoch=0)
+        augmentation.augment_batch(noise(2), indices, Augment(), seed=0, epoch=0)
 
 
 @pytest.mark.parametrize("index", [-1, 2, 2**40])
 def test_an_index_outside_is_refused(index):
     with pytest.raises(DataError, match=f"index {index} is outside the 2 images"):
-        augment.batch(noise(2), np.array([0, index]), Augment(), seed=0, epoch=0)
+        augmentation.augment_batch(noise(2), np.array([0, index]), Augment(), seed=0, epoch=0)
 
 
 @pytest.mark.parametrize("value", [-1, 2**63, 0.5])
@@ -568,7 +580,7 @@ def test_an_index_outside_is_refused(index):
 def test_seeds_and_epochs_are_integers_from_0(what, value):
     keys = {"seed": 0, "epoch": 0, what: value}
     with pytest.raises(RecipeError, match=f"the {what} of augmentation is {value}"):
-        augment.batch(noise(1), np.arange(1), SEED_SET, **keys)
+        augmentation.augment_batch(noise(1), np.arange(1), SEED_SET, **keys)
 
 
 def test_shares_the_wrong_way_round_are_refused():
@@ -578,11 +590,11 @@ def test_shares_the_wrong_way_round_are_refused():
 
 def test_as_many_changes_as_images():
     with pytest.raises(DataError, match="3 images came with 2 changes"):
-        augment.apply(noise(3), still(2))
+        augmentation.apply_changes(noise(3), still(2))
 
 
 def test_an_empty_batch_is_empty():
-    made = augment.batch(noise(2), np.arange(0), EVERYTHING, seed=0, epoch=0)
+    made = augmentation.augment_batch(noise(2), np.arange(0), EVERYTHING, seed=0, epoch=0)
     assert made.shape == (0, 48, 48, 1)
     assert made.dtype == np.uint8
 
@@ -592,10 +604,10 @@ def test_without_opencv_the_extra_is_named():
 import sys
 sys.modules["cv2"] = None
 import numpy as np
-from mien.training import augmentation as augment
+from mien.training import augmentation
 from mien.training.recipes import Augment
 try:
-    augment.batch(np.zeros((1, 48, 48, 1), np.uint8), np.arange(1), Augment(), seed=0, epoch=0)
+    augmentation.augment_batch(np.zeros((1, 48, 48, 1), np.uint8), np.arange(1), Augment(), seed=0, epoch=0)
 except Exception as error:
     print(type(error).__name__, error)
 """
@@ -611,7 +623,7 @@ def test_importing_the_room_does_not_import_opencv():
 
 def test_gamma_raises_grey_levels_to_its_power():
     image = np.full((1, 48, 48, 1), 128, np.uint8)
-    made = augment.apply(image, replace(still(1), gamma=np.array([2.0])))
+    made = augmentation.apply_changes(image, replace(still(1), gamma=np.array([2.0])))
     assert (made == round(255 * (128 / 255) ** 2)).all()
     exponents = np.log(draw(Augment(gamma=0.3)).gamma)
     assert spread_evenly(exponents, -0.3, 0.3)
@@ -620,8 +632,8 @@ def test_gamma_raises_grey_levels_to_its_power():
 def test_contrast_after_gamma_keeps_the_mean_that_gamma_made():
     images = noise(1)
     changes = replace(still(1), gamma=np.array([1.4]))
-    bright = augment.apply(images, changes).mean()
-    softened = augment.apply(images, replace(changes, contrast=np.array([0.5]))).mean()
+    bright = augmentation.apply_changes(images, changes).mean()
+    softened = augmentation.apply_changes(images, replace(changes, contrast=np.array([0.5]))).mean()
     assert softened == pytest.approx(bright, abs=0.6)
 
 
@@ -637,6 +649,6 @@ def test_every_second_face_is_shrunk_and_enlarged_again():
     assert spread_evenly(shares[shares < 1], 0.5, 1.0)
     stripes = np.zeros((2, 48, 48, 1), np.uint8)
     stripes[:, :, ::2] = 255
-    made = augment.apply(stripes, replace(still(2), resolution=np.array([1.0, 0.5])))
+    made = augmentation.apply_changes(stripes, replace(still(2), resolution=np.array([1.0, 0.5])))
     np.testing.assert_array_equal(made[0], stripes[0])
     assert (np.abs(made[1].astype(int) - 128) <= 1).all()

@@ -138,10 +138,10 @@ def defaults_of(command: object) -> dict[str, object]:
 
 def test_command_line_and_python_have_the_same_defaults() -> None:
     from mien.data import datasets
-    from mien.training import trainer as train
+    from mien.training import trainer
 
     of_train = defaults_of(commands()["train"])
-    assert of_train["runs"] == inspect.signature(train.fit).parameters["runs"].default
+    assert of_train["runs"] == inspect.signature(trainer.fit).parameters["runs"].default
     assert of_train["split_seed"] == inspect.signature(datasets.load).parameters["seed"].default
     assert defaults_of(commands()["evaluate"])["split_seed"] == of_train["split_seed"]
 

@@ -30,9 +30,8 @@ from mien.models import training_hashes as known
 from mien.release import exporters, shipping
 from mien.release import model_cards as cards
 from mien.training import initialization as start
-from mien.training import recipes
+from mien.training import recipes, trainer
 from mien.training import runs as run
-from mien.training import trainer as train
 
 
 def noisy() -> Dataset:
@@ -49,7 +48,7 @@ def noisy() -> Dataset:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> run.Run:
     """Two heads, trained until they know something."""
     recipe = dying.recipe("targets.ferplus=1", "epochs=4", "augment.flip=false", "optimizer.ema=0")
-    return train.fit(noisy(), recipe, out=tmp_path_factory.mktemp("trained") / "run")
+    return trainer.fit(noisy(), recipe, out=tmp_path_factory.mktemp("trained") / "run")
 
 
 @pytest.fixture(scope="module")
@@ -85,14 +84,14 @@ def test_the_file_answers_as_the_run_does_at_its_temperature(
 
 def test_frequencies_are_those_of_the_training_targets(shipped: shipping.Shipped) -> None:
     data, card = noisy(), shipped.bundle.card
-    train, val = data.split("train"), data.split("val")
+    trainer, val = data.split("train"), data.split("val")
     labels, people = card.heads["fer2013"], card.heads["ferplus"]
-    counts = np.bincount(train.labels, minlength=len(card.labels))
+    counts = np.bincount(trainer.labels, minlength=len(card.labels))
     np.testing.assert_allclose(labels.frequencies, counts / counts.sum(), atol=1e-6)
     columns = [emotions.VOTES.index(label) for label in card.labels]
-    votes = train.votes[:, columns]
+    votes = trainer.votes[:, columns]
     total = votes.sum(axis=1, keepdims=True)
-    seen = np.where(total > 0, votes / np.maximum(total, 1), np.eye(len(card.labels))[train.labels])
+    seen = np.where(total > 0, votes / np.maximum(total, 1), np.eye(len(card.labels))[trainer.labels])
     np.testing.assert_allclose(people.frequencies, seen.mean(axis=0), atol=1e-6)
     for name, head in card.heads.items():
         truth = val.labels if name == "fer2013" else find_plurality(val.votes, card.labels)[1]
@@ -114,16 +113,16 @@ def test_frequencies_are_those_of_the_training_targets(shipped: shipping.Shipped
 
 def test_the_training_images_are_known_again(shipped: shipping.Shipped) -> None:
     found = known.read(bundle.load(shipped.bundle.path))
-    train = noisy().split("train")
+    trainer = noisy().split("train")
     assert found is not None
-    assert found.n == len(train) == shipped.document["training_hashes"]["n"]
-    assert found.find(train.images)[0].all()
+    assert found.n == len(trainer) == shipped.document["training_hashes"]["n"]
+    assert found.find(trainer.images)[0].all()
 
 
 def test_a_training_begins_from_what_ships(shipped: shipping.Shipped, tmp_path: Path) -> None:
     assert shipped.weights == shipped.bundle.path.with_name("tried.weights.npz")
     recipe = dying.recipe("targets.ferplus=1", "epochs=1", "optimizer.learning_rate=1e-3")
-    made = train.fit(noisy(), recipe, out=tmp_path / "run", base=bundle.load(shipped.bundle.path))
+    made = trainer.fit(noisy(), recipe, out=tmp_path / "run", base=bundle.load(shipped.bundle.path))
     assert made.facts()["base"][0]["name"] == "tried"
     card = bundle.load(made.bundle).card
     assert card.base[0].sha256 == shipped.bundle.card.sha256
@@ -136,7 +135,7 @@ def test_a_training_begins_from_what_ships(shipped: shipping.Shipped, tmp_path: 
     assert [each.name for each in mean.bundle.card.averaged] == ["tried"]
     with pytest.raises(ModelError, match="one model stands twice"):
         shipping.make(made, noisy(), to=tmp_path, average=[shipped.bundle, shipped.bundle], name="twice")
-    chance = train.fit(noisy(), recipe, out=tmp_path / "chance")
+    chance = trainer.fit(noisy(), recipe, out=tmp_path / "chance")
     assert made.history()[0]["accuracy"] > 0.1 + chance.history()[0]["accuracy"]
 
 
@@ -163,7 +162,7 @@ def gone_on(trained: run.Run, tmp_path_factory: pytest.TempPathFactory) -> run.R
     """Another epoch from where `trained` ended."""
     recipe = dying.recipe("targets.ferplus=1", "epochs=1", "optimizer.ema=0")
     out = tmp_path_factory.mktemp("gone") / "on"
-    return train.fit(noisy(), recipe, out=out, base=bundle.load(trained.bundle))
+    return trainer.fit(noisy(), recipe, out=out, base=bundle.load(trained.bundle))
 
 
 def test_the_weights_of_two_runs_are_averaged(trained: run.Run, gone_on: run.Run, tmp_path: Path) -> None:

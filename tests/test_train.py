@@ -36,11 +36,9 @@ from mien.training import runs as run
 
 pytest.importorskip("keras", reason="training needs mien[train]")
 
-from mien.training import checkpoints as recorder
+from mien.training import checkpoints, optimization, targets, trainer
 from mien.training import folds as folding
-from mien.training import losses, precision, signals, targets
-from mien.training import trainer as train
-from mien.training.batches import Feed
+from mien.training.batches import BatchLoader
 
 FORK = multiprocessing.get_context("forkserver")
 FORK.set_forkserver_preload(["mien.training.trainer", "conftest"])
@@ -221,12 +219,11 @@ def test_a_signal_saves_and_ends_with_its_code(
 
 def _slow_steps(path: Path) -> None:
     """Train with steps that last longer than a signal may wait."""
-    from mien.training import augmentation as augment
-    from mien.training import signals
+    from mien.training import augmentation, checkpoints
 
-    signals.GRACE = 0.3
-    recorder._LONG_STEP = 0.0
-    quick = augment.batch
+    checkpoints.GRACE = 0.3
+    checkpoints._LONG_STEP = 0.0
+    quick = augmentation.augment_batch
     calls = 0
 
     def slow(*arguments: Any, **options: Any) -> Any:
@@ -237,7 +234,7 @@ def _slow_steps(path: Path) -> None:
             time.sleep(3600)
         return quick(*arguments, **options)
 
-    augment.batch = slow
+    augmentation.augment_batch = slow
     dying.train(path)
 
 
@@ -262,13 +259,13 @@ def test_the_farewell_inside_a_long_step_says_how_to_go_on(
     written: list[bytes] = []
     endings: list[int] = []
     saved: list[bool] = []
-    monkeypatch.setattr(signals, "GRACE", 0.0)
-    monkeypatch.setattr(signals.os, "write", lambda place, text: written.append(text))
-    monkeypatch.setattr(signals.os, "_exit", endings.append)
+    monkeypatch.setattr(checkpoints, "GRACE", 0.0)
+    monkeypatch.setattr(checkpoints.os, "write", lambda place, text: written.append(text))
+    monkeypatch.setattr(checkpoints.os, "_exit", endings.append)
     reader, writer = socket.socketpair()
     with reader, writer:
         writer.send(bytes([signal.SIGTERM]))
-        signals.Stop(lambda: saved.append(True), again).watch(reader)
+        checkpoints.Stop(lambda: saved.append(True), again).watch(reader)
     assert (saved, endings) == ([True], [143])
     line = written[0].decode().splitlines()[-1]
     assert line.endswith("and saved; go on with: " + again.replace("\x1b", "\\x1b"))
@@ -277,12 +274,12 @@ def test_the_farewell_inside_a_long_step_says_how_to_go_on(
 @pytest.fixture(scope="session")
 def taught(
     tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[run.Run, Dataset, list[train.Status], list[str]]:
+) -> tuple[run.Run, Dataset, list[trainer.Status], list[str]]:
     data = dying.data()
-    statuses: list[train.Status] = []
+    statuses: list[trainer.Status] = []
     notes: list[str] = []
     recipe = dying.recipe("epochs=6", "optimizer.ema=0", "select=val_accuracy", "checkpoints.keep=1")
-    made = train.fit(
+    made = trainer.fit(
         data,
         recipe,
         runs=tmp_path_factory.mktemp("taught") / "runs",
@@ -295,8 +292,8 @@ def taught(
 
 @pytest.fixture
 def learnt(
-    taught: tuple[run.Run, Dataset, list[train.Status], list[str]], tmp_path: Path
-) -> tuple[run.Run, Dataset, list[train.Status], list[str]]:
+    taught: tuple[run.Run, Dataset, list[trainer.Status], list[str]], tmp_path: Path
+) -> tuple[run.Run, Dataset, list[trainer.Status], list[str]]:
     """A finished run of its own for each test, with what its training said."""
     made, *said = taught
     shutil.copytree(made.path, tmp_path / "runs" / made.name)
@@ -304,13 +301,13 @@ def learnt(
 
 
 def test_a_training_learns_and_leaves_a_whole_run(
-    learnt: tuple[run.Run, Dataset, list[train.Status], list[str]],
+    learnt: tuple[run.Run, Dataset, list[trainer.Status], list[str]],
 ) -> None:
     made, data, statuses, notes = learnt
     assert made.name == "quick-1"
     facts = made.facts()
     history = made.history()
-    best = recorder.best_epoch(history, "val_accuracy")
+    best = checkpoints.best_epoch(history, "val_accuracy")
     assert facts["status"] == "done"
     assert facts["shipped"]["epoch"] == best + 1
     assert facts["data"]["fingerprint"] == data.fingerprint
@@ -342,10 +339,10 @@ def test_a_training_learns_and_leaves_a_whole_run(
 
 
 def test_weight_files_load_in_plain_keras(
-    learnt: tuple[run.Run, Dataset, list[train.Status], list[str]],
+    learnt: tuple[run.Run, Dataset, list[trainer.Status], list[str]],
 ) -> None:
     made, data, _, _ = learnt
-    model = precision.build(made.recipe(), classes=3, policy="float32")
+    model = trainer.build_network(made.recipe(), classes=3, policy="float32")
     epoch = made.facts()["shipped"]["epoch"]
     model.load_weights(next(made.weights.glob(f"ep{epoch:03d}-*")))
     images = data.split("val").images
@@ -354,20 +351,20 @@ def test_weight_files_load_in_plain_keras(
 
 
 def test_a_finished_run_resumes_to_itself(
-    learnt: tuple[run.Run, Dataset, list[train.Status], list[str]],
+    learnt: tuple[run.Run, Dataset, list[trainer.Status], list[str]],
 ) -> None:
     made, data, _, _ = learnt
     before = made.facts()["shipped"], made.history()
-    train.resume(made, data)
+    trainer.resume(made, data)
     assert (made.facts()["shipped"], made.history()) == before
 
 
 def test_other_data_cannot_go_on(
-    learnt: tuple[run.Run, Dataset, list[train.Status], list[str]], make_blobs: Callable[..., Dataset]
+    learnt: tuple[run.Run, Dataset, list[trainer.Status], list[str]], make_blobs: Callable[..., Dataset]
 ) -> None:
     made = learnt[0]
     with pytest.raises(DataError, match="fingerprint"):
-        train.resume(made, make_blobs({"train": 150, "val": 40}, seed=5))
+        trainer.resume(made, make_blobs({"train": 150, "val": 40}, seed=5))
 
 
 def other_votes(data: Dataset) -> Dataset:
@@ -383,42 +380,42 @@ def without_votes(data: Dataset) -> Dataset:
 
 
 def test_other_votes_cannot_go_on(
-    learnt: tuple[run.Run, Dataset, list[train.Status], list[str]],
+    learnt: tuple[run.Run, Dataset, list[trainer.Status], list[str]],
 ) -> None:
     made, data, _, _ = learnt
     assert made.facts()["data"]["votes"] == data.votes_fingerprint
     with pytest.raises(DataError, match=f"begun with FER. votes .* {data.votes_fingerprint[:12]}, .*--votes"):
-        train.resume(made, other_votes(dying.data()))
+        trainer.resume(made, other_votes(dying.data()))
     with pytest.raises(DataError, match="and none came; name the same"):
-        train.resume(made, without_votes(data))
+        trainer.resume(made, without_votes(data))
     facts = made.facts()
     made.update(data=facts["data"] | {"votes": None})
     with pytest.raises(DataError, match=r"begun without FER. votes, and some came; leave them out"):
-        train.resume(made, data)
+        trainer.resume(made, data)
 
 
 def test_a_run_older_than_the_fingerprint_of_votes_goes_on(
-    learnt: tuple[run.Run, Dataset, list[train.Status], list[str]],
+    learnt: tuple[run.Run, Dataset, list[trainer.Status], list[str]],
 ) -> None:
     made = learnt[0]
     data = made.facts()["data"]
     del data["votes"]
     made.update(data=data)
-    assert train.resume(made, other_votes(dying.data())).facts()["status"] == "done"
+    assert trainer.resume(made, other_votes(dying.data())).facts()["status"] == "done"
 
 
 def test_a_changed_recipe_cannot_go_on(
-    learnt: tuple[run.Run, Dataset, list[train.Status], list[str]],
+    learnt: tuple[run.Run, Dataset, list[trainer.Status], list[str]],
 ) -> None:
     made, data, _, _ = learnt
     changed = replace(made.recipe(), batch_size=16, epochs=9)
     (made.path / "recipe.toml").write_text(recipes.to_toml(changed))
     with pytest.raises(RunError, match=r"changed since the run began \(epochs, batch_size\)"):
-        train.resume(made, data)
+        trainer.resume(made, data)
 
 
 def test_a_run_older_than_a_setting_goes_on(
-    learnt: tuple[run.Run, Dataset, list[train.Status], list[str]],
+    learnt: tuple[run.Run, Dataset, list[trainer.Status], list[str]],
 ) -> None:
     made, data, _, _ = learnt
     facts = json.loads((made.path / "run.json").read_text())
@@ -429,17 +426,17 @@ def test_a_run_older_than_a_setting_goes_on(
         assert gone == 1
     (made.path / "run.json").write_text(json.dumps(facts))
     (made.path / "recipe.toml").write_text(toml)
-    assert train.resume(made, data).facts()["status"] == "done"
+    assert trainer.resume(made, data).facts()["status"] == "done"
     facts["recipe"]["augment"]["noise"] = "loud"
     (made.path / "run.json").write_text(json.dumps(facts))
     with pytest.raises(RunError, match=r"run\.json.* is damaged: recipe setting augment\.noise='loud'"):
-        train.resume(made, data)
+        trainer.resume(made, data)
 
 
 def test_a_state_of_another_network_is_refused() -> None:
-    model = precision.build(dying.recipe(), classes=3, policy="float32")
+    model = trainer.build_network(dying.recipe(), classes=3, policy="float32")
     with pytest.raises(TrainingError, match="does not fit"):
-        recorder._assign(model.variables, [np.zeros(3)])
+        checkpoints._assign(model.variables, [np.zeros(3)])
 
 
 def test_two_trainings_of_one_folder_refuse(tmp_path: Path, make_blobs: Callable[..., Dataset]) -> None:
@@ -447,15 +444,15 @@ def test_two_trainings_of_one_folder_refuse(tmp_path: Path, make_blobs: Callable
     facts = {"data": {"fingerprint": dying.data().fingerprint}, "precision": "float32"}
     made = run.create(recipe, facts, out=tmp_path / "run")
     with pytest.raises(RunError, match="--resume"):
-        train.fit(dying.data(), recipe, out=made.path)
+        trainer.fit(dying.data(), recipe, out=made.path)
     with made.lock(), pytest.raises(RunError, match="another process"):
-        train.resume(made, dying.data())
+        trainer.resume(made, dying.data())
 
 
 def test_a_loss_that_is_no_number_stops_within_an_epoch(tmp_path: Path) -> None:
     recipe = dying.recipe("optimizer.learning_rate=1e30", "optimizer.ema=0")
     with pytest.raises(TrainingError, match=r"learning rate 1e\+30 is too large") as caught:
-        train.fit(dying.data(), recipe, out=tmp_path / "run")
+        trainer.fit(dying.data(), recipe, out=tmp_path / "run")
     assert "epoch 1" in str(caught.value)
     made = run.open_run(tmp_path / "run")
     assert made.facts()["status"] == "failed"
@@ -465,14 +462,14 @@ def test_a_loss_that_is_no_number_stops_within_an_epoch(tmp_path: Path) -> None:
 def test_a_validation_loss_that_is_no_number_stops_before_it_ships(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sound = recorder.Recorder.on_epoch_end
+    sound = checkpoints.CheckpointCallback.on_epoch_end
 
     def planted(self: Any, epoch: int, logs: dict[str, Any]) -> None:
         sound(self, epoch, logs | {"val_loss": float("inf")})
 
-    monkeypatch.setattr(recorder.Recorder, "on_epoch_end", planted)
+    monkeypatch.setattr(checkpoints.CheckpointCallback, "on_epoch_end", planted)
     with pytest.raises(TrainingError, match="validation loss after epoch 1 is inf"):
-        train.fit(dying.data(), dying.recipe("select=last"), out=tmp_path / "run")
+        trainer.fit(dying.data(), dying.recipe("select=last"), out=tmp_path / "run")
     made = run.open_run(tmp_path / "run")
     assert made.facts()["status"] == "failed"
     assert not made.bundle.exists()
@@ -482,7 +479,7 @@ def test_a_validation_loss_that_is_no_number_stops_before_it_ships(
 def test_a_real_divergence_is_named(tmp_path: Path, settings: tuple[str, ...]) -> None:
     recipe = dying.recipe("batch_size=150", "optimizer.learning_rate=1e30", "optimizer.ema=0", *settings)
     with pytest.raises(TrainingError, match=r"is (nan|inf): the learning rate 1e\+30 is too large"):
-        train.fit(dying.data(), recipe, out=tmp_path / "run")
+        trainer.fit(dying.data(), recipe, out=tmp_path / "run")
     assert run.open_run(tmp_path / "run").facts()["status"] == "failed"
 
 
@@ -494,7 +491,7 @@ def test_a_disk_that_fills_while_training_ends_in_a_sentence(tmp_path: Path, kil
     with small_disk(tmp_path / "disk", kilobytes=kilobytes):
         path = tmp_path / "disk" / "run"
         with pytest.raises(OutputError, match=r"disk is full.*go on with: mien train --resume") as caught:
-            train.fit(dying.data(), dying.recipe("epochs=30", "checkpoints.weights=all"), out=path)
+            trainer.fit(dying.data(), dying.recipe("epochs=30", "checkpoints.weights=all"), out=path)
         assert "\n" not in str(caught.value)
         state, complaints = run.open_run(path).load()
         assert complaints == []
@@ -504,14 +501,14 @@ def test_a_disk_that_fills_while_training_ends_in_a_sentence(tmp_path: Path, kil
 def test_when_it_diverges_later_the_best_model_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sound = recorder.Recorder.on_train_batch_end
+    sound = checkpoints.CheckpointCallback.on_train_batch_end
 
     def planted(self: Any, batch: int, logs: dict[str, Any]) -> None:
         sound(self, batch, logs | {"loss": float("nan")} if self.epoch == 1 and batch == 2 else logs)
 
-    monkeypatch.setattr(recorder.Recorder, "on_train_batch_end", planted)
+    monkeypatch.setattr(checkpoints.CheckpointCallback, "on_train_batch_end", planted)
     with pytest.raises(TrainingError, match=r"epoch 2, step 3.*best epoch before that is in"):
-        train.fit(dying.data(), dying.recipe(), out=tmp_path / "run")
+        trainer.fit(dying.data(), dying.recipe(), out=tmp_path / "run")
     made = run.open_run(tmp_path / "run")
     assert made.facts()["status"] == "failed"
     assert made.facts()["shipped"]["epoch"] == 1
@@ -526,7 +523,7 @@ def test_a_network_that_no_file_can_stand_for_is_kept_aside(
     monkeypatch.setattr(exporters, "TOLERANCE", -1.0)
     monkeypatch.setattr(exporters, "LOOSEST", -1.0)
     with pytest.raises(TrainingError, match=r"probabilities differ by .* has probably diverged") as caught:
-        train.fit(dying.data(), dying.recipe("epochs=1"), out=tmp_path / "run")
+        trainer.fit(dying.data(), dying.recipe("epochs=1"), out=tmp_path / "run")
     said = str(caught.value)
     assert "nothing was written" not in said
     assert "--set optimizer.learning_rate=0.0125" in said
@@ -536,13 +533,13 @@ def test_a_network_that_no_file_can_stand_for_is_kept_aside(
     monkeypatch.undo()
     assert exporters.weights((made.path / "diverged" / "model.onnx").read_bytes())
     assert not (made.bundle / "model.onnx").exists()
-    assert train.resume(made, dying.data()).facts()["status"] == "done"
+    assert trainer.resume(made, dying.data()).facts()["status"] == "done"
 
 
 def test_training_stops_early_and_ships_the_best(tmp_path: Path) -> None:
     notes: list[str] = []
     recipe = dying.recipe("epochs=40", "stopping.patience=1", "stopping.min_delta=10", "optimizer.ema=0")
-    made = train.fit(dying.data(), recipe, out=tmp_path / "run", on_note=notes.append)
+    made = trainer.fit(dying.data(), recipe, out=tmp_path / "run", on_note=notes.append)
     assert len(made.history()) == 2
     assert any("stopped early after epoch 2" in note for note in notes)
 
@@ -556,8 +553,8 @@ def test_averaged_weights_come_with_the_statistics_that_fit_them(
     settings = ["network=tiny", "size=16", "batch_size=20", *(f"optimizer.{each}" for each in steep)]
     recipe = recipes.override(recipes.get("quick"), [*settings, "epochs=2"])
     data = make_blobs({"train": 300, "val": 90})
-    made = train.fit(data, recipe, out=tmp_path / "run")
-    model = precision.build(recipe, classes=3, policy="float32")
+    made = trainer.fit(data, recipe, out=tmp_path / "run")
+    model = trainer.build_network(recipe, classes=3, policy="float32")
     model.load_weights(next(made.weights.glob("ep002-*")))
     val = data.split("val")
 
@@ -578,9 +575,9 @@ def test_a_split_that_is_missing_or_of_another_size_is_named(
     tmp_path: Path, make_blobs: Callable[..., Dataset]
 ) -> None:
     with pytest.raises(DataError, match="val"):
-        train.fit(make_blobs({"train": 30}), dying.recipe(), out=tmp_path / "a")
+        trainer.fit(make_blobs({"train": 30}), dying.recipe(), out=tmp_path / "a")
     with pytest.raises(DataError, match="size=16"):
-        train.fit(make_blobs({"train": 30, "val": 9}, size=24), dying.recipe(), out=tmp_path / "b")
+        trainer.fit(make_blobs({"train": 30, "val": 9}, size=24), dying.recipe(), out=tmp_path / "b")
     assert not list(tmp_path.iterdir())
 
 
@@ -588,7 +585,7 @@ def test_a_class_may_be_absent_from_val(tmp_path: Path) -> None:
     data = dying.data()
     val = data.split("val")
     thin = val.take(val.labels != 2)
-    made = train.fit(replace(data, val=thin), dying.recipe("epochs=1"), out=tmp_path / "run")
+    made = trainer.fit(replace(data, val=thin), dying.recipe("epochs=1"), out=tmp_path / "run")
     assert made.facts()["status"] == "done"
 
 
@@ -608,7 +605,7 @@ def test_frequencies_leave_out_what_a_balanced_loss_took(offsets: tuple[float, .
 def test_a_run_has_thresholds_and_frequencies(tmp_path: Path) -> None:
     data, notes = dying.data(), []
     settings = ("targets.ferplus=1", "epochs=4", "optimizer.ema=0", "augment.flip=false")
-    made = train.fit(data, dying.recipe(*settings), out=tmp_path / "run", on_note=notes.append)
+    made = trainer.fit(data, dying.recipe(*settings), out=tmp_path / "run", on_note=notes.append)
     model, val, split = bundle.load(made.bundle), data.split("val"), data.split("train")
     shares = np.bincount(split.labels) / len(split)
     for name, head in model.card.heads.items():
@@ -636,7 +633,7 @@ def test_a_model_at_chance_flags_all_its_answers(tmp_path: Path) -> None:
     """After one epoch with no step worth naming it answers one class in three."""
     data, notes = dying.data(), []
     settings = ("epochs=1", "optimizer.learning_rate=1e-9", "optimizer.ema=0")
-    made = train.fit(data, dying.recipe(*settings), out=tmp_path / "run", on_note=notes.append)
+    made = trainer.fit(data, dying.recipe(*settings), out=tmp_path / "run", on_note=notes.append)
     model = bundle.load(made.bundle)
     assert model.card.head().at_chance
     (said,) = [each for each in notes if "chance" in each]
@@ -650,14 +647,14 @@ def test_an_epoch_that_was_better_than_the_last_is_named() -> None:
     def row(loss: float, accuracy: float) -> dict[str, float]:
         return {"val_loss": loss, "val_accuracy": accuracy}
 
-    assert train._better([row(0.5, 0.6), row(0.6, 0.5)], 1) == 0
-    assert train._better([row(0.5, 0.5), row(0.6, 0.6)], 1) is None  # better in one alone
-    assert train._better([row(0.6, 0.5), row(0.5, 0.6)], 1) is None
-    assert train._better([row(0.5, 0.6), row(0.5, 0.6)], 1) is None
+    assert trainer._find_better_epoch([row(0.5, 0.6), row(0.6, 0.5)], 1) == 0
+    assert trainer._find_better_epoch([row(0.5, 0.5), row(0.6, 0.6)], 1) is None  # better in one alone
+    assert trainer._find_better_epoch([row(0.6, 0.5), row(0.5, 0.6)], 1) is None
+    assert trainer._find_better_epoch([row(0.5, 0.6), row(0.5, 0.6)], 1) is None
 
 
 def test_bfloat16_trains_and_ships_in_float32(tmp_path: Path) -> None:
-    made = train.fit(dying.data(), dying.recipe("precision=bfloat16", "epochs=2"), out=tmp_path / "run")
+    made = trainer.fit(dying.data(), dying.recipe("precision=bfloat16", "epochs=2"), out=tmp_path / "run")
     assert made.facts()["precision"] == "mixed_bfloat16"
     parity = bundle.load(made.bundle).card.parity
     assert parity is not None
@@ -674,12 +671,12 @@ def test_precision_follows_the_processor(
     cpuinfo = tmp_path / "cpuinfo"
     arm = "Features\t: fp asimd bf16"
     cpuinfo.write_text(f"processor : 0\n{arm if flags == '-' else 'flags : ' + flags}\nbugs : none\n")
-    monkeypatch.setattr(precision, "CPUINFO", cpuinfo)
-    assert precision.choose("auto") == policy
-    assert precision.choose("float32") == "float32"
-    assert precision.choose("bfloat16") == "mixed_bfloat16"
-    monkeypatch.setattr(precision, "CPUINFO", tmp_path / "absent")
-    assert precision.choose("auto") == "float32"
+    monkeypatch.setattr(trainer, "CPUINFO", cpuinfo)
+    assert trainer.choose_precision("auto") == policy
+    assert trainer.choose_precision("float32") == "float32"
+    assert trainer.choose_precision("bfloat16") == "mixed_bfloat16"
+    monkeypatch.setattr(trainer, "CPUINFO", tmp_path / "absent")
+    assert trainer.choose_precision("auto") == "float32"
 
 
 def wanted(data: Dataset) -> dict[str, np.ndarray]:
@@ -691,7 +688,7 @@ def test_an_epoch_sees_every_image_in_batches_of_one_size(
     make_blobs: Callable[..., Dataset], images: int
 ) -> None:
     data = make_blobs({"train": images})
-    feed = Feed(data.split("train"), wanted(data), dying.recipe())
+    feed = BatchLoader(data.split("train"), wanted(data), dying.recipe())
     batches = list(feed.batches(0, 0))
     assert len(batches) == feed.steps * feed.recipe.epochs
     assert {batch[0].shape[0] for batch in batches} == {min(32, images)}
@@ -701,7 +698,7 @@ def test_an_epoch_sees_every_image_in_batches_of_one_size(
 
 
 def test_batches_are_a_function_of_seed_epoch_and_step() -> None:
-    feed = Feed(dying.data().split("train"), wanted(dying.data()), dying.recipe())
+    feed = BatchLoader(dying.data().split("train"), wanted(dying.data()), dying.recipe())
     whole = list(feed.batches(0, 0))
     for epoch, step in ((0, 3), (1, 0), (2, 4)):
         rest = list(feed.batches(epoch, step))
@@ -709,7 +706,7 @@ def test_batches_are_a_function_of_seed_epoch_and_step() -> None:
         for (image, target), (expected, answer) in zip(rest, whole[-len(rest) :], strict=True):
             np.testing.assert_array_equal(image, expected)
             np.testing.assert_array_equal(target, answer)
-    other = Feed(feed.split, feed.targets, dying.recipe("seed=1"))
+    other = BatchLoader(feed.split, feed.targets, dying.recipe("seed=1"))
     assert not np.array_equal(other.order(0), feed.order(0))
     assert not np.array_equal(feed.order(1), feed.order(0))
 
@@ -758,7 +755,7 @@ def test_distilling_is_cross_entropy_with_both(temperature: float) -> None:
     rng = np.random.default_rng(1)
     student, teacher = rng.dirichlet(np.ones(5), (2, 8)).astype(np.float32)
     truth = targets.one_hot(rng.integers(0, 5, 8), 5)
-    loss = losses.Distillation(smoothing=0.1, share=0.6, temperature=temperature)
+    loss = optimization.Distillation(smoothing=0.1, share=0.6, temperature=temperature)
 
     def soft(chances: np.ndarray) -> np.ndarray:
         powered = chances ** (1 / temperature)
@@ -776,7 +773,9 @@ def test_distilling_is_cross_entropy_with_both(temperature: float) -> None:
 @pytest.mark.parametrize("balance", [0.3, 1.0])
 def test_a_balanced_loss_takes_the_frequencies_out_of_the_answer(balance: float) -> None:
     frequencies = np.array([0.7, 0.25, 0.05])
-    compiled = losses.settings(recipes.Targets(balance=balance), distils=False, frequencies=frequencies)
+    compiled = optimization.loss_settings(
+        recipes.Targets(balance=balance), distils=False, frequencies=frequencies
+    )
     truth = np.repeat(np.eye(3, dtype=np.float32), [70, 25, 5], axis=0)
 
     def cost(answer: np.ndarray) -> float:
@@ -804,7 +803,7 @@ def test_a_second_answer_learns_the_votes(tmp_path: Path) -> None:
         return Split(name, images, labels.astype(np.int64), votes, tuple(map(str, range(n))))
 
     data = Dataset(root="made", labels=names, train=split("train", 120), val=split("val", 60), test=None)
-    made = train.fit(
+    made = trainer.fit(
         data, dying.recipe("targets.ferplus=1", "epochs=5", "augment.flip=false"), out=tmp_path / "whole"
     )
     rows = made.history()
@@ -825,13 +824,13 @@ def test_one_hot() -> None:
 
 
 def rows(*losses: float) -> list[run.Row]:
-    return [{"val_loss": loss, "val_accuracy": 1 - loss} for loss in losses]
+    return [{"val_loss": loss, "val_accuracy": 1 - loss} for loss in optimization]
 
 
 def test_which_epoch_ships() -> None:
-    assert recorder.best_epoch(rows(0.5, 0.3, 0.3, 0.4), "val_loss") == 1
-    assert recorder.best_epoch(rows(0.5, 0.3, 0.3, 0.4), "val_accuracy") == 1
-    assert recorder.best_epoch(rows(0.5, 0.3, 0.3, 0.4), "last") == 3
+    assert checkpoints.best_epoch(rows(0.5, 0.3, 0.3, 0.4), "val_loss") == 1
+    assert checkpoints.best_epoch(rows(0.5, 0.3, 0.3, 0.4), "val_accuracy") == 1
+    assert checkpoints.best_epoch(rows(0.5, 0.3, 0.3, 0.4), "last") == 3
 
 
 @pytest.mark.parametrize(
@@ -851,8 +850,8 @@ def test_when_a_training_is_over(
     recipe = recipes.override(
         recipes.get("quick"), ["epochs=9", f"stopping.patience={patience}", f"stopping.min_delta={min_delta}"]
     )
-    assert recorder.is_over(rows(*losses), recipe) is over
-    assert recorder.is_over(rows(*losses), replace(recipe, epochs=len(losses)))
+    assert checkpoints.is_over(rows(*optimization), recipe) is over
+    assert checkpoints.is_over(rows(*optimization), replace(recipe, epochs=len(optimization)))
 
 
 @pytest.mark.parametrize(
@@ -865,13 +864,13 @@ def test_when_a_training_is_over(
     ],
 )
 def test_learning_rates(settings: tuple[str, ...], expected: dict[int, float]) -> None:
-    from mien.training import schedules as schedule
+    from mien.training import optimization
 
     recipe = recipes.override(
         recipes.get("seed"),
         ["optimizer.learning_rate=1.0", *(f"optimizer.{setting}" for setting in settings)],
     )
-    rate = schedule._rate(recipe.optimizer, steps=100)
+    rate = optimization._learning_rate(recipe.optimizer, steps=100)
     for step, value in expected.items():
         found = rate(step) if callable(rate) else rate
         assert float(found) == pytest.approx(value, abs=1e-6)
@@ -879,11 +878,11 @@ def test_learning_rates(settings: tuple[str, ...], expected: dict[int, float]) -
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
 def test_kernels_alone_decay(name: str) -> None:
-    from mien.training import schedules as schedule
+    from mien.training import optimization
 
-    model = precision.build(dying.recipe(), classes=3, policy="float32")
+    model = trainer.build_network(dying.recipe(), classes=3, policy="float32")
     settings = recipes.Optimizer(name=name, learning_rate=0.1, weight_decay=0.5)  # type: ignore[arg-type]
-    optimizer = schedule.make_optimizer(settings, model, steps=10)
+    optimizer = optimization.make_optimizer(settings, model, steps=10)
     model.set_weights([np.ones_like(weight) for weight in model.get_weights()])
     optimizer.apply([0 * variable for variable in model.trainable_variables])
     for variable in model.trainable_variables:
@@ -1004,14 +1003,14 @@ def test_too_few_different_images_for_the_folds_are_refused(make_blobs: Callable
 
 def test_folds_go_on_with_their_own_votes_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = dying.recipe("epochs=1", "targets.ferplus=1")
-    made = train.cross(dying.data(), recipe, folds=2, out=tmp_path)
+    made = trainer.cross(dying.data(), recipe, folds=2, out=tmp_path)
     before = made.read_bytes()
     for status in ("done", "training"):  # one is kept, the other goes on
         run.open_run(tmp_path / "fold-1").update(status=status)
         with pytest.raises(DataError, match=r"fold-1 was begun with FER. votes .*; name the same"):
-            train.cross(other_votes(dying.data()), recipe, folds=2, out=tmp_path)
+            trainer.cross(other_votes(dying.data()), recipe, folds=2, out=tmp_path)
     made.unlink()
-    assert train.cross(dying.data(), recipe, folds=2, out=tmp_path).read_bytes() == before
+    assert trainer.cross(dying.data(), recipe, folds=2, out=tmp_path).read_bytes() == before
 
 
 def test_folds_that_cannot_go_on_say_what_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1019,7 +1018,7 @@ def test_folds_that_cannot_go_on_say_what_can(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(
         TrainingError, match=r"learning_rate=3\.3e\+29 and another --out, for all folds"
     ) as caught:
-        train.cross(dying.data(), recipe, folds=2, out=tmp_path / "diverged")
+        trainer.cross(dying.data(), recipe, folds=2, out=tmp_path / "diverged")
     assert "--resume" not in str(caught.value)
 
     def full(self: run.Run, state: run.State) -> Path:
@@ -1028,8 +1027,8 @@ def test_folds_that_cannot_go_on_say_what_can(tmp_path: Path, monkeypatch: pytes
     with monkeypatch.context() as patched:
         patched.setattr(run.Run, "save", full)
         with pytest.raises(OutputError, match=r"go on with: the same command$"):
-            train.cross(dying.data(), dying.recipe("epochs=1"), folds=2, out=tmp_path / "full")
-    made = train.cross(dying.data(), dying.recipe("epochs=1"), folds=2, out=tmp_path / "full")
+            trainer.cross(dying.data(), dying.recipe("epochs=1"), folds=2, out=tmp_path / "full")
+    made = trainer.cross(dying.data(), dying.recipe("epochs=1"), folds=2, out=tmp_path / "full")
     assert made.is_file()
 
 
@@ -1037,13 +1036,13 @@ def test_folds_that_cannot_go_on_say_what_can(tmp_path: Path, monkeypatch: pytes
 def test_memory_does_not_grow(tmp_path: Path) -> None:
     resident: list[float] = []
 
-    def measure(status: train.Status) -> None:
+    def measure(status: trainer.Status) -> None:
         if status.step == 0:
             pages = int(Path("/proc/self/statm").read_text().split()[1])
             resident.append(pages * os.sysconf("SC_PAGE_SIZE"))
 
     recipe = dying.recipe("epochs=40", "stopping.patience=0")
-    train.fit(dying.data(), recipe, out=tmp_path / "run", on_status=measure)
+    trainer.fit(dying.data(), recipe, out=tmp_path / "run", on_status=measure)
     assert len(resident) == 40
     assert resident[-1] < 1.05 * resident[3]
 
@@ -1076,6 +1075,6 @@ def test_what_no_card_can_hold_is_refused_before_anything_is_trained(
     tmp_path: Path, change: Callable[[Any], Any], says: str
 ) -> None:
     with pytest.raises(DataError, match=says) as caught:
-        train.fit(change(dying.data()), dying.recipe(), out=tmp_path / "run")
+        trainer.fit(change(dying.data()), dying.recipe(), out=tmp_path / "run")
     assert "rename" in str(caught.value)
     assert not (tmp_path / "run").exists()

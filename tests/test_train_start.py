@@ -26,8 +26,7 @@ pytest.importorskip("keras", reason="training needs mien[train]")
 
 from mien.release import shipping
 from mien.training import initialization as start
-from mien.training import precision
-from mien.training import trainer as train
+from mien.training import trainer
 
 FORK = multiprocessing.get_context("forkserver")
 FORK.set_forkserver_preload(["mien.training.trainer", "conftest"])
@@ -37,7 +36,9 @@ FORK.set_forkserver_preload(["mien.training.trainer", "conftest"])
 def base(tmp_path_factory: pytest.TempPathFactory) -> bundle.Bundle:
     """A model that has learnt its data well."""
     recipe = dying.recipe("epochs=6", "optimizer.ema=0", "checkpoints.minutes=5")
-    return bundle.load(train.fit(dying.data(), recipe, out=tmp_path_factory.mktemp("base") / "first").bundle)
+    return bundle.load(
+        trainer.fit(dying.data(), recipe, out=tmp_path_factory.mktemp("base") / "first").bundle
+    )
 
 
 def short(*settings: str) -> object:
@@ -49,7 +50,7 @@ def other(make_blobs: Callable[..., Dataset], **options: object) -> Dataset:
 
 
 def test_the_weights_are_those_that_ship(base: bundle.Bundle) -> None:
-    model = precision.build(dying.recipe(), classes=3, policy="float32")
+    model = trainer.build_network(dying.recipe(), classes=3, policy="float32")
     assert start.give(start.of(base), model, dying.data().labels) == ()
     images = dying.data().split("val").images
     np.testing.assert_allclose(model.predict(images, verbose=0), base.run(images), atol=1e-5)
@@ -59,9 +60,9 @@ def test_a_training_goes_on_from_there_and_says_so(
     base: bundle.Bundle, tmp_path: Path, make_blobs: Callable[..., Dataset]
 ) -> None:
     data, notes = other(make_blobs, labels=dying.data().labels), []
-    made = train.fit(data, short(), out=tmp_path / "second", base=base, on_note=notes.append)
+    made = trainer.fit(data, short(), out=tmp_path / "second", base=base, on_note=notes.append)
     assert "begins from the weights of first" in notes
-    chance = train.fit(data, short(), out=tmp_path / "chance")
+    chance = trainer.fit(data, short(), out=tmp_path / "chance")
     assert made.history()[0]["loss"] < 0.5 * chance.history()[0]["loss"]
 
     shipped = base.card
@@ -73,7 +74,7 @@ def test_a_training_goes_on_from_there_and_says_so(
     assert made.facts()["base"][0]["sha256"] == shipped.sha256
     assert bundle.load(chance.bundle).card.base == ()
 
-    third = train.fit(data, short(), out=tmp_path / "third", base=bundle.load(made.bundle))
+    third = trainer.fit(data, short(), out=tmp_path / "third", base=bundle.load(made.bundle))
     assert [each.name for each in bundle.load(third.bundle).card.base] == ["second", "first"]
 
 
@@ -81,7 +82,7 @@ def test_a_result_that_is_worse_than_its_start_says_so(base: bundle.Bundle, tmp_
     """The training images have wrong labels, those of val the right ones, which the base knows."""
     data, notes, stages = dying.data(), [], []
     wrong = replace(data.split("train"), labels=(data.split("train").labels + 1) % 3)
-    made = train.fit(
+    made = trainer.fit(
         replace(data, train=wrong),
         dying.recipe("epochs=2", "optimizer.ema=0"),
         out=tmp_path / "worse",
@@ -124,7 +125,7 @@ def test_a_result_that_is_not_worse_says_nothing(
 ) -> None:
     notes: list[str] = []
     data = other(make_blobs, labels=dying.data().labels)
-    made = train.fit(
+    made = trainer.fit(
         data, short("optimizer.learning_rate=1e-9"), out=tmp_path / "same", base=base, on_note=notes.append
     )
     began = bundle.load(made.bundle).card.began
@@ -133,7 +134,7 @@ def test_a_result_that_is_not_worse_says_nothing(
     assert not any("worse" in each for each in notes)
     assert not training._beside(made.facts()["began"])[0][1].endswith("worse")
     # In classes that the first cannot answer there is nothing to compare.
-    strange = train.fit(other(make_blobs), short(), out=tmp_path / "strange", base=base)
+    strange = trainer.fit(other(make_blobs), short(), out=tmp_path / "strange", base=base)
     assert bundle.load(strange.bundle).card.began is None
     assert training._beside(strange.facts()["began"]) == []
 
@@ -141,7 +142,7 @@ def test_a_result_that_is_not_worse_says_nothing(
 def test_what_the_first_learnt_from_is_no_measure_of_the_second(
     base: bundle.Bundle, tmp_path: Path, make_blobs: Callable[..., Dataset]
 ) -> None:
-    made = train.fit(other(make_blobs), short(), out=tmp_path / "second", base=base)
+    made = trainer.fit(other(make_blobs), short(), out=tmp_path / "second", base=base)
     card = bundle.load(made.bundle).card
     for name in ("train", "val"):
         assert find_role(card, dying.data().split(name).fingerprint).role == name
@@ -150,7 +151,7 @@ def test_what_the_first_learnt_from_is_no_measure_of_the_second(
     # Data that chose the first and taught the second have taught.
     val = dying.data().split("val")
     taught = replace(other(make_blobs), train=replace(val, name="train"))
-    again = train.fit(replace(taught, labels=dying.data().labels), short(), out=tmp_path / "on", base=base)
+    again = trainer.fit(replace(taught, labels=dying.data().labels), short(), out=tmp_path / "on", base=base)
     assert find_role(bundle.load(again.bundle).card, val.fingerprint).role == "train"
 
 
@@ -166,7 +167,7 @@ def test_an_answer_that_the_run_does_not_have_begins_anew(
     base: bundle.Bundle, labels: tuple[str, ...], settings: tuple[str, ...], fresh: tuple[str, ...]
 ) -> None:
     recipe = dying.recipe(*settings)
-    model = precision.build(recipe, classes=len(labels), policy="float32")
+    model = trainer.build_network(recipe, classes=len(labels), policy="float32")
     before = {layer.name: layer.get_weights() for layer in model.layers}
     assert start.give(start.of(base), model, labels) == fresh
     given = {layer.name: layer.get_weights() for layer in exporters.rebuild(base).layers}
@@ -177,9 +178,9 @@ def test_an_answer_that_the_run_does_not_have_begins_anew(
 
 
 def test_heads_that_are_left_behind_are_named(base: bundle.Bundle, tmp_path: Path) -> None:
-    two = train.fit(dying.data(), short("targets.ferplus=1"), out=tmp_path / "two", base=base)
+    two = trainer.fit(dying.data(), short("targets.ferplus=1"), out=tmp_path / "two", base=base)
     notes: list[str] = []
-    made = train.fit(
+    made = trainer.fit(
         dying.data(), short(), out=tmp_path / "one", base=bundle.load(two.bundle), on_note=notes.append
     )
     assert len(bundle.load(made.bundle).card.heads) == 1
@@ -190,11 +191,11 @@ def test_what_averaged_models_learnt_from_is_learnt_from(
     base: bundle.Bundle, tmp_path: Path, make_blobs: Callable[..., Dataset]
 ) -> None:
     data = other(make_blobs, labels=dying.data().labels)
-    on = bundle.load(train.fit(data, short(), out=tmp_path / "on", base=base).bundle)
+    on = bundle.load(trainer.fit(data, short(), out=tmp_path / "on", base=base).bundle)
     mean = shipping.mean([base, on], tmp_path / "mean", images=data.split("val").images)
     assert [each.name for each in mean.card.averaged] == ["on"]
     third = make_blobs({"train": 60, "val": 30}, seed=11, labels=data.labels)
-    card = bundle.load(train.fit(third, short(), out=tmp_path / "last", base=mean).bundle).card
+    card = bundle.load(trainer.fit(third, short(), out=tmp_path / "last", base=mean).bundle).card
     assert {each.name for each in card.base} == {"first", "on"}
     assert find_role(card, data.split("train").fingerprint).role == "train"
 
@@ -204,7 +205,7 @@ def test_other_classes_are_named(
 ) -> None:
     notes: list[str] = []
     data = other(make_blobs, labels=("calm", "tense"))
-    made = train.fit(data, short(), out=tmp_path / "second", base=base, on_note=notes.append)
+    made = trainer.fit(data, short(), out=tmp_path / "second", base=base, on_note=notes.append)
     assert any("answer from chance, for it answers in other classes" in note for note in notes)
     assert bundle.load(made.bundle).card.labels == ("calm", "tense")
 
@@ -233,10 +234,10 @@ def test_killed_and_resumed_is_as_if_never_killed(base: bundle.Bundle, tmp_path:
 def test_one_killed_before_its_weights_were_saved_is_not_resumed_from_chance(
     base: bundle.Bundle, tmp_path: Path
 ) -> None:
-    made = train.fit(dying.data(), short(), out=tmp_path / "second", base=base)
+    made = trainer.fit(dying.data(), short(), out=tmp_path / "second", base=base)
     shutil.rmtree(made.path / "checkpoints")
     with pytest.raises(RunError, match=r"second was stopped before .*train anew, with --from and first"):
-        train.resume(made, dying.data())
+        trainer.resume(made, dying.data())
 
 
 def test_a_model_that_cannot_be_begun_from_is_named(
@@ -244,7 +245,7 @@ def test_a_model_that_cannot_be_begun_from_is_named(
 ) -> None:
     def begin(card: bundle.Card, *settings: str, data: Dataset | None = None) -> None:
         recipe = dying.recipe(*settings)
-        train.fit(data or dying.data(), recipe, out=tmp_path / "second", base=replace(base, card=card))
+        trainer.fit(data or dying.data(), recipe, out=tmp_path / "second", base=replace(base, card=card))
 
     with pytest.raises(RecipeError, match=r"first was trained with network toy, the recipe asks for .*small"):
         begin(base.card, "network=small")

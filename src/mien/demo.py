@@ -18,7 +18,7 @@ from mien.models import model
 from mien.release import exporters
 from mien.reports import plots
 from mien.training import recipes, runs, trainer
-from mien.training.trainer import Status
+from mien.training.checkpoints import Status
 
 #: Drawn faces in each split.
 TRAIN, VAL, TEST = 4_900, 700, 700

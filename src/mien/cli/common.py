@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from mien.data.datasets import Dataset
     from mien.evaluation.evaluation import SplitUse
     from mien.models.model import Bundle
+    from mien.training.checkpoints import Status
     from mien.training.runs import Run
-    from mien.training.trainer import Status
 
 
 class _Screen(Console):

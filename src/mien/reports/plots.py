@@ -1247,6 +1247,6 @@ def _run_samples(made: Run, dataset: Dataset, split: Split) -> list[Path]:
         [np.flatnonzero(split.labels == number)[:_PAIRS_PER_CLASS] for number in range(len(dataset.labels))]
     )
     recipe = made.recipe()
-    after = augmentation.batch(split.images, chosen, recipe.augment, seed=recipe.seed, epoch=0)
+    after = augmentation.augment_batch(split.images, chosen, recipe.augment, seed=recipe.seed, epoch=0)
     names = [dataset.labels[number] for number in split.labels[chosen]]
     return draw_samples(split.images[chosen], after, names, made.figures)

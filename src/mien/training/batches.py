@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.datasets import Split
-from mien.training import augmentation as augment
-from mien.training import targets
+from mien.training import augmentation, targets
 from mien.training.recipes import Recipe
 
 Target = NDArray[np.float32] | dict[str, NDArray[np.float32]]
@@ -16,7 +15,7 @@ Batch = tuple[NDArray[np.uint8], Target]
 
 
 @dataclass(frozen=True, eq=False)
-class Feed:
+class BatchLoader:
     """The training split in the order a recipe gives it.
 
     Every epoch goes through all images once, in an order of its own. The last batch of an epoch is filled up
@@ -54,17 +53,17 @@ class Feed:
             order = self.order(number)
             for place in range(step * self.batch_size, len(order), self.batch_size):
                 indices = order[place : place + self.batch_size]
-                images = augment.batch(
+                images = augmentation.augment_batch(
                     self.split.images, indices, recipe.augment, seed=recipe.seed, epoch=number
                 )
                 wanted = {name: target[indices] for name, target in self.targets.items()}
                 if recipe.augment.mixup:
                     rng = np.random.default_rng([recipe.seed, number, place])
                     images, wanted = targets.mixed(images, wanted, recipe.augment.mixup, rng)
-                yield images, for_keras(wanted)
+                yield images, to_keras(wanted)
             step = 0
 
 
-def for_keras(wanted: dict[str, NDArray[np.float32]]) -> Target:
+def to_keras(wanted: dict[str, NDArray[np.float32]]) -> Target:
     """Return targets as a network takes them: by output, or alone where it has a single one."""
     return wanted if len(wanted) > 1 else wanted["answer"]

@@ -1,23 +1,100 @@
 """The callback that keeps a training's record: history, best weights, saved states, and stopping."""
 
 import math
+import os
+import signal
+import socket
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mien import _files
+from mien._text import make_printable
 from mien.errors import Stopped, TrainingError
 from mien.models.networks import load_keras
-from mien.training.batches import Feed, for_keras
+from mien.training.batches import BatchLoader, to_keras
 from mien.training.recipes import Recipe, Stopping
 from mien.training.runs import Row, Run, State
-from mien.training.signals import Stop
+
+#: Seconds a step may go on after a signal before the state after the step before it is saved.
+GRACE = 4.0
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+#: Shows the cursor again, for a progress bar may have hidden it; what to do follows.
+_FAREWELL = "\x1b[?25h\nmien: stopped inside a long step, and saved; go on with: "
+
+
+class Stop:
+    """Whether a signal asked the training to stop.
+
+    Args:
+        save_last: Saves the newest state in memory; called from another thread.
+        again: The command that goes on, for the farewell.
+    """
+
+    def __init__(self, save_last: Callable[[], None], again: str) -> None:
+        self.signal_number = 0
+        self._save_last = save_last
+        # A folder's name may hold what moves the cursor.
+        self._again = make_printable(again)
+        self._reached = threading.Event()
+
+    def __bool__(self) -> bool:
+        return self.signal_number != 0
+
+    def reached(self) -> None:
+        """Say that the training has seen the signal and will save by itself."""
+        self._reached.set()
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Note the signal; the training sees it at the end of its step."""
+        self.signal_number = number
+
+    def watch(self, wakeup: socket.socket) -> None:
+        """Wait for a signal's byte on `wakeup`, give the step its time, then save and end the process."""
+        received = wakeup.recv(1)
+        while received and received[0] not in _SIGNALS:
+            received = wakeup.recv(1)
+        if not received or self._reached.wait(GRACE):
+            return
+        self._save_last()
+        os.write(2, f"{_FAREWELL}{self._again}\n".encode(errors="backslashreplace"))
+        os._exit(128 + received[0])
+
+
+@contextmanager
+def listen_for_signals(save_last: Callable[[], None], again: str) -> Iterator[Stop]:
+    """Listen for SIGINT and SIGTERM while the block runs; elsewhere than in the main thread, do nothing."""
+    stop = Stop(save_last, again)
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    old_handlers = {number: signal.signal(number, stop.handle) for number in _SIGNALS}
+    old_wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    watcher = threading.Thread(target=stop.watch, args=(reader,), daemon=True, name="mien-signals")
+    watcher.start()
+    try:
+        yield stop
+    finally:
+        stop.reached()
+        signal.set_wakeup_fd(old_wakeup)
+        for number, handler in old_handlers.items():
+            signal.signal(number, handler)
+        writer.close()  # ends the watcher's wait
+        watcher.join()
+        reader.close()
+
 
 keras = load_keras()
 
@@ -85,7 +162,7 @@ def _stops_early(history: list[Row], stopping: Stopping) -> bool:
     return 0 < stopping.patience <= waited
 
 
-class Recorder(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
+class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
     """Keep the record of one training, and bring an interrupted one back.
 
     Args:
@@ -101,7 +178,7 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
         self,
         run: Run,
         recipe: Recipe,
-        feed: Feed,
+        feed: BatchLoader,
         state: State | None,
         on_status: Callable[[Status], None] | None,
         *,
@@ -139,8 +216,8 @@ class Recorder(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
         wanted = {name: target[:1] for name, target in self.feed.targets.items()}
         classes = self.model.outputs[0].shape[-1]
         answers = {name: np.full((1, classes), 1 / classes, np.float32) for name in wanted}
-        self.model.compute_loss(None, for_keras(wanted), for_keras(answers))
-        self.model.compute_metrics(None, for_keras(wanted), for_keras(answers))
+        self.model.compute_loss(None, to_keras(wanted), to_keras(answers))
+        self.model.compute_metrics(None, to_keras(wanted), to_keras(answers))
         if self._state is not None:
             _assign(_variables(self.model), self._state.group("variables"))
             self._spent = dict(self._state.facts["spent"])

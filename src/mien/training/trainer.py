@@ -4,8 +4,10 @@ A training is a function of data, recipe, machine and software alone: killed at 
 ends in the same weights, history and metrics, to the bit, as if nothing had happened.
 """
 
+import importlib
 import importlib.util
 import os
+import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,29 +16,200 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien import _files
+from mien import __version__, _files
 from mien.data.datasets import Dataset, Split
 from mien.data.probabilities import Stored
-from mien.errors import DataError, OutputError, RecipeError, RunError, TrainingError
+from mien.errors import DataError, ModelError, OutputError, RecipeError, RunError, TrainingError
 from mien.evaluation import evaluator
 from mien.evaluation.evaluation import Evaluation
 from mien.evaluation.metrics import add_thresholds, find_plurality, majority_share, wilson_interval
 from mien.models import model as bundle
+from mien.models import networks
 from mien.models.model import Bundle
 from mien.models.networks import load_keras
 from mien.release import exporters
+from mien.training import checkpoints, optimization, targets
 from mien.training import folds as crossing
 from mien.training import initialization as starting
-from mien.training import losses, precision, signals, targets
-from mien.training import run_facts as facts
 from mien.training import runs as run
-from mien.training import schedules as schedule
-from mien.training.batches import Batch, Feed, for_keras
-from mien.training.checkpoints import Recorder, Status, best_epoch, is_over
+from mien.training.batches import Batch, BatchLoader, to_keras
+from mien.training.checkpoints import CheckpointCallback, Status, best_epoch, is_over
 from mien.training.recipes import Recipe, from_dict, get, to_dict
 from mien.training.runs import Run
 
-__all__ = ["Status", "cross", "fit", "resume"]
+
+def describe_run(
+    dataset: Dataset,
+    policy: str,
+    *,
+    origin: Mapping[str, Any],
+    teacher: Stored | None,
+    bases: Sequence[Mapping[str, Any]],
+    began: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return what a run's `run.json` begins with.
+
+    Args:
+        dataset: What is trained on.
+        policy: The dtype policy that it is trained in.
+        origin: How the data can be loaded again.
+        teacher: What it distils from, if it does.
+        bases: The runs that it begins from, if it does, as `mien.models.model.Base` has them.
+        began: How the first of them does on val, as `start.score` has it.
+    """
+    return {
+        "schema": 1,
+        "status": "training",
+        "labels": list(dataset.labels),
+        "precision": policy,
+        "data": describe_data(dataset) | {"origin": dict(origin)},
+        "teacher": None if teacher is None else {"about": teacher.about, "sha256": teacher.sha256},
+        "base": list(bases),
+        "began": None if began is None else dict(began),
+        "environment": describe_environment(),
+    }
+
+
+def describe_data(dataset: Dataset) -> dict[str, Any]:
+    """Return what a run keeps of its data: names, counts by split and class, and fingerprints."""
+    splits = {split.name: split for split in (dataset.train, dataset.val, dataset.test) if split is not None}
+    k = len(dataset.labels)
+    return {
+        # What is no UTF-8 in a folder's name stands in no JSON.
+        "name": dataset.root.encode(errors="replace").decode(),
+        "fingerprint": dataset.fingerprint,
+        "votes": dataset.votes_fingerprint,
+        "splits": {
+            name: {"n": len(split), "fingerprint": split.fingerprint} for name, split in splits.items()
+        },
+        "classes": {
+            name: dict(zip(dataset.labels, np.bincount(split.labels, minlength=k).tolist(), strict=True))
+            for name, split in splits.items()
+        },
+        "problems": [{"file": problem.file, "reason": problem.reason} for problem in dataset.problems],
+        "excluded": {item.reason: item.count for item in dataset.excluded},
+        "notes": list(dataset.notes),
+    }
+
+
+def make_card(name: str, known: Mapping[str, Any], dataset: Dataset, recipe: Recipe) -> bundle.Card:
+    """Return the card of what a run has trained, before anything was measured.
+
+    Args:
+        name: The run's.
+        known: Its facts.
+        dataset: What it was trained on.
+        recipe: What it was trained by.
+    """
+    data, describe_environment, teacher = describe_data(dataset), known["environment"], known.get("teacher")
+    return bundle.Card(
+        name=name,
+        labels=dataset.labels,
+        size=recipe.size,
+        heads=dict(bundle.TWO_HEADS if recipe.targets.ferplus else bundle.ONE_HEAD),
+        recipe=to_dict(recipe),
+        teacher=teacher["about"] if teacher else "",
+        data=_parse_data(data),
+        base=tuple(_parse_base(base) for base in known.get("base", [])),
+        excluded=data["excluded"],
+        versions={
+            name: describe_environment[name] for name in ("mien", "python", "keras", "backend", "numpy")
+        },
+    )
+
+
+def _parse_base(known: Mapping[str, Any]) -> bundle.Base:
+    return bundle.Base(
+        name=known["name"],
+        sha256=known["sha256"],
+        data=_parse_data(known["data"]),
+        recipe=known.get("recipe", {}),
+        teacher=known.get("teacher", ""),
+    )
+
+
+def _parse_data(known: Mapping[str, Any]) -> bundle.Data:
+    return bundle.Data(
+        name=known["name"],
+        fingerprint=known["fingerprint"],
+        splits={name: bundle.Part(**part) for name, part in known["splits"].items()},
+    )
+
+
+def check_names(name: str, known: Mapping[str, Any], dataset: Dataset, recipe: Recipe) -> None:
+    """Make sure, before anything is trained, that what is trained can have a card.
+
+    Raises:
+        DataError: A class, the data or the run has a name that a card cannot hold, or there is too much.
+    """
+    try:
+        bundle.to_json(make_card(name, known, dataset, recipe))
+    except ModelError as error:
+        raise DataError(
+            f"what is trained on {describe_data(dataset)['name']!r} could not be kept: {error}; rename the "
+            "class, the data or the run, or leave fewer reasons in the exclusion lists"
+        ) from None
+
+
+def describe_environment() -> dict[str, Any]:
+    """Return what a training computes with."""
+    library = load_keras()
+    backend = library.backend.backend()
+    module = {"tensorflow": "tensorflow", "jax": "jax"}.get(backend)
+    version = importlib.import_module(module).__version__ if module else ""
+    return {
+        "mien": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "keras": library.version(),
+        "backend": f"{backend} {version}".strip(),
+        "numpy": np.__version__,
+        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "TensorFlow's default"),
+    }
+
+
+#: Where Linux says what the processor can do.
+CPUINFO = Path("/proc/cpuinfo")
+
+_CPU_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
+
+
+def choose_precision(precision: str) -> str:
+    """Return the Keras dtype policy for a recipe's precision.
+
+    `auto` is mixed bfloat16 on a GPU and on processors that multiply in bfloat16, else float32: without such
+    instructions bfloat16 is emulated and several times slower.
+    """
+    if precision == "bfloat16" or (precision == "auto" and _computes_bfloat16()):
+        return "mixed_bfloat16"
+    return "float32"
+
+
+def _computes_bfloat16() -> bool:
+    if any("gpu" in device or "cuda" in device for device in load_keras().distribution.list_devices()):
+        return True
+    if not CPUINFO.exists():
+        return False
+    lines = CPUINFO.read_text(errors="replace").splitlines()
+    # Linux calls them flags on x86 and Features on ARM.
+    found = {word for line in lines if line.startswith(("flags", "Features")) for word in line.split()}
+    return not found.isdisjoint(_CPU_FLAGS)
+
+
+def build_network(recipe: Recipe, *, classes: int, policy: str) -> Any:
+    """Build the recipe's network under a dtype policy, and leave Keras' own policy as it was."""
+    keras = load_keras()
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        return networks.build(
+            recipe.network, size=recipe.size, classes=classes, ferplus=recipe.targets.ferplus > 0
+        )
+    finally:
+        keras.config.set_dtype_policy(before)
+
 
 #: Validation images scored at once: changes memory and speed, never the result.
 _VALIDATION_BATCH = 256
@@ -90,22 +263,22 @@ def fit(
         Stopped: A signal came; go on with `resume`.
     """
     recipe = get(recipe) if isinstance(recipe, str) else recipe
-    _check(dataset, recipe)
+    _check_data(dataset, recipe)
     wanted = targets.of(dataset, recipe, teacher)
     start = None if base is None else starting.of(base)
     if start is not None:
         starting.check(start, recipe)
     load_keras().utils.set_random_seed(recipe.seed)
-    policy = precision.choose(recipe.precision)
-    model = precision.build(recipe, classes=len(dataset.labels), policy=policy)
+    policy = choose_precision(recipe.precision)
+    model = build_network(recipe, classes=len(dataset.labels), policy=policy)
     bases = start.base if start else ()
     if start is not None:
-        _begin(start, model, dataset, on_note)
-    began = None if base is None else _scored(base, dataset, on_progress)
-    known = facts.begin(dataset, policy, origin=origin or {}, teacher=teacher, bases=bases, began=began)
-    facts.check(Path(out).name if out is not None else recipe.name, known, dataset, recipe)
+        _load_weights(start, model, dataset, on_note)
+    began = None if base is None else _score_base(base, dataset, on_progress)
+    known = describe_run(dataset, policy, origin=origin or {}, teacher=teacher, bases=bases, began=began)
+    check_names(Path(out).name if out is not None else recipe.name, known, dataset, recipe)
     made = run.create(recipe, known, out=out, runs=runs)
-    say = on_note or _silent
+    say = on_note or _ignore
     with made.lock():
         return _train(made, model, dataset, recipe, wanted, fold=fold, on_status=on_status, say=say)
 
@@ -139,7 +312,7 @@ def resume(
     recipe = made.recipe()
     known = made.facts()
     _check_unchanged(made, recipe, known["recipe"])
-    _check(dataset, recipe)
+    _check_data(dataset, recipe)
     with made.lock():
         if known["data"]["fingerprint"] != dataset.fingerprint:
             raise DataError(
@@ -151,8 +324,8 @@ def resume(
         _check_begun(made, known.get("base"))
         wanted = targets.of(dataset, recipe, teacher)
         load_keras().utils.set_random_seed(recipe.seed)
-        model = precision.build(recipe, classes=len(dataset.labels), policy=known["precision"])
-        say = on_note or _silent
+        model = build_network(recipe, classes=len(dataset.labels), policy=known["precision"])
+        say = on_note or _ignore
         return _train(made, model, dataset, recipe, wanted, fold=fold, on_status=on_status, say=say)
 
 
@@ -196,11 +369,11 @@ def cross(
     def go_on(made: Run, part: Dataset) -> Run:
         return resume(made, part, fold=True, on_status=on_status, on_note=on_note)
 
-    crossing.cross(dataset, recipe, folds, to, fit=begin, resume=go_on, say=on_note or _silent)
+    crossing.cross(dataset, recipe, folds, to, fit=begin, resume=go_on, say=on_note or _ignore)
     return to / crossing.FILE
 
 
-def _silent(sentence: str) -> None:
+def _ignore(sentence: str) -> None:
     pass
 
 
@@ -218,15 +391,15 @@ def _train(
     """Train from the last saved state, or from the beginning, to the end."""
     again = "the same command" if fold else f"mien train --resume {made.path}"
     made.sweep()
-    feed = Feed(dataset.split("train"), wanted.train, recipe)
-    validation = dataset.split("val").images, for_keras(wanted.val)
+    feed = BatchLoader(dataset.split("train"), wanted.train, recipe)
+    validation = dataset.split("val").images, to_keras(wanted.val)
     library = load_keras()
     if recipe.optimizer.ema:
         first = None if made.facts().get("base") else next(feed.batches(0, 0))[0]
-        schedule.average_statistics(model, recipe.optimizer.ema, first)
+        optimization.average_statistics(model, recipe.optimizer.ema, first)
     model.compile(
-        optimizer=schedule.make_optimizer(recipe.optimizer, model, steps=feed.steps * recipe.epochs),
-        **losses.settings(recipe.targets, distils=wanted.distils, frequencies=wanted.frequencies),
+        optimizer=optimization.make_optimizer(recipe.optimizer, model, steps=feed.steps * recipe.epochs),
+        **optimization.loss_settings(recipe.targets, distils=wanted.distils, frequencies=wanted.frequencies),
         # On processors XLA trains these networks 25 % slower than TensorFlow does without it.
         jit_compile=False if library.backend.backend() == "tensorflow" else "auto",
     )
@@ -235,7 +408,7 @@ def _train(
             state, complaints = made.load()
             for complaint in complaints:
                 say(complaint)
-            recorder = Recorder(made, recipe, feed, state, on_status, again=again)
+            recorder = CheckpointCallback(made, recipe, feed, state, on_status, again=again)
             recorder.set_model(model)
             if is_over(recorder.history, recipe):
                 break
@@ -243,7 +416,7 @@ def _train(
             if state is None and made.facts().get("base"):
                 # What it begins from cannot be had from the recipe again, as chance can.
                 recorder.save()
-            _fit_some(model, recorder, validation, callbacks=_callbacks(made, recipe, say))
+            _fit_part(model, recorder, validation, callbacks=_callbacks(made, recipe, say))
     except OutputError as error:
         error.args = (f"{error}; then go on with: {again}",)
         raise
@@ -257,7 +430,7 @@ def _train(
     return made
 
 
-def _begin(
+def _load_weights(
     start: starting.Start, model: Any, dataset: Dataset, on_note: Callable[[str], None] | None
 ) -> None:
     """Give the model the weights it begins from, and say which of its answers begin anew."""
@@ -274,7 +447,7 @@ def _begin(
             )
 
 
-def _scored(
+def _score_base(
     base: Bundle, dataset: Dataset, on_progress: Callable[[str, int, int], None] | None
 ) -> dict[str, Any] | None:
     def move(done: int, total: int) -> None:
@@ -304,7 +477,7 @@ def _check_teacher(made: Run, begun: Mapping[str, Any] | None, teacher: Stored |
         )
 
 
-def _fit_some(model: Any, recorder: Recorder, validation: Batch, *, callbacks: list[Any]) -> None:
+def _fit_part(model: Any, recorder: CheckpointCallback, validation: Batch, *, callbacks: list[Any]) -> None:
     """Train to the end; or, from within an epoch, to that epoch's end, for Keras cannot begin inside one.
 
     The caller goes on from the state that was saved there. That also undoes what Keras does to the weights
@@ -312,7 +485,7 @@ def _fit_some(model: Any, recorder: Recorder, validation: Batch, *, callbacks: l
     """
     feed, recipe = recorder.feed, recorder.recipe
     inside = recorder.step > 0
-    with signals.listen(recorder.save_last, recorder.again) as recorder.stop:
+    with checkpoints.listen_for_signals(recorder.save_last, recorder.again) as recorder.stop:
         model.fit(
             feed.batches(recorder.epoch, recorder.step),
             steps_per_epoch=feed.steps - recorder.step,
@@ -340,7 +513,7 @@ def _callbacks(made: Run, recipe: Recipe, say: Callable[[str], None]) -> list[An
 
 
 def _finish(
-    made: Run, recorder: Recorder, dataset: Dataset, recipe: Recipe, *, say: Callable[[str], None]
+    made: Run, recorder: CheckpointCallback, dataset: Dataset, recipe: Recipe, *, say: Callable[[str], None]
 ) -> None:
     """Export the weights that ship, score the file on val, and write both down."""
     made.write_history(recorder.history)
@@ -352,7 +525,7 @@ def _finish(
             f"{recipe.stopping.patience} epochs"
         )
     say(f"ships epoch {index + 1} of {len(recorder.history)}: val_loss {row['val_loss']:.4f}")
-    better = _better(recorder.history, index)
+    better = _find_better_epoch(recorder.history, index)
     if better is not None:
         other = recorder.history[better]
         say(
@@ -361,10 +534,10 @@ def _finish(
             f"{row['val_accuracy']:.2%}); the recipe keeps the last epoch: --set select=val_loss ships the "
             "best"
         )
-    model = precision.build(recipe, classes=len(dataset.labels), policy="float32")
+    model = build_network(recipe, classes=len(dataset.labels), policy="float32")
     model.set_weights(recorder.best)
     val = dataset.split("val")
-    card = facts.card(made.name, made.facts(), dataset, recipe)
+    card = make_card(made.name, made.facts(), dataset, recipe)
     try:
         shipped = exporters.bundle(model, card, made.bundle, images=val.images[: exporters.IMAGES])
     except exporters.Unlike as error:
@@ -374,11 +547,11 @@ def _finish(
         for head in card.heads
     }
     report = evaluator.evaluate_predictions(next(iter(answers.values())))
-    began = _began(made, report)
+    began = _compare_with_base(made, report)
     card = replace(
         shipped.card,
         metrics={"val": report.summary()},
-        heads=_stated(card, answers, dataset.split("train"), say),
+        heads=_finish_heads(card, answers, dataset.split("train"), say),
         began=began,
     )
     shipped = bundle.write((made.bundle / bundle.MODEL).read_bytes(), card, made.bundle)
@@ -398,7 +571,7 @@ def _finish(
     made.keep_report(replace(report, model=shipped.card.sha256 or "").to_dict())
 
 
-def _better(history: Sequence[Mapping[str, float]], index: int) -> int | None:
+def _find_better_epoch(history: Sequence[Mapping[str, float]], index: int) -> int | None:
     """Return the epoch with the lowest validation loss, if it beats the one that ships in accuracy too."""
     best = min(range(len(history)), key=lambda place: history[place]["val_loss"])
     row, other = history[index], history[best]
@@ -406,7 +579,7 @@ def _better(history: Sequence[Mapping[str, float]], index: int) -> int | None:
     return best if beats else None
 
 
-def _began(made: Run, report: Evaluation) -> bundle.Began | None:
+def _compare_with_base(made: Run, report: Evaluation) -> bundle.Began | None:
     """Compare the trained model with the one that it began from, if that was scored."""
     known = made.facts().get("began")
     if known is None:
@@ -422,7 +595,7 @@ def _began(made: Run, report: Evaluation) -> bundle.Began | None:
     )
 
 
-def _stated(
+def _finish_heads(
     card: bundle.Card, answers: Mapping[str, evaluator.Predictions], train: Split, say: Callable[[str], None]
 ) -> dict[str, bundle.Head]:
     """Return the heads with frequencies and thresholds, and say which are at chance."""
@@ -469,14 +642,16 @@ def _diverged(made: Run, error: exporters.Unlike, row: Mapping[str, float], epoc
     )
 
 
-def _fail(made: Run, recorder: Recorder, dataset: Dataset, recipe: Recipe, error: TrainingError) -> None:
+def _fail(
+    made: Run, recorder: CheckpointCallback, dataset: Dataset, recipe: Recipe, error: TrainingError
+) -> None:
     """Note in the run that the training diverged, and export the best epoch before that."""
     if not recorder.diverged:
         return
     made.update(status="failed", reason=str(error))
     if recorder.best:
         try:
-            _finish(made, recorder, dataset, recipe, say=_silent)
+            _finish(made, recorder, dataset, recipe, say=_ignore)
         except (TrainingError, OutputError) as second:
             error.args = (f"{error}; of the best epoch before that: {second}",)
             return
@@ -497,7 +672,7 @@ def _check_unchanged(made: Run, recipe: Recipe, begun: dict[str, Any]) -> None:
         )
 
 
-def _check(dataset: Dataset, recipe: Recipe) -> None:
+def _check_data(dataset: Dataset, recipe: Recipe) -> None:
     for name in ("train", "val"):
         split = dataset.split(name)
         if split.images.shape[1:] != (recipe.size, recipe.size, 1):

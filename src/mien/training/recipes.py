@@ -1,0 +1,529 @@
+"""Named training recipes as data: what to train, how, and the score it reached.
+
+A recipe is frozen. Change one with `override(recipe, ["epochs=5", "augment.rotation=15"])`; read and write
+it as TOML with `parse` and `to_toml`. `RECIPES` holds the named ones; each says the command that runs it and
+what it measured.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+from mien.errors import RecipeError
+
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+NotNegative = Annotated[float, Field(ge=0.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def _check_order(shares: tuple[float, float]) -> tuple[float, float]:
+    if shares[0] > shares[1]:
+        raise ValueError(f"the smallest share stands first, and {shares[0]:g} is above {shares[1]:g}")
+    return shares
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """Random changes to a training face, each drawn anew for every image and epoch.
+
+    Args:
+        rotation: Degrees; the angle is uniform in ±rotation.
+        zoom: Fraction; the scale is uniform in 1 ± zoom, drawn apart for x and y.
+        zoom_together: Draw one scale for both axes instead, which keeps the face's proportions.
+        aspect: Fraction; x is scaled by a factor uniform in 1 ± aspect and y by its inverse, after the zoom.
+        shift: Fraction of the side; uniform in ±shift, drawn apart for x and y.
+        flip: Mirror left and right half the time.
+        brightness: Fraction of the range; a grey offset uniform in ±brightness × 255.
+        contrast: Fraction; the factor about the image's mean is uniform in 1 ± contrast.
+        gamma: Grey levels in [0, 1] are raised to the power exp(g), where g is uniform in ±gamma.
+        resolution: Fraction; every second face is shrunk to a share of its side that is uniform in
+            [1 - resolution, 1], and enlarged again.
+        blur: Fraction of the side; every second face is blurred, as by a lens that is not sharp, with a
+            Gaussian whose standard deviation is uniform in [0, blur × side] pixels.
+        noise: Fraction of the range; each face gets noise over all of it, close to normal, whose standard
+            deviation is uniform in [0, noise × 255] grey levels.
+        erase: Probability of one erased rectangle, filled with noise.
+        erase_area: Smallest and largest share of the image that a rectangle covers.
+        fill: What stands where the face was moved away: the nearest pixel, its mirror image, or black.
+        interpolation: How pixels are found between pixels: `linear` blurs a face a little, so that training
+            sees only blurred ones; `cubic` keeps it as sharp as it came.
+        mixup: Blends each image, and its target, with another of its batch; the other's share is drawn from
+            Beta(mixup, mixup) and is at most a half. 0 blends none.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    rotation: Annotated[float, Field(ge=0.0, le=180.0)] = 0.0
+    zoom: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    zoom_together: bool = False
+    aspect: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    shift: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    flip: bool = False
+    brightness: Fraction = 0.0
+    contrast: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    gamma: Annotated[float, Field(ge=0.0, le=2.0)] = 0.0
+    resolution: Annotated[float, Field(ge=0.0, le=0.9)] = 0.0
+    blur: Annotated[float, Field(ge=0.0, le=0.25)] = 0.0
+    noise: Fraction = 0.0
+    erase: Fraction = 0.0
+    erase_area: Annotated[tuple[Fraction, Fraction], AfterValidator(_check_order)] = (0.02, 0.2)
+    fill: Literal["nearest", "reflect", "black"] = "nearest"
+    interpolation: Literal["linear", "cubic"] = "linear"
+    mixup: NotNegative = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """What an image's answer should be.
+
+    Args:
+        smoothing: Share of each label spread evenly over all classes.
+        votes: Share of the label given up for the distribution of FER+'s votes.
+        ferplus: Weight of a second answer's loss, which learns the votes alone; 0 for no second answer.
+        teacher: Share of the loss that asks for the teacher's probabilities, where one is given.
+        temperature: What the logits of teacher and student are divided by for that share.
+        balance: How much of the classes' unequal frequencies training takes upon itself, so that the first
+            answer favours rare classes more: 0 learns the frequencies too, 1 answers as if all classes were
+            equally frequent. Validation loss is measured alike.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    votes: Fraction = 0.0
+    ferplus: NotNegative = 0.0
+    teacher: Fraction = 0.7
+    temperature: Positive = 3.0
+    balance: Fraction = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """How weights move.
+
+    Args:
+        name: Keras' Adam, AdamW, or SGD with Nesterov momentum.
+        learning_rate: The peak, where the schedule has one.
+        schedule: `constant`; `cosine` down to a hundredth; `one-cycle`, a straight line up during
+            `warmup` and down to a hundredth after it.
+        warmup: Share of all steps during which the learning rate rises.
+        momentum: SGD's.
+        weight_decay: Per step and times the learning rate, on kernels alone.
+        ema: Momentum of the moving average of weights that is validated and shipped, and of batch
+            normalisation's statistics, if theirs is smaller; 0 for none.
+        clip_norm: Largest norm of all gradients together; 0 for no limit.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: Positive = 0.001
+    schedule: Literal["constant", "cosine", "one-cycle"] = "constant"
+    warmup: Fraction = 0.0
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    weight_decay: NotNegative = 0.0
+    ema: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    clip_norm: NotNegative = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopping:
+    """When to stop before the last epoch.
+
+    Args:
+        patience: Epochs without a better validation loss before training stops; 0 never stops.
+        min_delta: How much smaller a validation loss must be to count as better.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    patience: Annotated[int, Field(ge=0)] = 10
+    min_delta: NotNegative = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoints:
+    """What is kept of the way.
+
+    Args:
+        weights: Which weight files stay in `weights/`: of every epoch, or of the last `keep` and the best.
+        keep: How many of the last epochs' weight files stay when `weights` is `last`.
+        minutes: Largest time between two saved states, from which a killed run goes on.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    weights: Literal["all", "last"] = "last"
+    keep: Count = 2
+    minutes: Positive = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides what a training makes of a data set.
+
+    Args:
+        name: Its name, and the run folder's.
+        network: One of `mien networks`.
+        size: Side of the network's input in pixels.
+        epochs: Times every training image is seen.
+        batch_size: Images a step.
+        seed: Decides initial weights, order, augmentation and dropout.
+        precision: `auto` computes in bfloat16 where the processor has it, else in float32.
+        select: Which epoch's weights ship: the one with the lowest validation loss, the highest
+            validation accuracy, or the last.
+        about: One line for people.
+        command: What runs it.
+        measured: What it reached, with data, machine and date.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
+    network: str
+    size: Annotated[int, Field(ge=16, le=512)] = 48
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 25
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 128
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 42
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    select: Literal["val_loss", "val_accuracy", "last"] = "val_loss"
+    targets: Targets = field(default_factory=Targets)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    augment: Augment = field(default_factory=Augment)
+    stopping: Stopping = field(default_factory=Stopping)
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    about: str = ""
+    command: str = ""
+    measured: str = ""
+
+
+@dataclass(frozen=True)
+class Brief:
+    """What a recipe's `measured` says, short enough for a table.
+
+    Args:
+        time: How long it took; empty where nothing was measured.
+        score: What it reached.
+    """
+
+    time: str = ""
+    score: str = ""
+
+
+_SEED = Recipe(
+    name="seed",
+    network="seed",
+    epochs=25,
+    batch_size=128,
+    seed=42,
+    optimizer=Optimizer(name="adam", learning_rate=0.001),
+    augment=Augment(rotation=10, zoom=0.1, flip=True),
+    stopping=Stopping(patience=10),
+    checkpoints=Checkpoints(weights="all"),
+    about="The network and training that mien grew out of, as its README has them.",
+    command="mien train DATA --recipe seed",
+)
+
+_QUICK = Recipe(
+    name="quick",
+    network="small",
+    epochs=8,
+    batch_size=64,
+    targets=Targets(smoothing=0.05),
+    optimizer=Optimizer(name="sgd", learning_rate=0.2, schedule="one-cycle", warmup=0.25, weight_decay=3e-4),
+    augment=Augment(rotation=8, zoom=0.08, shift=0.042, flip=True, interpolation="cubic"),
+    stopping=Stopping(patience=0),
+    select="last",
+    about="A small residual network in at most ten CPU-minutes on FER2013.",
+    command="mien train DATA --recipe quick",
+    measured="60.1 ± 0.6 % of FER2013's PublicTest over 3 seeds, without its unchanged copies, in 8m 36s of "
+    "CPU, two busy AVX2 cores, 2026-11-26",
+)
+
+_HUMAN = replace(
+    _QUICK,
+    name="human",
+    epochs=26,
+    targets=Targets(smoothing=0.1, ferplus=1.0),
+    optimizer=replace(_QUICK.optimizer, weight_decay=5e-4),
+    augment=replace(_QUICK.augment, interpolation="linear", erase=0.25),
+    about="The shortest way to 65 % of FER2013, which is what people reach, on labels and FER+ votes.",
+    command="mien train fer2013.csv --recipe human --votes VOTES --exclude LIST",
+    measured="65.4 ± 0.1 % of FER2013's PublicTest over 3 seeds, without its unchanged copies, 80.4 % with "
+    "most people (one seed), in 27m to 29m of CPU, two busy AVX2 cores, 2026-11-26",
+)
+
+_RELEASE = Recipe(
+    name="release",
+    network="large",
+    epochs=75,
+    batch_size=64,
+    targets=Targets(smoothing=0.1, ferplus=1.0, teacher=0.5, temperature=2.0, balance=0.3),
+    optimizer=Optimizer(name="sgd", learning_rate=0.12, schedule="one-cycle", warmup=0.15, weight_decay=5e-4),
+    augment=Augment(rotation=12, zoom=0.12, shift=0.0625, flip=True, brightness=0.1, contrast=0.2, erase=0.5),
+    stopping=Stopping(patience=0),
+    select="last",
+    about="The network that ships, on labels, FER+ votes and a teacher's word, in three hours of CPU.",
+    command="mien train fer2013.csv --recipe release --votes VOTES --exclude LIST --teacher FILE",
+    measured="66.7 % of FER2013's PublicTest (65.1 to 68.2) without its unchanged copies, "
+    "82.2 % of the votes' labels, "
+    "in 3h 04m of CPU, two AVX2 cores, 2026-11-22; its teacher took 1h 25m",
+)
+
+_POLISH = replace(
+    _RELEASE,
+    name="polish",
+    epochs=12,
+    optimizer=replace(_RELEASE.optimizer, learning_rate=0.03, warmup=0.0),
+    augment=replace(_RELEASE.augment, contrast=0.5, interpolation="cubic", blur=0.02, noise=0.03),
+    about="A last stage for `release`, on faces as sharp, blurred and grainy as photos have them.",
+    command="mien train fer2013.csv --from RUN --recipe polish --votes VOTES --exclude LIST --teacher FILE",
+    measured="67.7 % of FER2013's PublicTest (66.1 to 69.2) without its unchanged copies, "
+    "27m of CPU after release, "
+    "two AVX2 cores, 2026-11-23; averaged with another seed of itself and with release 68.3 %: what ships",
+)
+
+_FAST = replace(
+    _RELEASE,
+    name="fast",
+    network="small",
+    epochs=45,
+    targets=replace(_RELEASE.targets, smoothing=0.05),
+    augment=replace(_POLISH.augment, erase=0.25),
+    about="The small network for video and weak machines, taught by the one that ships.",
+    command="mien train fer2013.csv --recipe fast --votes VOTES --exclude LIST --teacher FILE",
+    measured="65.3 ± 0.2 % of FER2013's PublicTest over 3 seeds, without its unchanged copies, 81.5 % with "
+    "most people, in 51m of CPU, two busy AVX2 cores, 2026-11-26; what ships is of 2026-11-23, on linear "
+    "interpolation, and has a last stage: 66.1 %",
+)
+
+_TUNE = replace(
+    _QUICK,
+    name="tune",
+    epochs=10,
+    batch_size=32,
+    optimizer=replace(_QUICK.optimizer, learning_rate=0.02, warmup=0.1),
+    augment=replace(_QUICK.augment, erase=0.25),
+    select="val_loss",
+    about="Ten epochs from a trained run, on faces and classes of one's own.",
+    command="mien train DATA --from RUN",
+    measured="79.4 ± 0.3 % of 1,484 faces in three classes of one's own over 3 seeds, from `default` and 500 "
+    "faces, in a minute of CPU, 2026-11-26; from chance 50.9 ± 0.9 %, by `quick` in 40 "
+    "epochs 52.7 ± 1.2 %",
+)
+
+_TEACHER = Recipe(
+    name="teacher",
+    network="resnet18",
+    epochs=80,
+    batch_size=512,
+    targets=Targets(smoothing=0.1, ferplus=1.0),
+    optimizer=Optimizer(
+        name="sgd",
+        learning_rate=0.4,
+        schedule="one-cycle",
+        warmup=0.15,
+        weight_decay=5e-4,
+        ema=0.995,
+        clip_norm=5.0,
+    ),
+    augment=Augment(
+        rotation=15,
+        zoom=0.15,
+        shift=0.0833,
+        flip=True,
+        brightness=0.15,
+        contrast=0.25,
+        erase=0.5,
+        mixup=0.2,
+    ),
+    stopping=Stopping(patience=0),
+    select="last",
+    about="For a GPU (KERAS_BACKEND=jax): a large residual network that teaches those that ship.",
+    command="mien train fer2013.csv --recipe teacher --votes VOTES --exclude LIST --folds 5",
+)
+
+_TEACHER_VGG = replace(
+    _TEACHER,
+    name="teacher-vgg",
+    network="vgg",
+    about="A plain stack of convolutions, to stand beside `teacher`.",
+    command=_TEACHER.command.replace("teacher", "teacher-vgg"),
+)
+
+_TEACHER_DENSE = replace(
+    _TEACHER,
+    name="teacher-dense",
+    network="densenet",
+    about="A densely connected network, to stand beside `teacher`.",
+    command=_TEACHER.command.replace("teacher", "teacher-dense"),
+)
+
+_DEMO = Recipe(
+    name="demo",
+    network="tiny",
+    epochs=8,
+    batch_size=64,
+    optimizer=Optimizer(name="sgd", learning_rate=0.1, schedule="one-cycle", warmup=0.25, weight_decay=5e-4),
+    augment=Augment(shift=0.04, flip=True),
+    stopping=Stopping(patience=0),
+    select="last",
+    about="A tiny residual network on drawn faces; what mien demo trains.",
+    command="mien demo",
+    measured="90.9 % (88.5 to 92.8) of drawn test faces, 4 % of the labels wrong on purpose, in a minute and "
+    "a half for the whole demo, two AVX2 cores, 2026-11-23",
+)
+
+#: Every named recipe.
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        _SEED,
+        _QUICK,
+        _TUNE,
+        _HUMAN,
+        _RELEASE,
+        _POLISH,
+        _FAST,
+        _TEACHER,
+        _TEACHER_VGG,
+        _TEACHER_DENSE,
+        _DEMO,
+    )
+}
+
+#: What a table says of each.
+BRIEF: dict[str, Brief] = {
+    "seed": Brief(),
+    "quick": Brief("8m 36s", "60.1 ± 0.6 %, PublicTest"),
+    "tune": Brief("a minute", "79.4 ± 0.3 %, own classes"),
+    "human": Brief("27m to 29m", "65.4 ± 0.1 %, PublicTest"),
+    "release": Brief("3h 04m", "66.7 %, PublicTest"),
+    "polish": Brief("27m more", "67.7 %, PublicTest"),
+    "fast": Brief("51m", "65.3 ± 0.2 %, PublicTest"),
+    "teacher": Brief(),
+    "teacher-vgg": Brief(),
+    "teacher-dense": Brief(),
+    "demo": Brief("90s", "90.9 %, drawn faces"),
+}
+
+
+_ADAPTER = TypeAdapter(Recipe)
+
+
+def get(name: str) -> Recipe:
+    """Return the recipe called `name`.
+
+    Raises:
+        RecipeError: There is none; the message names the nearest.
+    """
+    if name in RECIPES:
+        return RECIPES[name]
+    raise RecipeError(f"{name!r} is no recipe mien knows; {_suggest(name, RECIPES)}")
+
+
+def to_dict(recipe: Recipe) -> dict[str, Any]:
+    """Return `recipe` as nested dicts of plain values, as JSON and TOML take them."""
+    values: dict[str, Any] = _ADAPTER.dump_python(recipe, mode="json")
+    return values
+
+
+def from_dict(values: dict[str, Any]) -> Recipe:
+    """Build a recipe from nested dicts.
+
+    Raises:
+        RecipeError: A key is unknown, or a value of the wrong type or out of range.
+    """
+    try:
+        recipe: Recipe = _ADAPTER.validate_python(values)
+    except ValidationError as error:
+        raise RecipeError(_explain(error)) from None
+    return recipe
+
+
+def to_toml(recipe: Recipe) -> str:
+    """Return `recipe` as TOML; `parse` reads it back equal."""
+    return tomli_w.dumps(to_dict(recipe))
+
+
+def parse(text: str) -> Recipe:
+    """Read a recipe from TOML.
+
+    Raises:
+        RecipeError: The text is not TOML, or not a recipe.
+    """
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"the recipe is not TOML: {error}") from None
+    return from_dict(values)
+
+
+def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """Change single values of a recipe.
+
+    Args:
+        recipe: The recipe to start from; it is left as it is.
+        settings: `key=value` each; a key inside a group has a dot: `augment.rotation=15`.
+
+    Raises:
+        RecipeError: A setting has no `=`, its key is unknown (the nearest is named), or its value is
+            of the wrong type or out of range.
+    """
+    values = to_dict(recipe)
+    known = dict(_leaves(values))
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        key = key.strip()
+        if not equals:
+            raise RecipeError(f"{setting!r} is no setting; write key=value, such as epochs=5")
+        if key not in known:
+            raise RecipeError(f"{key!r} is no setting of a recipe; {_suggest(key, known)}")
+        *groups, last = key.split(".")
+        place = values
+        for group in groups:
+            place = place[group]
+        place[last] = _value(text.strip(), known[key])
+    return from_dict(values)
+
+
+def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _value(text: str, example: object) -> object:
+    """Read `text` as TOML unless a string is wanted, so that `flip=true` and `epochs=5` need no quotes."""
+    if isinstance(example, str):
+        return text
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _suggest(word: str, known: dict[str, Any]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+
+
+def _explain(error: ValidationError) -> str:
+    """Name the first fault in one sentence, with the nearest known key where a key is unknown."""
+    fault = error.errors()[0]
+    key = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        known = dict(_leaves(to_dict(Recipe(name="any", network="any"))))
+        return f"{key!r} is no setting of a recipe; {_suggest(key, known)}"
+    message = fault["msg"][0].lower() + fault["msg"][1:]
+    return f"recipe setting {key}={fault.get('input')!r}: {message}"
