@@ -42,7 +42,7 @@ _PUBLIC = {
     "Evaluation": ("evaluation.evaluation", "Evaluation"),
     "Split": ("data.datasets", "Split"),
     "analyze_video": ("api", "analyze_video"),
-    "evaluate": ("evaluation.evaluator", "score"),
+    "evaluate": ("evaluation.evaluator", "evaluate"),
     "export": ("release.exporters", "convert"),
     "load_dataset": ("data.datasets", "load"),
     "load_model": ("models.model", "load"),
