@@ -116,7 +116,9 @@ def test_a_result_that_is_worse_than_its_start_says_so(base: bundle.Bundle, tmp_
     assert told.models[0].began["worse"] is True
     assert any("was worse after training than first" in each for each in report._doubtful(told.models))
     # A mean of both has other weights, of which this says nothing.
-    mean = shipping.mean([bundle.load(made.bundle), base], tmp_path / "mean", images=data.split("val").images)
+    mean = shipping.average(
+        [bundle.load(made.bundle), base], tmp_path / "mean", images=data.split("val").images
+    )
     assert mean.card.began is None
 
 
@@ -192,7 +194,7 @@ def test_what_averaged_models_learnt_from_is_learnt_from(
 ) -> None:
     data = other(make_blobs, labels=dying.data().labels)
     on = bundle.load(trainer.fit(data, short(), out=tmp_path / "on", base=base).bundle)
-    mean = shipping.mean([base, on], tmp_path / "mean", images=data.split("val").images)
+    mean = shipping.average([base, on], tmp_path / "mean", images=data.split("val").images)
     assert [each.name for each in mean.card.averaged] == ["on"]
     third = make_blobs({"train": 60, "val": 30}, seed=11, labels=data.labels)
     card = bundle.load(trainer.fit(third, short(), out=tmp_path / "last", base=mean).bundle).card
