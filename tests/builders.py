@@ -1,9 +1,12 @@
 """A network, data and files that tests build, each as small as its purpose allows."""
 
+import contextlib
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -106,8 +109,8 @@ def faces_csv(folder: Path) -> tuple[Path, Path]:
 
 
 def tiny_run(name: str, to: Path, data: Path) -> Path:
-    """Copy a finished run of tests/data/ to `to`, trained on what is in the folder `data`."""
-    made = runs.open_run(shutil.copytree(Path(__file__).parent / "data" / name, to / name))
+    """Copy a finished run of tests/data/ to the folder `to`; what it was trained on is in `data`."""
+    made = runs.open_run(shutil.copytree(Path(__file__).parent / "data" / name, to))
     facts = made.facts()["data"]
     made.update(data=facts | {"origin": origin(facts["origin"], data)})
     return made.path
@@ -117,3 +120,37 @@ def origin(known: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return where a run's data came from as if they had been in `folder`."""
     moved = {key: str(folder / Path(known[key]).name) for key in ("source", "votes") if known[key]}
     return known | moved
+
+
+@contextlib.contextmanager
+def small_work() -> Iterator[None]:
+    """Make work smaller while documented commands run, whose sizes are a user's.
+
+    A training takes one epoch: of `toy` from chance, and of `small` where it begins from `fast` or `default`.
+    An export is compared on 64 images, and an archive of synthetic faces holds at most 112.
+    """
+    from mien.models import model
+    from mien.release import exporters
+    from mien.training import recipes, trainer
+
+    fit, archive = trainer.fit, synthetic.write_archive
+
+    def short(dataset: Dataset, recipe: Any, **options: Any) -> Any:
+        changes, base = ["epochs=1"], options.get("base")
+        if base is None:
+            changes.append("network=toy")
+        elif base.card.recipe["network"] != "toy":
+            options["base"] = model.load("fast")
+            changes.append("network=small")
+        chosen = recipes.get(recipe) if isinstance(recipe, str) else recipe
+        return fit(dataset, recipes.override(chosen, changes), **options)
+
+    def few(to: Any, *, train: int, val: int, test: int, **options: Any) -> Path:
+        return archive(to, train=min(train, 70), val=min(val, 21), test=min(test, 21), **options)
+
+    with contextlib.ExitStack() as changed:
+        changed.enter_context(mock.patch.object(trainer, "fit", short))
+        changed.enter_context(mock.patch.object(synthetic, "write_archive", few))
+        for function in (exporters.bundle, exporters.convert, exporters.write):
+            changed.enter_context(mock.patch.dict(function.__kwdefaults__, at_least=64))
+        yield

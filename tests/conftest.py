@@ -102,13 +102,13 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tiny_run(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run with one output head, trained on faces.zip."""
-    return builders.tiny_run("tiny-run", tmp_path_factory.mktemp("runs"), faces)
+    return builders.tiny_run("tiny-run", tmp_path_factory.mktemp("runs") / "tiny-run", faces)
 
 
 @pytest.fixture
 def tiny_run_votes(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run with two output heads, trained on fer2013.csv and ferplus.csv."""
-    return builders.tiny_run("tiny-run-votes", tmp_path_factory.mktemp("runs"), faces)
+    return builders.tiny_run("tiny-run-votes", tmp_path_factory.mktemp("runs") / "tiny-run-votes", faces)
 
 
 @pytest.fixture

@@ -22,17 +22,101 @@ from mien.data.audit.labels import suspects
 from mien.errors import DataError, OutputError
 from mien.vision import detectors as detect
 
+#: Which of the first 291 faces of seed 3 are blurred, as some photographs are, or pass for the photograph of
+#: another, because they are drawn from the same few parts.
+UNCLEAN = [
+    *(
+        15,
+        19,
+        25,
+        31,
+        32,
+        34,
+        35,
+        42,
+        48,
+        50,
+        69,
+        73,
+        77,
+        78,
+        81,
+        86,
+        96,
+        105,
+        107,
+        109,
+        111,
+        117,
+        123,
+        124,
+        130,
+    ),
+    *(
+        134,
+        138,
+        140,
+        141,
+        145,
+        146,
+        148,
+        155,
+        158,
+        161,
+        163,
+        164,
+        170,
+        171,
+        176,
+        177,
+        183,
+        185,
+        186,
+        190,
+        193,
+    ),
+    *(
+        194,
+        195,
+        198,
+        203,
+        205,
+        209,
+        214,
+        218,
+        219,
+        224,
+        231,
+        237,
+        238,
+        239,
+        240,
+        246,
+        247,
+        248,
+        249,
+        251,
+        254,
+    ),
+    *(255, 259, 260, 263, 267, 269, 272, 274, 276, 278, 280, 282, 284, 289),
+]
+
 
 @pytest.fixture(scope="module")
 def faces() -> tuple[np.ndarray, np.ndarray]:
-    images, labels, _ = synthetic.sample(400, seed=3, label_noise=0)
-    # Some faces are drawn out of focus, as photographs are.
+    images, labels, _ = synthetic.sample(291, seed=3, label_noise=0)
+    good = np.setdiff1d(np.arange(291), UNCLEAN)
+    assert len(good) == 210
+    return images[good, :, :, 0], labels[good]
+
+
+@pytest.mark.slow
+def test_which_faces_are_clean() -> None:
+    images, _, _ = synthetic.sample(400, seed=3, label_noise=0)
     good = np.array([sharpness(image[:, :, 0]) > 0.4 for image in images])
-    # Some are so alike, drawn from the same few parts, that they pass for one photograph.
     alike = recrops.recut(images, images, same=0.7)
     good[np.maximum(alike.one, alike.other)[alike.one != alike.other]] = False
-    assert good.sum() >= 210
-    return images[good][:210, :, :, 0], labels[good][:210]
+    assert np.flatnonzero(~good[:291]).tolist() == UNCLEAN
 
 
 def sharpness(image: np.ndarray) -> float:

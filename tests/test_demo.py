@@ -21,7 +21,7 @@ def test_the_demo_leaves_what_it_lists(tmp_path: Path) -> None:
         train_images=70,
         val_images=21,
         test_images=21,
-        settings=("epochs=1",),
+        settings=("epochs=1", "network=toy"),
         progress=lambda stage, done, total: stages.append(stage),
     )
     assert all(item.path.exists() for item in shown.made)
@@ -38,7 +38,9 @@ def test_the_demo_leaves_what_it_lists(tmp_path: Path) -> None:
     assert model.load(to / "run" / "bundle").card.recipe["name"] == "demo"
 
     (to / "run" / "leftover").touch()
-    again = demo.show(to, train_images=70, val_images=21, test_images=21, settings=("epochs=1",))
+    again = demo.show(
+        to, train_images=70, val_images=21, test_images=21, settings=("epochs=1", "network=toy")
+    )
     assert again.report["accuracy"] == shown.report["accuracy"]
     assert not (to / "run" / "leftover").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]

@@ -6,6 +6,7 @@ options and scripts exist, and the Python compiles and imports what exists.
 """
 
 import ast
+import contextlib
 import importlib
 import os
 import re
@@ -24,8 +25,8 @@ import pytest
 import typer
 from PIL import Image
 
+import builders
 from mien import cli
-from mien import labels as emotions
 from mien.data import datasets, synthetic
 from mien.models import model as bundle
 from mien.vision import detectors as detect
@@ -189,18 +190,11 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _furnish(photo: Any) -> None:
     faces = datasets.load(synthetic.write_archive("archive (4).zip", train=70, val=21, test=21, seed=0))
-    rows, votes = ["emotion,pixels,Usage"], [",".join(("Usage", "Image name", *emotions.FERPLUS_COLUMNS))]
-    ages = ["file,age"]
-    for split, usage in ((faces.train, "Training"), (faces.val, "PublicTest"), (faces.test, "PrivateTest")):
-        assert split is not None
-        for image, label in zip(split.images, split.labels.tolist(), strict=True):
-            ages.append(f"row {len(rows) - 1},{'young' if len(rows) % 2 else 'old'}")
-            rows.append(f"{label},{' '.join(map(str, image.ravel().tolist()))},{usage}")
-            seen = (10 * (name == emotions.EMOTIONS[label]) for name in emotions.FERPLUS_COLUMNS.values())
-            votes.append(",".join((usage, "face.png", *map(str, seen))))
-    Path("fer2013.csv").write_text("\n".join(rows) + "\n")
-    Path("ferplus.csv").write_text("\n".join(votes) + "\n")
-    Path("ages.csv").write_text("\n".join(ages) + "\n")
+    fer2013, _ = builders.faces_csv(Path())
+    rows = range(len(fer2013.read_text().splitlines()) - 1)
+    Path("ages.csv").write_text(
+        "file,age\n" + "".join(f"row {row},{('old', 'young')[row % 2]}\n" for row in rows)
+    )
     for name in ("clean.csv", "leaks.csv", "out.csv"):
         Path(name).write_text("row\n2\n")
     for name in ("holiday", "scans", "photos", "mine/calm", "mine/tense", "models"):
@@ -222,15 +216,25 @@ def _furnish(photo: Any) -> None:
         shutil.copy(bundle.MODELS / "fast.onnx", name)
     shutil.copy(bundle.MODELS / "fast.json", "models/mine.json")
     shutil.copy(bundle.MODELS / "fast.weights.npz", "models/mine.weights.npz")
-    small = ["--set", "epochs=1", "--set", "network=tiny", "--set", "targets.ferplus=1"]
-    for name in ("quick-1", "quick-2"):
-        train = ["train", "fer2013.csv", "--votes", "ferplus.csv", "--out", f"runs/{name}", *small]
-        assert cli.run(train) == 0
-    begun = ["train", "fer2013.csv", "--votes", "ferplus.csv", *small[:2], *small[4:], "--from"]
-    assert cli.run([*begun, "runs/quick-1", "--out", "runs/release-1"]) == 0
-    assert cli.run([*begun, "runs/release-1", "--out", "runs/polish-1"]) == 0
+    builders.tiny_run("tiny-run-votes", Path("runs/quick-1"), Path.cwd())
+    _train("quick-2", None)
+    _train("release-1", "quick-1")
+    _train("polish-1", "release-1")
     asked = ["--split", "val", "--probabilities", "teacher.npz"]
     assert cli.run(["evaluate", "default", "--data", "fer2013.csv", *asked]) == 0
+
+
+def _train(name: str, base: str | None) -> None:
+    from mien.training import recipes, trainer
+
+    settings = ["epochs=1", "network=toy", "precision=float32", "targets.ferplus=1"]
+    trainer.fit(
+        datasets.load("fer2013.csv", votes="ferplus.csv"),
+        recipes.override(recipes.get("quick"), settings),
+        out=Path("runs") / name,
+        base=None if base is None else bundle.load(f"runs/{base}"),
+        origin=builders.origin({"source": "fer2013.csv", "votes": "ferplus.csv", "seed": 42}, Path.cwd()),
+    )
 
 
 @pytest.fixture
@@ -303,9 +307,25 @@ PYTHON = [page for page in PAGES if any(b.page == page and b.kind == "python" fo
 SHELL = [block for block in BLOCKS if block.kind == "shell"]
 
 
+#: In full, trainings and exports have the sizes and networks that the pages name.
+SIZES = pytest.mark.parametrize("size", ["small", pytest.param("full", marks=pytest.mark.slow)])
+
+
+@contextlib.contextmanager
+def work(size: str) -> Iterator[None]:
+    with builders.small_work() if size == "small" else contextlib.nullcontext():
+        yield
+
+
 @pytest.mark.long
+@SIZES
 @pytest.mark.parametrize("page", PYTHON, ids=lambda page: page.name)
-def test_the_python_of_a_page_runs_as_it_is(page: Path, at: Path) -> None:
+def test_the_python_of_a_page_runs_as_it_is(page: Path, at: Path, size: str) -> None:
+    with work(size):
+        _run_python(page, at)
+
+
+def _run_python(page: Path, at: Path) -> None:
     if page.name in ("video.md", "webcam.md"):
         _clip(at / "interview.mp4")
     names: dict[str, Any] = {}
@@ -352,8 +372,11 @@ def _compare_with_mien(names: dict[str, Any]) -> None:
 
 
 @pytest.mark.long
+@SIZES
 @pytest.mark.parametrize("block", SHELL, ids=str)
-def test_the_commands_of_a_page_run_as_they_are(block: Block, request: pytest.FixtureRequest) -> None:
+def test_the_commands_of_a_page_run_as_they_are(
+    block: Block, size: str, request: pytest.FixtureRequest
+) -> None:
     commands = _commands(block)
     assert commands
     for command in commands:
@@ -369,20 +392,19 @@ def test_the_commands_of_a_page_run_as_they_are(block: Block, request: pytest.Fi
     place = request.getfixturevalue("at")
     if "interview.mp4" in block.text:
         _clip(place / "interview.mp4")
-    if "runs/tune-1" in block.text:
-        begun = [
-            "train",
-            "fer2013.csv",
-            "--votes",
-            "ferplus.csv",
-            "--from",
-            "default",
-            "--out",
-            "runs/tune-1",
+    if size == "small":
+        # The network of `default` takes minutes; that of `fast` is of the same kind.
+        runs = [
+            command.replace("export default", "export fast")
+            for command in runs
+            if "--average default" not in command
         ]
-        assert cli.run([*begun, "--set", "epochs=1", "--set", "targets.ferplus=1"]) == 0
-    for command in runs:
-        _run(command)
+    elif "runs/tune-1" in block.text:
+        train = ["train", "fer2013.csv", "--votes", "ferplus.csv", "--out", "runs/tune-1"]
+        assert cli.run([*train, "--from", "default", "--set", "epochs=1", "--set", "targets.ferplus=1"]) == 0
+    with work(size):
+        for command in runs:
+            _run(command)
 
 
 @pytest.mark.parametrize("block", [each for each in BLOCKS if each.kind == "python"], ids=str)

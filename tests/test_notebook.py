@@ -75,7 +75,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.long
-def test_trains_measures_saves_and_shows_then_goes_on_after_a_disconnect(place: Path) -> None:
+@pytest.mark.parametrize("disconnects", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_trains_measures_saves_and_shows_then_goes_on_after_a_disconnect(
+    place: Path, disconnects: bool
+) -> None:
     first = execute(place)
     drive = place / "mien-drive"
     made = run.open_run(drive / "mien-runs" / "quick-1")
@@ -95,6 +98,8 @@ def test_trains_measures_saves_and_shows_then_goes_on_after_a_disconnect(place: 
     assert {"loss", "accuracy", "confusion-val", "confusion-test", "samples"} <= drawn_figures
     assert pictures(first) == len(drawn_figures)
 
+    if not disconnects:
+        return
     # What is left on Drive when the machine is lost after the first epoch.
     history = made.history()
     (made.bundle / bundle.MODEL).unlink()

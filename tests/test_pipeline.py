@@ -284,28 +284,32 @@ def test_a_run_begins_from_another(
     assert (made["recipe"]["network"], made["recipe"]["name"]) == ("toy", "tune")
     assert [each["name"] for each in made["base"]] == [trained.name]
     assert ask("train", "--resume", made["run"])[1]["status"] == "done"
+    assert ask("card", made["run"], "--to", "card.md")[0] == 0
+    assert f"| begun from | `{trained.name}` (recipe `quick`) |" in Path("card.md").read_text()
+    assert "did not begin from one another" in refuse("ship", made["run"], "--average", "fast")
+    assert "a run's folder, a model's .onnx file, or" in refuse("ship", made["run"], "--average", "absent")
+    assert "File name too long" in refuse("ship", made["run"], "--average", "x" * 300)
+    assert "/fast'; name a run's folder" in refuse("ship", made["run"], "--average", "./fast")
+    averaged = ["ship", made["run"], "--to", "models", "--name", "mean"]
+    code, shipped = ask(*averaged, "--average", str(trained))
+    assert code == 0
+    assert [each.name for each in model.load(shipped["path"]).card.averaged] == [trained.name]
+    kept = Path(shipped["path"]).read_bytes()
+    assert "mean.onnx, which is read" in refuse(*averaged, "--average", shipped["path"])
+    assert Path(shipped["path"]).read_bytes() == kept
+    assert ask("card", "models", "--to", "models.md")[0] == 0
+    assert f"| averaged with | `{trained.name}` (recipe `quick`) |" in Path("models.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_run_begins_from_a_shipped_model(away: Path, archive: Path, ask: Json) -> None:
     code, tuned = ask("train", str(archive), "--from", "fast", "--set", "epochs=1")
     assert (code, tuned["recipe"]["network"]) == (0, "small")
     assert tuned["base"][0]["sha256"] == model.load("fast").card.sha256
-    assert ask("card", made["run"], "--to", "card.md")[0] == 0
-    assert f"| begun from | `{trained.name}` (recipe `quick`) |" in Path("card.md").read_text()
     code, mean = ask("ship", tuned["run"], "--average", "fast", "--to", "models", "--name", "tuned-mean")
     assert code == 0
     card = model.load(mean["path"]).card
     assert ([each.name for each in card.averaged], list(card.heads)) == (["fast"], ["labels"])
-    assert "did not begin from one another" in refuse("ship", made["run"], "--average", "fast")
-    kept = Path(mean["path"]).read_bytes()
-    over = ["ship", tuned["run"], "--average", mean["path"], "--to", "models", "--name", "tuned-mean"]
-    assert "tuned-mean.onnx, which is read" in refuse(*over)
-    assert Path(mean["path"]).read_bytes() == kept
-    assert "a run's folder, a model's .onnx file, or" in refuse("ship", made["run"], "--average", "absent")
-    assert "File name too long" in refuse("ship", made["run"], "--average", "x" * 300)
-    assert "/fast'; name a run's folder" in refuse("ship", made["run"], "--average", "./fast")
-    code, shipped = ask("ship", made["run"], "--average", str(trained), "--to", "models", "--name", "mean")
-    assert code == 0
-    assert [each.name for each in model.load(shipped["path"]).card.averaged] == [trained.name]
-    assert ask("card", "models", "--to", "models.md")[0] == 0
-    assert f"| averaged with | `{trained.name}` (recipe `quick`) |" in Path("models.md").read_text()
 
 
 def test_what_comes_next_can_be_done(away: Path, archive: Path, follow: Callable[..., list[str]]) -> None:
@@ -524,11 +528,11 @@ def test_a_read_only_run_is_scored_all_the_same(
 
 
 def test_few_images_are_told_of_a_start(
-    away: Path, archive: Path, capsys: pytest.CaptureFixture[str]
+    away: Path, archive: Path, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.run(["train", str(archive), "--set", "epochs=1", "--set", "network=toy"]) == 0
     assert "140 images are few to begin from chance with" in capsys.readouterr().err
-    assert cli.run(["train", str(archive), "--from", "fast", "--set", "epochs=1"]) == 0
+    assert cli.run(["train", str(archive), "--from", str(trained), "--set", "epochs=1"]) == 0
     assert "are few" not in capsys.readouterr().err
 
 

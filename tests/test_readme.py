@@ -1,5 +1,6 @@
 """The README does what it says: its commands and its Python run, its links lead somewhere."""
 
+import contextlib
 import re
 import shlex
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import builders
 from mien import cli
 from mien.data import synthetic
 
@@ -19,7 +21,15 @@ def blocks(path: Path, language: str) -> list[str]:
     return [text for name, text in fenced if name == language]
 
 
-def test_the_readmes_commands_and_python_run(away: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("size", ["small", pytest.param("full", marks=pytest.mark.slow)])
+def test_the_readmes_commands_and_python_run(
+    away: Path, capsys: pytest.CaptureFixture[str], size: str
+) -> None:
+    with builders.small_work() if size == "small" else contextlib.nullcontext():
+        _run_readme(away, capsys)
+
+
+def _run_readme(away: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("keras", reason="training needs mien[train]")
     synthetic.write_archive(away / "archive (4).zip", train=140, val=35, test=35, seed=0)
     images, _, _ = synthetic.sample(48, seed=1, size=48)
@@ -61,5 +71,7 @@ def test_the_tree_in_the_readme_names_every_package() -> None:
 def test_every_command_that_docs_show_exists() -> None:
     known = {command.callback.__name__ for command in cli.app.registered_commands if command.callback}
     for page in PAGES:
-        for name in re.findall(r"(?:^|`)\s*mien ([a-z]+)\b", page.read_text(encoding="utf-8"), re.MULTILINE):
+        for name in re.findall(
+            r"(?:^ {4,}|`)mien ([a-z]+)\b", page.read_text(encoding="utf-8"), re.MULTILINE
+        ):
             assert name in known, f"{page.name} shows mien {name}"
