@@ -1,12 +1,12 @@
-"""Would another way to fit temperature and offsets serve better than the one that `mien ship` takes?
+"""Would another way to fit temperature and logit biases serve better than the one that `mien ship` takes?
 
     python benchmarks/calibration_fits.py fer2013.csv default fast
 
 Each model's calibration is undone and fitted anew on PublicTest in other ways: on the images whose photograph
-the model's training does not show alone, since confidence is for new faces; and with offsets that are pulled
-to 0 harder or not at all, since offsets cost rare classes their recall. Every image is judged with what the
-other four folds gave; figures are means over draws of the folds. Images count as new as `mien ship` has it,
-so the lists that the models' training left out belong to the data (`--votes`, `--exclude`).
+the model's training does not show alone, since confidence is for new faces; and with logit biases that are
+pulled to 0 harder or not at all, since they cost rare classes their recall. Every image is judged with what
+the other four folds gave; figures are means over draws of the folds. Images count as new as in
+`mien ship`, so the lists that the models' training left out belong to the data (`--votes`, `--exclude`).
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ def main() -> None:
     ways: list[tuple[str, Fit, NDArray]] = [
         ("a temperature, on all", calibrate._fit_alone, everything),
         ("a temperature, on new", calibrate._fit_alone, new),
-        ("with offsets, on all", calibrate.fit_offsets, everything),
-        ("with offsets, on new", calibrate.fit_offsets, new),
-        *((f"offsets pulled {pull:g} times, on all", pulled(pull), everything) for pull in PULLS),
+        ("with logit biases, on all", calibrate.fit_logit_bias, everything),
+        ("with logit biases, on new", calibrate.fit_logit_bias, new),
+        *((f"logit biases pulled {pull:g} times, on all", pulled(pull), everything) for pull in PULLS),
     ]
     print(
         "| model | fitted | n | accuracy | macro F1 | NLL | ECE | disgust | fear "
@@ -61,7 +61,7 @@ def main() -> None:
     for name in options.models:
         model = bundle.load(name)
         has = next(iter(model.card.heads.values()))
-        raw = calibrate.undo(model.run(val.images), has.temperature, has.offsets)
+        raw = calibrate.undo(model.run(val.images), has.temperature, has.logit_bias)
         for way, fit, part in ways:
             cells = row(raw, val.labels, model.card.labels, fit, part, new, draws=options.draws)
             print(f"| `{name}` | {way} | {int(part.sum()):,} | {' | '.join(cells)} |")

@@ -5,7 +5,8 @@
 The expected calibration error is a sum of absolute differences, so chance alone makes it positive. Here
 labels are drawn from each model's own probabilities on val, which makes the model perfectly calibrated by
 construction, and the error is measured as mien measures it: mean and 95 % range over the draws, beside the
-error on the true labels with the temperature and offsets that four fifths of the images give to the other.
+error on the true labels with the temperature and logit biases that four fifths of the images give to
+the other.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ def main() -> None:
         drawn = [_error(chances, _draw(chances, random), model.card.labels) for _ in range(options.draws)]
         low, high = np.percentile(drawn, [2.5, 97.5])
         has = next(iter(model.card.heads.values()))
-        raw = calibrate.undo(chances, has.temperature, has.offsets)
-        own = calibrate.measure(raw, val.labels, offsets=bool(has.offsets)).ece_after
+        raw = calibrate.undo(chances, has.temperature, has.logit_bias)
+        own = calibrate.measure(raw, val.labels, logit_bias=bool(has.logit_bias)).ece_after
         print(
             f"{name}: {own:.2%} across folds, n = {len(val)}; "
             f"{np.mean(drawn):.2%} ({low:.2%} to {high:.2%}) if perfect"

@@ -3,7 +3,7 @@
     python benchmarks/levers.py fer2013.csv --lever swa --votes VOTES --exclude LIST [--set KEY=VALUE]
 
 Trains a recipe (`quick`) as `mien train` does, with one thing changed, and scores the network on val with a
-temperature and offsets fitted across five folds, as `mien ship` does. One JSON line at the end. Levers:
+temperature and logit biases fitted across five folds, as `mien ship` does. One JSON line at the end. Levers:
 
     plain        nothing changed; the control
     swa          the mean of the weights after each epoch of the last quarter (arXiv:1803.05407)
@@ -221,7 +221,7 @@ def _score(model: Any, data: datasets.Dataset) -> dict[str, Any]:
     answers = model.predict(val.images, batch_size=256, verbose=0)
     first = np.asarray(answers["answer"] if isinstance(answers, dict) else answers)
     report = compute_metrics(first, val.labels, data.labels)
-    fitted = calibrate.measure(first, val.labels, offsets=True)
+    fitted = calibrate.measure(first, val.labels, logit_bias=True)
     found: dict[str, Any] = {
         "n": report.n,
         "accuracy": round(report.accuracy, 4),

@@ -190,7 +190,7 @@ def test_a_card_reads_back_equal(tmp_path: Path) -> None:
         ({"pixel_range": [0, 1]}, "pixel_range"),
         ({"heads": {}}, "heads"),
         ({"heads": {"labels": {"temperature": 0}}}, "temperature"),
-        ({"heads": {"labels": {"offsets": [1.0, 2.0]}}}, "2 offsets for 3 labels"),
+        ({"heads": {"labels": {"logit_bias": [1.0, 2.0]}}}, "2 logit biases for 3 labels"),
         ({"heads": {"labels": {"threshold": 1.5}}}, "threshold"),
         ({"heads": {"labels": {"output": "features"}}}, "output"),
         ({"sha256": "abc"}, "sha256"),

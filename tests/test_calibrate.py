@@ -54,17 +54,17 @@ def test_known_offsets_are_found_again() -> None:
     told = calibrate.undo(chances, 1.6, wanted)
     np.testing.assert_allclose(calibrate.apply(told, 1.6, wanted), chances, atol=1e-9)
     # With every answer's true share as its label only the pull towards 0 is left, as of one image.
-    temperature, offsets = calibrate.fit_offsets(told, chances)
+    temperature, logit_bias = calibrate.fit_logit_bias(told, chances)
     assert temperature == pytest.approx(1.6, rel=1e-3)
-    np.testing.assert_allclose(offsets, wanted, atol=1e-2)
-    assert sum(offsets) == pytest.approx(0, abs=1e-9)
-    plain, shifted = (calibrate.measure(told, labels, offsets=each) for each in (False, True))
+    np.testing.assert_allclose(logit_bias, wanted, atol=1e-2)
+    assert sum(logit_bias) == pytest.approx(0, abs=1e-9)
+    plain, shifted = (calibrate.measure(told, labels, logit_bias=each) for each in (False, True))
     assert shifted.accuracy_before == plain.accuracy_before == plain.accuracy_after
     assert shifted.accuracy_after > plain.accuracy_after + 0.02
     assert shifted.nll_after < plain.nll_after
     assert shifted.ece_after < 0.02
-    assert plain.offsets == ()
-    assert len(shifted.offsets) == 7
+    assert plain.logit_bias == ()
+    assert len(shifted.logit_bias) == 7
 
 
 @settings(max_examples=40, deadline=None)
@@ -73,11 +73,11 @@ def test_no_step_from_fitted_offsets_is_better(n: int, k: int, seed: int, spread
     random = np.random.default_rng(seed)
     chances, labels = softmax(random.normal(0, spread, (n, k))), random.integers(0, k, n)
 
-    def cost(temperature: float, offsets: np.ndarray) -> float:
-        prior = float((offsets**2).sum()) / (2 * n)
-        return surprise(calibrate.apply(chances, temperature, offsets), labels) + prior
+    def cost(temperature: float, logit_bias: np.ndarray) -> float:
+        prior = float((logit_bias**2).sum()) / (2 * n)
+        return surprise(calibrate.apply(chances, temperature, logit_bias), labels) + prior
 
-    temperature, found = calibrate.fit_offsets(chances, labels)
+    temperature, found = calibrate.fit_logit_bias(chances, labels)
     assert calibrate.LOWEST - 1e-9 <= temperature <= calibrate.HIGHEST + 1e-9
     least = cost(temperature, np.array(found))
     for _ in range(20):
@@ -91,10 +91,10 @@ def test_no_step_from_fitted_offsets_is_better(n: int, k: int, seed: int, spread
 def test_a_class_without_images_keeps_a_finite_offset() -> None:
     chances, _ = honest(300)
     labels = np.arange(300) % 6  # never the last
-    _, offsets = calibrate.fit_offsets(chances, labels)
-    assert -20 < offsets[6] < -1
+    _, logit_bias = calibrate.fit_logit_bias(chances, labels)
+    assert -20 < logit_bias[6] < -1
     with pytest.raises(DataError, match="do not fit 7 classes"):
-        calibrate.apply(chances, 1.0, offsets[:3])
+        calibrate.apply(chances, 1.0, logit_bias[:3])
     with pytest.raises(DataError, match="finite"):
         calibrate.apply(chances, 1.0, [np.nan] * 7)
 
@@ -156,12 +156,12 @@ def test_the_prior_ends_at_25_images_per_class(n: int, k: int, prior: float) -> 
     assert calibrate.weight(n, k) == prior
     chances, _ = honest(max(n, 2), k)
     labels = np.arange(max(n, 2)) % k
-    found = calibrate.measure(chances, labels, folds=2, offsets=True)
+    found = calibrate.measure(chances, labels, folds=2, logit_bias=True)
     assert found.prior == calibrate.weight(max(n, 2), k)
-    assert bool(found.offsets) == (found.prior == 0)
+    assert bool(found.logit_bias) == (found.prior == 0)
     if prior == 0:
         # Bit for bit what is fitted without a prior, in each fold too.
-        assert found == calibrate.measure(chances, labels, folds=2, offsets=True, prior=0)
+        assert found == calibrate.measure(chances, labels, folds=2, logit_bias=True, prior=0)
         alone = calibrate.measure(chances, labels, folds=2)
         assert alone == calibrate.measure(chances, labels, folds=2, prior=0)
         assert alone.temperature == calibrate.fit(chances, labels) == calibrate.fit(chances, labels, prior=0)
@@ -322,7 +322,7 @@ def test_votes_count_by_their_likeliest_class() -> None:
     ],
 )
 def test_what_does_not_fit_is_refused(chances: np.ndarray, labels: np.ndarray, says: str) -> None:
-    for verb in (calibrate.fit, calibrate.fit_offsets, calibrate.measure):
+    for verb in (calibrate.fit, calibrate.fit_logit_bias, calibrate.measure):
         with pytest.raises(DataError, match=says):
             verb(chances, labels)
 

@@ -237,7 +237,7 @@ def test_every_statement_is_made_of_a_model_that_ships() -> None:
         "No licence of the images' owners is known",
         "are under the MIT licence (microsoft/FERPlus",
         "It is FER2013's PublicTest. On it networks, recipes and their settings were compared",
-        "temperatures, offsets and thresholds were fitted",
+        "temperatures, logit biases and thresholds were fitted",
         "measured on 48-pixel grey crops of images from the web",
         "`fer2013` (the default): FER2013's label",
         "deserves `ferplus`, what most people would call it: ask for it by name",
@@ -422,7 +422,7 @@ CHOSEN = {
     "the epoch that ships was chosen",
     "the epoch that ships may have been chosen, which the card does not say",
     "the end of training could be chosen",
-    "temperatures, offsets and thresholds were fitted",
+    "temperatures, logit biases and thresholds were fitted",
     "temperatures and thresholds were fitted",
     "int8 was judged against float32",
     "networks, recipes and their settings were compared",
@@ -495,7 +495,7 @@ def said_of(recipe: dict[str, Any], *, prior: float | None = None, threshold: fl
             {"prior": 0.0, "threshold": 0.4},
             FLATTERED
             | {
-                "temperatures, offsets and thresholds were fitted",
+                "temperatures, logit biases and thresholds were fitted",
                 "int8 was judged against float32",
                 "The figures of calibration are cross-fitted",
             },

@@ -183,17 +183,17 @@ def test_temperature_is_in_the_file(tiny: Any, tmp_path: Path) -> None:
 
 def test_offsets_are_in_the_file_and_come_after_the_temperature(tiny: Any, tmp_path: Path) -> None:
     pixels = images(16, 16)
-    offsets = tuple(np.linspace(-1, 1, 7).tolist())
-    heads = {"labels": bundle.Head(temperature=2.5, offsets=offsets)}
+    logit_bias = tuple(np.linspace(-1, 1, 7).tolist())
+    heads = {"labels": bundle.Head(temperature=2.5, logit_bias=logit_bias)}
     made = exporters.bundle(tiny, card(heads=heads), tmp_path / "b", images=pixels, at_least=0)
-    logits = np.log(answers(tiny, pixels).astype(np.float64)) / 2.5 + offsets
+    logits = np.log(answers(tiny, pixels).astype(np.float64)) / 2.5 + logit_bias
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(made.run(pixels), expected, atol=1e-5)
-    assert bundle.load(tmp_path / "b").card.head().offsets == offsets
+    assert bundle.load(tmp_path / "b").card.head().logit_bias == logit_bias
     known = card(heads=heads, recipe={"network": "tiny"})
     again = exporters.rebuild(exporters.bundle(tiny, known, tmp_path / "c", images=pixels, at_least=0))
     np.testing.assert_allclose(answers(again, pixels), answers(tiny, pixels), atol=1e-6)
-    short = {"labels": bundle.Head(offsets=(1.0, 2.0))}
+    short = {"labels": bundle.Head(logit_bias=(1.0, 2.0))}
     with pytest.raises(ModelError, match="cannot be loaded"):
         exporters.bundle(tiny, card(heads=short), tmp_path / "no", images=pixels, at_least=0)
 

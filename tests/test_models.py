@@ -47,7 +47,7 @@ def test_every_figure_of_a_card_stands_in_its_evaluation(name: str) -> None:
     for head, found in card.heads.items():
         of = evaluations[head]
         assert of.calibration.temperature == found.temperature
-        assert of.calibration.offsets == found.offsets
+        assert of.calibration.logit_bias == found.logit_bias
         assert of.calibration.threshold == found.threshold
         assert of.summary() == card.metrics[f"val as {head}"]
     copies = {
@@ -69,7 +69,7 @@ def test_the_weights_beside_a_model_are_its_own(name: str) -> None:
     images, _, _ = synthetic.sample(300, seed=1, size=model.card.size)
     answers = network.predict(images, verbose=0)
     for head, found in model.card.heads.items():
-        shipped = calibrate.undo(model.run(images, head=head), found.temperature, found.offsets)
+        shipped = calibrate.undo(model.run(images, head=head), found.temperature, found.logit_bias)
         trained = answers["answer" if found.output == "probabilities" else found.output]
         assert (shipped.argmax(axis=1) == trained.argmax(axis=1)).mean() > 0.93
         assert np.abs(shipped - trained).mean() < 0.02

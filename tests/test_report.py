@@ -146,10 +146,10 @@ def test_calibration_with_and_without_temperature(
     )
     assert back.nll == pytest.approx(shipped.nll, abs=1e-4)
     assert bare.nll != shipped.nll
-    shifted = replace(model.card.head(), offsets=(0.5, *[0.0] * (len(model.card.labels) - 1)))
+    shifted = replace(model.card.head(), logit_bias=(0.5, *[0.0] * (len(model.card.labels) - 1)))
     offset = replace(model, card=replace(model.card, heads=model.card.heads | {"fer2013": shifted}))
     told = evaluator.measure_all([offset], data, answers).temperatures
-    assert [each.name for each in told] == ["as it ships", "without its temperature and offsets"]
+    assert [each.name for each in told] == ["as it ships", "without its temperature and logit biases"]
     both = evaluator.measure_all([model, model], data, answers).temperatures
     assert [each.name for each in both] == ["as it ships", "with a temperature fitted on val"]
     val = evaluator.predict(model, data.split("val"), labels=data.labels)

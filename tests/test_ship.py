@@ -75,7 +75,7 @@ def test_the_file_answers_as_the_run_does_at_its_temperature(
     assert (alone.card.name, alone.card.licence) == ("tried", "CC0-1.0")
     for name, head in alone.card.heads.items():
         raw = before.run(val.images, head=name)
-        expected = calibrate.apply(raw, head.temperature, head.offsets)
+        expected = calibrate.apply(raw, head.temperature, head.logit_bias)
         tolerance = 1e-4 if alone.card.precision == "float32" else 0.1
         np.testing.assert_allclose(alone.run(val.images, head=name), expected, atol=tolerance)
         assert head.threshold is not None
@@ -257,13 +257,15 @@ def test_offsets_ship_where_they_are_worth_it_on_images_they_did_not_see(
 ) -> None:
     val = noisy().split("val")
     raw = bundle.load(trained.bundle).run(val.images, head="fer2013")
-    alone, shifted = (calibrate.measure(raw, val.labels, offsets=offsets) for offsets in (False, True))
+    alone, shifted = (
+        calibrate.measure(raw, val.labels, logit_bias=logit_bias) for logit_bias in (False, True)
+    )
     worth = shifted.nll_after < alone.nll_after
-    assert bool(shipped.bundle.card.head("fer2013").offsets) == worth
+    assert bool(shipped.bundle.card.head("fer2013").logit_bias) == worth
     # The figures are of the answers that ship, be they in int8.
     has = shipped.bundle.card.head("fer2013")
-    own = calibrate.undo(shipped.bundle.run(val.images, head="fer2013"), has.temperature, has.offsets)
-    measured = calibrate.measure(own, val.labels, offsets=worth)
+    own = calibrate.undo(shipped.bundle.run(val.images, head="fer2013"), has.temperature, has.logit_bias)
+    measured = calibrate.measure(own, val.labels, logit_bias=worth)
     for name in ("ece_before", "ece_after", "nll_after", "accuracy_after", "accuracy_answered"):
         found = getattr(shipped.evaluations["fer2013"].calibration, name)
         assert found == pytest.approx(getattr(measured, name), abs=1e-6)
@@ -281,7 +283,7 @@ def test_every_figure_of_the_card_stands_in_the_evaluation(shipped: shipping.Shi
     for name, head in card.heads.items():
         found = shipped.evaluations[name]
         assert found.calibration.temperature == head.temperature
-        assert found.calibration.offsets == head.offsets
+        assert found.calibration.logit_bias == head.logit_bias
         assert found.calibration.threshold == head.threshold
         assert found.summary() == card.metrics[f"val as {name}"]
     # Images of 16 pixels a side show too little to search training for them.
@@ -444,11 +446,11 @@ def test_a_calibration_that_costs_accuracy_is_told(
 def test_offsets_that_cost_accuracy_are_told_of_what_ships(
     trained: run.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The folds show no loss, and the file that ships has one: with these offsets it never says `angry`."""
+    """The folds show no loss, and the file that ships has one: with this bias it never says `angry`."""
     plain = shipping._calibration
 
     def spoilt(raw: np.ndarray, truth: np.ndarray) -> calibrate.Calibration:
-        return dataclasses.replace(plain(raw, truth), offsets=(-50.0, 0.0, 0.0))
+        return dataclasses.replace(plain(raw, truth), logit_bias=(-50.0, 0.0, 0.0))
 
     monkeypatch.setattr(shipping, "_calibration", spoilt)
     made = shipping.make(trained, noisy(), to=tmp_path)
@@ -467,14 +469,14 @@ def test_a_model_of_few_images_is_calibrated_with_a_prior_and_says_so(
     val = noisy().split("val")
     assert len(val) < 3 * calibrate.FEW
     for head in shipped.bundle.card.heads.values():
-        assert head.offsets == ()
+        assert head.logit_bias == ()
     for name, found in shipped.evaluations.items():
         assert found.calibration.prior == calibrate.PRIOR
         assert found.calibration.temperature == shipped.bundle.card.heads[name].temperature
     release._warn(shipped)
     said = capsys.readouterr().err
     assert "fer2013: the calibration was fitted on 40 images, 13.3 per class" in said
-    assert "no offsets are fitted" in said
+    assert "no logit biases are fitted" in said
     assert "few images" in cards.model(shipped.bundle, shipped.document).lower()
     assert "per class" not in said_of(shipped, capsys)
 
@@ -499,7 +501,7 @@ def test_plenty_of_images_are_fitted_as_without_a_prior() -> None:
     rng = np.random.default_rng(0)
     chances = rng.dirichlet(np.ones(3), 75)
     truth = np.array([rng.choice(3, p=row) for row in chances])
-    bare = [calibrate.measure(chances, truth, offsets=each, prior=0.0) for each in (False, True)]
+    bare = [calibrate.measure(chances, truth, logit_bias=each, prior=0.0) for each in (False, True)]
     assert shipping._calibration(chances, truth) in bare
     assert shipping._calibration(chances[:74], truth[:74]) == calibrate.measure(
         chances[:74], truth[:74], prior=calibrate.PRIOR

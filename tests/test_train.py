@@ -589,11 +589,11 @@ def test_a_class_may_be_absent_from_val(tmp_path: Path) -> None:
     assert made.facts()["status"] == "done"
 
 
-@pytest.mark.parametrize(("offsets", "power"), [((), 0.7), ((0.5, 0.0, -0.5), 1.0)])
-def test_frequencies_leave_out_what_a_balanced_loss_took(offsets: tuple[float, ...], power: float) -> None:
+@pytest.mark.parametrize(("logit_bias", "power"), [((), 0.7), ((0.5, 0.0, -0.5), 1.0)])
+def test_frequencies_leave_out_what_a_balanced_loss_took(logit_bias: tuple[float, ...], power: float) -> None:
     train_split = dying.data().split("train")
     card = bundle.load("fast").card
-    head = replace(card.head("fer2013"), offsets=offsets)
+    head = replace(card.head("fer2013"), logit_bias=logit_bias)
     kept = replace(card, labels=("a", "b", "c"), recipe={"targets": {"balance": 0.3}})
     kept = replace(kept, heads={"labels": head})
     thin = train_split.take((train_split.labels != 2) | (np.arange(len(train_split)) % 5 == 0))
@@ -611,7 +611,7 @@ def test_a_run_has_thresholds_and_frequencies(tmp_path: Path) -> None:
     for name, head in model.card.heads.items():
         np.testing.assert_allclose(head.frequencies, shares, atol=1e-6)
         assert not head.at_chance
-        assert (head.temperature, head.offsets, head.balance) == (1, (), 0)
+        assert (head.temperature, head.logit_bias, head.balance) == (1, (), 0)
         assert list(head.thresholds) == ["0.25", "0.5", "0.75", "1"]
         for balance in priors.OFFERED:
             sure = model.run(val.images, head=name, balance=balance).max(axis=1)

@@ -156,7 +156,7 @@ def _warn(shipped: "Shipped") -> None:
             if right < before:
                 common.note(
                     f"{name}: the calibration lowers the accuracy on val{how} from {before:.2%} to "
-                    f"{right:.2%}: offsets change answers so that the probabilities fit the labels better"
+                    f"{right:.2%}: logit biases change answers so that probabilities fit the labels better"
                 )
         if calibration.ece_after > calibration.ece_before:
             common.note(
@@ -174,7 +174,7 @@ def _few(calibration: "Calibration", k: int) -> str:
     return (
         f"the calibration was fitted on {n} images, {n / k:.1f} per class; below {FEW} per class the "
         f"temperature is drawn towards 1 by a prior that counts as {calibration.prior:g} images (T = "
-        f"{calibration.temperature:.2f}), and no offsets are fitted; add images to val"
+        f"{calibration.temperature:.2f}), and no logit biases are fitted; add images to val"
     )
 
 
@@ -199,7 +199,7 @@ def _print_shipped(shipped: "Shipped") -> None:
             rows += [
                 (
                     f"{name}: accuracy before and after "
-                    f"{'offsets' if calibration.offsets else 'no offsets'}, cross-fitted",
+                    f"{'logit biases' if calibration.logit_bias else 'no logit biases'}, cross-fitted",
                     f"{calibration.accuracy_before:.2%}, {calibration.accuracy_after:.2%}",
                 ),
                 (

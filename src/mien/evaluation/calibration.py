@@ -22,7 +22,7 @@ from mien.evaluation.metrics import expected_calibration_error, wilson_interval
 LOWEST, HIGHEST = 0.05, 20.0
 #: What stands for a probability of 0, whose logarithm a softmax in float32 could not tell: its smallest.
 FLOOR = float(np.finfo(np.float32).tiny)
-#: Images per class, on average, below which a fit is drawn towards a temperature of 1 and has no offsets.
+#: Images per class, on average, below which a fit is drawn towards a temperature of 1, without logit biases.
 FEW = 25
 #: The weight of that draw, in images (docs/calibrate.md).
 PRIOR = 20.0
@@ -90,20 +90,20 @@ def fit(probabilities: Probabilities, labels: Labels, *, prior: float | None = N
     return float(np.exp((low + high) / 2))
 
 
-def fit_offsets(probabilities: Probabilities, labels: Labels) -> tuple[float, tuple[float, ...]]:
-    """Return temperature and offsets under which the labels are the least surprising.
+def fit_logit_bias(probabilities: Probabilities, labels: Labels) -> tuple[float, tuple[float, ...]]:
+    """Return temperature and logit biases under which the labels are the least surprising.
 
-    The cross entropy is convex in one over the temperature and the offsets together; Newton's method finds
-    its minimum. Offsets are drawn towards 0 as by a normal distribution of deviation 1, which says little
+    The cross entropy is convex in one over the temperature and the logit biases together; Newton's method
+    finds its minimum. A normal distribution of deviation 1 draws the biases towards 0, which says little
     beside some dozen images and keeps those of a class without images finite. They sum to 0. The temperature
-    has no prior; `measure` fits no offsets to few images.
+    has no prior; `measure` fits no logit biases to few images.
 
     Args:
         probabilities: As in `fit`.
         labels: As in `fit`.
 
     Returns:
-        A temperature in [0.05, 20], and `(k,)` offsets.
+        A temperature in [0.05, 20], and a logit bias `(k,)`.
 
     Raises:
         DataError: As in `fit`.
@@ -135,46 +135,46 @@ def fit_offsets(probabilities: Probabilities, labels: Labels) -> tuple[float, tu
         found, (value, slope, curve) = tried, after
         if settled:
             break
-    return float(1 / found[0]), tuple(float(offset) for offset in found[1:])
+    return float(1 / found[0]), tuple(float(bias) for bias in found[1:])
 
 
-def apply(probabilities: Probabilities, temperature: float, offsets: Sequence[float] = ()) -> Floats:
+def apply(probabilities: Probabilities, temperature: float, logit_bias: Sequence[float] = ()) -> Floats:
     """Return the probabilities of the same model with its logits divided by `temperature`.
 
     Args:
         probabilities: `(n, k)` in [0, 1], each row summing to 1.
         temperature: Above 0; above 1 less certain, below 1 more.
-        offsets: `(k,)`, added to the divided logits; none for nothing.
+        logit_bias: `(k,)`, added to the divided logits; none for nothing.
 
     Returns:
-        `(n, k)` float64, each row summing to 1; without offsets in the same order of likelihood.
+        `(n, k)` float64, each row summing to 1; without logit biases in the same order of likelihood.
 
     Raises:
-        DataError: The temperature is not above 0, the offsets are no k numbers, or the probabilities are
+        DataError: The temperature is not above 0, the logit biases are no k numbers, or the probabilities are
             none.
     """
-    return _soften(_logits(probabilities), temperature, offsets)
+    return _soften(_logits(probabilities), temperature, logit_bias)
 
 
-def undo(probabilities: Probabilities, temperature: float, offsets: Sequence[float] = ()) -> Floats:
+def undo(probabilities: Probabilities, temperature: float, logit_bias: Sequence[float] = ()) -> Floats:
     """Return what probabilities were before `apply` made them of a temperature and offsets.
 
     Args:
         probabilities: As in `apply`.
         temperature: As in `apply`.
-        offsets: As in `apply`.
+        logit_bias: As in `apply`.
 
     Raises:
         DataError: As in `apply`.
     """
-    return _soften(_logits(probabilities), 1 / temperature, [-offset * temperature for offset in offsets])
+    return _soften(_logits(probabilities), 1 / temperature, [-bias * temperature for bias in logit_bias])
 
 
 def measure(
     probabilities: Probabilities,
     labels: Labels,
     *,
-    offsets: bool = False,
+    logit_bias: bool = False,
     folds: int = 5,
     seed: int = 0,
     answered: float = 0.8,
@@ -182,14 +182,14 @@ def measure(
 ) -> Calibration:
     """Fit temperature and threshold, and measure both on images that they were not fitted on.
 
-    Every class is spread over the folds alike. Each fold is judged with the temperature, the offsets and the
-    threshold that the other folds give.
+    Every class is spread over the folds alike. Each fold is judged with the temperature, the logit biases
+    and the threshold that the other folds give.
 
     Args:
         probabilities: `(n, k)` in [0, 1], each row summing to 1, of a model without a temperature.
         labels: `(n,)` numbers in [0, k); or votes or shares `(n, k)`, of which the likeliest class, the
             first among equals, counts as the right one.
-        offsets: Fit offsets beside the temperature; none are fitted with a prior.
+        logit_bias: Fit logit biases beside the temperature; none are fitted with a prior.
         folds: Parts, from 2 to n.
         seed: Of the draw of the folds.
         answered: Share of images to be answered, above 0 and at most 1.
@@ -205,7 +205,7 @@ def measure(
     if not 0 < answered <= 1:
         raise DataError(f"a share of {answered} cannot be answered; it must be above 0 and at most 1")
     prior = _prior(prior, *logits.shape)
-    learn = fit_offsets if offsets and not prior else functools.partial(_fit_alone, prior=prior)
+    learn = fit_logit_bias if logit_bias and not prior else functools.partial(_fit_alone, prior=prior)
     after, sure = np.empty_like(logits), np.empty(n, np.bool_)
     for here in _folds(truth, folds, seed):
         found = learn(probabilities[~here], targets[~here])
@@ -220,7 +220,7 @@ def measure(
         n=n,
         folds=folds,
         temperature=found[0],
-        offsets=found[1],
+        logit_bias=found[1],
         accuracy_before=float((before.argmax(axis=1) == truth).mean()),
         accuracy_after=float((after.argmax(axis=1) == truth).mean()),
         ece_before=expected_calibration_error(before, truth),
@@ -299,7 +299,7 @@ def _bend(at: Floats, logits: Floats, targets: Floats) -> tuple[float, Floats, F
     """Return the cross entropy with its prior, its slope `(1 + k,)` and its curvature `(1 + k, 1 + k)`.
 
     Args:
-        at: One over the temperature, and k offsets.
+        at: One over the temperature, and k logit biases.
         logits: `(n, k)`.
         targets: `(n, k)`, each row summing to 1.
     """
@@ -319,17 +319,17 @@ def _bend(at: Floats, logits: Floats, targets: Floats) -> tuple[float, Floats, F
     return value, slope, curve / n
 
 
-def _soften(logits: Floats, temperature: float, offsets: Sequence[float] = ()) -> Floats:
+def _soften(logits: Floats, temperature: float, logit_bias: Sequence[float] = ()) -> Floats:
     if not 0 < temperature < np.inf:
         raise DataError(f"a temperature of {temperature} divides no logits; it must be a number above 0")
     scaled = (logits - logits.max(axis=1, keepdims=True)) / temperature
-    if len(offsets):
-        if np.shape(offsets) != logits.shape[1:] or not np.isfinite(offsets).all():
+    if len(logit_bias):
+        if np.shape(logit_bias) != logits.shape[1:] or not np.isfinite(logit_bias).all():
             raise DataError(
-                f"offsets of shape {np.shape(offsets)} do not fit {logits.shape[1]} classes; give each class "
-                "one finite number"
+                f"a logit bias of shape {np.shape(logit_bias)} does not fit {logits.shape[1]} classes; give "
+                "one finite number for each class"
             )
-        scaled = scaled + np.asarray(offsets, np.float64)
+        scaled = scaled + np.asarray(logit_bias, np.float64)
         scaled -= scaled.max(axis=1, keepdims=True)
     chances = np.exp(scaled)
     softened: Floats = chances / chances.sum(axis=1, keepdims=True)

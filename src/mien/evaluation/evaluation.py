@@ -257,22 +257,22 @@ class TrainingOverlap:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What a temperature, offsets and a threshold change, cross-fitted.
+    """What a temperature, logit biases and a threshold change, cross-fitted.
 
     Args:
         n: Images.
         folds: Parts of the images; each was scored with what the others gave.
         temperature: What logits are to be divided by; fitted on all images.
-        offsets: What is to be added to them then, `(k,)`, fitted on all images; empty for none.
+        logit_bias: What is to be added to them then, `(k,)`, fitted on all images; empty for none.
         accuracy_before: Share named right as the model is.
-        accuracy_after: The same with what the other folds gave; equal if there are no offsets.
+        accuracy_after: The same with what the other folds gave; equal if there is no logit bias.
         ece_before: Expected calibration error as the model is.
         ece_after: The same with what the other folds gave.
         nll_before: Mean cross entropy with the labels as the model is, in nats.
         nll_after: The same with what the other folds gave.
         threshold: Confidence, after all that, under which an answer counts as uncertain.
         prior: The weight, in images, with which the temperature was drawn towards 1 because the images are
-            few; 0 for none. Above 0 there are no offsets.
+            few; 0 for none. Above 0 there is no logit bias.
         answered: Share of images at or above the threshold of the other folds.
         accuracy_answered: Share of these named right; None if there are none.
         accuracy_answered_interval: Wilson.
@@ -281,7 +281,7 @@ class Calibration:
     n: int
     folds: int
     temperature: float
-    offsets: tuple[float, ...]
+    logit_bias: tuple[float, ...]
     accuracy_before: float
     accuracy_after: float
     ece_before: float
@@ -468,7 +468,7 @@ class EvaluatedModel:
         learned_from: Name and fingerprint of the data it learned from; None if that is not known.
         excluded: Number of training images left out, by reason.
         temperature: Of the output head that answered.
-        offsets: Of that head.
+        logit_bias: Of that head.
         threshold: Of that head; None if none was chosen.
         at_chance: Whether that head is no better than always answering the most frequent label.
         began: How the model does beside the one that its training began from; None if that was not measured.
@@ -482,7 +482,7 @@ class EvaluatedModel:
     learned_from: dict[str, str] | None
     excluded: dict[str, int]
     temperature: float
-    offsets: tuple[float, ...]
+    logit_bias: tuple[float, ...]
     threshold: float | None
     at_chance: bool
     began: dict[str, Any] | None

@@ -72,7 +72,7 @@ class Choices:
         epoch: Whether it selected the epoch that ships, of the model or of one that it was made from; None
             where a recipe does not say.
         ended: Whether it could end the training early, though the last epoch ships.
-        calibration: Whether it fitted a temperature or offsets.
+        calibration: Whether it fitted a temperature or a logit bias.
         threshold: Whether it fitted the threshold of `uncertain`, which changes no score.
     """
 
@@ -119,7 +119,7 @@ def find_choices(card: Card, fingerprint: str) -> Choices | None:
             recipe.get("select") == "last" and recipe.get("stopping", {}).get("patience", 0) > 0
             for recipe in recipes
         ),
-        calibration=any(head.temperature != 1 or head.offsets for head in heads),
+        calibration=any(head.temperature != 1 or head.logit_bias for head in heads),
         threshold=any(head.threshold is not None for head in heads),
     )
 

@@ -413,7 +413,7 @@ def _inside(models: Sequence[Bundle], head: str) -> str:
     used = [each.card.head(head if head in each.card.heads else None) for each in models]
     parts = {
         "temperature": any(each.temperature != 1 for each in used),
-        "offsets": any(each.offsets for each in used),
+        "logit_bias": any(each.logit_bias for each in used),
     }
     return ", ".join(["rescaling", *(name for name, there in parts.items() if there)]) + " and softmax"
 
@@ -432,7 +432,7 @@ def _model(model: Bundle, head: str) -> EvaluatedModel:
         else {"name": card.data.name, "fingerprint": card.data.fingerprint},
         excluded=dict(card.excluded),
         temperature=used.temperature,
-        offsets=tuple(used.offsets),
+        logit_bias=tuple(used.logit_bias),
         threshold=used.threshold,
         at_chance=used.at_chance,
         began=None if card.began is None else asdict(card.began) | {"worse": card.began.worse},
@@ -462,16 +462,16 @@ def _temperatures(
 ) -> list[TemperatureCheck]:
     """Measure how far confidence can be believed, with a temperature and without.
 
-    A model that ships with one, or with offsets, is told without too. To one that has none, a temperature is
-    fitted: on the validation split; or, where that is what is scored, fold by fold, each judged by what the
-    others taught. On few images the fit has a prior, whose weight is under `prior`.
+    A model that ships with one, or with logit biases, is measured without too. To one that has none, a
+    temperature is fitted: on the validation split; or, if that split is scored, fold by fold, each
+    judged by what the others taught. On few images the fit has a prior, whose weight is under `prior`.
     """
     card = models[0].card
     head = card.head(answers.head if answers.head in card.heads else None)
     shares = answers.probabilities
-    if len(models) == 1 and (head.temperature != 1 or head.offsets):
-        bare = calibration.undo(shares, head.temperature, head.offsets)
-        without = "without its temperature and offsets" if head.offsets else "without its temperature"
+    if len(models) == 1 and (head.temperature != 1 or head.logit_bias):
+        bare = calibration.undo(shares, head.temperature, head.logit_bias)
+        without = "without its temperature and logit biases" if head.logit_bias else "without its temperature"
         return [
             _calibration("as it ships", head.temperature, shares, answers),
             _calibration(without, 1.0, bare, answers),

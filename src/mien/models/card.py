@@ -100,7 +100,7 @@ class Head:
         output: The ONNX output that holds its probabilities.
         about: What it answers, in one sentence.
         temperature: What its logits are divided by inside the file; 1 changes nothing.
-        offsets: What is added to them then, a number a label in the labels' order; none changes nothing.
+        logit_bias: What is added to them then, a number a label in the labels' order; none changes nothing.
         threshold: Confidence under which an answer counts as uncertain; None where none was chosen. Of a run,
             fitted on the validation images that may have selected its epoch too.
         frequencies: How frequent each class is in the training targets, in the labels' order; they sum to 1.
@@ -119,7 +119,7 @@ class Head:
     output: Literal["probabilities", "ferplus"] = "probabilities"
     about: str = ""
     temperature: Annotated[float, Field(ge=0.01, le=100.0)] = 1.0
-    offsets: tuple[Annotated[float, Field(ge=-100.0, le=100.0)], ...] = ()
+    logit_bias: tuple[Annotated[float, Field(ge=-100.0, le=100.0)], ...] = ()
     threshold: Fraction | None = None
     frequencies: tuple[Fraction, ...] = ()
     balance: Fraction = 0.0
@@ -366,9 +366,9 @@ def parse(text: str | bytes) -> Card:
         raise ModelError(_explain(error)) from None
     _require_distinct(card.labels)
     for name, head in card.heads.items():
-        if head.offsets and len(head.offsets) != len(card.labels):
+        if head.logit_bias and len(head.logit_bias) != len(card.labels):
             raise ModelError(
-                f"the card's head {name!r} has {len(head.offsets)} offsets for {len(card.labels)} "
+                f"the card's head {name!r} has {len(head.logit_bias)} logit biases for {len(card.labels)} "
                 "labels; it must have one for each, or none"
             )
         _check_frequencies(name, head, len(card.labels))

@@ -191,8 +191,8 @@ def _agreement(shipped: Bundle, network: keras.Model, images: Pixels) -> Agreeme
 def rebuild(bundle: Bundle) -> keras.Model:
     """Return the Keras network that a bundle was written from, with its weights: to train on, or to convert.
 
-    It has no calibration: temperature and offsets stand in the card. Of an int8 model it has the weights that
-    stand beside the file, whose kernels are rounded to 8 bits with a scale for each channel.
+    It has no calibration: temperature and logit biases are in the card. For an int8 model it has the weights
+    beside the file, whose kernels are rounded to 8 bits with a scale for each channel.
 
     Raises:
         ModelError: The bundle's card names no network, its file has changed since it was loaded, or its
@@ -241,7 +241,7 @@ def write(
 
     Args:
         model: A network from pixels `(n, size, size, 1)` in [0, 255] to probabilities.
-        card: What the model is. Every format holds its temperatures and offsets, as factors of the last
+        card: What the model is. Every format holds its temperatures and logit biases, as factors of the last
             weights but in ONNX; `litert` holds the first head alone.
         format: One of `FORMATS`.
         to: A folder, where the file is called `model` with the format's ending; or a file's name with that
@@ -403,12 +403,12 @@ def _copy(model: keras.Model) -> keras.Model:
 
 
 def _scaled(model: keras.Model, card: Card) -> keras.Model:
-    """Return `model` with the card's temperatures and offsets in its last weights: the same function.
+    """Return `model` with the card's temperatures and logit biases in its last weights: the same function.
 
     Raises:
         ModelError: A last layer of the network's is not a dense softmax, so there are no such weights.
     """
-    if all(head.temperature == 1.0 and not head.offsets for head in card.heads.values()):
+    if all(head.temperature == 1.0 and not head.logit_bias for head in card.heads.values()):
         return model
     copy = _copy(model)
     for tensor, head in zip(copy.outputs, card.heads.values(), strict=True):
@@ -418,9 +418,9 @@ def _scaled(model: keras.Model, card: Card) -> keras.Model:
                 f"the network's last layer {last.name!r} is not a dense softmax; it takes no temperature"
             )
         kernel, *bias = (weight / head.temperature for weight in last.get_weights())
-        if head.offsets and not bias:
-            raise ModelError(f"the network's last layer {last.name!r} has no bias; it takes no offsets")
-        last.set_weights([kernel, *(each + np.array(head.offsets or 0.0, each.dtype) for each in bias)])
+        if head.logit_bias and not bias:
+            raise ModelError(f"the network's last layer {last.name!r} has no bias; it takes no logit biases")
+        last.set_weights([kernel, *(each + np.array(head.logit_bias or 0.0, each.dtype) for each in bias)])
     return copy
 
 

@@ -130,7 +130,7 @@ def _render_card(models: Sequence[Evidence]) -> str:
     scored = [(model, evaluation) for model in models for evaluation in model.evaluations]
     calibrated = [(model, evaluation) for model, evaluation in scored if evaluation.calibration]
     fits = [evaluation.calibration for _, evaluation in scored if evaluation.calibration]
-    offsets = [pair for pair, fit in zip(calibrated, fits, strict=True) if fit.offsets]
+    biased = [pair for pair, fit in zip(calibrated, fits, strict=True) if fit.logit_bias]
     heads = {name: head for model in models for name, head in model.card.heads.items()}
     default = next(iter(models[0].card.heads))
     any_head_threshold = any(
@@ -167,8 +167,8 @@ def _render_card(models: Sequence[Evidence]) -> str:
         left_out=[dict(model.card.excluded) for model in models],
         scored=scored,
         calibrated=calibrated,
-        offsets=offsets,
-        offset_labels=list(offsets[0][0].card.labels) if offsets else [],
+        biased=biased,
+        bias_labels=list(biased[0][0].card.labels) if biased else [],
         folds=_text.join_words(sorted({str(fit.folds) for fit in fits})),
         few=FEW,
         new=[
@@ -290,7 +290,7 @@ def _choices_on_val(scored: Sequence[_Scored]) -> dict[str, Any]:
     calibrations = [evaluation.calibration for _, evaluation, _ in found if evaluation.calibration]
     fitted = [
         "temperatures",
-        *(["offsets"] if any(not each.prior for each in calibrations) else []),
+        *(["logit biases"] if any(not each.prior for each in calibrations) else []),
         "thresholds",
     ]
     epochs = [choices.epoch for _, _, choices in found]

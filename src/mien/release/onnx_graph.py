@@ -48,7 +48,7 @@ def serialise(model: keras.Model, *, heads: Mapping[str, Head] | None = None) ->
 
     Args:
         model: A functional network from pixels `(n, s, s, 1)` to a softmax, with a layer `features`.
-        heads: By output, whose temperature and offsets come before its softmax; the logits as they are
+        heads: By output, whose temperature and logit biases come before its softmax; the logits as they are
             where none is given.
 
     Raises:
@@ -486,9 +486,9 @@ def _soften(graph: Graph, layer: Any, name: str) -> str:
     head = graph.heads.get(output, Head())
     temperature = graph.constant(f"{output}.temperature", head.temperature)
     logits = graph.node("Div", [name, temperature], f"{layer.name}/softened")
-    if head.offsets:
-        offsets = graph.constant(f"{output}.offsets", np.array(head.offsets, np.float32))
-        logits = graph.node("Add", [logits, offsets], f"{layer.name}/offset")
+    if head.logit_bias:
+        logit_bias = graph.constant(f"{output}.logit_bias", np.array(head.logit_bias, np.float32))
+        logits = graph.node("Add", [logits, logit_bias], f"{layer.name}/biased")
     return graph.node("Softmax", [logits], output, axis=-1)
 
 

@@ -3,8 +3,8 @@
     shipped = shipping.make(runs.open_run("runs/release-1"), data, to="models", name="default")
     shipped.bundle.card.precision            # "int8" or "float32"
 
-The temperatures, the offsets, the thresholds and the choice of int8 are fitted on val. The figures of the
-calibration are cross-fitted for that reason.
+The temperatures, the logit biases, the thresholds and the choice of int8 are fitted on val. The figures of
+the calibration are cross-fitted for that reason.
 """
 
 import json
@@ -297,11 +297,11 @@ def _truth(head: str, card: Card, val: Split) -> tuple[NDArray[np.bool_], NDArra
 
 
 def _calibration(raw: NDArray[np.float64], truth: NDArray[np.int64]) -> Calibration:
-    """Fit a head's temperature, and offsets where they are worth it, whatever is in the file already.
+    """Fit a head's temperature, and logit biases where they are worth it, whatever is in the file already.
 
     They are fitted if, across folds, they lower the cross entropy and do not lower the accuracy.
     """
-    alone, shifted = (calibrate.measure(raw, truth, offsets=offsets) for offsets in (False, True))
+    alone, shifted = (calibrate.measure(raw, truth, logit_bias=logit_bias) for logit_bias in (False, True))
     better = shifted.nll_after < alone.nll_after and shifted.accuracy_after >= alone.accuracy_after
     return shifted if better else alone
 
@@ -309,15 +309,15 @@ def _calibration(raw: NDArray[np.float64], truth: NDArray[np.int64]) -> Calibrat
 def _as_rounded(small: Bundle, head: str, val: Split, found: Calibration) -> Calibration:
     """Measure by the int8 file's own answers what was fitted on those in float32."""
     raw, truth = _raw(small, head, val)
-    own = calibrate.measure(raw, truth, offsets=bool(found.offsets))
-    return replace(own, temperature=found.temperature, offsets=found.offsets, threshold=found.threshold)
+    own = calibrate.measure(raw, truth, logit_bias=bool(found.logit_bias))
+    return replace(own, temperature=found.temperature, logit_bias=found.logit_bias, threshold=found.threshold)
 
 
 def _raw(model: Bundle, head: str, val: Split) -> _Raw:
     """Return what a model says without the calibration that it has, and the right answers."""
     decided, truth = _truth(head, model.card, val)
     has = model.card.head(head)
-    raw = calibrate.undo(model.run(val.images, head=head), has.temperature, has.offsets)
+    raw = calibrate.undo(model.run(val.images, head=head), has.temperature, has.logit_bias)
     return raw[decided], truth[decided]
 
 
@@ -326,7 +326,7 @@ def _calibrated(card: Card, calibrations: dict[str, Calibration]) -> Card:
     for name, head in card.heads.items():
         found = calibrations[name]
         heads[name] = replace(
-            head, temperature=found.temperature, offsets=found.offsets, threshold=found.threshold
+            head, temperature=found.temperature, logit_bias=found.logit_bias, threshold=found.threshold
         )
     return replace(card, heads=heads)
 
@@ -337,7 +337,7 @@ def _stated(card: Card, raw: Mapping[str, _Raw], train: Split) -> Card:
     A head that is at chance on val is marked.
 
     Args:
-        card: With temperatures and offsets.
+        card: With temperatures and logit biases.
         raw: What `_raw` gives of each head.
         train: The images that the model learnt from.
     """
@@ -345,7 +345,7 @@ def _stated(card: Card, raw: Mapping[str, _Raw], train: Split) -> Card:
     for name, head in card.heads.items():
         shares = frequencies(card, name, train)
         uncalibrated, truth = raw[name]
-        chances = calibrate.apply(uncalibrated, head.temperature, head.offsets)
+        chances = calibrate.apply(uncalibrated, head.temperature, head.logit_bias)
         adjusted = {
             offered: priors.Adjustment(balance=offered).apply(chances, card.labels, shares)
             for offered in priors.OFFERED

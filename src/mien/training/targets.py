@@ -139,7 +139,7 @@ def frequencies(card: Card, head: str, train: Split) -> tuple[float, ...]:
     Returns:
         A share a label, in the labels' order, with the sum 1. Of a head that learnt votes: the mean of
         the images' shares of votes. If the recipe's `targets.balance` b took a part of the frequencies out
-        of the answer, and no offsets of a calibration put it back: the frequencies to the power 1 - b.
+        of the answer, and no logit biases of a calibration put it back: the frequencies to the power 1 - b.
 
     Raises:
         DataError: The head learnt votes, and the split has none.
@@ -151,7 +151,7 @@ def frequencies(card: Card, head: str, train: Split) -> tuple[float, ...]:
     seen = vote_shares(train, card.labels) if share else labels
     mean = ((1 - share) * labels + share * seen).mean(axis=0, dtype=np.float64)
     balance = float(card.recipe.get("targets", {}).get("balance", 0.0))
-    if balance and card.head(head).output != "ferplus" and not any(card.head(head).offsets):
+    if balance and card.head(head).output != "ferplus" and not any(card.head(head).logit_bias):
         mean = np.power(mean, 1 - balance, out=np.zeros_like(mean), where=mean > 0)
     return tuple(round(float(each), 6) for each in mean / mean.sum())
 
