@@ -827,7 +827,7 @@ def test_what_the_command_refuses(
         ([folder / "fourth.onnx"], "cannot be read"),
         ([folder / "none.onnx"], "there is no"),
         ([folder / "fast.onnx", "--to", tmp_path / "taken" / "page.md"], "cannot be written"),
-        ([new.path, "--to", tmp_path / "datasheet.md"], "give the model card another name"),
+        ([new.path, "--to", tmp_path / "datasheet.md"], "datasheet.md"),
     ):
         assert cli.run(["card", *map(str, arguments)]) == 2
         captured = capsys.readouterr()

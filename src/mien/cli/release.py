@@ -7,134 +7,104 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien import _files
+from mien._text import pluralize
 from mien.cli import common
-from mien.errors import InputError
 
 if TYPE_CHECKING:
     from mien.evaluation.evaluation import Calibration
     from mien.release.shipping import Shipped
-    from mien.training.runs import Run
-
-
-def _called(text: str) -> Path:
-
-    return common.model_path(text)
 
 
 def export(
     model: Annotated[
-        Path,
-        typer.Argument(
-            parser=_called, metavar="MODEL", help="A run's folder, a shipped model's name, or its .onnx file."
-        ),
+        str,
+        typer.Argument(metavar="MODEL", help="A run's folder, a model file or a shipped model."),
     ],
     format_: Annotated[str, typer.Option("--format", help="onnx, keras, h5 or litert.")] = "onnx",
     to: Annotated[
         Path | None,
-        typer.Option("--to", help="Where to; by default into the run's folder, or NAME-export here."),
+        typer.Option("--to", help="The file or folder to write; by default in the run, or NAME-export here."),
     ] = None,
     json: common.Json = False,
 ) -> int:
-    """Write the model in another format, and prove that it gives equal answers."""
-    from mien.models import model as bundle
-    from mien.release import exporters
-    from mien.training import runs
+    """Convert a model to another format, and check that its probabilities stay the same."""
+    from mien import api
+    from mien.models.model import is_run
 
     timer = common.Timer()
-    made: runs.Run | bundle.Bundle
-    made = runs.open_run(model) if common.is_run(model) else bundle.load(model)
-    if not isinstance(made, runs.Run):
-        common.spare({} if to is None else {f"--to {to}": exporters.file_for(to, format_)}, [made.path])
-    with common.bar("comparing answers") as progress:
-        result = exporters.convert(made, format_, to, progress=progress)
-    document: dict[str, Any] = {
-        "format": format_,
-        "path": str(result.path),
-        "images": result.parity.images,
-        "largest_difference": result.parity.largest_difference,
-        "int8": None if result.agreement is None else asdict(result.agreement),
-        **timer.seconds(),
-    }
+    with common.bar("comparing probabilities") as progress:
+        result = api.export(model, format_, to, progress=progress)
     if json:
-        common.emit(document)
+        document: dict[str, Any] = {
+            "format": format_,
+            "path": str(result.path),
+            "images": result.parity.images,
+            "largest_difference": result.parity.largest_difference,
+            "int8": None if result.agreement is None else asdict(result.agreement),
+        }
+        common.emit(document | timer.seconds())
         return 0
     common.out.print(
-        f"{result.path}: probabilities differ by at most {result.parity.largest_difference:.1e} "
-        f"on {result.parity.images} images",
+        f"{result.path}: probabilities differ by at most {result.parity.largest_difference:.1e} on "
+        f"{pluralize(result.parity.images, 'image')}",
         markup=False,
     )
-    if (beside := result.agreement) is not None and not isinstance(made, runs.Run):
+    if (agreement := result.agreement) is not None and not is_run(model):
         common.out.print(
-            f"it is the network in float32, calibrated; the int8 file of {made.card.name} gives the same "
-            f"answer to {beside.same:.1%} of {beside.images:,} drawn faces, with probabilities "
-            f"{beside.mean_difference:.4f} apart in the mean and {beside.largest_difference:.3f} at most",
+            f"This is the calibrated float32 network. The int8 file of {model} predicts the same class for "
+            f"{agreement.same:.1%} of {agreement.images:,} synthetic faces; its probabilities differ by "
+            f"{agreement.mean_difference:.4f} on average and {agreement.largest_difference:.3f} at most.",
             markup=False,
         )
     return 0
 
 
 def ship(
-    run: Annotated[Path, typer.Argument(help="A finished run's folder.")],
-    to: Annotated[Path, typer.Option("--to", help="The folder of the file and its evaluation.")] = Path(
-        "models"
-    ),
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    to: Annotated[
+        Path, typer.Option("--to", help="The folder for the model file and its evaluation.")
+    ] = Path("models"),
     average: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
-            parser=common.model_path,
-            metavar="<list[Path]>",
-            help="Average the weights with this run's, or with a model's (default), that it began from, or "
-            "that began as it did. Repeatable.",
+            metavar="MODEL",
+            help="Average the weights with this run or model, such as default: the one that this run began "
+            "from, or one that began from the same weights. Repeatable.",
         ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="What the model is called; its run's name if not said.")
+        str | None, typer.Option(help="The name of the model; by default the name of the run.")
     ] = None,
-    licence: Annotated[str, typer.Option(help="Under what terms the model may be used.")] = "",
-    data: Annotated[Path | None, typer.Option(help="The run's data, if it moved.")] = None,
-    votes: Annotated[Path | None, typer.Option(help="The run's FER+ votes, if they moved.")] = None,
+    licence: Annotated[str, typer.Option(help="The licence of the model.")] = "",
+    data: Annotated[Path | None, typer.Option(help="The data of the run, if it has moved.")] = None,
+    votes: Annotated[Path | None, typer.Option(help="The FER+ votes of the run, if they have moved.")] = None,
     json: common.Json = False,
 ) -> int:
-    """Calibrate a model on val, quantise it where that costs nothing, measure it, and write one file."""
-    from mien.models import model, networks
-    from mien.training import runs
+    """Calibrate a model, quantize it if that costs nothing, evaluate it, and write one file."""
+    from mien import api
 
     timer = common.Timer()
-    networks.require_keras()
-    made = runs.open_run(run)
-    _spare_ship_inputs(made, to, name or made.name, average or [])
-    others = [model.load(path) for path in average or ()]
-    origin = made.facts()["data"]["origin"] | ({} if votes is None else {"votes": votes})
-    dataset = common.load_again(made, data, origin)
-    from mien.release import shipping
-
-    with common.bar("shipping") as progress:
-        shipped = shipping.make(
-            made, dataset, to=to, average=others, name=name, licence=licence, progress=progress
+    with common.live() as (progress, _):
+        result = api.ship(
+            run,
+            to=to,
+            average=average or (),
+            name=name,
+            licence=licence,
+            data=data,
+            votes=votes,
+            progress=progress,
+            on_note=common.note,
         )
+    shipped = result.shipped
     _warn(shipped)
     if json:
         weights = None if shipped.weights is None else str(shipped.weights)
-        common.emit(
-            {"path": str(shipped.bundle.path), "weights": weights, **shipped.document, **timer.seconds()}
-        )
+        paths = {"path": str(shipped.bundle.path), "weights": weights}
+        common.emit(paths | shipped.document | timer.seconds())
     else:
         _print_shipped(shipped)
-    return common.SOME_BAD if dataset.problems else 0
-
-
-def _spare_ship_inputs(made: "Run", to: Path, name: str, average: list[Path]) -> None:
-    """Refuse to write over the models that are averaged, and over what the run was made from."""
-    from mien.models import initial_weights, model
-
-    read = [model.MODELS / f"{path}.onnx" if str(path) in model.SHIPPED else path for path in average]
-    beside = [initial_weights.beside(path) for path in read if path.suffix == ".onnx"]
-    written = [to / f"{name}{suffix}" for suffix in (".onnx", ".json", ".weights.npz")]
-    common.spare(
-        {f"{path}, of --name {name},": path for path in written},
-        [*read, *beside, made.path, *common.of_run(made.path)],
-    )
+    return common.SOME_BAD if result.skipped else 0
 
 
 def _warn(shipped: "Shipped") -> None:
@@ -219,57 +189,30 @@ def _print_shipped(shipped: "Shipped") -> None:
 
 def card(
     path: Annotated[
-        Path,
-        typer.Argument(parser=common.model_path, help="A run; an .onnx of mien ship's, or a folder of them."),
+        str,
+        typer.Argument(help="A run's folder; a model that mien ship wrote, or a folder of such models."),
     ],
     to: Annotated[
-        Path | None, typer.Option("--to", help="The model card's file, instead of the run's own or stdout.")
+        Path | None,
+        typer.Option("--to", help="The file of the model card; by default the run's own, or stdout."),
     ] = None,
     json: common.Json = False,
 ) -> int:
-    """Write a model card from what was measured; of a run, its data's datasheet too."""
-    document = _of_run(path, to) if common.is_run(path) else _of_models(path, to, json=json)
+    """Write a model card from measured figures; for a run, also the datasheet of its data."""
+    from mien import api
+
+    written = api.write_card(path, to)
     if json:
-        common.emit(document)
+        document: dict[str, Any] = {
+            "models": list(written.models),
+            "model_card": written.model_card,
+            "datasheet": written.datasheet,
+        }
+        common.emit(document | ({"text": written.text} if written.model_card is None else {}))
+    elif written.model_card is None:
+        sys.stdout.write(written.text)
     else:
-        for name in ("model_card", "datasheet"):
-            if document[name] is not None:
-                common.out.print(document[name], markup=False)
+        for name in (written.model_card, written.datasheet):
+            if name is not None:
+                common.out.print(name, markup=False)
     return 0
-
-
-def _of_run(path: Path, to: Path | None) -> dict[str, Any]:
-    from mien.release import model_cards
-    from mien.training import runs
-
-    made = runs.open_run(path)
-    page = to or made.path / model_cards.MODEL_CARD
-    sheet = page.parent / model_cards.DATASHEET
-    if page.name == sheet.name:
-        raise InputError(f"{page} is where the datasheet goes; give the model card another name")
-    texts = {page: model_cards.of_run(made), sheet: model_cards.datasheet(made)}
-    for file, text in texts.items():
-        _files.write(file, text.encode())
-    return {"models": [made.name], "model_card": str(page), "datasheet": str(sheet)}
-
-
-def _of_models(path: Path, to: Path | None, *, json: bool) -> dict[str, Any]:
-    from mien.models import model as bundle
-    from mien.release import model_cards
-
-    if not path.is_dir():
-        bundle.find(path)  # raises an error if there is no model
-    pairs = model_cards.shipped(path)
-    text = model_cards.models(pairs)
-    document = {
-        "models": [model.card.name for model, _ in pairs],
-        "model_card": None if to is None else str(to),
-        "datasheet": None,
-    }
-    if to is not None:
-        _files.write(to, text.encode())
-    elif json:
-        document["text"] = text
-    else:
-        sys.stdout.write(text)
-    return document

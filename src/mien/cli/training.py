@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mien import api
 from mien._text import format_duration
 from mien.cli import common
 from mien.errors import InputError
@@ -54,11 +55,10 @@ def train(
         typer.Option(help="Distil from this file of probabilities; of several, from their mean. Repeatable."),
     ] = None,
     from_: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--from",
-            parser=common.model_path,
-            metavar="<path>",
+            metavar="MODEL",
             help="Begin from the weights of this run or model (default), not from chance.",
         ),
     ] = None,
@@ -97,7 +97,7 @@ def train(
     return common.SOME_BAD if dataset.problems else 0
 
 
-def _base(path: Path) -> "Bundle":
+def _base(path: str) -> "Bundle":
     from mien.models import model  # here, because it loads ONNX Runtime
 
     return model.load(path)
@@ -117,7 +117,7 @@ def _document(made: "Run", dataset: "Dataset") -> dict[str, Any]:
     import json
 
     report = json.loads((made.evaluation / "val.json").read_text(encoding="utf-8"))
-    drawn = common.draw_figures(made, dataset)
+    drawn = api.plot_run(made, dataset, on_note=common.note)
     return {"run": str(made.path), **made.facts(), "val": report, "figures": drawn}
 
 
@@ -151,7 +151,7 @@ def _begin(
 
     networks.get(recipe.network)
     taught = _teacher(origin)
-    dataset = common.load(data, size=recipe.size, listed="run.json", **origin)
+    dataset = _load(data, recipe, origin, "run.json")
     _show_classes(dataset)
     if base is None and (n := len(dataset.split("train"))) < FEW:
         common.note(
@@ -175,6 +175,11 @@ def _begin(
             on_progress=move,
         )
     return made, dataset
+
+
+def _load(data: Path, recipe: "Recipe", origin: dict[str, Any], listed: str = "") -> "Dataset":
+    with common.listening() as listener:
+        return api.load_data(data, size=recipe.size, listener=listener, listed=listed, **origin)
 
 
 def _show_classes(dataset: "Dataset") -> None:
@@ -237,7 +242,7 @@ def _cross(
 
     timer = common.Timer()
     networks.get(recipe.network)
-    dataset = common.load(data, size=recipe.size, **origin)
+    dataset = _load(data, recipe, origin)
     _show_classes(dataset)
     networks.load_keras(recipe.network)
     from mien.training import trainer
@@ -289,7 +294,8 @@ def _go_on(
     moved["teacher"] = _all_absolute(teacher)
     origin = made.facts()["data"]["origin"] | {key: value for key, value in moved.items() if value}
     taught = _teacher(origin)
-    dataset = common.load_again(made, data, origin)
+    with common.listening() as listener:
+        dataset = api.load_run_data(made, data, origin, listener=listener)
     networks.load_keras(made.recipe().network)
     from mien.training import trainer
 
@@ -411,11 +417,12 @@ def plot(
     importlib.import_module("mien.reports.plots")
     made = runs.open_run(run)
     try:
-        dataset = common.load_again(made, data, made.facts()["data"]["origin"])
+        with common.listening() as listener:
+            dataset = api.load_run_data(made, data, made.facts()["data"]["origin"], listener=listener)
     except InputError as error:
         common.note(f"no samples are drawn: {error}")
         dataset = None
-    drawn = common.draw_figures(made, dataset)
+    drawn = api.plot_run(made, dataset, on_note=common.note)
     if json:
         common.emit({"run": str(made.path), "figures": drawn})
     else:
