@@ -69,7 +69,7 @@ GIVEN = {
     "plot.md": "from mien.models import model as bundle; from mien.data import datasets as dataset\n"
     "data = dataset.load('archive (4).zip')\n"
     "names, before = data.labels, data.train.images[:7]; after = before\n"
-    "import mien; report = mien.evaluate(bundle.load('runs/quick-1'), data.val, labels=names, data='')",
+    "import mien; report = mien.evaluate(bundle.load('runs/quick-1'), data=data).evaluation",
     "priors.md": "from mien.data import synthetic as drawn; faces = drawn.sample(3, seed=0)[0]",
     "ship.md": "from mien.data import datasets as dataset\n"
     "data = dataset.load('fer2013.csv', votes='ferplus.csv')",

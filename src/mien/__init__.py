@@ -13,18 +13,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mien.api import analyze_video
+    from mien.api import analyze_video, audit, compare, evaluate, explain, export, ship, write_card
     from mien.data.datasets import Dataset, Split
     from mien.data.datasets import load as load_dataset
     from mien.errors import MienError
     from mien.evaluation.evaluation import Evaluation
-    from mien.evaluation.evaluator import evaluate
     from mien.inference.batches import predict_files
     from mien.inference.predictor import Predictor, predict, predict_many
     from mien.models.model import load as load_model
     from mien.models.model import resolve
-    from mien.release.exporters import convert as export
-    from mien.release.shipping import make as ship
     from mien.training.trainer import fit as train
     from mien.types import Box, Face, Prediction, Problem
 
@@ -34,24 +31,28 @@ __version__ = "0.1.0.dev0"
 _PUBLIC = {
     "Box": ("types", "Box"),
     "Dataset": ("data.datasets", "Dataset"),
+    "Evaluation": ("evaluation.evaluation", "Evaluation"),
     "Face": ("types", "Face"),
     "MienError": ("errors", "MienError"),
     "Prediction": ("types", "Prediction"),
     "Predictor": ("inference.predictor", "Predictor"),
     "Problem": ("types", "Problem"),
-    "Evaluation": ("evaluation.evaluation", "Evaluation"),
     "Split": ("data.datasets", "Split"),
     "analyze_video": ("api", "analyze_video"),
-    "evaluate": ("evaluation.evaluator", "evaluate"),
-    "export": ("release.exporters", "convert"),
+    "audit": ("api", "audit"),
+    "compare": ("api", "compare"),
+    "evaluate": ("api", "evaluate"),
+    "explain": ("api", "explain"),
+    "export": ("api", "export"),
     "load_dataset": ("data.datasets", "load"),
     "load_model": ("models.model", "load"),
     "predict": ("inference.predictor", "predict"),
     "predict_files": ("inference.batches", "predict_files"),
     "predict_many": ("inference.predictor", "predict_many"),
     "resolve": ("models.model", "resolve"),
-    "ship": ("release.shipping", "make"),
+    "ship": ("api", "ship"),
     "train": ("training.trainer", "fit"),
+    "write_card": ("api", "write_card"),
 }
 _PACKAGES = (
     *("api", "data", "demo", "errors", "evaluation", "inference", "labels", "models", "release", "reports"),
@@ -70,7 +71,10 @@ __all__ = [
     "Split",
     "__version__",
     "analyze_video",
+    "audit",
+    "compare",
     "evaluate",
+    "explain",
     "export",
     "load_dataset",
     "load_model",
@@ -80,6 +84,7 @@ __all__ = [
     "resolve",
     "ship",
     "train",
+    "write_card",
 ]
 
 

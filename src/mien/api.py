@@ -255,9 +255,9 @@ def audit(
 
     Example:
         >>> import mien
-        >>> result = mien.audit("faces", html="audit.html")
-        >>> [finding.kind for finding in result.report.findings if finding.severity == "error"]
-        []
+        >>> result = mien.audit("faces.zip", html="audit.html")
+        >>> result.files["html"]
+        'audit.html'
 
     Args:
         data: A folder, zip, tar or fer2013.csv.
@@ -378,9 +378,9 @@ def evaluate(
 
     Example:
         >>> import mien
-        >>> result = mien.evaluate("fast", data="faces", split="val")
+        >>> result = mien.evaluate("fast", data="faces.zip", split="val")
         >>> result.evaluation.n
-        14
+        42
 
     Args:
         models: A run's folder, model file or shipped model, or several, whose probabilities are averaged.
@@ -744,9 +744,9 @@ def compare(
 
     Example:
         >>> import mien
-        >>> result = mien.compare("default", "fast", data="faces", split="val")
+        >>> result = mien.compare("default", "fast", data="faces.zip", split="val")
         >>> result.comparison.n
-        14
+        42
 
     Args:
         a: A run's folder, model file, shipped model, or an .npz file of probabilities.
@@ -1216,7 +1216,9 @@ def ship(
 
     Example:
         >>> import mien
-        >>> result = mien.ship("runs/quick-1", to="models", name="faces-1")  # doctest: +SKIP
+        >>> result = mien.ship("runs/tiny-run", to="models", name="faces-1")
+        >>> result.shipped.bundle.path.name
+        'faces-1.onnx'
 
     Args:
         run: The folder of a finished run.

@@ -20,7 +20,16 @@ A message is one sentence: what is wrong, then what to do.
 
 
 class MienError(Exception):
-    """Base class of all errors that mien raises."""
+    """Base class of all errors that mien raises.
+
+    Example:
+        >>> import mien
+        >>> try:
+        ...     mien.predict("nowhere.jpg")
+        ... except mien.MienError as error:
+        ...     print(error.exit_code)
+        2
+    """
 
     exit_code = 2
 

@@ -18,6 +18,11 @@ FLAGS: tuple[Flag, ...] = get_args(Flag)
 class Box:
     """A rectangle inside the upright image.
 
+    Example:
+        >>> import mien
+        >>> mien.Box(left=10, top=20, width=30, height=40).area
+        1200
+
     Args:
         left: Pixels from the left edge of the image, at least 0.
         top: Pixels from the top edge of the image, at least 0.
@@ -39,6 +44,12 @@ class Box:
 @dataclass(frozen=True)
 class Face:
     """A face and its emotion.
+
+    Example:
+        >>> import mien
+        >>> face = mien.Face(mien.Box(0, 0, 30, 30), 0.99, {"happy": 0.9, "sad": 0.1})
+        >>> face.emotion, face.confidence
+        ('happy', 0.9)
 
     Args:
         box: Its position in the image.
@@ -78,6 +89,12 @@ class Face:
 @dataclass(frozen=True)
 class Prediction:
     """The faces of one image.
+
+    Example:
+        >>> import mien
+        >>> prediction = mien.predict("photo.jpg")
+        >>> [face.emotion for face in prediction.faces]
+        ['happy']
 
     Args:
         source: The path of the image as given, or its name.
@@ -134,6 +151,11 @@ class Prediction:
 @dataclass(frozen=True)
 class Problem:
     """An image that could not be read.
+
+    Example:
+        >>> import mien
+        >>> list(mien.predict_many(["nowhere.jpg"]))[0].source
+        'nowhere.jpg'
 
     Args:
         source: The image's name, as in a prediction.

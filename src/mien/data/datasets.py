@@ -29,6 +29,12 @@ __all__ = ["SPLITS", "Dataset", "Exclusion", "Problem", "Split", "load"]
 class Split:
     """One split's images with their labels. The arrays cannot be written to.
 
+    Example:
+        >>> import mien
+        >>> split = mien.load_dataset("faces.zip").split("val")
+        >>> split.images.shape, split.images.dtype
+        ((42, 48, 48, 1), dtype('uint8'))
+
     Args:
         name: `train`, `val` or `test`.
         images: `(n, size, size, 1)` uint8, 0..255, grey.
@@ -77,6 +83,11 @@ class Split:
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A labelled set of faces.
+
+    Example:
+        >>> import mien
+        >>> mien.load_dataset("faces.zip").labels
+        ('angry', 'disgust', 'fear', 'happy', 'sad', 'surprise', 'neutral')
 
     Args:
         root: The source's name, without its folder.
@@ -155,6 +166,11 @@ def load(
     Images of class folders stand in the order of class, then name; those of a csv in the order of rows.
     Neither depends on the file system or on an archive's order. What `exclude` leaves out never changes
     which images are val or test.
+
+    Example:
+        >>> import mien
+        >>> [split.name for split in mien.load_dataset("faces.zip").splits]
+        ['train', 'val', 'test']
 
     Args:
         source: A folder or archive with class folders, with or without splits; or fer2013.csv or

@@ -1,6 +1,6 @@
 """The figures of an evaluation as one document: what `evaluate`, `ship`, cards, comparisons and reports hold.
 
-    evaluation = mien.evaluate(model, split, labels=dataset.labels)
+    evaluation = mien.evaluate(model, data=dataset, split="val").evaluation
     evaluation.accuracy, evaluation.accuracy_interval
     Evaluation.from_dict(evaluation.to_dict()) == evaluation
 
@@ -526,6 +526,13 @@ class Evaluation:
     """How a model does on labelled images.
 
     The first figures are always there. What was not measured is None or empty.
+
+    Example:
+        >>> import mien
+        >>> evaluation = mien.evaluate("fast", data="faces.zip").evaluation
+        >>> low, high = evaluation.accuracy_interval
+        >>> low <= evaluation.accuracy <= high
+        True
 
     Args:
         n: Images.

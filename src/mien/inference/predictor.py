@@ -117,6 +117,12 @@ class Predictor:
     Threads that share one get the same bits as serial calls would: a model runs on one thread of its own a
     call, and an answer does not depend on what else is in its batch.
 
+    Example:
+        >>> import mien
+        >>> predictor = mien.Predictor("fast", min_confidence=0.8)
+        >>> [face.emotion for face in predictor.image("photo.jpg").faces]
+        ['happy']
+
     Args:
         model: A loaded bundle; a shipped model's name or a bundle's path; None for the shipped default.
         detector: What finds faces, or its name; None for the default of `mien.vision.detectors`.
@@ -329,6 +335,12 @@ class Predictor:
 def predict(source: Source, **options: Any) -> Prediction:
     """Return the faces of one image.
 
+    Example:
+        >>> import mien
+        >>> for face in mien.predict("photo.jpg").faces:
+        ...     print(face.emotion, face.flags)
+        happy ()
+
     Args:
         source: A path, bytes, a binary file, an array or a PIL image, as `images.read` takes them.
         options: What `Predictor` takes, and `name` and `channels` of `Predictor.image`.
@@ -342,6 +354,11 @@ def predict(source: Source, **options: Any) -> Prediction:
 
 def predict_many(sources: Iterable[Source], **options: Any) -> Iterator[Prediction | Problem]:
     """Give the faces of one image after the other, as `Predictor.images` does.
+
+    Example:
+        >>> import mien
+        >>> [len(item.faces) for item in mien.predict_many(["photo.jpg", "photo.jpg"])]
+        [1, 1]
 
     Args:
         sources: Paths, arrays and the like.

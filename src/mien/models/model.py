@@ -240,7 +240,8 @@ def resolve(target: Bundle | str | os.PathLike[str] | None = None, *, threads: i
     """Load the model that a user names: a run's folder, a model file or folder, or a shipped model's name.
 
     Example:
-        >>> resolve("fast").name
+        >>> import mien
+        >>> mien.resolve("fast").name
         'fast'
 
     Args:
@@ -350,6 +351,12 @@ def load(
     optimization: Literal["all", "basic"] = "all",
 ) -> Bundle:
     """Read a model, check it, and make it ready to run.
+
+    Example:
+        >>> import mien
+        >>> model = mien.load_model("fast")
+        >>> list(model.card.heads)
+        ['fer2013', 'ferplus']
 
     Args:
         path: One of these; None means the first of `SHIPPED`:

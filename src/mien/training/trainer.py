@@ -234,6 +234,14 @@ def fit(
     Sets the global seeds of Python, NumPy and Keras' backend. SIGINT and SIGTERM save the training and
     raise `Stopped`.
 
+    Example:
+        >>> import mien
+        >>> from mien.training.recipes import get, override
+        >>> recipe = override(get("quick"), ["epochs=1", "network=tiny", "size=16"])
+        >>> run = mien.train(mien.load_dataset("faces.zip", size=16), recipe, out="mine")
+        >>> len(run.history())
+        1
+
     Args:
         dataset: Images `(n, size, size, 1)` uint8 in [0, 255], with the recipe's size; train and val.
         recipe: What to train, and how; or the name of a recipe of mien, such as `"quick"`.

@@ -1,0 +1,71 @@
+"""The public names of mien: each is documented, and its example runs."""
+
+import doctest
+import importlib.util
+import inspect
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from skimage.data import astronaut
+
+import mien
+from mien.training.recipes import get, override
+
+NEEDS = {"analyze_video": "av", "audit": "jinja2", "ship": "keras", "train": "keras"}
+
+
+@pytest.fixture
+def place(away: Path, faces: Path, tiny_run: Path) -> Path:
+    """A folder with what the examples name: photo.jpg, photos, faces.zip and a finished run."""
+    Path("photos").mkdir()
+    photo = Image.fromarray(astronaut()[:320, :400])
+    for name in ("photo.jpg", "photos/smile.jpg"):
+        photo.save(name, quality=95)
+    shutil.copy(faces / "faces.zip", "faces.zip")
+    shutil.copytree(tiny_run, "runs/tiny-run")
+    return away
+
+
+def make_video(path: Path) -> None:
+    import av
+    import numpy as np
+
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 400, 320, "yuv420p"
+        for _ in range(6):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(astronaut()[:320, :400]))
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+
+
+@pytest.mark.parametrize("name", sorted(mien._PUBLIC))
+def test_the_example_of_a_public_name_runs(name: str, place: Path) -> None:
+    if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
+        pytest.skip(f"needs {NEEDS[name]}")
+    if name == "analyze_video":
+        make_video(place / "interview.mp4")
+    text = inspect.getdoc(getattr(mien, name)) or ""
+    assert "Example:" in text
+    example = doctest.DocTestParser().get_doctest(text, {}, name, None, 0)
+    assert example.examples
+    report: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    assert runner.run(example, out=report.append).failed == 0, "".join(report)
+
+
+def test_a_recipe_can_be_changed_as_in_the_example_of_train() -> None:
+    assert override(get("quick"), ["epochs=1"]).epochs == 1
+
+
+def test_import_takes_less_than_50_ms() -> None:
+    code = "import time; begin = time.process_time(); import mien; print(time.process_time() - begin)"
+    seconds = min(
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        for _ in range(3)
+    )
+    assert seconds < 0.05
