@@ -1,9 +1,9 @@
-"""How well faces are read when they are disturbed: bundles of mien beside the network of the package fer.
+"""How well faces are read when they are corrupted: bundles of mien beside the network of the package fer.
 
     python benchmarks/robustness.py BUNDLE... --data fer2013.csv --json robustness.json
 
-Accuracy on PublicTest, untouched and under each disturbance of mien.evaluation.corruptions, with 95 % Wilson
-intervals, as a Markdown table. Everybody is asked about the same pixels, disturbed at the data set's own 48
+Accuracy on PublicTest, untouched and under each corruption of mien.evaluation.corruptions, with 95 % Wilson
+intervals, as a Markdown table. Everybody is asked about the same pixels, corrupted at the data set's own 48
 a side and then fitted to each network's input. A model with two heads of a face answers with FER2013's.
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 import contenders
 import mien
 from mien import errors
-from mien.evaluation import corruptions as corrupt
+from mien.evaluation import corruptions
 
 
 def main() -> None:
@@ -41,12 +41,12 @@ def main() -> None:
     print(_table(document))
 
 
-def _stated(words: str) -> corrupt.Disturbance:
+def _stated(words: str) -> corruptions.Corruption:
     kind, _, strength = words.partition(" ")
     if not strength:
         raise argparse.ArgumentTypeError(f'{words!r} has no strength; name it too, such as "blur 2"')
     try:
-        return corrupt.Disturbance(kind, float(strength))
+        return corruptions.Corruption(kind, float(strength))
     except (ValueError, errors.MienError) as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -54,11 +54,11 @@ def _stated(words: str) -> corrupt.Disturbance:
 def _document(options: argparse.Namespace) -> dict[str, Any]:
     present = contenders.enter(options)
     split = contenders.public_test(options.data, present)
-    asked = [None, *(options.only or corrupt.DISTURBANCES.values())]
+    asked = [None, *(options.only or corruptions.CORRUPTIONS.values())]
     rows = []
     for place, each in enumerate(asked, start=1):
         print(f"\r{place} of {len(asked)}: {each.name if each else 'clean':20}", end="", file=sys.stderr)
-        images = corrupt.apply(split.images, each, seed=options.seed) if each else split.images
+        images = corruptions.corrupt(split.images, each, seed=options.seed) if each else split.images
         scores = {one.name: contenders.score(one, images, split.labels) for one in present}
         kind, strength = (each.kind, each.strength) if each else ("clean", None)
         rows.append({"kind": kind, "strength": strength, "scores": scores})
@@ -92,7 +92,7 @@ def _table(document: dict[str, Any]) -> str:
         f"Accuracy on {document['split']} in percent, n = {document['n']}, 95 % Wilson intervals, seed "
         f"{document['seed']}",
         "",
-        "| disturbance | " + " | ".join(names) + " |",
+        "| corruption | " + " | ".join(names) + " |",
         "|---|" + "---|" * len(names),
     ]
     for row in document["rows"]:

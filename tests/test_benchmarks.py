@@ -73,7 +73,7 @@ def run(script: str, folder: Path, *words: str) -> tuple[str, dict]:
     return done.stdout, json.loads((folder / "figures.json").read_text())
 
 
-def test_robustness_counts_who_is_right_under_each_disturbance(folder: Path) -> None:
+def test_robustness_counts_who_is_right_under_each_corruption(folder: Path) -> None:
     table, figures = run("robustness.py", folder, "--only", "brightness -64", "scale 0.75")
     rights = [row["scores"]["one"]["right"] for row in figures["rows"]]
     # Darker by 64, all but the darkest are taken for another.

@@ -18,8 +18,7 @@ from mien import labels as emotions
 from mien.data import datasets, recrops, synthetic
 from mien.errors import InputError, OutputError
 from mien.evaluation import calibration as calibrate
-from mien.evaluation import corruptions as corrupt
-from mien.evaluation import evaluator
+from mien.evaluation import corruptions, evaluator
 from mien.evaluation.evaluation import CorruptionScore, Evaluation, Robustness, SplitUse
 from mien.evaluation.evaluation_log import LOG_FILE
 from mien.evaluation.metrics import GroupList, compute_metrics
@@ -176,17 +175,17 @@ def test_examples_are_the_worst_and_the_most_uncertain(
     assert all(each.answer != each.label for each in found.worst)
 
 
-def test_robustness_is_the_score_on_disturbed_images(
+def test_robustness_is_the_score_on_corrupted_images(
     model: bundle.Bundle, answers: evaluator.Predictions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = {name: corrupt.DISTURBANCES[name] for name in ("blur 1", "blur 2", "noise 8")}
-    monkeypatch.setattr(corrupt, "DISTURBANCES", few)
+    few = {name: corruptions.CORRUPTIONS[name] for name in ("blur 1", "blur 2", "noise 8")}
+    monkeypatch.setattr(corruptions, "CORRUPTIONS", few)
     part = answers.take(np.arange(40))
     seen: list[tuple[str, int, int]] = []
     told = evaluator.measure_robustness([model], part, seed=1, progress=lambda *each: seen.append(each))
     assert [row.corruption for row in told.rows] == list(few)
     assert [each[1:] for each in seen] == [(1, 3), (2, 3), (3, 3)]
-    images = corrupt.apply(part.split.images, "noise 8", seed=1)
+    images = corruptions.corrupt(part.split.images, "noise 8", seed=1)
     right = model.run(images).argmax(axis=1) == part.truth
     assert told.rows[2].accuracy == right.mean()
     blur = (told.rows[0].accuracy + told.rows[1].accuracy) / 2

@@ -38,8 +38,8 @@ def made(tmp_path: Path) -> run.Run:
 def test_runs_are_numbered_and_gaps_are_not_filled(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     assert [run.create(RECIPE, {}, runs=runs).name for _ in range(3)] == ["quick-1", "quick-2", "quick-3"]
-    (runs / "quick-9").mkdir()
-    (runs / "quick-old").mkdir()
+    (parent / "quick-9").mkdir()
+    (parent / "quick-old").mkdir()
     assert run.create(RECIPE, {}, runs=runs).name == "quick-10"
     assert run.create(recipes.get("seed"), {}, runs=runs).name == "seed-1"
 

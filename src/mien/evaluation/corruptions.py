@@ -1,11 +1,11 @@
-"""Disturb faces in stated ways, to see how a model bears what photographs do to them.
+"""Corrupt faces in stated ways, to see how a model bears what photographs do to them.
 
-images = corrupt.apply(split.images, "blur 2")     # one of DISTURBANCES
-images = corrupt.apply(split.images, corrupt.Disturbance("blur", 1.5), seed=3)
+images = corruptions.corrupt(split.images, "blur 2")     # one of CORRUPTIONS
+images = corruptions.corrupt(split.images, corruptions.Corruption("blur", 1.5), seed=3)
 
 Each is a pure function of images and seed, with one fixed strength, so that figures can be compared; the
 random changes that training learns from are in `mien.training.augmentation`. What is drawn for an image
-depends on the seed and its place: the first hundred images are disturbed alike, however many follow.
+depends on the seed and its place: the first hundred images are corrupted alike, however many follow.
 """
 
 import io
@@ -23,13 +23,13 @@ Floats = npt.NDArray[np.float32]
 
 #: Grey level of the square that covers part of a face.
 COVER = 128
-#: Images disturbed at once; more take memory and bring nothing.
+#: Images corrupted at once; more take memory and bring nothing.
 _BLOCK = 256
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One way to disturb an image.
+    """One way to corrupt an image.
 
     Args:
         about: What is done, and what the strength counts.
@@ -46,7 +46,7 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class Disturbance:
+class Corruption:
     """One kind at one strength.
 
     Args:
@@ -62,7 +62,7 @@ class Disturbance:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise InputError(f"{self.kind!r} is no disturbance mien knows; it knows {', '.join(KINDS)}")
+            raise InputError(f"{self.kind!r} is no corruption mien knows; it knows {', '.join(KINDS)}")
         kind = KINDS[self.kind]
         if not kind.lowest <= self.strength <= kind.highest:
             raise InputError(
@@ -76,25 +76,25 @@ class Disturbance:
         return f"{self.kind} {self.strength:g}"
 
 
-def apply(images: Images, disturbance: str | Disturbance, *, seed: int = 0) -> Images:
-    """Disturb every image in the same stated way.
+def corrupt(images: Images, corruption: str | Corruption, *, seed: int = 0) -> Images:
+    """Corrupt every image in the same stated way.
 
     Args:
         images: `(n, size, size, 1)` uint8 in [0, 255], grey. Lengths in pixels are those of these images.
-        disturbance: One of `DISTURBANCES` by its name, or one of a strength of your own.
-        seed: At least 0; decides noise, directions and places, where the disturbance has any.
+        corruption: One of `CORRUPTIONS` by its name, or one of a strength of your own.
+        seed: At least 0; decides noise, directions and places, where the corruption has any.
 
     Returns:
         New images of the same shape and type.
 
     Raises:
-        InputError: There is no disturbance of this name, or the seed is negative.
+        InputError: There is no corruption of this name, or the seed is negative.
         ImageError: The images are of another shape or type.
     """
-    if isinstance(disturbance, str):
-        if disturbance not in DISTURBANCES:
-            raise InputError(f"{disturbance!r} is no disturbance; there are {', '.join(DISTURBANCES)}")
-        disturbance = DISTURBANCES[disturbance]
+    if isinstance(corruption, str):
+        if corruption not in CORRUPTIONS:
+            raise InputError(f"{corruption!r} is no corruption; there are {', '.join(CORRUPTIONS)}")
+        corruption = CORRUPTIONS[corruption]
     if seed < 0:
         raise InputError(f"seed is {seed}; it must be at least 0")
     if (
@@ -104,17 +104,17 @@ def apply(images: Images, disturbance: str | Disturbance, *, seed: int = 0) -> I
         or len(set(images.shape[1:3])) > 1
     ):
         raise ImageError(
-            f"images are disturbed as uint8 of shape (n, size, size, 1), not as {images.dtype} of shape "
+            f"images are corrupted as uint8 of shape (n, size, size, 1), not as {images.dtype} of shape "
             f"{images.shape}; make them with mien.vision.images"
         )
-    change = KINDS[disturbance.kind].change
+    change = KINDS[corruption.kind].change
     chance = np.random.default_rng(seed)
-    disturbed = np.empty_like(images)
+    corrupted = np.empty_like(images)
     for start in range(0, len(images), _BLOCK):
         block = images[start : start + _BLOCK, :, :, 0].astype(np.float32)
-        changed = change(block, disturbance.strength, chance)
-        disturbed[start : start + _BLOCK, :, :, 0] = np.rint(changed).clip(0, 255)
-    return disturbed
+        changed = change(block, corruption.strength, chance)
+        corrupted[start : start + _BLOCK, :, :, 0] = np.rint(changed).clip(0, 255)
+    return corrupted
 
 
 def _brightness(images: Floats, levels: float, chance: np.random.Generator) -> Floats:
@@ -212,7 +212,7 @@ def _sample(images: Floats, x: npt.NDArray[np.float64], y: npt.NDArray[np.float6
     return between
 
 
-#: Every kind of disturbance.
+#: Every kind of corruption.
 KINDS: dict[str, Kind] = {
     "brightness": Kind("grey levels are added; minus darkens", -255, 255, _brightness),
     "contrast": Kind("grey levels times a factor, about the image's own mean", 0, 10, _contrast),
@@ -239,9 +239,9 @@ _STRENGTHS: dict[str, tuple[float, ...]] = {
     "occlusion": (0.1, 0.25),
 }
 
-#: The disturbances of the robustness table by name, weakest first within a kind; for 48 pixels a side.
-DISTURBANCES: dict[str, Disturbance] = {
-    disturbance.name: disturbance
+#: The corruptions of the robustness table by name, weakest first within a kind; for 48 pixels a side.
+CORRUPTIONS: dict[str, Corruption] = {
+    corruption.name: corruption
     for kind, strengths in _STRENGTHS.items()
-    for disturbance in (Disturbance(kind, strength) for strength in strengths)
+    for corruption in (Corruption(kind, strength) for strength in strengths)
 }

@@ -594,7 +594,7 @@ def _rest(answers: Predictions, which: npt.NDArray[np.bool_]) -> Figures | None:
 def measure_robustness(
     models: Sequence[Bundle], answers: Predictions, *, seed: int = 0, progress: _Progress = None
 ) -> Robustness:
-    """Score the same images under each of `mien.evaluation.corruptions.DISTURBANCES`.
+    """Score the same images under each of `mien.evaluation.corruptions.CORRUPTIONS`.
 
     Args:
         models: Those that gave the answers.
@@ -605,22 +605,22 @@ def measure_robustness(
     shared = all(answers.head in each.card.heads for each in models)
     clean = float((answers.probabilities.argmax(axis=1) == answers.truth).mean())
     rows = []
-    for number, (name, disturbance) in enumerate(corruptions.DISTURBANCES.items(), start=1):
-        images = corruptions.apply(answers.split.images, disturbance, seed=seed)
+    for number, (name, corruption) in enumerate(corruptions.CORRUPTIONS.items(), start=1):
+        images = corruptions.corrupt(answers.split.images, corruption, seed=seed)
         chances = predict_mean(models, images, head=answers.head if shared else None)
         right = int((chances.argmax(axis=1) == answers.truth).sum())
         rows.append(
             CorruptionScore(
                 corruption=name,
-                kind=disturbance.kind,
-                strength=disturbance.strength,
+                kind=corruption.kind,
+                strength=corruption.strength,
                 accuracy=right / len(answers),
                 interval=wilson_interval(right, len(answers)),
                 loss=clean - right / len(answers),
             )
         )
         if progress is not None:
-            progress("disturbing images", number, len(corruptions.DISTURBANCES))
+            progress("corrupting images", number, len(corruptions.CORRUPTIONS))
     kinds: dict[str, list[float]] = {}
     for row in rows:
         kinds.setdefault(row.kind, []).append(row.accuracy)

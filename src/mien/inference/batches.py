@@ -77,7 +77,7 @@ def spread(
         waiting: deque[Future[list[Prediction | Problem]]] = deque()
         try:
             for start in range(0, len(sources), _SHARE):
-                with _undisturbed():
+                with _uninterrupted():
                     waiting.append(pool.submit(_work, start, sources[start : start + _SHARE]))
                 if len(waiting) > 2 * workers:
                     yield from waiting.popleft().result()
@@ -96,7 +96,7 @@ def spread(
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def _uninterrupted() -> Iterator[None]:
     """Have processes that start here take no Ctrl-C, not even while they load.
 
     It is for the process that the user started; the others end with it.
