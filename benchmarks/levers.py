@@ -67,7 +67,7 @@ def _train(lever: str, data: datasets.Dataset, recipe: Recipe) -> dict[str, Any]
     began = time.process_time()
     keras = load_keras(recipe.network)
     keras.utils.set_random_seed(recipe.seed)
-    wanted = targets.of(data, recipe, None)
+    wanted = targets.make_targets(data, recipe, None)
     feed = BatchLoader(data.split("train"), wanted.train, recipe)
     settings = optimization.loss_settings(recipe.targets, distils=False, frequencies=wanted.frequencies)
     build = {"sam": _sharp, "squeeze": _squeezing}.get(lever, _plain)

@@ -57,15 +57,14 @@ def train(
 ) -> None:
     """Train into `folder`, going on where it holds a run; die at the n-th event of a kind, if told to."""
     from mien.models import model as bundle
-    from mien.training import runs as run
-    from mien.training import trainer
+    from mien.training import runs, trainer
 
     builders.add_toy_network()
     compare_few()
     if kill_at is not None:
         _arm(*kill_at)
     if folder.exists():
-        trainer.resume(run.open_run(folder), data())
+        trainer.resume(runs.open_run(folder), data())
     else:
         begin = None if base is None else bundle.load(base)
         trainer.fit(data(), recipe(*MORE, *settings), out=folder, base=begin)

@@ -25,8 +25,7 @@ from mien.models import model as bundle
 from mien.models.model import Base, Card, Data, Head, Parity, Part
 from mien.release import model_cards as card
 from mien.reports import rendering
-from mien.training import recipes
-from mien.training import runs as run
+from mien.training import recipes, runs
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "model-card.md"
@@ -580,14 +579,14 @@ def test_one_head_without_votes_or_calibration_says_so() -> None:
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Callable[..., run.Run]:
+def made(tmp_path: Path) -> Callable[..., runs.Run]:
     """Make a run of two classes of one's own, with its bundle and the report on val."""
     onnx = pytest.importorskip("onnx", reason="making a model by hand needs mien[train]")
     assert onnx
     from test_bundle import LABELS as OWN
     from test_bundle import MODEL, SIZE
 
-    def make(**changes: Any) -> run.Run:
+    def make(**changes: Any) -> runs.Run:
         known = Data(
             name="faces",
             fingerprint=fingerprint("all"),
@@ -609,7 +608,7 @@ def made(tmp_path: Path) -> Callable[..., run.Run]:
             "origin": {"source": "/somewhere/private/faces"},
         }
         facts = {"schema": 1, "data": data, "teacher": {"about": "three large ones", "sha256": "0"}} | changes
-        new = run.create(recipes.get("quick"), facts, out=tmp_path / "run")
+        new = runs.create(recipes.get("quick"), facts, out=tmp_path / "run")
         written = bundle.write(
             MODEL, Card(name="run", labels=OWN, size=SIZE, data=known, excluded={"blank": 4}), new.bundle
         )
@@ -622,7 +621,7 @@ def made(tmp_path: Path) -> Callable[..., run.Run]:
 
 
 def test_a_run_on_own_data_has_both_pages(
-    made: Callable[..., run.Run], capsys: pytest.CaptureFixture[str]
+    made: Callable[..., runs.Run], capsys: pytest.CaptureFixture[str]
 ) -> None:
     new = made()
     assert cli.run(["card", str(new.path)]) == 0
@@ -660,7 +659,7 @@ def test_a_run_on_own_data_has_both_pages(
         assert "FER2013 was" not in text
 
 
-def test_a_datasheet_counts_the_training_images_of_each_class(made: Callable[..., run.Run]) -> None:
+def test_a_datasheet_counts_the_training_images_of_each_class(made: Callable[..., runs.Run]) -> None:
     from test_bundle import LABELS as OWN
 
     new = made()
@@ -679,7 +678,7 @@ def test_a_datasheet_counts_the_training_images_of_each_class(made: Callable[...
     assert f"| all | {total[0]} | {total[1]} |" in sheet
 
 
-def test_a_run_on_fer2013_has_its_datasheet_filled_in(made: Callable[..., run.Run]) -> None:
+def test_a_run_on_fer2013_has_its_datasheet_filled_in(made: Callable[..., runs.Run]) -> None:
     new = made(
         data={
             "name": "fer2013.csv",
@@ -705,7 +704,7 @@ def test_a_run_on_fer2013_has_its_datasheet_filled_in(made: Callable[..., run.Ru
     assert "model-index" not in page
 
 
-def test_reports_of_a_run_are_read_in_order_and_with_all_heads(made: Callable[..., run.Run]) -> None:
+def test_reports_of_a_run_are_read_in_order_and_with_all_heads(made: Callable[..., runs.Run]) -> None:
     new = made()
     file = next(new.evaluation.glob("*.json"))
     kept = json.loads(file.read_text())
@@ -718,7 +717,7 @@ def test_reports_of_a_run_are_read_in_order_and_with_all_heads(made: Callable[..
     assert "`test` is worth more as long as nothing was chosen by it." in " ".join(text.split())
 
 
-def test_groups_that_were_scored_stand_on_the_page(made: Callable[..., run.Run]) -> None:
+def test_groups_that_were_scored_stand_on_the_page(made: Callable[..., runs.Run]) -> None:
     new = made()
     assert "no figure here is broken down by them" in " ".join(card.of_run(new).split())
     file = next(new.evaluation.glob("*.json"))
@@ -741,7 +740,7 @@ def test_groups_that_were_scored_stand_on_the_page(made: Callable[..., run.Run])
 
 
 def test_reports_that_do_not_belong_to_a_run_are_refused(
-    made: Callable[..., run.Run], capsys: pytest.CaptureFixture[str]
+    made: Callable[..., runs.Run], capsys: pytest.CaptureFixture[str]
 ) -> None:
     new = made()
     file = next(new.evaluation.glob("*.json"))
@@ -811,7 +810,7 @@ def test_the_command_takes_a_file_or_a_folder_of_shipped_models(
 
 
 def test_what_the_command_refuses(
-    folder: Path, made: Callable[..., run.Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, made: Callable[..., runs.Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "taken").write_text("")
@@ -837,7 +836,7 @@ def test_what_the_command_refuses(
 
 
 def test_a_run_can_have_its_pages_elsewhere(
-    made: Callable[..., run.Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    made: Callable[..., runs.Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     new = made()
     to = tmp_path / "pages" / "card.md"

@@ -27,8 +27,7 @@ from mien.data.datasets import Split
 from mien.evaluation import comparison
 from mien.evaluation.evaluation_log import LOG_FILE
 from mien.models import model as bundle
-from mien.training import recipes
-from mien.training import runs as run
+from mien.training import recipes, runs
 
 NAMES = ("x", "y", "z")
 
@@ -557,7 +556,7 @@ def test_kept_probabilities_stand_for_a_model(place: Path, capsys: pytest.Captur
 def test_a_run_knows_its_data(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = datasets.load("data", size=SIZE)
     facts = {"data": {"origin": {"source": str(place / "data"), "exclude": str(place / "gone.csv")}}}
-    made = run.create(replace(recipes.get("quick"), size=SIZE), facts, out=place / "mine")
+    made = runs.create(replace(recipes.get("quick"), size=SIZE), facts, out=place / "mine")
     parts = {each.name: bundle.Part(n=len(each), fingerprint=each.fingerprint) for each in data.splits}
     card = bundle.Card(
         name="bad",
@@ -624,7 +623,7 @@ def test_copies_are_those_that_the_models_learnt_from(
     Path("gone.csv").write_text("file\ntrain/sad/copy1.png\ntrain/happy/copy0.png\n")
     data = datasets.load("data", size=SIZE, exclude="gone.csv")
     facts = {"data": {"origin": {"source": str(place / "data"), "exclude": [str(place / "gone.csv")]}}}
-    made = run.create(replace(recipes.get("quick"), size=SIZE), facts, out=place / "mine")
+    made = runs.create(replace(recipes.get("quick"), size=SIZE), facts, out=place / "mine")
     parts = {each.name: bundle.Part(n=len(each), fingerprint=each.fingerprint) for each in data.splits}
     about = bundle.Data(name="data", fingerprint="0" * 64, splits=parts)
     card = bundle.Card(name="bad", labels=LABELS, size=SIZE, data=about)
@@ -649,7 +648,7 @@ def test_the_page_is_not_written_over_what_is_read(place: Path, capsys: pytest.C
     assert Path("good.onnx").read_bytes() == before
     assert not Path("data/page.html").exists()
     facts = {"data": {"origin": {"source": str(place / "data"), "exclude": None}}}
-    run.create(replace(recipes.get("quick"), size=SIZE), facts, out=place / "mine")
+    runs.create(replace(recipes.get("quick"), size=SIZE), facts, out=place / "mine")
     assert cli.run(["compare", "mine", "bad.onnx", "--html", "data/page.html"]) == 2
     assert "would overwrite" in capsys.readouterr().err
 

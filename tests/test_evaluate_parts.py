@@ -40,8 +40,7 @@ from mien.evaluation.metrics import (
 )
 from mien.models import model as bundle
 from mien.models import priors
-from mien.training import recipes
-from mien.training import runs as run
+from mien.training import recipes, runs
 
 
 def random_answers(n: int, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -241,11 +240,11 @@ def scored(fingerprint: str, model: str = "6" * 64) -> dict[str, object]:
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> run.Run:
-    return run.create(recipes.get("quick"), {}, out=tmp_path / "runs" / "one")
+def made(tmp_path: Path) -> runs.Run:
+    return runs.create(recipes.get("quick"), {}, out=tmp_path / "runs" / "one")
 
 
-def test_images_learnt_from_or_chosen_by_are_told_and_not_counted(made: run.Run) -> None:
+def test_images_learnt_from_or_chosen_by_are_told_and_not_counted(made: runs.Run) -> None:
     for fingerprint, role in ((TRAIN, "train"), (VAL, "val")):
         told = log_evaluation(made, card(), **scored(fingerprint))
         assert (told.role, told.times) == (role, None)
@@ -265,7 +264,7 @@ def test_images_learnt_from_or_chosen_by_are_told_and_not_counted(made: run.Run)
     assert "unknown" in strange.warnings[0]
 
 
-def test_scorings_are_counted_by_fingerprint_and_model(made: run.Run) -> None:
+def test_scorings_are_counted_by_fingerprint_and_model(made: runs.Run) -> None:
     for times in (1, 2):
         told = log_evaluation(made, card(), **scored(TEST))
         assert told == SplitUse(role="other", times=times, models=1)
@@ -280,8 +279,8 @@ def test_scorings_are_counted_by_fingerprint_and_model(made: run.Run) -> None:
     assert (nameless.role, nameless.times) == ("unknown", 4)
 
 
-def test_runs_beside_that_saw_the_same_test_are_named(made: run.Run) -> None:
-    others = [run.create(recipes.get("quick"), {}, out=made.path.parent / f"other-{i}") for i in range(5)]
+def test_runs_beside_that_saw_the_same_test_are_named(made: runs.Run) -> None:
+    others = [runs.create(recipes.get("quick"), {}, out=made.path.parent / f"other-{i}") for i in range(5)]
     (made.path.parent / "stray").mkdir()
     (made.path.parent / "stray" / LOG_FILE).write_text("[]")
     log_evaluation(others[0], card(), **scored(LATER))
@@ -294,11 +293,11 @@ def test_runs_beside_that_saw_the_same_test_are_named(made: run.Run) -> None:
     assert "other-1, other-2, other-3 and 1 more, beside one, were scored" in told.warnings[0]
 
 
-def test_a_damaged_count_beside_is_named_and_hides_nothing(made: run.Run) -> None:
+def test_a_damaged_count_beside_is_named_and_hides_nothing(made: runs.Run) -> None:
     for number, text in enumerate(("{", '[{"split_fingerprint": [], "model": "1"}]')):
-        other = run.create(recipes.get("quick"), {}, out=made.path.parent / f"other-{number}")
+        other = runs.create(recipes.get("quick"), {}, out=made.path.parent / f"other-{number}")
         (other.path / LOG_FILE).write_text(text)
-    whole = run.create(recipes.get("quick"), {}, out=made.path.parent / "whole")
+    whole = runs.create(recipes.get("quick"), {}, out=made.path.parent / "whole")
     log_evaluation(whole, card(), **scored(TEST))
     told = log_evaluation(made, card(), **scored(TEST))
     assert (told.times, told.beside) == (1, ("whole",))
@@ -309,7 +308,7 @@ def test_a_damaged_count_beside_is_named_and_hides_nothing(made: run.Run) -> Non
     assert log_evaluation(made, card(), **scored(TEST)).times == 2
 
 
-def test_scorings_at_once_are_all_counted(made: run.Run) -> None:
+def test_scorings_at_once_are_all_counted(made: runs.Run) -> None:
     threads = [
         threading.Thread(target=log_evaluation, args=(made, card()), kwargs=scored(TEST)) for _ in range(8)
     ]
@@ -323,14 +322,14 @@ def test_scorings_at_once_are_all_counted(made: run.Run) -> None:
 @pytest.mark.parametrize(
     "text", ["{", "{}", "[1]", '[{"model": 1}]', '[{"split_fingerprint": "1", "model": []}]']
 )
-def test_a_damaged_count_is_refused_and_kept(made: run.Run, text: str) -> None:
+def test_a_damaged_count_is_refused_and_kept(made: runs.Run, text: str) -> None:
     (made.path / LOG_FILE).write_text(text)
     with pytest.raises(RunError, match="move it away"):
         log_evaluation(made, card(), **scored(TEST))
     assert (made.path / LOG_FILE).read_text() == text
 
 
-def test_what_cannot_be_counted_is_said(made: run.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_counted_is_said(made: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path, data: bytes) -> None:
         raise OSError(30, "Read-only file system")
 

@@ -13,8 +13,7 @@ from mien.models import model as bundle
 from mien.models import networks
 from mien.models.model import Card
 from mien.release import exporters
-from mien.training import recipes
-from mien.training import runs as run
+from mien.training import recipes, runs
 
 keras = networks.load_keras()
 layers = keras.layers
@@ -418,9 +417,9 @@ def test_onnx_goes_into_a_folder_or_one_file(tiny: Any, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> run.Run:
+def finished(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> runs.Run:
     """A run's folder as a training leaves it, as far as exporting reads it."""
-    made = run.create(
+    made = runs.create(
         recipes.Recipe(name="made", network="tiny", size=16), {}, out=tmp_path_factory.mktemp("r") / "r"
     )
     known = card(recipe=recipes.to_dict(made.recipe()), licence="CC0", heads=at(1.5))
@@ -428,7 +427,7 @@ def finished(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> run.Run:
     return made
 
 
-def test_a_runs_model_becomes_keras_and_onnx(finished: run.Run, tiny: Any, tmp_path: Path) -> None:
+def test_a_runs_model_becomes_keras_and_onnx(finished: runs.Run, tiny: Any, tmp_path: Path) -> None:
     pixels, before = images(8, 16), bundle.load(finished.bundle)
     seen: list[tuple[int, int]] = []
     made = exporters.convert(finished, "keras", progress=lambda *each: seen.append(each))
@@ -457,7 +456,7 @@ def test_a_runs_model_becomes_keras_and_onnx(finished: run.Run, tiny: Any, tmp_p
     assert (finished.bundle / "model.onnx").read_bytes() == shipped
 
 
-def test_a_bundle_becomes_its_network_again(finished: run.Run, tiny: Any, tmp_path: Path) -> None:
+def test_a_bundle_becomes_its_network_again(finished: runs.Run, tiny: Any, tmp_path: Path) -> None:
     loaded = bundle.load(finished.bundle)
     model = exporters.rebuild(loaded)
     assert model.trainable_weights
@@ -474,8 +473,8 @@ def test_a_bundle_becomes_its_network_again(finished: run.Run, tiny: Any, tmp_pa
         exporters.rebuild(copied)
 
 
-def test_a_run_without_a_bundle_is_refused(tmp_path: Path, finished: run.Run) -> None:
-    made = run.create(recipes.get("quick"), {}, out=tmp_path / "young")
+def test_a_run_without_a_bundle_is_refused(tmp_path: Path, finished: runs.Run) -> None:
+    made = runs.create(recipes.get("quick"), {}, out=tmp_path / "young")
     with pytest.raises(RunError, match=r"young has no model yet.*mien train --resume"):
         exporters.convert(made, "keras")
     with pytest.raises(ModelError, match="no format"):

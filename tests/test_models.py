@@ -59,13 +59,12 @@ def test_every_figure_of_a_card_stands_in_its_evaluation(name: str) -> None:
 @pytest.mark.parametrize("name", bundle.SHIPPED)
 def test_the_weights_beside_a_model_are_its_own(name: str) -> None:
     pytest.importorskip("keras", reason="training needs mien[train]")
-    from mien.training import initialization as start
-    from mien.training import recipes, trainer
+    from mien.training import initialization, recipes, trainer
 
     model = bundle.load(name)
     recipe = recipes.from_dict(model.card.recipe)
     network = trainer.build_network(recipe, classes=len(model.card.labels), policy="float32")
-    assert start.give(start.of(model), network, model.card.labels) == ()
+    assert initialization.assign(initialization.load(model), network, model.card.labels) == ()
     images, _, _ = synthetic.sample(300, seed=1, size=model.card.size)
     answers = network.predict(images, verbose=0)
     for head, found in model.card.heads.items():

@@ -20,7 +20,7 @@ from nbclient import NotebookClient
 
 from mien.data import synthetic
 from mien.models import model as bundle
-from mien.training import runs as run
+from mien.training import runs
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "notebooks" / "colab.ipynb"
@@ -81,7 +81,7 @@ def test_trains_measures_saves_and_shows_then_goes_on_after_a_disconnect(
 ) -> None:
     first = execute(place)
     drive = place / "mien-drive"
-    made = run.open_run(drive / "mien-runs" / "quick-1")
+    made = runs.open_run(drive / "mien-runs" / "quick-1")
     facts = made.facts()
     assert facts["status"] == "done"
     assert facts["shipped"]["epoch"] == len(made.history()) == made.recipe().epochs == 2
@@ -118,7 +118,7 @@ def test_trains_measures_saves_and_shows_then_goes_on_after_a_disconnect(
 
 
 def drop_clocks(row: dict[str, float]) -> dict[str, float]:
-    return {key: value for key, value in row.items() if key not in run.CLOCKS}
+    return {key: value for key, value in row.items() if key not in runs.CLOCKS}
 
 
 def test_is_stored_without_results_and_names_no_place_but_colabs() -> None:

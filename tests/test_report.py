@@ -26,8 +26,7 @@ from mien.models import model as bundle
 from mien.release import model_cards as card
 from mien.reports import evaluation_report as report
 from mien.reports import rendering
-from mien.training import recipes
-from mien.training import runs as run
+from mien.training import recipes, runs
 
 BAD = "<script>alert(1)</script> $x^2$ & =1+1 \"q\" 'r'"
 
@@ -334,7 +333,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "splits": {name: vars(part) for name, part in splits.items()},
         }
     }
-    run.create(recipes.get("quick"), facts, out=place / "runs" / "one")
+    runs.create(recipes.get("quick"), facts, out=place / "runs" / "one")
     about = bundle.Data(name=data.root, fingerprint=data.fingerprint, splits=splits)
     bundle.write(model.read(), replace(model.card, data=about), place / "runs" / "one" / "bundle")
     return place / "runs" / "one"
@@ -409,7 +408,7 @@ def test_what_was_asked_for_is_kept_in_the_run(made: Path, tmp_path: Path, ask: 
         assert not {"worst", "uncertain", "report", "table"} & kept.keys()
     assert kept["training_overlap"] == told["training_overlap"]
     assert (tmp_path / "out" / "table.md").read_text() == told["table"]
-    assert "and groups by half" in " ".join(card.of_run(run.open_run(home)).split())
+    assert "and groups by half" in " ".join(card.of_run(runs.open_run(home)).split())
 
 
 def test_groups_of_other_images_are_refused_before_the_count(
@@ -458,7 +457,7 @@ def excluding(place: Path, made: Path) -> Path:
     splits = {each.name: bundle.Part(n=len(each), fingerprint=each.fingerprint) for each in data.splits}
     origin = {"source": str(archive), "votes": None, "exclude": [str(place / "gone.csv")], "seed": 42}
     facts = {"data": {"origin": origin, "splits": {name: vars(part) for name, part in splits.items()}}}
-    run.create(recipes.get("quick"), facts, out=place / "runs" / "two")
+    runs.create(recipes.get("quick"), facts, out=place / "runs" / "two")
     model = bundle.load()
     about = bundle.Data(name=data.root, fingerprint=data.fingerprint, splits=splits)
     bundle.write(model.read(), replace(model.card, data=about), place / "runs" / "two" / "bundle")

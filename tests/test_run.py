@@ -14,8 +14,7 @@ import pytest
 
 from mien import _files
 from mien.errors import OutputError, RunError
-from mien.training import recipes
-from mien.training import runs as run
+from mien.training import recipes, runs
 from mien.training.runs import State
 
 RECIPE = recipes.get("quick")
@@ -31,17 +30,18 @@ def state(step: int, *, size: int = 100) -> State:
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> run.Run:
-    return run.create(RECIPE, {}, out=tmp_path / "run")
+def made(tmp_path: Path) -> runs.Run:
+    return runs.create(RECIPE, {}, out=tmp_path / "run")
 
 
 def test_runs_are_numbered_and_gaps_are_not_filled(tmp_path: Path) -> None:
-    runs = tmp_path / "runs"
-    assert [run.create(RECIPE, {}, runs=runs).name for _ in range(3)] == ["quick-1", "quick-2", "quick-3"]
+    parent = tmp_path / "runs"
+    names = [runs.create(RECIPE, {}, runs=parent).name for _ in range(3)]
+    assert names == ["quick-1", "quick-2", "quick-3"]
     (parent / "quick-9").mkdir()
     (parent / "quick-old").mkdir()
-    assert run.create(RECIPE, {}, runs=runs).name == "quick-10"
-    assert run.create(recipes.get("seed"), {}, runs=runs).name == "seed-1"
+    assert runs.create(RECIPE, {}, runs=parent).name == "quick-10"
+    assert runs.create(recipes.get("seed"), {}, runs=parent).name == "seed-1"
 
 
 def test_processes_that_begin_at_once_get_folders_of_their_own(tmp_path: Path) -> None:
@@ -60,40 +60,40 @@ def test_processes_that_begin_at_once_get_folders_of_their_own(tmp_path: Path) -
 def test_a_run_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError):
-        run.create(RECIPE, {}, runs=tmp_path / "file")
+        runs.create(RECIPE, {}, runs=tmp_path / "file")
     with pytest.raises(RunError, match="another folder"):
-        run.create(RECIPE, {}, out=tmp_path / "file")
+        runs.create(RECIPE, {}, out=tmp_path / "file")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_run_knows_its_name_from_any_path(made: run.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_knows_its_name_from_any_path(made: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(made.path)
-    assert run.Run(Path()).name == made.name == "run"
+    assert runs.Run(Path()).name == made.name == "run"
 
 
-def test_reports_are_kept_by_split_and_other_datas_apart(made: run.Run) -> None:
+def test_reports_are_kept_by_split_and_other_datas_apart(made: runs.Run) -> None:
     made.update(data={"splits": {"val": {"n": 3, "fingerprint": "a" * 64}}})
     own = made.keep_report({"split": "val", "split_fingerprint": "a" * 64, "n": 3})
     other = made.keep_report({"split": "val", "split_fingerprint": "b" * 64, "n": 4})
     assert (own.name, other.name) == ("val.json", f"val-{'b' * 12}.json")
 
 
-def test_recipe_comes_back_equal(made: run.Run) -> None:
+def test_recipe_comes_back_equal(made: runs.Run) -> None:
     assert made.recipe() == RECIPE
-    assert run.open_run(made.path).recipe() == RECIPE
+    assert runs.open_run(made.path).recipe() == RECIPE
 
 
-def test_a_folder_that_holds_something_is_refused(tmp_path: Path, made: run.Run) -> None:
+def test_a_folder_that_holds_something_is_refused(tmp_path: Path, made: runs.Run) -> None:
     with pytest.raises(RunError, match="--resume"):
-        run.create(RECIPE, {}, out=made.path)
+        runs.create(RECIPE, {}, out=made.path)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").touch()
     with pytest.raises(RunError, match="another folder"):
-        run.create(RECIPE, {}, out=tmp_path / "photos")
+        runs.create(RECIPE, {}, out=tmp_path / "photos")
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match="another folder"):
-        run.create(RECIPE, {}, out=tmp_path / "file")
-    assert run.create(RECIPE, {}, out=tmp_path / "new" / "deep").path.is_dir()
+        runs.create(RECIPE, {}, out=tmp_path / "file")
+    assert runs.create(RECIPE, {}, out=tmp_path / "new" / "deep").path.is_dir()
 
 
 @pytest.mark.parametrize("what", ["absent", "empty", "file"])
@@ -104,10 +104,10 @@ def test_what_is_no_run_is_refused(tmp_path: Path, what: str) -> None:
     elif what == "file":
         path.touch()
     with pytest.raises(RunError, match=r"is no folder|is no run"):
-        run.open_run(path)
+        runs.open_run(path)
 
 
-def test_facts_are_kept_and_damage_is_named(made: run.Run) -> None:
+def test_facts_are_kept_and_damage_is_named(made: runs.Run) -> None:
     assert made.facts() == {"recipe": recipes.to_dict(RECIPE)}
     made.update(status="training", labels=["a", "b"])
     made.update(status="done")
@@ -125,17 +125,17 @@ def test_facts_are_kept_and_damage_is_named(made: run.Run) -> None:
         made.recipe()
 
 
-def test_history_reads_back_to_the_bit(made: run.Run) -> None:
+def test_history_reads_back_to_the_bit(made: runs.Run) -> None:
     with pytest.raises(RunError, match="no epoch"):
         made.history()
     rng = np.random.default_rng(0)
-    rows = [{column: float(value) for column, value in zip(run.COLUMNS, rng.random(9), strict=True)}] * 2
+    rows = [{column: float(value) for column, value in zip(runs.COLUMNS, rng.random(9), strict=True)}] * 2
     rows[0]["val_loss"] = float("inf")
     made.write_history(rows)
     assert made.history() == rows
 
 
-def test_a_state_comes_back_to_the_bit(made: run.Run) -> None:
+def test_a_state_comes_back_to_the_bit(made: runs.Run) -> None:
     assert made.load() == (None, [])
     saved = state(7)
     made.save(saved)
@@ -151,7 +151,7 @@ def test_a_state_comes_back_to_the_bit(made: run.Run) -> None:
     np.testing.assert_array_equal(loaded.group("best")[0], np.arange(3))
 
 
-def test_the_two_newest_states_stay(made: run.Run) -> None:
+def test_the_two_newest_states_stay(made: runs.Run) -> None:
     for step in (5, 9, 100, 12_345):
         made.save(state(step))
     names = sorted(path.name[:16] for path in (made.path / "checkpoints").iterdir())
@@ -159,7 +159,7 @@ def test_the_two_newest_states_stay(made: run.Run) -> None:
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "rename"])
-def test_a_damaged_state_is_noticed_and_the_one_before_is_used(made: run.Run, damage: str) -> None:
+def test_a_damaged_state_is_noticed_and_the_one_before_is_used(made: runs.Run, damage: str) -> None:
     made.save(state(1))
     newest = made.save(state(2))
     data = bytearray(newest.read_bytes())
@@ -179,13 +179,13 @@ def test_a_damaged_state_is_noticed_and_the_one_before_is_used(made: run.Run, da
     assert "damaged" in complaints[0]
 
 
-def test_when_every_state_is_damaged_it_says_so(made: run.Run) -> None:
+def test_when_every_state_is_damaged_it_says_so(made: runs.Run) -> None:
     made.save(state(1)).write_bytes(b"gone")
     with pytest.raises(RunError, match="every saved state"):
         made.load()
 
 
-def test_a_state_of_another_kind_is_refused_though_its_hash_is_right(made: run.Run) -> None:
+def test_a_state_of_another_kind_is_refused_though_its_hash_is_right(made: runs.Run) -> None:
     import hashlib
 
     data = b"not an archive at all"
@@ -197,14 +197,14 @@ def test_a_state_of_another_kind_is_refused_though_its_hash_is_right(made: run.R
 
 
 def hold(path: Path, ready: "multiprocessing.synchronize.Event") -> None:
-    with run.Run(path).lock():
+    with runs.Run(path).lock():
         ready.set()
         import time
 
         time.sleep(60)
 
 
-def test_one_process_trains_a_run_and_a_dead_one_holds_nothing(made: run.Run) -> None:
+def test_one_process_trains_a_run_and_a_dead_one_holds_nothing(made: runs.Run) -> None:
     context = multiprocessing.get_context("spawn")
     ready = context.Event()
     process = context.Process(target=hold, args=(made.path, ready))
@@ -219,7 +219,7 @@ def test_one_process_trains_a_run_and_a_dead_one_holds_nothing(made: run.Run) ->
 
 
 def test_where_advisory_locks_are_unknown_a_lock_file_does(
-    made: run.Run, monkeypatch: pytest.MonkeyPatch
+    made: runs.Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import filelock
 
@@ -264,7 +264,7 @@ def small_disk(path: Path, *, kilobytes: int) -> Iterator[None]:
 @pytest.mark.parametrize("kilobytes", [28, 30, 32, 40, 48, 60, 64, 72, 80, 96])
 def test_on_a_full_disk_the_last_state_still_loads(tmp_path: Path, kilobytes: int) -> None:
     with small_disk(tmp_path / "disk", kilobytes=kilobytes):
-        made = run.create(RECIPE, {}, out=tmp_path / "disk" / "run")
+        made = runs.create(RECIPE, {}, out=tmp_path / "disk" / "run")
         done = 0
         message = ""
         for step in range(1, 8):
@@ -284,13 +284,13 @@ def test_on_a_full_disk_the_last_state_still_loads(tmp_path: Path, kilobytes: in
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
 def test_a_read_only_disk_is_named(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", kilobytes=64):
-        made = run.create(RECIPE, {}, out=tmp_path / "disk" / "run")
+        made = runs.create(RECIPE, {}, out=tmp_path / "disk" / "run")
         made.save(state(1))
         ctypes.CDLL(None).mount(b"none", str(tmp_path / "disk").encode(), b"tmpfs", 1 | 32, None)
         with pytest.raises(OutputError, match="read-only"):
             made.save(state(2))
         with pytest.raises(OutputError, match="read-only"):
-            run.create(RECIPE, {}, out=tmp_path / "disk" / "other")
+            runs.create(RECIPE, {}, out=tmp_path / "disk" / "other")
         with pytest.raises(RunError, match=r"(?i)cannot be locked"), made.lock():
             pass
         loaded, _ = made.load()
@@ -299,7 +299,7 @@ def test_a_read_only_disk_is_named(tmp_path: Path) -> None:
 
 
 def test_damaged_files_of_a_run_are_told_in_one_sentence(tmp_path: Path) -> None:
-    made = run.create(recipes.get("quick"), {"data": {}}, out=tmp_path / "run")
+    made = runs.create(recipes.get("quick"), {"data": {}}, out=tmp_path / "run")
     for content in ("{}", "[]", '{"data": 1, "recipe": {}}', "{"):
         (made.path / "run.json").write_text(content)
         with pytest.raises(RunError, match=r"run\.json.* is damaged"):

@@ -29,9 +29,7 @@ from mien.models import priors
 from mien.models import training_hashes as known
 from mien.release import exporters, shipping
 from mien.release import model_cards as cards
-from mien.training import initialization as start
-from mien.training import recipes, trainer
-from mien.training import runs as run
+from mien.training import initialization, recipes, runs, trainer
 
 
 def noisy() -> Dataset:
@@ -45,14 +43,14 @@ def noisy() -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> run.Run:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> runs.Run:
     """Two heads, trained until they know something."""
     recipe = dying.recipe("targets.ferplus=1", "epochs=4", "augment.flip=false", "optimizer.ema=0")
     return trainer.fit(noisy(), recipe, out=tmp_path_factory.mktemp("trained") / "run")
 
 
 @pytest.fixture(scope="module")
-def shipped(trained: run.Run, tmp_path_factory: pytest.TempPathFactory) -> shipping.Shipped:
+def shipped(trained: runs.Run, tmp_path_factory: pytest.TempPathFactory) -> shipping.Shipped:
     stages: list[tuple[int, int]] = []
     made = shipping.make(
         trained,
@@ -67,7 +65,7 @@ def shipped(trained: run.Run, tmp_path_factory: pytest.TempPathFactory) -> shipp
 
 
 def test_the_file_answers_as_the_run_does_at_its_temperature(
-    trained: run.Run, shipped: shipping.Shipped
+    trained: runs.Run, shipped: shipping.Shipped
 ) -> None:
     before, val = bundle.load(trained.bundle), noisy().split("val")
     alone = bundle.load(shipped.bundle.path)
@@ -140,7 +138,7 @@ def test_a_training_begins_from_what_ships(shipped: shipping.Shipped, tmp_path: 
 
 
 def test_the_weights_beside_a_model_are_the_networks_to_a_byte(
-    trained: run.Run, shipped: shipping.Shipped
+    trained: runs.Run, shipped: shipping.Shipped
 ) -> None:
     network = exporters.rebuild(bundle.load(trained.bundle))
     expected = {variable.path: variable.numpy() for variable in network.weights}
@@ -151,25 +149,25 @@ def test_the_weights_beside_a_model_are_the_networks_to_a_byte(
         np.testing.assert_allclose(found[name], array, atol=tolerance, rtol=0, err_msg=name)
     val = noisy().split("val")
     before = network.predict(val.images, verbose=0)["answer"]
-    assert start.give(start.of(shipped.bundle), network, noisy().labels) == ()
+    assert initialization.assign(initialization.load(shipped.bundle), network, noisy().labels) == ()
     after = network.predict(val.images, verbose=0)["answer"]
     np.testing.assert_allclose(after, before, atol=0.1)
     assert (after.argmax(axis=1) == before.argmax(axis=1)).mean() > 0.97
 
 
 @pytest.fixture(scope="module")
-def gone_on(trained: run.Run, tmp_path_factory: pytest.TempPathFactory) -> run.Run:
+def gone_on(trained: runs.Run, tmp_path_factory: pytest.TempPathFactory) -> runs.Run:
     """Another epoch from where `trained` ended."""
     recipe = dying.recipe("targets.ferplus=1", "epochs=1", "optimizer.ema=0")
     out = tmp_path_factory.mktemp("gone") / "on"
     return trainer.fit(noisy(), recipe, out=out, base=bundle.load(trained.bundle))
 
 
-def test_the_weights_of_two_runs_are_averaged(trained: run.Run, gone_on: run.Run, tmp_path: Path) -> None:
+def test_the_weights_of_two_runs_are_averaged(trained: runs.Run, gone_on: runs.Run, tmp_path: Path) -> None:
     made = shipping.make(gone_on, noisy(), to=tmp_path, average=[trained], name="mean")
     models = [bundle.load(each.bundle) for each in (gone_on, trained)]
     one, two = (exporters.weights(model.read()) for model in models)
-    for name, array in start.of(made.bundle).weights.items():
+    for name, array in initialization.load(made.bundle).weights.items():
         expected = (one[name] + two[name]) / 2
         tolerance = np.abs(expected).max() / 250 + 1e-7
         np.testing.assert_allclose(array, expected, atol=tolerance, rtol=0, err_msg=name)
@@ -183,7 +181,7 @@ def test_the_weights_of_two_runs_are_averaged(trained: run.Run, gone_on: run.Run
 
 
 def test_what_ships_is_known_as_the_run_it_was_made_of(
-    trained: run.Run, gone_on: run.Run, shipped: shipping.Shipped, tmp_path: Path
+    trained: runs.Run, gone_on: runs.Run, shipped: shipping.Shipped, tmp_path: Path
 ) -> None:
     assert shipped.bundle.card.made_from == bundle.load(trained.bundle).card.sha256
     with pytest.raises(ModelError, match="one model stands twice"):
@@ -195,7 +193,7 @@ def test_what_ships_is_known_as_the_run_it_was_made_of(
         shipping.make(gone_on, noisy(), to=tmp_path, average=[bundle.load(lone)])
 
 
-def test_networks_that_have_no_mean_are_refused(trained: run.Run, gone_on: run.Run, tmp_path: Path) -> None:
+def test_networks_that_have_no_mean_are_refused(trained: runs.Run, gone_on: runs.Run, tmp_path: Path) -> None:
     def together(other: bundle.Card) -> None:
         one = bundle.load(gone_on.bundle)
         images = noisy().split("val").images
@@ -211,7 +209,7 @@ def test_networks_that_have_no_mean_are_refused(trained: run.Run, gone_on: run.R
     with pytest.raises(ModelError, match="does not name its data"):
         together(dataclasses.replace(card, data=None))
     assert not (tmp_path / "mean").exists()
-    unfinished = run.create(trained.recipe(), {"data": {}}, out=tmp_path / "unfinished")
+    unfinished = runs.create(trained.recipe(), {"data": {}}, out=tmp_path / "unfinished")
     with pytest.raises(RunError, match=r"unfinished has no model yet.*mien train --resume"):
         shipping.make(trained, noisy(), to=tmp_path, average=[unfinished])
 
@@ -226,22 +224,22 @@ def test_weights_that_are_not_the_models_are_named(shipped: shipping.Shipped, tm
     for spoilt in (content[:-100], content[: len(content) // 2], b"", b"PK" + content[2:400], b"[1]"):
         file.write_bytes(spoilt)
         with pytest.raises(ModelError, match="is damaged"):
-            start.of(model)
+            initialization.load(model)
     changed = bytearray(content)
     place = content.index(b"conv/kernel.npy") + 400
     changed[place] ^= 1
     file.write_bytes(changed)
     with pytest.raises(ModelError, match="is damaged"):
-        start.of(model)
+        initialization.load(model)
     file.unlink()
     with pytest.raises(ModelError, match=r"'tried.onnx' has no 'tried.weights.npz' beside it.* mien ship"):
-        start.of(model)
+        initialization.load(model)
     with pytest.raises(ModelError, match="does not name its network and data"):
-        start.of(dataclasses.replace(model, card=dataclasses.replace(model.card, data=None)))
+        initialization.load(dataclasses.replace(model, card=dataclasses.replace(model.card, data=None)))
 
 
 def test_a_float32_model_holds_its_weights_itself_and_none_of_old_stay(
-    trained: run.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: runs.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shipping.int8, "AGREEMENT", 1.1)
     old = tmp_path / "run.weights.npz"
@@ -249,11 +247,11 @@ def test_a_float32_model_holds_its_weights_itself_and_none_of_old_stay(
     made = shipping.make(trained, noisy(), to=tmp_path)
     assert (made.weights, old.exists()) == (None, False)
     network = exporters.rebuild(bundle.load(trained.bundle))
-    assert start.of(made.bundle).weights.keys() == {variable.path for variable in network.weights}
+    assert initialization.load(made.bundle).weights.keys() == {variable.path for variable in network.weights}
 
 
 def test_offsets_ship_where_they_are_worth_it_on_images_they_did_not_see(
-    trained: run.Run, shipped: shipping.Shipped
+    trained: runs.Run, shipped: shipping.Shipped
 ) -> None:
     val = noisy().split("val")
     raw = bundle.load(trained.bundle).run(val.images, head="fer2013")
@@ -335,7 +333,7 @@ def test_what_training_holds_is_left_out_of_the_figures_on_new_images() -> None:
 
 
 def test_int8_ships_only_where_it_is_good_enough(
-    trained: run.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: runs.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = {}
     for agreement, precision in ((0.0, "int8"), (1.1, "float32")):
@@ -349,14 +347,14 @@ def test_int8_ships_only_where_it_is_good_enough(
 
 
 def test_what_cannot_ship(
-    trained: run.Run, tmp_path: Path, make_blobs: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch
+    trained: runs.Run, tmp_path: Path, make_blobs: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unfinished = run.create(recipes.get("quick"), {}, out=tmp_path / "run")
+    unfinished = runs.create(recipes.get("quick"), {}, out=tmp_path / "run")
     with pytest.raises(RunError, match=r"has no model yet.*mien train --resume"):
         shipping.make(unfinished, noisy(), to=tmp_path)
     data = noisy()
     # One from before votes were noted.
-    unnoted = run.Run(shutil.copytree(trained.path, tmp_path / "unnoted"))
+    unnoted = runs.Run(shutil.copytree(trained.path, tmp_path / "unnoted"))
     facts = unnoted.facts()["data"]
     del facts["votes"]
     unnoted.update(data=facts)
@@ -400,7 +398,7 @@ def test_what_cannot_ship(
 
 
 def test_nothing_is_calibrated_on_what_a_model_before_it_learnt(
-    trained: run.Run, gone_on: run.Run, tmp_path: Path
+    trained: runs.Run, gone_on: runs.Run, tmp_path: Path
 ) -> None:
     data = noisy()
     shutil.copytree(gone_on.path, tmp_path / "on")
@@ -412,7 +410,7 @@ def test_nothing_is_calibrated_on_what_a_model_before_it_learnt(
     for change in ({"base": (base,)}, {"averaged": (base,)}):
         bundle.write(model.read(), dataclasses.replace(model.card, **change), tmp_path / "on" / "bundle")
         with pytest.raises(DataError, match=r"or a model that it was made from, learnt from: .* another val"):
-            shipping.make(run.open_run(tmp_path / "on"), data, to=tmp_path)
+            shipping.make(runs.open_run(tmp_path / "on"), data, to=tmp_path)
     assert not list(tmp_path.glob("*.onnx"))
 
 
@@ -444,7 +442,7 @@ def test_a_calibration_that_costs_accuracy_is_told(
 
 
 def test_offsets_that_cost_accuracy_are_told_of_what_ships(
-    trained: run.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    trained: runs.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The folds show no loss, and the file that ships has one: with this bias it never says `angry`."""
     plain = shipping._calibration
@@ -482,7 +480,7 @@ def test_a_model_of_few_images_is_calibrated_with_a_prior_and_says_so(
 
 
 def test_a_head_at_chance_is_told_and_marked(
-    shipped: shipping.Shipped, trained: run.Run, capsys: pytest.CaptureFixture[str]
+    shipped: shipping.Shipped, trained: runs.Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = shipped.bundle.card
     assert not any(head.at_chance for head in made.heads.values())

@@ -31,13 +31,11 @@ from mien.inference.predictor import Predictor
 from mien.models import model as bundle
 from mien.models import priors
 from mien.release import model_cards as card
-from mien.training import recipes
-from mien.training import runs as run
+from mien.training import recipes, runs
 
 pytest.importorskip("keras", reason="training needs mien[train]")
 
-from mien.training import checkpoints, optimization, targets, trainer
-from mien.training import folds as folding
+from mien.training import checkpoints, folds, optimization, targets, trainer
 from mien.training.batches import BatchLoader
 
 FORK = multiprocessing.get_context("forkserver")
@@ -70,11 +68,11 @@ class Ending:
 
 
 def ending(path: Path) -> Ending:
-    made = run.open_run(path)
+    made = runs.open_run(path)
     state, complaints = made.load()
     assert state is not None
     assert complaints == []
-    rows = [{key: row[key] for key in row if key not in run.CLOCKS} for row in made.history()]
+    rows = [{key: row[key] for key in row if key not in runs.CLOCKS} for row in made.history()]
     val = dying.data().split("val")
     return Ending(rows, dict(state.arrays), made.facts()["shipped"], bundle.load(made.bundle).run(val.images))
 
@@ -212,7 +210,7 @@ def test_a_signal_saves_and_ends_with_its_code(
     assert process.returncode == 128 + number
     assert output == ""
     assert errors.splitlines()[-1].endswith(advice.format(path=path)), errors
-    state, complaints = run.open_run(path).load()
+    state, complaints = runs.open_run(path).load()
     assert state is not None
     assert complaints == []
 
@@ -274,7 +272,7 @@ def test_the_farewell_inside_a_long_step_says_how_to_go_on(
 @pytest.fixture(scope="session")
 def taught(
     tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[run.Run, Dataset, list[trainer.Status], list[str]]:
+) -> tuple[runs.Run, Dataset, list[trainer.Status], list[str]]:
     data = dying.data()
     statuses: list[trainer.Status] = []
     notes: list[str] = []
@@ -292,16 +290,16 @@ def taught(
 
 @pytest.fixture
 def learnt(
-    taught: tuple[run.Run, Dataset, list[trainer.Status], list[str]], tmp_path: Path
-) -> tuple[run.Run, Dataset, list[trainer.Status], list[str]]:
+    taught: tuple[runs.Run, Dataset, list[trainer.Status], list[str]], tmp_path: Path
+) -> tuple[runs.Run, Dataset, list[trainer.Status], list[str]]:
     """A finished run of its own for each test, with what its training said."""
     made, *said = taught
     shutil.copytree(made.path, tmp_path / "runs" / made.name)
-    return run.open_run(tmp_path / "runs" / made.name), *said
+    return runs.open_run(tmp_path / "runs" / made.name), *said
 
 
 def test_a_training_learns_and_leaves_a_whole_run(
-    learnt: tuple[run.Run, Dataset, list[trainer.Status], list[str]],
+    learnt: tuple[runs.Run, Dataset, list[trainer.Status], list[str]],
 ) -> None:
     made, data, statuses, notes = learnt
     assert made.name == "quick-1"
@@ -339,7 +337,7 @@ def test_a_training_learns_and_leaves_a_whole_run(
 
 
 def test_weight_files_load_in_plain_keras(
-    learnt: tuple[run.Run, Dataset, list[trainer.Status], list[str]],
+    learnt: tuple[runs.Run, Dataset, list[trainer.Status], list[str]],
 ) -> None:
     made, data, _, _ = learnt
     model = trainer.build_network(made.recipe(), classes=3, policy="float32")
@@ -351,7 +349,7 @@ def test_weight_files_load_in_plain_keras(
 
 
 def test_a_finished_run_resumes_to_itself(
-    learnt: tuple[run.Run, Dataset, list[trainer.Status], list[str]],
+    learnt: tuple[runs.Run, Dataset, list[trainer.Status], list[str]],
 ) -> None:
     made, data, _, _ = learnt
     before = made.facts()["shipped"], made.history()
@@ -360,7 +358,7 @@ def test_a_finished_run_resumes_to_itself(
 
 
 def test_other_data_cannot_go_on(
-    learnt: tuple[run.Run, Dataset, list[trainer.Status], list[str]], make_blobs: Callable[..., Dataset]
+    learnt: tuple[runs.Run, Dataset, list[trainer.Status], list[str]], make_blobs: Callable[..., Dataset]
 ) -> None:
     made = learnt[0]
     with pytest.raises(DataError, match="fingerprint"):
@@ -380,7 +378,7 @@ def without_votes(data: Dataset) -> Dataset:
 
 
 def test_other_votes_cannot_go_on(
-    learnt: tuple[run.Run, Dataset, list[trainer.Status], list[str]],
+    learnt: tuple[runs.Run, Dataset, list[trainer.Status], list[str]],
 ) -> None:
     made, data, _, _ = learnt
     assert made.facts()["data"]["votes"] == data.votes_fingerprint
@@ -395,7 +393,7 @@ def test_other_votes_cannot_go_on(
 
 
 def test_a_run_older_than_the_fingerprint_of_votes_goes_on(
-    learnt: tuple[run.Run, Dataset, list[trainer.Status], list[str]],
+    learnt: tuple[runs.Run, Dataset, list[trainer.Status], list[str]],
 ) -> None:
     made = learnt[0]
     data = made.facts()["data"]
@@ -405,7 +403,7 @@ def test_a_run_older_than_the_fingerprint_of_votes_goes_on(
 
 
 def test_a_changed_recipe_cannot_go_on(
-    learnt: tuple[run.Run, Dataset, list[trainer.Status], list[str]],
+    learnt: tuple[runs.Run, Dataset, list[trainer.Status], list[str]],
 ) -> None:
     made, data, _, _ = learnt
     changed = replace(made.recipe(), batch_size=16, epochs=9)
@@ -415,7 +413,7 @@ def test_a_changed_recipe_cannot_go_on(
 
 
 def test_a_run_older_than_a_setting_goes_on(
-    learnt: tuple[run.Run, Dataset, list[trainer.Status], list[str]],
+    learnt: tuple[runs.Run, Dataset, list[trainer.Status], list[str]],
 ) -> None:
     made, data, _, _ = learnt
     facts = json.loads((made.path / "run.json").read_text())
@@ -442,7 +440,7 @@ def test_a_state_of_another_network_is_refused() -> None:
 def test_two_trainings_of_one_folder_refuse(tmp_path: Path, make_blobs: Callable[..., Dataset]) -> None:
     recipe = dying.recipe()
     facts = {"data": {"fingerprint": dying.data().fingerprint}, "precision": "float32"}
-    made = run.create(recipe, facts, out=tmp_path / "run")
+    made = runs.create(recipe, facts, out=tmp_path / "run")
     with pytest.raises(RunError, match="--resume"):
         trainer.fit(dying.data(), recipe, out=made.path)
     with made.lock(), pytest.raises(RunError, match="another process"):
@@ -454,7 +452,7 @@ def test_a_loss_that_is_no_number_stops_within_an_epoch(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"learning rate 1e\+30 is too large") as caught:
         trainer.fit(dying.data(), recipe, out=tmp_path / "run")
     assert "epoch 1" in str(caught.value)
-    made = run.open_run(tmp_path / "run")
+    made = runs.open_run(tmp_path / "run")
     assert made.facts()["status"] == "failed"
     assert not made.bundle.exists()
 
@@ -470,7 +468,7 @@ def test_a_validation_loss_that_is_no_number_stops_before_it_ships(
     monkeypatch.setattr(checkpoints.CheckpointCallback, "on_epoch_end", planted)
     with pytest.raises(TrainingError, match="validation loss after epoch 1 is inf"):
         trainer.fit(dying.data(), dying.recipe("select=last"), out=tmp_path / "run")
-    made = run.open_run(tmp_path / "run")
+    made = runs.open_run(tmp_path / "run")
     assert made.facts()["status"] == "failed"
     assert not made.bundle.exists()
 
@@ -480,7 +478,7 @@ def test_a_real_divergence_is_named(tmp_path: Path, settings: tuple[str, ...]) -
     recipe = dying.recipe("batch_size=150", "optimizer.learning_rate=1e30", "optimizer.ema=0", *settings)
     with pytest.raises(TrainingError, match=r"is (nan|inf): the learning rate 1e\+30 is too large"):
         trainer.fit(dying.data(), recipe, out=tmp_path / "run")
-    assert run.open_run(tmp_path / "run").facts()["status"] == "failed"
+    assert runs.open_run(tmp_path / "run").facts()["status"] == "failed"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
@@ -493,7 +491,7 @@ def test_a_disk_that_fills_while_training_ends_in_a_sentence(tmp_path: Path, kil
         with pytest.raises(OutputError, match=r"disk is full.*go on with: mien train --resume") as caught:
             trainer.fit(dying.data(), dying.recipe("epochs=30", "checkpoints.weights=all"), out=path)
         assert "\n" not in str(caught.value)
-        state, complaints = run.open_run(path).load()
+        state, complaints = runs.open_run(path).load()
         assert complaints == []
         assert (state is None) == (kilobytes == 300)
 
@@ -509,7 +507,7 @@ def test_when_it_diverges_later_the_best_model_is_kept(
     monkeypatch.setattr(checkpoints.CheckpointCallback, "on_train_batch_end", planted)
     with pytest.raises(TrainingError, match=r"epoch 2, step 3.*best epoch before that is in"):
         trainer.fit(dying.data(), dying.recipe(), out=tmp_path / "run")
-    made = run.open_run(tmp_path / "run")
+    made = runs.open_run(tmp_path / "run")
     assert made.facts()["status"] == "failed"
     assert made.facts()["shipped"]["epoch"] == 1
     assert bundle.load(made.bundle).card.labels == ("angry", "disgust", "fear")
@@ -527,7 +525,7 @@ def test_a_network_that_no_file_can_stand_for_is_kept_aside(
     said = str(caught.value)
     assert "nothing was written" not in said
     assert "--set optimizer.learning_rate=0.0125" in said
-    made = run.open_run(tmp_path / "run")
+    made = runs.open_run(tmp_path / "run")
     assert made.facts()["status"] == "failed"
     assert str(made.path / "diverged") in said
     monkeypatch.undo()
@@ -680,7 +678,7 @@ def test_precision_follows_the_processor(
 
 
 def wanted(data: Dataset) -> dict[str, np.ndarray]:
-    return targets.make(data.split("train"), data.labels, recipes.Targets())
+    return targets.make_split_targets(data.split("train"), data.labels, recipes.TargetSettings())
 
 
 @pytest.mark.parametrize("images", [1, 5, 32, 33, 150])
@@ -723,8 +721,8 @@ def voted(votes: list[list[float]], label: int = 0) -> Split:
 
 def test_votes_become_targets() -> None:
     split = voted([[0, 0, 0, 3, 0, 0, 1, 2, 3, 1], [0] * 7 + [4, 3, 3]], label=6)
-    settings = recipes.Targets(votes=0.25, ferplus=1.0)
-    found = targets.make(split, emotions.EMOTIONS, settings)
+    settings = recipes.TargetSettings(votes=0.25, ferplus=1.0)
+    found = targets.make_split_targets(split, emotions.EMOTIONS, settings)
     shares = np.zeros((2, 7), np.float32)
     shares[0, 3], shares[0, 6], shares[1, 6] = 0.75, 0.25, 1  # contempt and the like count for nothing
     np.testing.assert_allclose(found["ferplus"], shares)
@@ -745,7 +743,7 @@ def test_mixing_blends_images_and_targets_alike() -> None:
     rng = np.random.default_rng(0)
     images = np.arange(64, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 1), np.uint8)
     wanted = {"answer": np.arange(64, dtype=np.float32)[:, None]}
-    blended, mixed = targets.mixed(images, wanted, 0.4, rng)
+    blended, mixed = targets.mix_images(images, wanted, 0.4, rng)
     np.testing.assert_allclose(blended[:, 0, 0, 0], mixed["answer"][:, 0], atol=0.51)
     assert 0.01 < np.abs(mixed["answer"][:, 0] - np.arange(64)).mean() < 16
 
@@ -774,7 +772,7 @@ def test_distilling_is_cross_entropy_with_both(temperature: float) -> None:
 def test_a_balanced_loss_takes_the_frequencies_out_of_the_answer(balance: float) -> None:
     frequencies = np.array([0.7, 0.25, 0.05])
     compiled = optimization.loss_settings(
-        recipes.Targets(balance=balance), distils=False, frequencies=frequencies
+        recipes.TargetSettings(balance=balance), distils=False, frequencies=frequencies
     )
     truth = np.repeat(np.eye(3, dtype=np.float32), [70, 25, 5], axis=0)
 
@@ -823,7 +821,7 @@ def test_one_hot() -> None:
     np.testing.assert_array_equal(targets.one_hot(np.array([2, 0]), 3), [[0, 0, 1], [1, 0, 0]])
 
 
-def rows(*losses: float) -> list[run.Row]:
+def rows(*losses: float) -> list[runs.Row]:
     return [{"val_loss": loss, "val_accuracy": 1 - loss} for loss in optimization]
 
 
@@ -924,7 +922,7 @@ def test_the_jax_backend_trains_unchanged_and_resumes_to_the_bit(tmp_path: Path)
 
     assert go("die", tmp_path / "killed" / "run") == -signal.SIGKILL
     assert go("live", tmp_path / "killed" / "run", tmp_path / "whole" / "run") == 0
-    facts = run.open_run(tmp_path / "whole" / "run").facts()
+    facts = runs.open_run(tmp_path / "whole" / "run").facts()
     assert facts["environment"]["backend"].startswith("jax")
     assert_same(ending(tmp_path / "killed" / "run"), ending(tmp_path / "whole" / "run"))
 
@@ -950,7 +948,7 @@ def test_teachers_take_a_few_steps_in_bfloat16_on_the_jax_backend(tmp_path: Path
     )
     command = [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path / "run"), name]
     subprocess.run(command, env=os.environ | {"KERAS_BACKEND": "jax"}, capture_output=True, check=True)
-    made = run.open_run(tmp_path / "run")
+    made = runs.open_run(tmp_path / "run")
     assert made.facts()["environment"]["backend"].startswith("jax")
     assert made.facts()["precision"] == "mixed_bfloat16"
     assert len(made.history()) == 2
@@ -967,12 +965,12 @@ def test_folds_hold_every_image_once_and_copies_together(
     images[31] = np.clip(images[0].astype(int) * 0.9 + 12, 0, 255).astype(np.uint8)
     images[45:60] = images[3]  # a crowd, labelled in three ways
     images[60] = images[4][:, ::-1]
-    parts = folding.deal(replace(whole, images=images), ("left", "middle", "right"), folds, seed=1)
+    parts = folds.assign_folds(replace(whole, images=images), ("left", "middle", "right"), folds, seed=1)
     assert sorted(np.concatenate(parts).tolist()) == list(range(90))
     home = {place: number for number, part in enumerate(parts) for place in part.tolist()}
     for together in ([0, 30, 31], [3, *range(45, 60)], [4, 60]):
         assert len({home[place] for place in together}) == 1
-    again = folding.deal(replace(whole, images=images), ("left", "middle", "right"), folds, seed=1)
+    again = folds.assign_folds(replace(whole, images=images), ("left", "middle", "right"), folds, seed=1)
     assert all(np.array_equal(one, other) for one, other in zip(parts, again, strict=True))
     # The crowd counts as its first image's class; the others fill up around it.
     assert max(map(len, parts)) - min(map(len, parts)) <= 18
@@ -987,7 +985,7 @@ def test_a_teacher_that_was_cut_short_is_refused(make_blobs: Callable[..., Datas
         data.split("train").fingerprint, data.labels, {"probabilities": said}, "short"
     )
     with pytest.raises(DataError, match="29 rows of probabilities for 30 images"):
-        targets.of(data, recipes.get("quick"), short)
+        targets.make_targets(data, recipes.get("quick"), short)
 
 
 def test_too_few_different_images_for_the_folds_are_refused(make_blobs: Callable[..., Dataset]) -> None:
@@ -996,21 +994,21 @@ def test_too_few_different_images_for_the_folds_are_refused(make_blobs: Callable
     images[::3] = images[0]
     images[3, 0, 0] ^= 1  # near the others of its class, and equal to none
     with pytest.raises(DataError, match=r"'left' has 1 training images .* too few for 2 folds"):
-        folding.deal(replace(whole, images=images), ("left", "middle", "right"), 2, seed=0)
+        folds.assign_folds(replace(whole, images=images), ("left", "middle", "right"), 2, seed=0)
     with pytest.raises(DataError, match="at least 2"):
-        folding.deal(whole, ("left", "middle", "right"), 1, seed=0)
+        folds.assign_folds(whole, ("left", "middle", "right"), 1, seed=0)
 
 
 def test_folds_go_on_with_their_own_votes_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = dying.recipe("epochs=1", "targets.ferplus=1")
-    made = trainer.cross(dying.data(), recipe, folds=2, out=tmp_path)
+    made = trainer.train_folds(dying.data(), recipe, folds=2, out=tmp_path)
     before = made.read_bytes()
     for status in ("done", "training"):  # one is kept, the other goes on
-        run.open_run(tmp_path / "fold-1").update(status=status)
+        runs.open_run(tmp_path / "fold-1").update(status=status)
         with pytest.raises(DataError, match=r"fold-1 was begun with FER. votes .*; name the same"):
-            trainer.cross(other_votes(dying.data()), recipe, folds=2, out=tmp_path)
+            trainer.train_folds(other_votes(dying.data()), recipe, folds=2, out=tmp_path)
     made.unlink()
-    assert trainer.cross(dying.data(), recipe, folds=2, out=tmp_path).read_bytes() == before
+    assert trainer.train_folds(dying.data(), recipe, folds=2, out=tmp_path).read_bytes() == before
 
 
 def test_folds_that_cannot_go_on_say_what_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1018,17 +1016,17 @@ def test_folds_that_cannot_go_on_say_what_can(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(
         TrainingError, match=r"learning_rate=3\.3e\+29 and another --out, for all folds"
     ) as caught:
-        trainer.cross(dying.data(), recipe, folds=2, out=tmp_path / "diverged")
+        trainer.train_folds(dying.data(), recipe, folds=2, out=tmp_path / "diverged")
     assert "--resume" not in str(caught.value)
 
-    def full(self: run.Run, state: run.State) -> Path:
+    def full(self: runs.Run, state: runs.State) -> Path:
         raise OutputError("the disk is full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(run.Run, "save", full)
+        patched.setattr(runs.Run, "save", full)
         with pytest.raises(OutputError, match=r"go on with: the same command$"):
-            trainer.cross(dying.data(), dying.recipe("epochs=1"), folds=2, out=tmp_path / "full")
-    made = trainer.cross(dying.data(), dying.recipe("epochs=1"), folds=2, out=tmp_path / "full")
+            trainer.train_folds(dying.data(), dying.recipe("epochs=1"), folds=2, out=tmp_path / "full")
+    made = trainer.train_folds(dying.data(), dying.recipe("epochs=1"), folds=2, out=tmp_path / "full")
     assert made.is_file()
 
 

@@ -20,13 +20,12 @@ from mien.models import model as bundle
 from mien.release import exporters
 from mien.release import model_cards as cards
 from mien.reports import evaluation_report as report
-from mien.training import runs as run
+from mien.training import runs
 
 pytest.importorskip("keras", reason="training needs mien[train]")
 
 from mien.release import shipping
-from mien.training import initialization as start
-from mien.training import trainer
+from mien.training import initialization, trainer
 
 FORK = multiprocessing.get_context("forkserver")
 FORK.set_forkserver_preload(["mien.training.trainer", "conftest"])
@@ -51,7 +50,7 @@ def other(make_blobs: Callable[..., Dataset], **options: object) -> Dataset:
 
 def test_the_weights_are_those_that_ship(base: bundle.Bundle) -> None:
     model = trainer.build_network(dying.recipe(), classes=3, policy="float32")
-    assert start.give(start.of(base), model, dying.data().labels) == ()
+    assert initialization.assign(initialization.load(base), model, dying.data().labels) == ()
     images = dying.data().split("val").images
     np.testing.assert_allclose(model.predict(images, verbose=0), base.run(images), atol=1e-5)
 
@@ -171,7 +170,7 @@ def test_an_answer_that_the_run_does_not_have_begins_anew(
     recipe = dying.recipe(*settings)
     model = trainer.build_network(recipe, classes=len(labels), policy="float32")
     before = {layer.name: layer.get_weights() for layer in model.layers}
-    assert start.give(start.of(base), model, labels) == fresh
+    assert initialization.assign(initialization.load(base), model, labels) == fresh
     given = {layer.name: layer.get_weights() for layer in exporters.rebuild(base).layers}
     for layer in model.layers:
         expected = before if layer.name in fresh else given
@@ -224,7 +223,7 @@ def test_killed_and_resumed_is_as_if_never_killed(base: bundle.Bundle, tmp_path:
     assert go("whole") == 0
     assert go("killed", ("step", 1)) == -signal.SIGKILL
     assert go("killed") == 0
-    whole, killed = (run.open_run(tmp_path / name / "run") for name in ("whole", "killed"))
+    whole, killed = (runs.open_run(tmp_path / name / "run") for name in ("whole", "killed"))
     states = whole.load()[0], killed.load()[0]
     assert states[0] is not None
     assert states[1] is not None

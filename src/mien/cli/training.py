@@ -248,7 +248,7 @@ def _cross(
     from mien.training import trainer
 
     with common.live() as (_, on_status):
-        made = trainer.cross(
+        made = trainer.train_folds(
             dataset, recipe, folds=folds, out=out, runs=runs, on_status=on_status, on_note=common.note
         )
     train = dataset.split("train")

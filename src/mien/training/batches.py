@@ -59,7 +59,7 @@ class BatchLoader:
                 wanted = {name: target[indices] for name, target in self.targets.items()}
                 if recipe.augment.mixup:
                     rng = np.random.default_rng([recipe.seed, number, place])
-                    images, wanted = targets.mixed(images, wanted, recipe.augment.mixup, rng)
+                    images, wanted = targets.mix_images(images, wanted, recipe.augment.mixup, rng)
                 yield images, to_keras(wanted)
             step = 0
 

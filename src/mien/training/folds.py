@@ -23,7 +23,7 @@ Fit = Callable[[Dataset, Path], Run]
 Resume = Callable[[Run, Dataset], Run]
 
 
-def cross(
+def predict_out_of_fold(
     dataset: Dataset,
     recipe: Recipe,
     folds: int,
@@ -52,12 +52,12 @@ def cross(
     """
     whole = dataset.split("train")
     say("comparing images, for those that are equal or near stay in one fold")
-    parts = deal(whole, dataset.labels, folds, seed=recipe.seed)
+    parts = assign_folds(whole, dataset.labels, folds, seed=recipe.seed)
     answers: dict[str, NDArray[np.float32]] = {}
     for number, held in enumerate(parts, start=1):
         kept = np.setdiff1d(np.arange(len(whole)), held)
         part = replace(
-            dataset, train=pick(whole, kept), val=replace(pick(whole, held), name="val"), test=None
+            dataset, train=select(whole, kept), val=replace(select(whole, held), name="val"), test=None
         )
         say(f"fold {number} of {folds}: learns from {len(kept):,} images, is asked about {len(held):,}")
         made = _one(part, recipe, Path(to) / f"fold-{number}", fit=fit, resume=resume)
@@ -83,7 +83,7 @@ def _one(part: Dataset, recipe: Recipe, path: Path, *, fit: Fit, resume: Resume)
     return made
 
 
-def deal(split: Split, labels: Sequence[str], folds: int, *, seed: int) -> list[NDArray[np.intp]]:
+def assign_folds(split: Split, labels: Sequence[str], folds: int, *, seed: int) -> list[NDArray[np.intp]]:
     """Cut a split into folds: every class shared out evenly, images that are equal or near together.
 
     A network that learnt a copy of an image would know its label by heart, and the audit would believe it.
@@ -119,7 +119,7 @@ def deal(split: Split, labels: Sequence[str], folds: int, *, seed: int) -> list[
     return [np.array(sorted(fold), np.intp) for fold in dealt]
 
 
-def pick(split: Split, members: NDArray[np.intp]) -> Split:
+def select(split: Split, members: NDArray[np.intp]) -> Split:
     """Return the images of a split that `members` index, in their order."""
     return Split(
         name=split.name,

@@ -20,7 +20,7 @@ _ANSWERS = ("answer", "ferplus")
 
 
 @dataclass(frozen=True, eq=False)
-class Start:
+class InitialWeights:
     """The weights of a trained model, and where they come from.
 
     Args:
@@ -42,7 +42,7 @@ class Start:
     base: list[dict[str, Any]]
 
 
-def of(base: Bundle) -> Start:
+def load(base: Bundle) -> InitialWeights:
     """Read the weights that a training can begin from.
 
     Args:
@@ -64,7 +64,7 @@ def of(base: Bundle) -> Start:
         "recipe": card.recipe,
         "teacher": card.teacher,
     }
-    return Start(
+    return InitialWeights(
         name=card.name,
         network=network,
         size=card.size,
@@ -75,7 +75,7 @@ def of(base: Bundle) -> Start:
     )
 
 
-def check(start: Start, recipe: Recipe) -> None:
+def check_recipe(start: InitialWeights, recipe: Recipe) -> None:
     """Make sure that a recipe trains the network that the weights are of.
 
     Raises:
@@ -90,7 +90,7 @@ def check(start: Start, recipe: Recipe) -> None:
             )
 
 
-def score(
+def evaluate_base(
     base: Bundle, dataset: Dataset, *, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, Any] | None:
     """Score a model that a training begins from on the validation images, to compare the result with.
@@ -117,7 +117,7 @@ def score(
     }
 
 
-def give(start: Start, model: Any, labels: tuple[str, ...]) -> tuple[str, ...]:
+def assign(start: InitialWeights, model: Any, labels: tuple[str, ...]) -> tuple[str, ...]:
     """Put the weights into a model of the same network.
 
     An answer in other classes than the start's keeps the weights that chance gave it, and so does an answer

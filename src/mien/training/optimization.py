@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mien.models.networks import load_keras
-from mien.training.recipes import Optimizer, Targets
+from mien.training.recipes import Optimizer, TargetSettings
 
 keras = load_keras()
 
@@ -60,7 +60,7 @@ def _soften_probabilities(probabilities: Any, temperature: float) -> Any:
     return powered / keras.ops.maximum(total, 1e-7)
 
 
-def loss_settings(targets: Targets, *, distils: bool, frequencies: Sequence[float]) -> dict[str, Any]:
+def loss_settings(targets: TargetSettings, *, distils: bool, frequencies: Sequence[float]) -> dict[str, Any]:
     """Return `loss`, `loss_weights` and `metrics` as `Model.compile` takes them.
 
     Args:

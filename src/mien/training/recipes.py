@@ -81,7 +81,7 @@ class Augment:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Targets:
+class TargetSettings:
     """What an image's answer should be.
 
     Args:
@@ -195,7 +195,7 @@ class Recipe:
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 42
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     select: Literal["val_loss", "val_accuracy", "last"] = "val_loss"
-    targets: Targets = field(default_factory=Targets)
+    targets: TargetSettings = field(default_factory=TargetSettings)
     optimizer: Optimizer = field(default_factory=Optimizer)
     augment: Augment = field(default_factory=Augment)
     stopping: Stopping = field(default_factory=Stopping)
@@ -237,7 +237,7 @@ _QUICK = Recipe(
     network="small",
     epochs=8,
     batch_size=64,
-    targets=Targets(smoothing=0.05),
+    targets=TargetSettings(smoothing=0.05),
     optimizer=Optimizer(name="sgd", learning_rate=0.2, schedule="one-cycle", warmup=0.25, weight_decay=3e-4),
     augment=Augment(rotation=8, zoom=0.08, shift=0.042, flip=True, interpolation="cubic"),
     stopping=Stopping(patience=0),
@@ -252,7 +252,7 @@ _HUMAN = replace(
     _QUICK,
     name="human",
     epochs=26,
-    targets=Targets(smoothing=0.1, ferplus=1.0),
+    targets=TargetSettings(smoothing=0.1, ferplus=1.0),
     optimizer=replace(_QUICK.optimizer, weight_decay=5e-4),
     augment=replace(_QUICK.augment, interpolation="linear", erase=0.25),
     about="The shortest way to 65 % of FER2013, which is what people reach, on labels and FER+ votes.",
@@ -266,7 +266,7 @@ _RELEASE = Recipe(
     network="large",
     epochs=75,
     batch_size=64,
-    targets=Targets(smoothing=0.1, ferplus=1.0, teacher=0.5, temperature=2.0, balance=0.3),
+    targets=TargetSettings(smoothing=0.1, ferplus=1.0, teacher=0.5, temperature=2.0, balance=0.3),
     optimizer=Optimizer(name="sgd", learning_rate=0.12, schedule="one-cycle", warmup=0.15, weight_decay=5e-4),
     augment=Augment(rotation=12, zoom=0.12, shift=0.0625, flip=True, brightness=0.1, contrast=0.2, erase=0.5),
     stopping=Stopping(patience=0),
@@ -325,7 +325,7 @@ _TEACHER = Recipe(
     network="resnet18",
     epochs=80,
     batch_size=512,
-    targets=Targets(smoothing=0.1, ferplus=1.0),
+    targets=TargetSettings(smoothing=0.1, ferplus=1.0),
     optimizer=Optimizer(
         name="sgd",
         learning_rate=0.4,

@@ -303,7 +303,11 @@ def create(
             made.chmod(0o755)
             _files.write(made / "recipe.toml", to_toml(recipe).encode())
             _files.write(made / "run.json", _json(dict(facts) | {"recipe": to_dict(recipe)}))
-            return Run(_claim(made, wanted) if wanted is not None else _number(made, runs, recipe.name))
+            return Run(
+                _move_to(made, wanted)
+                if wanted is not None
+                else _move_to_next_number(made, runs, recipe.name)
+            )
         finally:
             shutil.rmtree(made, ignore_errors=True)
 
@@ -322,7 +326,7 @@ def open_run(path: str | os.PathLike[str]) -> Run:
     return Run(path)
 
 
-def _claim(made: Path, path: Path) -> Path:
+def _move_to(made: Path, path: Path) -> Path:
     """Move a new run's folder to `path`, where nothing or an empty folder stands."""
     try:
         made.rename(path)
@@ -334,7 +338,7 @@ def _claim(made: Path, path: Path) -> Path:
     return path
 
 
-def _number(made: Path, runs: Path, name: str) -> Path:
+def _move_to_next_number(made: Path, runs: Path, name: str) -> Path:
     """Move a new run's folder to the next free number; of two at once, the second takes the one after."""
     numbers = [path.name.removeprefix(f"{name}-") for path in runs.glob(f"{name}-*")]
     number = max((int(number) for number in numbers if number.isdecimal()), default=0)

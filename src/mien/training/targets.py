@@ -16,13 +16,13 @@ from mien.data.datasets import Dataset, Split
 from mien.data.probabilities import Stored
 from mien.errors import DataError
 from mien.models.model import Card
-from mien.training.recipes import Recipe, Targets
+from mien.training.recipes import Recipe, TargetSettings
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class Wanted:
+class Targets:
     """What the network should answer to the images of train and val, by output.
 
     Args:
@@ -38,7 +38,7 @@ class Wanted:
     frequencies: tuple[float, ...]
 
 
-def of(dataset: Dataset, recipe: Recipe, teacher: Stored | None) -> Wanted:
+def make_targets(dataset: Dataset, recipe: Recipe, teacher: Stored | None) -> Targets:
     """Return the targets of a training.
 
     Args:
@@ -61,18 +61,18 @@ def of(dataset: Dataset, recipe: Recipe, teacher: Stored | None) -> Wanted:
                 "targets.ferplus=0, or name a teacher with both"
             )
     distils = teacher is not None
-    return Wanted(
-        train=make(train, labels, settings, teacher=taught, distils=distils),
-        val=make(val, labels, settings, distils=distils),
+    return Targets(
+        train=make_split_targets(train, labels, settings, teacher=taught, distils=distils),
+        val=make_split_targets(val, labels, settings, distils=distils),
         distils=distils,
         frequencies=tuple(float(x) for x in one_hot(train.labels, len(labels)).mean(axis=0)),
     )
 
 
-def make(
+def make_split_targets(
     split: Split,
     labels: Sequence[str],
-    settings: Targets,
+    settings: TargetSettings,
     *,
     teacher: dict[str, Floats] | None = None,
     distils: bool = False,
@@ -156,7 +156,7 @@ def frequencies(card: Card, head: str, train: Split) -> tuple[float, ...]:
     return tuple(round(float(each), 6) for each in mean / mean.sum())
 
 
-def mixed(
+def mix_images(
     images: NDArray[np.uint8], targets: dict[str, Floats], alpha: float, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], dict[str, Floats]]:
     """Blend every image of a batch, and its targets, with another one of the batch.

@@ -28,14 +28,12 @@ from mien.models import networks
 from mien.models.model import Bundle
 from mien.models.networks import load_keras
 from mien.release import exporters
-from mien.training import checkpoints, optimization, targets
-from mien.training import folds as crossing
-from mien.training import initialization as starting
-from mien.training import runs as run
+from mien.training import checkpoints, initialization, optimization, targets
 from mien.training.batches import Batch, BatchLoader, to_keras
 from mien.training.checkpoints import CheckpointCallback, Status, best_epoch, is_over
+from mien.training.folds import FILE, predict_out_of_fold
 from mien.training.recipes import Recipe, from_dict, get, to_dict
-from mien.training.runs import Run
+from mien.training.runs import Run, create
 
 
 def describe_run(
@@ -272,10 +270,10 @@ def fit(
     """
     recipe = get(recipe) if isinstance(recipe, str) else recipe
     _check_data(dataset, recipe)
-    wanted = targets.of(dataset, recipe, teacher)
-    start = None if base is None else starting.of(base)
+    wanted = targets.make_targets(dataset, recipe, teacher)
+    start = None if base is None else initialization.load(base)
     if start is not None:
-        starting.check(start, recipe)
+        initialization.check_recipe(start, recipe)
     load_keras().utils.set_random_seed(recipe.seed)
     policy = choose_precision(recipe.precision)
     model = build_network(recipe, classes=len(dataset.labels), policy=policy)
@@ -285,7 +283,7 @@ def fit(
     began = None if base is None else _score_base(base, dataset, on_progress)
     known = describe_run(dataset, policy, origin=origin or {}, teacher=teacher, bases=bases, began=began)
     check_names(Path(out).name if out is not None else recipe.name, known, dataset, recipe)
-    made = run.create(recipe, known, out=out, runs=runs)
+    made = create(recipe, known, out=out, runs=runs)
     say = on_note or _ignore
     with made.lock():
         return _train(made, model, dataset, recipe, wanted, fold=fold, on_status=on_status, say=say)
@@ -330,14 +328,14 @@ def resume(
         made.check_votes(dataset.votes_fingerprint)
         _check_teacher(made, known.get("teacher"), teacher)
         _check_begun(made, known.get("base"))
-        wanted = targets.of(dataset, recipe, teacher)
+        wanted = targets.make_targets(dataset, recipe, teacher)
         load_keras().utils.set_random_seed(recipe.seed)
         model = build_network(recipe, classes=len(dataset.labels), policy=known["precision"])
         say = on_note or _ignore
         return _train(made, model, dataset, recipe, wanted, fold=fold, on_status=on_status, say=say)
 
 
-def cross(
+def train_folds(
     dataset: Dataset,
     recipe: Recipe,
     *,
@@ -377,8 +375,8 @@ def cross(
     def go_on(made: Run, part: Dataset) -> Run:
         return resume(made, part, fold=True, on_status=on_status, on_note=on_note)
 
-    crossing.cross(dataset, recipe, folds, to, fit=begin, resume=go_on, say=on_note or _ignore)
-    return to / crossing.FILE
+    predict_out_of_fold(dataset, recipe, folds, to, fit=begin, resume=go_on, say=on_note or _ignore)
+    return to / FILE
 
 
 def _ignore(sentence: str) -> None:
@@ -390,7 +388,7 @@ def _train(
     model: Any,
     dataset: Dataset,
     recipe: Recipe,
-    wanted: targets.Wanted,
+    wanted: targets.Targets,
     *,
     fold: bool,
     on_status: Callable[[Status], None] | None,
@@ -439,10 +437,10 @@ def _train(
 
 
 def _load_weights(
-    start: starting.Start, model: Any, dataset: Dataset, on_note: Callable[[str], None] | None
+    start: initialization.InitialWeights, model: Any, dataset: Dataset, on_note: Callable[[str], None] | None
 ) -> None:
     """Give the model the weights it begins from, and say which of its answers begin anew."""
-    fresh = starting.give(start, model, dataset.labels)
+    fresh = initialization.assign(start, model, dataset.labels)
     why = "has no such answer" if dataset.labels == start.labels else "answers in other classes"
     anew = f"; {' and '.join(fresh)} from chance, for it {why}" if fresh else ""
     if on_note is not None:
@@ -462,7 +460,7 @@ def _score_base(
         if on_progress is not None:
             on_progress(f"scoring {base.card.name} on val", done, total)
 
-    return starting.score(base, dataset, progress=move)
+    return initialization.evaluate_base(base, dataset, progress=move)
 
 
 def _check_begun(made: Run, base: Any) -> None:
