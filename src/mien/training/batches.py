@@ -16,14 +16,14 @@ Batch = tuple[NDArray[np.uint8], Target]
 
 @dataclass(frozen=True, eq=False)
 class BatchLoader:
-    """The training split in the order a recipe gives it.
+    """Load the batches of a training split.
 
-    Every epoch goes through all images once, in an order of its own. The last batch of an epoch is filled up
-    with the epoch's first images, so that all batches are equally large and a compiled step fits them all.
+    Every epoch uses all images once, in its own order. The epoch's first images fill up its last batch, so
+    that all batches have the same size and one compiled step fits them all.
 
     Args:
         split: Images `(n, s, s, 1)` uint8 in [0, 255].
-        targets: What the network should answer to each, by output.
+        targets: Targets of each image, by output.
         recipe: Gives batch size, seed and augmentation.
     """
 
@@ -33,12 +33,12 @@ class BatchLoader:
 
     @property
     def batch_size(self) -> int:
-        """Images a step: the recipe's, or all where there are fewer."""
+        """Images per step: the recipe's `batch_size`, or all images if there are fewer."""
         return min(self.recipe.batch_size, len(self.split))
 
     @property
     def steps(self) -> int:
-        """Steps an epoch."""
+        """Steps per epoch."""
         return -(-len(self.split) // self.batch_size)
 
     def order(self, epoch: int) -> NDArray[np.int64]:
@@ -47,7 +47,7 @@ class BatchLoader:
         return np.resize(order, self.steps * self.batch_size)
 
     def batches(self, epoch: int, step: int) -> Iterator[Batch]:
-        """Yield images `(b, s, s, 1)` uint8 and their targets, from a step on to the very end."""
+        """Yield images `(b, s, s, 1)` uint8 and their targets, from this step to the last epoch's end."""
         recipe = self.recipe
         for number in range(epoch, recipe.epochs):
             order = self.order(number)
@@ -56,14 +56,16 @@ class BatchLoader:
                 images = augmentation.augment_batch(
                     self.split.images, indices, recipe.augment, seed=recipe.seed, epoch=number
                 )
-                wanted = {name: target[indices] for name, target in self.targets.items()}
+                batch_targets = {name: target[indices] for name, target in self.targets.items()}
                 if recipe.augment.mixup:
                     rng = np.random.default_rng([recipe.seed, number, place])
-                    images, wanted = targets.mix_images(images, wanted, recipe.augment.mixup, rng)
-                yield images, to_keras(wanted)
+                    images, batch_targets = targets.mix_images(
+                        images, batch_targets, recipe.augment.mixup, rng
+                    )
+                yield images, to_keras(batch_targets)
             step = 0
 
 
-def to_keras(wanted: dict[str, NDArray[np.float32]]) -> Target:
-    """Return targets as a network takes them: by output, or alone where it has a single one."""
-    return wanted if len(wanted) > 1 else wanted["answer"]
+def to_keras(batch_targets: dict[str, NDArray[np.float32]]) -> Target:
+    """Return targets as Keras expects them: a dictionary, or one array if there is one output."""
+    return batch_targets if len(batch_targets) > 1 else batch_targets["answer"]

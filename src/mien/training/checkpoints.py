@@ -1,4 +1,4 @@
-"""The callback that keeps a training's record: history, best weights, saved states, and stopping."""
+"""The Keras callback that saves history, best weights and states, and stops on signals."""
 
 import math
 import os
@@ -25,11 +25,13 @@ from mien.training.batches import BatchLoader, to_keras
 from mien.training.recipes import Recipe, Stopping
 from mien.training.runs import Row, Run, State
 
-#: Seconds a step may go on after a signal before the state after the step before it is saved.
+keras = load_keras()
+
+#: Seconds that a step may go on after a signal; then the state before the step is saved.
 GRACE = 4.0
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-#: Shows the cursor again, for a progress bar may have hidden it; what to do follows.
+#: Shows the cursor again, because a progress bar may have hidden it.
 _FAREWELL = "\x1b[?25h\nmien: stopped inside a long step, and saved; go on with: "
 
 
@@ -38,13 +40,13 @@ class Stop:
 
     Args:
         save_last: Saves the newest state in memory; called from another thread.
-        again: The command that goes on, for the farewell.
+        again: The command that resumes the training, for the message.
     """
 
     def __init__(self, save_last: Callable[[], None], again: str) -> None:
         self.signal_number = 0
         self._save_last = save_last
-        # A folder's name may hold what moves the cursor.
+        # A folder's name may contain control characters.
         self._again = make_printable(again)
         self._reached = threading.Event()
 
@@ -52,15 +54,15 @@ class Stop:
         return self.signal_number != 0
 
     def reached(self) -> None:
-        """Say that the training has seen the signal and will save by itself."""
+        """Note that the training has seen the signal and saves by itself."""
         self._reached.set()
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Note the signal; the training sees it at the end of its step."""
+        """Note the signal, which the training sees at the end of its step."""
         self.signal_number = number
 
     def watch(self, wakeup: socket.socket) -> None:
-        """Wait for a signal's byte on `wakeup`, give the step its time, then save and end the process."""
+        """Wait for a signal on `wakeup`; if the step takes longer than `GRACE`, save and end the process."""
         received = wakeup.recv(1)
         while received and received[0] not in _SIGNALS:
             received = wakeup.recv(1)
@@ -73,7 +75,7 @@ class Stop:
 
 @contextmanager
 def listen_for_signals(save_last: Callable[[], None], again: str) -> Iterator[Stop]:
-    """Listen for SIGINT and SIGTERM while the block runs; elsewhere than in the main thread, do nothing."""
+    """Listen for SIGINT and SIGTERM during the block; do nothing outside the main thread."""
     stop = Stop(save_last, again)
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -96,12 +98,10 @@ def listen_for_signals(save_last: Callable[[], None], again: str) -> Iterator[St
         reader.close()
 
 
-keras = load_keras()
-
-#: Steps longer than this many seconds have their state kept in memory, for a signal that comes inside one.
+#: If steps take more seconds than this, the last state stays in memory, for a signal inside a step.
 _LONG_STEP = 1.0
 
-#: What Keras measures of an epoch; the last two only where a network has a second answer.
+#: What Keras measures each epoch; the last two only if the network has a second output.
 _MEASURED = (
     "loss",
     "accuracy",
@@ -114,17 +114,17 @@ _MEASURED = (
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """Where a training stands, for people to watch.
+    """The progress of a training.
 
     Args:
-        epoch: The epoch under way, from 1.
-        epochs: Epochs at most.
-        step: Steps done in this epoch.
-        steps: Steps an epoch.
-        images_per_second: Training images, since this epoch began here.
-        seconds_left: Until the last epoch's end, at this speed.
-        loss: Running mean of the epoch.
-        accuracy: Running mean of the epoch.
+        epoch: The current epoch, from 1.
+        epochs: Largest number of epochs.
+        step: Finished steps of this epoch.
+        steps: Steps per epoch.
+        images_per_second: Training speed in this epoch.
+        seconds_left: Until the end of the last epoch, at this speed.
+        loss: Mean of this epoch so far.
+        accuracy: Mean of this epoch so far.
         last: The row of the last finished epoch, if any.
     """
 
@@ -140,7 +140,7 @@ class Status:
 
 
 def best_epoch(history: list[Row], select: str) -> int:
-    """Return the index of the epoch that ships; the earlier of two equals."""
+    """Return the index of the epoch that ships: the first of equal ones."""
     if select == "last":
         return len(history) - 1
     sign = -1 if select == "val_accuracy" else 1
@@ -148,7 +148,7 @@ def best_epoch(history: list[Row], select: str) -> int:
 
 
 def is_over(history: list[Row], recipe: Recipe) -> bool:
-    """Say whether a training with this history is at its end."""
+    """Return whether a training with this history is finished."""
     return len(history) >= recipe.epochs or _stops_early(history, recipe.stopping)
 
 
@@ -163,15 +163,15 @@ def _stops_early(history: list[Row], stopping: Stopping) -> bool:
 
 
 class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
-    """Keep the record of one training, and bring an interrupted one back.
+    """Record one training, and restore an interrupted one.
 
     Args:
-        run: Where the record is kept.
-        recipe: What is trained.
-        feed: The training images.
-        state: The moment to go on from, or None at the beginning.
+        run: The run that stores the record.
+        recipe: Its recipe.
+        feed: The training batches.
+        state: The state to go on from; None at the beginning.
         on_status: Called a few times a second.
-        again: What goes on with it when it was stopped, for the sentence that says so: a command.
+        again: The command that resumes it, for the message.
     """
 
     def __init__(
@@ -210,9 +210,8 @@ class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc, name-d
             self._first_step = self.step
 
     def restore(self) -> None:
-        """Put the state's weights and optimizer into the model; its metrics follow when the epoch begins."""
-        # Keras makes the variables of losses and metrics with the first answer it sees, which is too late to
-        # set them.
+        """Assign the state's weights and optimizer to the model; its metrics follow when the epoch begins."""
+        # Keras creates the variables of losses and metrics on the first batch, which is too late to set them.
         wanted = {name: target[:1] for name, target in self.feed.targets.items()}
         classes = self.model.outputs[0].shape[-1]
         answers = {name: np.full((1, classes), 1 / classes, np.float32) for name in wanted}
@@ -223,16 +222,16 @@ class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc, name-d
             self._spent = dict(self._state.facts["spent"])
 
     def save(self) -> None:
-        """Save the state as it stands."""
+        """Save the current state."""
         self.run.save(self._capture())
 
     def save_last(self) -> None:
-        """Save the newest state in memory; for a signal that comes inside a long step."""
+        """Save the newest state in memory, after a signal inside a long step."""
         if self._last_step is not None:
             self.run.save(self._last_step)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Start the clocks; in an epoch begun before, bring back its running means."""
+        """Start the clocks, and restore the metrics of an interrupted epoch."""
         if self._state is not None and self.step:
             _assign(self.model.metrics_variables, self._state.group("metrics"))
         self._state = None
@@ -240,7 +239,7 @@ class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc, name-d
         self._step_at = self._wall
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Look at the loss, the clock and the signals."""
+        """Check the loss, the clock and signals."""
         logs = _plain(logs)
         self.step = self._first_step + batch + 1
         self._check(logs["loss"], f"loss in epoch {self.epoch + 1}, step {self.step}")
@@ -263,10 +262,10 @@ class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc, name-d
         )
 
     def _keep(self, now: float) -> None:
-        """Save or remember the state inside an epoch.
+        """Save the state inside an epoch, or keep it in memory.
 
-        None is saved after an epoch's last step, for from there Keras cannot go on: the state before that
-        step is remembered instead, until the validation after it is done.
+        Keras cannot go on from an epoch's last step, so the state before that step stays in memory until the
+        validation is done.
         """
         if self.stop:
             self._leave(self._capture())
@@ -277,16 +276,16 @@ class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc, name-d
             self._last_step = self._capture()
 
     def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Look at the signals while validating too, which may take minutes."""
+        """Check for signals during validation, which may take minutes."""
         if self.stop:
             self._leave(self._last_step)
 
     def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Keep the weights that were just validated: with a moving average these are not the trained ones."""
+        """Keep the validated weights; with a moving average they differ from the trained ones."""
         self._candidate = self.model.get_weights()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Write the epoch's row, its weights, and the state at its end."""
+        """Write the row of the epoch, its weights and its final state."""
         logs = _plain(logs)
         self._check(logs["val_loss"], f"validation loss after epoch {epoch + 1}")
         clocks = self._clocks()
@@ -315,7 +314,7 @@ class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc, name-d
             self._leave(None)
 
     def _leave(self, state: State | None) -> None:
-        """End the training after a signal; without a state, the one saved last is as good."""
+        """End the training after a signal; None means that the last saved state is current."""
         self.stop.reached()
         if state is not None:
             self.run.save(state)
@@ -341,13 +340,13 @@ class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc, name-d
         return State(step=self.epoch * self.feed.steps + self.step, arrays=arrays, facts=facts)
 
     def _write_weights(self, row: Row) -> None:
-        """Write the validated weights as `epNNN-lossN-val_lossN.weights.h5`; drop what is not kept."""
+        """Write the validated weights as `epNNN-lossN-val_lossN.weights.h5`, and delete older files."""
         name = f"ep{self.epoch + 1:03d}-loss{row['loss']:.3f}-val_loss{row['val_loss']:.3f}.weights.h5"
         trained = self.model.get_weights()
         self.model.set_weights(self._candidate)
         try:
             with tempfile.TemporaryDirectory() as aside:
-                # HDF5 ends the process where its disk is full, so the run's disk gets the bytes alone.
+                # HDF5 ends the process if its disk is full, so it writes to a temporary file.
                 file = Path(aside) / name
                 self.model.save_weights(file)
                 _files.write(self.run.weights / name, file.read_bytes())
@@ -384,7 +383,7 @@ class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc, name-d
 
 
 def _plain(logs: dict[str, Any] | None) -> dict[str, Any]:
-    """Return Keras' logs under the names they have for a network with one answer."""
+    """Return Keras' logs with the names of a network with one output."""
     found = dict(logs or {})
     for prefix in ("", "val_"):
         if f"{prefix}answer_accuracy" in found:
@@ -393,7 +392,7 @@ def _plain(logs: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _variables(model: Any) -> list[Any]:
-    """Return the variables of model and optimizer, each once, in an order that the network fixes."""
+    """Return the variables of model and optimizer, each once, in an order that the network determines."""
     found = {id(variable): variable for variable in (*model.variables, *model.optimizer.variables)}
     metrics = {id(variable) for variable in model.metrics_variables}
     return [variable for key, variable in found.items() if key not in metrics]
@@ -408,14 +407,14 @@ def _assign(variables: list[Any], arrays: list[NDArray[Any]]) -> None:
     if shapes != [array.shape for array in arrays]:
         raise TrainingError(
             "the saved state does not fit the network of the run's recipe; was recipe.toml changed, or is "
-            "another version of Keras installed? Train anew"
+            "another version of Keras installed? Start a new training"
         )
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
 
 
 def _thin(folder: Path, *, keep: int, best: int) -> None:
-    """Delete all weight files but those of the best epoch and the last `keep`."""
+    """Delete all weight files except the best epoch's and the last `keep`."""
     files = sorted(folder.glob("ep*.weights.h5"), key=lambda path: int(path.name[2:].split("-")[0]))
     for path in files[:-keep]:
         if not path.name.startswith(f"ep{best:03d}-"):

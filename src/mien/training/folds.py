@@ -1,4 +1,4 @@
-"""Probabilities out of folds: what networks say of training images that they did not learn from."""
+"""Out-of-fold probabilities: predictions for training images by networks that did not learn from them."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from mien.models import model as bundle
 from mien.training.recipes import Recipe
 from mien.training.runs import Run, open_run
 
-#: What `fit` leaves beside the runs of its folds.
+#: The file of probabilities beside the runs of the folds.
 FILE = "out-of-fold.npz"
 
 Fit = Callable[[Dataset, Path], Run]
@@ -33,25 +33,25 @@ def predict_out_of_fold(
     resume: Resume,
     say: Callable[[str], None],
 ) -> None:
-    """Train once a fold without it, and ask each network about its fold.
+    """Train one network for each fold on the other folds, and predict that fold with it.
 
-    Folds that are done are kept, and one that was stopped goes on, so that the same call finishes the work.
+    Finished folds are kept, and a stopped one goes on. The same call finishes the work.
 
     Args:
-        dataset: Its train split is cut; the val split watches no training, each fold is its network's val.
-        recipe: What each network is trained by.
-        folds: How many.
-        to: The folder of `fold-1`, `fold-2`...
-        fit: Trains a fold's data into a folder.
-        resume: Goes on with a fold.
-        say: Takes a sentence.
+        dataset: Its train split is divided into folds. Each fold is the val split of its network.
+        recipe: The recipe of every network.
+        folds: Number of folds.
+        to: The folder of `fold-1`, `fold-2` and so on.
+        fit: Trains a fold into a folder.
+        resume: Goes on with the training of a fold.
+        say: Called with messages.
 
     Raises:
         DataError: There are too few images, or a fold was trained with other votes.
         RunError: The folder holds runs of another recipe.
     """
     whole = dataset.split("train")
-    say("comparing images, for those that are equal or near stay in one fold")
+    say("searching for duplicates, which must stay in one fold")
     parts = assign_folds(whole, dataset.labels, folds, seed=recipe.seed)
     answers: dict[str, NDArray[np.float32]] = {}
     for number, held in enumerate(parts, start=1):
@@ -59,7 +59,7 @@ def predict_out_of_fold(
         part = replace(
             dataset, train=select(whole, kept), val=replace(select(whole, held), name="val"), test=None
         )
-        say(f"fold {number} of {folds}: learns from {len(kept):,} images, is asked about {len(held):,}")
+        say(f"fold {number} of {folds}: trains on {len(kept):,} images, predicts {len(held):,}")
         made = _one(part, recipe, Path(to) / f"fold-{number}", fit=fit, resume=resume)
         shipped = bundle.load(made.bundle)
         for name, head in shipped.card.heads.items():
@@ -84,19 +84,19 @@ def _one(part: Dataset, recipe: Recipe, path: Path, *, fit: Fit, resume: Resume)
 
 
 def assign_folds(split: Split, labels: Sequence[str], folds: int, *, seed: int) -> list[NDArray[np.intp]]:
-    """Cut a split into folds: every class shared out evenly, images that are equal or near together.
+    """Divide a split into folds with an even share of each class.
 
-    A network that learnt a copy of an image would know its label by heart, and the audit would believe it.
-    Photographs that were cut otherwise may come apart, for to look for them among all takes too long.
+    Exact and near duplicates stay in one fold, because a network that learned from a duplicate of an image
+    has memorised its label. Re-cropped duplicates are not searched for, because that takes too long.
 
     Returns:
         The indices of each fold, ascending; every image is in one of them.
 
     Raises:
-        DataError: A class has fewer images that are no copies of one another than there are folds.
+        DataError: A class has fewer distinct images than there are folds.
     """
     if folds < 2:
-        raise DataError(f"folds is {folds}; at least 2 are needed, so that every image is left out once")
+        raise DataError(f"folds is {folds}; at least 2 are needed")
     copies = {int(group[0]): group.tolist() for group in duplicates.find(split.images).groups()}
     more = {index for group in copies.values() for index in group[1:]}
     groups = [copies.get(index, [index]) for index in range(len(split)) if index not in more]
@@ -106,12 +106,12 @@ def assign_folds(split: Split, labels: Sequence[str], folds: int, *, seed: int) 
         mine = [group for group in groups if split.labels[group[0]] == label]
         if len(mine) < folds:
             raise DataError(
-                f"the class {name!r} has {len(mine)} training images that are no copies of one another, "
-                f"too few for {folds} folds; ask for fewer folds, or add images"
+                f"the class {name!r} has {len(mine)} distinct training images, too few for {folds} folds; "
+                "use fewer folds, or add images"
             )
         shuffled = [mine[place] for place in random.permutation(len(mine)).tolist()]
         held = [0] * folds
-        # The largest first, each to the fold that holds the fewest: so one crowd tips no scale.
+        # Largest groups first, each to the smallest fold, which keeps the folds even.
         for group in sorted(shuffled, key=len, reverse=True):
             fold = held.index(min(held))
             dealt[fold] += group
@@ -120,7 +120,7 @@ def assign_folds(split: Split, labels: Sequence[str], folds: int, *, seed: int) 
 
 
 def select(split: Split, members: NDArray[np.intp]) -> Split:
-    """Return the images of a split that `members` index, in their order."""
+    """Return the images of a split at these indices."""
     return Split(
         name=split.name,
         images=split.images[members],

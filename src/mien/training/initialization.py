@@ -1,4 +1,4 @@
-"""Where a training begins that does not begin from chance: the weights of a model that is trained."""
+"""Initial weights of a training that begins from a trained model."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,22 +15,22 @@ from mien.models.model import Bundle
 from mien.release import exporters
 from mien.training.recipes import Recipe
 
-#: The layers that answer: what they say belongs to the classes, all else to faces.
+#: The output layers. They depend on the classes; all other layers do not.
 _ANSWERS = ("answer", "ferplus")
 
 
 @dataclass(frozen=True, eq=False)
 class InitialWeights:
-    """The weights of a trained model, and where they come from.
+    """The weights of a trained model and their origin.
 
     Args:
-        name: The model's name; a run's model has the run's.
-        network: What network they are of.
+        name: The model's name.
+        network: The name of its network.
         size: Side in pixels of that network's input.
-        labels: Names of the classes that they answer in.
-        heads: How a face can be read by them; by the labels, or by votes too.
-        weights: Float32 arrays by the names that Keras has for them: `stem_conv/kernel`.
-        base: The model, and before it those that it was made from itself, as `model.Base` has them.
+        labels: Names of its classes.
+        heads: Names of its output heads.
+        weights: Float32 arrays by Keras path, such as `stem_conv/kernel`.
+        base: The model, and then the models that it was made from, as fields of `model.Base`.
     """
 
     name: str
@@ -43,13 +43,13 @@ class InitialWeights:
 
 
 def load(base: Bundle) -> InitialWeights:
-    """Read the weights that a training can begin from.
+    """Load the weights of a model that a training begins from.
 
     Args:
-        base: A trained model in float32, whose file holds them; or in int8, with them beside it.
+        base: A model in float32, whose file holds the weights; or in int8, with a weights file beside it.
 
     Raises:
-        ModelError: There are none, they are damaged, or the model's card does not say what it is.
+        ModelError: The weights are missing or damaged, or the card does not name network and data.
     """
     card = base.card
     network = card.recipe.get("network")
@@ -76,32 +76,32 @@ def load(base: Bundle) -> InitialWeights:
 
 
 def check_recipe(start: InitialWeights, recipe: Recipe) -> None:
-    """Make sure that a recipe trains the network that the weights are of.
+    """Check that a recipe trains the network that the weights belong to.
 
     Raises:
-        RecipeError: It trains another, or another size of it.
+        RecipeError: It trains another network, or another input size.
     """
     for key in ("network", "size"):
         had, asked = getattr(start, key), getattr(recipe, key)
         if asked != had:
             raise RecipeError(
-                f"{start.name} was trained with {key} {had}, the recipe asks for {key} {asked}; weights fit "
-                f"their own network alone: --set {key}={had}, or begin from another model"
+                f"{start.name} has {key} {had}, and the recipe has {key} {asked}; add --set {key}={had}, or "
+                "begin from another model"
             )
 
 
 def evaluate_base(
     base: Bundle, dataset: Dataset, *, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, Any] | None:
-    """Score a model that a training begins from on the validation images, to compare the result with.
+    """Evaluate the model that a training begins from on val, to compare the result with it.
 
     Args:
         base: The model.
-        dataset: What is trained on; its val has the size that the model takes.
+        dataset: The data of the training; its val has the input size of the model.
         progress: Called with (images done, images in all).
 
     Returns:
-        The fields of `mien.models.model.Began` about that model; None where it does not answer in all of the
+        The fields of `mien.models.model.Began` about that model; None if it does not have all of the
         classes.
     """
     val = dataset.split("val")
@@ -118,21 +118,20 @@ def evaluate_base(
 
 
 def assign(start: InitialWeights, model: Any, labels: tuple[str, ...]) -> tuple[str, ...]:
-    """Put the weights into a model of the same network.
+    """Assign the weights to a model of the same network.
 
-    An answer in other classes than the start's keeps the weights that chance gave it, and so does an answer
-    that the start does not have.
+    An output layer keeps its random weights if its classes differ, or if `start` does not have the layer.
 
     Args:
-        start: Whose weights.
-        model: A Keras model, of the recipe that `check` saw.
-        labels: Names of the classes that it answers in.
+        start: The weights.
+        model: A Keras model of the same network.
+        labels: Names of its classes.
 
     Returns:
-        The answers that begin from chance.
+        Names of the output layers that keep random weights.
 
     Raises:
-        ModelError: The weights are not those of the network that they are said to be of.
+        ModelError: The weights do not fit the network.
     """
     fresh = []
     for layer in model.layers:
@@ -144,6 +143,6 @@ def assign(start: InitialWeights, model: Any, labels: tuple[str, ...]) -> tuple[
         if not known or any(
             start.weights[variable.path].shape != tuple(variable.shape) for variable in layer.weights
         ):
-            raise ModelError(f"the weights of {start.name!r} are not those of the network {start.network!r}")
+            raise ModelError(f"the weights of {start.name!r} do not fit the network {start.network!r}")
         layer.set_weights([start.weights[path] for path in paths])
     return tuple(fresh)

@@ -14,16 +14,16 @@ keras = load_keras()
 class Distillation(keras.losses.Loss):  # type: ignore[misc, name-defined]
     """Cross-entropy with the data's targets, and with a teacher's probabilities at a temperature.
 
-    A row of target holds both, `(n, 2 k)`: the data's, then the teacher's; zeros stand for no teacher.
+    Rows of targets `(n, 2 k)` hold the data's distribution, then the teacher's; zeros mean no teacher.
 
     Args:
-        smoothing: Share of the data's target spread evenly over all classes.
+        smoothing: Share of the data's target that is spread evenly over all classes.
         share: The teacher's share of the loss, in [0, 1].
-        temperature: What the logits of both are divided by; its square keeps the gradient's size.
-        offsets: Added to the k logits before they are compared, in training alone: what the classes'
-            frequencies are to answer for, and the network is not.
+        temperature: Divides the logits of both; its square keeps the size of the gradient.
+        offsets: Added to the k logits in training only (logit adjustment), so that the network does not learn
+            the classes' frequencies.
 
-    Source: Hinton et al. 2015, arXiv:1503.02531; the offsets are Menon et al. 2021, arXiv:2007.07314.
+    Source: Hinton et al. 2015, arXiv:1503.02531; logit adjustment, Menon et al. 2021, arXiv:2007.07314.
     """
 
     def __init__(
@@ -54,18 +54,18 @@ class Distillation(keras.losses.Loss):  # type: ignore[misc, name-defined]
 
 
 def _soften_probabilities(probabilities: Any, temperature: float) -> Any:
-    """Return probabilities with their logits divided by a temperature; zeros stay zeros."""
+    """Return probabilities with logits divided by a temperature; zeros stay zeros."""
     powered = keras.ops.power(probabilities, 1 / temperature)
     total = keras.ops.sum(powered, axis=-1, keepdims=True)
     return powered / keras.ops.maximum(total, 1e-7)
 
 
 def loss_settings(targets: TargetSettings, *, distils: bool, frequencies: Sequence[float]) -> dict[str, Any]:
-    """Return `loss`, `loss_weights` and `metrics` as `Model.compile` takes them.
+    """Return `loss`, `loss_weights` and `metrics` for `Model.compile`.
 
     Args:
-        targets: What the recipe asks for.
-        distils: Whether rows of target hold a teacher's probabilities beside the data's.
+        targets: The recipe's settings.
+        distils: Whether rows of targets hold a teacher's probabilities too.
         frequencies: Of the k classes among the training labels, summing to 1.
     """
     if distils or targets.balance:
@@ -81,7 +81,7 @@ def loss_settings(targets: TargetSettings, *, distils: bool, frequencies: Sequen
         metrics = ["accuracy"]
     if not targets.ferplus:
         return {"loss": loss, "metrics": metrics}
-    # What ten people share out is smooth as it is.
+    # Vote shares need no label smoothing.
     votes = (
         Distillation(smoothing=0.0, share=targets.teacher, temperature=targets.temperature)
         if distils
@@ -95,24 +95,24 @@ def loss_settings(targets: TargetSettings, *, distils: bool, frequencies: Sequen
 
 
 def _log_frequencies(frequencies: Sequence[float], balance: float) -> list[float]:
-    """Return what to add to each class' logit in training; a class without images counts as one of 10,000."""
+    """Return what is added to each logit in training; the smallest frequency is 1 in 10,000."""
     return [float(balance * np.log(max(frequency, 1e-4))) for frequency in frequencies]
 
 
 def _accuracy(y_true: Any, y_pred: Any) -> Any:
-    """Compare answers with the data's half of the targets alone."""
+    """Return accuracy against the data's half of the targets."""
     return keras.metrics.categorical_accuracy(y_true[:, : y_pred.shape[-1]], y_pred)
 
 
 _accuracy.__name__ = "accuracy"
 
 
-#: Where a falling learning rate ends and a rising one begins, as a share of its peak.
+#: The lowest learning rate of a schedule, as a share of its peak.
 _FLOOR = 0.01
 
 
 class Warmup(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc, name-defined]
-    """Rise in a straight line for `steps` steps to `peak`, then follow the schedule `after`."""
+    """Rise linearly for `steps` steps to `peak`, then follow the schedule `after`."""
 
     def __init__(self, peak: float, steps: int, after: Any) -> None:
         self.peak = peak
@@ -126,14 +126,14 @@ class Warmup(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[m
         return keras.ops.where(step < self.steps, rising, self.after(step - self.steps))
 
     def get_config(self) -> dict[str, Any]:
-        """Return what `__init__` takes."""
+        """Return the arguments of `__init__`."""
         return {"peak": self.peak, "steps": self.steps, "after": self.after}
 
 
 def make_optimizer(settings: Optimizer, model: Any, *, steps: int) -> Any:
-    """Make the Keras optimizer for a training of `steps` steps; kernels alone decay.
+    """Make the Keras optimizer for a training of `steps` steps; weight decay applies to kernels only.
 
-    The learning rate is a function of the step alone, so that a resumed training follows it to the bit.
+    The learning rate depends on the step only, so that a resumed training is equal bit for bit.
     """
     options: dict[str, Any] = {
         "learning_rate": _learning_rate(settings, steps=steps),
@@ -157,16 +157,15 @@ def make_optimizer(settings: Optimizer, model: Any, *, steps: int) -> Any:
 
 
 def average_statistics(model: Any, ema: float, start: Any = None) -> None:
-    """Let batch normalisation average its statistics over as many steps as the weights are averaged over.
+    """Average the statistics of batch normalisation over as many steps as the weights.
 
-    Its statistics are a moving average already, over ten steps or a hundred. Those of the newest weights do
-    not fit the mean of many: while the learning rate is high, such a network named 25 % of faces right.
+    Statistics of the newest weights do not fit averaged weights: while the learning rate is high, such a
+    network had an accuracy of 25 %.
 
     Args:
         model: The network, before it is compiled.
-        ema: Momentum of the weights' average; statistics that are averaged over more steps stay so.
-        start: Images `(n, s, s, 1)` of a training that begins from chance. The average of the weights begins
-            at the first weights, that of the statistics begins at what these weights make of the images.
+        ema: Momentum of the weights' average; a larger momentum of a layer stays.
+        start: Images `(n, s, s, 1)` that give the first statistics, if the weights are random.
     """
     layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [max(layer.momentum, ema) for layer in layers]
@@ -179,7 +178,7 @@ def average_statistics(model: Any, ema: float, start: Any = None) -> None:
 
 
 def _learning_rate(settings: Optimizer, *, steps: int) -> Any:
-    """Return a learning rate, or the Keras schedule that `settings` describe."""
+    """Return a learning rate, or the Keras schedule of `settings`."""
     peak = settings.learning_rate
     warm = round(steps * settings.warmup)
     left = max(1, steps - warm)

@@ -1,16 +1,16 @@
-"""A run's folder: recipe, facts, history, saved states, and the lock that keeps two trainings apart.
+"""A run's folder: recipe, facts, history, saved states, and a lock against a second training.
 
     RUN/recipe.toml                 what was asked for
     RUN/run.json                    what it ran on: data, environment, what ships, how it ended
-    RUN/history.csv                 a row an epoch
-    RUN/checkpoints/state-*.npz     everything a killed training needs to go on, two generations
+    RUN/history.csv                 one row per epoch
+    RUN/checkpoints/state-*.npz     all that a killed training needs to go on; the last two states
     RUN/weights/ep*.weights.h5      weights of epochs, for people
     RUN/bundle/                     the model that ships
     RUN/evaluation/*.json           its scores, a file a split
-    RUN/scored.json                 how often images that it neither learnt from nor chose by were scored
-    RUN/figures/                    what both look like
+    RUN/scored.json                 a log of evaluations on images other than train and val
+    RUN/figures/                    plots of history and evaluations
 
-Every file appears whole or not at all: it is written beside, synced and renamed.
+Every file is written to a temporary file, synced and renamed, so it is never incomplete.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ from mien import _files
 from mien.errors import DataError, RunError
 from mien.training.recipes import Recipe, parse, to_dict, to_toml
 
-#: Columns of `history.csv` that clocks fill: the only ones that differ between two equal runs.
+#: Columns of `history.csv` with times: the only ones that differ between two equal runs.
 CLOCKS = ("seconds", "cpu_seconds", "images_per_second")
 COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", *CLOCKS)
 
@@ -47,7 +47,7 @@ Row = dict[str, float]
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """A moment of training, from which it can go on to the bit.
+    """A saved state of a training, from which it goes on bit for bit.
 
     Args:
         step: Steps done since the first epoch began.
@@ -81,40 +81,42 @@ class Run:
 
     @property
     def bundle(self) -> Path:
-        """Where the model that ships lies."""
+        """The folder of the model that ships."""
         return self.path / "bundle"
 
     @property
     def weights(self) -> Path:
-        """Where the epochs' weights lie."""
+        """The folder of the epochs' weights."""
         return self.path / "weights"
 
     @property
     def figures(self) -> Path:
-        """Where figures lie."""
+        """The folder of plots."""
         return self.path / "figures"
 
     @property
     def evaluation(self) -> Path:
-        """Where reports lie, a JSON file for each split that was scored."""
+        """The folder of evaluations, one JSON file per split."""
         return self.path / "evaluation"
 
     @property
     def tensorboard(self) -> Path:
-        """Where TensorBoard's logs lie."""
+        """The folder of TensorBoard's logs."""
         return self.path / "tensorboard"
 
     def recipe(self) -> Recipe:
         """Read the recipe.
 
         Raises:
-            RunError: The file is missing, or no text.
+            RunError: The file is missing or is not text.
             RecipeError: It is not a recipe.
         """
         try:
             return parse((self.path / "recipe.toml").read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise RunError(f"{self.path} has no recipe.toml, so it is no run of mien train") from None
+            raise RunError(
+                f"{self.path} has no recipe.toml; name the folder of a run of mien train"
+            ) from None
         except UnicodeDecodeError as error:
             raise RunError(f"{self.path / 'recipe.toml'} is damaged: {error}") from None
 
@@ -127,34 +129,36 @@ class Run:
         try:
             facts: dict[str, Any] = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise RunError(f"{self.path} has no run.json, so it is no run of mien train") from None
+            raise RunError(f"{self.path} has no run.json; name the folder of a run of mien train") from None
         except ValueError as error:
             raise RunError(f"{self.path / 'run.json'} is damaged: {error}") from None
         parts = (facts.get("recipe"), facts.get("data", {})) if isinstance(facts, dict) else (None,)
         if not all(isinstance(part, dict) for part in parts):
-            raise RunError(f"{self.path / 'run.json'} is damaged: it holds no recipe or no data")
+            raise RunError(f"{self.path / 'run.json'} is damaged: the recipe or the data is missing")
         return facts
 
     def check_votes(self, votes: str | None) -> None:
-        """Make sure that votes are those that the run was trained with.
+        """Check that votes are those that the run was trained with.
 
-        A run from before they were noted goes with any.
+        Runs that did not record their votes accept any.
 
         Args:
             votes: The `votes_fingerprint` of a data set.
 
         Raises:
-            DataError: They are others, or there are some where it had none, or none where it had some.
+            DataError: The votes differ, or one has votes and the other has none.
         """
         data = self.facts()["data"]
         if "votes" not in data or data["votes"] == votes:
             return
         if data["votes"] is None:
-            raise DataError(f"{self.path} was begun without FER+ votes, and some came; leave them out")
-        came = "none came" if votes is None else f"these have {votes[:12]}"
+            raise DataError(
+                f"{self.path} was begun without FER+ votes, and this data set has votes; leave them out"
+            )
+        came = "this data set has none" if votes is None else f"these have {votes[:12]}"
         raise DataError(
             f"{self.path} was begun with FER+ votes of fingerprint {str(data['votes'])[:12]}, and {came}; "
-            "name the same with --votes, or train anew into another folder"
+            "use the same with --votes, or start a new training in another folder"
         )
 
     def update(self, **changes: Any) -> None:
@@ -163,23 +167,23 @@ class Run:
         _files.write(self.path / "run.json", _json(facts | changes))
 
     def history(self) -> list[Row]:
-        """Read `history.csv`: a row an epoch, numbers as floats.
+        """Read `history.csv`: one row per epoch, numbers as floats.
 
         Raises:
-            RunError: No epoch was finished yet, or the file is damaged.
+            RunError: No epoch is finished yet, or the file is damaged.
         """
         try:
             with (self.path / "history.csv").open(newline="", encoding="utf-8") as file:
                 return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
         except FileNotFoundError:
-            raise RunError(f"{self.path} has no history.csv: no epoch of it was finished yet") from None
+            raise RunError(f"{self.path} has no history.csv, because no epoch is finished yet") from None
         except (ValueError, TypeError) as error:
             raise RunError(f"{self.path / 'history.csv'} is damaged: {error}") from None
 
     def keep_report(self, report: Mapping[str, Any]) -> Path:
-        """Keep an evaluation's report as `evaluation/<split>.json`.
+        """Write an evaluation to `evaluation/<split>.json`.
 
-        A report on other data than the run's own has the split's fingerprint in its name.
+        If its data are not the run's own, the file name has the split's fingerprint.
 
         Args:
             report: What `Evaluation.to_dict` returns.
@@ -198,9 +202,9 @@ class Run:
         return path
 
     def write_history(self, rows: Sequence[Row]) -> None:
-        """Replace `history.csv`; every float is written so that it reads back equal.
+        """Replace `history.csv`; floats keep all digits.
 
-        A network with a second answer has columns for it after the usual ones.
+        A network with a second output has additional columns at the end.
         """
         text = io.StringIO()
         more = sorted({key for row in rows for key in row} - set(COLUMNS))
@@ -210,7 +214,7 @@ class Run:
         _files.write(self.path / "history.csv", text.getvalue().encode())
 
     def save(self, state: State) -> Path:
-        """Save a state, and drop all but the two newest.
+        """Save a state, and delete all but the newest two.
 
         Raises:
             OutputError: The disk is full or the folder cannot be written; older states are unchanged.
@@ -228,13 +232,13 @@ class Run:
         return path
 
     def load(self) -> tuple[State | None, list[str]]:
-        """Load the newest state that is whole.
+        """Load the newest state that is not damaged.
 
         Returns:
-            The state, or None when none was saved yet; and a sentence for each damaged file passed over.
+            The state, or None if none is saved; and a message for each damaged file.
 
         Raises:
-            RunError: States were saved, and all are damaged.
+            RunError: All saved states are damaged.
         """
         complaints: list[str] = []
         folder = self.path / "checkpoints"
@@ -244,21 +248,23 @@ class Run:
             data = path.read_bytes()
             if match and hashlib.sha256(data).hexdigest() == match[2]:
                 return _unpack(data), complaints
-            complaints.append(f"{path.name} is damaged (its hash is not the one in its name); passed over")
+            complaints.append(
+                f"{path.name} is damaged: its hash differs from the one in its name; it is skipped"
+            )
         if found:
-            raise RunError(f"every saved state in {folder} is damaged; start the training anew")
+            raise RunError(f"every saved state in {folder} is damaged; start a new training")
         return None, complaints
 
     def sweep(self) -> None:
-        """Delete what a killed training left half written; only its lock's holder may."""
+        """Delete incomplete files of a killed training; call this only while the run is locked."""
         _files.sweep(self.path)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run; a lock whose holder died is taken over.
+        """Lock the run; a lock of a dead process is taken over.
 
         Raises:
-            RunError: Another process holds it.
+            RunError: Another process holds the lock.
         """
         try:
             lock = _files.hold(self.path / "run.lock")
@@ -266,7 +272,7 @@ class Run:
             raise RunError(f"{self.path} cannot be locked: {_files.reason(error)}") from None
         if lock is None:
             raise RunError(
-                f"{self.path} is being trained by another process; wait for it, or train into another folder"
+                f"{self.path} is being trained by another process; wait for it, or use another folder"
             )
         try:
             yield
@@ -281,14 +287,13 @@ def create(
     out: str | os.PathLike[str] | None = None,
     runs: str | os.PathLike[str] = Path("runs"),
 ) -> Run:
-    """Make a new run's folder, which appears with recipe and facts in it or not at all.
+    """Create the folder of a new run with recipe and facts.
 
     Args:
         recipe: What will be trained.
         facts: What `run.json` begins with.
-        out: The folder to make; it must not exist, or be empty. Without it, the next free
-            `runs/<recipe>-<number>`.
-        runs: Where numbered folders stand.
+        out: The folder; it must not exist, or be empty. None means the next free `runs/<recipe>-<number>`.
+        runs: The parent of numbered folders.
 
     Raises:
         RunError: `out` holds something already.
@@ -316,30 +321,30 @@ def open_run(path: str | os.PathLike[str]) -> Run:
     """Return the run in `path`.
 
     Raises:
-        RunError: There is none.
+        RunError: The folder is missing or is not a run.
     """
     path = Path(path)
     if not path.is_dir():
-        raise RunError(f"{path} is no folder; name a run's folder, such as runs/quick-1")
+        raise RunError(f"{path} is not a folder; name the folder of a run, such as runs/quick-1")
     if not (path / "recipe.toml").is_file():
-        raise RunError(f"{path} has no recipe.toml, so it is no run of mien train")
+        raise RunError(f"{path} has no recipe.toml; name the folder of a run of mien train")
     return Run(path)
 
 
 def _move_to(made: Path, path: Path) -> Path:
-    """Move a new run's folder to `path`, where nothing or an empty folder stands."""
+    """Move a new run's folder to `path`, which must not exist or must be empty."""
     try:
         made.rename(path)
     except OSError as error:
         if not path.exists():
             raise
         advice = f"go on with --resume {path}, or" if (path / "recipe.toml").exists() else "please"
-        raise RunError(f"{path} holds something already; {advice} name another folder") from error
+        raise RunError(f"{path} is not empty; {advice} name another folder") from error
     return path
 
 
 def _move_to_next_number(made: Path, runs: Path, name: str) -> Path:
-    """Move a new run's folder to the next free number; of two at once, the second takes the one after."""
+    """Move a new run's folder to the next free number, also if another process does the same."""
     numbers = [path.name.removeprefix(f"{name}-") for path in runs.glob(f"{name}-*")]
     number = max((int(number) for number in numbers if number.isdecimal()), default=0)
     while True:
@@ -358,10 +363,12 @@ def _unpack(data: bytes) -> State:
             step = int(arrays["__step__"])
             kept = {name: arrays[name] for name in arrays.files if not name.startswith("__")}
     except (ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise RunError(f"a saved state was written by another version of mien: {error}") from None
+        raise RunError(
+            f"the saved state is damaged or was written by another version of mien: {error}"
+        ) from None
     return State(step=step, arrays=kept, facts=facts)
 
 
 def _json(facts: Mapping[str, Any]) -> bytes:
-    # A file name that is no UTF-8 goes in as the escapes that JSON has for it.
+    # File names that are not UTF-8 become JSON escapes.
     return (json.dumps(facts, indent=2, ensure_ascii=False) + "\n").encode(errors="backslashreplace")

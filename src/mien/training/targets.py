@@ -1,8 +1,8 @@
-"""What a network should answer to each image: its label, what ten people saw, a teacher's word.
+"""Targets of a training, by output: labels, shares of annotator votes, and a teacher's probabilities.
 
-A target stands under the name of the network's output it is for. `answer` learns the labels; `ferplus`,
-which only recipes with `targets.ferplus` have, learns FER+'s votes. With a teacher a row of target holds
-two distributions side by side: the data's, then the teacher's.
+The output `answer` learns the labels. The output `ferplus`, which only recipes with `targets.ferplus` have,
+learns the votes of FER+. With a teacher, each row holds two distributions: first the data's, then the
+teacher's.
 """
 
 from collections.abc import Sequence
@@ -23,13 +23,13 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """What the network should answer to the images of train and val, by output.
+    """The targets of train and val.
 
     Args:
         train: Targets of each training image by output.
         val: The same for validation.
-        distils: Whether a teacher's word stands beside the data's.
-        frequencies: Of the k classes among the training labels.
+        distils: Whether each row holds a teacher's distribution too.
+        frequencies: Share of each of the k classes among the training labels.
     """
 
     train: dict[str, Floats]
@@ -43,11 +43,12 @@ def make_targets(dataset: Dataset, recipe: Recipe, teacher: Stored | None) -> Ta
 
     Args:
         dataset: Has train and val.
-        recipe: Says what a target is made of.
-        teacher: Probabilities for the images of train, if it distils.
+        recipe: Its `targets` say how targets are made.
+        teacher: Probabilities for the images of train; None for no distillation.
 
     Raises:
-        DataError: As `make`; or the teacher's probabilities are for other images, or lack an answer.
+        DataError: As `make_split_targets`; or the teacher's probabilities are for other images
+            or lack an output.
     """
     train, val = dataset.split("train"), dataset.split("val")
     labels, settings = dataset.labels, recipe.targets
@@ -57,7 +58,7 @@ def make_targets(dataset: Dataset, recipe: Recipe, teacher: Stored | None) -> Ta
         taught["answer"] = taught.pop("probabilities")
         if settings.ferplus and "ferplus" not in taught:
             raise DataError(
-                "the recipe gives a second answer, and the teacher's probabilities hold only one; set "
+                "the recipe trains a second output, and the teacher has probabilities for only one; set "
                 "targets.ferplus=0, or name a teacher with both"
             )
     distils = teacher is not None
@@ -77,18 +78,18 @@ def make_split_targets(
     teacher: dict[str, Floats] | None = None,
     distils: bool = False,
 ) -> dict[str, Floats]:
-    """Return the targets of a split's images by output, each `(n, k)`, or `(n, 2 k)` where it distils.
+    """Return the targets of a split's images by output, each `(n, k)`, or `(n, 2 k)` with `distils`.
 
     Args:
-        split: Labels `(n,)` and, where the settings ask for them, votes.
+        split: Labels `(n,)` and, if the settings use them, votes.
         labels: The k class names.
-        settings: What makes a target.
+        settings: How targets are made.
         teacher: The teacher's probabilities `(n, k)` for each output.
-        distils: Leave the teacher's place in each row, filled with zeros where no teacher is given: then its
-            share of the loss is none, as on validation images.
+        distils: Add the teacher's columns to each row. Without a teacher they are zeros, which add nothing to
+            the loss, as on validation images.
 
     Raises:
-        DataError: The settings ask for votes, and the split has none or other classes than they.
+        DataError: The settings use votes, and the split has none or has classes without votes.
     """
     truth = one_hot(split.labels, len(labels))
     targets = {"answer": truth}
@@ -104,22 +105,22 @@ def make_split_targets(
 
 
 def vote_shares(split: Split, labels: Sequence[str]) -> Floats:
-    """Return how FER+'s taggers shared their votes among `labels`, rows `(n, k)` that sum to 1.
+    """Return the share of FER+'s votes that each of `labels` got, rows `(n, k)` that sum to 1.
 
-    Votes for contempt, unknown and no face are left out; an image with no others has its label alone.
+    Votes for contempt, unknown and no face are left out. An image without other votes gets its label.
 
     Raises:
-        DataError: The split has no votes, or a class that no tagger could choose.
+        DataError: The split has no votes, or a class that annotators could not choose.
     """
     if split.votes is None:
         raise DataError(
-            f"the recipe learns from FER+ votes, and split {split.name!r} has none; name them with --votes, "
+            f"the recipe learns from FER+ votes, and split {split.name!r} has none; add --votes, "
             "or set targets.votes=0 and targets.ferplus=0"
         )
     strange = [label for label in labels if label not in emotions.EMOTIONS]
     if strange:
         raise DataError(
-            f"the recipe learns from FER+ votes, which know no {strange[0]!r}; "
+            f"the recipe learns from FER+ votes, which have no class {strange[0]!r}; "
             "set targets.votes=0 and targets.ferplus=0"
         )
     votes = split.votes[:, [emotions.VOTES.index(label) for label in labels]]
@@ -129,20 +130,20 @@ def vote_shares(split: Split, labels: Sequence[str]) -> Floats:
 
 
 def frequencies(card: Card, head: str, train: Split) -> tuple[float, ...]:
-    """Return how frequent each label is in what a head learnt from.
+    """Return the frequency of each label in the training targets of a head.
 
     Args:
-        card: The model's.
-        head: One of its heads.
-        train: The images that it learnt from, in the order of labels that the card has.
+        card: The card of the model.
+        head: One of its output heads.
+        train: The images that it learned from, with labels in the card's order.
 
     Returns:
-        A share a label, in the labels' order, with the sum 1. Of a head that learnt votes: the mean of
-        the images' shares of votes. If the recipe's `targets.balance` b took a part of the frequencies out
-        of the answer, and no logit biases of a calibration put it back: the frequencies to the power 1 - b.
+        The share of each label, in the labels' order; they sum to 1. For a head that learned votes, the mean
+        over images of their vote shares. If the recipe's `targets.balance` b removed part of the frequencies
+        from the answers, and no calibration restored it, the frequencies to the power 1 - b.
 
     Raises:
-        DataError: The head learnt votes, and the split has none.
+        DataError: The head learned votes, and the split has none.
     """
     labels = one_hot(train.labels, len(card.labels))
     share = float(card.recipe.get("targets", {}).get("votes", 0.0))
@@ -159,12 +160,12 @@ def frequencies(card: Card, head: str, train: Split) -> tuple[float, ...]:
 def mix_images(
     images: NDArray[np.uint8], targets: dict[str, Floats], alpha: float, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], dict[str, Floats]]:
-    """Blend every image of a batch, and its targets, with another one of the batch.
+    """Blend every image of a batch, and its targets, with another one of the batch (mixup).
 
     Args:
         images: `(n, s, s, 1)` uint8.
         targets: `(n, m)` each.
-        alpha: Of the Beta distribution that the other's share is drawn from; the smaller share is taken.
+        alpha: Parameter of the Beta distribution of the other image's share; the smaller share is used.
         rng: Draws shares and partners.
 
     Source: Zhang et al. 2018, arXiv:1710.09412.
