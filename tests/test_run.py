@@ -103,7 +103,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path, what: str) -> None:
         path.mkdir()
     elif what == "file":
         path.touch()
-    with pytest.raises(RunError, match=r"is no folder|is no run"):
+    with pytest.raises(RunError, match=r"recipe.toml|a folder"):
         runs.open_run(path)
 
 

@@ -382,13 +382,13 @@ def test_other_votes_cannot_go_on(
 ) -> None:
     made, data, _, _ = learnt
     assert made.facts()["data"]["votes"] == data.votes_fingerprint
-    with pytest.raises(DataError, match=f"begun with FER. votes .* {data.votes_fingerprint[:12]}, .*--votes"):
+    with pytest.raises(DataError, match=f"{data.votes_fingerprint[:12]}, .*--votes"):
         trainer.resume(made, other_votes(dying.data()))
-    with pytest.raises(DataError, match="and none came; name the same"):
+    with pytest.raises(DataError, match="--votes"):
         trainer.resume(made, without_votes(data))
     facts = made.facts()
     made.update(data=facts["data"] | {"votes": None})
-    with pytest.raises(DataError, match=r"begun without FER. votes, and some came; leave them out"):
+    with pytest.raises(DataError, match="votes"):
         trainer.resume(made, data)
 
 
@@ -408,7 +408,7 @@ def test_a_changed_recipe_cannot_go_on(
     made, data, _, _ = learnt
     changed = replace(made.recipe(), batch_size=16, epochs=9)
     (made.path / "recipe.toml").write_text(recipes.to_toml(changed))
-    with pytest.raises(RunError, match=r"changed since the run began \(epochs, batch_size\)"):
+    with pytest.raises(RunError, match="epochs, batch_size"):
         trainer.resume(made, data)
 
 
@@ -635,7 +635,7 @@ def test_a_model_at_chance_flags_all_its_answers(tmp_path: Path) -> None:
     model = bundle.load(made.bundle)
     assert model.card.head().at_chance
     (said,) = [each for each in notes if "chance" in each]
-    assert "flagged uncertain" in said
+    assert "uncertain" in said
     assert made.facts()["shipped"]["at_chance"] == ["labels"]
     assert all("uncertain" in face.flags for face in faces(model, data.split("val").images))
     assert "Hardly better than chance" in card.of_run(made)
@@ -733,9 +733,9 @@ def test_votes_become_targets() -> None:
 
 def test_votes_that_are_not_there_are_asked_for(make_blobs: Callable[..., Dataset]) -> None:
     blobs = make_blobs({"train": 6})
-    with pytest.raises(DataError, match="name them with --votes"):
+    with pytest.raises(DataError, match="--votes"):
         targets.vote_shares(blobs.split("train"), emotions.EMOTIONS)
-    with pytest.raises(DataError, match="know no 'contempt'"):
+    with pytest.raises(DataError, match="'contempt'"):
         targets.vote_shares(voted([[1] * 10]), (*emotions.EMOTIONS, "contempt"))
 
 
@@ -993,7 +993,7 @@ def test_too_few_different_images_for_the_folds_are_refused(make_blobs: Callable
     images = whole.images.copy()
     images[::3] = images[0]
     images[3, 0, 0] ^= 1  # near the others of its class, and equal to none
-    with pytest.raises(DataError, match=r"'left' has 1 training images .* too few for 2 folds"):
+    with pytest.raises(DataError, match=r"'left' has 1 .* 2 folds"):
         folds.assign_folds(replace(whole, images=images), ("left", "middle", "right"), 2, seed=0)
     with pytest.raises(DataError, match="at least 2"):
         folds.assign_folds(whole, ("left", "middle", "right"), 1, seed=0)
@@ -1005,7 +1005,7 @@ def test_folds_go_on_with_their_own_votes_alone(tmp_path: Path, monkeypatch: pyt
     before = made.read_bytes()
     for status in ("done", "training"):  # one is kept, the other goes on
         runs.open_run(tmp_path / "fold-1").update(status=status)
-        with pytest.raises(DataError, match=r"fold-1 was begun with FER. votes .*; name the same"):
+        with pytest.raises(DataError, match=r"fold-1 .*votes"):
             trainer.train_folds(other_votes(dying.data()), recipe, folds=2, out=tmp_path)
     made.unlink()
     assert trainer.train_folds(dying.data(), recipe, folds=2, out=tmp_path).read_bytes() == before
@@ -1013,9 +1013,7 @@ def test_folds_go_on_with_their_own_votes_alone(tmp_path: Path, monkeypatch: pyt
 
 def test_folds_that_cannot_go_on_say_what_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = dying.recipe("epochs=1", "optimizer.learning_rate=1e30", "optimizer.ema=0")
-    with pytest.raises(
-        TrainingError, match=r"learning_rate=3\.3e\+29 and another --out, for all folds"
-    ) as caught:
+    with pytest.raises(TrainingError, match=r"learning_rate=3\.3e\+29 and another --out") as caught:
         trainer.train_folds(dying.data(), recipe, folds=2, out=tmp_path / "diverged")
     assert "--resume" not in str(caught.value)
 

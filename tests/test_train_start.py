@@ -207,7 +207,7 @@ def test_other_classes_are_named(
     notes: list[str] = []
     data = other(make_blobs, labels=("calm", "tense"))
     made = trainer.fit(data, short(), out=tmp_path / "second", base=base, on_note=notes.append)
-    assert any("answer from chance, for it answers in other classes" in note for note in notes)
+    assert any("answer begins with random weights" in note for note in notes)
     assert bundle.load(made.bundle).card.labels == ("calm", "tense")
 
 
@@ -237,7 +237,7 @@ def test_one_killed_before_its_weights_were_saved_is_not_resumed_from_chance(
 ) -> None:
     made = trainer.fit(dying.data(), short(), out=tmp_path / "second", base=base)
     shutil.rmtree(made.path / "checkpoints")
-    with pytest.raises(RunError, match=r"second was stopped before .*train anew, with --from and first"):
+    with pytest.raises(RunError, match=r"second .*--from"):
         trainer.resume(made, dying.data())
 
 
@@ -248,14 +248,14 @@ def test_a_model_that_cannot_be_begun_from_is_named(
         recipe = dying.recipe(*settings)
         trainer.fit(data or dying.data(), recipe, out=tmp_path / "second", base=replace(base, card=card))
 
-    with pytest.raises(RecipeError, match=r"first was trained with network toy, the recipe asks for .*small"):
+    with pytest.raises(RecipeError, match=r"first .*network toy.*small"):
         begin(base.card, "network=small")
-    with pytest.raises(RecipeError, match=r"first was trained with size 16, the recipe asks for size 20"):
+    with pytest.raises(RecipeError, match=r"first .*size 16.*size 20"):
         begin(base.card, "size=20", data=make_blobs({"train": 60, "val": 30}, size=20))
     for spoilt in (replace(base.card, data=None), replace(base.card, recipe={})):
-        with pytest.raises(ModelError, match="does not name its network and data"):
+        with pytest.raises(ModelError, match="network and data"):
             begin(spoilt)
     light = replace(base.card, recipe=base.card.recipe | {"network": "light"})
-    with pytest.raises(ModelError, match="are not those of the network 'light'"):
+    with pytest.raises(ModelError, match="'light'"):
         begin(light, "network=light")
     assert not (tmp_path / "second").exists()

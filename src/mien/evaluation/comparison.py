@@ -597,8 +597,8 @@ def _roles(side: SidePredictions, split: "Split", data: str) -> set[str]:
 
 def _question(head: str) -> str:
     """Return which of a model's answers a head is: of some models the first has another name."""
-    _describe_memorised = ONE_HEAD | TWO_HEADS
-    return _describe_memorised[head].output if head in _describe_memorised else "probabilities"
+    heads = ONE_HEAD | TWO_HEADS
+    return heads[head].output if head in heads else "probabilities"
 
 
 def _write_notes(found: Comparison) -> Iterator[str]:

@@ -208,21 +208,21 @@ def predict(
 ) -> Predictions:
     """Ask a model about every image of a split; arguments and errors are those of `score`."""
     bundles = [bundle] if isinstance(bundle, Bundle) else list(bundle)
-    count_memorised = bundles[0].card.labels
-    strange = [label for label in labels if label not in count_memorised]
+    classes = bundles[0].card.labels
+    strange = [label for label in labels if label not in classes]
     if strange:
         raise ModelError(
             f"the data has the class {strange[0]!r}, which the model cannot answer; "
-            f"it answers {', '.join(count_memorised)}"
+            f"it answers {', '.join(classes)}"
         )
-    order = np.array([count_memorised.index(label) for label in labels], np.int64)
+    order = np.array([classes.index(label) for label in labels], np.int64)
     if len(split.labels) == 0:
         raise DataError(f"split {split.name!r} has no images; there is nothing to score")
     if split.labels.min() < 0 or split.labels.max() >= len(order):
         raise DataError(f"split {split.name!r} has labels beyond its {len(order)} classes")
     return Predictions(
         split=split,
-        names=count_memorised,
+        names=classes,
         probabilities=predict_mean(
             bundles,
             split.images,

@@ -1,7 +1,7 @@
-"""Fit a recipe to a data set, and leave a run's folder with the bundle that ships.
+"""Train a recipe on a data set; the result is a run's folder with the model that ships.
 
-A training is a function of data, recipe, machine and software alone: killed at any moment and resumed, it
-ends in the same weights, history and metrics, to the bit, as if nothing had happened.
+A training depends on data, recipe, machine and software only. If it is killed at any moment and resumed, its
+weights, history and metrics are equal bit for bit to those of an uninterrupted training.
 """
 
 import importlib
@@ -45,15 +45,15 @@ def describe_run(
     bases: Sequence[Mapping[str, Any]],
     began: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return what a run's `run.json` begins with.
+    """Return the first content of `run.json`.
 
     Args:
-        dataset: What is trained on.
-        policy: The dtype policy that it is trained in.
-        origin: How the data can be loaded again.
-        teacher: What it distils from, if it does.
-        bases: The runs that it begins from, if it does, as `mien.models.model.Base` has them.
-        began: How the first of them does on val, as `start.score` has it.
+        dataset: The data of the training.
+        policy: The dtype policy of Keras.
+        origin: How to load the data again.
+        teacher: The probabilities that it distils from; None for no distillation.
+        bases: The models that it begins from, as fields of `mien.models.model.Base`.
+        began: The result of `initialization.evaluate_base` for the first of them.
     """
     return {
         "schema": 1,
@@ -69,11 +69,11 @@ def describe_run(
 
 
 def describe_data(dataset: Dataset) -> dict[str, Any]:
-    """Return what a run keeps of its data: names, counts by split and class, and fingerprints."""
+    """Return names, counts by split and class, and fingerprints of a data set."""
     splits = {split.name: split for split in (dataset.train, dataset.val, dataset.test) if split is not None}
     k = len(dataset.labels)
     return {
-        # What is no UTF-8 in a folder's name stands in no JSON.
+        # A folder's name may contain bytes that are not UTF-8.
         "name": dataset.root.encode(errors="replace").decode(),
         "fingerprint": dataset.fingerprint,
         "votes": dataset.votes_fingerprint,
@@ -91,15 +91,15 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
 
 
 def make_card(name: str, known: Mapping[str, Any], dataset: Dataset, recipe: Recipe) -> bundle.Card:
-    """Return the card of what a run has trained, before anything was measured.
+    """Return the card of a trained model, without figures.
 
     Args:
-        name: The run's.
-        known: Its facts.
-        dataset: What it was trained on.
-        recipe: What it was trained by.
+        name: The run's name.
+        known: The content of its `run.json`.
+        dataset: The data of the training.
+        recipe: Its recipe.
     """
-    data, describe_environment, teacher = describe_data(dataset), known["environment"], known.get("teacher")
+    data, environment, teacher = describe_data(dataset), known["environment"], known.get("teacher")
     return bundle.Card(
         name=name,
         labels=dataset.labels,
@@ -110,9 +110,7 @@ def make_card(name: str, known: Mapping[str, Any], dataset: Dataset, recipe: Rec
         data=_parse_data(data),
         base=tuple(_parse_base(base) for base in known.get("base", [])),
         excluded=data["excluded"],
-        versions={
-            name: describe_environment[name] for name in ("mien", "python", "keras", "backend", "numpy")
-        },
+        versions={name: environment[name] for name in ("mien", "python", "keras", "backend", "numpy")},
     )
 
 
@@ -135,22 +133,22 @@ def _parse_data(known: Mapping[str, Any]) -> bundle.Data:
 
 
 def check_names(name: str, known: Mapping[str, Any], dataset: Dataset, recipe: Recipe) -> None:
-    """Make sure, before anything is trained, that what is trained can have a card.
+    """Check before a training that its model can have a card.
 
     Raises:
-        DataError: A class, the data or the run has a name that a card cannot hold, or there is too much.
+        DataError: A card cannot hold the name of a class, of the data or of the run, or it is too large.
     """
     try:
         bundle.to_json(make_card(name, known, dataset, recipe))
     except ModelError as error:
         raise DataError(
-            f"what is trained on {describe_data(dataset)['name']!r} could not be kept: {error}; rename the "
-            "class, the data or the run, or leave fewer reasons in the exclusion lists"
+            f"the model of {describe_data(dataset)['name']!r} cannot have a card: {error}; rename the "
+            "class, the data or the run, or use fewer reasons in the exclusion lists"
         ) from None
 
 
 def describe_environment() -> dict[str, Any]:
-    """Return what a training computes with."""
+    """Return versions and hardware of this machine."""
     library = load_keras()
     backend = library.backend.backend()
     module = {"tensorflow": "tensorflow", "jax": "jax"}.get(backend)
@@ -168,7 +166,7 @@ def describe_environment() -> dict[str, Any]:
     }
 
 
-#: Where Linux says what the processor can do.
+#: The file in which Linux lists processor features.
 CPUINFO = Path("/proc/cpuinfo")
 
 _CPU_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
@@ -177,8 +175,8 @@ _CPU_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
 def choose_precision(precision: str) -> str:
     """Return the Keras dtype policy for a recipe's precision.
 
-    `auto` is mixed bfloat16 on a GPU and on processors that multiply in bfloat16, else float32: without such
-    instructions bfloat16 is emulated and several times slower.
+    `auto` is mixed bfloat16 on a GPU and on processors with bfloat16 instructions, else float32, because
+    emulated bfloat16 is several times slower.
     """
     if precision == "bfloat16" or (precision == "auto" and _computes_bfloat16()):
         return "mixed_bfloat16"
@@ -197,7 +195,7 @@ def _computes_bfloat16() -> bool:
 
 
 def build_network(recipe: Recipe, *, classes: int, policy: str) -> Any:
-    """Build the recipe's network under a dtype policy, and leave Keras' own policy as it was."""
+    """Build the recipe's network under a dtype policy; Keras' global policy does not change."""
     keras = load_keras()
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
@@ -209,7 +207,7 @@ def build_network(recipe: Recipe, *, classes: int, policy: str) -> Any:
         keras.config.set_dtype_policy(before)
 
 
-#: Validation images scored at once: changes memory and speed, never the result.
+#: Validation images per batch; this changes memory and speed, not the result.
 _VALIDATION_BATCH = 256
 
 
@@ -242,31 +240,31 @@ def fit(
 
     Args:
         dataset: Images `(n, size, size, 1)` uint8 in [0, 255], with the recipe's size; train and val.
-        recipe: What to train, and how; or the name of a recipe of mien, such as `"quick"`.
-        out: The run's folder; without it the next free `runs/<recipe>-<number>`.
-        runs: Where numbered run folders stand.
+        recipe: The recipe, or the name of one of mien's recipes, such as `"quick"`.
+        out: The run's folder; None for the next free `runs/<recipe>-<number>`.
+        runs: The parent of numbered run folders.
         teacher: Probabilities for the training images to distil from, as `recipe.targets` weighs them.
-        base: A trained model to begin from: its weights, instead of chance. The recipe trains the same
-            network; an answer in other classes begins anew.
-        origin: How the data can be loaded again (arguments of `dataset.load`), kept in `run.json`.
-        fold: It is one of those of `cross`, which goes on by the same call and not by `resume`.
-        on_status: Called a few times a second with where the training stands.
-        on_note: Called with a sentence whenever there is something to say.
-        on_progress: Called with (what is done, images done, images in all) while `base` is scored on val, to
-            compare the result with.
+        base: A model whose weights the training begins from; None for random weights. It must have the
+            recipe's network. Output layers for other classes keep random weights.
+        origin: How to load the data again (arguments of `datasets.load`); kept in `run.json`.
+        fold: Whether it is a fold of `train_folds`, which resumes it by itself.
+        on_status: Called a few times a second with the progress.
+        on_note: Called with messages.
+        on_progress: Called with (task, images done, images in all) while `base` is evaluated on val.
 
     Returns:
-        The run; its bundle holds the epoch that the recipe's `select` names.
+        The run; its bundle holds the weights of the epoch that the recipe's `select` names.
 
     Raises:
-        DataError: A split is missing, or its images have another size than the recipe's; the recipe wants
-            votes that are not there; or the teacher's probabilities are not for the training images.
-        RecipeError: The recipe's network does not exist, cannot take the size, or is not that of `base`.
-        RunError: `out` holds something already.
-        ModelError: `base` has no weights, or they are damaged.
+        DataError: A split is missing, or its images do not have the recipe's size; the recipe needs votes
+            and the data has none; or the teacher's probabilities are not for the training images.
+        RecipeError: The recipe's network does not exist, does not support the size, or differs from that of
+            `base`.
+        RunError: `out` is not empty.
+        ModelError: The weights of `base` are missing or damaged.
         TrainingError: The loss is not a number any more; what was learnt is saved.
         OutputError: A file cannot be written; what was saved before is unchanged.
-        Stopped: A signal came; go on with `resume`.
+        Stopped: A signal stopped the training; go on with `resume`.
     """
     recipe = get(recipe) if isinstance(recipe, str) else recipe
     _check_data(dataset, recipe)
@@ -298,18 +296,18 @@ def resume(
     on_status: Callable[[Status], None] | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> Run:
-    """Go on with a training that was stopped or killed, from its last saved state.
+    """Resume a training that was stopped or killed, from its last saved state.
 
     Args:
         made: The run.
-        dataset: The data it was trained on, to the bit.
-        teacher: The probabilities it distils from, where it does.
+        dataset: The same data, bit for bit.
+        teacher: The same probabilities to distil from, if there were any.
         fold: As in `fit`.
-        on_status: Called a few times a second with where the training stands.
-        on_note: Called with a sentence whenever there is something to say.
+        on_status: As in `fit`.
+        on_note: As in `fit`.
 
     Raises:
-        DataError: The data, their votes, or the teacher are not what the run was trained on.
+        DataError: The data, their votes, or the teacher differ from those of the run.
         RunError: The run is damaged, or another process trains it.
         TrainingError: As `fit`.
         OutputError: As `fit`.
@@ -345,16 +343,16 @@ def train_folds(
     on_status: Callable[[Status], None] | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> Path:
-    """Train one network a fold of the training images, and ask each about the fold it did not learn from.
+    """Train one network per fold of the training images, and predict each fold with the network without it.
 
-    Called again it goes on where it was stopped. The validation images take no part.
+    The same call resumes stopped folds. The validation images are not used.
 
     Args:
-        dataset: Its train split is cut into folds, images that are equal or near together.
-        recipe: What each network is trained by; `select` sees the fold that is left out.
-        folds: How many.
-        out: The folder of the folds' runs; without it `runs/<recipe>-folds`.
-        runs: Where that folder stands.
+        dataset: Its train split is divided into folds; exact and near duplicates stay in one fold.
+        recipe: The recipe of every network; `select` uses the fold that is left out.
+        folds: Number of folds.
+        out: The folder of the folds' runs; None for `runs/<recipe>-folds`.
+        runs: The parent of that folder.
         on_status: As in `fit`.
         on_note: As in `fit`.
 
@@ -362,10 +360,9 @@ def train_folds(
         `out-of-fold.npz` in that folder: probabilities for every training image (`mien.data.probabilities`).
 
     Raises:
-        DataError: A class has fewer images that are no copies of one another than there are folds; or as in
-            `fit`.
+        DataError: A class has fewer distinct images than there are folds; or as in `fit`.
         RunError: The folder holds runs of another recipe or other data.
-        Stopped: A signal came; the same call goes on.
+        Stopped: A signal stopped the training; the same call resumes it.
     """
     to = Path(runs) / f"{recipe.name}-folds" if out is None else Path(out)
 
@@ -406,7 +403,7 @@ def _train(
     model.compile(
         optimizer=optimization.make_optimizer(recipe.optimizer, model, steps=feed.steps * recipe.epochs),
         **optimization.loss_settings(recipe.targets, distils=wanted.distils, frequencies=wanted.frequencies),
-        # On processors XLA trains these networks 25 % slower than TensorFlow does without it.
+        # On CPUs, XLA makes the training of these networks 25 % slower.
         jit_compile=False if library.backend.backend() == "tensorflow" else "auto",
     )
     try:
@@ -414,24 +411,24 @@ def _train(
             state, complaints = made.load()
             for complaint in complaints:
                 say(complaint)
-            recorder = CheckpointCallback(made, recipe, feed, state, on_status, again=again)
-            recorder.set_model(model)
-            if is_over(recorder.history, recipe):
+            callback = CheckpointCallback(made, recipe, feed, state, on_status, again=again)
+            callback.set_model(model)
+            if is_over(callback.history, recipe):
                 break
-            recorder.restore()
+            callback.restore()
             if state is None and made.facts().get("base"):
-                # What it begins from cannot be had from the recipe again, as chance can.
-                recorder.save()
-            _fit_part(model, recorder, validation, callbacks=_callbacks(made, recipe, say))
+                # The recipe cannot recreate these weights, unlike random ones.
+                callback.save()
+            _fit_part(model, callback, validation, callbacks=_callbacks(made, recipe, say))
     except OutputError as error:
         error.args = (f"{error}; then go on with: {again}",)
         raise
     except TrainingError as error:
-        if fold and recorder.diverged:
-            error.args = (f"{error} and another --out, for all folds are of one recipe",)
-        _fail(made, recorder, dataset, recipe, error)
+        if fold and callback.diverged:
+            error.args = (f"{error} and another --out, because all folds share one recipe",)
+        _fail(made, callback, dataset, recipe, error)
         raise
-    _finish(made, recorder, dataset, recipe, say=say)
+    _finish(made, callback, dataset, recipe, say=say)
     made.update(status="done")
     return made
 
@@ -439,12 +436,12 @@ def _train(
 def _load_weights(
     start: initialization.InitialWeights, model: Any, dataset: Dataset, on_note: Callable[[str], None] | None
 ) -> None:
-    """Give the model the weights it begins from, and say which of its answers begin anew."""
+    """Assign the initial weights to the model, and report which outputs keep random weights."""
     fresh = initialization.assign(start, model, dataset.labels)
-    why = "has no such answer" if dataset.labels == start.labels else "answers in other classes"
-    anew = f"; {' and '.join(fresh)} from chance, for it {why}" if fresh else ""
+    why = "has no such output" if dataset.labels == start.labels else "has other classes"
+    rest = f"; {' and '.join(fresh)} begins with random weights, because it {why}" if fresh else ""
     if on_note is not None:
-        on_note(f"begins from the weights of {start.name}{anew}")
+        on_note(f"begins from the weights of {start.name}{rest}")
         if len(start.heads) > len(model.outputs):
             on_note(
                 f"{start.name} has the heads {' and '.join(start.heads)}; the model trained here has only "
@@ -466,7 +463,7 @@ def _score_base(
 def _check_begun(made: Run, base: Any) -> None:
     if base and made.load()[0] is None:
         raise RunError(
-            f"{made.name} was stopped before the weights that it begins from were saved; train anew, with "
+            f"{made.name} was stopped before its initial weights were saved; start a new training with "
             f"--from and {base[0]['name']}"
         )
 
@@ -476,31 +473,30 @@ def _check_teacher(made: Run, begun: Mapping[str, Any] | None, teacher: Stored |
     if had != has:
         was = f"a teacher ({begun['about']})" if begun else "no teacher"
         raise DataError(
-            f"{made.name} was begun with {was}, and goes on with the same alone; name the files it was begun "
-            "with by --teacher"
+            f"{made.name} was begun with {was}; name the same files with --teacher"
             if begun
             else f"{made.name} was begun with no teacher; leave --teacher out"
         )
 
 
-def _fit_part(model: Any, recorder: CheckpointCallback, validation: Batch, *, callbacks: list[Any]) -> None:
-    """Train to the end; or, from within an epoch, to that epoch's end, for Keras cannot begin inside one.
+def _fit_part(model: Any, callback: CheckpointCallback, validation: Batch, *, callbacks: list[Any]) -> None:
+    """Train to the end; or, from inside an epoch, to the end of that epoch.
 
-    The caller goes on from the state that was saved there. That also undoes what Keras does to the weights
-    at the end of `fit` when they have a moving average.
+    Keras cannot begin inside an epoch, so the caller goes on from the state that is saved at its end. That
+    also restores weights with a moving average, which Keras changes at the end of `fit`.
     """
-    feed, recipe = recorder.feed, recorder.recipe
-    inside = recorder.step > 0
-    with checkpoints.listen_for_signals(recorder.save_last, recorder.again) as recorder.stop:
+    feed, recipe = callback.feed, callback.recipe
+    inside = callback.step > 0
+    with checkpoints.listen_for_signals(callback.save_last, callback.again) as callback.stop:
         model.fit(
-            feed.batches(recorder.epoch, recorder.step),
-            steps_per_epoch=feed.steps - recorder.step,
-            initial_epoch=recorder.epoch,
-            epochs=recorder.epoch + 1 if inside else recipe.epochs,
+            feed.batches(callback.epoch, callback.step),
+            steps_per_epoch=feed.steps - callback.step,
+            initial_epoch=callback.epoch,
+            epochs=callback.epoch + 1 if inside else recipe.epochs,
             validation_data=validation,
             validation_batch_size=_VALIDATION_BATCH,
-            # Callbacks end in their order: the recorder sees validated weights before they are swapped back.
-            callbacks=[recorder, *callbacks],
+            # Callbacks end in their order: the callback sees validated weights before they are swapped back.
+            callbacks=[callback, *callbacks],
             shuffle=False,
             verbose=0,
         )
@@ -514,40 +510,40 @@ def _callbacks(made: Run, recipe: Recipe, say: Callable[[str], None]) -> list[An
     if all(importlib.util.find_spec(name) for name in ("tensorboard", "tensorflow")):
         callbacks.append(library.callbacks.TensorBoard(made.tensorboard, write_graph=False))
     else:
-        say("TensorBoard is not installed, so no logs are written for it; history.csv holds the same numbers")
+        say("TensorBoard is not installed, so there are no logs for it; history.csv has the same numbers")
     return callbacks
 
 
 def _finish(
-    made: Run, recorder: CheckpointCallback, dataset: Dataset, recipe: Recipe, *, say: Callable[[str], None]
+    made: Run, callback: CheckpointCallback, dataset: Dataset, recipe: Recipe, *, say: Callable[[str], None]
 ) -> None:
-    """Export the weights that ship, score the file on val, and write both down."""
-    made.write_history(recorder.history)
-    index = best_epoch(recorder.history, recipe.select)
-    row = recorder.history[index]
-    if len(recorder.history) < recipe.epochs:
+    """Export the weights that ship, evaluate the file on val, and store both."""
+    made.write_history(callback.history)
+    index = best_epoch(callback.history, recipe.select)
+    row = callback.history[index]
+    if len(callback.history) < recipe.epochs:
         say(
-            f"stopped early after epoch {len(recorder.history)}: the validation loss has not fallen for "
+            f"stopped early after epoch {len(callback.history)}: the validation loss has not fallen for "
             f"{recipe.stopping.patience} epochs"
         )
-    say(f"ships epoch {index + 1} of {len(recorder.history)}: val_loss {row['val_loss']:.4f}")
-    better = _find_better_epoch(recorder.history, index)
+    say(f"ships epoch {index + 1} of {len(callback.history)}: val_loss {row['val_loss']:.4f}")
+    better = _find_better_epoch(callback.history, index)
     if better is not None:
-        other = recorder.history[better]
+        other = callback.history[better]
         say(
             f"epoch {better + 1} was better on val, in loss ({other['val_loss']:.4f}, not "
             f"{row['val_loss']:.4f}) and in accuracy ({other['val_accuracy']:.2%}, not "
-            f"{row['val_accuracy']:.2%}); the recipe keeps the last epoch: --set select=val_loss ships the "
-            "best"
+            f"{row['val_accuracy']:.2%}); the recipe keeps the last epoch; add --set select=val_loss to "
+            "ship the best"
         )
     model = build_network(recipe, classes=len(dataset.labels), policy="float32")
-    model.set_weights(recorder.best)
+    model.set_weights(callback.best)
     val = dataset.split("val")
     card = make_card(made.name, made.facts(), dataset, recipe)
     try:
         shipped = exporters.bundle(model, card, made.bundle, images=val.images[: exporters.IMAGES])
     except exporters.Unlike as error:
-        raise _diverged(made, error, row, f"epoch {index + 1} of {len(recorder.history)}") from error
+        raise _diverged(made, error, row, f"epoch {index + 1} of {len(callback.history)}") from error
     answers = {
         head: evaluator.predict(shipped, val, labels=dataset.labels, head=head, data=dataset.root)
         for head in card.heads
@@ -568,7 +564,7 @@ def _finish(
     made.update(
         shipped={
             "epoch": index + 1,
-            "of": len(recorder.history),
+            "of": len(callback.history),
             "better_epoch": None if better is None else better + 1,
             "at_chance": [name for name, head in card.heads.items() if head.at_chance],
             "sha256": shipped.card.sha256,
@@ -578,7 +574,7 @@ def _finish(
 
 
 def _find_better_epoch(history: Sequence[Mapping[str, float]], index: int) -> int | None:
-    """Return the epoch with the lowest validation loss, if it beats the one that ships in accuracy too."""
+    """Return the epoch with the lowest validation loss, if its accuracy is higher too."""
     best = min(range(len(history)), key=lambda place: history[place]["val_loss"])
     row, other = history[index], history[best]
     beats = other["val_loss"] < row["val_loss"] and other["val_accuracy"] > row["val_accuracy"]
@@ -586,7 +582,7 @@ def _find_better_epoch(history: Sequence[Mapping[str, float]], index: int) -> in
 
 
 def _compare_with_base(made: Run, report: Evaluation) -> bundle.Began | None:
-    """Compare the trained model with the one that it began from, if that was scored."""
+    """Compare the trained model with the one that it began from, if that was evaluated."""
     known = made.facts().get("began")
     if known is None:
         return None
@@ -604,7 +600,7 @@ def _compare_with_base(made: Run, report: Evaluation) -> bundle.Began | None:
 def _finish_heads(
     card: bundle.Card, answers: Mapping[str, evaluator.Predictions], train: Split, say: Callable[[str], None]
 ) -> dict[str, bundle.Head]:
-    """Return the heads with frequencies and thresholds, and say which are at chance."""
+    """Return the heads with frequencies and thresholds, and report those at chance."""
     heads = {}
     for name, found in answers.items():
         head, right = card.head(name), found.truth
@@ -620,21 +616,21 @@ def _finish_heads(
 
 
 def _at_chance(name: str, card: bundle.Card, chances: NDArray[np.float32], right: NDArray[np.int64]) -> str:
-    called = f"as {name}, the model" if len(card.heads) > 1 else "the model"
+    called = f"the head {name}" if len(card.heads) > 1 else "the model"
     if not len(right):
-        return f"{called} could not be scored on val, so all its answers are flagged uncertain"
+        return f"{called} cannot be evaluated on val, so all its answers count as uncertain"
     hits = int((chances.argmax(axis=1) == right).sum())
     low, high = wilson_interval(hits, len(right))
     commonest = card.labels[int(np.bincount(right).argmax())]
     return (
-        f"{called} is hardly better than chance: it names {hits / len(right):.1%} of val right ({low:.1%} to "
-        f"{high:.1%}), and always answering {commonest} would name {majority_share(right):.1%} right; all "
-        "its answers are flagged uncertain"
+        f"{called} is not better than chance: its accuracy on val is {hits / len(right):.1%} ({low:.1%} to "
+        f"{high:.1%}), and that of always answering {commonest} is {majority_share(right):.1%}; all its "
+        "answers count as uncertain"
     )
 
 
 def _diverged(made: Run, error: exporters.Unlike, row: Mapping[str, float], epoch: str) -> TrainingError:
-    """Keep the file of a network that no file can stand for, and return what to say of it."""
+    """Keep the file of a network that does not answer like Keras, and return the error."""
     place = made.path / "diverged"
     place.mkdir(exist_ok=True)
     _files.write(place / bundle.MODEL, error.content)
@@ -642,22 +638,22 @@ def _diverged(made: Run, error: exporters.Unlike, row: Mapping[str, float], epoc
     made.update(status="failed", reason=reason)
     return TrainingError(
         f"{reason}: {epoch} has probably diverged (val_loss {row['val_loss']:,.4g}); its file is kept in "
-        f"{place} and is no model to use; train anew with a smaller step, such as "
+        f"{place} for inspection only; train again with a smaller step, such as "
         f"--set optimizer.learning_rate={made.recipe().optimizer.learning_rate / 4:g} or --set "
         "optimizer.clip_norm=1"
     )
 
 
 def _fail(
-    made: Run, recorder: CheckpointCallback, dataset: Dataset, recipe: Recipe, error: TrainingError
+    made: Run, callback: CheckpointCallback, dataset: Dataset, recipe: Recipe, error: TrainingError
 ) -> None:
-    """Note in the run that the training diverged, and export the best epoch before that."""
-    if not recorder.diverged:
+    """If the training diverged, note that in the run and export the best epoch before."""
+    if not callback.diverged:
         return
     made.update(status="failed", reason=str(error))
-    if recorder.best:
+    if callback.best:
         try:
-            _finish(made, recorder, dataset, recipe, say=_ignore)
+            _finish(made, callback, dataset, recipe, say=_ignore)
         except (TrainingError, OutputError) as second:
             error.args = (f"{error}; of the best epoch before that: {second}",)
             return
@@ -666,15 +662,15 @@ def _fail(
 
 def _check_unchanged(made: Run, recipe: Recipe, begun: dict[str, Any]) -> None:
     try:
-        # Settings that are newer than the run stand at their defaults, which is what it had.
+        # Settings that are newer than the run have their defaults, as in the run.
         was, now = to_dict(from_dict(begun)), to_dict(recipe)
     except RecipeError as error:
         raise RunError(f"{made.path / 'run.json'} is damaged: {error}") from None
     changed = [key for key in now if now[key] != was[key]]
     if changed:
         raise RunError(
-            f"recipe.toml was changed since the run began ({', '.join(changed)}); a run goes on as it began: "
-            "undo that, or train anew with --recipe and the file"
+            f"recipe.toml has changed since the run began ({', '.join(changed)}); undo that, or start a new "
+            "training with --recipe and the file"
         )
 
 
