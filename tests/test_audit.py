@@ -745,8 +745,15 @@ def flawed(root: Path, faces: tuple[np.ndarray, np.ndarray]) -> Path:
     return root
 
 
-@pytest.mark.parametrize("regroup", [False, True])
-@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("packed", "regroup"),
+    [
+        (False, True),
+        (True, False),
+        pytest.param(False, False, marks=pytest.mark.slow),
+        pytest.param(True, True, marks=pytest.mark.slow),
+    ],
+)
 def test_a_clean_copy_is_clean(
     tmp_path: Path, faces: tuple[np.ndarray, np.ndarray], regroup: bool, packed: bool
 ) -> None:

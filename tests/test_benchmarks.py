@@ -194,7 +194,7 @@ def test_own_faces_are_of_the_class_that_their_emotion_belongs_to(
 
 @pytest.mark.parametrize(
     "lever",
-    ["sam", "progressive", *(pytest.param(name, marks=pytest.mark.slow) for name in ("swa", "squeeze"))],
+    ["sam", *(pytest.param(name, marks=pytest.mark.slow) for name in ("progressive", "swa", "squeeze"))],
 )
 def test_levers_train_and_are_scored(
     levers: ModuleType,

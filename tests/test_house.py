@@ -1,6 +1,5 @@
 """The house itself: where things live, how large they are, what they may not touch."""
 
-import ast
 import importlib
 import inspect
 import re
@@ -15,7 +14,6 @@ import typer
 from mien import cli, errors
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = sorted((ROOT / "src" / "mien").rglob("*.py"))
 PACKAGES = sorted(path.parent.name for path in (ROOT / "src" / "mien").glob("*/__init__.py"))
 COMMANDS = {
     *("audit", "card", "compare", "demo", "evaluate", "explain", "export", "extract", "networks", "plot"),
@@ -54,22 +52,6 @@ def test_a_package_names_its_modules_and_says_what_it_needs(package: str) -> Non
         assert inspect.ismodule(getattr(loaded, name))
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = loaded.nonsense
-
-
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_nothing_dangerous_is_called(path: Path) -> None:
-    forbidden = {"eval", "exec", "extractall", "unsafe_load", "system", "popen"}
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            names = {alias.name for alias in node.names} | {getattr(node, "module", None)}
-            assert not names & {"pickle", "marshal", "shelve", "yaml"}
-        if isinstance(node, ast.Call):
-            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            assert name not in forbidden, f"line {node.lineno} calls {name}"
-            shell = [word.value for word in node.keywords if word.arg == "shell"]
-            assert not shell, f"line {node.lineno} opens a shell"
-        if isinstance(node, ast.ExceptHandler):
-            assert not (len(node.body) == 1 and isinstance(node.body[0], ast.Pass)), f"line {node.lineno}"
 
 
 def run_python(code: str) -> str:

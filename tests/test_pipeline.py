@@ -21,6 +21,7 @@ from mien import _files, cli, labels
 from mien.data import datasets, probabilities, synthetic
 from mien.errors import OutputError
 from mien.models import model
+from mien.reports import plots
 from mien.training import runs
 
 pytest.importorskip("keras", reason="training needs mien[train]")
@@ -37,6 +38,24 @@ def archive(faces: Path) -> Path:
 @pytest.fixture
 def trained(tiny_run: Path) -> Path:
     return tiny_run
+
+
+@pytest.fixture
+def real_figures() -> None:
+    """Ask for figures as they are; drawing them is half of the time of a small training."""
+
+
+@pytest.fixture(autouse=True)
+def _placeholders(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(figure: object, to: Path, stem: str, *, tight: bool = True) -> list[Path]:
+        Path(to).mkdir(parents=True, exist_ok=True)
+        paths = [Path(to) / f"{stem}{ending}" for ending in (".png", ".svg")]
+        for path in paths:
+            path.write_bytes(os.urandom(8))
+        return paths
+
+    if "real_figures" not in request.fixturenames:
+        monkeypatch.setattr(plots, "_save_figure", save)
 
 
 @pytest.fixture
@@ -81,7 +100,7 @@ def follow(capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
     return call
 
 
-def test_archive_to_prediction(away: Path, archive: Path, ask: Json) -> None:
+def test_archive_to_prediction(away: Path, archive: Path, ask: Json, real_figures: None) -> None:
     shutil.copy(archive, away / "archive (4).zip")
 
     code, unpacked = ask("extract", "archive (4).zip", "--to", "data")
@@ -238,7 +257,7 @@ def test_a_teacher_is_asked_about_the_images_that_training_keeps(
     assert ask(*beside, *left_out)[1]["n"] == kept
     assert "no --exclude" in refuse("evaluate", str(trained), *left_out)
     assert "--exclude needs --data" in refuse("compare", str(trained), bundle_, *left_out)
-    assert "leave.csv, which is read" in refuse(*asked[:-1], "leave.csv", *left_out)
+    assert "input leave.csv" in refuse(*asked[:-1], "leave.csv", *left_out)
 
 
 def _voted(root: Path) -> tuple[Path, Path]:
@@ -295,7 +314,7 @@ def test_a_run_begins_from_another(
     assert code == 0
     assert [each.name for each in model.load(shipped["path"]).card.averaged] == [trained.name]
     kept = Path(shipped["path"]).read_bytes()
-    assert "mean.onnx, which is read" in refuse(*averaged, "--average", shipped["path"])
+    assert "input models/mean.onnx" in refuse(*averaged, "--average", shipped["path"])
     assert Path(shipped["path"]).read_bytes() == kept
     assert ask("card", "models", "--to", "models.md")[0] == 0
     assert f"| averaged with | `{trained.name}` (recipe `quick`) |" in Path("models.md").read_text()

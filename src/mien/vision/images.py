@@ -172,7 +172,7 @@ def is_image_file(path: Path) -> bool | None:
             with path.open("rb") as file:
                 return starts_like_image(file.read(64))
     except OSError:
-        pass
+        return None
     return None
 
 
