@@ -643,7 +643,7 @@ def test_a_file_without_hashes_loads_and_has_them_once_it_is_written_again(tmp_p
 
 
 def evaluation(sha256: object) -> str:
-    return json.dumps({"schema": 1, "name": "one", "sha256": sha256, "bytes": 1, "heads": {}})
+    return json.dumps({"schema": 2, "name": "one", "sha256": sha256, "bytes": 1, "evaluation": {}})
 
 
 @pytest.mark.parametrize("says", ["0" * 64, None, 7, "no\nhash" * 100])

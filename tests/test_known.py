@@ -90,7 +90,7 @@ def shipped(folder: Path, name: str = "hand") -> bundle.Bundle:
     """A model of known answers with an evaluation beside it, as `mien ship` writes them."""
     card = bundle.Card(name=name, labels=LABELS, size=SIZE)
     made = bundle.write(meter(name, (85, 170)), card, folder / f"{name}.onnx")
-    document = {"schema": 1, "name": name, "sha256": made.card.sha256, "bytes": 1, "heads": {}}
+    document = {"schema": 2, "name": name, "sha256": made.card.sha256, "bytes": 1, "evaluation": {}}
     (folder / f"{name}.json").write_text(json.dumps(document))
     return bundle.load(folder / f"{name}.onnx")
 
