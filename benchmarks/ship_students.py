@@ -119,11 +119,13 @@ def main() -> int:
         | _TRAINED_WITH,
     )
     with tempfile.TemporaryDirectory() as aside:
-        trained = exporters.bundle(network, card, aside, images=data.split("val").images[: exporters.IMAGES])
+        trained = exporters.write_model(
+            network, card, aside, images=data.split("val").images[: exporters.IMAGES]
+        )
         made = shipping.make(trained, data, to=o.to, name=o.name, licence="Apache-2.0")
     for head, found in made.evaluations.items():
         print(head, found.accuracy, found.agreement, found.ece, found.quantization)
-    print(made.bundle.card.precision, made.document["bytes"], f"{time.process_time():.0f} s of CPU")
+    print(made.model.card.precision, made.document["bytes"], f"{time.process_time():.0f} s of CPU")
     return 0
 
 

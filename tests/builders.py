@@ -151,6 +151,6 @@ def small_work() -> Iterator[None]:
     with contextlib.ExitStack() as changed:
         changed.enter_context(mock.patch.object(trainer, "fit", short))
         changed.enter_context(mock.patch.object(synthetic, "write_archive", few))
-        for function in (exporters.bundle, exporters.convert, exporters.write):
+        for function in (exporters.write_model, exporters.convert, exporters.write):
             changed.enter_context(mock.patch.dict(function.__kwdefaults__, at_least=64))
         yield

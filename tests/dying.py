@@ -74,7 +74,7 @@ def compare_few() -> None:
     """Compare file and network on few images in this process; the tests of export do it on all."""
     from mien.release import exporters
 
-    exporters.bundle.__kwdefaults__["at_least"] = 64
+    exporters.write_model.__kwdefaults__["at_least"] = 64
 
 
 def _arm(kind: str, count: int) -> None:

@@ -129,9 +129,9 @@ def a_card(**changes: Any) -> Card:
     )
 
 
-def model(**changes: Any) -> bundle.Bundle:
+def model(**changes: Any) -> bundle.Model:
     """A model as far as a card looks at it."""
-    return bundle.Bundle(Path("models/tried.onnx"), a_card(**changes), None)
+    return bundle.Model(Path("models/tried.onnx"), a_card(**changes), None)
 
 
 def html(text: str) -> str:
@@ -262,7 +262,7 @@ def test_every_statement_is_made_of_a_model_that_ships() -> None:
 
 
 def test_both_heads_of_both_models_stand_in_every_table() -> None:
-    fast = bundle.Bundle(Path("fast.onnx"), a_card(name="fast", excluded={"other": 5}), None)
+    fast = bundle.Model(Path("fast.onnx"), a_card(name="fast", excluded={"other": 5}), None)
     text = card.models([(model(), evaluation()), (fast, evaluation(seed=9))])
     assert text.startswith("---\n")
     for name in ("tried", "fast"):

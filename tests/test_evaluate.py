@@ -20,7 +20,7 @@ LABELS = ("happy", "sad", "surprise")
 SIZE = 16
 
 
-def thermometer() -> bundle.Bundle:
+def thermometer() -> bundle.Model:
     """A model whose answers are known: dark images are happy, grey ones sad, bright ones surprise."""
     nodes = [
         helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),

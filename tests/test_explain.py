@@ -25,7 +25,7 @@ from mien.inference.predictor import predict
 from mien.models import checks
 from mien.models import model as bundle
 from mien.models.card import FeatureMap, Head
-from mien.models.model import Bundle, Card
+from mien.models.model import Card, Model
 from mien.release import onnx_graph
 from mien.vision import detectors as detect
 from mien.vision import images
@@ -36,7 +36,7 @@ LABELS = ("left", "middle", "right")
 
 
 @cache
-def shipped() -> Bundle:
+def shipped() -> Model:
     return bundle.load(threads=1)
 
 
@@ -71,7 +71,7 @@ def planted(
     weights: NDArray[np.float32] | None = None,
     bias: float = 0.0,
     size: int = 48,
-) -> Bundle:
+) -> Model:
     """A network whose features are known: means over 4 × 4 pixels of the brightness, and of the darkness.
 
     `mean` answers from the mean of the features, `most` from their largest, `dense` from every cell apart.
@@ -151,7 +151,7 @@ def elsewhere(where: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
     return marked(np.where(where > 0, -np.inf, smooth), where.mean())
 
 
-def falls(model: Bundle, faces: Any, method: explain.Method, head: str) -> tuple[list[float], list[float]]:
+def falls(model: Model, faces: Any, method: explain.Method, head: str) -> tuple[list[float], list[float]]:
     """By how much the log-odds of the answer fall when the marked fifth is hidden, and another fifth."""
     inside, outside = [], []
     index = model.card.labels.index
@@ -272,7 +272,7 @@ def test_it_explains_the_head_that_predictions_are_of() -> None:
 # Sanity: maps follow the weights, and hiding what they mark matters
 
 
-def shuffled(model: Bundle, folder: Path, *, seed: int, only: str = "") -> Bundle:
+def shuffled(model: Model, folder: Path, *, seed: int, only: str = "") -> Model:
     """The same network with each weight's numbers in random order, in all layers or those named."""
     rng = np.random.default_rng(seed)
     proto = onnx.load_from_string(model.read())

@@ -71,7 +71,7 @@ def tiny() -> Any:
 def test_every_network_exports_within_tolerance(name: str, size: int, count: int, tmp_path: Path) -> None:
     model = lively(networks.build(name, size=size, classes=count))
     pixels = images(24, size)
-    made = exporters.bundle(model, card(size, count), tmp_path / name, images=pixels, at_least=0)
+    made = exporters.write_model(model, card(size, count), tmp_path / name, images=pixels, at_least=0)
     assert made.card.parity is not None
     assert made.card.parity.images == 24
     assert made.card.parity.largest_difference < 1e-5
@@ -85,7 +85,9 @@ def test_every_network_exports_within_tolerance(name: str, size: int, count: int
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(networks.NETWORKS))
 def test_every_network_exports_within_tolerance_on_1000_images(name: str, tmp_path: Path) -> None:
-    made = exporters.bundle(lively(networks.build(name)), card(48), tmp_path / name, images=images(1000, 48))
+    made = exporters.write_model(
+        lively(networks.build(name)), card(48), tmp_path / name, images=images(1000, 48)
+    )
     assert made.card.parity is not None
     assert made.card.parity.images == 1000
 
@@ -126,7 +128,7 @@ def everything() -> Any:
 
 def test_every_layer_that_can_be_exported(tmp_path: Path) -> None:
     model, pixels = everything(), images(32, 24)
-    made = exporters.bundle(model, card(24, 5), tmp_path / "all", images=pixels, at_least=0)
+    made = exporters.write_model(model, card(24, 5), tmp_path / "all", images=pixels, at_least=0)
     np.testing.assert_allclose(made.run(pixels), answers(model, pixels), atol=1e-5)
     found = exporters.weights((tmp_path / "all" / "model.onnx").read_bytes())
     assert {name: value.shape for name, value in found.items()} == {
@@ -158,7 +160,7 @@ def test_normalisation_stays_apart_and_names_stay(tiny: Any) -> None:
 
 def test_few_images_are_joined_by_noise(tiny: Any, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    made = exporters.bundle(
+    made = exporters.write_model(
         tiny, card(), tmp_path / "few", images=images(4, 16), progress=lambda *each: seen.append(each)
     )
     assert made.card.parity is not None
@@ -169,7 +171,7 @@ def test_few_images_are_joined_by_noise(tiny: Any, tmp_path: Path) -> None:
 
 def test_temperature_is_in_the_file(tiny: Any, tmp_path: Path) -> None:
     pixels = images(16, 16)
-    made = exporters.bundle(tiny, card(heads=at(2.5)), tmp_path / "soft", images=pixels, at_least=0)
+    made = exporters.write_model(tiny, card(heads=at(2.5)), tmp_path / "soft", images=pixels, at_least=0)
     logits = np.log(answers(tiny, pixels).astype(np.float64)) / 2.5
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(made.run(pixels), expected, atol=1e-5)
@@ -177,24 +179,24 @@ def test_temperature_is_in_the_file(tiny: Any, tmp_path: Path) -> None:
     unsoftened = exporters.weights((tmp_path / "soft" / "model.onnx").read_bytes())
     assert (unsoftened["answer/kernel"] == tiny.get_layer("answer").kernel.numpy()).all()
     with pytest.raises(ModelError, match="takes no temperature"):
-        exporters.bundle(everything(), card(24, 5, heads=at(2.0)), tmp_path / "no", images=images(4, 24))
+        exporters.write_model(everything(), card(24, 5, heads=at(2.0)), tmp_path / "no", images=images(4, 24))
 
 
 def test_offsets_are_in_the_file_and_come_after_the_temperature(tiny: Any, tmp_path: Path) -> None:
     pixels = images(16, 16)
     logit_bias = tuple(np.linspace(-1, 1, 7).tolist())
     heads = {"labels": bundle.Head(temperature=2.5, logit_bias=logit_bias)}
-    made = exporters.bundle(tiny, card(heads=heads), tmp_path / "b", images=pixels, at_least=0)
+    made = exporters.write_model(tiny, card(heads=heads), tmp_path / "b", images=pixels, at_least=0)
     logits = np.log(answers(tiny, pixels).astype(np.float64)) / 2.5 + logit_bias
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(made.run(pixels), expected, atol=1e-5)
     assert bundle.load(tmp_path / "b").card.head().logit_bias == logit_bias
     known = card(heads=heads, recipe={"network": "tiny"})
-    again = exporters.rebuild(exporters.bundle(tiny, known, tmp_path / "c", images=pixels, at_least=0))
+    again = exporters.rebuild(exporters.write_model(tiny, known, tmp_path / "c", images=pixels, at_least=0))
     np.testing.assert_allclose(answers(again, pixels), answers(tiny, pixels), atol=1e-6)
     short = {"labels": bundle.Head(logit_bias=(1.0, 2.0))}
     with pytest.raises(ModelError, match="cannot be loaded"):
-        exporters.bundle(tiny, card(heads=short), tmp_path / "no", images=pixels, at_least=0)
+        exporters.write_model(tiny, card(heads=short), tmp_path / "no", images=pixels, at_least=0)
 
 
 def test_two_answers_are_two_heads_each_with_its_temperature(tmp_path: Path) -> None:
@@ -206,7 +208,7 @@ def test_two_answers_are_two_heads_each_with_its_temperature(tmp_path: Path) -> 
         "fer2013": bundle.Head(temperature=2.0),
         "ferplus": bundle.Head(output="ferplus", temperature=0.5),
     }
-    made = exporters.bundle(model, card(heads=heads), tmp_path / "two", images=pixels, at_least=0)
+    made = exporters.write_model(model, card(heads=heads), tmp_path / "two", images=pixels, at_least=0)
     for name, raw, temperature in (("fer2013", first, 2.0), ("ferplus", second, 0.5)):
         chances = raw.astype(np.float64) ** (1 / temperature)
         np.testing.assert_allclose(
@@ -216,7 +218,7 @@ def test_two_answers_are_two_heads_each_with_its_temperature(tmp_path: Path) -> 
     with pytest.raises(ModelError, match="no head 'votes'; it has fer2013, ferplus"):
         made.run(pixels, head="votes")
     known = card(heads=heads, recipe={"network": "tiny"})
-    again = exporters.rebuild(exporters.bundle(model, known, tmp_path / "b", images=pixels, at_least=0))
+    again = exporters.rebuild(exporters.write_model(model, known, tmp_path / "b", images=pixels, at_least=0))
     for weight, expected in zip(again.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(weight, expected)
     for kind in ("keras", "litert"):
@@ -236,7 +238,7 @@ def test_a_network_trained_in_bfloat16_is_exported_in_float32(tiny: Any, tmp_pat
         keras.config.set_dtype_policy(before)
     mixed.set_weights(tiny.get_weights())
     assert mixed.get_layer("stem_conv").compute_dtype == "bfloat16"
-    made = exporters.bundle(mixed, card(), tmp_path / "mixed", images=pixels, at_least=0)
+    made = exporters.write_model(mixed, card(), tmp_path / "mixed", images=pixels, at_least=0)
     np.testing.assert_allclose(made.run(pixels), answers(tiny, pixels), atol=1e-5)
     assert np.abs(answers(mixed, pixels) - made.run(pixels)).max() > 1e-4
     assert exporters.in_float32(tiny) is tiny
@@ -257,7 +259,7 @@ def test_a_file_that_answers_otherwise_is_not_written(tmp_path: Path) -> None:
     x = layers.Dense(7, activation="softmax")(layers.Flatten()(x))
     model = keras.Model(pixels, x)
     with pytest.raises(ModelError, match="nothing was written"):
-        exporters.bundle(model, card(), tmp_path / "wrong", images=images(8, 16), at_least=0)
+        exporters.write_model(model, card(), tmp_path / "wrong", images=images(8, 16), at_least=0)
     assert not (tmp_path / "wrong").exists()
 
 
@@ -273,12 +275,12 @@ def test_parity_refuses_differences_and_no_numbers(value: float) -> None:
 
 def test_cards_and_images_must_be_the_networks(tiny: Any, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="7 answers, its card 3 labels"):
-        exporters.bundle(tiny, card(count=3), tmp_path / "x", images=images(4, 16))
+        exporters.write_model(tiny, card(count=3), tmp_path / "x", images=images(4, 16))
     with pytest.raises(ModelError, match="takes"):
-        exporters.bundle(tiny, card(size=20), tmp_path / "x", images=images(4, 20))
+        exporters.write_model(tiny, card(size=20), tmp_path / "x", images=images(4, 20))
     for wrong in (images(4, 20), images(4, 16).astype(np.float32)):
         with pytest.raises(ModelError, match="parity is measured on uint8 images"):
-            exporters.bundle(tiny, card(), tmp_path / "x", images=wrong)
+            exporters.write_model(tiny, card(), tmp_path / "x", images=wrong)
     assert not (tmp_path / "x").exists()
 
 
@@ -388,7 +390,7 @@ def test_litert_answers_as_keras_and_holds_the_temperature(tiny: Any, tmp_path: 
     running.set_tensor(source["index"], pixels.astype(np.float32))
     running.invoke()
     found = running.get_tensor(running.get_output_details()[0]["index"])
-    expected = exporters.bundle(tiny, soft, tmp_path / "b", images=pixels, at_least=0).run(pixels)
+    expected = exporters.write_model(tiny, soft, tmp_path / "b", images=pixels, at_least=0).run(pixels)
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
@@ -423,7 +425,7 @@ def finished(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> runs.Run:
         recipes.Recipe(name="made", network="tiny", size=16), {}, out=tmp_path_factory.mktemp("r") / "r"
     )
     known = card(recipe=recipes.to_dict(made.recipe()), licence="CC0", heads=at(1.5))
-    exporters.bundle(tiny, known, made.bundle, images=images(4, 16), at_least=0)
+    exporters.write_model(tiny, known, made.bundle, images=images(4, 16), at_least=0)
     return made
 
 
@@ -518,7 +520,7 @@ def test_large_logits_are_allowed_more_and_not_everything(tiny: Any, tmp_path: P
     answer = wild.get_layer("answer")
     kernel, bias = answer.get_weights()
     answer.set_weights([kernel * 3e4, bias])
-    made = exporters.bundle(wild, card(), tmp_path / "wild", images=images(400, 16), at_least=0)
+    made = exporters.write_model(wild, card(), tmp_path / "wild", images=images(400, 16), at_least=0)
     assert made.card.parity is not None
     assert exporters._largest_logit(wild, images(16, 16)) > 1000
     assert exporters._largest_logit(tiny, images(16, 16)) < 20
@@ -560,7 +562,7 @@ def test_the_command_exports_by_name_and_by_file(
     assert cli.run(["export", "fast", "--format", "keras"]) == 0
     assert Path("fast-export/model.keras").is_file()
     said = capsys.readouterr().out
-    assert "the int8 file of" in said
+    assert "float32 network" in said
     assert "of 32 drawn faces" in said
     for name in ("fast.onnx", "fast.weights.npz", "fast.json"):
         Path(name).write_bytes((bundle.MODELS / name).read_bytes())

@@ -15,7 +15,7 @@ from mien.errors import MissingExtra, ModelError
 from mien.evaluation.evaluation import Quantization
 from mien.models import checks, networks
 from mien.models import model as bundle
-from mien.models.model import Bundle, Card
+from mien.models.model import Card, Model
 from mien.release import exporters, quantization
 
 keras = networks.load_keras()
@@ -50,7 +50,7 @@ def copy(file: bytes, faces: Dataset) -> bytes:
     return quantization.quantise(file, faces.split("train").images[:64])
 
 
-def ready(model: bytes, size: int = 16, count: int = 3) -> Bundle:
+def ready(model: bytes, size: int = 16, count: int = 3) -> Model:
     return bundle.of(model, Card(name="made", labels=tuple("abcdefg"[:count]), size=size), threads=1)
 
 

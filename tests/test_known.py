@@ -86,7 +86,7 @@ def test_what_cannot_be_hashed_or_looked_up_is_refused(faces: np.ndarray) -> Non
         known.of(faces[:5]).find(faces[:5, :40, :40])
 
 
-def shipped(folder: Path, name: str = "hand") -> bundle.Bundle:
+def shipped(folder: Path, name: str = "hand") -> bundle.Model:
     """A model of known answers with an evaluation beside it, as `mien ship` writes them."""
     card = bundle.Card(name=name, labels=LABELS, size=SIZE)
     made = bundle.write(meter(name, (85, 170)), card, folder / f"{name}.onnx")

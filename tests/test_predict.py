@@ -751,7 +751,7 @@ def test_a_models_threshold_decides_what_is_uncertain(predictor: Predictor) -> N
     assert predictor.threshold is not None
     (face,) = predictor.image(PHOTO).faces
     assert ("uncertain" in face.flags) == (face.confidence < predictor.threshold)
-    assert isinstance(Predictor(model.load("default")).model, model.Bundle)
+    assert isinstance(Predictor(model.load("default")).model, model.Model)
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ FREQUENCIES = (0.8, 0.2)
 REAL = (0.14, 0.015, 0.14, 0.25, 0.17, 0.11, 0.175)
 
 
-def stated(**changes: Any) -> bundle.Bundle:
+def stated(**changes: Any) -> bundle.Model:
     """The default model, with frequencies on its card."""
     model = bundle.load("default", threads=1)
     heads = {name: replace(head, frequencies=REAL, **changes) for name, head in model.card.heads.items()}
@@ -45,12 +45,12 @@ def stated(**changes: Any) -> bundle.Bundle:
 
 
 @pytest.fixture(scope="module")
-def model() -> bundle.Bundle:
+def model() -> bundle.Model:
     return stated(thresholds={"0.5": 0.4, "1": 0.999})
 
 
 @pytest.fixture
-def file(model: bundle.Bundle, tmp_path: Path) -> Path:
+def file(model: bundle.Model, tmp_path: Path) -> Path:
     bundle.write(bundle.load("default").read(), model.card, tmp_path / "stated.onnx")
     return tmp_path / "stated.onnx"
 
@@ -114,7 +114,7 @@ def test_options_are_read() -> None:
     assert priors.parse_groups("a=b+c,d=e") == {"a": ("b", "c"), "d": ("e",)}
 
 
-def test_a_prior_and_groups_may_be_the_command_lines_text(model: bundle.Bundle) -> None:
+def test_a_prior_and_groups_may_be_the_command_lines_text(model: bundle.Model) -> None:
     images = np.zeros((1, 48, 48, 1), np.uint8)
     named = model.run(images, prior={"angry": 1, "sad": 1})
     np.testing.assert_array_equal(model.run(images, prior="angry=1,sad=1"), named)
@@ -138,7 +138,7 @@ def test_a_prior_and_groups_may_be_the_command_lines_text(model: bundle.Bundle) 
         {"groups": ["angry"]},
     ],
 )
-def test_an_option_of_another_type_is_an_input_error(model: bundle.Bundle, options: dict[str, Any]) -> None:
+def test_an_option_of_another_type_is_an_input_error(model: bundle.Model, options: dict[str, Any]) -> None:
     (name,) = options
     with pytest.raises(InputError, match="|".join((name, "cannot be read"))):
         Predictor(model, whole_image=True, **options)
@@ -147,7 +147,7 @@ def test_an_option_of_another_type_is_an_input_error(model: bundle.Bundle, optio
 @pytest.mark.parametrize(
     "options", [{"balance": None}, {"balance": "1"}, {"prior": 3}, {"prior": {"sad": None}}]
 )
-def test_a_model_takes_no_option_of_another_type(model: bundle.Bundle, options: dict[str, Any]) -> None:
+def test_a_model_takes_no_option_of_another_type(model: bundle.Model, options: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(options))):
         model.run(np.zeros((1, 48, 48, 1), np.uint8), **options)
 
@@ -194,7 +194,7 @@ def test_what_makes_no_sense_is_one_sentence(fails: Any) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_cards_keep_frequencies_and_old_ones_are_read(model: bundle.Bundle) -> None:
+def test_cards_keep_frequencies_and_old_ones_are_read(model: bundle.Model) -> None:
     assert bundle.parse(bundle.to_json(model.card)) == model.card
     old = json.loads(bundle.to_json(model.card))
     for head in old["heads"].values():
@@ -214,7 +214,7 @@ def test_cards_keep_frequencies_and_old_ones_are_read(model: bundle.Bundle) -> N
         {"balance": 2.0},
     ],
 )
-def test_a_card_that_contradicts_itself_is_refused(model: bundle.Bundle, changes: dict[str, Any]) -> None:
+def test_a_card_that_contradicts_itself_is_refused(model: bundle.Model, changes: dict[str, Any]) -> None:
     name = next(iter(model.card.heads))
     wrong = replace(model.card.heads[name], **changes)
     with pytest.raises(ModelError):
@@ -228,7 +228,7 @@ def test_the_threshold_is_that_of_the_nearest_balance() -> None:
     assert bundle.Head().threshold_at(1) is None
 
 
-def test_a_model_answers_at_a_balance_and_with_a_prior(model: bundle.Bundle) -> None:
+def test_a_model_answers_at_a_balance_and_with_a_prior(model: bundle.Model) -> None:
     faces = np.random.default_rng(0).integers(0, 255, (5, 48, 48, 1)).astype(np.uint8)
     plain = model.run(faces)
     expected = plain / np.array(REAL)
@@ -244,7 +244,7 @@ def test_a_model_answers_at_a_balance_and_with_a_prior(model: bundle.Bundle) -> 
         silent.run(faces, balance=1)
 
 
-def test_photos_are_answered_at_the_cards_balance_unless_told_otherwise(model: bundle.Bundle) -> None:
+def test_photos_are_answered_at_the_cards_balance_unless_told_otherwise(model: bundle.Model) -> None:
     chosen = stated(balance=0.5, thresholds={"0.5": 0.4, "1": 0.999})
     default = Predictor(chosen)
     assert (default.adjustment.balance, default.threshold) == (0.5, 0.4)
@@ -256,14 +256,14 @@ def test_photos_are_answered_at_the_cards_balance_unless_told_otherwise(model: b
     assert (prior.adjustment.balance, prior.threshold) == (0.0, chosen.card.head("ferplus").threshold)
 
 
-def test_the_balance_in_use_decides_what_is_uncertain(model: bundle.Bundle) -> None:
+def test_the_balance_in_use_decides_what_is_uncertain(model: bundle.Model) -> None:
     (sure,) = Predictor(model, balance=0.5).image(PHOTO).faces
     (unsure,) = Predictor(stated(thresholds={"1": 1.0}), balance=1).image(PHOTO).faces
     assert "uncertain" not in sure.flags
     assert "uncertain" in unsure.flags
 
 
-def test_groups_are_what_faces_show(model: bundle.Bundle) -> None:
+def test_groups_are_what_faces_show(model: bundle.Model) -> None:
     groups = {"positive": ("happy",), "negative": ("angry", "disgust", "fear", "sad")}
     (face,) = Predictor(model, groups=groups).image(PHOTO).faces
     assert tuple(face.scores) == ("positive", "negative", "surprise", "neutral")

@@ -32,7 +32,7 @@ BAD = "<script>alert(1)</script> $x^2$ & =1+1 \"q\" 'r'"
 
 
 @pytest.fixture(scope="module")
-def model() -> bundle.Bundle:
+def model() -> bundle.Model:
     return bundle.load()
 
 
@@ -52,12 +52,12 @@ def data() -> datasets.Dataset:
 
 
 @pytest.fixture(scope="module")
-def answers(model: bundle.Bundle, data: datasets.Dataset) -> evaluator.Predictions:
+def answers(model: bundle.Model, data: datasets.Dataset) -> evaluator.Predictions:
     return evaluator.predict(model, data.split("test"), labels=data.labels, data=data.root)
 
 
 @pytest.fixture(scope="module")
-def found(model: bundle.Bundle, data: datasets.Dataset, answers: evaluator.Predictions) -> Evaluation:
+def found(model: bundle.Model, data: datasets.Dataset, answers: evaluator.Predictions) -> Evaluation:
     files = answers.split.files
     groups = {file: BAD if place < 20 else "others" for place, file in enumerate(files[:100])}
     listing = GroupList("ages <b>.csv", BAD, groups)
@@ -93,7 +93,7 @@ def test_copies_are_left_out_and_counted(found: Evaluation, answers: evaluator.P
 
 
 def test_photographs_cut_otherwise_are_left_out_where_that_is_asked_for(
-    model: bundle.Bundle,
+    model: bundle.Model,
     data: datasets.Dataset,
     answers: evaluator.Predictions,
     found: Evaluation,
@@ -116,7 +116,7 @@ def test_photographs_cut_otherwise_are_left_out_where_that_is_asked_for(
 
 
 def test_copies_that_cannot_be_looked_for_are_said(
-    model: bundle.Bundle, data: datasets.Dataset, answers: evaluator.Predictions
+    model: bundle.Model, data: datasets.Dataset, answers: evaluator.Predictions
 ) -> None:
     alone = datasets.Dataset("alone", data.labels, train=None, val=None, test=data.test)
     told = evaluator.measure_all([model], alone, answers)
@@ -131,7 +131,7 @@ def test_copies_that_cannot_be_looked_for_are_said(
 
 
 def test_calibration_with_and_without_temperature(
-    model: bundle.Bundle, data: datasets.Dataset, answers: evaluator.Predictions, found: Evaluation
+    model: bundle.Model, data: datasets.Dataset, answers: evaluator.Predictions, found: Evaluation
 ) -> None:
     shipped, bare = found.temperatures
     temperature = model.card.head().temperature
@@ -175,7 +175,7 @@ def test_examples_are_the_worst_and_the_most_uncertain(
 
 
 def test_robustness_is_the_score_on_corrupted_images(
-    model: bundle.Bundle, answers: evaluator.Predictions, monkeypatch: pytest.MonkeyPatch
+    model: bundle.Model, answers: evaluator.Predictions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = {name: corruptions.CORRUPTIONS[name] for name in ("blur 1", "blur 2", "noise 8")}
     monkeypatch.setattr(corruptions, "CORRUPTIONS", few)
@@ -210,7 +210,7 @@ def test_the_page_needs_nothing_and_escapes_all(
 
 
 def test_a_report_of_given_answers_is_the_golden_page(
-    model: bundle.Bundle,
+    model: bundle.Model,
     data: datasets.Dataset,
     answers: evaluator.Predictions,
     golden: Callable[[str, str], None],
@@ -248,7 +248,7 @@ def test_no_head_of_a_row_or_column_breaks_inside_a_word(
 
 
 def test_odd_names_and_odd_reports_make_pages(
-    model: bundle.Bundle, data: datasets.Dataset, tmp_path: Path
+    model: bundle.Model, data: datasets.Dataset, tmp_path: Path
 ) -> None:
     split = data.split("test").take(np.arange(3))
     odd = datasets.Split("test", split.images, split.labels, None, ("a\udcff\n.png", "\x00", "=HYPERLINK()"))

@@ -68,8 +68,8 @@ def test_the_file_answers_as_the_run_does_at_its_temperature(
     trained: runs.Run, shipped: shipping.Shipped
 ) -> None:
     before, val = bundle.load(trained.bundle), noisy().split("val")
-    alone = bundle.load(shipped.bundle.path)
-    assert alone.card == shipped.bundle.card
+    alone = bundle.load(shipped.model.path)
+    assert alone.card == shipped.model.card
     assert (alone.card.name, alone.card.licence) == ("tried", "CC0-1.0")
     for name, head in alone.card.heads.items():
         raw = before.run(val.images, head=name)
@@ -81,7 +81,7 @@ def test_the_file_answers_as_the_run_does_at_its_temperature(
 
 
 def test_frequencies_are_those_of_the_training_targets(shipped: shipping.Shipped) -> None:
-    data, card = noisy(), shipped.bundle.card
+    data, card = noisy(), shipped.model.card
     trainer, val = data.split("train"), data.split("val")
     labels, people = card.heads["fer2013"], card.heads["ferplus"]
     counts = np.bincount(trainer.labels, minlength=len(card.labels))
@@ -95,14 +95,14 @@ def test_frequencies_are_those_of_the_training_targets(shipped: shipping.Shipped
         truth = val.labels if name == "fer2013" else find_plurality(val.votes, card.labels)[1]
         right = np.ones(len(val), bool) if name == "fer2013" else find_plurality(val.votes, card.labels)[0]
         scores = {
-            each: (shipped.bundle.run(val.images, head=name, balance=each).argmax(1) == truth)[right].mean()
+            each: (shipped.model.run(val.images, head=name, balance=each).argmax(1) == truth)[right].mean()
             for each in priors.OFFERED
         }
         # Rounding to int8 moves some answers after the balance was chosen in float32.
         slack = 0.0 if card.precision == "float32" else 0.02
         assert scores[head.balance] >= scores[0.0] - shipping.CONCESSION - slack
         assert list(head.thresholds) == ["0.25", "0.5", "0.75", "1"]
-        sure = shipped.bundle.run(val.images, head=name, balance=1).max(axis=1)
+        sure = shipped.model.run(val.images, head=name, balance=1).max(axis=1)
         tolerance = 0.02 if card.precision == "float32" else 0.15
         assert (sure >= head.thresholds["1"]).mean() == pytest.approx(0.8, abs=tolerance)
     rows = shipped.evaluations["fer2013"].balance_table
@@ -110,7 +110,7 @@ def test_frequencies_are_those_of_the_training_targets(shipped: shipping.Shipped
 
 
 def test_the_training_images_are_known_again(shipped: shipping.Shipped) -> None:
-    found = known.read(bundle.load(shipped.bundle.path))
+    found = known.read(bundle.load(shipped.model.path))
     trainer = noisy().split("train")
     assert found is not None
     assert found.n == len(trainer) == shipped.document["training_hashes"]["n"]
@@ -118,21 +118,21 @@ def test_the_training_images_are_known_again(shipped: shipping.Shipped) -> None:
 
 
 def test_a_training_begins_from_what_ships(shipped: shipping.Shipped, tmp_path: Path) -> None:
-    assert shipped.weights == shipped.bundle.path.with_name("tried.weights.npz")
+    assert shipped.weights == shipped.model.path.with_name("tried.weights.npz")
     recipe = dying.recipe("targets.ferplus=1", "epochs=1", "optimizer.learning_rate=1e-3")
-    made = trainer.fit(noisy(), recipe, out=tmp_path / "run", base=bundle.load(shipped.bundle.path))
+    made = trainer.fit(noisy(), recipe, out=tmp_path / "run", base=bundle.load(shipped.model.path))
     assert made.facts()["base"][0]["name"] == "tried"
     card = bundle.load(made.bundle).card
-    assert card.base[0].sha256 == shipped.bundle.card.sha256
-    assert card.base[0].data == shipped.bundle.card.data
-    mean = shipping.make(made, noisy(), to=tmp_path, average=[shipped.bundle], name="mean")
-    one, two = exporters.weights_of(bundle.load(made.bundle)), exporters.weights_of(shipped.bundle)
-    for name, array in exporters.weights_of(mean.bundle).items():
+    assert card.base[0].sha256 == shipped.model.card.sha256
+    assert card.base[0].data == shipped.model.card.data
+    mean = shipping.make(made, noisy(), to=tmp_path, average=[shipped.model], name="mean")
+    one, two = exporters.weights_of(bundle.load(made.bundle)), exporters.weights_of(shipped.model)
+    for name, array in exporters.weights_of(mean.model).items():
         tolerance = max(np.abs(each[name]).max() for each in (one, two)) / 125 + 1e-7
         np.testing.assert_allclose(array, (one[name] + two[name]) / 2, atol=tolerance, rtol=0, err_msg=name)
-    assert [each.name for each in mean.bundle.card.averaged] == ["tried"]
+    assert [each.name for each in mean.model.card.averaged] == ["tried"]
     with pytest.raises(ModelError, match="one model stands twice"):
-        shipping.make(made, noisy(), to=tmp_path, average=[shipped.bundle, shipped.bundle], name="twice")
+        shipping.make(made, noisy(), to=tmp_path, average=[shipped.model, shipped.model], name="twice")
     chance = trainer.fit(noisy(), recipe, out=tmp_path / "chance")
     assert made.history()[0]["accuracy"] > 0.1 + chance.history()[0]["accuracy"]
 
@@ -142,14 +142,14 @@ def test_the_weights_beside_a_model_are_the_networks_to_a_byte(
 ) -> None:
     network = exporters.rebuild(bundle.load(trained.bundle))
     expected = {variable.path: variable.numpy() for variable in network.weights}
-    found = weights.read(shipped.bundle.path, shipped.bundle.card.sha256 or "")
+    found = weights.read(shipped.model.path, shipped.model.card.sha256 or "")
     assert found.keys() == expected.keys()
     for name, array in expected.items():
         tolerance = np.abs(array).max() / 250 if array.ndim > 1 else 0
         np.testing.assert_allclose(found[name], array, atol=tolerance, rtol=0, err_msg=name)
     val = noisy().split("val")
     before = network.predict(val.images, verbose=0)["answer"]
-    assert initialization.assign(initialization.load(shipped.bundle), network, noisy().labels) == ()
+    assert initialization.assign(initialization.load(shipped.model), network, noisy().labels) == ()
     after = network.predict(val.images, verbose=0)["answer"]
     np.testing.assert_allclose(after, before, atol=0.1)
     assert (after.argmax(axis=1) == before.argmax(axis=1)).mean() > 0.97
@@ -171,7 +171,7 @@ def test_the_weights_of_two_runs_are_averaged(trained: runs.Run, gone_on: runs.R
         expected = (one[name] + two[name]) / 2
         tolerance = np.abs(expected).max() / 250 + 1e-7
         np.testing.assert_allclose(array, expected, atol=tolerance, rtol=0, err_msg=name)
-    card = made.bundle.card
+    card = made.model.card
     assert [each.name for each in card.averaged] == [trained.name]
     assert card.averaged[0].sha256 == models[1].card.sha256
     assert [each.name for each in card.base] == [trained.name]
@@ -183,12 +183,12 @@ def test_the_weights_of_two_runs_are_averaged(trained: runs.Run, gone_on: runs.R
 def test_what_ships_is_known_as_the_run_it_was_made_of(
     trained: runs.Run, gone_on: runs.Run, shipped: shipping.Shipped, tmp_path: Path
 ) -> None:
-    assert shipped.bundle.card.made_from == bundle.load(trained.bundle).card.sha256
+    assert shipped.model.card.made_from == bundle.load(trained.bundle).card.sha256
     with pytest.raises(ModelError, match="one model stands twice"):
-        shipping.make(trained, noisy(), to=tmp_path, average=[shipped.bundle])
-    made = shipping.make(gone_on, noisy(), to=tmp_path, average=[shipped.bundle], name="mean")
-    assert [each.name for each in made.bundle.card.averaged] == ["tried"]
-    lone = shutil.copy(shipped.bundle.path, tmp_path / "lone.onnx")
+        shipping.make(trained, noisy(), to=tmp_path, average=[shipped.model])
+    made = shipping.make(gone_on, noisy(), to=tmp_path, average=[shipped.model], name="mean")
+    assert [each.name for each in made.model.card.averaged] == ["tried"]
+    lone = shutil.copy(shipped.model.path, tmp_path / "lone.onnx")
     with pytest.raises(ModelError, match=r"no 'lone.weights.npz' beside it, which holds the weights"):
         shipping.make(gone_on, noisy(), to=tmp_path, average=[bundle.load(lone)])
 
@@ -215,7 +215,7 @@ def test_networks_that_have_no_mean_are_refused(trained: runs.Run, gone_on: runs
 
 
 def test_weights_that_are_not_the_models_are_named(shipped: shipping.Shipped, tmp_path: Path) -> None:
-    for path in shipped.bundle.path.parent.glob("tried.*"):
+    for path in shipped.model.path.parent.glob("tried.*"):
         shutil.copy(path, tmp_path)
     model, file = bundle.load(tmp_path / "tried.onnx"), tmp_path / "tried.weights.npz"
     content = file.read_bytes()
@@ -259,10 +259,10 @@ def test_offsets_ship_where_they_are_worth_it_on_images_they_did_not_see(
         calibrate.measure(raw, val.labels, logit_bias=logit_bias) for logit_bias in (False, True)
     )
     worth = shifted.nll_after < alone.nll_after
-    assert bool(shipped.bundle.card.head("fer2013").logit_bias) == worth
+    assert bool(shipped.model.card.head("fer2013").logit_bias) == worth
     # The figures are of the answers that ship, be they in int8.
-    has = shipped.bundle.card.head("fer2013")
-    own = calibrate.undo(shipped.bundle.run(val.images, head="fer2013"), has.temperature, has.logit_bias)
+    has = shipped.model.card.head("fer2013")
+    own = calibrate.undo(shipped.model.run(val.images, head="fer2013"), has.temperature, has.logit_bias)
     measured = calibrate.measure(own, val.labels, logit_bias=worth)
     for name in ("ece_before", "ece_after", "nll_after", "accuracy_after", "accuracy_answered"):
         found = getattr(shipped.evaluations["fer2013"].calibration, name)
@@ -272,9 +272,9 @@ def test_offsets_ship_where_they_are_worth_it_on_images_they_did_not_see(
 def test_every_figure_of_the_card_stands_in_the_evaluation(shipped: shipping.Shipped) -> None:
     document = json.loads(shipped.evaluation.read_text())
     assert document == json.loads(json.dumps(shipped.document))
-    card = shipped.bundle.card
+    card = shipped.model.card
     assert document["sha256"] == card.sha256
-    assert document["bytes"] == shipped.bundle.path.stat().st_size
+    assert document["bytes"] == shipped.model.path.stat().st_size
     first = shipped.evaluations["fer2013"]
     others = {name: each for name, each in shipped.evaluations.items() if name != "fer2013"}
     assert Evaluation.from_dict(document["evaluation"]) == dataclasses.replace(first, heads=others)
@@ -287,7 +287,7 @@ def test_every_figure_of_the_card_stands_in_the_evaluation(shipped: shipping.Shi
     # Images of 16 pixels a side show too little to search training for them.
     assert first.training_overlap is None
     val = noisy().split("val")
-    report = evaluator.evaluate(shipped.bundle, val, labels=noisy().labels)
+    report = evaluator.evaluate(shipped.model, val, labels=noisy().labels)
     assert first.accuracy == report.accuracy
 
 
@@ -340,8 +340,8 @@ def test_int8_ships_only_where_it_is_good_enough(
         monkeypatch.setattr(shipping.int8, "AGREEMENT", agreement)
         monkeypatch.setattr(shipping.int8, "LOSS", 1.0)
         made = shipping.make(trained, noisy(), to=tmp_path / precision)
-        assert made.bundle.card.precision == made.document["precision"] == precision
-        assert made.bundle.path.name == f"{trained.name}.onnx"
+        assert made.model.card.precision == made.document["precision"] == precision
+        assert made.model.path.name == f"{trained.name}.onnx"
         sizes[precision] = made.document["bytes"]
     assert sizes["int8"] < sizes["float32"]
 
@@ -455,7 +455,7 @@ def test_offsets_that_cost_accuracy_are_told_of_what_ships(
     val = noisy().split("val")
     raw = bundle.load(trained.bundle).run(val.images, head="fer2013")
     assert (raw.argmax(axis=1) == val.labels).mean() > 0.8
-    assert (made.bundle.run(val.images, head="fer2013").argmax(axis=1) != 0).all()
+    assert (made.model.run(val.images, head="fer2013").argmax(axis=1) != 0).all()
     release._warn(made)
     assert "fer2013: the calibration lowers the accuracy on val from" in capsys.readouterr().err
 
@@ -466,23 +466,23 @@ def test_a_model_of_few_images_is_calibrated_with_a_prior_and_says_so(
     """40 images of three classes are fewer than 25 per class."""
     val = noisy().split("val")
     assert len(val) < 3 * calibrate.FEW
-    for head in shipped.bundle.card.heads.values():
+    for head in shipped.model.card.heads.values():
         assert head.logit_bias == ()
     for name, found in shipped.evaluations.items():
         assert found.calibration.prior == calibrate.PRIOR
-        assert found.calibration.temperature == shipped.bundle.card.heads[name].temperature
+        assert found.calibration.temperature == shipped.model.card.heads[name].temperature
     release._warn(shipped)
     said = capsys.readouterr().err
     assert "fer2013: the calibration was fitted on 40 images, 13.3 per class" in said
     assert "no logit biases are fitted" in said
-    assert "few images" in cards.model(shipped.bundle, shipped.document).lower()
+    assert "few images" in cards.model(shipped.model, shipped.document).lower()
     assert "per class" not in said_of(shipped, capsys)
 
 
 def test_a_head_at_chance_is_told_and_marked(
     shipped: shipping.Shipped, trained: runs.Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = shipped.bundle.card
+    made = shipped.model.card
     assert not any(head.at_chance for head in made.heads.values())
     release._warn(shipped)
     assert "most frequent label" not in capsys.readouterr().err
@@ -490,7 +490,7 @@ def test_a_head_at_chance_is_told_and_marked(
     raw = {name: (np.tile([0.5, 0.3, 0.2], (30, 1)), np.arange(30) % 3) for name in made.heads}
     poor = shipping._stated(made, raw, split)
     assert all(head.at_chance for head in poor.heads.values())
-    bare = dataclasses.replace(shipped.bundle, card=poor)
+    bare = dataclasses.replace(shipped.model, card=poor)
     release._warn(dataclasses.replace(shipped, bundle=bare))
     assert "fer2013: on val nothing shows" in capsys.readouterr().err
 

@@ -622,7 +622,7 @@ def test_a_run_has_thresholds_and_frequencies(tmp_path: Path) -> None:
     assert "better than chance" not in card.of_run(made)
 
 
-def faces(model: bundle.Bundle, images: np.ndarray) -> list[Any]:
+def faces(model: bundle.Model, images: np.ndarray) -> list[Any]:
     predictor = Predictor(model, whole_image=True, balance=1)
     return [found.faces[0] for found in predictor.images(list(images[..., 0]))]
 

@@ -32,7 +32,7 @@ FORK.set_forkserver_preload(["mien.training.trainer", "conftest"])
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> bundle.Bundle:
+def base(tmp_path_factory: pytest.TempPathFactory) -> bundle.Model:
     """A model that has learnt its data well."""
     recipe = dying.recipe("epochs=6", "optimizer.ema=0", "checkpoints.minutes=5")
     return bundle.load(
@@ -48,7 +48,7 @@ def other(make_blobs: Callable[..., Dataset], **options: object) -> Dataset:
     return make_blobs({"train": 60, "val": 30}, seed=9, **options)
 
 
-def test_the_weights_are_those_that_ship(base: bundle.Bundle) -> None:
+def test_the_weights_are_those_that_ship(base: bundle.Model) -> None:
     model = trainer.build_network(dying.recipe(), classes=3, policy="float32")
     assert initialization.assign(initialization.load(base), model, dying.data().labels) == ()
     images = dying.data().split("val").images
@@ -56,7 +56,7 @@ def test_the_weights_are_those_that_ship(base: bundle.Bundle) -> None:
 
 
 def test_a_training_goes_on_from_there_and_says_so(
-    base: bundle.Bundle, tmp_path: Path, make_blobs: Callable[..., Dataset]
+    base: bundle.Model, tmp_path: Path, make_blobs: Callable[..., Dataset]
 ) -> None:
     data, notes = other(make_blobs, labels=dying.data().labels), []
     made = trainer.fit(data, short(), out=tmp_path / "second", base=base, on_note=notes.append)
@@ -77,7 +77,7 @@ def test_a_training_goes_on_from_there_and_says_so(
     assert [each.name for each in bundle.load(third.bundle).card.base] == ["second", "first"]
 
 
-def test_a_result_that_is_worse_than_its_start_says_so(base: bundle.Bundle, tmp_path: Path) -> None:
+def test_a_result_that_is_worse_than_its_start_says_so(base: bundle.Model, tmp_path: Path) -> None:
     """The training images have wrong labels, those of val the right ones, which the base knows."""
     data, notes, stages = dying.data(), [], []
     wrong = replace(data.split("train"), labels=(data.split("train").labels + 1) % 3)
@@ -122,7 +122,7 @@ def test_a_result_that_is_worse_than_its_start_says_so(base: bundle.Bundle, tmp_
 
 
 def test_a_result_that_is_not_worse_says_nothing(
-    base: bundle.Bundle, tmp_path: Path, make_blobs: Callable[..., Dataset]
+    base: bundle.Model, tmp_path: Path, make_blobs: Callable[..., Dataset]
 ) -> None:
     notes: list[str] = []
     data = other(make_blobs, labels=dying.data().labels)
@@ -141,7 +141,7 @@ def test_a_result_that_is_not_worse_says_nothing(
 
 
 def test_what_the_first_learnt_from_is_no_measure_of_the_second(
-    base: bundle.Bundle, tmp_path: Path, make_blobs: Callable[..., Dataset]
+    base: bundle.Model, tmp_path: Path, make_blobs: Callable[..., Dataset]
 ) -> None:
     made = trainer.fit(other(make_blobs), short(), out=tmp_path / "second", base=base)
     card = bundle.load(made.bundle).card
@@ -165,7 +165,7 @@ def test_what_the_first_learnt_from_is_no_measure_of_the_second(
     ],
 )
 def test_an_answer_that_the_run_does_not_have_begins_anew(
-    base: bundle.Bundle, labels: tuple[str, ...], settings: tuple[str, ...], fresh: tuple[str, ...]
+    base: bundle.Model, labels: tuple[str, ...], settings: tuple[str, ...], fresh: tuple[str, ...]
 ) -> None:
     recipe = dying.recipe(*settings)
     model = trainer.build_network(recipe, classes=len(labels), policy="float32")
@@ -178,7 +178,7 @@ def test_an_answer_that_the_run_does_not_have_begins_anew(
             np.testing.assert_array_equal(one, two, err_msg=layer.name)
 
 
-def test_heads_that_are_left_behind_are_named(base: bundle.Bundle, tmp_path: Path) -> None:
+def test_heads_that_are_left_behind_are_named(base: bundle.Model, tmp_path: Path) -> None:
     two = trainer.fit(dying.data(), short("targets.ferplus=1"), out=tmp_path / "two", base=base)
     notes: list[str] = []
     made = trainer.fit(
@@ -189,7 +189,7 @@ def test_heads_that_are_left_behind_are_named(base: bundle.Bundle, tmp_path: Pat
 
 
 def test_what_averaged_models_learnt_from_is_learnt_from(
-    base: bundle.Bundle, tmp_path: Path, make_blobs: Callable[..., Dataset]
+    base: bundle.Model, tmp_path: Path, make_blobs: Callable[..., Dataset]
 ) -> None:
     data = other(make_blobs, labels=dying.data().labels)
     on = bundle.load(trainer.fit(data, short(), out=tmp_path / "on", base=base).bundle)
@@ -202,7 +202,7 @@ def test_what_averaged_models_learnt_from_is_learnt_from(
 
 
 def test_other_classes_are_named(
-    base: bundle.Bundle, tmp_path: Path, make_blobs: Callable[..., Dataset]
+    base: bundle.Model, tmp_path: Path, make_blobs: Callable[..., Dataset]
 ) -> None:
     notes: list[str] = []
     data = other(make_blobs, labels=("calm", "tense"))
@@ -211,7 +211,7 @@ def test_other_classes_are_named(
     assert bundle.load(made.bundle).card.labels == ("calm", "tense")
 
 
-def test_killed_and_resumed_is_as_if_never_killed(base: bundle.Bundle, tmp_path: Path) -> None:
+def test_killed_and_resumed_is_as_if_never_killed(base: bundle.Model, tmp_path: Path) -> None:
     def go(place: str, kill_at: tuple[str, int] | None = None) -> int | None:
         process = FORK.Process(
             target=dying.train, args=(tmp_path / place / "run", kill_at, ("epochs=2",), base.path)
@@ -233,7 +233,7 @@ def test_killed_and_resumed_is_as_if_never_killed(base: bundle.Bundle, tmp_path:
 
 
 def test_one_killed_before_its_weights_were_saved_is_not_resumed_from_chance(
-    base: bundle.Bundle, tmp_path: Path
+    base: bundle.Model, tmp_path: Path
 ) -> None:
     made = trainer.fit(dying.data(), short(), out=tmp_path / "second", base=base)
     shutil.rmtree(made.path / "checkpoints")
@@ -242,7 +242,7 @@ def test_one_killed_before_its_weights_were_saved_is_not_resumed_from_chance(
 
 
 def test_a_model_that_cannot_be_begun_from_is_named(
-    base: bundle.Bundle, tmp_path: Path, make_blobs: Callable[..., Dataset]
+    base: bundle.Model, tmp_path: Path, make_blobs: Callable[..., Dataset]
 ) -> None:
     def begin(card: bundle.Card, *settings: str, data: Dataset | None = None) -> None:
         recipe = dying.recipe(*settings)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mien.evaluation.evaluator import Predictions
     from mien.evaluation.explanation import Explanation
     from mien.inference.video import VideoSummary
-    from mien.models.model import Bundle, Subject
+    from mien.models.model import Model, Subject
     from mien.release.exporters import Exported
     from mien.release.shipping import Shipped
     from mien.training.runs import Run
@@ -353,7 +353,7 @@ class EvaluationResult:
 
 
 def evaluate(
-    models: "Bundle | AnyPath | Sequence[Bundle | AnyPath]",
+    models: "Model | AnyPath | Sequence[Model | AnyPath]",
     *,
     data: "AnyPath | Dataset | None" = None,
     split: str = "val",
@@ -415,7 +415,7 @@ def evaluate(
     from mien.models import model
 
     listener = _listener(progress, on_note)
-    targets = [models] if isinstance(models, str | os.PathLike | model.Bundle) else list(models)
+    targets = [models] if isinstance(models, str | os.PathLike | model.Model) else list(models)
     shipped = balance == 0 and not prior
     _check_evaluation_options(table, report, views, robustness=robustness, recuts=recuts)
     if not shipped and (report is not None or probabilities is not None or robustness or balance_table):
@@ -534,7 +534,7 @@ def _check_evaluation_outputs(
 
 
 def _check_evaluation_models(
-    targets: Sequence[Any], loaded: "Sequence[Bundle]", probabilities: AnyPath | None, *, recuts: bool
+    targets: Sequence[Any], loaded: "Sequence[Model]", probabilities: AnyPath | None, *, recuts: bool
 ) -> None:
     """Refuse what these models cannot give, before they are run."""
     from mien.data import recrops
@@ -622,7 +622,7 @@ def _count_evaluation(
     return replace(found, split_use=warn_of_memorised(use, memorised), memorised=memorised)
 
 
-def _write_probabilities(loaded: "Sequence[Bundle]", answers: "Sequence[Predictions]", to: AnyPath) -> None:
+def _write_probabilities(loaded: "Sequence[Model]", answers: "Sequence[Predictions]", to: AnyPath) -> None:
     from mien.data import probabilities
 
     card = loaded[0].card
@@ -639,7 +639,7 @@ def _write_probabilities(loaded: "Sequence[Bundle]", answers: "Sequence[Predicti
 
 
 def _write_evaluation(
-    loaded: "Sequence[Bundle]",
+    loaded: "Sequence[Model]",
     answers: "Predictions",
     found: "Evaluation",
     report: AnyPath | None,
@@ -658,7 +658,7 @@ def _write_evaluation(
 
 
 def _explain_examples(
-    loaded: "Sequence[Bundle]", answers: "Predictions", examples: "Sequence[Example]"
+    loaded: "Sequence[Model]", answers: "Predictions", examples: "Sequence[Example]"
 ) -> "dict[int, NDArray[np.uint8]]":
     """Explain the answers to some images, by their places; a mean of models has no explanation."""
     from mien.evaluation import explanation
@@ -726,8 +726,8 @@ class ComparisonResult:
 
 
 def compare(
-    a: "Bundle | AnyPath",
-    b: "Bundle | AnyPath",
+    a: "Model | AnyPath",
+    b: "Model | AnyPath",
     *,
     data: AnyPath | None = None,
     split: str = "val",
@@ -809,7 +809,7 @@ def compare(
     return ComparisonResult(found, None if html is None else str(html), len(first.problems))
 
 
-def _open_side(target: "Bundle | AnyPath") -> "Subject | Stored":
+def _open_side(target: "Model | AnyPath") -> "Subject | Stored":
     from mien.data import probabilities
     from mien.models import model
 
@@ -984,7 +984,7 @@ def explain(
     to: AnyPath = "mien-explain",
     emotion: str | None = None,
     method: str | None = None,
-    model: "Bundle | AnyPath | None" = None,
+    model: "Model | AnyPath | None" = None,
     head: str | None = None,
     detector: str | None = None,
     min_face: int | None = None,
@@ -1148,7 +1148,7 @@ def _inside(square: _Square, shape: tuple[int, ...]) -> Any:
 
 
 def export(
-    target: "Run | Bundle | AnyPath",
+    target: "Run | Model | AnyPath",
     format: str = "onnx",  # noqa: A002 the word of the command line
     to: AnyPath | None = None,
     *,
@@ -1177,12 +1177,12 @@ def export(
     from mien.release import exporters
     from mien.training import runs
 
-    source: Run | Bundle
+    source: Run | Model
     if isinstance(target, str | os.PathLike):
         source = runs.open_run(target) if model.is_run(target) else model.load(target)
     else:
         source = target
-    if isinstance(source, model.Bundle) and to is not None:
+    if isinstance(source, model.Model) and to is not None:
         check_outputs({f"--to {os.fspath(to)}": exporters.file_for(to, format)}, [source.path])
     return exporters.convert(source, format, to, progress=progress)
 
@@ -1217,7 +1217,7 @@ def ship(
     Example:
         >>> import mien
         >>> result = mien.ship("runs/tiny-run", to="models", name="faces-1")
-        >>> result.shipped.bundle.path.name
+        >>> result.shipped.model.path.name
         'faces-1.onnx'
 
     Args:

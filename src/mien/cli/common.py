@@ -205,7 +205,7 @@ Exclude = Annotated[
     typer.Option(help="A csv of training images to leave out: row, file or sha256. Repeatable."),
 ]
 SplitSeed = Annotated[int, typer.Option(min=0, help="Decides splits that the data does not bring.")]
-Model = Annotated[
+ModelOption = Annotated[
     str | None, typer.Option(help="A run's folder, a model file, or a shipped model: default or fast.")
 ]
 SplitName = Annotated[str, typer.Option(help="The split: train, val or test.")]

@@ -355,7 +355,7 @@ def explain(
             help="cam (fast) or occlusion (sharp, slower); by default cam if the model supports it."
         ),
     ] = None,
-    model: common.Model = None,
+    model: common.ModelOption = None,
     head: common.Head = None,
     detector: common.DetectorName = None,
     min_face: common.MinFace = None,

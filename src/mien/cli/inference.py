@@ -33,7 +33,7 @@ def predict(
     paths: Annotated[
         list[str], typer.Argument(help="Image files, folders or patterns; - reads an image from stdin.")
     ],
-    model: common.Model = None,
+    model: common.ModelOption = None,
     head: common.Head = None,
     detector: common.DetectorName = None,
     min_face: common.MinFace = None,
@@ -218,7 +218,7 @@ def video(
     ] = None,
     every: Annotated[int, typer.Option(metavar="N", help="Analyze every Nth frame.")] = 1,
     fps: Annotated[float | None, typer.Option(help="Analyze at most this many frames per second.")] = None,
-    model: common.Model = None,
+    model: common.ModelOption = None,
     head: common.Head = None,
     detector: common.DetectorName = None,
     min_confidence: common.MinConfidence = 0.0,
@@ -343,7 +343,7 @@ def webcam(
     mirror: Annotated[bool, typer.Option("--mirror", help="Swap left and right, like a mirror.")] = False,
     seconds: Annotated[float | None, typer.Option(help="Stop after this many seconds.")] = None,
     save: Annotated[Path, typer.Option(help="The folder for pictures that the key s saves.")] = Path(),
-    model: common.Model = None,
+    model: common.ModelOption = None,
     head: common.Head = None,
     detector: common.DetectorName = None,
     min_confidence: common.MinConfidence = 0.0,

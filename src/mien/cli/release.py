@@ -100,7 +100,7 @@ def ship(
     _warn(shipped)
     if json:
         weights = None if shipped.weights is None else str(shipped.weights)
-        paths = {"path": str(shipped.bundle.path), "weights": weights}
+        paths = {"path": str(shipped.model.path), "weights": weights}
         common.emit(paths | shipped.document | timer.seconds())
     else:
         _print_shipped(shipped)
@@ -114,9 +114,9 @@ def _warn(shipped: "Shipped") -> None:
         if calibration is None:
             continue
         if calibration.prior:
-            common.note(f"{name}: {_few(calibration, len(shipped.bundle.card.labels))}")
+            common.note(f"{name}: {_few(calibration, len(shipped.model.card.labels))}")
         before, after = calibration.accuracy_before, calibration.accuracy_after
-        if shipped.bundle.card.head(name).at_chance:
+        if shipped.model.card.head(name).at_chance:
             common.note(
                 f"{name}: on val nothing shows that the model is better than always answering the most "
                 "frequent label; all its answers are flagged uncertain"
@@ -151,7 +151,7 @@ def _few(calibration: "Calibration", k: int) -> str:
 def _accuracy(shipped: "Shipped", name: str) -> float:
     """Return the share that a head of the file names right, of the images that it was calibrated on."""
     found = shipped.evaluations[name]
-    if shipped.bundle.card.head(name).output == "ferplus" and found.agreement is not None:
+    if shipped.model.card.head(name).output == "ferplus" and found.agreement is not None:
         return found.agreement.share
     return found.accuracy
 
@@ -184,7 +184,7 @@ def _print_shipped(shipped: "Shipped") -> None:
         rows.append(("weights to train from", shipped.weights.name))
     learnt = shipped.document["training_hashes"]
     rows.append((f"hashes of {learnt['n']:,} images learnt from", learnt["file"]))
-    common.table(f"{shipped.bundle.path}, {shipped.document['bytes']:,} bytes", ("what", "value"), rows)
+    common.table(f"{shipped.model.path}, {shipped.document['bytes']:,} bytes", ("what", "value"), rows)
 
 
 def card(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from mien.data.datasets import Dataset
     from mien.data.probabilities import Stored
-    from mien.models.model import Bundle
+    from mien.models.model import Model
     from mien.training.recipes import Recipe
     from mien.training.runs import Run
 
@@ -97,7 +97,7 @@ def train(
     return common.SOME_BAD if dataset.problems else 0
 
 
-def _base(path: str) -> "Bundle":
+def _base(path: str) -> "Model":
     from mien.models import model  # here, because it loads ONNX Runtime
 
     return model.load(path)
@@ -121,7 +121,7 @@ def _document(made: "Run", dataset: "Dataset") -> dict[str, Any]:
     return {"run": str(made.path), **made.facts(), "val": report, "figures": drawn}
 
 
-def _recipe(name: str, settings: list[str], base: "Bundle | None" = None) -> "Recipe":
+def _recipe(name: str, settings: list[str], base: "Model | None" = None) -> "Recipe":
     """Find the recipe and change it; the network is the base's, where there is one."""
     from mien.training import recipes
 
@@ -142,7 +142,7 @@ def _recipe(name: str, settings: list[str], base: "Bundle | None" = None) -> "Re
 def _begin(
     data: Path,
     recipe: "Recipe",
-    base: "Bundle | None",
+    base: "Model | None",
     out: Path | None,
     runs: Path,
     origin: dict[str, Any],

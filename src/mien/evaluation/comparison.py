@@ -20,7 +20,7 @@ from mien.evaluation.evaluation import Interval
 from mien.evaluation.evaluation_log import find_choices
 from mien.evaluation.evaluator import predict_mean as answer
 from mien.evaluation.metrics import RESAMPLES, Z, find_plurality
-from mien.models.model import ONE_HEAD, TWO_HEADS, Bundle
+from mien.models.model import ONE_HEAD, TWO_HEADS, Model
 
 if TYPE_CHECKING:
     from mien.data.datasets import Split
@@ -273,7 +273,7 @@ class SidePredictions:
 
 
 def predict_side(
-    bundle: Bundle,
+    bundle: Model,
     split: "Split",
     *,
     head: str | None = None,

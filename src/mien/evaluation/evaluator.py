@@ -46,7 +46,7 @@ from mien.evaluation.metrics import (
     risk_coverage_area,
     wilson_interval,
 )
-from mien.models.model import BATCH_SIZE, Bundle
+from mien.models.model import BATCH_SIZE, Model
 from mien.models.priors import as_prior
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Predictions:
 
 
 def evaluate(
-    bundle: Bundle | Sequence[Bundle],
+    bundle: Model | Sequence[Model],
     split: "Split",
     *,
     labels: Sequence[str],
@@ -165,8 +165,8 @@ def evaluate(
             The probabilities are their mean.
         batch_size: Images run at once; changes memory and speed, never the result.
         progress: Called with (images done, images in all).
-        balance: As `mien.models.model.Bundle.run` takes it.
-        prior: As `mien.models.model.Bundle.run` takes it.
+        balance: As `mien.models.model.Model.run` takes it.
+        prior: As `mien.models.model.Model.run` takes it.
 
     Returns:
         The figures, and what they were measured with.
@@ -194,7 +194,7 @@ def evaluate(
 
 
 def predict(
-    bundle: Bundle | Sequence[Bundle],
+    bundle: Model | Sequence[Model],
     split: "Split",
     *,
     labels: Sequence[str],
@@ -207,7 +207,7 @@ def predict(
     prior: Mapping[str, float] | str | None = None,
 ) -> Predictions:
     """Ask a model about every image of a split; arguments and errors are those of `score`."""
-    bundles = [bundle] if isinstance(bundle, Bundle) else list(bundle)
+    bundles = [bundle] if isinstance(bundle, Model) else list(bundle)
     classes = bundles[0].card.labels
     strange = [label for label in labels if label not in classes]
     if strange:
@@ -267,7 +267,7 @@ def evaluate_predictions(answers: Predictions) -> Evaluation:
 
 
 def predict_mean(
-    bundles: Sequence[Bundle],
+    bundles: Sequence[Model],
     images: npt.NDArray[np.uint8],
     *,
     head: str | None = None,
@@ -286,8 +286,8 @@ def predict_mean(
         views: Of each image, as in `score`.
         batch_size: Images run at once; changes memory and speed, never the result.
         progress: Called with (images done, images in all), all models and views together.
-        balance: As `mien.models.model.Bundle.run` takes it.
-        prior: As `mien.models.model.Bundle.run` takes it.
+        balance: As `mien.models.model.Model.run` takes it.
+        prior: As `mien.models.model.Model.run` takes it.
 
     Raises:
         InputError: There is no such number of views, or balance or prior cannot be used with a model.
@@ -346,7 +346,7 @@ def compute_agreement(
 
 
 def measure_all(
-    models: Sequence[Bundle],
+    models: Sequence[Model],
     dataset: "Dataset",
     answers: Predictions,
     *,
@@ -409,7 +409,7 @@ def measure_all(
     )
 
 
-def _inside(models: Sequence[Bundle], head: str) -> str:
+def _inside(models: Sequence[Model], head: str) -> str:
     used = [each.card.head(head if head in each.card.heads else None) for each in models]
     parts = {
         "temperature": any(each.temperature != 1 for each in used),
@@ -418,7 +418,7 @@ def _inside(models: Sequence[Bundle], head: str) -> str:
     return ", ".join(["rescaling", *(name for name, there in parts.items() if there)]) + " and softmax"
 
 
-def _model(model: Bundle, head: str) -> EvaluatedModel:
+def _model(model: Model, head: str) -> EvaluatedModel:
     card = model.card
     # Of several models, those without the first one's head answer by their own first.
     used = card.head(head if head in card.heads else None)
@@ -453,7 +453,7 @@ def _dataset(dataset: "Dataset") -> EvaluatedData:
 
 
 def _temperatures(
-    models: Sequence[Bundle],
+    models: Sequence[Model],
     dataset: "Dataset",
     answers: Predictions,
     use: SplitUse,
@@ -525,7 +525,7 @@ def _cross_fitted(answers: Predictions) -> list[TemperatureCheck]:
 
 
 def _answers_on_val(
-    models: Sequence[Bundle], dataset: "Dataset", answers: Predictions, progress: _Progress
+    models: Sequence[Model], dataset: "Dataset", answers: Predictions, progress: _Progress
 ) -> Predictions | None:
     if dataset.val is None:
         return None
@@ -592,7 +592,7 @@ def _rest(answers: Predictions, which: npt.NDArray[np.bool_]) -> Figures | None:
 
 
 def measure_robustness(
-    models: Sequence[Bundle], answers: Predictions, *, seed: int = 0, progress: _Progress = None
+    models: Sequence[Model], answers: Predictions, *, seed: int = 0, progress: _Progress = None
 ) -> Robustness:
     """Score the same images under each of `mien.evaluation.corruptions.CORRUPTIONS`.
 

@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from mien.errors import InputError
 from mien.models import checks
 from mien.models.card import FeatureMap
-from mien.models.model import Bundle
+from mien.models.model import Model
 from mien.models.priors import Adjustment, as_groups, as_prior
 from mien.vision import fonts
 
@@ -92,7 +92,7 @@ class Explanation:
 
 
 def face(
-    bundle: Bundle,
+    bundle: Model,
     image: NDArray[np.uint8],
     *,
     emotion: str | None = None,
@@ -187,7 +187,7 @@ def _hidden(image: NDArray[np.uint8], spots: NDArray[np.floating[Any]]) -> NDArr
 
 
 def _cam(
-    bundle: Bundle,
+    bundle: Model,
     image: NDArray[np.uint8],
     weights: NDArray[np.float32],
     place: FeatureMap,
@@ -215,7 +215,7 @@ def _spread(size: int, cells: int, first: float, step: float) -> NDArray[np.floa
 
 
 def _occlusion(
-    bundle: Bundle,
+    bundle: Model,
     image: NDArray[np.uint8],
     head: str,
     index: int,

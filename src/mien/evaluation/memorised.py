@@ -11,14 +11,14 @@ from mien.data import duplicates, recrops
 from mien.evaluation.evaluation import Memorised, SplitUse
 from mien.evaluation.metrics import wilson_interval
 from mien.models import training_hashes as hashes
-from mien.models.model import Bundle
+from mien.models.model import Model
 
 if TYPE_CHECKING:
     from mien.evaluation.evaluator import Predictions
 
 
 def find_memorised(
-    models: Bundle | Sequence[Bundle], images: npt.NDArray[np.uint8]
+    models: Model | Sequence[Model], images: npt.NDArray[np.uint8]
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]] | None:
     """Say which images one of several models learnt from.
 
@@ -33,7 +33,7 @@ def find_memorised(
     Raises:
         ModelError: The hashes of one are gone or damaged.
     """
-    read = [hashes.read(each) for each in ([models] if isinstance(models, Bundle) else models)]
+    read = [hashes.read(each) for each in ([models] if isinstance(models, Model) else models)]
     # Models that learnt from the same images have the same hashes.
     kept = {hashes.pack(each)[0]: each for each in read if each is not None}
     if not kept:
@@ -46,7 +46,7 @@ def find_memorised(
     return exact, near & ~exact
 
 
-def count_memorised(models: Bundle | Sequence[Bundle], answers: "Predictions") -> Memorised | None:
+def count_memorised(models: Model | Sequence[Model], answers: "Predictions") -> Memorised | None:
     """Count the images that the models learnt from, and score the others.
 
     Args:

@@ -45,7 +45,7 @@ from mien.inference.video_files import Clip, Film, Picture, check_ending
 if TYPE_CHECKING:
     from av.packet import Packet
 
-    from mien.models.model import Bundle
+    from mien.models.model import Model
 
 #: Pixels of the longer side that a frame is shrunk to before detection (measured: docs/video.md).
 LOOK = 400
@@ -122,7 +122,7 @@ class _Shrinking:
 
 
 def make_predictor(
-    model: "Bundle | str | os.PathLike[str] | None" = None,
+    model: "Model | str | os.PathLike[str] | None" = None,
     *,
     detector: Detector | str | None = None,
     look: int = LOOK,

@@ -56,12 +56,12 @@ __all__ = [
     "TWO_HEADS",
     "Base",
     "Began",
-    "Bundle",
     "Card",
     "Data",
     "Fusion",
     "Head",
     "Measured",
+    "Model",
     "Parity",
     "Part",
     "Subject",
@@ -90,7 +90,7 @@ _CHOICES = "name a run's folder, a model's .onnx file, or a model of the package
 
 
 @dataclass(frozen=True, repr=False)
-class Bundle:
+class Model:
     """A loaded model. Threads may share one.
 
     Args:
@@ -112,7 +112,7 @@ class Bundle:
     def __repr__(self) -> str:
         card = self.card
         return (
-            f"Bundle({str(self.path)!r}, name={card.name!r}, size={card.size}, labels={len(card.labels)}, "
+            f"Model({str(self.path)!r}, name={card.name!r}, size={card.size}, labels={len(card.labels)}, "
             f"heads={list(card.heads)}, precision={card.precision!r})"
         )
 
@@ -230,13 +230,13 @@ class Subject:
             in it; None for other models.
     """
 
-    model: Bundle
+    model: Model
     run: Path | None
     name: str
     home: Path | None
 
 
-def resolve(target: Bundle | str | os.PathLike[str] | None = None, *, threads: int | None = None) -> Subject:
+def resolve(target: Model | str | os.PathLike[str] | None = None, *, threads: int | None = None) -> Subject:
     """Load the model that a user names: a run's folder, a model file or folder, or a shipped model's name.
 
     Example:
@@ -252,7 +252,7 @@ def resolve(target: Bundle | str | os.PathLike[str] | None = None, *, threads: i
         RunError: The run has no model yet.
         ModelError: As in `load`.
     """
-    if isinstance(target, Bundle):
+    if isinstance(target, Model):
         return Subject(target, None, target.card.name, None)
     model = load(target, threads=threads)
     if target is None or _shipped(target) is not None:
@@ -349,7 +349,7 @@ def load(
     *,
     threads: int | None = None,
     optimization: Literal["all", "basic"] = "all",
-) -> Bundle:
+) -> Model:
     """Read a model, check it, and make it ready to run.
 
     Example:
@@ -396,7 +396,7 @@ def of(
     path: str | os.PathLike[str] = MODEL,
     threads: int | None = None,
     optimization: Literal["all", "basic"] = "all",
-) -> Bundle:
+) -> Model:
     """Check a model that is in memory, and make it ready to run.
 
     Args:
@@ -414,12 +414,12 @@ def of(
     place = Path(path)
     card = replace(card, sha256=hashlib.sha256(model).hexdigest())
     session = _session(model, threads, place.name, optimization)
-    bundle = Bundle(place, card, session, bytes(model), threads, optimization)
+    bundle = Model(place, card, session, bytes(model), threads, optimization)
     _check_fit(bundle)
     return bundle
 
 
-def write(model: bytes, card: Card, to: str | os.PathLike[str], *, threads: int | None = None) -> Bundle:
+def write(model: bytes, card: Card, to: str | os.PathLike[str], *, threads: int | None = None) -> Model:
     """Check a model and write its bundle, whole or not at all.
 
     The card goes into the ONNX file without a hash, then beside it with the hash of the file's final bytes.
@@ -459,7 +459,7 @@ def _unpickled(
     path: Path,
     threads: int | None,
     optimization: Literal["all", "basic"],
-) -> Bundle:
+) -> Model:
     return of(content, card, path=path, threads=threads, optimization=optimization)
 
 
@@ -564,7 +564,7 @@ def _session(
         raise ModelError(f"the model {name!r} cannot be loaded: {_first_line(error)}") from None
 
 
-def _check_fit(bundle: Bundle) -> None:
+def _check_fit(bundle: Model) -> None:
     """Make sure that the model takes and gives what its card says, by asking it once."""
     card, session = bundle.card, bundle._session
     takes = [(each.name, each.type, list(each.shape[1:])) for each in session.get_inputs()]

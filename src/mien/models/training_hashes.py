@@ -27,7 +27,7 @@ from mien.data import duplicates
 from mien.errors import ModelError
 
 if TYPE_CHECKING:
-    from mien.models.model import Bundle
+    from mien.models.model import Model
 
 #: Bits of a signature, and how many of them may differ between images that count as near. How both were
 #: chosen: docs/bundle.md.
@@ -210,7 +210,7 @@ def write(model: str | os.PathLike[str], images: npt.NDArray[np.uint8]) -> Path:
     return beside.with_name(str(named["file"]))
 
 
-def read(model: "Bundle") -> Known | None:
+def read(model: "Model") -> Known | None:
     """Read the hashes of the images that a model learnt from, where it ships with some.
 
     Raises:

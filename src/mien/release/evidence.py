@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from mien.errors import DataError, InputError, ModelError, RunError
 from mien.evaluation.evaluation import Evaluation
 from mien.models import model as bundles
-from mien.models.model import Bundle, Card, Part
+from mien.models.model import Card, Model, Part
 from mien.training.runs import Run
 
 
@@ -128,7 +128,7 @@ _DOCUMENT = TypeAdapter(_Document)
 _FACTS = TypeAdapter(_Facts)
 
 
-def of_model(bundle: Bundle, document: Mapping[str, Any]) -> Evidence:
+def of_model(bundle: Model, document: Mapping[str, Any]) -> Evidence:
     """Pair a model with the evaluation that `mien ship` wrote beside it.
 
     Raises:
@@ -188,7 +188,7 @@ def data_of(made: Run) -> Known:
     return _facts(made).data
 
 
-def shipped(path: Path) -> list[tuple[Bundle, dict[str, Any]]]:
+def shipped(path: Path) -> list[tuple[Model, dict[str, Any]]]:
     """Load the models that `mien ship` wrote, each with its evaluation.
 
     Args:

@@ -1,7 +1,7 @@
 """Export a trained network to a file, and keep the file only if it predicts as the network does.
 
-`bundle` writes the ONNX file and card that mien itself runs; `write` also writes Keras' `.keras` and `.h5`
-and LiteRT for phones. `convert` makes any of them from a finished run: it rebuilds the network from the
+`write_model` writes the ONNX file and card that mien itself runs; `write` also writes Keras' `.keras` and
+`.h5` and LiteRT for phones. `convert` makes any of them from a finished run: it rebuilds the network from the
 weights in the run's model file, so that what is exported is what ships. Keras and LiteRT files take pixels as
 float32 in [0, 255]; the order of their classes is in `labels.txt` beside them.
 """
@@ -27,7 +27,7 @@ from mien.errors import MissingExtra, ModelError
 from mien.models import initial_weights as kept
 from mien.models import model as bundles
 from mien.models import networks
-from mien.models.model import Bundle, Card, Parity
+from mien.models.model import Card, Model, Parity
 from mien.models.networks import load_keras, quietly
 from mien.release.onnx_graph import feature_map, mean_weights, serialise, weights
 from mien.training.runs import Run
@@ -45,7 +45,6 @@ __all__ = [
     "Agreement",
     "Exported",
     "Unlike",
-    "bundle",
     "compare",
     "convert",
     "file_for",
@@ -55,6 +54,7 @@ __all__ = [
     "weights",
     "weights_of",
     "write",
+    "write_model",
 ]
 
 #: What a network can be written as, and how each one's file ends.
@@ -123,7 +123,7 @@ class Agreement:
 
 
 def convert(
-    source: Run | Bundle,
+    source: Run | Model,
     format: str,  # noqa: A002 - what Keras calls it, and what the command's option is
     to: str | os.PathLike[str] | None = None,
     *,
@@ -175,7 +175,7 @@ def convert(
     return replace(made, agreement=_agreement(source, _scaled(model, card), images))
 
 
-def _agreement(shipped: Bundle, network: keras.Model, images: Pixels) -> Agreement:
+def _agreement(shipped: Model, network: keras.Model, images: Pixels) -> Agreement:
     names = list(shipped.card.heads)
     ours = predict_network(network, images).reshape(len(images), len(names), -1)
     theirs = np.stack([shipped.run(images, head=name) for name in names], axis=1)
@@ -188,7 +188,7 @@ def _agreement(shipped: Bundle, network: keras.Model, images: Pixels) -> Agreeme
     )
 
 
-def rebuild(bundle: Bundle) -> keras.Model:
+def rebuild(bundle: Model) -> keras.Model:
     """Return the Keras network that a bundle was written from, with its weights: to train on, or to convert.
 
     It has no calibration: temperature and logit biases are in the card. For an int8 model it has the weights
@@ -213,7 +213,7 @@ def rebuild(bundle: Bundle) -> keras.Model:
     return model
 
 
-def weights_of(model: Bundle) -> dict[str, npt.NDArray[np.float32]]:
+def weights_of(model: Model) -> dict[str, npt.NDArray[np.float32]]:
     """Return a model's weights by the names that Keras has for them: `stem_conv/kernel`.
 
     Args:
@@ -258,7 +258,7 @@ def write(
     file = file_for(to, format)
     _check_place(file, card)
     if format == "onnx":
-        made = bundle(
+        made = write_model(
             model,
             card,
             to,
@@ -283,7 +283,7 @@ def write(
     return Exported(file, parity)
 
 
-def bundle(
+def write_model(
     model: keras.Model,
     card: Card,
     to: str | os.PathLike[str],
@@ -291,7 +291,7 @@ def bundle(
     images: Pixels,
     at_least: int = IMAGES,
     progress: Progress | None = None,
-) -> Bundle:
+) -> Model:
     """Write `model` as a bundle, and keep it only if it answers as the network does.
 
     A network trained in bfloat16 is compared as what it is in float32, with the same weights.

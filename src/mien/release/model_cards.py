@@ -21,7 +21,7 @@ from mien.evaluation.calibration import FEW
 from mien.evaluation.evaluation import Evaluation, Figures
 from mien.evaluation.evaluation_log import find_choices
 from mien.labels import EMOTIONS
-from mien.models.model import Bundle
+from mien.models.model import Model
 from mien.release import evidence
 from mien.release.evidence import Evidence, Known
 from mien.reports.rendering import code, render
@@ -50,7 +50,7 @@ _MOST_NAMED = 10
 _Scored = tuple[Evidence, Evaluation]
 
 
-def model(bundle: Bundle, document: Mapping[str, Any]) -> str:
+def model(bundle: Model, document: Mapping[str, Any]) -> str:
     """Return the model card of a model that ships.
 
     Args:
@@ -68,7 +68,7 @@ def model(bundle: Bundle, document: Mapping[str, Any]) -> str:
     return models([(bundle, document)])
 
 
-def models(pairs: Sequence[tuple[Bundle, Mapping[str, Any]]]) -> str:
+def models(pairs: Sequence[tuple[Model, Mapping[str, Any]]]) -> str:
     """Return one model card about several models that ship, as `model` does about one.
 
     Raises:
@@ -108,7 +108,7 @@ def datasheet(made: Run) -> str:
     return _render_datasheet(evidence.data_of(made), evidence.of_run(made))
 
 
-def shipped(path: str | os.PathLike[str]) -> list[tuple[Bundle, dict[str, Any]]]:
+def shipped(path: str | os.PathLike[str]) -> list[tuple[Model, dict[str, Any]]]:
     """Load models that `mien ship` wrote, each with its evaluation.
 
     Args:

@@ -1,7 +1,7 @@
 """Ship a finished run as one file: calibrated, in int8 if that costs almost no accuracy, and measured.
 
     shipped = shipping.make(runs.open_run("runs/release-1"), data, to="models", name="default")
-    shipped.bundle.card.precision            # "int8" or "float32"
+    shipped.model.card.precision            # "int8" or "float32"
 
 The temperatures, the logit biases, the thresholds and the choice of int8 are fitted on val. The figures of
 the calibration are cross-fitted for that reason.
@@ -34,7 +34,7 @@ from mien.models import initial_weights as weights
 from mien.models import model as bundles
 from mien.models import priors
 from mien.models import training_hashes as known
-from mien.models.model import Base, Bundle, Card, Fusion
+from mien.models.model import Base, Card, Fusion, Model
 from mien.release import exporters, quantization
 from mien.training.runs import Run
 from mien.training.targets import frequencies
@@ -65,14 +65,14 @@ class Shipped:
     """A model that is ready to ship.
 
     Args:
-        bundle: The file, loaded.
+        model: The file, loaded.
         evaluation: The JSON file beside it, with every figure of its card.
         weights: The file beside an int8 model from which a training can begin; a float32 model holds them.
         document: What that file holds.
         evaluations: What it holds of each output head.
     """
 
-    bundle: Bundle
+    model: Model
     evaluation: Path
     weights: Path | None
     document: dict[str, Any]
@@ -80,11 +80,11 @@ class Shipped:
 
 
 def make(
-    run: Run | Bundle,
+    run: Run | Model,
     dataset: Dataset,
     *,
     to: str | os.PathLike[str],
-    average: Sequence[Run | Bundle] = (),
+    average: Sequence[Run | Model] = (),
     name: str | None = None,
     licence: str = "",
     progress: Callable[[int, int], None] | None = None,
@@ -142,7 +142,7 @@ def _can_be_called(name: str) -> bool:
     return 0 < size <= _LONGEST and not odd
 
 
-def _check_data(run: Run | Bundle, dataset: Dataset) -> None:
+def _check_data(run: Run | Model, dataset: Dataset) -> None:
     """Refuse data or votes that are not those that a run or model was trained on."""
     if isinstance(run, Run):
         name, seen = f"run {run.name!r}", run.facts()["data"]["fingerprint"]
@@ -159,7 +159,7 @@ def _check_data(run: Run | Bundle, dataset: Dataset) -> None:
         run.check_votes(dataset.votes_fingerprint)
 
 
-def _check_val(trained: Bundle, dataset: Dataset) -> None:
+def _check_val(trained: Model, dataset: Dataset) -> None:
     """Refuse to calibrate a model on images that it, or what it was made from, has learnt."""
     val = dataset.split("val")
     if find_role(trained.card, val.fingerprint, val.name, dataset.root).role == "train":
@@ -173,7 +173,7 @@ def _silent(done: int, total: int) -> None:
     pass
 
 
-def _trained(parts: Sequence[Run | Bundle], val: Split, aside: Path) -> Bundle:
+def _trained(parts: Sequence[Run | Model], val: Split, aside: Path) -> Model:
     """Load the model of a run; with others, make the mean of their weights in the folder `aside`."""
     for each in parts:
         if isinstance(each, Run) and not (each.bundle / bundles.MODEL).is_file():
@@ -186,7 +186,7 @@ def _trained(parts: Sequence[Run | Bundle], val: Split, aside: Path) -> Bundle:
 
 
 def _make(
-    trained: Bundle, dataset: Dataset, to: Path, *, name: str, licence: str, tell: Callable[[int, int], None]
+    trained: Model, dataset: Dataset, to: Path, *, name: str, licence: str, tell: Callable[[int, int], None]
 ) -> Shipped:
     """Do what `make` says with a run's model, or with the mean of several."""
     train, val = dataset.split("train"), dataset.split("val")
@@ -209,7 +209,7 @@ def _make(
     chosen = small if all(verdict.accepted for verdict in verdicts.values()) else plain
     if chosen is small:
         calibrations = {
-            head: _as_rounded(small.bundle, head, val, found) for head, found in calibrations.items()
+            head: _as_rounded(small.model, head, val, found) for head, found in calibrations.items()
         }
     tell(4, _STAGES)
     made, found = _write(chosen, dataset, calibrations, verdicts, to)
@@ -235,7 +235,7 @@ class _File:
     """An ONNX file in memory, and the bundle it makes."""
 
     content: bytes
-    bundle: Bundle
+    model: Model
 
 
 def _write(
@@ -244,11 +244,11 @@ def _write(
     calibrations: dict[str, Calibration],
     verdicts: dict[str, Quantization],
     folder: Path,
-) -> tuple[Bundle, dict[str, Evaluation]]:
+) -> tuple[Model, dict[str, Evaluation]]:
     """Score the file that ships and write it; returns it with the evaluation of each output head."""
-    card, val = chosen.bundle.card, dataset.split("val")
+    card, val = chosen.model.card, dataset.split("val")
     answers = {
-        head: evaluator.predict(chosen.bundle, val, labels=dataset.labels, head=head, data=dataset.root)
+        head: evaluator.predict(chosen.model, val, labels=dataset.labels, head=head, data=dataset.root)
         for head in card.heads
     }
     reports = {head: evaluator.evaluate_predictions(each) for head, each in answers.items()}
@@ -306,14 +306,14 @@ def _calibration(raw: NDArray[np.float64], truth: NDArray[np.int64]) -> Calibrat
     return shifted if better else alone
 
 
-def _as_rounded(small: Bundle, head: str, val: Split, found: Calibration) -> Calibration:
+def _as_rounded(small: Model, head: str, val: Split, found: Calibration) -> Calibration:
     """Measure by the int8 file's own answers what was fitted on those in float32."""
     raw, truth = _raw(small, head, val)
     own = calibrate.measure(raw, truth, logit_bias=bool(found.logit_bias))
     return replace(own, temperature=found.temperature, logit_bias=found.logit_bias, threshold=found.threshold)
 
 
-def _raw(model: Bundle, head: str, val: Split) -> _Raw:
+def _raw(model: Model, head: str, val: Split) -> _Raw:
     """Return what a model says without the calibration that it has, and the right answers."""
     decided, truth = _truth(head, model.card, val)
     has = model.card.head(head)
@@ -361,23 +361,23 @@ def _balance(adjusted: Mapping[float, NDArray[np.floating[Any]]], truth: NDArray
     return max(balance for balance, found in accuracy.items() if found >= accuracy[0.0] - CONCESSION)
 
 
-def _in_float32(trained: Bundle, card: Card, val: Split) -> _File:
+def _in_float32(trained: Model, card: Card, val: Split) -> _File:
     model = exporters.rebuild(trained)
     with tempfile.TemporaryDirectory() as aside:
-        made = exporters.bundle(model, card, aside, images=val.images[: exporters.IMAGES])
+        made = exporters.write_model(model, card, aside, images=val.images[: exporters.IMAGES])
         return _File(made.read(), made)
 
 
 def _in_int8(plain: _File, train: Split, val: Split) -> _File:
     chosen = np.random.default_rng(0).permutation(len(train))[:CALIBRATING]
     content = quantization.quantise(plain.content, train.images[np.sort(chosen)])
-    card = replace(plain.bundle.card, precision="int8")
+    card = replace(plain.model.card, precision="int8")
     fused = bundles.of(content, card)
     found = _fusion(fused, bundles.of(content, card, optimization="basic"), val)
     return _File(content, replace(fused, card=replace(fused.card, fusion=found)))
 
 
-def _fusion(fused: Bundle, unfused: Bundle, val: Split) -> Fusion:
+def _fusion(fused: Model, unfused: Model, val: Split) -> Fusion:
     """Compare an int8 model's answers where its operations are fused with those where they are not."""
     both = [[model.run(val.images, head=name) for name in model.card.heads] for model in (fused, unfused)]
     one, other = (np.concatenate(each) for each in both)
@@ -391,14 +391,14 @@ def _fusion(fused: Bundle, unfused: Bundle, val: Split) -> Fusion:
 
 
 def _verdict(plain: _File, small: _File, head: str, val: Split) -> Quantization:
-    decided, truth = _truth(head, plain.bundle.card, val)
+    decided, truth = _truth(head, plain.model.card, val)
     images = val.images[decided]
     return quantization.acceptable(
-        plain.bundle.run(images, head=head), small.bundle.run(images, head=head), truth[decided]
+        plain.model.run(images, head=head), small.model.run(images, head=head), truth[decided]
     )
 
 
-def _put_weights(trained: Bundle, made: Bundle) -> Path | None:
+def _put_weights(trained: Model, made: Model) -> Path | None:
     """Write what a training can begin from beside an int8 file; beside another leave no older file's."""
     path = weights.beside(made.path)
     if made.card.precision == "int8":
@@ -409,7 +409,7 @@ def _put_weights(trained: Bundle, made: Bundle) -> Path | None:
     return None
 
 
-def average(models: Sequence[Bundle], to: str | os.PathLike[str], *, images: NDArray[np.uint8]) -> Bundle:
+def average(models: Sequence[Model], to: str | os.PathLike[str], *, images: NDArray[np.uint8]) -> Model:
     """Write the network whose weights are the mean of several models' as a bundle.
 
     Networks that began from one another, or from one and the same, and went on for a while lie close enough
@@ -427,7 +427,7 @@ def average(models: Sequence[Bundle], to: str | os.PathLike[str], *, images: NDA
 
     Raises:
         ModelError: They are not of one network, one set of labels and one origin; or as in
-            `export.weights_of` or `export.bundle`.
+            `exporters.weights_of` or `exporters.write_model`.
     """
     first, *others = models
     for other in others:
@@ -448,7 +448,7 @@ def average(models: Sequence[Bundle], to: str | os.PathLike[str], *, images: NDA
     bases = {base.sha256: base for each in models for base in (*each.card.base, *each.card.averaged)}
     bases |= {base.sha256: base for base in averaged if base.sha256 in bases}
     card = replace(first.card, base=tuple(bases.values()), averaged=averaged, began=None, metrics={})
-    return exporters.bundle(network, card, to, images=images)
+    return exporters.write_model(network, card, to, images=images)
 
 
 def hashes_of(card: Card) -> set[str | None]:
@@ -480,7 +480,7 @@ def _check_alike(first: Card, other: Card) -> None:
         )
 
 
-def _as_base(model: Bundle) -> Base:
+def _as_base(model: Model) -> Base:
     card = model.card
     if card.data is None or card.sha256 is None:
         raise ModelError(f"the card of {card.name!r} does not name its data; average runs of mien train")

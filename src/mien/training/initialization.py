@@ -11,7 +11,7 @@ from mien.data.datasets import Dataset
 from mien.errors import ModelError, RecipeError
 from mien.evaluation import evaluator
 from mien.evaluation.evaluation_log import find_role
-from mien.models.model import Bundle
+from mien.models.model import Model
 from mien.release import exporters
 from mien.training.recipes import Recipe
 
@@ -42,7 +42,7 @@ class InitialWeights:
     base: list[dict[str, Any]]
 
 
-def load(base: Bundle) -> InitialWeights:
+def load(base: Model) -> InitialWeights:
     """Load the weights of a model that a training begins from.
 
     Args:
@@ -91,7 +91,7 @@ def check_recipe(start: InitialWeights, recipe: Recipe) -> None:
 
 
 def evaluate_base(
-    base: Bundle, dataset: Dataset, *, progress: Callable[[int, int], None] | None = None
+    base: Model, dataset: Dataset, *, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, Any] | None:
     """Evaluate the model that a training begins from on val, to compare the result with it.
 

@@ -25,7 +25,7 @@ from mien.evaluation.evaluation import Evaluation
 from mien.evaluation.metrics import add_thresholds, find_plurality, majority_share, wilson_interval
 from mien.models import model as bundle
 from mien.models import networks
-from mien.models.model import Bundle
+from mien.models.model import Model
 from mien.models.networks import load_keras
 from mien.release import exporters
 from mien.training import checkpoints, initialization, optimization, targets
@@ -218,7 +218,7 @@ def fit(
     out: str | os.PathLike[str] | None = None,
     runs: str | os.PathLike[str] = Path("runs"),
     teacher: Stored | None = None,
-    base: Bundle | None = None,
+    base: Model | None = None,
     origin: Mapping[str, Any] | None = None,
     fold: bool = False,
     on_status: Callable[[Status], None] | None = None,
@@ -451,7 +451,7 @@ def _load_weights(
 
 
 def _score_base(
-    base: Bundle, dataset: Dataset, on_progress: Callable[[str, int, int], None] | None
+    base: Model, dataset: Dataset, on_progress: Callable[[str, int, int], None] | None
 ) -> dict[str, Any] | None:
     def move(done: int, total: int) -> None:
         if on_progress is not None:
@@ -541,7 +541,7 @@ def _finish(
     val = dataset.split("val")
     card = make_card(made.name, made.facts(), dataset, recipe)
     try:
-        shipped = exporters.bundle(model, card, made.bundle, images=val.images[: exporters.IMAGES])
+        shipped = exporters.write_model(model, card, made.bundle, images=val.images[: exporters.IMAGES])
     except exporters.Unlike as error:
         raise _diverged(made, error, row, f"epoch {index + 1} of {len(callback.history)}") from error
     answers = {
