@@ -5,7 +5,7 @@
 Two things are measured for each limit. Planted copies: of some training images a changed copy is asked about,
 and should be found. Other photographs: val is asked about, and what is found there beyond what
 mien.data.duplicates finds as equal or near counts as false, unless it is the same photograph, cut otherwise
-(mien.data.recrops.recut).
+(mien.data.recrops.find).
 """
 
 import argparse
@@ -93,14 +93,14 @@ def main() -> None:
     missed = [int((near & (least > limit)).sum()) for limit in LIMITS]
     beyond = {limit: (least <= limit) & ~equal & ~near for limit in LIMITS}
     widest = np.flatnonzero(beyond[LIMITS[-1]])
-    recut = np.zeros(len(val), bool)
+    recropped = np.zeros(len(val), bool)
     if len(widest):
-        recut[widest[recrops.recut(val[widest], train).one]] = True
+        recropped[widest[recrops.find(val[widest], train).one]] = True
     print(f"val: mien.data.duplicates finds {equal.sum():,} equal and {near.sum():,} near of {len(val):,}")
     print("| near, not found |" + "".join(f" {count} |" for count in missed))
     print("| found beyond |" + "".join(f" {beyond[limit].sum()} |" for limit in LIMITS))
-    print("| of these cut otherwise |" + "".join(f" {(beyond[limit] & recut).sum()} |" for limit in LIMITS))
-    rest = [(beyond[limit] & ~recut).mean() for limit in LIMITS]
+    print("| of these re-cropped |" + "".join(f" {(beyond[limit] & recropped).sum()} |" for limit in LIMITS))
+    rest = [(beyond[limit] & ~recropped).mean() for limit in LIMITS]
     print("| false, share of val |" + "".join(f" {share:.2%} |" for share in rest))
 
 

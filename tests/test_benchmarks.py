@@ -173,12 +173,12 @@ def test_own_faces_are_of_the_class_that_their_emotion_belongs_to(
     monkeypatch.setattr(own, "TRAIN", 3)
     monkeypatch.setattr(own, "VAL", 1)
 
-    def copies(images: np.ndarray, train: np.ndarray, *, recut: bool) -> TrainingDuplicates:
-        assert recut
+    def copies(images: np.ndarray, train: np.ndarray, *, include_recrops: bool) -> TrainingDuplicates:
+        assert include_recrops
         none = np.zeros(len(images), bool)
         return TrainingDuplicates(none, none, images.mean(axis=(1, 2, 3)) == LEVELS[0])
 
-    monkeypatch.setattr(own.evaluate, "copies", copies)
+    monkeypatch.setattr(own, "find_training_duplicates", copies)
     words = ["own_faces.py", str(folder / "fer2013.csv"), "--to", str(folder / "own")]
     monkeypatch.setattr(sys, "argv", words)
     own.main()

@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from mien.data import synthetic
-from mien.errors import DataError
+from mien.errors import DataError, OutputError
 from mien.labels import EMOTIONS
 
 # One head at rest, so that what differs between two faces is their actions.
@@ -257,7 +257,7 @@ def test_archive_bytes_follow_from_the_arguments(tmp_path):
 
 def test_archive_that_cannot_be_written_leaves_nothing_behind(tmp_path):
     (tmp_path / "drawn.zip").mkdir()
-    with pytest.raises(OSError, match=r"drawn\.zip"):
+    with pytest.raises(OutputError, match=r"drawn\.zip"):
         synthetic.write_archive(tmp_path / "drawn.zip", train=7, val=0, test=0, seed=0)
     assert [file.name for file in tmp_path.iterdir()] == ["drawn.zip"]
 
@@ -265,19 +265,19 @@ def test_archive_that_cannot_be_written_leaves_nothing_behind(tmp_path):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda path: synthetic.face("contempt", seed=0), "'contempt' is no emotion mien can draw"),
-        (lambda path: synthetic.face("happy", seed=-1), "at least 0, not -1"),
+        (lambda path: synthetic.face("contempt", seed=0), "'contempt'"),
+        (lambda path: synthetic.face("happy", seed=-1), "-1"),
         (lambda path: synthetic.describe("happy", seed=(0, -2)), "at least 0"),
         (lambda path: synthetic.face("happy", seed=0, size=0), "at least 1 pixel"),
-        (lambda path: synthetic.sample(7, seed=-1), "at least 0, not -1"),
-        (lambda path: synthetic.sample(0, seed=-1), "at least 0, not -1"),
-        (lambda path: synthetic.sample(-1, seed=0), "0 faces or more, not -1"),
+        (lambda path: synthetic.sample(7, seed=-1), "-1"),
+        (lambda path: synthetic.sample(0, seed=-1), "-1"),
+        (lambda path: synthetic.sample(-1, seed=0), "-1"),
         (lambda path: synthetic.sample(7, seed=0, size=0), "at least 1 pixel"),
-        (lambda path: synthetic.sample(7, seed=0, label_noise=1.5), r"in \[0, 1\], not 1.5"),
-        (lambda path: synthetic.sample(7, seed=0, label_noise=float("nan")), r"in \[0, 1\], not nan"),
+        (lambda path: synthetic.sample(7, seed=0, label_noise=1.5), r"1\.5"),
+        (lambda path: synthetic.sample(7, seed=0, label_noise=float("nan")), "nan"),
         (
             lambda path: synthetic.write_archive(path, train=7, val=-2, test=0, seed=0),
-            "0 faces or more, not -2",
+            "-2",
         ),
     ],
 )

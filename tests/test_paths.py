@@ -105,7 +105,7 @@ def test_text_works_as_a_path(away: Path, make_blobs: Callable[..., Dataset]) ->
     _files.sweep("below")
     assert synthetic.write_archive("drawn.zip", train=14, val=7, test=7, seed=0) == Path("drawn.zip")
     faces = datasets.load("drawn.zip")
-    report = audit.inspect(faces, headers=audit.survey("drawn.zip", faces.train.files), recut=False)
+    report = audit.inspect(faces, headers=audit.survey("drawn.zip", faces.train.files), recrops=False)
     pages.write_audit_page(report, "audit.html")
     audit.exclude(report, "list.csv")
     audit.exclude(report, "more.csv", also="list.csv")

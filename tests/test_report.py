@@ -492,7 +492,7 @@ def test_words_tables_groups_and_pages_come_from_the_command(
     with (tmp_path / "g.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows([("file", "half"), *((f, f"h{i % 2}") for i, f in enumerate(files))])
     arguments = ["evaluate", str(made), "--split", "test", "--groups", str(tmp_path / "g.csv")]
-    assert cli.run([*arguments, "--report", str(tmp_path / "out"), "--recuts"]) == 0
+    assert cli.run([*arguments, "--report", str(tmp_path / "out"), "--recrops"]) == 0
     shown = capsys.readouterr().out
     assert " cut otherwise" in shown
     assert "By half of g.csv" in shown
@@ -515,7 +515,7 @@ def test_words_tables_groups_and_pages_come_from_the_command(
         (["--table", "csv"], "md or latex"),
         (["--report", "{file}"], "is a file"),
         (["--probabilities", "{folder}"], "is a folder; name a file for the answers"),
-        (["--recuts"], "name a folder for it with --report"),
+        (["--recrops"], "name a folder for it with --report"),
         (["--groups", "{file}"], "no column row or file"),
         (["--groups", "absent.csv"], "absent.csv"),
     ],
@@ -537,11 +537,11 @@ def test_bad_input_is_refused_before_the_work(
     assert captured.err.count("\n") == 1
 
 
-def test_models_of_small_images_are_asked_for_no_recuts(
+def test_models_of_small_images_are_asked_for_no_recrops(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recrops, "SMALLEST", 64)
-    assert cli.run(["evaluate", str(made), "--report", str(tmp_path / "out"), "--recuts"]) == 2
+    assert cli.run(["evaluate", str(made), "--report", str(tmp_path / "out"), "--recrops"]) == 2
     assert "64 pixels a side or more, and the model takes 48" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

@@ -981,7 +981,7 @@ def test_folds_hold_every_image_once_and_copies_together(
 def test_a_teacher_that_was_cut_short_is_refused(make_blobs: Callable[..., Dataset]) -> None:
     data = make_blobs({"train": 30, "val": 6})
     said = np.full((29, 3), 1 / 3, np.float32)
-    short = probabilities.Stored(
+    short = probabilities.SavedPredictions(
         data.split("train").fingerprint, data.labels, {"probabilities": said}, "short"
     )
     with pytest.raises(DataError, match="29 rows of probabilities for 30 images"):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from mien.data.audit import AuditReport
     from mien.data.datasets import Dataset, Split
-    from mien.data.probabilities import Stored
+    from mien.data.probabilities import SavedPredictions
     from mien.evaluation.comparison import Comparison, SidePredictions
     from mien.evaluation.evaluation import Evaluation, Example, Memorised, SplitUse
     from mien.evaluation.evaluator import Predictions
@@ -245,7 +245,7 @@ def audit(
     html: AnyPath | None = None,
     fix: AnyPath | None = None,
     regroup: bool = False,
-    recuts: bool = True,
+    recrops: bool = True,
     size: int = 48,
     seed: int = SPLIT_SEED,
     progress: Progress | None = None,
@@ -269,7 +269,7 @@ def audit(
         html: A page to write, with the worst cases.
         fix: A new folder to write a clean copy to.
         regroup: Move duplicates into one split of the copy, instead of dropping them.
-        recuts: Look for re-cropped duplicates.
+        recrops: Look for re-cropped duplicates.
         size: Side in pixels that images are resized to.
         seed: Seed of the split, if the data has no splits of its own.
         progress: Called with (what is done, done, total).
@@ -307,7 +307,7 @@ def audit(
         headers=headers,
         probabilities=stored,
         faces=faces,
-        recut=recuts,
+        recrops=recrops,
         progress=listener.stage("comparing images"),
     )
     files: dict[str, Any] = {}
@@ -360,7 +360,7 @@ def evaluate(
     head: str | None = None,
     report: AnyPath | None = None,
     groups: str | None = None,
-    recuts: bool = False,
+    recrops: bool = False,
     robustness: bool = False,
     table: str | None = None,
     views: int = 1,
@@ -389,7 +389,7 @@ def evaluate(
         head: The output head; None for the first.
         report: A folder to write report.json and report.html to.
         groups: A csv of groups to evaluate separately, `FILE` or `FILE:COLUMN`.
-        recuts: With `report`, look for re-cropped duplicates, which takes minutes.
+        recrops: With `report`, look for re-cropped duplicates, which takes minutes.
         robustness: Evaluate corrupted images too, which takes 20 times as long.
         table: Format of a table for a paper, `md` or `latex`.
         views: Views of each image whose probabilities are averaged: 1, 2 (mirrored) or 10 (shifted too).
@@ -417,7 +417,7 @@ def evaluate(
     listener = _listener(progress, on_note)
     targets = [models] if isinstance(models, str | os.PathLike | model.Model) else list(models)
     shipped = balance == 0 and not prior
-    _check_evaluation_options(table, report, views, robustness=robustness, recuts=recuts)
+    _check_evaluation_options(table, report, views, robustness=robustness, recrops=recrops)
     if not shipped and (report is not None or probabilities is not None or robustness or balance_table):
         raise InputError(
             "--report, --robustness, --probabilities and --balance-table evaluate the model as it ships; "
@@ -430,7 +430,7 @@ def evaluate(
     listed = None if groups is None else metrics.read_groups(groups)
     subjects = [model.resolve(target) for target in targets]
     loaded = [subject.model for subject in subjects]
-    _check_evaluation_models(targets, loaded, probabilities, recuts=recuts)
+    _check_evaluation_models(targets, loaded, probabilities, recrops=recrops)
     if isinstance(data, datasets.Dataset):
         dataset = data
     else:
@@ -467,7 +467,7 @@ def evaluate(
     if probabilities is not None:
         _write_probabilities(loaded, answers, probabilities)
     if report is not None:
-        options: dict[str, Any] = {"groups": listed, "robustness": robustness, "recrops": recuts}
+        options: dict[str, Any] = {"groups": listed, "robustness": robustness, "recrops": recrops}
         found = evaluator.measure_all(
             loaded, dataset, first, evaluation=found, progress=listener.progress, **options
         )
@@ -486,7 +486,7 @@ def evaluate(
 
 
 def _check_evaluation_options(
-    table: str | None, report: AnyPath | None, views: int, *, robustness: bool, recuts: bool
+    table: str | None, report: AnyPath | None, views: int, *, robustness: bool, recrops: bool
 ) -> None:
     """Refuse what would only fail after the work is done."""
     from mien.evaluation import evaluator
@@ -496,8 +496,8 @@ def _check_evaluation_options(
         raise InputError(f"--views is {views}; it must be {', '.join(map(str, evaluator.VIEWS))}")
     if views > 1 and (report is not None or robustness):
         raise InputError("--report and --robustness use one view of each image; omit --views")
-    if recuts and report is None:
-        raise InputError("--recuts adds to the report; add --report FOLDER")
+    if recrops and report is None:
+        raise InputError("--recrops adds to the report; add --report FOLDER")
     if table is not None and table not in evaluation_report.FORMATS:
         raise InputError(f"--table is {table!r}; it must be {' or '.join(evaluation_report.FORMATS)}")
     if report is not None and Path(report).exists() and not Path(report).is_dir():
@@ -534,15 +534,15 @@ def _check_evaluation_outputs(
 
 
 def _check_evaluation_models(
-    targets: Sequence[Any], loaded: "Sequence[Model]", probabilities: AnyPath | None, *, recuts: bool
+    targets: Sequence[Any], loaded: "Sequence[Model]", probabilities: AnyPath | None, *, recrops: bool
 ) -> None:
     """Refuse what these models cannot give, before they are run."""
-    from mien.data import recrops
+    from mien.data.recrops import SMALLEST
 
-    if recuts and (size := loaded[0].card.size) < recrops.SMALLEST:
+    if recrops and (size := loaded[0].card.size) < SMALLEST:
         raise InputError(
-            f"--recuts needs images of at least {recrops.SMALLEST} pixels a side, but the model takes "
-            f"{size}; omit --recuts"
+            f"--recrops needs images of at least {SMALLEST} pixels a side, but the model takes "
+            f"{size}; omit --recrops"
         )
     if probabilities is None:
         return
@@ -635,7 +635,9 @@ def _write_probabilities(loaded: "Sequence[Model]", answers: "Sequence[Predictio
     if answers[0].views > 1:
         about += f", {answers[0].views} views"
     fingerprint = answers[0].split.fingerprint
-    probabilities.write(to, probabilities.Stored(fingerprint, card.labels, kept, f"{about}, asked directly"))
+    probabilities.write(
+        to, probabilities.SavedPredictions(fingerprint, card.labels, kept, f"{about}, asked directly")
+    )
 
 
 def _write_evaluation(
@@ -809,7 +811,7 @@ def compare(
     return ComparisonResult(found, None if html is None else str(html), len(first.problems))
 
 
-def _open_side(target: "Model | AnyPath") -> "Subject | Stored":
+def _open_side(target: "Model | AnyPath") -> "Subject | SavedPredictions":
     from mien.data import probabilities
     from mien.models import model
 
@@ -818,7 +820,7 @@ def _open_side(target: "Model | AnyPath") -> "Subject | Stored":
     return model.resolve(target)
 
 
-def _side_sizes(sides: "Sequence[Subject | Stored]", size: int | None) -> list[int]:
+def _side_sizes(sides: "Sequence[Subject | SavedPredictions]", size: int | None) -> list[int]:
     """Return the size of the images for each side; probabilities use that of the model beside them."""
     from mien.models.model import Subject
 
@@ -866,7 +868,7 @@ def _comparison_data(
 
 
 def _predict_side(
-    side: "Subject | Stored", part: "Split", target: Any, head: str | None, listener: Listener
+    side: "Subject | SavedPredictions", part: "Split", target: Any, head: str | None, listener: Listener
 ) -> "SidePredictions":
     from mien.evaluation import comparison
     from mien.models.model import Subject
@@ -882,7 +884,9 @@ def _predict_side(
 
 
 def _count_comparison(
-    found: "Comparison", sides: "Sequence[tuple[Subject | Stored, SidePredictions]]", listener: Listener
+    found: "Comparison",
+    sides: "Sequence[tuple[Subject | SavedPredictions, SidePredictions]]",
+    listener: Listener,
 ) -> "Comparison":
     """Count the comparison as an evaluation in the run of each model, and warn if it is not the first."""
     from mien.models.model import Subject
@@ -906,7 +910,9 @@ def _count_comparison(
     return replace(found, warnings=(*found.warnings, *dict.fromkeys(warnings)))
 
 
-def _memorised(sides: "Sequence[Subject | Stored]", parts: "Sequence[Split]") -> "NDArray[np.bool_] | None":
+def _memorised(
+    sides: "Sequence[Subject | SavedPredictions]", parts: "Sequence[Split]"
+) -> "NDArray[np.bool_] | None":
     """Return which images a model was trained on, by the hashes that it ships with; None if none has any."""
     from mien.evaluation.memorised import find_memorised
     from mien.models.model import Subject

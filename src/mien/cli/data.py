@@ -94,7 +94,7 @@ def audit(
             "--regroup", help="With --fix: move duplicates into one split instead of dropping them."
         ),
     ] = False,
-    recuts: Annotated[
+    recrops: Annotated[
         bool, typer.Option(help="Look for re-cropped duplicates: the same photo, cropped differently.")
     ] = True,
     fail_on: Annotated[
@@ -106,11 +106,11 @@ def audit(
 ) -> int:
     """Check a data set for duplicates across splits, blank images, wrong labels and other faults."""
     from mien import api
-    from mien.data.audit import worst
+    from mien.data.audit import parse_severity
 
     timer = common.Timer()
     common.check_ranges(size=size)
-    severity = worst(fail_on)
+    severity = parse_severity(fail_on)
     with common.live() as (progress, _):
         result = api.audit(
             data,
@@ -122,7 +122,7 @@ def audit(
             html=html,
             fix=fix,
             regroup=regroup,
-            recuts=recuts,
+            recrops=recrops,
             size=size,
             seed=split_seed,
             progress=progress,

@@ -34,9 +34,9 @@ def evaluate(
         str | None,
         typer.Option(metavar="FILE[:COLUMN]", help="Evaluate the groups in this csv file separately."),
     ] = None,
-    recuts: Annotated[
+    recrops: Annotated[
         bool,
-        typer.Option("--recuts", help="In the report, look for re-cropped duplicates; takes minutes."),
+        typer.Option("--recrops", help="In the report, look for re-cropped duplicates; takes minutes."),
     ] = False,
     robustness: Annotated[
         bool, typer.Option("--robustness", help="Evaluate corrupted images too; takes 20 times as long.")
@@ -80,7 +80,7 @@ def evaluate(
             head=head,
             report=report,
             groups=groups,
-            recuts=recuts,
+            recrops=recrops,
             robustness=robustness,
             table=table,
             views=views,

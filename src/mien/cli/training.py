@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mien.data.datasets import Dataset
-    from mien.data.probabilities import Stored
+    from mien.data.probabilities import SavedPredictions
     from mien.models.model import Model
     from mien.training.recipes import Recipe
     from mien.training.runs import Run
@@ -215,7 +215,7 @@ def _counts(labels: "NDArray[np.int64]", dataset: "Dataset") -> "NDArray[np.int6
     return np.bincount(labels, minlength=len(dataset.labels))
 
 
-def _teacher(origin: dict[str, Any]) -> "Stored | None":
+def _teacher(origin: dict[str, Any]) -> "SavedPredictions | None":
     """Read the files that a training distils from, if it does."""
     from mien.data import probabilities
 

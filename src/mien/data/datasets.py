@@ -1,6 +1,6 @@
 """Find and load a labelled set of faces: class folders, an archive of them, or fer2013.csv.
 
-data = dataset.load("archive (4).zip")
+data = datasets.load("archive (4).zip")
 data.labels                  # ("angry", "disgust", ...)
 data.split("val").images     # (n, 48, 48, 1) uint8
 """
@@ -16,10 +16,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data import archives as extract
-from mien.data import exclusions, sources
+from mien.data import archives, exclusions, sources
 from mien.data.exclusions import Exclusion
-from mien.data.sources import SPLITS, Found, Problem
+from mien.data.sources import SPLITS, Contents, Problem
 from mien.errors import DataError
 
 __all__ = ["SPLITS", "Dataset", "Exclusion", "Problem", "Split", "load"]
@@ -39,8 +38,8 @@ class Split:
         name: `train`, `val` or `test`.
         images: `(n, size, size, 1)` uint8, 0..255, grey.
         labels: `(n,)` int64, indices into the data set's `labels`.
-        votes: `(n, 10)` float32, how many FER+ taggers chose each of `emotions.VOTES`; or None.
-        files: Where each image came from: a name relative to the source, or `row 17` of a csv.
+        votes: `(n, 10)` float32, number of FER+ annotators that chose each of `labels.VOTES`; or None.
+        files: The file of each image, relative to the source, or `row 17` of a csv.
     """
 
     name: str
@@ -55,13 +54,13 @@ class Split:
             lengths["votes"] = len(self.votes)
         if len(set(lengths.values())) > 1:
             counts = ", ".join(f"{count} {name}" for name, count in lengths.items())
-            raise DataError(f"split {self.name!r} has {counts}; there must be one of each an image")
+            raise DataError(f"split {self.name!r} has {counts}; give one of each for every image")
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> "Split":
-        """Return the split of some images alone: those a mask `(n,)` names, or those at some indices."""
+        """Return a split with the images of a mask `(n,)` or of indices."""
         indices = np.arange(len(self))[which]
         return Split(
             name=self.name,
@@ -73,7 +72,7 @@ class Split:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sha256 over the images' size, their pixels and labels, in their order."""
+        """SHA-256 of the images' shape, pixels and labels, in their order."""
         digest = hashlib.sha256(json.dumps(self.images.shape).encode())
         digest.update(np.ascontiguousarray(self.images).data)
         digest.update(self.labels.astype("<i8").tobytes())
@@ -92,12 +91,12 @@ class Dataset:
     Args:
         root: The source's name, without its folder.
         labels: Class names in order.
-        train: Training images, or None where the source has only others.
+        train: Training images, or None.
         val: Validation images, or None.
         test: Test images, or None.
-        problems: Files and rows that could not be read, and were skipped.
-        excluded: Training images left out on demand, by reason.
-        notes: What a reader of results should know: splits that were made, classes that are missing.
+        problems: Skipped files and rows that could not be read.
+        excluded: Training images that a list leaves out, by reason.
+        notes: Remarks about results: splits that were made, classes that are missing.
     """
 
     root: str
@@ -118,7 +117,7 @@ class Dataset:
         """Return the split called `name`.
 
         Raises:
-            DataError: There is none; the message names those that exist.
+            DataError: The split does not exist; the message names those that do.
         """
         for split in self.splits:
             if split.name == name:
@@ -128,15 +127,15 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sha256 over class names, pixels, labels and their order in every split."""
+        """SHA-256 of class names, pixels and labels in every split, in their order."""
         parts = {split.name: split.fingerprint for split in self.splits}
         return hashlib.sha256(json.dumps([self.labels, parts]).encode()).hexdigest()
 
     @cached_property
     def votes_fingerprint(self) -> str | None:
-        """Sha256 over the votes of train and val, in their order; None where neither has any.
+        """SHA-256 of the votes of train and val, in their order; None if neither has votes.
 
-        They stand in no other fingerprint, for the same images are the same with and without them.
+        The other fingerprints do not include the votes.
         """
         votes = {
             split.name: np.ascontiguousarray(split.votes, "<f4")
@@ -158,14 +157,14 @@ def load(
     votes: str | os.PathLike[str] | None = None,
     exclude: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     seed: int = 42,
-    limits: extract.Limits | None = None,
+    limits: archives.Limits | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
     """Load a data set into one array.
 
-    Images of class folders stand in the order of class, then name; those of a csv in the order of rows.
-    Neither depends on the file system or on an archive's order. What `exclude` leaves out never changes
-    which images are val or test.
+    Images of class folders are in the order of class, then name; those of a csv in the order of rows. The
+    order does not depend on the file system or the archive. `exclude` does not change which images are val or
+    test.
 
     Example:
         >>> import mien
@@ -175,12 +174,12 @@ def load(
     Args:
         source: A folder or archive with class folders, with or without splits; or fer2013.csv or
             icml_face_data.csv, plain or within a folder or archive.
-        size: Side in pixels that every image is fitted to.
-        votes: FER+'s csv for the rows of a csv source, plain, `.xz` or `.gz`.
+        size: Side in pixels; images are resized to it.
+        votes: FER+'s csv of annotator votes for the rows of a csv source, plain, `.xz` or `.gz`.
         exclude: Csv files of training images to leave out, by `row`, `file` or `sha256`.
-        seed: Decides which images go to val and test where the source does not say.
-        limits: What an archive may hold.
-        progress: Called with what is done and the total, in files or bytes.
+        seed: Selects the images of val and test if the source has no such splits.
+        limits: What an archive may contain.
+        progress: Called with (done, total), in files or bytes.
 
     Returns:
         The data set; its splits are views of one array.
@@ -190,7 +189,7 @@ def load(
         ArchiveError: The archive is damaged, unsafe or beyond `limits`.
     """
     if size < 1 or seed < 0:
-        raise DataError(f"size is {size} and seed {seed}; a side is at least 1 pixel, a seed at least 0")
+        raise DataError(f"size is {size} and seed {seed}; give a size of at least 1 and a seed of at least 0")
     path, ballots = Path(source), None if votes is None else Path(votes)
     found = sources.read(path, size, votes=ballots, limits=limits, progress=progress)
     root = path.resolve().name
@@ -199,7 +198,7 @@ def load(
     excluded: tuple[Exclusion, ...] = ()
     if exclude:
         if "train" not in parts:
-            raise DataError(f"'{root}' has no train split, and images are excluded from training alone")
+            raise DataError(f"'{root}' has no train split, and exclusions apply to train only")
         lists = [exclude] if isinstance(exclude, str | os.PathLike) else exclude
         parts["train"], excluded, more = exclusions.exclude([Path(each) for each in lists], found, parts)
         notes += more
@@ -217,25 +216,24 @@ def load(
     )
 
 
-def _check_enough(found: Found, root: str) -> None:
+def _check_enough(found: Contents, root: str) -> None:
     first = f" (the first: {found.problems[0].file}: {found.problems[0].reason})" if found.problems else ""
     if not found.faces and not found.problems:
-        raise DataError(f"'{root}' holds no image; add a row for each image, below the names of the columns")
+        raise DataError(f"'{root}' has no image; add a row for each image, below the names of the columns")
     if not found.faces:
         raise DataError(f"none of the {len(found.problems):,} images of '{root}' can be read{first}")
     if len(found.faces) == 1:
         raise DataError(
-            f"'{root}' holds one readable image only; give at least two for each of two classes{first}"
+            f"'{root}' has only one readable image; give at least two for each of two classes{first}"
         )
     if len(found.classes) == 1:
         raise DataError(
-            f"'{root}' holds the one class '{found.classes[0]}'; telling classes apart takes two "
-            "or more, each in a folder of its own"
+            f"'{root}' has only the class '{found.classes[0]}'; give two or more, each in its own folder"
         )
 
 
-def _check_classes(found: Found, parts: dict[str, NDArray[np.intp]], *, left_out: int) -> tuple[str, ...]:
-    """Refuse a class that train lacks; note one that another split lacks."""
+def _check_classes(found: Contents, parts: dict[str, NDArray[np.intp]], *, left_out: int) -> tuple[str, ...]:
+    """Refuse a class that train lacks; return notes about classes that other splits lack."""
     notes = []
     for split, members in parts.items():
         there = set(found.labels[members].tolist())
@@ -243,16 +241,15 @@ def _check_classes(found: Found, parts: dict[str, NDArray[np.intp]], *, left_out
         if missing and split == "train":
             after = f" after {left_out:,} were excluded" if left_out else ""
             raise DataError(
-                f"train has no image of the class {', '.join(missing)}{after}; every class of val and test "
-                "needs some there, in a folder of the same name"
+                f"train has no image of the class {', '.join(missing)}{after}; add a folder of that name"
             )
         if missing:
             notes.append(f"{split} has no image of the class {', '.join(missing)}")
     return tuple(notes)
 
 
-def _gather(found: Found, parts: dict[str, NDArray[np.intp]], size: int) -> dict[str, Split]:
-    """Copy the faces into one array, split after split, and cut it into views."""
+def _gather(found: Contents, parts: dict[str, NDArray[np.intp]], size: int) -> dict[str, Split]:
+    """Copy the faces into one array, split after split, and return views of it."""
     order = np.concatenate([parts[name] for name in SPLITS if name in parts])
     images = np.empty((len(order), size, size, 1), np.uint8)
     for place, member in enumerate(order.tolist()):
@@ -272,46 +269,46 @@ def _gather(found: Found, parts: dict[str, NDArray[np.intp]], size: int) -> dict
     return splits
 
 
-def divide(found: Found, seed: int) -> tuple[dict[str, NDArray[np.intp]], tuple[str, ...]]:
-    """Say which of the found images are train, val and test.
+def divide(found: Contents, seed: int) -> tuple[dict[str, NDArray[np.intp]], tuple[str, ...]]:
+    """Divide images into train, val and test, with identical images in one split.
 
-    Without splits: a tenth of each class is val, a tenth test, the rest train. With train and without
-    val: a tenth of train's. Equal images stay together, whatever their labels. At least one image of a
-    class stays in train; a class of few images gives val one before test.
+    A source without splits gives a tenth of each class to val and a tenth to test. A source with train and
+    without val gives a tenth of train to val. At least one image of a class stays in train; a class of few
+    images gives val one before test.
 
     Args:
         found: The images, in an order that does not depend on the file system.
-        seed: Decides which images go where.
+        seed: Selects the images.
 
     Returns:
-        Indices into `found` by split, ascending, without the splits that do not exist; and notes.
+        Indices into `found` by split, ascending, without missing splits; and notes.
 
     Raises:
-        DataError: A split that the source names holds nothing readable, or nothing is left for val.
+        DataError: A split that the source names has nothing readable, or nothing is left for val.
     """
     given = np.array(found.splits, dtype=object)
     if not found.declared:
-        parts = _deal(np.arange(len(given)), found, ("val", "test"), seed)
-        note = f"the source has no splits: a tenth of each class became val and a tenth test, by seed {seed}"
+        parts = _draw(np.arange(len(given)), found, ("val", "test"), seed)
+        note = f"the source has no splits: a tenth of each class is val and a tenth test, with seed {seed}"
     else:
         parts = {split: np.flatnonzero(given == split) for split in SPLITS if split in found.declared}
         for split, members in parts.items():
             if not members.size:
                 raise DataError(
-                    f"the split {split} holds no readable image; fill it or remove it{_why(found, split)}"
+                    f"the split {split} has no readable image; fill it or remove it{_why(found, split)}"
                 )
         if "train" not in parts or "val" in parts:
             return parts, _missing(parts)
-        parts |= _deal(parts["train"], found, ("val",), seed)
-        note = f"the source has no val: a tenth of train's images of each class became val, by seed {seed}"
+        parts |= _draw(parts["train"], found, ("val",), seed)
+        note = f"the source has no val: a tenth of train's images of each class is val, with seed {seed}"
     if not parts["val"].size:
-        raise DataError("there are too few images to set some apart for val; give at least two of a class")
+        raise DataError("there are too few images for a val split; give at least two of a class")
     parts = {split: members for split, members in parts.items() if members.size}
     return parts, (note, *_missing(parts))
 
 
-def _why(found: Found, split: str) -> str:
-    """Return the first problem of a split, for a message; those of other splits do not explain it."""
+def _why(found: Contents, split: str) -> str:
+    """Return the first problem of a split, for a message."""
     first = next((problem for problem in found.problems if problem.split == split), None)
     return "" if first is None else f" (its first problem: {first.file}: {first.reason})"
 
@@ -321,26 +318,26 @@ def _missing(parts: dict[str, NDArray[np.intp]]) -> tuple[str, ...]:
     return (f"there is no {' and no '.join(absent)} split",) if absent else ()
 
 
-def _deal(
-    members: NDArray[np.intp], found: Found, others: tuple[str, ...], seed: int
+def _draw(
+    members: NDArray[np.intp], found: Contents, others: tuple[str, ...], seed: int
 ) -> dict[str, NDArray[np.intp]]:
     groups: dict[bytes, list[int]] = {}
     for member in members.tolist():
         key = hashlib.blake2b(found.faces[member].tobytes(), digest_size=16).digest()
         groups.setdefault(key, []).append(member)
-    dealt: dict[str, list[int]] = {split: [] for split in ("train", *others)}
+    drawn: dict[str, list[int]] = {split: [] for split in ("train", *others)}
     random = np.random.default_rng(seed)
     for label in range(len(found.classes)):
-        # A group of equal images with unequal labels counts for the first one's class.
+        # A group of identical images with different labels counts for the first one's class.
         mine = [group for group in groups.values() if found.labels[group[0]] == label]
         quota = max(1, round(sum(map(len, mine)) / 10))
         room = dict.fromkeys(others, quota)
         for turn, place in enumerate(random.permutation(len(mine)).tolist()):
             group = mine[place]
-            # The first one dealt is train's, so that no class leaves it empty.
+            # The first one goes to train, so that train has every class.
             fits = [split for split in others if turn and room[split] >= len(group)]
             split = fits[0] if fits else "train"
-            dealt[split] += group
+            drawn[split] += group
             if fits:
                 room[split] -= len(group)
-    return {split: np.array(sorted(chosen), np.intp) for split, chosen in dealt.items()}
+    return {split: np.array(sorted(chosen), np.intp) for split, chosen in drawn.items()}

@@ -15,29 +15,29 @@ from numpy.typing import NDArray
 
 from mien.errors import DataError
 
-#: Correlation above which two images are near, at the best of all shifts, upright or mirrored.
+#: Correlation above which two images are near duplicates, at the best shift, upright or mirrored.
 NEAR = 0.98
 
-#: Standard deviation in grey levels below which an image shows nothing that could be compared.
+#: Standard deviation in grey levels below which an image shows too little to compare.
 FLAT = 6.0
 
-#: Correlation of descriptors above which a pair is looked at; docs/duplicates.md says how it was chosen.
+#: Correlation of descriptors above which a pair is verified; docs/duplicates.md explains the choice.
 _LIKELY = 0.78
 
 #: Images up to which every pair of descriptors is compared.
 _FEW = 4096
 
-#: How many cells an image stands in, and in how many its shifted and mirrored views are looked for.
+#: Number of cells that an image is in, and in which its shifted and mirrored views are looked for.
 _HOMES, _VISITS = 3, 8
 
-#: How many likely partners an image has at most in one cell and view: the most alike, and the first, which
-#: all of a crowd share and are so linked by. Faces have few (docs/duplicates.md); frames of a film have all.
+#: Most likely partners of an image in one cell and view: the most similar ones, and the first ones, which
+#: link a crowd. Faces have few partners (docs/duplicates.md), frames of a film have all the others.
 _BEST, _FIRST = 24, 8
 
-#: How much further from 1 than the threshold re-encoding takes a correlation.
+#: Factor by which re-encoding increases the distance of a correlation from 1.
 _NOISY = 3.0
 
-#: Percent of the work that is done when every likely pair is known.
+#: Percent of the work that finds likely pairs; the rest verifies them.
 _SEARCH = 60
 
 _BLOCK = 2048
@@ -48,14 +48,14 @@ _Progress = Callable[[int, int], None] | None
 
 @dataclass(frozen=True, eq=False)
 class Duplicates:
-    """What stands more than once among n images.
+    """The exact and near duplicates among n images.
 
     Args:
-        first: `(n,)` int64, the first image with the same pixels: its own index where none comes before.
-        pairs: `(m, 2)` int64, ascending: two images that are near and not equal, each the `first` of its
-            equals, the smaller index before the larger.
+        first: `(n,)` int64, index of the first image with the same pixels, which may be its own.
+        pairs: `(m, 2)` int64, ascending: near duplicates, each the `first` of its exact duplicates, the
+            smaller index before the larger.
         similarity: `(m,)` float32, correlation of each pair at its best shift; just above the threshold for
-            pairs that are near only when smoothed.
+            pairs that are near duplicates only if smoothed.
         mirrored: `(m,)` bool, whether one is the other's mirror image.
     """
 
@@ -67,14 +67,15 @@ class Duplicates:
     def again(
         self, here: NDArray[np.intp], there: NDArray[np.intp]
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Say which images stand again elsewhere.
+        """Return which images have duplicates among others.
 
         Args:
-            here: `(a,)` indices of the images asked about.
-            there: `(b,)` indices of the images among which a copy counts.
+            here: `(a,)` indices of images.
+            there: `(b,)` indices of the images among which duplicates count.
 
         Returns:
-            `(a,)` whether one of `there` is equal; `(a,)` whether one is near and none equal.
+            `(a,)` whether one of `there` is an exact duplicate; `(a,)` whether one is a near duplicate and
+            none an exact one.
         """
         held = np.zeros(len(self.first), bool)
         held[self.first[there]] = True
@@ -85,15 +86,15 @@ class Duplicates:
         return held[asked], near[asked] & ~held[asked]
 
     def groups(self, *, near: bool = True) -> tuple[NDArray[np.int64], ...]:
-        """Return the sets of two or more images that are equal or, with `near`, linked by near pairs.
+        """Return the sets of two or more exact duplicates or, with `near`, of images linked by near pairs.
 
-        Each set is ascending, and the sets stand in the order of their first images.
+        Each set is ascending, and the sets are in the order of their first images.
         """
         root = self.first.copy()
         for one, other in self.pairs if near else ():
             a, b = _root(root, int(one)), _root(root, int(other))
             root[max(a, b)] = min(a, b)
-        # Parents come before children, so one pass in order leads everyone to the root.
+        # Parents come before children, so one pass finds every root.
         for index in range(len(root)):
             root[index] = root[root[index]]
         order = np.argsort(root, kind="stable")
@@ -110,22 +111,22 @@ def find(
     seed: int = 0,
     progress: _Progress = None,
 ) -> Duplicates:
-    """Find equal and near images.
+    """Find exact and near duplicates.
 
-    Two images are near when their pixels correlate above `near` where they overlap, at the best shift of up
-    to `shift` pixels along each axis, upright or mirrored; or above (1 + `near`) / 2 once both are smoothed,
-    which takes away what re-encoding adds. Correlation does not see brightness and contrast.
-    Images whose grey levels deviate by less than `flat` are found when they are equal, and never near.
+    Two images are near duplicates if their pixels correlate above `near` where they overlap, at the best
+    shift of up to `shift` pixels along each axis, upright or mirrored; or above (1 + `near`) / 2 if both are
+    smoothed, which removes what re-encoding adds. Brightness and contrast do not change a correlation. Images
+    whose grey levels deviate by less than `flat` can be exact duplicates only.
 
     Not every pair is compared: each image's low frequencies, as a vector on the sphere, put it into a few of
-    about sqrt(n) cells, and only what meets in a cell is compared, so the work grows with n to the power 1.5.
+    about sqrt(n) cells, and only images that share a cell are compared. The work grows with n ** 1.5.
 
     Args:
         images: `(n, s, s, 1)`, 0..255, s at least 12.
         near: Correlation in (0, 1).
-        shift: Pixels, at least 0 and at most a 24th of s, which None stands for: 2 at 48.
+        shift: Pixels, from 0 to a 24th of s; None for the largest, which is 2 at 48.
         flat: Grey levels.
-        seed: Decides which images the cells are drawn around.
+        seed: Selects the images at the centres of the cells.
         progress: Called with (done, total) in percent.
 
     Returns:
@@ -189,11 +190,14 @@ def _deviation(pixels: NDArray[np.uint8], chosen: NDArray[np.int64]) -> NDArray[
 def _likely(
     pixels: NDArray[np.uint8], chosen: NDArray[np.int64], shift: int, seed: int, progress: _Progress
 ) -> NDArray[np.int64]:
-    """Pairs of `chosen` images that may be near: `(m, 3)` smaller index, larger index, mirrored 0 or 1.
+    """Return pairs of `chosen` images that may be near duplicates.
 
-    Every view of an image is a vector: its middle as it is, and shifted by half of the most that is looked
-    for, upright and mirrored. Whatever the shift between two copies, up to `shift`, some view of one lies
-    within half of it of the other's middle, along each axis.
+    Every view of an image is a vector: its centre, unshifted and shifted by half of `shift`, upright and
+    mirrored. For every shift of up to `shift` between two copies, some view of one is at most half of `shift`
+    away from the other's centre, along each axis.
+
+    Returns:
+        `(m, 3)` smaller index, larger index, mirrored 0 or 1.
     """
     if len(chosen) < 2:
         return np.empty((0, 3), np.int64)
@@ -300,15 +304,15 @@ def _verified(
 def _best(
     one: NDArray[np.float32], other: NDArray[np.float32], shift: int, flat: float
 ) -> NDArray[np.float32]:
-    """Correlation of each pair of images `(m, s, s)` at its best shift: `(m,)` in [-1, 1].
+    """Return the correlation `(m,)` in [-1, 1] of each pair of images `(m, s, s)` at its best shift.
 
-    Where images overlap in a flat part only, noise would decide, and the correlation counts as 0.
+    If the overlap is flat, noise would decide, and the correlation counts as 0.
     """
     one = one - one.mean(axis=(1, 2), keepdims=True)
     other = other - other.mean(axis=(1, 2), keepdims=True)
     size = one.shape[1]
     shifts = range(-shift, shift + 1)
-    # Row k is 1 where an image overlaps with one that is shifted by the k-th of `shifts`.
+    # Row k is 1 where an image overlaps with an image shifted by the k-th of `shifts`.
     inside = np.zeros((len(shifts), size), np.float32)
     for row, offset in zip(inside, shifts, strict=True):
         row[_overlap(offset, size)] = 1

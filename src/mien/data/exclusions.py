@@ -1,4 +1,4 @@
-"""Leave listed images out of training: copies of test images, wrong labels, pictures without a face."""
+"""Leave listed images out of training: copies of test images, wrong labels, images without a face."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -9,20 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data import sources
-from mien.data.sources import Found, shorten
+from mien.data.sources import Contents, shorten
 from mien.errors import DataError
 
-_KEYS = ("row", "file", "sha256")
+KEYS = ("row", "file", "sha256")
 
 
 @dataclass(frozen=True)
 class Exclusion:
-    """How many training images were left out for one reason.
+    """The training images that were left out for one reason.
 
     Args:
-        reason: As the lists have it.
-        count: How many.
-        files: Their names, as in `Split.files`, where they are known; no part of what makes two equal.
+        reason: As in the lists.
+        count: Number of images.
+        files: Their names, as in `Split.files`, if they are known; not compared by `==`.
     """
 
     reason: str
@@ -31,21 +31,21 @@ class Exclusion:
 
 
 def exclude(
-    paths: Sequence[Path], found: Found, parts: Mapping[str, NDArray[np.intp]]
+    paths: Sequence[Path], found: Contents, parts: Mapping[str, NDArray[np.intp]]
 ) -> tuple[NDArray[np.intp], tuple[Exclusion, ...], tuple[str, ...]]:
-    """Find the training images that stay when those listed in csv files are left out.
+    """Return the training images that remain without those listed in csv files.
 
     Args:
-        paths: Each a csv with a column `row` (0-based data row of a csv of images), `file` (as in
-            `Split.files`) or `sha256` (of an image's pixels as loaded), and `reason` or `kind` if wanted. A
-            line that fills several is taken by the first of them. An image that several lists name counts
-            for the first list's reason.
+        paths: Csv files with a column `row` (0-based data row of a csv of images), `file` (as in
+            `Split.files`) or `sha256` (of an image's pixels as loaded), and optionally `reason` or `kind`. If
+            a line fills several columns, the first of them counts. If several lists name an image, the first
+            list's reason counts.
         found: The images.
-        parts: Indices into them by split. Only `train` is acted on.
+        parts: Indices into them by split; images are left out of `train` only.
 
     Returns:
-        Indices of the training images that stay; counts by reason; notes about lines that name images of
-        other splits, or none, and about lists without lines.
+        Indices of the remaining training images; counts by reason; notes about lines that name no image or
+        images of other splits, and about lists without lines.
 
     Raises:
         DataError: A csv cannot be used, or none of its lines names an image.
@@ -56,28 +56,30 @@ def exclude(
     for path in paths:
         notes += _exclude(path, found, train, reasons)
     left: dict[str, list[str]] = {}
-    for place in sorted(reasons):
-        left.setdefault(reasons[place], []).append(found.files[place])
+    for index in sorted(reasons):
+        left.setdefault(reasons[index], []).append(found.files[index])
     stay = np.array(sorted(train - reasons.keys()), np.intp)
     counted = tuple(Exclusion(reason, len(left[reason]), tuple(left[reason])) for reason in sorted(left))
     return stay, counted, tuple(notes)
 
 
-def _exclude(path: Path, found: Found, train: set[int], reasons: dict[int, str]) -> list[str]:
-    """Add the training images that one csv names to `reasons`; returns notes about its other lines."""
-    lines = _lines(path, with_rows=found.rows is not None)
-    names = _names(found, {key for key, _, _ in lines})
+def _exclude(path: Path, found: Contents, train: set[int], reasons: dict[int, str]) -> list[str]:
+    """Add the training images that one csv names to `reasons`; return notes about its other lines."""
+    lines = read(path, rows=found.rows is not None)
+    names = _names(found, {key for _, key, _, _ in lines})
     unmatched = []
     elsewhere = 0
-    for key, value, reason in lines:
-        members = names[key].get(value, [])
+    for number, key, value, record in lines:
+        if key == "row" and value.isdecimal():
+            value = sources.row_number(value, number, path.name)
+        members = names[key].get(value.lower() if key == "sha256" else value, [])
         if not members:
             unmatched.append(f"{key} {value}")
         elif train.isdisjoint(members):
             elsewhere += 1
         for member in members:
             if member in train:
-                reasons.setdefault(member, reason)
+                reasons.setdefault(member, reason(record))
     if lines and len(unmatched) == len(lines):
         raise DataError(
             f"no line of '{path.name}' names an image of this data set ({shorten(unmatched)}); "
@@ -85,44 +87,57 @@ def _exclude(path: Path, found: Found, train: set[int], reasons: dict[int, str])
         )
     notes = []
     if not lines:
-        notes.append(f"'{path.name}' names no image, so nothing is left out by it")
+        notes.append(f"'{path.name}' has no lines and leaves nothing out")
     if unmatched:
         notes.append(f"{len(unmatched):,} lines of '{path.name}' name no image: {shorten(unmatched)}")
     if elsewhere:
-        notes.append(f"{elsewhere:,} lines of '{path.name}' name images outside train, which stay")
+        notes.append(f"{elsewhere:,} lines of '{path.name}' name images outside train, which are kept")
     return notes
 
 
-def _lines(path: Path, *, with_rows: bool) -> list[tuple[str, str, str]]:
-    """Key, value and reason of each line."""
+def read(path: Path, *, rows: bool = True) -> list[tuple[int, str, str, dict[str, str]]]:
+    """Read a list of images to leave out.
+
+    Args:
+        path: The csv.
+        rows: Whether the data set has rows, so that a list may name nothing else.
+
+    Returns:
+        For each line that names an image: its number, its key (`row`, `file` or `sha256`), the value, and all
+        of its fields.
+
+    Raises:
+        DataError: The file cannot be read, has none of the three columns, or needs rows.
+    """
     columns, records = sources.read_list(sources.text_of(path), path.name)
-    keys = [key for key in _KEYS if key in columns]
+    keys = [key for key in KEYS if key in columns]
     if not keys:
         raise DataError(f"'{path.name}' has no column row, file or sha256; name the images by one of them")
-    if keys == ["row"] and not with_rows:
+    if keys == ["row"] and not rows:
         raise DataError(
             f"'{path.name}' names images by row, which only csv sources have; name them by file or sha256"
         )
     lines = []
     for number, record in records:
-        filled = [(key, value) for key in keys if (value := record.get(key, ""))]
-        if filled:
-            key, value = filled[0]
-            if key == "row" and value.isdecimal():
-                value = sources.row_number(value, number, path.name)
-            reason = record.get("reason") or record.get("kind") or "listed"
-            lines.append((key, value.lower() if key == "sha256" else value, reason))
+        key = next((key for key in keys if record.get(key)), None)
+        if key is not None:
+            lines.append((number, key, record[key], record))
     return lines
 
 
-def _names(found: Found, keys: set[str]) -> dict[str, dict[str, list[int]]]:
-    """For each key in use, the images that each value names."""
+def reason(record: dict[str, str]) -> str:
+    """Return why a line leaves its image out."""
+    return record.get("reason") or record.get("kind") or "listed"
+
+
+def _names(found: Contents, keys: set[str]) -> dict[str, dict[str, list[int]]]:
+    """Return for each key the images that each value names."""
     names: dict[str, dict[str, list[int]]] = {key: {} for key in keys}
     if "row" in keys:
-        names["row"] = {str(row): [place] for place, row in enumerate(found.rows or ())}
+        names["row"] = {str(row): [index] for index, row in enumerate(found.rows or ())}
     if "file" in keys:
-        names["file"] = {file: [place] for place, file in enumerate(found.files)}
+        names["file"] = {file: [index] for index, file in enumerate(found.files)}
     if "sha256" in keys:
-        for place, face in enumerate(found.faces):
-            names["sha256"].setdefault(hashlib.sha256(face.tobytes()).hexdigest(), []).append(place)
+        for index, face in enumerate(found.faces):
+            names["sha256"].setdefault(hashlib.sha256(face.tobytes()).hexdigest(), []).append(index)
     return names

@@ -1,9 +1,9 @@
-"""Probabilities on disk: what models say of every image of a split, kept to learn from and to look into.
+"""Save the probabilities of a split's images, for distillation, audits and comparisons.
 
 stored = probabilities.read("out-of-fold.npz")
 stored.answers["probabilities"]        # (n, labels) float32, each row summing to 1
 
-A file belongs to one split, whose fingerprint it carries. 28,709 images × 7 classes take 0.4 MB.
+A file contains the fingerprint of its split. 28,709 images × 7 classes take 0.4 MB.
 """
 
 import hashlib
@@ -27,22 +27,22 @@ MAX_BYTES = 256 << 20
 
 _OUTPUTS = ("probabilities", "ferplus")
 _FACTS = ("fingerprint", "labels", "about")
-#: Most characters that are read of what a file says of itself; it goes into cards and messages.
+#: Most characters of a file's description that are read, because it goes into cards and messages.
 _LONGEST = 300
-#: Kinds of characters that no name has: control characters, halves of characters, and those that end a line.
+#: Unicode categories that no name may have: control, surrogate, and line and paragraph separator.
 _UNSHOWABLE = ("Cc", "Cs", "Zl", "Zp")
 
 
 @dataclass(frozen=True, eq=False)
-class Stored:
+class SavedPredictions:
     """Probabilities for every image of one split.
 
     Args:
-        fingerprint: The split's.
+        fingerprint: Fingerprint of the split.
         labels: Class names, in the order of the columns.
         answers: Arrays `(n, labels)` float32 by a model's output: `probabilities`, and `ferplus` where the
             model gives a second answer.
-        about: How they came about, in a few words.
+        about: Short description of their origin.
     """
 
     fingerprint: str
@@ -52,7 +52,7 @@ class Stored:
 
     @property
     def sha256(self) -> str:
-        """Hash over all that decides what is learnt from them."""
+        """SHA-256 of the fingerprint, the labels and the arrays."""
         digest = hashlib.sha256(repr((self.fingerprint, self.labels)).encode())
         for name in sorted(self.answers):
             digest.update(name.encode() + self.answers[name].astype("<f4").tobytes())
@@ -64,17 +64,17 @@ class Stored:
         """Return the arrays for the split with this fingerprint, their columns in the order of `labels`.
 
         Args:
-            fingerprint: The split's.
+            fingerprint: Fingerprint of the split.
             labels: Class names.
-            n: How many images the split has; None where the caller sees to that.
+            n: Number of images of the split, if it is to be checked.
 
         Raises:
-            DataError: They are not for this split, or for other classes, or not for each of its images.
+            DataError: They are for another split, other classes or another number of images.
         """
         if self.fingerprint != fingerprint:
             raise DataError(
                 f"the probabilities are for images with the fingerprint {self.fingerprint[:12]}, and these "
-                f"have {fingerprint[:12]}; name the data, size and exclusions that they were made with"
+                f"have {fingerprint[:12]}; give the data, size and exclusions that they were made with"
             )
         if sorted(self.labels) != sorted(labels):
             raise DataError(
@@ -85,14 +85,14 @@ class Stored:
             if n is not None and len(array) != n:
                 raise DataError(
                     f"the array {name!r} has {len(array):,} rows of probabilities for {n:,} images; the file "
-                    "is damaged or was cut short, so make it anew"
+                    "is damaged; make it again"
                 )
         order = [self.labels.index(label) for label in labels]
         return {name: np.ascontiguousarray(array[:, order]) for name, array in self.answers.items()}
 
 
-def write(path: str | os.PathLike[str], stored: Stored) -> None:
-    """Write probabilities in float16, whole or not at all.
+def write(path: str | os.PathLike[str], stored: SavedPredictions) -> None:
+    """Write probabilities in float16; the file appears whole or not at all.
 
     Raises:
         DataError: They are not rows that sum to 1.
@@ -111,11 +111,11 @@ def write(path: str | os.PathLike[str], stored: Stored) -> None:
     _files.write(path, content.getvalue())
 
 
-def read(path: str | os.PathLike[str]) -> Stored:
+def read(path: str | os.PathLike[str]) -> SavedPredictions:
     """Read a file of probabilities; rows sum to 1 again.
 
     Raises:
-        DataError: There is none, or it is no such file.
+        DataError: The file cannot be read, or contains something else.
     """
     name = Path(path).name
     try:
@@ -127,36 +127,35 @@ def read(path: str | os.PathLike[str]) -> Stored:
         stored = _unpack(content)
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{name!r} holds no probabilities ({error}); mien train --folds and "
+            f"{name!r} has no probabilities ({error}); mien train --folds and "
             "mien evaluate --probabilities write such files"
         ) from None
     _check(stored, name)
     return stored
 
 
-def average(stored: Sequence[Stored]) -> Stored:
-    """Return the mean of several models' probabilities, over the outputs that all of them have.
+def average(stored: Sequence[SavedPredictions]) -> SavedPredictions:
+    """Return the mean of several models' probabilities, for the output heads that all of them have.
 
     Raises:
-        DataError: There is none, or they are for different splits, classes or numbers of images, or have
-            their classes in different orders.
+        DataError: No files are given, or they differ in split, number of images, classes or their order.
     """
     if not stored:
-        raise DataError("there are no probabilities to average; name at least one file")
+        raise DataError("no probabilities are given; name at least one file")
     first = stored[0]
     for other in stored[1:]:
         _check_alike(first, other)
     shared = [name for name in _OUTPUTS if all(name in each.answers for each in stored)]
     answers = {name: np.mean([each.answers[name] for each in stored], axis=0) for name in shared}
     about = first.about if len(stored) == 1 else f"mean of {len(stored)}: {first.about}"
-    return Stored(first.fingerprint, first.labels, answers, about)
+    return SavedPredictions(first.fingerprint, first.labels, answers, about)
 
 
-def _check_alike(first: Stored, other: Stored) -> None:
-    """Make sure that the rows and columns of two files are for the same images and classes."""
+def _check_alike(first: SavedPredictions, other: SavedPredictions) -> None:
+    """Check that two files are for the same images and classes."""
     if other.fingerprint != first.fingerprint:
         raise DataError(
-            f"probabilities for different data cannot be averaged: fingerprints "
+            f"probabilities for different data cannot be averaged; the fingerprints are "
             f"{first.fingerprint[:12]} and {other.fingerprint[:12]}"
         )
     if other.labels != first.labels:
@@ -169,40 +168,40 @@ def _check_alike(first: Stored, other: Stored) -> None:
     if rows[0] != rows[1]:
         raise DataError(
             f"probabilities of {rows[0]:,} and of {rows[1]:,} images cannot be averaged; one of the files is "
-            "damaged or was cut short, so make it anew"
+            "damaged; make it again"
         )
 
 
-def _unpack(content: bytes) -> Stored:
+def _unpack(content: bytes) -> SavedPredictions:
     found = arrays.unpack(content, MAX_BYTES)
     fingerprint, labels, about = (found[name] for name in _FACTS)
     for name, array, ndim in (("fingerprint", fingerprint, 0), ("labels", labels, 1), ("about", about, 0)):
         if array.dtype.kind != "U" or array.ndim != ndim:
-            raise ValueError(f"{name!r} is no {'list of names' if ndim else 'text'}")
+            raise ValueError(f"{name!r} is not a {'list of names' if ndim else 'text'}")
     names = tuple(str(label) for label in labels)
     if any(unicodedata.category(letter) in _UNSHOWABLE for letter in "".join((str(fingerprint), *names))):
-        raise ValueError("its fingerprint or labels hold control characters")
+        raise ValueError("its fingerprint or labels have control characters")
     if len(set(names)) < len(names):
         raise ValueError("its labels name a class twice")
     answers = {name: _rows(name, found[name]) for name in _OUTPUTS if name in found}
     said = "".join(letter for letter in str(about) if letter.isprintable())
-    return Stored(str(fingerprint), names, answers, said[:_LONGEST])
+    return SavedPredictions(str(fingerprint), names, answers, said[:_LONGEST])
 
 
 def _rows(name: str, array: NDArray[Any]) -> NDArray[np.float32]:
     if array.dtype.kind not in "fiu" or array.ndim != 2:
-        raise ValueError(f"{name!r} is no table of real numbers but {array.dtype} of shape {array.shape}")
-    # What float32 cannot hold becomes infinite, and is refused after, as is a row of zeros.
+        raise ValueError(f"{name!r} is {array.dtype} of shape {array.shape}, not a table of real numbers")
+    # Numbers beyond float32 become infinite; `_check` refuses them, and rows of zeros.
     with np.errstate(all="ignore"):
         rows = array.astype(np.float32)
-        # float16 leaves sums some thousandths off.
+        # The sums of float16 rows are a few thousandths off.
         summed: NDArray[np.float32] = rows / np.maximum(rows.sum(axis=1, keepdims=True), 1e-6)
     return summed
 
 
-def _check(stored: Stored, name: str) -> None:
+def _check(stored: SavedPredictions, name: str) -> None:
     if "probabilities" not in stored.answers:
-        raise DataError(f"{name!r} holds no array 'probabilities'")
+        raise DataError(f"{name!r} has no array 'probabilities'; make the file again")
     n = stored.answers["probabilities"].shape[:1]
     for output, array in stored.answers.items():
         if (
@@ -215,6 +214,6 @@ def _check(stored: Stored, name: str) -> None:
             )
         ):
             raise DataError(
-                f"the array {output!r} of {name!r} is no table of probabilities: rows must sum to 1, with a "
-                f"column for each of {len(stored.labels)} labels"
+                f"the array {output!r} of {name!r} is not a table of probabilities: rows must sum to 1, "
+                f"with a column for each of {len(stored.labels)} labels"
             )

@@ -1,7 +1,7 @@
 """Find images that show the same photograph as another, cropped larger, smaller or shifted.
 
-found = recrops.recut(test, train)
-found.one, found.other, found.likeness     # indices into test, indices into train
+found = recrops.find(test, train)
+found.one, found.other, found.similarity     # indices into test, indices into train
 """
 
 from collections.abc import Callable
@@ -14,64 +14,63 @@ from PIL import Image
 from mien.data.duplicates import FLAT, blocks, check, describe, members
 from mien.errors import DataError
 
-#: Correlation of details above which two images show one photograph; docs/duplicates.md says how it was
-#: chosen.
+#: Correlation of details above which two images show one photograph; docs/duplicates.md explains the choice.
 SAME = 0.8
 
-#: Pixels a side below which too little is seen of a photograph to be laid over another.
+#: Pixels a side below which an image shows too little to align.
 SMALLEST = 24
 
-#: Pixels a side that larger images are reduced to.
+#: Pixels a side to which larger images are reduced.
 _LARGEST = 48
 
-#: Correlation of descriptors above which a pair is laid over each other.
+#: Correlation of descriptors above which a pair is aligned.
 _LIKELY = 0.78
 
-#: Sides of the middle that an image is described by, in 48ths of its own, each with the sides of the windows
-#: of others that are held against it: what one shows 1.4 times smaller to 1.6 times larger than the other.
+#: Side of the central window that describes an image, in 48ths of its side, each with the sides of the other
+#: image's windows that it is compared with: scales from 1 / 1.4 to 1.6.
 _SIDES = {40: (28, 30, 32, 34, 36, 38, 40, 42, 44, 46, 48), 30: (36, 38, 40, 42, 44, 46, 48)}
 
-#: How far from the middle a window lies at most, and from the next, in 48ths.
+#: Largest distance of a window from the centre, and distance between windows, in 48ths.
 _FAR, _STEP = 6, 2
 
 #: Frequencies along each axis.
 _WAVES = 8
 
-#: How many cells an image stands in, and in how many another's windows look for it.
+#: Number of cells that an image is in, and in which another image's windows look for it.
 _HOMES, _VISITS = 3, 8
 
-#: Images up to which there is one cell.
+#: Number of images up to which there is one cell.
 _FEW = 2048
 
-#: Images whose windows are looked up at a time, and pairs that are laid over each other at a time.
+#: Images whose windows are compared at a time, and pairs that are aligned at a time.
 _CHUNK = 1024
 
-#: Percent of the work that is done when every likely pair is known.
+#: Percent of the work that finds likely pairs; the rest aligns them.
 _SEARCH = 60
 
 _Progress = Callable[[int, int], None] | None
 
 
 @dataclass(frozen=True, eq=False)
-class Recuts:
+class Recrops:
     """Pairs of images that show one photograph.
 
     Args:
-        one: `(m,)` int64, places among the images asked about.
-        other: `(m,)` int64, places among those that they were held against; pairs are ascending.
-        likeness: `(m,)` float32, correlation of the details, above the threshold.
-        mirrored: `(m,)` bool, whether one shows it mirrored.
+        one: `(m,)` int64, indices into the first images.
+        other: `(m,)` int64, indices into the images that they were compared with; pairs are ascending.
+        similarity: `(m,)` float32, correlation of the details, above the threshold.
+        mirrored: `(m,)` bool, whether one is mirrored.
     """
 
     one: NDArray[np.int64]
     other: NDArray[np.int64]
-    likeness: NDArray[np.float32]
+    similarity: NDArray[np.float32]
     mirrored: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class _View:
-    """A window of one image that is held against the middle of another, in pixels."""
+    """A window of one image that is compared with the centre of another, in pixels."""
 
     home: int
     top: int
@@ -79,14 +78,14 @@ class _View:
     side: int
 
     def map(self, size: int) -> NDArray[np.float32]:
-        """Return the map from the other image's pixels to this one's, if both show the same there."""
+        """Return the map from the other image's pixels to this one's, if both windows show the same."""
         scale = self.side / self.home
         begin = (size - self.home) // 2
         left, top = (edge + (0.5 - begin) * scale - 0.5 for edge in (self.left, self.top))
         return np.array([[scale, 0, left], [0, scale, top]], np.float32)
 
 
-def recut(
+def find(
     images: NDArray[np.uint8],
     among: NDArray[np.uint8],
     *,
@@ -94,57 +93,57 @@ def recut(
     flat: float = FLAT,
     seed: int = 0,
     progress: _Progress = None,
-) -> Recuts:
-    """Find images that show the same photograph as one of others, whatever part of it.
+) -> Recrops:
+    """Find images that show the same photograph as another image in a different crop.
 
-    Windows of each image, upright and mirrored, are held against the middle of each of the others by their
-    low frequencies. What is alike is laid over each other by an affine map, and counts as one photograph
-    where the details correlate above `same` on the overlap, a quarter of the image or more.
+    Windows of each image, upright and mirrored, are compared with the centre of each other image by their low
+    frequencies. Similar pairs are aligned by an affine map. They show one photograph if their details
+    correlate above `same` where they overlap, on at least a quarter of the image.
 
     The work grows with the number of `images` times the square root of `among`.
 
     Args:
-        images: `(n, s, s, 1)` uint8, 0..255, s at least 24: those asked about, best the fewer.
-        among: `(m, s, s, 1)` uint8: those they are held against.
+        images: `(n, s, s, 1)` uint8, 0..255, s at least 24; the smaller of the two sets.
+        among: `(m, s, s, 1)` uint8, the images to compare with.
         same: Correlation in (0, 1).
-        flat: Grey levels of standard deviation; what deviates less shows nothing that could be compared.
-        seed: Decides which images the cells are drawn around.
+        flat: Standard deviation in grey levels below which an image shows too little to compare.
+        seed: Selects the images at the centres of the cells.
         progress: Called with (done, total) in percent.
 
     Returns:
-        The pairs; equal images are among them.
+        The pairs; exact duplicates are among them.
 
     Raises:
-        DataError: The images have another shape, or a setting is out of its range.
+        DataError: The images have another shape, or a setting is out of range.
     """
     for side in (images, among):
         check(side, same, SMALLEST)
     size = images.shape[1]
     if among.shape[1] != size:
-        raise DataError(f"images of {size} and of {among.shape[1]} pixels; load both in one size")
+        raise DataError(f"the images have {size} and {among.shape[1]} pixels a side; load both in one size")
     views = _views(min(size, _LARGEST))
     likely = _Likely(len(among))
     asked, there = (np.flatnonzero(side.std(axis=(1, 2, 3)) >= flat) for side in (images, among))
     moving, fixed = _reduced(images[:, :, :, 0]), _reduced(among[:, :, :, 0])
     if len(there):
-        _meet(likely, (moving, asked), (fixed, there), views, seed, progress)
+        _compare(likely, (moving, asked), (fixed, there), views, seed, progress)
     one, other, view, mirrored = likely.all()
-    likeness = np.empty(len(one), np.float32)
+    similarity = np.empty(len(one), np.float32)
     for part in blocks(len(one), _CHUNK):
         turned = moving[one[part]]
         turned[mirrored[part]] = turned[mirrored[part], :, ::-1]
         start = np.stack([views[number].map(moving.shape[1]) for number in view[part].tolist()])
-        likeness[part] = align(turned, fixed[other[part]], start, enough=same).likeness
+        similarity[part] = align(turned, fixed[other[part]], start, enough=same).similarity
         if progress:
             progress(_SEARCH + (100 - _SEARCH) * part.stop // len(one), 100)
     if progress:
         progress(100, 100)
-    kept = np.flatnonzero(likeness > same)
-    return Recuts(one[kept], other[kept], likeness[kept], mirrored[kept])
+    kept = np.flatnonzero(similarity > same)
+    return Recrops(one[kept], other[kept], similarity[kept], mirrored[kept])
 
 
 def _reduced(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return images of at most 48 pixels a side, which show enough and cost a fraction."""
+    """Return images of at most 48 pixels a side, which suffice and are much faster."""
     if pixels.shape[1] <= _LARGEST:
         return pixels
     box = Image.Resampling.BOX
@@ -152,7 +151,7 @@ def _reduced(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _views(size: int) -> tuple[_View, ...]:
-    """Every window that is looked at, those of one side together."""
+    """Return every window to compare, those of one side together."""
 
     def scaled(length: int) -> int:
         return round(length * size / 48)
@@ -167,7 +166,7 @@ def _views(size: int) -> tuple[_View, ...]:
     return tuple(views)
 
 
-def _meet(
+def _compare(
     likely: "_Likely",
     mine: tuple[NDArray[np.uint8], NDArray[np.int64]],
     theirs: tuple[NDArray[np.uint8], NDArray[np.int64]],
@@ -175,7 +174,7 @@ def _meet(
     seed: int,
     progress: _Progress,
 ) -> None:
-    """Note the likely pairs of the images and the places chosen of them."""
+    """Add the likely pairs of the chosen images to `likely`."""
     pixels, asked = mine
     others, there = theirs
     size = pixels.shape[1]
@@ -218,7 +217,7 @@ def _meet(
 
 
 class _Likely:
-    """Likely pairs, each with the view that shows it best."""
+    """Likely pairs, each with its best view."""
 
     def __init__(self, others: int) -> None:
         self._others = others
@@ -238,7 +237,7 @@ class _Likely:
         self._code.append(code)
 
     def all(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-        """Return places of one and of the other, ascending, the view's number and whether it is mirrored."""
+        """Return indices of both images, ascending, the number of the view, and whether it is mirrored."""
         pair = np.concatenate([np.empty(0, np.int64), *self._pair])
         alike = np.concatenate([np.empty(0, np.float32), *self._alike])
         code = np.concatenate([np.empty(0, np.int64), *self._code])
@@ -250,26 +249,26 @@ class _Likely:
         return one, other, view, mirrored == 1
 
 
-#: Steps of Gauss-Newton on every second pixel, which show what is worth more, and then on every pixel.
+#: Gauss-Newton steps on every second pixel, which select pairs, and then on every pixel.
 _FIRST, _THEN = 6, 10
 
-#: How far below what is enough details may correlate after the first steps.
+#: How far below the threshold details may correlate after the first steps.
 _HOPE = 0.2
 
-#: Standard deviation, in 48ths of the side, of the blur before images are laid over each other, and of the
-#: one that takes away what is coarser than details.
+#: Standard deviation, in 48ths of the side, of the blur before the alignment, and of the blur that removes
+#: coarse structure.
 _FINE, _COARSE = 0.7, 3.0
 
-#: Part of the side that is left out along the border of the overlap when details are compared.
+#: Share of the side that is ignored along the border of the overlap.
 _RIM = 1 / 24
 
-#: Part of the image that has to overlap.
+#: Share of the image that must overlap.
 _OVERLAP = 0.25
 
-#: A map that enlarges or shrinks a side by more has lost its way.
+#: Largest factor by which a valid map enlarges or shrinks a side.
 _SCALE = 2.5
 
-#: Pairs that are laid over each other at a time.
+#: Pairs that are aligned at a time.
 _PAIRS = 256
 
 _Floats = NDArray[np.float32]
@@ -277,51 +276,49 @@ _Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Aligned:
-    """Pairs of images, one laid over the other.
+    """Aligned pairs of images.
 
     Args:
-        likeness: `(m,)` float32, correlation of the details where both overlap, in [-1, 1]; -1 where the
-            overlap is too small or the map has lost its way.
+        similarity: `(m,)` float32, correlation of the details where both overlap, in [-1, 1]; -1 if the
+            overlap is too small or the map is not valid.
         maps: `(m, 2, 3)` float32: (x, y, 1) in pixels of the fixed image to (x, y) of the moving one.
     """
 
-    likeness: _Floats
+    similarity: _Floats
     maps: _Floats
 
 
 def align(
     moving: NDArray[np.uint8], fixed: NDArray[np.uint8], start: _Floats, *, enough: float = 0.0
 ) -> Aligned:
-    """Lay each moving image over its fixed one.
+    """Align each moving image with its fixed one.
 
-    Gauss-Newton on the affine map, with a gain and an offset of brightness, on images that are slightly
-    blurred (Lucas and Kanade 1981; Baker and Matthews 2004, forward additive). What is compared is what stays
-    when the coarse light and shade is taken away: two faces have that in common, one photograph cut twice has
-    its details too.
+    Gauss-Newton on the affine map, with a gain and an offset of brightness, on slightly blurred images (Lucas
+    and Kanade 1981; Baker and Matthews 2004, forward additive). The comparison ignores coarse light and
+    shade, which any two faces share; two crops of one photograph share details too.
 
     Args:
         moving: `(m, s, s)` uint8.
         fixed: `(m, s, s)` uint8.
-        start: `(m, 2, 3)` maps to begin from, as `Aligned.maps` has them.
-        enough: Correlation of details that is asked for; where it is far off after a few steps, a pair is
-            left as it is.
+        start: `(m, 2, 3)` initial maps, like `Aligned.maps`.
+        enough: Required correlation of details; a pair that is far below it after a few steps is given up.
     """
-    likeness = np.empty(len(moving), np.float32)
+    similarity = np.empty(len(moving), np.float32)
     maps = start.astype(np.float32).copy()
     for part in blocks(len(moving), _PAIRS):
         one, other = _blur(moving[part], _FINE), _blur(fixed[part], _FINE)
         found = _fit(one, other, maps[part], _FIRST, 2)
-        alike = _likeness(one, other, found)
+        alike = _similarity(one, other, found)
         good = np.flatnonzero(alike > enough - _HOPE)
         if good.size:
             found[good] = _fit(one[good], other[good], found[good], _THEN, 1)
-            alike[good] = _likeness(one[good], other[good], found[good])
-        maps[part], likeness[part] = found, alike
-    return Aligned(likeness, maps)
+            alike[good] = _similarity(one[good], other[good], found[good])
+        maps[part], similarity[part] = found, alike
+    return Aligned(similarity, maps)
 
 
 def _blur(images: NDArray[np.generic], width: float) -> _Floats:
-    """Blur by a Gaussian; what lies outside of the images counts as 0."""
+    """Blur with a Gaussian; pixels outside the images count as 0."""
     size = images.shape[1]
     place = np.arange(size)
     weights = np.exp(-(((place[:, None] - place) / (width * size / 48)) ** 2) / 2)
@@ -359,7 +356,7 @@ def _fit(one: _Floats, other: _Floats, maps: _Floats, steps: int, stride: int) -
 
 
 def _grid(size: int, stride: int) -> tuple[_Floats, _Floats]:
-    """Rows and columns of every pixel, or of every `stride`-th along each axis."""
+    """Return rows and columns of every pixel, or of every `stride`-th along each axis."""
     down, across = np.mgrid[:size:stride, :size:stride].astype(np.float32).reshape(2, -1)
     return down, across
 
@@ -367,7 +364,7 @@ def _grid(size: int, stride: int) -> tuple[_Floats, _Floats]:
 def _warp(
     images: tuple[_Floats, ...], maps: _Floats, stride: int = 1
 ) -> tuple[list[_Floats], NDArray[np.bool_]]:
-    """Sample stacks of images `(m, s, s)` where the maps say: `(m, p)` each, and which of it is inside."""
+    """Sample images `(m, s, s)` at the mapped pixels: return `(m, p)` each, and which are inside."""
     count, size, _ = images[0].shape
     down, across = _grid(size, stride)
     x = maps[:, 0, :1] * across + maps[:, 0, 1:2] * down + maps[:, 0, 2:]
@@ -387,7 +384,7 @@ def _warp(
     return sampled, inside
 
 
-def _likeness(one: _Floats, other: _Floats, maps: _Floats) -> _Floats:
+def _similarity(one: _Floats, other: _Floats, maps: _Floats) -> _Floats:
     size = one.shape[1]
     (seen,), inside = _warp((one,), maps)
     mask = inside.reshape(one.shape)
@@ -410,7 +407,7 @@ def _likeness(one: _Floats, other: _Floats, maps: _Floats) -> _Floats:
 
 
 def _shrunk(mask: NDArray[np.bool_], rim: int) -> NDArray[np.bool_]:
-    """Take `rim` pixels away along the border of each mask, which counts as set outside of the image."""
+    """Remove `rim` pixels along the border of each mask; outside the image a mask counts as set."""
     kept = mask.copy()
     size = mask.shape[1]
     for shift in range(1, rim + 1):
@@ -422,6 +419,6 @@ def _shrunk(mask: NDArray[np.bool_], rim: int) -> NDArray[np.bool_]:
             here[tuple(low)] &= mask[tuple(high)]
             here[tuple(high)] &= mask[tuple(low)]
             kept = here
-    # What lies along the images' own border is compared with zeros by the blurs.
+    # Along the border of the images, the blurs include zeros.
     kept[:, :rim] = kept[:, -rim:] = kept[:, :, :rim] = kept[:, :, -rim:] = False
     return kept

@@ -16,12 +16,12 @@ from typing import BinaryIO, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from mien import labels as emotions
-from mien.data import archives as extract
+from mien.data import archives
 from mien.errors import DataError, ImageError
+from mien.labels import EMOTIONS, FERPLUS_COLUMNS, VOTES, canonical, order
 from mien.vision import images
 
-#: The three splits, in the order in which they stand everywhere.
+#: The three splits, in this order everywhere.
 SPLITS = ("train", "val", "test")
 
 #: Bytes of pixels above which a data set is refused: 3.7 million images of 48 × 48.
@@ -42,7 +42,7 @@ class Problem:
     Args:
         file: Its name relative to the source, or `row 17`.
         reason: Why, in one sentence.
-        split: The split that it is in; `""` where the source has none or the row names none.
+        split: Its split; `""` if the source or the row names none.
     """
 
     file: str
@@ -51,20 +51,20 @@ class Problem:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class Contents:
     """Every readable image of a source, in the source's own deterministic order.
 
     Args:
         classes: Class names; labels are indices into them.
         faces: Images `(size, size, 1)` uint8.
-        labels: One for each face.
-        splits: The split each face is in, or `""` where the source has none.
-        files: Where each face came from.
-        declared: The splits that the source names, whether or not they hold a readable image.
+        labels: The label of each face.
+        splits: The split of each face; `""` if the source has no splits.
+        files: The file or row of each face.
+        declared: The splits that the source names, even if they have no readable image.
         rows: For csv sources, the 0-based data row of each face.
-        votes: FER+ votes `(n, 10)` float32.
-        problems: What was skipped.
-        notes: What a reader should know.
+        votes: FER+ annotator votes `(n, 10)` float32.
+        problems: Skipped files and rows.
+        notes: Remarks for the user.
     """
 
     classes: tuple[str, ...]
@@ -80,12 +80,12 @@ class Found:
 
 
 def split_named(name: str) -> str | None:
-    """Return the split that `name` spells, or None. Case, spaces, `_`, `-` and `.` do not matter."""
+    """Return the split of a name, or None; case, spaces, `_`, `-` and `.` do not matter."""
     return _MEANING.get(re.sub(r"[\s._-]+", "", name.lower()))
 
 
 def check_room(images: int, size: int) -> None:
-    """Refuse a data set whose pixels would not fit, before they are all read.
+    """Refuse a data set whose pixels would not fit in memory, before they are all read.
 
     Raises:
         DataError: `images` of `size` × `size` are more than `MAX_PIXEL_BYTES`.
@@ -98,7 +98,7 @@ def check_room(images: int, size: int) -> None:
 
 
 def shorten(names: Sequence[str], most: int = 3) -> str:
-    """List the first few of many names for a message."""
+    """Return the first few of many names for a message."""
     shown = ", ".join(f"'{name}'" for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
 
@@ -107,12 +107,12 @@ _Progress = Callable[[int, int], None] | None
 
 
 def read(
-    source: Path, size: int, *, votes: Path | None, limits: extract.Limits | None, progress: _Progress
-) -> Found:
+    source: Path, size: int, *, votes: Path | None, limits: archives.Limits | None, progress: _Progress
+) -> Contents:
     """Read every image of a folder, an archive or a csv.
 
     Raises:
-        DataError: There are none, or the folders, columns or votes cannot be used.
+        DataError: No image was found, or the folders, columns or votes cannot be used.
         ArchiveError: The archive is damaged, unsafe or beyond `limits`.
     """
     try:
@@ -122,26 +122,24 @@ def read(
 
 
 def _read(
-    source: Path, size: int, votes: Path | None, limits: extract.Limits | None, progress: _Progress
-) -> Found:
+    source: Path, size: int, votes: Path | None, limits: archives.Limits | None, progress: _Progress
+) -> Contents:
     if source.is_dir():
         return _folder(source, size, votes, progress)
     if not source.is_file():
-        raise DataError(
-            f"'{source}' is no file or folder; give a folder, an archive or a csv of labelled faces"
-        )
-    if extract.is_archive(source):
+        raise DataError(f"'{source}' does not exist; give a folder, an archive or a csv of labelled faces")
+    if archives.is_archive(source):
         return _archive(source, size, votes, limits, progress)
     return _csv(source, source.name, size, votes, progress)
 
 
-def _csv(path: Path, name: str, size: int, votes: Path | None, progress: _Progress) -> Found:
+def _csv(path: Path, name: str, size: int, votes: Path | None, progress: _Progress) -> Contents:
     with path.open("rb") as stream:
         total = path.stat().st_size
         return read_table(stream, name=name, size=size, total=total, votes=votes, progress=progress)
 
 
-def _folder(source: Path, size: int, votes: Path | None, progress: _Progress) -> Found:
+def _folder(source: Path, size: int, votes: Path | None, progress: _Progress) -> Contents:
     names, hidden, empty = _walk(source)
     candidates = [name for name in names if may_be_image(name)]
     check_room(len(candidates), size)
@@ -167,14 +165,14 @@ def _folder(source: Path, size: int, votes: Path | None, progress: _Progress) ->
 
 
 def _archive(
-    source: Path, size: int, votes: Path | None, limits: extract.Limits | None, progress: _Progress
-) -> Found:
+    source: Path, size: int, votes: Path | None, limits: archives.Limits | None, progress: _Progress
+) -> Contents:
     faces: dict[str, NDArray[np.uint8] | str] = {}
     csvs: dict[str, bytes] = {}
     names: list[str] = []
     hidden: list[str] = []
     pictures: set[str] = set()
-    for name, data in extract.members(source, limits=limits or extract.Limits(), progress=progress):
+    for name, data in archives.members(source, limits=limits or archives.Limits(), progress=progress):
         if is_junk(name):
             if not is_junk(name.rpartition("/")[0]):
                 hidden.append(name)
@@ -186,7 +184,7 @@ def _archive(
             check_room(len(faces) + 1, size)
             faces[name] = _face(data, size)
         elif _best_first([name, *csvs])[:1] == [name] and is_table(io.BytesIO(data)):
-            # One is kept, because each may be as large as memory.
+            # Only one is kept, because each may be large.
             csvs = {name: data}
     others = [name for name in names if name not in faces]
     found = understand(faces, others=others, hidden=hidden, is_image=pictures.__contains__)
@@ -198,7 +196,7 @@ def _archive(
 
 def _face_in(path: Path, size: int) -> NDArray[np.uint8] | str:
     if not path.is_file():
-        return "it is no file, or a link to one that is gone"
+        return "it is not a file, or a broken link"
     try:
         with path.open("rb") as file:
             data = file.read(images.MAX_BYTES + 1)
@@ -221,7 +219,7 @@ def _face(data: bytes, size: int) -> NDArray[np.uint8] | str:
 
 
 def _walk(source: Path) -> tuple[list[str], list[str], list[str]]:
-    """Every file's name, every hidden file's, every folder that holds nothing; each sorted.
+    """Return the sorted names of files, hidden files and empty folders.
 
     Linked folders are followed once, hidden ones never.
     """
@@ -246,7 +244,7 @@ def _walk(source: Path) -> tuple[list[str], list[str], list[str]]:
 
 
 def _best_first(names: list[str]) -> list[str]:
-    """Csv files, the likeliest to hold images first."""
+    """Return the csv files, those that most likely contain images first."""
 
     def rank(name: str) -> tuple[int, str]:
         word = name.lower().rpartition("/")[2]
@@ -262,17 +260,17 @@ def _is_table(path: Path) -> bool:
         return is_table(stream)
 
 
-def _chosen(source: Path, found: Found | None, names: list[str], votes: Path | None) -> Found:
-    """The class folders that were found, if there are any and nothing asked for a csv."""
+def _chosen(source: Path, found: Contents | None, names: list[str], votes: Path | None) -> Contents:
+    """Return the class folders, if there are any and nothing needs a csv."""
     if found is None:
-        held = f"it holds {shorten(names)}" if names else "it is empty"
+        held = f"it contains {shorten(names)}" if names else "it is empty"
         raise DataError(
             f"'{source.resolve().name}' has no images in class folders (as in train/happy/1.png) and no "
             f"fer2013.csv; {held}"
         )
     if votes is not None:
         raise DataError(
-            f"the votes '{votes.name}' are joined by csv row, and the source has class folders; "
+            f"the votes '{votes.name}' belong to rows of a csv, and the source has class folders; "
             "give fer2013.csv or icml_face_data.csv, or leave the votes out"
         )
     return found
@@ -301,12 +299,12 @@ _Folders: TypeAlias = tuple[str, ...]
 
 
 def is_junk(name: str) -> bool:
-    """Whether a file is hidden, or what an operating system leaves behind."""
+    """Return whether a file is hidden or made by an operating system."""
     return any(part.startswith(".") or part.lower() in _JUNK for part in name.split("/"))
 
 
 def may_be_image(name: str) -> bool:
-    """Whether a file may be an image by its name: it has an image's suffix, or none."""
+    """Return whether a file has the extension of an image, or none."""
     return _suffix(name) in _SUFFIXES
 
 
@@ -317,37 +315,35 @@ def understand(
     hidden: Collection[str] = (),
     empty: Collection[str] = (),
     is_image: Callable[[str], bool] = lambda _: False,
-) -> Found | None:
+) -> Contents | None:
     """Sort faces into splits and classes by the folders in their names.
 
-    A split is the deepest folder that spells one and has folders below it. A class is a folder directly
-    in a split, or in the folder that everything is wrapped in; what lies deeper belongs to that class.
+    A split is the deepest folder that has the name of a split and contains folders. A class is a folder
+    directly in a split, or in the outer folder of everything; deeper files belong to that class.
 
     Args:
-        faces: By name relative to the source, parted by `/`: the face, or why it could not be read.
-        others: Files that are no images by their names. Inside a class folder they are a problem if their
-            content is an image, and else a note; outside one they are ignored.
-        hidden: Hidden files and those that systems leave behind: a note inside a class folder.
-        empty: Folders that hold nothing.
-        is_image: Whether the content of one of `others`, or of a file without a suffix that could not be
-            read, begins as an image does.
+        faces: By name relative to the source, separated by `/`: the face, or why it could not be read.
+        others: Files without the extension of an image. In a class folder they are a problem if their content
+            is an image, else a note; elsewhere they are ignored.
+        hidden: Hidden files and those that systems leave behind: a note in a class folder.
+        empty: Empty folders.
+        is_image: Returns whether one of `others`, or an unreadable file without an extension, begins like an
+            image.
 
     Returns:
-        Faces in the order of class, then name; None where no file stands in a class folder.
+        Faces in the order of class, then name; None if no file is in a class folder.
 
     Raises:
-        DataError: Two folders spell one split, or one emotion within a split; a class folder of train is
-            empty; or folders that spell splits stand where classes should.
+        DataError: Two folders name one split, or one emotion within a split; a class folder of train is
+            empty; or class folders have the names of splits.
     """
     notes: list[str] = []
     if runs := _runs(others):
-        notes.append(
-            f"{shorten(sorted('/'.join(run) for run in runs))} is what mien trained, and passed over"
-        )
+        notes.append(f"{shorten(sorted('/'.join(run) for run in runs))} was trained by mien and is skipped")
         faces = {name: face for name, face in faces.items() if not _within(name, runs)}
         others = [name for name in others if not _within(name, runs)]
         empty = [folder for folder in empty if not _within(f"{folder}/", runs)]
-    # A file without a suffix may be a README as well as an image, so it has no say if others can speak.
+    # A file without an extension may be a README, so it counts only if no other file does.
     telling = [name for name in faces if _suffix(name)]
     telling = telling or [name for name, face in faces.items() if not isinstance(face, str)]
     roots = _roots(telling, notes)
@@ -361,7 +357,7 @@ def understand(
         raise DataError(f"the class folder {shorten(bare)} is empty; put images into it or remove it")
     classes, index = _classes({*located.values(), *hollow}, notes)
     if left := sorted(faces.keys() - located.keys() - unlike):
-        notes.append(f"{len(left):,} images outside the class folders were left out: {shorten(left)}")
+        notes.append(f"{len(left):,} images outside the class folders are left out: {shorten(left)}")
     order = sorted(located, key=lambda name: (index[located[name][1]], name))
     good = [(name, face) for name in order if not isinstance(face := faces[name], str)]
     bad = {name: why for name in located if isinstance(why := faces[name], str)}
@@ -370,17 +366,15 @@ def understand(
     for name, (split, _) in _locate_all(others, roots).items():
         if is_image(name):
             within[name] = split
-            bad[name] = f"its name has none of the suffixes {_SHOWN}"
+            bad[name] = f"its name has none of the extensions {_SHOWN}"
         else:
             strays.add(name)
     if strays:
         one = len(strays) == 1
-        count = (
-            "1 file that is not an image was" if one else f"{len(strays):,} files that are not images were"
-        )
+        count = "1 file that is not an image is" if one else f"{len(strays):,} files that are not images are"
         notes.append(f"{count} skipped: {shorten(sorted(strays))}")
     declared = {split for split, _ in located.values()} | {split_named(_leaf(folder)) for folder in empty}
-    return Found(
+    return Contents(
         classes=classes,
         faces=[face for _, face in good],
         labels=np.array([index[located[name][1]] for name, _ in good], np.int64),
@@ -393,7 +387,7 @@ def understand(
 
 
 def _runs(names: Collection[str]) -> set[_Folders]:
-    """The folders of trainings, which are made where one stands, so perhaps among the images."""
+    """Return the folders of trainings, which may be among the images if someone trained there."""
     marks = (
         {_folders(name) for name in names if _leaf(name) == mark} for mark in ("run.json", "recipe.toml")
     )
@@ -419,7 +413,7 @@ def _leaf(name: str) -> str:
 
 
 def _locate_all(names: Iterable[str], roots: Mapping[_Folders, str]) -> dict[str, tuple[str, str]]:
-    """The split and class folder of each file that stands in one."""
+    """Return the split and class folder of each file that is in one."""
     located = {}
     for name in names:
         folders = _folders(name)
@@ -431,7 +425,7 @@ def _locate_all(names: Iterable[str], roots: Mapping[_Folders, str]) -> dict[str
 
 
 def _roots(names: list[str], notes: list[str]) -> dict[_Folders, str]:
-    """The folders whose subfolders are the classes, and the split each stands for (`""` for none)."""
+    """Return the folders whose subfolders are the classes, each with its split (`""` for none)."""
     places = {_folders(name) for name in names}
     tops: dict[_Folders, str] = {}
     for folders in places:
@@ -441,7 +435,7 @@ def _roots(names: list[str], notes: list[str]) -> dict[_Folders, str]:
                 break
     if not tops and (wrong := sorted({part for folders in places for part in folders if split_named(part)})):
         raise DataError(
-            f"the folders {shorten(wrong)} are named like splits and hold no class folders; "
+            f"the folders {shorten(wrong)} are named like splits and contain no class folders; "
             "arrange the images as in train/happy/1.png"
         )
     roots = _one_folder_a_split(tops, names, notes) if tops else {(): ""}
@@ -451,14 +445,14 @@ def _roots(names: list[str], notes: list[str]) -> dict[_Folders, str]:
         depth = len(wrapping)
         firsts = {folders[depth] for folders in below if len(folders) > depth}
         goes_on = any(len(folders) > depth + 1 for folders in below)
-        # An only folder that is named like an emotion is a class, whatever lies below it.
-        if len(firsts) != 1 or not goes_on or emotions.canonical(next(iter(firsts))):
+        # A single folder that is named like an emotion is a class, whatever it contains.
+        if len(firsts) != 1 or not goes_on or canonical(next(iter(firsts))):
             return {(*top, *wrapping): split for top, split in roots.items()}
         wrapping += (firsts.pop(),)
 
 
 def _one_folder_a_split(tops: dict[_Folders, str], names: list[str], notes: list[str]) -> dict[_Folders, str]:
-    """Refuse two folders for one split, unless one is a copy of the other by its files' names."""
+    """Refuse two folders for one split, unless their files have the same names."""
     kept: dict[_Folders, str] = {}
     for top in sorted(tops, key=lambda top: (len(top), top)):
         twin = next((other for other, split in kept.items() if split == tops[top]), None)
@@ -467,10 +461,10 @@ def _one_folder_a_split(tops: dict[_Folders, str], names: list[str], notes: list
             continue
         if _inside(top, names) != _inside(twin, names):
             raise DataError(
-                f"the folders '{'/'.join(twin)}' and '{'/'.join(top)}' both hold the split {tops[top]} and "
+                f"the folders '{'/'.join(twin)}' and '{'/'.join(top)}' contain the split {tops[top]} and "
                 "differ; merge them or remove one"
             )
-        notes.append(f"'{'/'.join(top)}' holds the same names as '{'/'.join(twin)}' and was left out")
+        notes.append(f"'{'/'.join(top)}' contains the same names as '{'/'.join(twin)}' and is left out")
     return kept
 
 
@@ -480,30 +474,29 @@ def _inside(top: _Folders, names: list[str]) -> set[str]:
 
 
 def _classes(located: set[tuple[str, str]], notes: list[str]) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Class names in order, and the index that each class folder's name stands for."""
+    """Return the class names in order, and the index of each class folder."""
     folders = sorted({folder for _, folder in located})
-    spelt = {folder: emotions.canonical(folder) for folder in folders}
-    if own := [folder for folder, meaning in spelt.items() if meaning is None]:
-        if known := [folder for folder in folders if spelt[folder] is not None]:
+    meaning_of = {folder: canonical(folder) for folder in folders}
+    if own := [folder for folder, meaning in meaning_of.items() if meaning is None]:
+        if known := [folder for folder in folders if meaning_of[folder] is not None]:
             notes.append(
-                f"no name of an emotion: {shorten(own)}; so all folders were taken as classes of your own by "
-                f"their names, {shorten(known)} too"
+                f"{shorten(own)}: not an emotion; so all folders are own classes, {shorten(known)} too"
             )
-        classes = emotions.order(folders)
+        classes = order(folders)
         return classes, {folder: classes.index(folder) for folder in folders}
     for split in sorted({split for split, _ in located}):
         seen: dict[str | None, str] = {}
         for folder in sorted(folder for at, folder in located if at == split):
-            if (other := seen.setdefault(spelt[folder], folder)) != folder:
+            if (other := seen.setdefault(meaning_of[folder], folder)) != folder:
                 where = f" in {split}" if split else ""
                 raise DataError(
-                    f"the folders '{other}' and '{folder}' both spell {spelt[folder]}{where}; merge them"
+                    f"the folders '{other}' and '{folder}' both mean {meaning_of[folder]}{where}; merge them"
                 )
-    meanings = {folder: meaning for folder, meaning in spelt.items() if meaning is not None}
-    classes = emotions.order(sorted(set(meanings.values())))
+    meanings = {folder: meaning for folder, meaning in meaning_of.items() if meaning is not None}
+    classes = order(sorted(set(meanings.values())))
     if all(folder.isdecimal() for folder in folders):
         read = ", ".join(f"{folder} {meaning}" for folder, meaning in meanings.items())
-        notes.append(f"folders named by numbers were read as fer2013.csv's labels: {read}")
+        notes.append(f"folders named by numbers are read as fer2013.csv's labels: {read}")
     return classes, {folder: classes.index(meaning) for folder, meaning in meanings.items()}
 
 
@@ -513,7 +506,7 @@ _NEEDED = ("emotion", "pixels")
 _WANTED = (
     "give class folders, an archive of them, or a csv with emotion, pixels and Usage, as fer2013.csv has"
 )
-#: What some programs separate the columns of a csv by, and its name.
+#: Other separators of columns that some programs write.
 _DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
@@ -530,8 +523,8 @@ class _BadRowError(Exception):
 
 
 def is_table(stream: BinaryIO) -> bool:
-    """Whether a csv has the columns of fer2013.csv; reads its first line."""
-    return set(_NEEDED) <= set(_header(stream))
+    """Return whether the first line of a csv names the columns of fer2013.csv."""
+    return set(_NEEDED) <= set(_columns(stream.readline(_LONGEST_LINE)))
 
 
 def read_table(
@@ -542,12 +535,12 @@ def read_table(
     total: int,
     votes: Path | None,
     progress: Callable[[int, int], None] | None = None,
-) -> Found:
-    """Read fer2013.csv, icml_face_data.csv or a csv like them.
+) -> Contents:
+    """Read fer2013.csv, icml_face_data.csv or a similar csv.
 
     Args:
-        stream: The csv. Columns `emotion` (0..6 or a name), `pixels` (0..255, parted by spaces, row after
-            row of a square image) and, unless the source has no splits, `Usage`.
+        stream: The csv, with columns `emotion` (0..6 or a name), `pixels` (0..255, separated by spaces, row
+            after row of a square image) and optionally `Usage` (the split).
         name: The csv's name, for messages.
         size: Side of the faces in pixels.
         total: Bytes in the stream, for `progress`.
@@ -579,7 +572,7 @@ def read_table(
         done += len(line)
         if len(line) == _LONGEST_LINE:
             raise DataError(
-                f"'{name}' has a line above {_LONGEST_LINE // 2**20} MiB; it is no table of images"
+                f"'{name}' has a line above {_LONGEST_LINE // 2**20} MiB; give a csv with one image a line"
             )
         if not line.strip():
             continue
@@ -587,7 +580,7 @@ def read_table(
         try:
             fields = _fields_of_row(line, columns)
             split = _split(fields, columns)
-            # Before its pixels are looked at: a split whose rows are all bad is there all the same.
+            # Before its pixels are read, because a split exists even if all of its rows are bad.
             declared |= {split} - {""}
             good.append(_row(fields, columns, split, size))
             rows.append(row)
@@ -605,16 +598,16 @@ def read_table(
 
 
 def _votes_of(path: Path, count: int, rows: dict[int, _Row]) -> NDArray[np.float32]:
-    """The votes for the good rows among `count`.
+    """Return the votes for the good rows among `count`.
 
-    FER+ repeats each row's usage, which has to be the image's, or the two are in different orders.
+    FER+ repeats each row's usage; if it is not the image's, the two files are in different orders.
     """
     votes, splits = read_votes(path, count)
     for number, row in rows.items():
         if row.split and splits[number] and row.split != splits[number]:
             raise DataError(
-                f"row {number} of the votes '{path.name}' is of the split {splits[number]} and its image of "
-                f"{row.split}; they are joined row by row, so take the votes of the same csv in its order"
+                f"row {number} of the votes '{path.name}' is in the split {splits[number]} and its image in "
+                f"{row.split}; give the votes of the same csv in the same order"
             )
     return votes[list(rows)]
 
@@ -626,13 +619,13 @@ def _found(
     *,
     declared: frozenset[str],
     votes: NDArray[np.float32] | None,
-) -> Found:
+) -> Contents:
     present = sorted({row.emotion for row in good})
-    classes = tuple(emotions.EMOTIONS[number] for number in present)
+    classes = tuple(EMOTIONS[number] for number in present)
     notes = []
     if len(sides := sorted({row.side for row in good})) > 1:
-        notes.append(f"rows hold images of different sides: {', '.join(map(str, sides))} pixels")
-    return Found(
+        notes.append(f"rows have images of different sizes: {', '.join(map(str, sides))} pixels")
+    return Contents(
         classes=classes,
         faces=[row.face for row in good],
         labels=np.array([present.index(row.emotion) for row in good], np.int64),
@@ -646,24 +639,19 @@ def _found(
     )
 
 
-def _header(stream: BinaryIO) -> dict[str, int]:
-    """The columns that a csv's first line names; `icml_face_data.csv` has spaces in it."""
-    return _columns(stream.readline(_LONGEST_LINE))
-
-
 def _is_split_by(first: bytes, delimiter: str) -> bool:
-    """Whether the first line of a csv names the needed columns if it is split by `delimiter`."""
+    """Return whether a first line names the needed columns if it is split by `delimiter`."""
     names = first.decode("utf-8-sig", errors="replace").split(delimiter)
     return set(_NEEDED) <= {name.strip().strip('"').lower() for name in names}
 
 
 def _columns(first: bytes) -> dict[str, int]:
-    """The place of each column by its name in lower case, from the first line of a csv."""
+    """Return the index of each column by its name in lower case; `icml_face_data.csv` has spaces in them."""
     line = first.decode("utf-8-sig", errors="replace")
     try:
         names = _fields(line) if line else []
     except csv.Error:
-        return {}  # a first line that is none of a csv names no columns
+        return {}
     if twice := {name for name in names if name in (*_NEEDED, "usage") and names.count(name) > 1}:
         raise DataError(f"the csv names the column {shorten(sorted(twice))} twice; leave one of each")
     return {name: place for place, name in enumerate(names)}
@@ -678,7 +666,7 @@ def _fields_of_row(line: bytes, columns: dict[str, int]) -> list[str]:
     try:
         fields = _fields(line.decode("utf-8"))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise _BadRowError(f"the row is no text of a csv: {error}") from error
+        raise _BadRowError(f"the row is not a line of a csv: {error}") from error
     if len(fields) < len(columns):
         raise _BadRowError(f"the row has {len(fields)} fields; the header has {len(columns)}")
     return fields
@@ -695,10 +683,10 @@ def _split(fields: list[str], columns: dict[str, int]) -> str:
 
 def _row(fields: list[str], columns: dict[str, int], split: str, size: int) -> _Row:
     label = fields[columns["emotion"]]
-    if (emotion := emotions.canonical(label)) is None:
+    if (emotion := canonical(label)) is None:
         raise _BadRowError(f"the label is '{label[:20]}'; it is 0 to 6 or an emotion's name")
     pixels = _pixels(fields[columns["pixels"]])
-    return _Row(emotions.EMOTIONS.index(emotion), split, images.fit(pixels, size), len(pixels))
+    return _Row(EMOTIONS.index(emotion), split, images.fit(pixels, size), len(pixels))
 
 
 def _pixels(text: str) -> NDArray[np.uint8]:
@@ -706,7 +694,7 @@ def _pixels(text: str) -> NDArray[np.uint8]:
         values = np.fromstring(text, dtype=np.int64, sep=" ")
     except ValueError as error:
         raise _BadRowError("a pixel is not a whole number") from error
-    # NumPy before 2.3 stops at what is no number, with a warning only.
+    # NumPy before 2.3 only warns, and stops, at text that is not a number.
     if values.size != text.count(" ") + 1 and values.size != len(text.split()):
         raise _BadRowError("a pixel is not a whole number")
     side = math.isqrt(values.size)
@@ -715,38 +703,37 @@ def _pixels(text: str) -> NDArray[np.uint8]:
             f"the row has {values.size} pixels; a square image has 48 × 48 = 2304, or another square"
         )
     if values.min() < 0 or values.max() > 255:
-        raise _BadRowError(f"pixels go from {values.min()} to {values.max()}; they lie in 0..255")
+        raise _BadRowError(f"pixels go from {values.min()} to {values.max()}; the range is 0..255")
     return values.astype(np.uint8).reshape(side, side)
 
 
 def read_votes(path: Path, rows: int) -> tuple[NDArray[np.float32], list[str]]:
-    """Read FER+'s votes, and the split of each row where they name it.
+    """Read FER+'s annotator votes, and the split of each row if they name it.
 
     Args:
         path: fer2013new.csv as FER+ publishes it, plain or packed with xz or gzip.
-        rows: The data rows of the csv of images; FER+ is joined by the order of rows, because the numbers
-            in its image names are not rows.
+        rows: Number of data rows of the csv of images; FER+ is joined by the order of rows, because the
+            numbers in its image names are not rows.
 
     Returns:
-        `(rows, 10)` in the order of `emotions.VOTES`, how many taggers chose each; and `rows` splits, `""`
-        where none is named.
+        `(rows, 10)` number of annotators that chose each of `VOTES`; and `rows` splits, `""` if unnamed.
 
     Raises:
         DataError: It cannot be read, lacks a column, or has another number of rows.
     """
     table = csv.reader(io.StringIO(text_of(path), newline=""))
     header = [name.strip().lower() for name in next(table, [])]
-    wanted = {ours: theirs for theirs, ours in emotions.FERPLUS_COLUMNS.items()}
-    if missing := [wanted[vote] for vote in emotions.VOTES if wanted[vote].lower() not in header]:
+    wanted = {ours: theirs for theirs, ours in FERPLUS_COLUMNS.items()}
+    if missing := [wanted[vote] for vote in VOTES if wanted[vote].lower() not in header]:
         raise DataError(
             f"the votes '{path.name}' lack the column {shorten(missing)}; FER+'s fer2013new.csv has it"
         )
-    places = [header.index(wanted[vote].lower()) for vote in emotions.VOTES]
+    places = [header.index(wanted[vote].lower()) for vote in VOTES]
     records = [record for record in table if record]
     if len(records) != rows:
         raise DataError(
-            f"the votes '{path.name}' have {len(records):,} rows and the images {rows:,}; they are joined "
-            "row by row, so take the votes of the same csv"
+            f"the votes '{path.name}' have {len(records):,} rows and the images {rows:,}; give the votes "
+            "of the same csv"
         )
     votes = np.empty((rows, len(places)), np.float32)
     splits = []
@@ -755,14 +742,16 @@ def read_votes(path: Path, rows: int) -> tuple[NDArray[np.float32], list[str]]:
             votes[number] = [float(record[place]) for place in places]
             splits.append(split_named(record[header.index("usage")]) or "" if "usage" in header else "")
         except (ValueError, IndexError) as error:
-            raise DataError(f"row {number} of the votes '{path.name}' is not ten numbers; mend it") from error
+            raise DataError(
+                f"row {number} of the votes '{path.name}' is not ten numbers; correct it"
+            ) from error
     if not (np.isfinite(votes).all() and (votes >= 0).all()):
-        raise DataError(f"the votes '{path.name}' hold a number that is negative or not finite; mend it")
+        raise DataError(f"the votes '{path.name}' hold a number that is negative or not finite; correct it")
     return votes, splits
 
 
 def text_of(path: Path) -> str:
-    """The text of a small csv file, plain or packed."""
+    """Return the text of a small csv file, plain or packed."""
     try:
         with path.open("rb") as file:
             magic = file.read(6)
@@ -774,31 +763,31 @@ def text_of(path: Path) -> str:
         raise DataError(f"'{path}' cannot be read as a csv: {error}; check the path") from error
     if len(data) > _LARGEST_VOTES:
         raise DataError(
-            f"'{path.name}' is above {_LARGEST_VOTES // 2**20} MiB; it is no table for these images"
+            f"'{path.name}' is above {_LARGEST_VOTES // 2**20} MiB; give a csv that belongs to these images"
         )
     return text
 
 
-#: Digits above which a number counts no rows.
+#: Digits that the number of a row has at most.
 _LONGEST_ROW = 18
 
 
 def read_list(
     text: str, name: str, *, strict: bool = False, lower: bool = True
 ) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
-    """Read a list.
+    """Read a csv list of images that a person may have written.
 
     Args:
         text: The csv.
         name: Its name, for messages.
-        strict: Refuse quotes in the wrong place.
-        lower: Spell columns in lower case.
+        strict: Whether to refuse quotes in the wrong place.
+        lower: Whether to return column names in lower case.
 
     Returns:
-        The columns; and each line's number with its fields, stripped, those that the line has.
+        The columns; and for each line its number and its stripped fields by column.
 
     Raises:
-        DataError: A line is no line of a csv, or a field is too long; of lines as they are read.
+        DataError: A line is not valid csv, or a field is too long; raised when the line is read.
     """
     lines = csv.reader(io.StringIO(text, newline=""), strict=strict)
     records = _records(lines, name)
@@ -815,11 +804,11 @@ def row_number(value: str, line: int, name: str) -> str:
 
     Args:
         value: Decimal digits.
-        line: Where they stand, for messages.
-        name: In which file.
+        line: Their line, for messages.
+        name: Their file, for messages.
 
     Raises:
-        DataError: There are more than any number of rows has.
+        DataError: There are too many digits.
     """
     if len(value) > _LONGEST_ROW:
         raise DataError(
@@ -834,4 +823,6 @@ def _records(lines: "csv._reader", name: str) -> Iterator[tuple[int, list[str]]]
             if record:
                 yield lines.line_num, record
     except csv.Error as error:
-        raise DataError(f"line {lines.line_num} of {name!r} is no line of a csv: {error}; mend it") from None
+        raise DataError(
+            f"line {lines.line_num} of {name!r} is not a line of a csv: {error}; correct it"
+        ) from None

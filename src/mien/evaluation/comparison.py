@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from mien.data.probabilities import Stored
+from mien.data.probabilities import SavedPredictions
 from mien.errors import DataError, ModelError
 from mien.evaluation.evaluation import Interval
 from mien.evaluation.evaluation_log import find_choices
@@ -312,7 +312,9 @@ def predict_side(
     )
 
 
-def read_side(kept: Stored, split: "Split", *, head: str | None = None, name: str = "") -> SidePredictions:
+def read_side(
+    kept: SavedPredictions, split: "Split", *, head: str | None = None, name: str = ""
+) -> SidePredictions:
     """Take a model's answers from a file of probabilities instead of asking it.
 
     Args:

@@ -138,5 +138,5 @@ def find_training_duplicates(
     if not include_recrops:
         return TrainingDuplicates(equal, near)
     cut = np.zeros(len(images), bool)
-    cut[recrops.recut(images, train, progress=part(share, 100 - share)).one] = True
+    cut[recrops.find(images, train, progress=part(share, 100 - share)).one] = True
     return TrainingDuplicates(equal, near, cut & ~equal & ~near)

@@ -50,7 +50,7 @@ def render_audit(report: AuditReport) -> str:
     """Return the page that `write_audit_page` writes."""
     material, measures = report.material, report.measures
     shown = {name: getattr(measures, name) for name in ("sharpness", "brightness", "contrast")}
-    inside = [(material.splits == place) & measures.telling for place in range(len(material.names))]
+    inside = [(material.splits == place) & measures.has_content for place in range(len(material.names))]
     splits = classes(material)
     return render(
         "audit.html.j2",
@@ -69,7 +69,7 @@ def render_audit(report: AuditReport) -> str:
         ],
         charts={
             name: charts.distributions([values[own] for own in inside], f"{name} in each split")
-            if measures.telling.any()
+            if measures.has_content.any()
             else None
             for name, values in shown.items()
         },

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mien.data import duplicates, probabilities
 from mien.data.datasets import Dataset, Split
-from mien.data.probabilities import Stored
+from mien.data.probabilities import SavedPredictions
 from mien.errors import DataError, RunError
 from mien.models import model as bundle
 from mien.training.recipes import Recipe
@@ -65,7 +65,9 @@ def predict_out_of_fold(
         for name, head in shipped.card.heads.items():
             found = shipped.run(whole.images[held], head=name)
             answers.setdefault(head.output, np.empty((len(whole), found.shape[1]), np.float32))[held] = found
-    stored = Stored(whole.fingerprint, dataset.labels, answers, f"recipe {recipe.name}, out of {folds} folds")
+    stored = SavedPredictions(
+        whole.fingerprint, dataset.labels, answers, f"recipe {recipe.name}, out of {folds} folds"
+    )
     probabilities.write(Path(to) / FILE, stored)
 
 

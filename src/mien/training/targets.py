@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mien import labels as emotions
 from mien.data.datasets import Dataset, Split
-from mien.data.probabilities import Stored
+from mien.data.probabilities import SavedPredictions
 from mien.errors import DataError
 from mien.models.model import Card
 from mien.training.recipes import Recipe, TargetSettings
@@ -38,7 +38,7 @@ class Targets:
     frequencies: tuple[float, ...]
 
 
-def make_targets(dataset: Dataset, recipe: Recipe, teacher: Stored | None) -> Targets:
+def make_targets(dataset: Dataset, recipe: Recipe, teacher: SavedPredictions | None) -> Targets:
     """Return the targets of a training.
 
     Args:

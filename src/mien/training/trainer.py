@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mien import __version__, _files
 from mien.data.datasets import Dataset, Split
-from mien.data.probabilities import Stored
+from mien.data.probabilities import SavedPredictions
 from mien.errors import DataError, ModelError, OutputError, RecipeError, RunError, TrainingError
 from mien.evaluation import evaluator
 from mien.evaluation.evaluation import Evaluation
@@ -41,7 +41,7 @@ def describe_run(
     policy: str,
     *,
     origin: Mapping[str, Any],
-    teacher: Stored | None,
+    teacher: SavedPredictions | None,
     bases: Sequence[Mapping[str, Any]],
     began: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -217,7 +217,7 @@ def fit(
     *,
     out: str | os.PathLike[str] | None = None,
     runs: str | os.PathLike[str] = Path("runs"),
-    teacher: Stored | None = None,
+    teacher: SavedPredictions | None = None,
     base: Model | None = None,
     origin: Mapping[str, Any] | None = None,
     fold: bool = False,
@@ -291,7 +291,7 @@ def resume(
     made: Run,
     dataset: Dataset,
     *,
-    teacher: Stored | None = None,
+    teacher: SavedPredictions | None = None,
     fold: bool = False,
     on_status: Callable[[Status], None] | None = None,
     on_note: Callable[[str], None] | None = None,
@@ -468,7 +468,7 @@ def _check_begun(made: Run, base: Any) -> None:
         )
 
 
-def _check_teacher(made: Run, begun: Mapping[str, Any] | None, teacher: Stored | None) -> None:
+def _check_teacher(made: Run, begun: Mapping[str, Any] | None, teacher: SavedPredictions | None) -> None:
     had, has = begun and begun["sha256"], teacher and teacher.sha256
     if had != has:
         was = f"a teacher ({begun['about']})" if begun else "no teacher"

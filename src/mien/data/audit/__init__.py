@@ -1,6 +1,6 @@
-"""What is wrong with a data set: copies across splits, blank images, wrong labels; and a clean copy of it.
+"""Find what is wrong with a data set: copies across splits, blank images, wrong labels; write a clean copy.
 
-report = audit.inspect(dataset.load("archive (4).zip"))
+report = audit.inspect(datasets.load("archive (4).zip"))
 report.counts["test_in_train"]
 report.findings[0].evidence
 audit.exclude(report, "exclusions.csv")            # for mien train --exclude
@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from mien.data import duplicates
 from mien.data.audit import cleaning, copies, images, labels
 from mien.data.audit.cleaning import Change
-from mien.data.audit.copies import Recut
+from mien.data.audit.copies import SplitRecrops
 from mien.data.audit.findings import SEVERITIES, Case, Finding, Material, Removal, Severity, gather
 from mien.data.audit.images import Header, Measures, seek, survey
 from mien.data.datasets import Dataset
 from mien.data.duplicates import Duplicates
 from mien.data.exclusions import Exclusion
-from mien.data.probabilities import Stored
+from mien.data.probabilities import SavedPredictions
 from mien.errors import DataError
 
 __all__ = [
@@ -35,37 +35,36 @@ __all__ = [
     "Change",
     "Finding",
     "Header",
-    "Recut",
     "Removal",
     "Severity",
+    "SplitRecrops",
     "check_fix",
     "exclude",
     "fix",
     "inspect",
+    "parse_severity",
     "seek",
     "survey",
-    "worst",
 ]
 
-#: Percent of the work that is done when equal and near images are known, if recuts are looked for too.
-_COPIES = 15
+#: Percent of the work that finds exact and near duplicates; the rest finds re-cropped duplicates.
+_SEARCH = 15
 
 
 @dataclass(frozen=True)
 class AuditReport:
-    """What was found.
+    """The result of an audit.
 
     Args:
         root: The source's name, without its folder.
         fingerprint: Of the data set.
-        counts: How many images and groups of each kind; `docs/audit.md` lists the names.
+        counts: Number of images and groups of each kind; `docs/audit.md` lists the names.
         findings: The worst first.
-        removals: Training images that training is better without; an image may stand here more than once,
-            and its first reason counts.
+        removals: Training images to leave out; if an image occurs more than once, its first reason counts.
         material: The images.
-        measures: What was measured of each.
-        copies: Which of them are equal or near.
-        recuts: Which show a photograph that another split holds too, cut otherwise.
+        measures: Sharpness, brightness and contrast of each image.
+        copies: Exact and near duplicates.
+        recrops: Re-cropped duplicates across splits.
     """
 
     root: str
@@ -76,10 +75,10 @@ class AuditReport:
     material: Material
     measures: Measures
     copies: Duplicates
-    recuts: tuple[Recut, ...] = ()
+    recrops: tuple[SplitRecrops, ...] = ()
 
     def at_least(self, severity: Severity) -> tuple[Finding, ...]:
-        """Return the findings that are as bad as `severity` or worse."""
+        """Return the findings of at least this severity."""
         return tuple(
             item for item in self.findings if SEVERITIES.index(item.severity) <= SEVERITIES.index(severity)
         )
@@ -100,95 +99,76 @@ def inspect(
     dataset: Dataset,
     *,
     headers: Mapping[str, Header] | None = None,
-    probabilities: Stored | None = None,
+    probabilities: SavedPredictions | None = None,
     faces: NDArray[np.bool_] | None = None,
     near: float = duplicates.NEAR,
-    recut: bool = True,
+    recrops: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> AuditReport:
-    """Look for everything that makes a score wrong or a training worse.
+    """Find everything that makes a score wrong or a training worse.
 
     Args:
-        dataset: What `dataset.load` returned; with votes, images without a face are found by them.
-        headers: What `survey` returned, to tell of odd files.
-        probabilities: Of train's images, by models that did not learn from the image they speak of, as
-            `mien train --folds` writes them; tells of labels that are probably wrong.
-        faces: What `seek` returned, to tell of images in which a detector finds none.
-        near: Correlation in (0, 1) above which two images count as copies.
-        recut: Look for photographs that two splits hold, cut otherwise; it takes most of the time.
+        dataset: A loaded data set; annotator votes find images without a face.
+        headers: The result of `survey`, which finds unusual files.
+        probabilities: Predictions for the training images by models that did not learn from them, as
+            `mien train --folds` writes them; they find labels that are probably wrong.
+        faces: The result of `seek`, which finds images without a face.
+        near: Correlation in (0, 1) above which two images are near duplicates.
+        recrops: Whether to look for re-cropped duplicates across splits, which takes most of the time.
         progress: Called with (done, total) in percent.
 
     Raises:
-        DataError: `near` is out of range, images are below 12 pixels, or something is for other images.
+        DataError: `near` is out of range, images are smaller than 12 pixels a side, or `probabilities` or
+            `faces` are for other images.
     """
     material = gather(dataset)
     doubts = [] if probabilities is None else labels.doubts(material, probabilities)
     images.check_faces(material, faces)
     measures = images.measure(material)
-    found, cut = _compare(material, near, recut, progress)
-    told = [
-        *copies.findings(material, found),
-        *copies.recrop_findings(material, found, cut),
+    tell = progress or (lambda done, total: None)
+    share = _SEARCH if recrops else 100
+    found = duplicates.find(
+        material.images, near=near, progress=lambda done, total: tell(share * done // total, 100)
+    )
+    recropped: tuple[SplitRecrops, ...] = ()
+    if recrops:
+        recropped = copies.search(
+            material, found, progress=lambda done, total: tell(share + (100 - share) * done // total, 100)
+        )
+    headers = headers or {}
+    results = [
+        *copies.findings(material, found, recropped),
         *images.findings(material, measures),
-        *images.file_findings(material, headers or {}),
-        *labels.vote_findings(material),
+        *images.file_findings(material, headers),
         *images.faceless_findings(material, measures, faces),
         *labels.findings(material),
         *doubts,
     ]
-    counts = _counts(material, measures, found, cut, headers or {}) | images.count_faceless(measures, faces)
+    counts = {
+        "images": len(material.images),
+        **copies.count(material, found, recropped),
+        **images.count(measures),
+        **images.count_files(material, headers),
+        **labels.count(material),
+        **images.count_faceless(measures, faces),
+    }
     if probabilities is not None:
         counts["label_errors"] = sum(len(item.cases) for item in doubts)
     return AuditReport(
         root=dataset.root,
         fingerprint=dataset.fingerprint,
         counts=counts,
-        findings=tuple(sorted(told, key=lambda item: SEVERITIES.index(item.severity))),
+        findings=tuple(sorted(results, key=lambda item: SEVERITIES.index(item.severity))),
         removals=(
             *images.removals(material, measures),
-            *labels.vote_removals(material),
-            *copies.removals(material, found),
-            *copies.recrop_removals(material, cut),
+            *labels.removals(material),
+            *copies.removals(material, found, recropped),
         ),
         material=material,
         measures=measures,
         copies=found,
-        recuts=cut,
+        recrops=recropped,
     )
-
-
-def _compare(
-    material: Material, near: float, recut: bool, progress: Callable[[int, int], None] | None
-) -> tuple[Duplicates, tuple[Recut, ...]]:
-    """Find what stands more than once: equal, near and, if asked for, cut otherwise."""
-    tell = progress or (lambda done, total: None)
-    share = _COPIES if recut else 100
-    found = duplicates.find(
-        material.images, near=near, progress=lambda done, total: tell(share * done // total, 100)
-    )
-    if not recut:
-        return found, ()
-    rest = 100 - share
-    return found, copies.search(
-        material, found, progress=lambda done, total: tell(share + rest * done // total, 100)
-    )
-
-
-def _counts(
-    material: Material,
-    measures: Measures,
-    found: Duplicates,
-    cut: tuple[Recut, ...],
-    headers: Mapping[str, Header],
-) -> dict[str, int]:
-    return {
-        "images": len(material.images),
-        **copies.count(material, found),
-        **copies.count_recrops(material, found, cut),
-        **images.count(measures),
-        **images.count_files(material, headers),
-        **labels.count_votes(material),
-    }
 
 
 def exclude(
@@ -197,12 +177,12 @@ def exclude(
     """Write the list of training images to leave out, as `mien train --exclude` takes it.
 
     Args:
-        report: What was found.
+        report: The audit.
         path: The csv to write: columns `row` for a csv source or `file` for folders, `reason`, `evidence`.
-        also: A list that was there before, whose lines come first.
+        also: An existing list, whose lines come first.
 
     Returns:
-        How many lines carry each reason.
+        The number of lines with each reason.
 
     Raises:
         DataError: `also` cannot be used.
@@ -222,51 +202,46 @@ def fix(
 ) -> tuple[Change, ...]:
     """Write a clean copy of a data set into a new folder, with the list of changes as `changes.csv`.
 
-    Images that are unreadable, blank or no face by votes are dropped. Equal images get one label: the one
-    among theirs that has most votes, or without votes the most frequent; where two have as many, all of them
-    are dropped. Copies across splits are dropped from train, and those of val and test from val. Of equal
-    images in one split the first stays.
-
-    Class folders and archives of them become `out/train/happy/1.png`, each file with the bytes it had. A csv
-    becomes `out/fer2013.csv` with images of the size that it was loaded in, and its votes
-    `out/fer2013new.csv`. The source is only read.
+    `cleaning.plan` documents the rules. Class folders and archives of them become `out/train/happy/1.png`,
+    with unchanged files. A csv becomes `out/fer2013.csv`, with images of the size at which it was loaded, and
+    its votes become `out/fer2013new.csv`. The source is only read.
 
     Args:
-        report: What was found.
-        source: Where the data set was loaded from.
-        out: The folder to make: complete in the end, or absent.
-        regroup: Move copies into train, and those of val and test into val, instead of dropping them.
+        report: The audit.
+        source: The file or folder that the data set was loaded from.
+        out: The folder to create; it is complete or absent.
+        regroup: Whether to move duplicates into one split instead of dropping them.
         progress: Called with (done, total) files.
 
     Returns:
-        Every change, and why.
+        Every change, with its reason.
 
     Raises:
-        DataError: `out` is there already or overlaps with the source; the source has changed since it was
-            looked at; or train would lack a class that another split has.
+        DataError: `out` exists or overlaps with the source; the source has changed since the audit; or train
+            would lack a class that another split has.
         OutputError: `out` cannot be written.
     """
-    plan = cleaning.plan(report.material, report.measures, report.copies, report.recuts, regroup=regroup)
+    plan = cleaning.plan(report.material, report.measures, report.copies, report.recrops, regroup=regroup)
     cleaning.write_copy(report.material, plan, Path(source), Path(out), progress=progress)
     return plan.changes
 
 
 def check_fix(source: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
-    """Refuse what `fix` would refuse to write to, before anything is audited.
+    """Check before an audit that `fix` can write to a folder.
 
     Raises:
-        DataError: `out` is there already, or overlaps with the source.
+        DataError: `out` exists, or overlaps with the source.
     """
     cleaning.check_copy(Path(source), Path(out))
 
 
-def worst(name: str) -> Severity:
-    """Return the severity that `name` spells.
+def parse_severity(name: str) -> Severity:
+    """Return the severity of this name.
 
     Raises:
-        DataError: There is none.
+        DataError: The name is not a severity.
     """
     for severity in SEVERITIES:
         if severity == name:
             return severity
-    raise DataError(f"'{name}' is no severity; choose error, warning or note")
+    raise DataError(f"'{name}' is not a severity; choose error, warning or note")

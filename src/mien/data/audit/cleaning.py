@@ -17,16 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien import _files
-from mien import labels as emotions
-from mien.data import archives as extract
-from mien.data import sources
-from mien.data.audit.copies import Recut
+from mien._text import escape_formula
+from mien.data import archives, exclusions
+from mien.data.audit.copies import SplitRecrops
 from mien.data.audit.findings import Material, Removal
 from mien.data.audit.images import Measures
 from mien.data.audit.labels import faceless
 from mien.data.duplicates import Duplicates
 from mien.errors import DataError
-from mien.labels import VOTES
+from mien.labels import EMOTIONS, FERPLUS_COLUMNS, VOTES
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,8 @@ class Change:
     Args:
         file: The image's name, as in `Split.files`.
         change: `drop`, `move` or `relabel`.
-        was: The split that it was in, or its label.
-        becomes: The split or label that it has in the copy; empty for what is dropped.
+        was: Its split or label in the data set.
+        becomes: Its split or label in the copy; empty if it is dropped.
         reason: Why.
     """
 
@@ -50,11 +49,11 @@ class Change:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What a clean copy holds.
+    """The contents of a clean copy.
 
     Args:
         kept: `(n,)` bool, whether each image of `Material.images` stays.
-        splits: `(n,)` the place of each image's split in `Material.names`.
+        splits: `(n,)` the index of each image's split in `Material.names`.
         labels: `(n,)` each image's label.
         changes: Every change, and why.
     """
@@ -69,25 +68,26 @@ def plan(
     material: Material,
     measures: Measures,
     found: Duplicates,
-    recuts: tuple[Recut, ...] = (),
+    recrops: tuple[SplitRecrops, ...] = (),
     *,
     regroup: bool = False,
 ) -> Plan:
-    """Decide what a clean copy holds.
+    """Decide what a clean copy contains, in this order.
 
-    In this order: images that cannot be read, that a list left out of training, that are blank or that
-    taggers call no face are dropped. Equal images get one label: the one among theirs that has most votes, or
-    without votes the most frequent; where two have as many, all of them are dropped. Copies across splits,
-    and photographs cut otherwise, are dropped from train and, where they stand in test, from val; or, to
-    `regroup`, all of them move to train, and those of val and test to val. Of equal images in one split the
-    first stays.
+    1. Drop images that cannot be read, that a list leaves out of training, that are blank, or that most
+       annotators call no face.
+    2. Give exact duplicates one label: the one of theirs with most annotator votes, or without votes the most
+       frequent one. Drop all of them if two labels tie.
+    3. Drop duplicates across splits from train, and duplicates of test images from val; or with `regroup`
+       move them to train, and those of val and test to val.
+    4. Of exact duplicates in one split keep the first.
 
     Args:
         material: The images.
-        measures: What was measured of them.
-        found: Their copies.
-        recuts: Photographs that stand in two splits, cut otherwise.
-        regroup: Move copies into one split instead of dropping them.
+        measures: Their measures.
+        found: Their exact and near duplicates.
+        recrops: Their re-cropped duplicates across splits.
+        regroup: Whether to move duplicates into one split instead of dropping them.
     """
     work = _Work(material)
     for problem in material.dataset.problems:
@@ -95,27 +95,27 @@ def plan(
     for item in material.dataset.excluded:
         reason = f"left out by a list: {item.reason}"
         work.changes += [Change(file, "drop", "train", "", reason) for file in item.files]
-    for place in np.flatnonzero(~measures.telling).tolist():
+    for place in np.flatnonzero(~measures.has_content).tolist():
         work.drop(place, "constant" if measures.contrast[place] == 0 else "nearly blank")
     for place in faceless(material).tolist():
         work.drop(place, "not a face by votes")
     for group in found.groups(near=False):
         _agree(work, group)
     if regroup:
-        _regroup(work, _linking(found, recuts))
+        _regroup(work, _linking(found, recrops))
     else:
-        _part(work, found, _linking(found, recuts))
+        _separate(work, found, _linking(found, recrops))
     for group in found.groups(near=False):
         seen: dict[int, int] = {}
         for place in work.of(group):
             first = seen.setdefault(int(work.splits[place]), place)
             if first != place:
-                work.drop(place, f"equal to {material.files[first]}")
+                work.drop(place, f"exact duplicate of {material.files[first]}")
     return Plan(work.kept, work.splits, work.labels, tuple(work.changes))
 
 
 class _Work:
-    """A plan in the making."""
+    """An unfinished plan."""
 
     def __init__(self, material: Material) -> None:
         self.material = material
@@ -158,7 +158,7 @@ class _Work:
 
 
 def _agree(work: _Work, group: NDArray[np.int64]) -> None:
-    """Give equal images one label, or drop them where none is better than another."""
+    """Set one label for exact duplicates, or drop them if their labels tie."""
     places = work.of(group)
     labels = Counter(int(work.labels[place]) for place in places)
     if len(labels) < 2:
@@ -173,49 +173,43 @@ def _agree(work: _Work, group: NDArray[np.int64]) -> None:
     names_of = ", ".join(sorted(work.material.dataset.labels[label] for label in labels))
     for place in places:
         if weight[best] == weight[others[0]]:
-            work.drop(place, f"equal images are labelled {names_of}, and none is more frequent")
+            work.drop(place, f"exact duplicates have the labels {names_of}, which tie")
         else:
             by = "most frequent" if votes is None else "voted for most"
-            work.relabel(place, best, f"equal images are labelled {names_of}; this is {by}")
+            work.relabel(place, best, f"exact duplicates have the labels {names_of}; this is {by}")
 
 
-def _linking(found: Duplicates, recuts: tuple[Recut, ...]) -> Duplicates:
-    """Return copies among which photographs cut otherwise count as near."""
-    pairs = [found.first[np.stack([each.one, each.other], axis=1)] for each in recuts]
+def _linking(found: Duplicates, recrops: tuple[SplitRecrops, ...]) -> Duplicates:
+    """Return the duplicates, with re-cropped ones counted as near."""
+    pairs = [found.first[np.stack([each.one, each.other], axis=1)] for each in recrops]
     return replace(found, pairs=np.concatenate([found.pairs, *pairs]))
 
 
-def _part(work: _Work, found: Duplicates, linking: Duplicates) -> None:
-    """Drop from val what stands in test, and from train what stands in either."""
+def _separate(work: _Work, found: Duplicates, linking: Duplicates) -> None:
+    """Drop duplicates of test from val, and duplicates of either from train."""
     for here, there in (("val", "test"), ("train", "test"), ("train", "val")):
         asked = work.members(here)
-        equal, near = found.again(asked, work.members(there))
-        cut = linking.again(asked, work.members(there))[1] & ~near
-        for word, hits in (("equal to", equal), ("near", near), ("cut otherwise from", cut)):
+        exact, near = found.again(asked, work.members(there))
+        recropped = linking.again(asked, work.members(there))[1] & ~near
+        for word, hits in (("exact", exact), ("near", near), ("re-cropped", recropped)):
             for place in asked[hits].tolist():
-                work.drop(place, f"{word} an image of {there}")
+                work.drop(place, f"{word} duplicate of an image of {there}")
 
 
 def _regroup(work: _Work, found: Duplicates) -> None:
-    """Move what is linked by copies into one split: train where one of them is there, else val."""
-    for places in _linked(work, found):
-        # Splits stand in the order train, val, test.
-        target = min(int(work.splits[place]) for place in places)
-        for place in places:
-            work.move(place, target, f"a copy stands in {work.material.names[target]}")
-
-
-def _linked(work: _Work, found: Duplicates) -> Iterator[list[int]]:
+    """Move linked duplicates into one split: train if one of them is there, else val."""
     for group in found.groups():
-        places = work.of(group)
-        if places:
-            yield places
+        images = work.of(group)
+        # Splits are in the order train, val, test.
+        target = min((int(work.splits[image]) for image in images), default=0)
+        for image in images:
+            work.move(image, target, f"a copy is in {work.material.names[target]}")
 
 
-#: How fer2013.csv spells the splits.
+#: Names of the splits in fer2013.csv.
 _USAGES = {"train": "Training", "val": "PublicTest", "test": "PrivateTest"}
 
-#: Bytes that a file's name may have on nearly every system.
+#: Bytes of a file's name that nearly every file system allows.
 _LONGEST = 255
 
 _Progress = Callable[[int, int], None] | None
@@ -224,20 +218,9 @@ _Progress = Callable[[int, int], None] | None
 def write_copy(
     material: Material, plan: Plan, source: Path, out: Path, *, progress: _Progress = None
 ) -> None:
-    """Write what `plan` keeps into the new folder `out`, with the list of changes as `changes.csv`.
-
-    Class folders and archives of them become `out/train/happy/1.png`, each file with the bytes it had. A csv
-    becomes `out/fer2013.csv`, and its votes `out/fer2013new.csv`, rows in their order without those dropped.
-    The folder appears whole or not at all, and the source is only read.
-
-    Raises:
-        DataError: `out` is there already or overlaps with the source; the source has changed since it was
-            looked at; or train would lack a class that another split has.
-        OutputError: `out` cannot be written.
-    """
+    """Write the clean copy that `audit.fix` documents into the new folder `out`, whole or not at all."""
     check_copy(source, out)
     _check_classes(material, plan)
-    # Made anew each time, for another process may be writing a copy of the same name.
     new = [folder for folder in out.parents if not folder.exists()]
     try:
         with _files.writing(out):
@@ -256,7 +239,7 @@ def write_copy(
                 shutil.rmtree(partial, ignore_errors=True)
     finally:
         for folder in new:
-            with contextlib.suppress(OSError):  # it holds the copy, or what others put there
+            with contextlib.suppress(OSError):  # it contains the copy or files of others
                 folder.rmdir()
 
 
@@ -266,31 +249,24 @@ def _claim(partial: Path, out: Path) -> None:
     except OSError as error:
         if not out.exists():
             raise
-        raise DataError(
-            f"'{out}' was made by another process meanwhile; name a folder that is not"
-        ) from error
-
-
-def spreadsheet(text: str) -> str:
-    """Return `text` so that a spreadsheet shows it, and never takes it for a formula."""
-    return f"'{text}" if text[:1] in {"=", "+", "-", "@", "\t", "\r"} else text
+        raise DataError(f"another process has created '{out}'; name a new folder") from error
 
 
 def check_copy(source: Path, out: Path) -> None:
-    """Refuse a folder that is there already or overlaps with the source.
+    """Refuse to write to a folder that exists or overlaps with the source.
 
     Raises:
-        DataError: It is, or does.
+        DataError: `out` exists, or one of the two contains the other.
     """
     here, there = source.resolve(), out.resolve()
     if there == here or here in there.parents or there in here.parents:
         raise DataError(f"the copy '{out}' would overlap with its source '{source}'; name another folder")
     if out.exists():
-        raise DataError(f"'{out}' is there already; name a folder that is not")
+        raise DataError(f"'{out}' exists; name a new folder")
 
 
 def _check_classes(material: Material, plan: Plan) -> None:
-    """Make sure that the copy can be loaded again."""
+    """Check that the copy can be loaded again."""
     if "train" not in material.names:
         return
     here = plan.splits == material.names.index("train")
@@ -298,8 +274,8 @@ def _check_classes(material: Material, plan: Plan) -> None:
     left = set(plan.labels[plan.kept & here].tolist())
     if missing := [names[label] for label in sorted({*plan.labels[plan.kept].tolist()} - left)]:
         raise DataError(
-            f"the clean copy would have no image of the class {', '.join(missing)} in train, and has some in "
-            "val or test; add some to train that are no copies, or take the class out of val and test"
+            f"the clean copy would have images of the class {', '.join(missing)} in val or test and none in "
+            "train; add images that are not duplicates to train, or remove the class from val and test"
         )
 
 
@@ -313,13 +289,13 @@ def _folders(material: Material, plan: Plan, source: Path, out: Path, progress: 
         if progress:
             progress(total - len(targets), total)
     if targets:
-        raise DataError(f"'{next(iter(targets))}' is gone from '{source.name}'; audit it again")
+        raise DataError(f"'{next(iter(targets))}' is missing from '{source.name}'; audit it again")
 
 
 def _targets(material: Material, plan: Plan) -> dict[str, PurePosixPath]:
-    """Where each kept file goes; two of one name in one class are told apart by a hash."""
+    """Return the new path of each kept file; a hash distinguishes files of one name in one class."""
     targets: dict[str, PurePosixPath] = {}
-    # Names that differ in case alone are one file on some systems.
+    # Names that differ only in case are one file on some systems.
     taken: set[str] = set()
     for place, file in enumerate(material.files):
         if not plan.kept[place]:
@@ -343,7 +319,7 @@ def _contents(source: Path, names: Mapping[str, object]) -> Iterator[tuple[str, 
         for name in tuple(names):
             yield name, (source / name).read_bytes()
     else:
-        for name, data in extract.members(source, limits=extract.Limits()):
+        for name, data in archives.members(source):
             if name in names:
                 yield name, data
 
@@ -357,15 +333,15 @@ def _table(material: Material, plan: Plan, out: Path) -> None:
     with (out / "fer2013.csv").open("w", encoding="ascii", newline="") as file:
         file.write("emotion,pixels,Usage\n")
         for _, place in rows:
-            label = emotions.EMOTIONS.index(material.dataset.labels[plan.labels[place]])
+            label = EMOTIONS.index(material.dataset.labels[plan.labels[place]])
             pixels = " ".join(map(str, material.images[place].ravel().tolist()))
             file.write(f"{label},{pixels},{_USAGES[material.names[plan.splits[place]]]}\n")
     if material.votes is None:
         return
     with (out / "fer2013new.csv").open("w", encoding="ascii", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(["Usage", *emotions.FERPLUS_COLUMNS])
-        columns = [emotions.VOTES.index(name) for name in emotions.FERPLUS_COLUMNS.values()]
+        table.writerow(["Usage", *FERPLUS_COLUMNS])
+        columns = [VOTES.index(name) for name in FERPLUS_COLUMNS.values()]
         for _, place in rows:
             usage = _USAGES[material.names[plan.splits[place]]]
             table.writerow([usage, *(f"{vote:g}" for vote in material.votes[place, columns].tolist())])
@@ -377,28 +353,12 @@ def _list(changes: tuple[Change, ...]) -> bytes:
     table.writerow(["file", "change", "was", "becomes", "reason"])
     for each in changes:
         cells = (each.file, each.change, each.was, each.becomes, each.reason)
-        table.writerow([spreadsheet(cell) for cell in cells])
+        table.writerow([escape_formula(cell) for cell in cells])
     return text.getvalue().encode(errors="backslashreplace")
 
 
-_KEYS = ("row", "file", "sha256")
-
-
 def write_exclusions(path: Path, removals: Sequence[Removal], *, also: Path | None = None) -> dict[str, int]:
-    """Write the list.
-
-    Args:
-        path: The csv to write: columns `row` for a csv source or `file` for folders, `reason`, `evidence`.
-        removals: The images, one line each; the first reason of an image counts.
-        also: A list that was there before, whose lines come first.
-
-    Returns:
-        How many lines carry each reason.
-
-    Raises:
-        DataError: `also` cannot be used.
-        OutputError: The list cannot be written.
-    """
+    """Write the list that `audit.exclude` documents, and return the number of lines with each reason."""
     lines = [] if also is None else _read_exclusions(also)
     known = {(key, value) for key, value, _, _ in lines}
     for removal in removals:
@@ -406,12 +366,14 @@ def write_exclusions(path: Path, removals: Sequence[Removal], *, also: Path | No
         if name not in known:
             known.add(name)
             lines.append((*name, removal.reason, removal.evidence))
-    keys = [key for key in _KEYS if any(line[0] == key for line in lines)] or ["file"]
+    keys = [key for key in exclusions.KEYS if any(line[0] == key for line in lines)] or ["file"]
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow([*keys, "reason", "evidence"])
     for key, value, reason, evidence in lines:
-        table.writerow([*(value if key == column else "" for column in keys), reason, spreadsheet(evidence)])
+        table.writerow(
+            [*(value if key == column else "" for column in keys), reason, escape_formula(evidence)]
+        )
     _files.write(path, text.getvalue().encode(errors="backslashreplace"))
     return dict(Counter(reason for _, _, reason, _ in lines))
 
@@ -419,25 +381,18 @@ def write_exclusions(path: Path, removals: Sequence[Removal], *, also: Path | No
 def _name(removal: Removal) -> tuple[str, str]:
     if row := re.fullmatch(r"row (\d+)", removal.file):
         return "row", row[1]
-    # What train --exclude reads is cut at line ends and stripped of outer space, is UTF-8, and may pass
-    # through a spreadsheet.
-    plain = removal.file.splitlines() == [removal.file.strip()] and removal.file == spreadsheet(removal.file)
+    # train --exclude reads UTF-8 lines without spaces at their ends, which may have been in a spreadsheet.
+    plain = removal.file.splitlines() == [removal.file.strip()] and removal.file == escape_formula(
+        removal.file
+    )
     if plain and removal.file.encode(errors="replace").decode() == removal.file:
         return "file", removal.file
     return "sha256", removal.sha256
 
 
 def _read_exclusions(path: Path) -> list[tuple[str, str, str, str]]:
-    """Key, value, reason and evidence of each line of a list that was there before."""
-    columns, records = sources.read_list(sources.text_of(path), path.name)
-    keys = [key for key in _KEYS if key in columns]
-    if not keys:
-        raise DataError(f"'{path.name}' has no column row, file or sha256; name the images by one of them")
-    lines = []
-    for _, record in records:
-        for key in keys:
-            if value := record.get(key):
-                reason = record.get("reason") or record.get("kind") or "listed"
-                lines.append((key, value, reason, record.get("evidence", "")))
-                break
-    return lines
+    """Return key, value, reason and evidence of each line of an existing list."""
+    return [
+        (key, value, exclusions.reason(record), record.get("evidence", ""))
+        for _, key, value, record in exclusions.read(path)
+    ]

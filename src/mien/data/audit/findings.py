@@ -1,4 +1,4 @@
-"""What an audit says: findings, each with the images that show it."""
+"""Findings of an audit, each with the images that show it."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mien._text import make_encodable
 from mien.data.datasets import Dataset, Split
 
 Severity: TypeAlias = Literal["error", "warning", "note"]
@@ -23,24 +24,24 @@ class Case:
 
     Args:
         files: The images' names, as in `Split.files`.
-        says: What there is to see, in a few words.
-        images: Their places in `Material.images`; empty for files that could not be read.
+        text: A short description.
+        images: Their indices into `Material.images`; empty for files that could not be read.
     """
 
     files: tuple[str, ...]
-    says: str
+    text: str
     images: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is notable about a data set.
+    """One notable property of a data set.
 
     Args:
-        kind: What it is, always in the same words: `equal across splits`.
+        kind: A fixed name, such as `exact duplicates across splits`.
         severity: `error` makes scores wrong, `warning` costs accuracy or trust, `note` is good to know.
-        evidence: What was measured, in one sentence with numbers.
-        advice: What to do about it.
+        evidence: The measurement, in one sentence with numbers.
+        advice: What to do.
         cases: Every case, the worst first.
     """
 
@@ -52,19 +53,19 @@ class Finding:
 
     @cached_property
     def files(self) -> tuple[str, ...]:
-        """Every file that a case names, once, in the order of the cases."""
+        """Every file of the cases once, in their order."""
         return tuple(dict.fromkeys(file for case in self.cases for file in case.files))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as plain values."""
+        """Return the finding as plain values."""
         return {
             "kind": self.kind,
             "severity": self.severity,
             "evidence": self.evidence,
             "advice": self.advice,
-            "files": [_plain(file) for file in self.files],
+            "files": [make_encodable(file) for file in self.files],
             "cases": [
-                {"files": [_plain(file) for file in case.files], "says": _plain(case.says)}
+                {"files": [make_encodable(file) for file in case.files], "text": make_encodable(case.text)}
                 for case in self.cases
             ],
         }
@@ -72,13 +73,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Removal:
-    """A training image that training is better without.
+    """A training image to leave out.
 
     Args:
         file: Its name, as in `Split.files`.
-        reason: Why, in words that many share, so that reasons can be counted.
-        evidence: What shows it, such as the name of the image that it repeats.
-        sha256: Of its pixels as loaded, for names that a csv cannot hold.
+        reason: A fixed text, so that reasons can be counted.
+        evidence: A measurement, or the name of the image that it repeats.
+        sha256: Hash of its pixels as loaded, for names that a csv cannot contain.
     """
 
     file: str
@@ -89,14 +90,14 @@ class Removal:
 
 @dataclass(frozen=True)
 class Material:
-    """A data set as one row of images, which is how it is audited.
+    """The images of all splits in one array.
 
     Args:
-        dataset: What is audited.
+        dataset: The data set.
         images: `(n, s, s, 1)` uint8, split after split.
         labels: `(n,)` int64.
         files: The images' names.
-        splits: `(n,)` the place of each image's split in `dataset.splits`.
+        splits: `(n,)` the index of each image's split in `dataset.splits`.
         votes: `(n, 10)` float32, FER+ votes, or None.
     """
 
@@ -112,32 +113,32 @@ class Material:
         object.__setattr__(self, "names", tuple(split.name for split in self.dataset.splits))
 
     def members(self, split: str) -> NDArray[np.intp]:
-        """Return the places of a split's images; none where there is no such split."""
+        """Return the indices of a split's images; none if there is no such split."""
         if split not in self.names:
             return np.empty(0, np.intp)
         return np.flatnonzero(self.splits == self.names.index(split))
 
-    def case(self, images: Sequence[int] | NDArray[np.integer[Any]], says: str) -> Case:
-        """Return a case of the images at these places."""
-        places = tuple(int(place) for place in images)
-        return Case(tuple(self.files[place] for place in places), says, places)
+    def case(self, images: Sequence[int] | NDArray[np.integer[Any]], text: str) -> Case:
+        """Return a case of the images with these indices."""
+        indices = tuple(int(image) for image in images)
+        return Case(tuple(self.files[image] for image in indices), text, indices)
 
-    def removal(self, place: int, reason: str, evidence: str) -> Removal:
-        """Return the removal of the image at `place`."""
-        digest = hashlib.sha256(self.images[place].tobytes()).hexdigest()
-        return Removal(self.files[place], reason, evidence, digest)
+    def removal(self, image: int, reason: str, evidence: str) -> Removal:
+        """Return the removal of an image."""
+        digest = hashlib.sha256(self.images[image].tobytes()).hexdigest()
+        return Removal(self.files[image], reason, evidence, digest)
 
-    def label(self, place: int) -> str:
-        """Return the name of the class that an image is labelled with."""
-        return self.dataset.labels[int(self.labels[place])]
+    def label(self, image: int) -> str:
+        """Return an image's class name."""
+        return self.dataset.labels[int(self.labels[image])]
 
-    def tell(self, place: int) -> str:
+    def describe(self, image: int) -> str:
         """Return an image's split and class: `train: happy`."""
-        return f"{self.names[int(self.splits[place])]}: {self.label(place)}"
+        return f"{self.names[int(self.splits[image])]}: {self.label(image)}"
 
 
 def gather(dataset: Dataset) -> Material:
-    """Put the splits of a data set into one row."""
+    """Return the splits of a data set as one array."""
     splits: tuple[Split, ...] = dataset.splits
     return Material(
         dataset=dataset,
@@ -152,8 +153,3 @@ def gather(dataset: Dataset) -> Material:
 def _votes(split: Split) -> NDArray[np.float32]:
     assert split.votes is not None
     return split.votes
-
-
-def _plain(text: str) -> str:
-    """Names that are no UTF-8 on disk, in characters that every file can hold."""
-    return text.encode(errors="backslashreplace").decode()

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mien.data import archives as extract
+from mien.data import archives
 from mien.data.audit.findings import Case, Finding, Material, Removal, Severity
 from mien.data.audit.labels import faceless
 from mien.data.datasets import Dataset
@@ -21,18 +21,18 @@ from mien.errors import DataError
 from mien.vision.detectors import Detector
 from mien.vision.images import FORMATS
 
-#: Sharpness below which an image is called blurred; a thousandth of FER2013's are.
+#: Sharpness below which an image is blurred; 0.1 % of FER2013's images are.
 BLURRED = 0.35
 
-#: Grey levels that nineteen of twenty pixels stay below in an image that is too dark, and above in one that
-#: is too light; two and one of a thousand of FER2013's do.
+#: In a dark image 95 % of the pixels are below this grey level, in a light image above; 0.2 % and 0.1 % of
+#: FER2013's images are.
 DARK, LIGHT = 80, 165
 
-#: Distance between two distributions, in [0, 1], from which splits are called unlike. FER2013's lie at 0.013
-#: and less, and at 0.79 when one of them is blurred with a Gaussian of 0.6 pixels.
+#: Distance between two distributions, in [0, 1], from which the audit reports two splits. FER2013's splits
+#: are at most 0.013 apart, and 0.79 if one of them is blurred with a Gaussian of 0.6 pixels.
 UNLIKE = 0.1
 
-#: Times the standard size of chance by which they have to differ besides: about once in 8,000 comparisons.
+#: Multiple of the distance that chance causes, which must be exceeded too: about once in 8,000 comparisons.
 _CHANCE = 2.2
 
 _BLOCK = 2048
@@ -40,15 +40,15 @@ _BLOCK = 2048
 
 @dataclass(frozen=True, eq=False)
 class Measures:
-    """What is measured of every image, each `(n,)`.
+    """Measures of every image, each `(n,)`.
 
     Args:
-        sharpness: Size of the second differences (root mean square of the Laplacian) over the deviation, so
-            that neither brightness nor contrast changes it; about 0.8 for a face of 48 pixels.
+        sharpness: Root mean square of the Laplacian over the standard deviation, so that neither brightness
+            nor contrast changes it; about 0.8 for a face of 48 pixels.
         brightness: Mean grey level, 0..255.
         contrast: Standard deviation in grey levels.
-        low: Grey level below which one pixel of twenty lies.
-        high: Grey level below which nineteen of twenty lie.
+        low: Grey level of the 5th percentile.
+        high: Grey level of the 95th percentile.
     """
 
     sharpness: NDArray[np.float32]
@@ -58,7 +58,7 @@ class Measures:
     high: NDArray[np.uint8]
 
     @property
-    def telling(self) -> NDArray[np.bool_]:
+    def has_content(self) -> NDArray[np.bool_]:
         """Whether each image shows anything."""
         return self.contrast >= FLAT
 
@@ -90,8 +90,8 @@ def count(measures: Measures) -> dict[str, int]:
 
 
 def findings(material: Material, measures: Measures) -> list[Finding]:
-    """Tell of images that show little, and of splits that look unlike each other."""
-    told = [
+    """Return images that show little, and splits that look different from each other."""
+    faults = [
         Finding(
             kind=kind,
             severity=fault.severity,
@@ -102,26 +102,21 @@ def findings(material: Material, measures: Measures) -> list[Finding]:
         for kind, fault in _faults(measures).items()
         if fault.hits.any()
     ]
-    return [*told, *_unlike(material, measures)]
+    return [*faults, *_unlike(material, measures)]
 
 
-def removals(material: Material, measures: Measures) -> list[Removal]:
-    """List the training images that show nothing."""
+def removals(material: Material, measures: Measures) -> Iterator[Removal]:
+    """Yield the training images that show nothing."""
     train = material.members("train")
-    return [
-        material.removal(
-            place,
-            "constant" if measures.contrast[place] == 0 else "nearly blank",
-            f"deviation {measures.contrast[place]:.1f}",
-        )
-        for place in train[~measures.telling[train]].tolist()
-    ]
+    for image in train[~measures.has_content[train]].tolist():
+        kind = "constant" if measures.contrast[image] == 0 else "nearly blank"
+        yield material.removal(image, kind, f"deviation {measures.contrast[image]:.1f}")
 
 
 def unlikeness(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     """Return the largest difference of two cumulative distributions, in [0, 1].
 
-    Source: the statistic of Kolmogorov and Smirnov.
+    Source: the Kolmogorov–Smirnov statistic.
     """
     values = np.concatenate([one, other])
     below = [np.searchsorted(np.sort(each), values, side="right") / len(each) for each in (one, other)]
@@ -136,54 +131,54 @@ class _Fault:
     advice: str
     name: str
     amount: NDArray[np.generic]
-    #: 1 where a small amount is the worst, -1 where a large one is.
+    #: 1 if small amounts are the worst, -1 if large ones are.
     order: int = 1
 
 
 def _faults(measures: Measures) -> dict[str, _Fault]:
     drop = "Leave them out: --exclusions lists those of train, --fix drops all."
-    look = "Look at them, and leave out those on which people would name no expression."
-    told = measures.telling
+    look = "Look at them, and leave out those in which no expression can be recognised."
+    visible = measures.has_content
     constant = measures.contrast == 0
     return {
         "constant": _Fault(
             constant,
             "warning",
-            "hold one grey level only, and show no face",
+            "have only one grey level and show no face",
             drop,
             "grey level",
             measures.brightness,
         ),
         "nearly blank": _Fault(
-            ~told & ~constant,
+            ~visible & ~constant,
             "warning",
-            f"deviate by less than {FLAT:g} grey levels, and show no face",
+            f"deviate by less than {FLAT:g} grey levels and show no face",
             drop,
             "deviation",
             measures.contrast,
         ),
         "blurred": _Fault(
-            told & (measures.sharpness < BLURRED),
+            visible & (measures.sharpness < BLURRED),
             "note",
-            f"have a sharpness below {BLURRED:g}, where faces have about 0.8",
+            f"have a sharpness below {BLURRED:g}; faces have about 0.8",
             look,
             "sharpness",
             measures.sharpness,
         ),
         "too dark": _Fault(
-            told & (measures.high < DARK),
+            visible & (measures.high < DARK),
             "note",
             f"are darker than {DARK} of 255 almost everywhere",
             look,
-            "nineteen of twenty pixels below",
+            "95th percentile",
             measures.high,
         ),
         "too light": _Fault(
-            told & (measures.low > LIGHT),
+            visible & (measures.low > LIGHT),
             "note",
             f"are lighter than {LIGHT} of 255 almost everywhere",
             look,
-            "nineteen of twenty pixels above",
+            "5th percentile",
             measures.low,
             order=-1,
         ),
@@ -191,18 +186,17 @@ def _faults(measures: Measures) -> dict[str, _Fault]:
 
 
 def _cases(material: Material, fault: _Fault) -> Iterator[Case]:
-    places = np.flatnonzero(fault.hits)
-    amounts = fault.amount[places].astype(np.float64) * fault.order
-    for place in places[np.argsort(amounts, kind="stable")].tolist():
-        amount = float(fault.amount[place])
-        yield material.case([place], f"{material.tell(place)}; {fault.name} {amount:.3g}")
+    images = np.flatnonzero(fault.hits)
+    amounts = fault.amount[images].astype(np.float64) * fault.order
+    for image in images[np.argsort(amounts, kind="stable")].tolist():
+        amount = float(fault.amount[image])
+        yield material.case([image], f"{material.describe(image)}; {fault.name} {amount:.3g}")
 
 
 def _unlike(material: Material, measures: Measures) -> Iterator[Finding]:
-    """Tell of the measures by which some two splits differ."""
     splits = {name: material.members(name) for name in material.names}
-    splits = {name: places[measures.telling[places]] for name, places in splits.items()}
-    splits = {name: places for name, places in splits.items() if places.size}
+    splits = {name: images[measures.has_content[images]] for name, images in splits.items()}
+    splits = {name: images for name, images in splits.items() if images.size}
     for what in ("sharpness", "brightness", "contrast"):
         values = getattr(measures, what)
         apart = {
@@ -213,16 +207,16 @@ def _unlike(material: Material, measures: Measures) -> Iterator[Finding]:
         }
         if not apart:
             continue
-        medians = {name: float(np.median(values[places])) for name, places in splits.items()}
+        medians = {name: float(np.median(values[images])) for name, images in splits.items()}
         (one, other), distance = max(apart.items(), key=lambda item: item[1])
-        middle = [places[np.argsort(values[places])[len(places) // 2]] for places in splits.values()]
+        middle = [images[np.argsort(values[images])[len(images) // 2]] for images in splits.values()]
         yield Finding(
             kind=f"splits unlike in {what}",
             severity="warning",
-            evidence=f"The {what} of {one} and {other} is distributed unlike, {distance:.2f} apart from 0 "
-            f"to 1; medians: {', '.join(f'{name} {value:.3g}' for name, value in medians.items())}.",
-            advice="Get the data again from its source, or find out what was done to one split: a model "
-            "trained on one look is scored on another.",
+            evidence=f"The distributions of {what} in {one} and {other} differ by {distance:.2f}, from 0 to "
+            f"1; medians: {', '.join(f'{name} {value:.3g}' for name, value in medians.items())}.",
+            advice="Download the data again, or find out how one split was processed: a model trains on one "
+            "kind of image and is evaluated on another.",
             cases=(material.case(middle, f"the median {what} of {', '.join(splits)}"),),
         )
 
@@ -237,7 +231,7 @@ _SUFFIXES = {
     "AVIF": {".avif"},
 }
 
-#: Share of the images that has to have the commonest size or colour for the others to be odd.
+#: Share of the images that must have the most frequent size or colour for the others to be unusual.
 _USUAL = 0.9
 
 _GREY_MODES = {"1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L"}
@@ -245,13 +239,13 @@ _GREY_MODES = {"1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L"}
 
 @dataclass(frozen=True)
 class Header:
-    """What an image's file says of itself.
+    """The header of an image's file.
 
     Args:
         format: One of `images.FORMATS`.
-        width: Pixels, before it was fitted.
+        width: Pixels, before resizing.
         height: Pixels.
-        grey: Whether it is stored without colours.
+        grey: Whether it has no colours.
     """
 
     format: str
@@ -270,11 +264,11 @@ def survey(
 
     Args:
         source: The folder or archive that the names are relative to; a csv has no headers.
-        names: Of the images that could be read.
+        names: Names of the images that could be read.
         progress: Called with (done, total), in files or bytes.
 
     Returns:
-        Headers by name, without those that have none.
+        Headers by name, without files that have none.
 
     Raises:
         ArchiveError: The archive is damaged, unsafe or too large.
@@ -286,65 +280,59 @@ def survey(
             found[name] = _header(source / name)
             if progress:
                 progress(done, len(names))
-    elif extract.is_archive(source):
-        for name, data in extract.members(source, limits=extract.Limits(), progress=progress):
+    elif archives.is_archive(source):
+        for name, data in archives.members(source, progress=progress):
             if name in wanted:
                 found[name] = _header(io.BytesIO(data))
     return {name: header for name, header in found.items() if header is not None}
 
 
 def count_files(material: Material, headers: Mapping[str, Header]) -> dict[str, int]:
-    """Count what is odd about files, by the names that `AuditReport.counts` has."""
+    """Count unusual files, by the names that `AuditReport.counts` has."""
     counts = {"unreadable": len(material.dataset.problems)}
     if headers:
         counts |= {kind.replace(" ", "_"): len(odd) for kind, odd in _odd(material, headers).items()}
     return counts
 
 
-def file_findings(material: Material, headers: Mapping[str, Header]) -> list[Finding]:
-    """Tell of files that could not be read, or are unlike what they should be."""
-    told = []
+def file_findings(material: Material, headers: Mapping[str, Header]) -> Iterator[Finding]:
+    """Yield files that could not be read, or that are unusual."""
     if problems := material.dataset.problems:
-        told.append(
-            Finding(
-                kind="unreadable",
-                severity="warning",
-                evidence=f"{len(problems):,} images could not be read, and were skipped.",
-                advice="Get them again from where they came, or delete them.",
-                cases=tuple(Case((problem.file,), problem.reason) for problem in problems),
-            )
+        yield Finding(
+            kind="unreadable",
+            severity="warning",
+            evidence=f"{len(problems):,} images could not be read, and were skipped.",
+            advice="Get them again from their source, or delete them.",
+            cases=tuple(Case((problem.file,), problem.reason) for problem in problems),
         )
-    places = {name: place for place, name in enumerate(material.files)}
+    images = {name: image for image, name in enumerate(material.files)}
     for kind, odd in _odd(material, headers).items():
-        severity, evidence, advice = _WORDS[kind]
+        severity, evidence, advice = _FILE_TEXTS[kind]
         if odd:
-            told.append(
-                Finding(
-                    kind=kind,
-                    severity=severity,
-                    evidence=evidence.format(len(odd)),
-                    advice=advice,
-                    cases=tuple(material.case([places[name]], says) for name, says in odd.items()),
-                )
+            yield Finding(
+                kind=kind,
+                severity=severity,
+                evidence=evidence.format(len(odd)),
+                advice=advice,
+                cases=tuple(material.case([images[name]], text) for name, text in odd.items()),
             )
-    return told
 
 
-_WORDS: dict[str, tuple[Severity, str, str]] = {
+_FILE_TEXTS: dict[str, tuple[Severity, str, str]] = {
     "wrong suffix": (
         "note",
-        "{:,} files hold another format than their suffix says.",
-        "Rename them: mien reads them all the same, other programs may not.",
+        "The file extension of {:,} files does not match their content.",
+        "Rename them: mien reads them, but other programs may not.",
     ),
     "odd size": (
         "note",
-        "{:,} images have another size than nine of ten have.",
-        "See whether they come from elsewhere; a model may learn the source instead of the face.",
+        "{:,} images have another size than at least 90 % of the images.",
+        "Check whether they come from another source; a model may learn the source instead of the face.",
     ),
     "odd colour": (
         "note",
-        "{:,} images are stored grey where nine of ten have colours, or the other way round.",
-        "See whether they come from elsewhere; a model may learn the source instead of the face.",
+        "{:,} images are grey, and at least 90 % have colours, or the other way round.",
+        "Check whether they come from another source; a model may learn the source instead of the face.",
     ),
     "not square": (
         "note",
@@ -360,8 +348,8 @@ _WORDS: dict[str, tuple[Severity, str, str]] = {
 
 
 def _odd(material: Material, headers: Mapping[str, Header]) -> dict[str, dict[str, str]]:
-    """For each kind of oddity, the files that have it and what they are."""
-    odd: dict[str, dict[str, str]] = {kind: {} for kind in _WORDS}
+    """Return for each unusual property the files that have it, with a description."""
+    odd: dict[str, dict[str, str]] = {kind: {} for kind in _FILE_TEXTS}
     sizes = _usual(Counter((header.width, header.height) for header in headers.values()))
     colours = _usual(Counter(header.grey for header in headers.values()))
     for name, header in sorted(headers.items()):
@@ -381,7 +369,7 @@ def _odd(material: Material, headers: Mapping[str, Header]) -> dict[str, dict[st
 
 
 def _usual(counts: Counter[object]) -> set[object]:
-    """The commonest value, where nearly all have it."""
+    """Return the most frequent value if nearly all have it."""
     ((value, most),) = counts.most_common(1) or [(None, 0)]
     return {value} if most >= _USUAL * counts.total() > 0 else set()
 
@@ -394,33 +382,30 @@ def _header(file: Path | io.BytesIO) -> Header | None:
         return None
 
 
-#: Sides in pixels that an image is enlarged to, one after the other until a face is found. The first finds
-#: 19 of 20 faces of FER2013 in a third of the time of the last.
+#: Sides in pixels that an image is enlarged to, in this order until a face is found. The first finds 95 % of
+#: FER2013's faces in a third of the time of the last.
 _SIDES = (96, 144, 192, 240)
 
-#: Width of the plain frame about it, in sides: detectors learnt from faces with something around them.
+#: Width of the grey frame around it, in sides: detectors learned from faces with a background.
 _FRAME = 1 / 3
 _FRAME_GREY = 128
 
-#: Width in sides below which a box is no face that the image is of.
+#: Width in sides below which a box is not the face that the image shows.
 _NARROWEST = 0.3
 
 
 def seek(
     dataset: Dataset, detector: Detector, *, progress: Callable[[int, int], None] | None = None
 ) -> NDArray[np.bool_]:
-    """Ask a detector for a face in every image.
+    """Return `(n,)` whether a detector finds a face in each image, split after split.
 
-    An image that a face fills is enlarged and set into a plain grey frame first, in up to four sizes and
-    at last mirrored, until a face is found.
+    Each image is enlarged and framed in grey, in up to four sizes and at last mirrored, until the detector
+    finds a face.
 
     Args:
         dataset: Its images.
-        detector: What `detect.load` returned.
+        detector: The result of `mien.vision.detectors.load`.
         progress: Called with (images done, images in all).
-
-    Returns:
-        `(n,)` whether a face was found, split after split.
     """
     total = sum(len(split) for split in dataset.splits)
     found = np.zeros(total, bool)
@@ -452,38 +437,39 @@ def _framed(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 
 def check_faces(material: Material, found: NDArray[np.bool_] | None) -> None:
-    """Make sure that faces were sought in these images.
+    """Check that a detector has seen these images.
 
     Raises:
-        DataError: They were sought in more or fewer.
+        DataError: It has seen more or fewer.
     """
     if found is not None and len(found) != len(material.images):
-        raise DataError(f"faces were sought in {len(found):,} images; the data has {len(material.images):,}")
+        raise DataError(
+            f"the detector has seen {len(found):,} images and the data set has {len(material.images):,}; run "
+            "audit.seek on this data set"
+        )
 
 
 def count_faceless(measures: Measures, found: NDArray[np.bool_] | None) -> dict[str, int]:
-    """Count the images that show something, and no face that was found."""
-    return {} if found is None else {"no_face_found": int((measures.telling & ~found).sum())}
+    """Count the images that show something in which no face was found."""
+    return {} if found is None else {"no_face_found": int((measures.has_content & ~found).sum())}
 
 
 def faceless_findings(
     material: Material, measures: Measures, found: NDArray[np.bool_] | None
-) -> list[Finding]:
-    """Tell of images in which no face was found."""
-    places = np.empty(0, np.intp) if found is None else np.flatnonzero(measures.telling & ~found)
-    if not places.size:
-        return []
-    by_votes = np.isin(places, faceless(material))
-    voted = f", {by_votes.sum():,} of which are none by votes either" if material.votes is not None else ""
+) -> Iterator[Finding]:
+    """Yield the images in which no face was found."""
+    images = np.empty(0, np.intp) if found is None else np.flatnonzero(measures.has_content & ~found)
+    if not images.size:
+        return
+    by_votes = np.isin(images, faceless(material))
+    voted = f"; annotators call {by_votes.sum():,} of them no face" if material.votes is not None else ""
     order = np.argsort(~by_votes, kind="stable")
-    return [
-        Finding(
-            kind="no face found",
-            severity="note",
-            evidence=f"A detector finds no face in {len(places):,} images "
-            f"({len(places) / len(material.images):.1%}){voted}.",
-            advice="Look at them: many are faces that are turned away, cut or lying, which detectors miss. "
-            "Nothing is left out for this alone.",
-            cases=tuple(material.case([place], material.tell(place)) for place in places[order].tolist()),
-        )
-    ]
+    yield Finding(
+        kind="no face found",
+        severity="note",
+        evidence=f"A detector finds no face in {len(images):,} images "
+        f"({len(images) / len(material.images):.1%}){voted}.",
+        advice="Look at them: many are faces that are turned away, cropped or tilted, which detectors miss. "
+        "Nothing is left out for this reason alone.",
+        cases=tuple(material.case([image], material.describe(image)) for image in images[order].tolist()),
+    )

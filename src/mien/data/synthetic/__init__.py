@@ -1,8 +1,8 @@
-"""The embedded data set: faces drawn from action units.
+"""A built-in data set of synthetic faces that are drawn from action units.
 
-Grey faces of the seven emotions, each painted from some seventy numbers: the action units that show its
-emotion, a head, a pose and a light. They let everything in mien run and be tested without a photograph.
-What a model reaches on drawn faces says nothing about real ones.
+Grey faces of the seven emotions, each painted from about seventy numbers: the action units of its emotion, a
+head, a pose and a light. With them everything in mien runs, and is tested, without a photograph. Results on
+synthetic faces say nothing about real ones.
 """
 
 import io
@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 
-#: Share of faces whose label names another emotion than the one drawn.
+#: Share of faces whose label is not the emotion drawn.
 LABEL_NOISE = 0.04
 
 _TICK = 100
@@ -61,14 +61,14 @@ def face(emotion: str, *, seed: int, size: int = 48) -> NDArray[np.uint8]:
 
     Args:
         emotion: One of `mien.labels.EMOTIONS`.
-        seed: Decides everything else; at least 0.
+        seed: At least 0; determines everything else.
         size: Side of the square image in pixels.
 
     Returns:
         `(size, size)` grey levels in [0, 255].
 
     Raises:
-        DataError: There is no such emotion, the seed is negative or the size is not positive.
+        DataError: The emotion is unknown, the seed is negative or the size is not positive.
     """
     return paint(describe(emotion, seed=seed), size=size)
 
@@ -83,30 +83,29 @@ def sample(
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
     """Draw `count` faces with their labels.
 
-    Face i and its label follow from (seed, i) alone, so that a longer sample begins with the shorter one.
-    The emotions take turns in the order of `mien.labels.EMOTIONS`: every class is equally frequent, give
-    or take one.
+    Face i and its label depend only on (seed, i), so that a longer sample begins with the shorter one. The
+    emotions take turns in the order of `mien.labels.EMOTIONS`, so that class counts differ by at most 1.
 
     Args:
         count: Number of faces.
         seed: At least 0.
         size: Side of the square images in pixels.
-        label_noise: Probability in [0, 1] that a label names another emotion than the one drawn, each of the
-            others equally likely; changes labels, never pixels.
+        label_noise: Probability in [0, 1] that a label is not the emotion drawn but one of the others, with
+            equal probabilities; it does not change pixels.
         progress: Called with (done, total) as faces are drawn.
 
     Returns:
-        Images `(count, size, size, 1)` uint8 in [0, 255]; labels `(count,)` int64 as a data set would have
-        them; and the emotions drawn `(count,)` int64. Both are indices into `mien.labels.EMOTIONS`.
+        Images `(count, size, size, 1)` uint8 in [0, 255]; labels `(count,)` int64 with noise; and the
+        emotions drawn `(count,)` int64. Both are indices into `mien.labels.EMOTIONS`.
 
     Raises:
-        DataError: The count or the seed is negative, the size is not positive, or the label noise is no
-            probability.
+        DataError: The count or the seed is negative, the size is not positive, or the label noise is not in
+            [0, 1].
     """
     if count < 0:
-        raise DataError(f"a sample has 0 faces or more, not {count}; ask for 7 or more to see every emotion")
+        raise DataError(f"the number of faces is {count}; give 0 or more, at least 7 to see every emotion")
     if not 0 <= label_noise <= 1:
-        raise DataError(f"label noise is a probability in [0, 1], not {label_noise}; choose one such as 0.04")
+        raise DataError(f"the label noise is {label_noise}; give a probability in [0, 1], such as 0.04")
     check_seed(seed)
     check_size(size)
     images = np.empty((count, size, size, 1), np.uint8)
@@ -114,7 +113,7 @@ def sample(
     labels = truth.copy()
     for index in range(count):
         images[index, :, :, 0] = paint(describe(EMOTIONS[truth[index]], seed=(seed, index)), size=size)
-        # A stream of its own, so that the share of wrong labels leaves the pixels as they are.
+        # A separate stream, so that the label noise does not change the pixels.
         rng = np.random.default_rng((seed, index, 1))
         if rng.random() < label_noise:
             labels[index] = (truth[index] + rng.integers(1, len(EMOTIONS))) % len(EMOTIONS)
@@ -132,13 +131,13 @@ def write_archive(
     seed: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write drawn faces as a zip of class folders, `data/{train,val,test}/<emotion>/<number>.png`.
+    """Write synthetic faces as a zip of class folders, `data/{train,val,test}/<emotion>/<number>.png`.
 
-    The faces are `sample(train + val + test, seed=seed)`, cut in this order; each lies in the folder that its
-    label names, noise included. The same arguments give the same bytes. The file appears whole or not at all.
+    The faces are `sample(train + val + test, seed=seed)` in this order, in the folders of their labels. The
+    same arguments give the same bytes. The file appears whole or not at all.
 
     Args:
-        path: The zip to write; one that is there is replaced. Its folder is made where it is missing.
+        path: The zip to write; an existing file is replaced, and a missing folder is created.
         train: Number of training faces.
         val: Number of validation faces.
         test: Number of test faces.
@@ -153,7 +152,9 @@ def write_archive(
     """
     counts = {"train": train, "val": val, "test": test}
     if min(counts.values()) < 0:
-        raise DataError(f"a split has 0 faces or more, not {min(counts.values())}; ask for 7 or more a split")
+        raise DataError(
+            f"a split has {min(counts.values())} faces; give 0 or more, at least 7 to see every emotion"
+        )
     images, labels, _ = sample(sum(counts.values()), seed=seed, progress=progress)
     splits = np.repeat(list(counts), list(counts.values()))
 

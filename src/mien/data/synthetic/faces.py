@@ -1,4 +1,4 @@
-"""One drawn face as numbers: its actions, head, pose and light."""
+"""A synthetic face as numbers: its action units, head, pose and light, and the landmarks they give."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -112,7 +112,7 @@ def draw(emotion: str, rng: np.random.Generator) -> Actions:
     return Actions(**dict(zip(NAMES, np.minimum(levels, 1.0).tolist(), strict=True)))
 
 
-#: How hair lies: none, close to the skull, over the forehead, or down to the shoulders.
+#: Hair: none, close to the skull, over the forehead, or down to the shoulders.
 Hair = Literal["none", "short", "fringe", "long"]
 
 
@@ -120,33 +120,33 @@ Hair = Literal["none", "short", "fringe", "long"]
 class Head:
     """The shape and tones of a head at rest.
 
-    Lengths are in half face heights: the chin lies about 1.1 below the middle of the face. Tones are
+    Lengths are in half face heights: the chin is about 1.1 below the centre of the face. Tones are
     reflectances in [0, 255].
 
     Args:
         width: Half the width at the cheekbones.
         jaw: Width of the jaw as a share of `width`.
-        chin: How far the chin lies below the middle.
-        eye_apart: From the middle to an eye's centre.
+        chin: Distance of the chin below the centre.
+        eye_apart: Distance of an eye's centre from the middle line.
         eye_width: Half an eye's width.
         eye_open: Height of the upper lid over the line between an eye's corners.
-        eye_tilt: How much higher an eye's outer corner lies than its inner one.
+        eye_tilt: Height of an eye's outer corner over its inner one.
         brow: Height of the brows above the eyes.
         brow_thick: Thickness of the brows.
-        brow_arch: How far the middle of a brow rises over its ends.
+        brow_arch: Height of the middle of a brow over its ends.
         nose: Half the width of the nose.
-        nose_tip: How far the tip lies below the middle.
+        nose_tip: Distance of the tip below the centre.
         mouth: Half the width of the mouth.
-        mouth_down: How far the mouth lies below the middle.
-        mouth_bow: How much lower the corners lie than the middle of the mouth at rest.
+        mouth_down: Distance of the mouth below the centre.
+        mouth_bow: Distance of the corners below the middle of the mouth at rest.
         lips: Thickness of each lip.
-        lopsided: How much stronger actions are right of the middle than left of it, as a share.
-        age: Depth of the folds that stay at rest, 0 to 1.
+        lopsided: How much stronger actions are on the right half than on the left, as a share.
+        age: Depth of the folds at rest, 0 to 1.
         gaze: Where the eyes look, right and down, as shares of their half width.
         skin: Tone of the skin.
         hair_tone: Tone of the hair.
         lip_tone: Tone of the lips as a share of the skin's.
-        hair: How the hair lies.
+        hair: Kind of hair.
         beard: Darkness of a beard, 0 for none, to 1.
         glasses: Thickness of the rims of glasses; 0 for none.
     """
@@ -180,7 +180,7 @@ class Head:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """Where the head stands before the camera, and what stands between them.
+    """The pose of the head before the camera, and what covers it.
 
     Args:
         roll: Turn in the image's plane, radians clockwise.
@@ -189,8 +189,8 @@ class View:
         scale: Half face heights a half image side: 1 lets a face of 2 fill the image.
         right: Shift to the right as a share of the image's side.
         down: Shift downward as a share of the image's side.
-        cover: Something that hides one side of the image: the side as an angle in radians, clockwise from the
-            right, and how far from the centre it begins as a share of the image's side; None for nothing.
+        cover: A bar that hides one side of the image: the side as an angle in radians, clockwise from the
+            right, and its distance from the centre as a share of the image's side; None for no bar.
     """
 
     roll: float
@@ -231,14 +231,14 @@ class Light:
 
 @dataclass(frozen=True, kw_only=True)
 class Face:
-    """Everything that decides one drawn face's pixels.
+    """All numbers that determine the pixels of one face.
 
     Args:
-        emotion: What it shows.
+        emotion: Its emotion.
         actions: Its action units.
-        head: Whose face it is.
-        view: Where it stands.
-        light: How it is lit and taken.
+        head: Its head.
+        view: Its pose.
+        light: Its light and camera.
     """
 
     emotion: str
@@ -256,10 +256,10 @@ def describe(emotion: str, *, seed: int | Sequence[int]) -> Face:
         seed: One or more integers of at least 0; the same ones give the same face.
 
     Raises:
-        DataError: There is no such emotion, or a seed is negative.
+        DataError: The emotion is unknown, or a seed is negative.
     """
     if emotion not in EMOTIONS:
-        raise DataError(f"{emotion!r} is no emotion mien can draw; it draws {', '.join(EMOTIONS)}")
+        raise DataError(f"{emotion!r} is not an emotion; give one of {', '.join(EMOTIONS)}")
     check_seed(seed)
     rng = np.random.default_rng(seed)
     return Face(
@@ -272,13 +272,13 @@ def describe(emotion: str, *, seed: int | Sequence[int]) -> Face:
 
 
 def check_seed(seed: int | Sequence[int]) -> None:
-    """Refuse a seed that NumPy's generators cannot take.
+    """Check a seed for NumPy's generators.
 
     Raises:
         DataError: It is negative, or one of its integers is.
     """
     if np.min(seed) < 0:
-        raise DataError(f"a seed is an integer of at least 0, not {seed}; choose one such as 0")
+        raise DataError(f"the seed is {seed}; give an integer of at least 0")
 
 
 def _head(rng: np.random.Generator) -> Head:

@@ -18,9 +18,9 @@ _STEPS = np.linspace(0.0, 1.0, 5)
 _WEIGHTS = np.stack(
     [2 * (_STEPS - 0.5) * (_STEPS - 1), 4 * _STEPS * (1 - _STEPS), 2 * _STEPS * (_STEPS - 0.5)], axis=1
 )
-#: Half height and depth of the ellipsoid on whose surface the face lies; its half width is the head's.
+#: Half height and depth of the ellipsoid of the face; its half width is the head's.
 _TALL, _DEEP = 1.2, 0.75
-#: What stands for a factor of 1 in the shade that folds are painted into.
+#: Grey level of the factor 1 in the image that folds are painted into.
 _EVEN = 128
 
 
@@ -59,7 +59,7 @@ def check_size(size: int) -> None:
         DataError: It is below 1.
     """
     if size < 1:
-        raise DataError(f"a drawn face has a side of at least 1 pixel, not {size}; choose one such as 48")
+        raise DataError(f"the size is {size}; give at least 1 pixel, such as 48")
 
 
 def _expose(lit: NDArray[np.float32], light: Light) -> NDArray[np.uint8]:
@@ -76,7 +76,7 @@ def _background(light: Light, side: int) -> Image.Image:
 
 
 def _draw(face: Face, tones: ImageDraw.ImageDraw, shades: ImageDraw.ImageDraw, side: int) -> None:
-    # A fold within 2 % of even light cannot be seen; one that is exactly even is there to cover others.
+    # A fold within 2 % of even light is invisible; an exactly even fold covers others.
     todo = [mark for mark in marks(face) if not mark.fold or abs(mark.tone - 1) >= 0.02 or mark.tone == 1]
     unit = face.view.scale * side / 2
     numbers = [number for mark in todo for arc in mark.arcs for point in arc for number in point]
@@ -159,8 +159,8 @@ class Mark(NamedTuple):
         arcs: A chain of arcs, each beginning where the one before ends.
         tone: A reflectance in [0, 255]; for a fold the factor that it puts on the light.
         width: Width of a line; 0 fills what the chain encloses.
-        lift: Height over the head's surface; None for what lies flat in the plane through its middle.
-        fold: Whether it is a soft fold, painted as shade, and not a tone.
+        lift: Height over the head's surface; None for flat marks in the plane through its middle.
+        fold: Whether it is a soft fold, which is painted as shade.
     """
 
     arcs: tuple[Arc, ...]

@@ -1,6 +1,6 @@
 """How many photographs that were cut otherwise on purpose the search finds, for each way of cutting.
 
-    python benchmarks/recuts_planted.py fer2013.csv [--copies 300] [--among 6000]
+    python benchmarks/recrops_planted.py fer2013.csv [--copies 300] [--among 6000]
 
 Some of a data set's validation images are cut, enlarged, shrunk, marked or turned, and looked for among its
 training images, to which the originals were added. `found` counts images paired with their own original.
@@ -74,7 +74,7 @@ def main() -> None:
     print("|---|---|---|")
     for name, change in WAYS.items():
         images = np.stack([change(val[place, :, :, 0]) for place in chosen])[..., np.newaxis]
-        found = recrops.recut(images, among)
+        found = recrops.find(images, among)
         mine = found.other == len(train) + found.one
         print(
             f"| {name} | {len(np.unique(found.one[mine])) / len(chosen):.1%} | {(~mine).sum()} |", flush=True

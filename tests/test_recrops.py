@@ -37,7 +37,7 @@ def cuts(photographs: np.ndarray, part: tuple[float, float, float], size: int = 
     return np.stack([cut(photograph, part, size) for photograph in photographs])[..., np.newaxis]
 
 
-def own(found: recrops.Recuts) -> tuple[int, int]:
+def own(found: recrops.Recrops) -> tuple[int, int]:
     """How many images found their own photograph, and how many another's."""
     mine = found.one == found.other
     return len(np.unique(found.one[mine])), int((~mine).sum())
@@ -47,7 +47,7 @@ def own(found: recrops.Recuts) -> tuple[int, int]:
 def test_a_photograph_cut_otherwise_is_found_from_both_sides(photographs: np.ndarray, name: str) -> None:
     wide, close = cuts(photographs, WHOLE), cuts(photographs, CUTS[name])
     for images, among in ((wide, close), (close, wide)):
-        right, wrong = own(recrops.recut(images, among))
+        right, wrong = own(recrops.find(images, among))
         assert right >= 0.97 * len(photographs)
         # Faces that are drawn share some of their features to the pixel.
         assert wrong <= 0.04 * len(photographs)
@@ -59,7 +59,7 @@ def test_light_jpeg_and_mirror_hide_nothing(photographs: np.ndarray) -> None:
         packed = io.BytesIO()
         Image.fromarray((face * 0.8 + 20).astype(np.uint8)).save(packed, "JPEG", quality=75)
         changed.append(np.asarray(Image.open(packed)))
-    found = recrops.recut(np.stack(changed)[..., np.newaxis], cuts(photographs, WHOLE))
+    found = recrops.find(np.stack(changed)[..., np.newaxis], cuts(photographs, WHOLE))
     assert own(found)[0] >= 0.97 * len(photographs)
     assert found.mirrored[found.one == found.other].mean() > 0.9
 
@@ -68,29 +68,29 @@ def test_cells_lose_next_to_nothing(photographs: np.ndarray, monkeypatch: pytest
     wide, close = cuts(photographs, WHOLE), cuts(photographs, CUTS["a tenth larger"])
     monkeypatch.setattr(recrops, "_FEW", 0)
     monkeypatch.setattr(recrops, "_CHUNK", 50)
-    first, second = (recrops.recut(close, wide) for _ in range(2))
+    first, second = (recrops.find(close, wide) for _ in range(2))
     assert own(first)[0] >= 0.95 * len(photographs)
-    assert np.array_equal(first.likeness, second.likeness)
+    assert np.array_equal(first.similarity, second.similarity)
 
 
 def test_pairs_are_ascending_and_equal_images_are_among_them(photographs: np.ndarray) -> None:
     wide = cuts(photographs[:20], WHOLE)
-    found = recrops.recut(wide[[3, 3, 7]], wide)
+    found = recrops.find(wide[[3, 3, 7]], wide)
     pairs = list(zip(found.one.tolist(), found.other.tolist(), strict=True))
     assert pairs == sorted(pairs)
     assert {(0, 3), (1, 3), (2, 7)} <= set(pairs)
-    assert found.likeness[found.one == 0].max() > 0.999
+    assert found.similarity[found.one == 0].max() > 0.999
 
 
 def test_a_flat_image_is_like_nothing() -> None:
     grey = np.full((3, 48, 48, 1), 90, np.uint8)
-    found = recrops.recut(grey, grey)
-    assert len(found.one) == len(found.likeness) == len(found.mirrored) == 0
+    found = recrops.find(grey, grey)
+    assert len(found.one) == len(found.similarity) == len(found.mirrored) == 0
 
 
 def test_a_side_of_96_pixels_is_searched_alike(photographs: np.ndarray) -> None:
     wide, close = (cuts(photographs[:40], part, 96) for part in (WHOLE, CUTS["a quarter larger"]))
-    assert own(recrops.recut(close, wide))[0] >= 38
+    assert own(recrops.find(close, wide))[0] >= 38
 
 
 def test_the_map_found_is_the_one_that_was_planted() -> None:
@@ -104,13 +104,13 @@ def test_the_map_found_is_the_one_that_was_planted() -> None:
     left = (0.5 / 48 - part[0]) * scale * 48 - 0.5
     expected = np.array([[scale, 0, left], [0, scale, left]], np.float32)
     assert found.maps[0] == pytest.approx(expected, abs=0.2)
-    assert found.likeness[0] > 0.98
+    assert found.similarity[0] > 0.98
 
 
 def test_progress_rises_to_its_total(photographs: np.ndarray) -> None:
     seen: list[tuple[int, int]] = []
     wide = cuts(photographs[:30], WHOLE)
-    recrops.recut(wide[:3], wide, progress=lambda done, total: seen.append((done, total)))
+    recrops.find(wide[:3], wide, progress=lambda done, total: seen.append((done, total)))
     assert seen == sorted(seen)
     assert seen[-1] == (100, 100)
 
@@ -119,11 +119,11 @@ def test_what_cannot_be_searched_is_refused() -> None:
     small = np.zeros((2, 20, 20, 1), np.uint8)
     large = np.zeros((2, 48, 48, 1), np.uint8)
     with pytest.raises(DataError, match="20 pixels a side"):
-        recrops.recut(small, small)
-    with pytest.raises(DataError, match="of 48 and of 64 pixels"):
-        recrops.recut(large, np.zeros((2, 64, 64, 1), np.uint8))
+        recrops.find(small, small)
+    with pytest.raises(DataError, match="48 and 64 pixels"):
+        recrops.find(large, np.zeros((2, 64, 64, 1), np.uint8))
     with pytest.raises(DataError, match="between 0 and 1"):
-        recrops.recut(large, large, same=1.0)
+        recrops.find(large, large, same=1.0)
 
 
 @pytest.mark.slow
@@ -132,5 +132,5 @@ def test_planted_cuts_of_fer2013_are_found(fer2013: datasets.Dataset) -> None:
     faces = fer2013.split("train").images[:3000]
     faces = faces[faces.std(axis=(1, 2, 3)) >= duplicates.FLAT]
     close = cuts(faces[:300, :, :, 0], (0.06, 0.08, 0.86))
-    found = recrops.recut(close, faces)
+    found = recrops.find(close, faces)
     assert own(found)[0] >= 0.97 * 300
