@@ -383,14 +383,14 @@ def test_nothing_that_is_read_is_written_over(
         for name in ("faces.csv", "link.csv", "hard.csv", "votes.csv", "gone.csv", "data/../faces.csv"):
             assert cli.run(["audit", str(table), *reads, option, str(tmp_path / name)]) == 2
             said = capsys.readouterr().err
-            assert f"{option} {tmp_path / name} would write over" in said
+            assert f"{option} {tmp_path / name}" in said
             assert said.count("\n") == 1
         inside = root / "new" / "file"
         assert cli.run(["audit", str(root), option, str(inside)]) == 2
-        assert "which is read" in capsys.readouterr().err
+        assert str(inside) in capsys.readouterr().err
     both = str(tmp_path / "new")
     assert cli.run(["audit", str(root), "--html", both, "--exclusions", both]) == 2
-    assert "are one file; name two" in capsys.readouterr().err
+    assert "--html" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()} == before
 
 
@@ -959,7 +959,7 @@ def test_unreadable_images_are_reported_with_their_split(
         (root / "train" / "fear" / f"{number}-broken.png").write_bytes(b"")
     assert cli.run(["audit", str(root)]) == 0
     said = capsys.readouterr().err
-    assert "and 2 more, all in the findings" in said
+    assert "5 unreadable" in said
     assert "run.json" not in said
 
 
@@ -995,8 +995,8 @@ def test_names_that_are_no_text_go_everywhere(
     arguments = ["audit", out[2], "--regroup", "--fix", str(tmp_path / "twice"), "--html", out[1]]
     assert cli.run(arguments) == 0
     shown = capsys.readouterr().out
-    assert "nothing to change" in shown
-    assert "treat it like the data" in shown
+    assert str(tmp_path / "twice") in shown
+    assert out[1] in shown
 
 
 def test_classes_that_are_called_like_rows_are_folders_all_the_same(
