@@ -25,6 +25,7 @@ from mien import labels as emotions
 from mien.data import datasets
 from mien.data.datasets import Split
 from mien.evaluation import comparison
+from mien.evaluation.evaluation import Evaluation
 from mien.evaluation.evaluation_log import LOG_FILE
 from mien.models import model as bundle
 from mien.training import recipes, runs
@@ -213,6 +214,10 @@ def test_a_clear_difference_is_called_one() -> None:
     )
     assert "McNemar p < 0.0001 (mid-p)" in found.verdict
     assert (found.a.right, found.b.right) == (280, 240)
+    assert found.a.evaluation.accuracy == found.accuracy.a
+    assert found.b.evaluation.macro_f1 == pytest.approx(found.macro_f1.b)
+    document = json.loads(json.dumps(found.to_dict()))
+    assert Evaluation.from_dict(document["b"]["evaluation"]) == found.b.evaluation
     turned = compared(20, 60, 220)
     assert turned.winner == "b"
     assert turned.verdict.startswith(

@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from mien.data.probabilities import SavedPredictions
 from mien.errors import DataError, ModelError
-from mien.evaluation.evaluation import Interval
+from mien.evaluation.evaluation import Evaluation, Interval
 from mien.evaluation.evaluation_log import find_choices
-from mien.evaluation.evaluator import predict_mean as answer
-from mien.evaluation.metrics import RESAMPLES, Z, find_plurality
+from mien.evaluation.evaluator import compute_agreement, predict_mean
+from mien.evaluation.metrics import RESAMPLES, Z, compute_metrics, find_plurality
 from mien.models.model import ONE_HEAD, TWO_HEADS, Model
 
 if TYPE_CHECKING:
@@ -293,7 +293,7 @@ def predict_side(
         ModelError: It takes images of another size, or has no such head.
     """
     card = bundle.card
-    chances = answer([bundle], split.images, head=head, progress=progress)
+    chances = predict_mean([bundle], split.images, head=head, progress=progress)
     chose = find_choices(card, split.fingerprint)
     splits = [(name, part) for data in card.learnt_from for name, part in data.splits.items()]
     return SidePredictions(
@@ -352,16 +352,27 @@ class Side:
     """One of the two that are compared.
 
     Args:
-        name: What it is called.
-        head: Which of its heads answered.
-        model: sha256 of its file.
-        right: Images named right.
+        name: Its name in the comparison.
+        evaluation: Its own figures on the images.
     """
 
     name: str
-    head: str
-    model: str
-    right: int
+    evaluation: Evaluation
+
+    @property
+    def head(self) -> str:
+        """The output head that answered; empty if that is not known."""
+        return self.evaluation.head
+
+    @property
+    def model(self) -> str:
+        """sha256 of the model file; empty if that is not known."""
+        return self.evaluation.model
+
+    @property
+    def right(self) -> int:
+        """Number of images named right."""
+        return sum(row[index] for index, row in enumerate(self.evaluation.confusion))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -475,8 +486,10 @@ class Comparison:
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as plain JSON values; names that are no UTF-8 with the escapes that JSON has for them."""
+        """Return plain JSON values; file names that are not UTF-8 contain JSON escapes."""
         document = asdict(self)
+        for name, side in (("a", self.a), ("b", self.b)):
+            document[name]["evaluation"] = side.evaluation.to_dict()
         for each in document["disagreements"]:
             each["file"] = each["file"].encode(errors="backslashreplace").decode()
         return document
@@ -729,8 +742,8 @@ def compare(
         split_fingerprint=split.fingerprint,
         n=len(split),
         labels=names,
-        a=Side(name=a.name, head=a.head, model=a.model, right=int(right_a.sum())),
-        b=Side(name=b.name, head=b.head, model=b.model, right=int(right_b.sum())),
+        a=Side(name=a.name, evaluation=_evaluate_side(a, split, labels, data)),
+        b=Side(name=b.name, evaluation=_evaluate_side(b, split, labels, data)),
         accuracy=accuracy,
         macro_f1=macro,
         mcnemar=test,
@@ -753,6 +766,20 @@ def compare(
         warnings=(*found.warnings, *_describe_memorised(found)),
     )
     return replace(found, verdict=_write_verdict(found), notes=tuple(_write_notes(found)))
+
+
+def _evaluate_side(side: SidePredictions, split: "Split", labels: Sequence[str], data: str) -> Evaluation:
+    order = np.array([side.labels.index(label) for label in labels], np.int64)
+    votes = split.votes
+    return replace(
+        compute_metrics(side.probabilities, order[split.labels], side.labels),
+        agreement=None if votes is None else compute_agreement(side.probabilities, votes, side.labels),
+        head=side.head,
+        model=side.model,
+        split=split.name,
+        split_fingerprint=side.fingerprint or split.fingerprint,
+        data=data,
+    )
 
 
 def _rename_apart(a: SidePredictions, b: SidePredictions) -> tuple[SidePredictions, SidePredictions]:
