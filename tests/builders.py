@@ -154,3 +154,23 @@ def small_work() -> Iterator[None]:
         for function in (exporters.write_model, exporters.convert, exporters.write):
             changed.enter_context(mock.patch.dict(function.__kwdefaults__, at_least=64))
         yield
+
+
+def random_answers(n: int, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return `n` rows of probabilities of `k` classes that lean to the labels, and the labels."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, k, n)
+    chances = random.dirichlet(np.ones(k), n)
+    chances[np.arange(n), labels] += random.uniform(0, 0.5, n)
+    return chances / chances.sum(axis=1, keepdims=True), labels
+
+
+def lively(model: Any, seed: int = 0) -> Any:
+    """Give `model` the statistics and offsets of a trained one; fresh ones would hide most mistakes."""
+    random = np.random.default_rng(seed)
+    for variable in model.weights:
+        if variable.path.endswith(("gamma", "moving_variance")):
+            variable.assign(random.uniform(0.5, 1.5, variable.shape))
+        elif variable.path.endswith(("beta", "bias", "moving_mean")):
+            variable.assign(random.normal(0, 0.2, variable.shape))
+    return model

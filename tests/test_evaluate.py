@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from sklearn import metrics as judge
 
+import builders
 from mien.data.datasets import Split
 from mien.errors import DataError, ModelError
 from mien.evaluation import evaluator
@@ -57,14 +58,6 @@ def split(pixels: list[int], labels: list[int]) -> Split:
     return Split("val", images, np.array(labels, np.int64), None, tuple(map(str, pixels)))
 
 
-def random_answers(n: int, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    random = np.random.default_rng(seed)
-    labels = random.integers(0, k, n)
-    chances = random.dirichlet(np.ones(k), n)
-    chances[np.arange(n), labels] += random.uniform(0, 0.5, n)
-    return chances / chances.sum(axis=1, keepdims=True), labels
-
-
 def names(k: int) -> list[str]:
     return [f"c{index:03d}" for index in range(k)]
 
@@ -72,7 +65,7 @@ def names(k: int) -> list[str]:
 @settings(deadline=None, max_examples=30)
 @given(n=st.integers(1, 400), k=st.integers(2, 12), seed=st.integers(0, 1000))
 def test_figures_are_scikit_learns(n: int, k: int, seed: int) -> None:
-    chances, labels = random_answers(n, k, seed)
+    chances, labels = builders.random_answers(n, k, seed)
     report = compute_metrics(chances, labels, names(k))
     answers, there = chances.argmax(axis=1), sorted(set(labels))
     one_hot = np.eye(k)[labels]
@@ -98,7 +91,7 @@ def test_figures_are_scikit_learns(n: int, k: int, seed: int) -> None:
 
 @pytest.mark.parametrize("bins", [1, 10, 15])
 def test_ece_is_its_definition(bins: int) -> None:
-    chances, labels = random_answers(2000, 4, 3)
+    chances, labels = builders.random_answers(2000, 4, 3)
     chances[:4] = np.eye(4)
     confidence, right = chances.max(axis=1), chances.argmax(axis=1) == labels
     expected = 0.0
@@ -136,7 +129,7 @@ def test_wilsons_interval(right: int, n: int, low: float, high: float) -> None:
 
 
 def test_bootstrap_over_counts_is_the_bootstrap_over_images() -> None:
-    chances, labels = random_answers(300, 4, 5)
+    chances, labels = builders.random_answers(300, 4, 5)
     answers = chances.argmax(axis=1)
     random = np.random.default_rng(1)
     balanced, macro = [], []
@@ -157,7 +150,7 @@ def test_bootstrap_over_counts_is_the_bootstrap_over_images() -> None:
 
 
 def test_intervals_hold_their_figures_and_follow_the_seed() -> None:
-    chances, labels = random_answers(500, 7, 2)
+    chances, labels = builders.random_answers(500, 7, 2)
     report = compute_metrics(chances, labels, names(7), seed=3)
     for name in ("accuracy", "balanced_accuracy", "macro_f1"):
         low, high = getattr(report, f"{name}_interval")
@@ -187,7 +180,7 @@ def test_a_class_without_images_is_left_out_and_said() -> None:
 
 
 def test_many_classes_are_no_burden() -> None:
-    chances, labels = random_answers(600, 300, 0)
+    chances, labels = builders.random_answers(600, 300, 0)
     report = compute_metrics(chances, labels, names(300))
     assert report.n == 600
     assert report.balanced_accuracy_interval[0] < report.balanced_accuracy

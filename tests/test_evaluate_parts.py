@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn import metrics as judge
 
+import builders
 from mien import _files
 from mien import labels as emotions
 from mien.data import synthetic
@@ -43,18 +44,10 @@ from mien.models import priors
 from mien.training import recipes, runs
 
 
-def random_answers(n: int, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    random = np.random.default_rng(seed)
-    labels = random.integers(0, k, n)
-    chances = random.dirichlet(np.ones(k), n)
-    chances[np.arange(n), labels] += random.uniform(0, 0.5, n)
-    return chances / chances.sum(axis=1, keepdims=True), labels
-
-
 @settings(deadline=None, max_examples=30)
 @given(n=st.integers(1, 300), k=st.integers(2, 8), seed=st.integers(0, 1000), digits=st.integers(1, 6))
 def test_selective_accuracy_is_that_of_the_surest_images(n: int, k: int, seed: int, digits: int) -> None:
-    chances, labels = random_answers(n, k, seed)
+    chances, labels = builders.random_answers(n, k, seed)
     chances = chances.round(digits)  # few digits make many images equally sure
     confidence, right = chances.max(axis=1), chances.argmax(axis=1) == labels
     points = measure_selective_prediction(chances, labels)
@@ -72,7 +65,7 @@ def test_selective_accuracy_is_that_of_the_surest_images(n: int, k: int, seed: i
 
 
 def test_area_under_the_curve_of_risk() -> None:
-    chances, labels = random_answers(400, 5, 1)
+    chances, labels = builders.random_answers(400, 5, 1)
     order = np.argsort(-chances.max(axis=1), kind="stable")
     wrong = (chances.argmax(axis=1) != labels)[order]
     risks = np.cumsum(wrong) / np.arange(1, 401)
@@ -90,7 +83,7 @@ def test_area_under_the_curve_of_risk() -> None:
 
 @pytest.mark.parametrize("coverage", [0.0, -0.5, 1.5])
 def test_a_coverage_is_a_share(coverage: float) -> None:
-    chances, labels = random_answers(5, 2, 0)
+    chances, labels = builders.random_answers(5, 2, 0)
     with pytest.raises(DataError, match="share of images"):
         measure_selective_prediction(chances, labels, coverages=[coverage])
     with pytest.raises(DataError, match="no images"):
@@ -98,7 +91,7 @@ def test_a_coverage_is_a_share(coverage: float) -> None:
 
 
 def test_intervals_of_precision_and_f1() -> None:
-    chances, labels = random_answers(900, 4, 7)
+    chances, labels = builders.random_answers(900, 4, 7)
     report = compute_metrics(chances, labels, "abcd")
     answers = chances.argmax(axis=1)
     for index, score in enumerate(report.per_class.values()):
@@ -199,7 +192,7 @@ def test_files_that_are_no_lists_are_refused(tmp_path: Path, monkeypatch: pytest
 
 
 def test_each_group_has_the_figures_of_its_images() -> None:
-    chances, labels = random_answers(100, 3, 4)
+    chances, labels = builders.random_answers(100, 3, 4)
     files = [f"row {index}" for index in range(100)]
     groups = {f"row {index}": "few" if index < 29 else "many" for index in range(90)} | {"row 900": "gone"}
     found = evaluate_groups(GroupList("g.csv", "age", groups), files, chances, labels, "abc")
@@ -216,7 +209,7 @@ def test_each_group_has_the_figures_of_its_images() -> None:
 
 
 def test_groups_that_do_not_fit_are_refused() -> None:
-    chances, labels = random_answers(201, 3, 4)
+    chances, labels = builders.random_answers(201, 3, 4)
     files = [str(index) for index in range(201)]
     with pytest.raises(DataError, match="names an image of this split, such as '0'"):
         evaluate_groups(GroupList("g.csv", "a", {"x": "1"}), files, chances, labels, "abc")

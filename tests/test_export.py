@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
+import builders
 from mien.errors import MissingExtra, ModelError, RunError
 from mien.models import model as bundle
 from mien.models import networks
@@ -20,17 +21,6 @@ layers = keras.layers
 
 # Keras 3.15 hands NumPy 2 its arrays in a way that NumPy warns about.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
-
-
-def lively(model: Any, seed: int = 0) -> Any:
-    """Give `model` the statistics and offsets of a trained one; fresh ones would hide most mistakes."""
-    random = np.random.default_rng(seed)
-    for variable in model.weights:
-        if variable.path.endswith(("gamma", "moving_variance")):
-            variable.assign(random.uniform(0.5, 1.5, variable.shape))
-        elif variable.path.endswith(("beta", "bias", "moving_mean")):
-            variable.assign(random.normal(0, 0.2, variable.shape))
-    return model
 
 
 def images(n: int, size: int) -> np.ndarray:
@@ -61,7 +51,7 @@ def answers(model: Any, pixels: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def tiny() -> Any:
-    return lively(networks.build("tiny", size=16))
+    return builders.lively(networks.build("tiny", size=16))
 
 
 @pytest.mark.parametrize(
@@ -69,7 +59,7 @@ def tiny() -> Any:
     [("tiny", 48, 7), ("tiny", 33, 2), ("small", 48, 7), ("small", 19, 7), ("seed", 16, 3)],
 )
 def test_every_network_exports_within_tolerance(name: str, size: int, count: int, tmp_path: Path) -> None:
-    model = lively(networks.build(name, size=size, classes=count))
+    model = builders.lively(networks.build(name, size=size, classes=count))
     pixels = images(24, size)
     made = exporters.write_model(model, card(size, count), tmp_path / name, images=pixels, at_least=0)
     assert made.card.parity is not None
@@ -86,7 +76,7 @@ def test_every_network_exports_within_tolerance(name: str, size: int, count: int
 @pytest.mark.parametrize("name", sorted(networks.NETWORKS))
 def test_every_network_exports_within_tolerance_on_1000_images(name: str, tmp_path: Path) -> None:
     made = exporters.write_model(
-        lively(networks.build(name)), card(48), tmp_path / name, images=images(1000, 48)
+        builders.lively(networks.build(name)), card(48), tmp_path / name, images=images(1000, 48)
     )
     assert made.card.parity is not None
     assert made.card.parity.images == 1000
@@ -123,7 +113,7 @@ def everything() -> Any:
     x = layers.Concatenate(axis=1, name="all")([flat, top, weight])
     x = layers.Flatten(name="flat_already")(x)
     x = layers.Dense(5, name="logits")(x)
-    return lively(keras.Model(pixels, layers.Softmax(name="answer")(x), name="everything"))
+    return builders.lively(keras.Model(pixels, layers.Softmax(name="answer")(x), name="everything"))
 
 
 def test_every_layer_that_can_be_exported(tmp_path: Path) -> None:
@@ -200,7 +190,7 @@ def test_offsets_are_in_the_file_and_come_after_the_temperature(tiny: Any, tmp_p
 
 
 def test_two_answers_are_two_heads_each_with_its_temperature(tmp_path: Path) -> None:
-    model = lively(networks.build("tiny", size=16, ferplus=True))
+    model = builders.lively(networks.build("tiny", size=16, ferplus=True))
     pixels = images(16, 16)
     first, second = (np.asarray(each) for each in model(pixels.astype(np.float32), training=False).values())
     assert np.abs(first - second).max() > 0.01

@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
+import builders
 from mien.data.datasets import Dataset
 from mien.errors import MissingExtra, ModelError
 from mien.evaluation.evaluation import Quantization
@@ -54,17 +55,6 @@ def ready(model: bytes, size: int = 16, count: int = 3) -> Model:
     return bundle.of(model, Card(name="made", labels=tuple("abcdefg"[:count]), size=size), threads=1)
 
 
-def lively(model: Any, seed: int = 0) -> Any:
-    """Give `model` the statistics and offsets of a trained one; fresh ones would hide most mistakes."""
-    random = np.random.default_rng(seed)
-    for variable in model.weights:
-        if variable.path.endswith(("gamma", "moving_variance")):
-            variable.assign(random.uniform(0.5, 1.5, variable.shape))
-        elif variable.path.endswith(("beta", "bias", "moving_mean")):
-            variable.assign(random.normal(0, 0.2, variable.shape))
-    return model
-
-
 def smooth(n: int, size: int, seed: int = 0) -> np.ndarray:
     """Bright spots of any place and width, which are closer to faces than noise."""
     random = np.random.default_rng(seed)
@@ -98,7 +88,7 @@ def branched() -> Any:
     x = layers.BatchNormalization(momentum=0.0, name="rows_norm")(x)
     x = layers.ReLU(name="rows_relu")(x)
     answer = layers.Dense(5, activation="softmax", name="answer")(x)
-    model = lively(keras.Model(pixels, answer, name="branched"))
+    model = builders.lively(keras.Model(pixels, answer, name="branched"))
     model(smooth(100, 24, seed=1).astype(np.float32), training=True)  # the norms learn what goes through them
     kernel, bias = model.get_layer("answer").get_weights()
     model.get_layer("answer").set_weights([3 * kernel, bias])
@@ -245,7 +235,7 @@ def test_every_output_is_kept(file: bytes, faces: Dataset) -> None:
     ("name", "size"), [("tiny", 16), ("tiny", 33), ("small", 48), ("small", 47), ("seed", 16)]
 )
 def test_folding_changes_no_answer(name: str, size: int) -> None:
-    model = lively(networks.build(name, size=size, classes=3))
+    model = builders.lively(networks.build(name, size=size, classes=3))
     net = quantization.Net(exporters.serialise(model))
     images = smooth(8, size)
     expected = ready(net.serialise(), size).run(images)

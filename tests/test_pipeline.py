@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 import builders
-from mien import _files, cli, labels
+from mien import _files, cli
 from mien.data import datasets, probabilities, synthetic
 from mien.errors import OutputError
 from mien.models import model
@@ -260,38 +260,22 @@ def test_a_teacher_is_asked_about_the_images_that_training_keeps(
     assert "input leave.csv" in refuse(*asked[:-1], "leave.csv", *left_out)
 
 
-def _voted(root: Path) -> tuple[Path, Path]:
-    """Write drawn faces as fer2013.csv, and the votes of ten who see what the label says."""
-    faces = datasets.load(synthetic.write_archive(root / "drawn.zip", train=49, val=14, test=0, seed=4))
-    rows, votes = ["emotion,pixels,Usage"], [",".join(("Usage", "Image name", *labels.FERPLUS_COLUMNS))]
-    for split, usage in ((faces.split("train"), "Training"), (faces.split("val"), "PublicTest")):
-        for image, label in zip(split.images, split.labels.tolist(), strict=True):
-            pixels = " ".join(map(str, image.ravel().tolist()))
-            rows.append(f"{label},{pixels},{usage}")
-            seen = (10 * (name == labels.EMOTIONS[label]) for name in labels.FERPLUS_COLUMNS.values())
-            votes.append(",".join((usage, "face.png", *map(str, seen))))
-    (root / "faces.csv").write_text("\n".join(rows) + "\n")
-    (root / "votes.csv").write_text("\n".join(votes) + "\n")
-    return root / "faces.csv", root / "votes.csv"
-
-
 def test_votes_may_move_and_not_change(
     away: Path, ask: Json, refuse: Callable[..., str], follow: Callable[..., list[str]]
 ) -> None:
-    faces, votes = _voted(away)
-    settings = [*SETTINGS, "--set", "targets.ferplus=1"]
-    assert ask("train", str(faces), "--out", "run", "--votes", str(votes), *settings)[0] == 0
+    faces, votes = builders.faces_csv(away)
+    builders.tiny_run("tiny-run-votes", Path("run"), away)
     text = votes.read_text()
     votes.rename("moved.csv")
-    assert "votes.csv" in refuse("train", "--resume", "run")
+    assert "ferplus.csv" in refuse("train", "--resume", "run")
     assert ask("train", "--resume", "run", "--votes", "moved.csv")[1]["status"] == "done"
     words = follow("train", "--resume", "run", "--votes", "moved.csv")
-    assert words == ["evaluate", "run", "--data", str(faces)]
+    assert words == ["evaluate", "run", "--split", "test", "--data", str(faces)]
     assert cli.run(words) == 0
     assert ask("ship", "run", "--votes", "moved.csv", "--name", "moved")[0] == 0
     Path("other.csv").write_text(text.replace("PublicTest,face.png,10,0", "PublicTest,face.png,0,10"))
     for command in (["train", "--resume", "run"], ["ship", "run"]):
-        assert "name the same with --votes" in refuse(*command, "--votes", "other.csv")
+        assert "--votes" in refuse(*command, "--votes", "other.csv")
 
 
 def test_a_run_begins_from_another(
