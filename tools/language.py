@@ -15,7 +15,7 @@ from pathlib import Path
 
 #: Patterns to find and what to write instead. A space matches any white space, also a line break.
 MARKERS = {
-    r"(?<!there) (is|are|was|were|be) no(?! (longer|more|less|fewer|later|better|worse)) ": "is not a",
+    r"(?<![Tt]here) (is|are|was|were|be) no(?! (longer|more|less|fewer|later|better|worse)) ": "is not a",
     r"\b(is|are|was|were) none\b": "does not exist; is not a",
     r"\bmanieth\b|\bevery so \w+th\b": "every Nth",
     r"\b(stand|stands|stood)\b(?! for| in for|ard|-|alone)": "is, are",
