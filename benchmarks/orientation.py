@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mien.data import datasets as dataset
+from mien.data import datasets
 from mien.inference.predictor import SMALLEST, Predictor
 from mien.vision import detectors as detect
 
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100, help="faces of each size")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    faces = dataset.load(options.data).val.images[..., 0]
+    faces = datasets.load(options.data).val.images[..., 0]
     generator = np.random.default_rng(options.seed)
     chosen = faces[generator.choice(len(faces), options.count, replace=False)]
     searching, fixed = Predictor("fast"), Predictor("fast", auto_rotate=False)

@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 from skimage.data import astronaut
 
-from mien.data import datasets as dataset
+from mien.data import datasets
 from mien.inference.batches import spread
 from mien.inference.predictor import BLURRED, SMALLEST, Predictor, sharpness
 from mien.vision import images
@@ -101,7 +101,7 @@ def streams(folder: Path, photo: bytes, count: int, rounds: int) -> dict[str, li
 
 def blurs(csv: str) -> dict[str, list[float]]:
     """Return percentiles 0.5, 5, 50, 95 and 99.5 of PublicTest's sharpness, and the share called blurred."""
-    faces = dataset.load(csv).split("val").images
+    faces = datasets.load(csv).split("val").images
     found = {}
     for sigma in (0, 0.5, 1, 1.5, 2, 3):
         values = []

@@ -19,7 +19,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from mien import _files
-from mien.data import datasets as dataset
+from mien.data import datasets
 from mien.errors import DataError, OutputError, RunError
 from mien.evaluation.metrics import compute_metrics
 from mien.labels import EMOTIONS
@@ -461,12 +461,12 @@ def test_run_draws_all_it_finds(tmp_path):
 def test_run_shows_two_faces_of_each_class_that_has_them(tmp_path):
     made = make_run(tmp_path)
     labels = np.array([1, 0, 1, 1, 1], np.int64)
-    split = dataset.Split(name="train", images=faces(5), labels=labels, votes=None, files=tuple("abcde"))
-    data = dataset.Dataset(root="faces", labels=("calm", "tense", "none"), train=split, val=None, test=None)
+    split = datasets.Split(name="train", images=faces(5), labels=labels, votes=None, files=tuple("abcde"))
+    data = datasets.Dataset(root="faces", labels=("calm", "tense", "none"), train=split, val=None, test=None)
     assert [path.name for path in plots.draw_run(made, data)[-2:]] == ["samples.png", "samples.svg"]
     texts = said(made.figures / "samples.svg")
     assert [texts.count(name) for name in ("calm", "tense", "none")] == [1, 2, 0]
-    empty = dataset.Dataset(root="faces", labels=("calm",), train=None, val=split, test=None)
+    empty = datasets.Dataset(root="faces", labels=("calm",), train=None, val=split, test=None)
     assert plots.draw_run(made, empty)[-1].name == "accuracy.svg"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien.data import synthetic as drawn
+from mien.data import synthetic
 from mien.inference.predictor import Predictor
 from mien.models import model as bundle
 from mien.vision import detectors as detect
@@ -34,7 +34,7 @@ def test_a_pickled_predictor_answers_to_the_bit(name: str) -> None:
 
 
 def test_a_pickled_model_needs_no_file(tmp_path: Path) -> None:
-    faces, _, _ = drawn.sample(3, seed=0, size=48)
+    faces, _, _ = synthetic.sample(3, seed=0, size=48)
     content = bundle.load("fast").read()
     file = tmp_path / "m.onnx"
     file.write_bytes(content)

@@ -15,7 +15,7 @@ pytest.importorskip("keras", reason="shipping needs mien[train]")
 import dying
 from mien import labels as emotions
 from mien.cli import release
-from mien.data import synthetic as drawn
+from mien.data import synthetic
 from mien.data.datasets import Dataset, Split
 from mien.errors import DataError, ModelError, OutputError, RunError
 from mien.evaluation import calibration as calibrate
@@ -292,7 +292,7 @@ def test_every_figure_of_the_card_stands_in_the_evaluation(shipped: shipping.Shi
 
 
 def test_what_training_holds_is_left_out_of_the_figures_on_new_images() -> None:
-    faces, labels, _ = drawn.sample(16, seed=4, size=96)
+    faces, labels, _ = synthetic.sample(16, seed=4, size=96)
     whole, part = (
         np.stack(
             [Image.fromarray(face).resize((48, 48), Image.Resampling.BOX, box) for face in faces[..., 0]]

@@ -9,9 +9,9 @@ import time
 from contextlib import contextmanager
 
 from archives import LONG
-from mien.data import archives as extract
+from mien.data import archives
 
-NOTE = ".mien-extract.json"
+NOTE = ".mien-archives.json"
 
 
 def tree(root):
@@ -69,7 +69,7 @@ def read_only(folder):
 
 WORKER = """
 import os, signal, sys
-from mien.data import archives as extract
+from mien.data import archives
 left = int(sys.argv[3])
 def count(event, args):
     global left
@@ -80,7 +80,7 @@ def count(event, args):
 print("ready", flush=True)
 sys.stdin.readline()
 sys.addaudithook(count)
-made = extract.unpack(sys.argv[1], sys.argv[2])
+made = archives.unpack(sys.argv[1], sys.argv[2])
 print(made.found_done, -left, flush=True)
 """
 
@@ -112,7 +112,7 @@ def killed_and_run_again(home, archive, files, kill_at, seconds):
         process.wait()
     if (home / "out").exists():
         assert tree(home / "out") == files
-    made = extract.unpack(archive, home / "out")
+    made = archives.unpack(archive, home / "out")
     assert made.files == len(files)
     assert tree(home / "out") == files
     assert inside(home) == ["out"]
@@ -129,11 +129,11 @@ def touches(archive, home):
 HEAVY = """
 import json, re, sys, time
 from pathlib import Path
-from mien.data import archives as extract
+from mien.data import archives
 from mien.errors import ArchiveError
 said = None
 try:
-    extract.unpack(sys.argv[1], sys.argv[2])
+    archives.unpack(sys.argv[1], sys.argv[2])
 except ArchiveError as error:
     said = str(error)
 peak = re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())

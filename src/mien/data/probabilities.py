@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien import _arrays as arrays
-from mien import _files
+from mien import _arrays, _files
 from mien.errors import DataError
 
 #: Largest file in bytes, and largest array in it: a million images of 32 classes.
@@ -173,7 +172,7 @@ def _check_alike(first: SavedPredictions, other: SavedPredictions) -> None:
 
 
 def _unpack(content: bytes) -> SavedPredictions:
-    found = arrays.unpack(content, MAX_BYTES)
+    found = _arrays.unpack(content, MAX_BYTES)
     fingerprint, labels, about = (found[name] for name in _FACTS)
     for name, array, ndim in (("fingerprint", fingerprint, 0), ("labels", labels, 1), ("about", about, 0)):
         if array.dtype.kind != "U" or array.ndim != ndim:

@@ -34,7 +34,7 @@ from archives import (
 )
 from hostile import BAD_NAMES, HARMLESS, HOSTILE, heavy
 from mien._text import quote
-from mien.data import archives as extract
+from mien.data import archives
 from mien.errors import ArchiveError, OutputError
 from unpacking import (
     NOTE,
@@ -55,15 +55,15 @@ from unpacking import (
 def test_good_archives_come_out_as_they_went_in(tmp_path, what):
     data, files = GOOD[what]
     archive = put(tmp_path, data)
-    assert extract.is_archive(archive)
+    assert archives.is_archive(archive)
     seen = []
-    assert dict(extract.members(archive, progress=lambda *at: seen.append(at))) == files
+    assert dict(archives.members(archive, progress=lambda *at: seen.append(at))) == files
     total = sum(map(len, files.values()))
     assert seen[-1] == (total, total)
     assert len(seen) == len(files)
-    made = extract.unpack(archive, tmp_path / "new" / "out")
+    made = archives.unpack(archive, tmp_path / "new" / "out")
     assert tree(tmp_path / "new" / "out") == files
-    assert made == extract.Extraction(tmp_path / "new" / "out", len(files), total, False)
+    assert made == archives.Extraction(tmp_path / "new" / "out", len(files), total, False)
     assert inside(tmp_path / "new") == ["out"]
 
 
@@ -75,21 +75,21 @@ def test_there_are_enough_hostile_archives():
 def test_hostile_archives_are_refused_and_leave_nothing(tmp_path, what):
     archive = put(tmp_path, HOSTILE[what])
     with pytest.raises(ArchiveError) as refusal:
-        extract.unpack(archive, tmp_path / "new" / "out")
+        archives.unpack(archive, tmp_path / "new" / "out")
     message = str(refusal.value)
     assert message.isprintable()
     assert message.startswith("'archive (4).zip' cannot be used: ")
     assert ";" in message
     assert inside(tmp_path) == [archive.name]
     with pytest.raises(ArchiveError, match=re.escape(message)):
-        list(extract.members(archive))
+        list(archives.members(archive))
 
 
 @pytest.mark.parametrize("what", BAD_NAMES)
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_a_refusal_names_the_member(tmp_path, kind, what):
     with pytest.raises(ArchiveError, match=re.escape(quote(BAD_NAMES[what]))):
-        next(extract.members(put(tmp_path, HOSTILE[f"{kind} {what}"])))
+        next(archives.members(put(tmp_path, HOSTILE[f"{kind} {what}"])))
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_refusal_names_the_member(tmp_path, kind, what):
 )
 def test_what_mien_cannot_read_is_named(tmp_path, what, word):
     with pytest.raises(ArchiveError, match=word):
-        next(extract.members(put(tmp_path, HOSTILE[what])))
+        next(archives.members(put(tmp_path, HOSTILE[what])))
 
 
 @pytest.mark.parametrize("what", HARMLESS)
@@ -126,7 +126,7 @@ def test_harmless_contradictions_are_read_or_refused(tmp_path, what):
     data, files = HARMLESS[what]
     archive = put(tmp_path, data)
     try:
-        extract.unpack(archive, tmp_path / "new" / "out")
+        archives.unpack(archive, tmp_path / "new" / "out")
     except ArchiveError:
         assert inside(tmp_path) == [archive.name]
     else:
@@ -142,7 +142,7 @@ def test_every_name_is_checked_before_the_first_file(tmp_path):
         gzip.compress(tar_of(*good, (b"../x", FACE, b"0"))),
     ):
         with pytest.raises(ArchiveError, match=r"'\.\./x'"):
-            next(extract.members(put(tmp_path, data)))
+            next(archives.members(put(tmp_path, data)))
 
 
 @pytest.mark.parametrize(
@@ -159,40 +159,40 @@ def test_every_name_is_checked_before_the_first_file(tmp_path):
 @pytest.mark.parametrize("data", [zipped(), tarred(), gzip.compress(tarred())], ids=["zip", "tar", "tar.gz"])
 def test_each_limit_names_itself(tmp_path, limits, say, data):
     with pytest.raises(ArchiveError, match=say):
-        next(extract.members(put(tmp_path, data), limits=extract.Limits(**limits)))
+        next(archives.members(put(tmp_path, data), limits=archives.Limits(**limits)))
 
 
 def test_a_ratio_can_be_trusted(tmp_path):
     archive = put(tmp_path, named("a", data=bytes(2**21)))
-    assert dict(extract.members(archive, limits=extract.Limits(ratio=2000))) == {"a": bytes(2**21)}
+    assert dict(archives.members(archive, limits=archives.Limits(ratio=2000))) == {"a": bytes(2**21)}
 
 
 def test_folders_that_names_imply_count(tmp_path):
     archive = put(tmp_path, named("a/b/c", "d/e/f"))
-    assert len(list(extract.members(archive, limits=extract.Limits(entries=6)))) == 2
+    assert len(list(archives.members(archive, limits=archives.Limits(entries=6)))) == 2
     with pytest.raises(ArchiveError, match=r"more than 5 .*raise entries"):
-        list(extract.members(archive, limits=extract.Limits(entries=5)))
+        list(archives.members(archive, limits=archives.Limits(entries=5)))
 
 
 def test_other_files_are_not_archives(tmp_path):
-    assert not extract.is_archive(tmp_path)
-    assert not extract.is_archive(tmp_path / "none")
+    assert not archives.is_archive(tmp_path)
+    assert not archives.is_archive(tmp_path / "none")
     for data in (b"", b"emotion,pixels\n", bytes(9999), FACE, gzip.compress(b"emotion,pixels\n" * 99)):
-        assert not extract.is_archive(put(tmp_path, data, "archive.zip"))
-    assert extract.is_archive(put(tmp_path, b"\x1f\x8b" + b"damaged" * 99))
+        assert not archives.is_archive(put(tmp_path, data, "archive.zip"))
+    assert archives.is_archive(put(tmp_path, b"\x1f\x8b" + b"damaged" * 99))
     os.mkfifo(tmp_path / "fifo")
-    assert not extract.is_archive(tmp_path / "fifo")
+    assert not archives.is_archive(tmp_path / "fifo")
     for path in ("none", "", "fifo"):
         with pytest.raises(ArchiveError, match=re.escape(str(tmp_path / path))):
-            extract.unpack(tmp_path / path, tmp_path / "out")
+            archives.unpack(tmp_path / path, tmp_path / "out")
 
 
 def test_a_second_run_finds_it_done_under_any_name(tmp_path):
     archive = put(tmp_path, zipped())
-    first = extract.unpack(archive, tmp_path / "out")
+    first = archives.unpack(archive, tmp_path / "out")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
     (tmp_path / "out" / ".DS_Store").touch()
-    second = extract.unpack(archive.rename(tmp_path / "other"), str(tmp_path / "out"))
+    second = archives.unpack(archive.rename(tmp_path / "other"), str(tmp_path / "out"))
     assert (first.found_done, second.found_done) == (False, True)
     assert (second.files, second.bytes) == (first.files, first.bytes)
     assert all(path.stat().st_mtime_ns == then for path, then in before.items() if path != tmp_path / "out")
@@ -215,11 +215,11 @@ def test_a_second_run_finds_it_done_under_any_name(tmp_path):
 def test_a_folder_with_other_content_is_left_alone(tmp_path, what):
     archive = put(tmp_path, zipped())
     root = tmp_path / "out"
-    extract.unpack(archive, root)
+    archives.unpack(archive, root)
     change(root, what)
     before = tree(root)
     with pytest.raises(ArchiveError, match=re.escape(quote(str(root)))) as refusal:
-        extract.unpack(archive, root)
+        archives.unpack(archive, root)
     assert str(refusal.value).isprintable()
     assert tree(root) == before
     assert inside(tmp_path) == [archive.name, "out"]
@@ -228,16 +228,16 @@ def test_a_folder_with_other_content_is_left_alone(tmp_path, what):
 def test_targets_to_unpack_into(tmp_path):
     archive = put(tmp_path, zipped())
     (tmp_path / "empty").mkdir()
-    extract.unpack(archive, tmp_path / "empty")
+    archives.unpack(archive, tmp_path / "empty")
     (tmp_path / "link").symlink_to(tmp_path / "behind")
-    extract.unpack(archive, tmp_path / "link")
+    archives.unpack(archive, tmp_path / "link")
     assert tree(tmp_path / "empty") == tree(tmp_path / "behind") == FILES
     (tmp_path / "file").write_bytes(b"mine")
     for bad, kind in (("file", ArchiveError), ("file/below", OutputError), ("x" * 300, OutputError)):
         with pytest.raises(kind, match=re.escape(quote(str(tmp_path / bad)))):
-            extract.unpack(archive, tmp_path / bad)
+            archives.unpack(archive, tmp_path / bad)
     assert (tmp_path / "file").read_bytes() == b"mine"
-    extract.unpack(archive, tmp_path / ("x" * 255))
+    archives.unpack(archive, tmp_path / ("x" * 255))
     assert inside(tmp_path) == sorted([archive.name, "behind", "empty", "file", "link", "x" * 255])
 
 
@@ -246,19 +246,19 @@ def test_a_read_only_folder_is_an_archive_error():
         home = Path(folder)
         archive = put(home, zipped())
         with read_only(home), pytest.raises(OutputError, match="Permission denied"):
-            extract.unpack(archive, home / "a" / "b")
+            archives.unpack(archive, home / "a" / "b")
         archive.chmod(0)
         with read_only(home), pytest.raises(ArchiveError, match="Permission denied"):
-            extract.is_archive(archive)
+            archives.is_archive(archive)
         assert inside(home) == [archive.name]
 
 
 def test_a_full_disk_is_an_error_before_anything_is_written(tmp_path):
     huge = struct.pack("<2HQ", 1, 8, 2**60)
     archive = put(tmp_path, named("a", size=2**32 - 1, extra=huge))
-    trusting = extract.Limits(bytes=2**62, file_bytes=2**62, ratio=2**62)
+    trusting = archives.Limits(bytes=2**62, file_bytes=2**62, ratio=2**62)
     with pytest.raises(OutputError, match="1,152,921,504,606,846,976 bytes"):
-        extract.unpack(archive, tmp_path / "new" / "out", limits=trusting)
+        archives.unpack(archive, tmp_path / "new" / "out", limits=trusting)
     assert inside(tmp_path) == [archive.name]
 
 
@@ -268,7 +268,7 @@ def test_a_disk_that_stops_taking_bytes_leaves_no_folder(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, hard))
     try:
         with pytest.raises(OutputError, match="File too large"):
-            extract.unpack(archive, tmp_path / "new" / "out")
+            archives.unpack(archive, tmp_path / "new" / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert inside(tmp_path) == [archive.name]
@@ -284,7 +284,7 @@ def test_ctrl_c_leaves_no_folder(tmp_path, at):
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        extract.unpack(archive, tmp_path / "new" / "out", progress=progress)
+        archives.unpack(archive, tmp_path / "new" / "out", progress=progress)
     assert inside(tmp_path) == [archive.name]
 
 
@@ -296,27 +296,27 @@ def test_folders_above_stay_if_somebody_uses_them(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        extract.unpack(archive, tmp_path / "new" / "out", progress=progress)
+        archives.unpack(archive, tmp_path / "new" / "out", progress=progress)
     assert inside(tmp_path / "new") == ["mine"]
 
 
 def test_another_process_is_waited_for_and_then_reported(tmp_path, monkeypatch):
-    monkeypatch.setattr(extract, "_PATIENCE", 0.1)
+    monkeypatch.setattr(archives, "_PATIENCE", 0.1)
     archive = put(tmp_path, zipped())
     with (tmp_path / ".out.mien-lock").open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(ArchiveError, match="another process"):
-            extract.unpack(archive, tmp_path / "out")
-    extract.unpack(archive, tmp_path / "out")
+            archives.unpack(archive, tmp_path / "out")
+    archives.unpack(archive, tmp_path / "out")
     assert inside(tmp_path) == [archive.name, "out"]
 
 
 def test_a_waiting_process_finds_it_done(tmp_path):
     archive = put(tmp_path, zipped())
-    extract.unpack(archive, tmp_path / "made")
+    archives.unpack(archive, tmp_path / "made")
     with ThreadPoolExecutor(1) as pool, (tmp_path / ".out.mien-lock").open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        waiting = pool.submit(extract.unpack, archive, tmp_path / "out" / ".." / "out")
+        waiting = pool.submit(archives.unpack, archive, tmp_path / "out" / ".." / "out")
         time.sleep(0.2)
         (tmp_path / "made").rename(tmp_path / "out")
         fcntl.flock(other, fcntl.LOCK_UN)
@@ -325,8 +325,8 @@ def test_a_waiting_process_finds_it_done(tmp_path):
 
 
 def test_each_file_is_synced_where_one_sync_for_all_is_missing(tmp_path, monkeypatch):
-    monkeypatch.setattr(extract, "_SYNC", False)
-    extract.unpack(put(tmp_path, zipped()), tmp_path / "out")
+    monkeypatch.setattr(archives, "_SYNC", False)
+    archives.unpack(put(tmp_path, zipped()), tmp_path / "out")
     assert tree(tmp_path / "out") == FILES
 
 
@@ -346,7 +346,7 @@ def test_kill_at_fifty_moments_then_run_again(tmp_path, pack):
     archive = put(tmp_path, pack(files))
     total = touches(archive, tmp_path)
     started = time.perf_counter()
-    extract.unpack(archive, tmp_path / "timed")
+    archives.unpack(archive, tmp_path / "timed")
     whole = time.perf_counter() - started
     draw = random.Random(8)
     for at in draw.sample(range(1, total + 1), 25):
@@ -396,7 +396,7 @@ def test_no_name_writes_outside_the_folder(names, as_tar):
         home, refusal = Path(folder), None
         archive = put(home, tar_of(*members) if as_tar else named(*names))
         try:
-            made = extract.unpack(archive, home / "above" / "out")
+            made = archives.unpack(archive, home / "above" / "out")
         except ArchiveError as error:
             refusal = str(error)
         if refusal:
@@ -423,9 +423,9 @@ def test_damage_is_refused_or_harmless(whole, wounds, cut):
         data[start : start + len(wound)] = wound
     with tempfile.TemporaryDirectory() as folder:
         archive, refusal, found = put(Path(folder), bytes(data[: len(data) - cut])), None, {}
-        extract.is_archive(archive)
+        archives.is_archive(archive)
         try:
-            found = dict(extract.members(archive))
+            found = dict(archives.members(archive))
         except ArchiveError as error:
             refusal = str(error)
     assert refusal is None or refusal.isprintable()
