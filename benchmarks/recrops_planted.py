@@ -1,4 +1,4 @@
-"""How many photographs that were cut otherwise on purpose the search finds, for each way of cutting.
+"""Measure how many planted re-cropped duplicates the search finds, for each kind of change.
 
     python benchmarks/recrops_planted.py fer2013.csv [--copies 300] [--among 6000]
 
@@ -44,18 +44,18 @@ def turned(image: np.ndarray, degrees: float) -> np.ndarray:
 
 WAYS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "unchanged": lambda image: image,
-    "1 pixel cut off all around": lambda image: box(image, 1, 1, 46),
-    "4 pixels cut off all around": lambda image: box(image, 4, 4, 40),
-    "7 pixels cut off all around": lambda image: box(image, 7, 7, 34),
-    "4 pixels more all around": lambda image: box(image, -4, -4, 56),
-    "8 pixels more all around": lambda image: box(image, -8, -8, 64),
+    "cropped by 1 pixel on all sides": lambda image: box(image, 1, 1, 46),
+    "cropped by 4 pixels on all sides": lambda image: box(image, 4, 4, 40),
+    "cropped by 7 pixels on all sides": lambda image: box(image, 7, 7, 34),
+    "4 pixels more on all sides": lambda image: box(image, -4, -4, 56),
+    "8 pixels more on all sides": lambda image: box(image, -8, -8, 64),
     "3 pixels right": lambda image: box(image, -3, 0, 48),
     "6 pixels up": lambda image: box(image, 0, 6, 48),
-    "4 cut off, 3 right, mirrored, JPEG 75": lambda image: jpeg(box(image, 1, 4, 40)[:, ::-1], 75),
-    "3 cut off, watermark": lambda image: marked(box(image, 3, 3, 42)),
-    "3 cut off, turned by 5°": lambda image: turned(box(image, 3, 3, 42), 5),
-    "3 cut off, turned by 10°": lambda image: turned(box(image, 3, 3, 42), 10),
-    "10 pixels cut off all around": lambda image: box(image, 10, 10, 28),
+    "cropped by 4, 3 right, mirrored, JPEG 75": lambda image: jpeg(box(image, 1, 4, 40)[:, ::-1], 75),
+    "cropped by 3, watermark": lambda image: marked(box(image, 3, 3, 42)),
+    "cropped by 3, rotated by 5°": lambda image: turned(box(image, 3, 3, 42), 5),
+    "cropped by 3, rotated by 10°": lambda image: turned(box(image, 3, 3, 42), 10),
+    "cropped by 10 pixels on all sides": lambda image: box(image, 10, 10, 28),
 }
 
 

@@ -117,7 +117,7 @@ TARS = {
     "sparse": tar_of((b"f", b"", b"S")),
     "volumes": tar_of((b"f", b"", b"M")),
     "unknown type": tar_of((b"f", b"", b"\n")),
-    "pax sparse": tar_of(SPARSE, (b"a.png", b"1\n0\n9\n".ljust(512, b"\0") + FACE, b"0")),
+    "pax sparse map": tar_of(SPARSE, (b"a.png", b"1\n0\n9\n".ljust(512, b"\0") + FACE, b"0")),
     "pax sparse without end": tar_of(SPARSE, (b"a.png", b"999999\n" + b"9" * 2**21, b"0")),
     "pax up": tar_of(pax(path=b"../x"), FILE),
     "pax NUL": tar_of(pax(path=b"a\0b"), FILE),

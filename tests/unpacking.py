@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from archives import LONG
 from mien.data import archives
 
-NOTE = ".mien-archives.json"
+NOTE = ".mien-extract.json"
 
 
 def tree(root):
