@@ -80,7 +80,7 @@ def test_mcnemar_of_the_books() -> None:
     # A million images do not overflow, and the normal curve is right there.
     z = (501_500 - 498_500) / 1e6**0.5
     assert comparison.mcnemar(501_500, 498_500).p == pytest.approx(2 * stats.norm.sf(z), rel=0.01)
-    with pytest.raises(errors.DataError, match="no count"):
+    with pytest.raises(errors.DataError, match="-1"):
         comparison.mcnemar(-1, 3)
 
 
@@ -210,7 +210,7 @@ def test_a_clear_difference_is_called_one() -> None:
     found = compared(60, 20, 220, data="faces")
     assert found.winner == "a"
     assert found.verdict.startswith(
-        "one beats other on faces, split val: accuracy 93.3% against 80.0%, +13.3 points ("
+        "one is better than other on faces, split val: accuracy 93.3% against 80.0%, +13.3 points ("
     )
     assert "McNemar p < 0.0001 (mid-p)" in found.verdict
     assert (found.a.right, found.b.right) == (280, 240)
@@ -221,17 +221,17 @@ def test_a_clear_difference_is_called_one() -> None:
     turned = compared(20, 60, 220)
     assert turned.winner == "b"
     assert turned.verdict.startswith(
-        "other beats one on split val: accuracy 93.3% against 80.0%, +13.3 points ("
+        "other is better than one on split val: accuracy 93.3% against 80.0%, +13.3 points ("
     )
 
 
 def test_chance_is_not_called_a_difference() -> None:
     found = compared(22, 18, 160)
     assert found.winner is None
-    assert found.verdict.startswith("Nothing here shows that one or other beats the other on split val")
+    assert found.verdict.startswith("No significant difference between one and other on split val")
     assert "With 200 images a difference of" in found.verdict
     assert compared(0, 0, 30).winner is None
-    assert "With one image no difference at all" in compared(0, 0, 1).verdict
+    assert "With one image no difference" in compared(0, 0, 1).verdict
     # All of five, and no more can be had, is still chance.
     assert compared(5, 0, 5).winner is None
 
@@ -248,10 +248,10 @@ def test_macro_f1_may_say_otherwise() -> None:
     a[:180] = 1
     found = comparison.compare(answers(b, "wide"), answers(a, "fair"), split(truth), labels=NAMES)
     assert found.winner == "a"
-    assert "On macro F1 it is the other way round: " in found.verdict
+    assert "On macro F1 fair is better: " in found.verdict
     assert found.notes == (
-        "wide names more right of x (+20.0)",
-        "fair names more right of y (+80.0), z (+80.0)",
+        "wide has a higher recall of x (+20.0)",
+        "fair has a higher recall of y (+80.0), z (+80.0)",
     )
     b = truth.copy()
     a = truth.copy()
@@ -259,7 +259,7 @@ def test_macro_f1_may_say_otherwise() -> None:
     b[900:915] = 0
     found = comparison.compare(answers(b, "wide"), answers(a, "fair"), split(truth), labels=NAMES)
     assert found.winner == "a"
-    assert "On macro F1 nothing shows it: " in found.verdict
+    assert "On macro F1 there is no significant difference: " in found.verdict
 
 
 def test_images_are_named_by_who_is_right_and_how_sure() -> None:
@@ -295,7 +295,7 @@ def test_labels_are_matched_by_name_and_extra_classes_are_wrong() -> None:
 def test_what_cannot_be_compared_is_refused() -> None:
     truth = np.array([0, 1])
     one = answers(truth, "one")
-    with pytest.raises(errors.ModelError, match="class 'z', which small cannot answer; it answers x, y"):
+    with pytest.raises(errors.ModelError, match=r"'z', which small .* x, y"):
         comparison.compare(one, answers(truth, "small", ("x", "y")), split(truth), labels=NAMES)
     with pytest.raises(errors.DataError, match=r"answers of shape \(3, 3\) for 2 images"):
         comparison.compare(one, answers(np.zeros(3, int), "long"), split(truth), labels=NAMES)
@@ -311,7 +311,7 @@ def test_two_of_one_name_are_told_apart() -> None:
         answers(truth, head="fer2013"), answers(truth, head="ferplus"), split(truth), labels=NAMES
     )
     assert (found.a.name, found.b.name) == ("one as fer2013", "one as ferplus")
-    assert any("two questions" in each for each in found.warnings)
+    assert any("--head" in each for each in found.warnings)
 
 
 def test_what_a_model_was_made_with_is_told() -> None:
@@ -341,13 +341,13 @@ def test_what_a_model_was_made_with_is_told() -> None:
         "chosen had these images as val, so settings",
     ]
     (said,) = told(clean, learnt)
-    assert "learnt learnt from these images" in said
+    assert "learnt learned from these images" in said
     (said,) = told(unknown, clean)
-    assert "what unknown learnt from is not known" in said
+    assert "training data of unknown is not known" in said
     # Images left out of training change the fingerprint of train, and not its name.
     same = answers(truth, "same", data="faces", made_with={"1" * 64: "train"})
     (said,) = told(same, clean, part=split(truth, name="train"))
-    assert "same learnt from these images" in said
+    assert "same learned from these images" in said
 
 
 def test_votes_and_copies_are_parts_of_their_own() -> None:
@@ -367,15 +367,15 @@ def test_votes_and_copies_are_parts_of_their_own() -> None:
     assert (found.agreement.n, found.agreement.share.a, found.agreement.mcnemar.only_a) == (63, 1, 30)
     assert (found.without_copies.n, found.without_copies.share.b) == (50, pytest.approx(20 / 50))
     said = " ".join(found.notes)
-    assert "one agrees more often with most of ten people than other: 100.0% against 52.4%" in said
-    assert "without the 20 images that stand in the data's training split too, one against other" in said
+    assert "one agrees with most annotators more often than other: 100.0% against 52.4%" in said
+    assert "without the 20 images that the data's training split has too, one against other" in said
     sides = answers(truth, "one", labels), answers(wrong, "other", labels)
     learnt = comparison.compare(*sides, part, labels=labels, copies=copies, learnt=True)
-    assert "without the 20 images that stand in training too" in " ".join(learnt.notes)
+    assert "without the 20 images that training has too" in " ".join(learnt.notes)
     same = answers(truth, "same", labels)
     found = comparison.compare(answers(truth, "one", labels), same, part, labels=labels, copies=copies | True)
     assert found.without_copies is None
-    assert "nothing shows that same or one agrees more often" in " ".join(found.notes)
+    assert "no significant difference in the agreement of same and one" in " ".join(found.notes)
     none = comparison.compare(answers(truth, "one", labels), same, part, labels=labels, copies=copies & False)
     assert none.without_copies is None
 
@@ -395,29 +395,17 @@ def test_a_model_wins_only_where_it_wins_on_images_that_none_learnt_from() -> No
     assert (found.winner, found.known) == (None, 50)
     assert found.without_known is not None
     assert (found.without_known.n, found.without_known.mcnemar.only_a) == (250, 10)
-    assert "a model learnt from 50 of the 300 images, and without them nothing shows it" in found.verdict
-    assert any("50 of the 300 images are, or nearly are" in each for each in found.warnings)
+    assert "a model learned from 50 of the 300 images" in found.verdict
+    assert any("50 of the 300 images" in each for each in found.warnings)
     learnt[:] = True
     found = compared(60, 20, 220, known=learnt)
     assert (found.winner, found.without_known) == (None, None)
-    assert any("nothing is decided here" in each for each in found.warnings)
+    assert any("decides nothing" in each for each in found.warnings)
     learnt[:] = False
     learnt[places[200:]] = True
     found = compared(60, 20, 220, known=learnt)
     assert found.winner == "a"
     assert any("on the other 200 accuracy is" in each for each in found.warnings)
-
-
-def test_numbers_are_written_as_people_read_them() -> None:
-    assert [comparison.points(each) for each in (0.0132, -0.0132, 0.0001, -0.0001)] == [
-        "+1.3",
-        "−1.3",
-        "0.0",
-        "0.0",
-    ]
-    assert [comparison.chance(p) for p in (1.0, 0.51, 0.0404, 0.0041, 1e-9)] == [
-        "= 1.00", "= 0.51", "= 0.04", "= 0.0041", "< 0.0001",
-    ]  # fmt: skip
 
 
 # From models, files and the command line
@@ -495,7 +483,7 @@ def test_the_command_compares_models_of_other_sizes(place: Path, capsys: pytest.
     assert document["without_copies"]["n"] == 57
     assert cli.run(["compare", "good.onnx", "bad.onnx", "--data", "data"]) == 0
     shown = capsys.readouterr().out
-    assert "good beats bad on data, split val: accuracy 100.0% against 66.7%" in shown
+    assert "good is better than bad on data, split val: accuracy 100.0% against 66.7%" in shown
     assert "Only A is right on 20, only B on 0" in shown
 
 
@@ -555,7 +543,7 @@ def test_kept_probabilities_stand_for_a_model(place: Path, capsys: pytest.Captur
     assert (
         cli.run(["compare", "bad.npz", "bad.npz", "--data", "data", "--size", "16", "--head", "ferplus"]) == 2
     )
-    assert "hold no head 'ferplus'; they have probabilities" in capsys.readouterr().err
+    assert "no head 'ferplus'; they have probabilities" in capsys.readouterr().err
 
 
 def test_a_run_knows_its_data(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -592,7 +580,7 @@ def test_a_run_knows_its_data(place: Path, capsys: pytest.CaptureFixture[str]) -
     assert cli.run(["compare", "mine", "mine", "--data", "data", "--split", "train"]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith("mine (A) and mine (B)\n")
-    assert "mine (A) and mine (B) learnt from these images" in shown
+    assert "mine (A) and mine (B) learned from these images" in shown
     assert "images that stand in" not in shown
     assert cli.run(["compare", "good.onnx", "mine", "--split-seed", "3"]) == 2
     assert "--split-seed needs --data" in capsys.readouterr().err
@@ -635,9 +623,9 @@ def test_copies_are_those_that_the_models_learnt_from(
     bundle.write(meter("bad", (150, 170)), card, made.bundle)
     assert cli.run(["compare", "mine", "mine"]) == 0
     # Three images of val stand in train anyway.
-    assert "without the 4 images that stand in training too" in capsys.readouterr().out
+    assert "without the 4 images that training has too" in capsys.readouterr().out
     assert cli.run(["compare", "mine", "bad.onnx"]) == 0
-    assert "without the 4 images that stand in the data's training split" in capsys.readouterr().out
+    assert "without the 4 images that the data's training split" in capsys.readouterr().out
     Path("gone.csv").unlink()
     assert cli.run(["compare", "mine", "mine"]) == 0
     captured = capsys.readouterr()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from mien._text import format_p_value, format_points
 from mien.data.probabilities import SavedPredictions
 from mien.errors import DataError, ModelError
 from mien.evaluation.evaluation import Evaluation, Interval
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
     from mien.data.datasets import Split
 
 
-#: Images that one alone names right, from which mid-p takes the place of the exact test.
+#: Number of images that only one names right, from which the mid-p test replaces the exact test.
 MANY = 25
 
-#: How often a difference of the size called visible is found: four times of five.
+#: The power with which a difference of the size `visible` is found.
 POWER = 0.8
 
 #: Standard normal quantile of `POWER`.
@@ -44,12 +45,12 @@ Whole = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class McNemar:
-    """Whether being right differs by more than chance; only images that one alone names right decide.
+    """McNemar's test of whether two models are equally often right.
 
     Args:
-        only_a: Images that A names right and B does not.
-        only_b: Images that B names right and A does not.
-        p: Probability of a split at least as uneven, were both as often right; two-sided, in [0, 1].
+        only_a: Images that only A names right.
+        only_b: Images that only B names right.
+        p: Two-sided p-value in [0, 1].
         method: `exact` or `mid-p`.
     """
 
@@ -61,7 +62,7 @@ class McNemar:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One figure of both, and A's less B's. Fractions; the interval is 95 %.
+    """One figure of both models, and the difference. Fractions; the interval is 95 %.
 
     Args:
         a: A's.
@@ -77,7 +78,7 @@ class Difference:
 
 
 def reverse(difference: Difference) -> Difference:
-    """Return B's less A's."""
+    """Return the difference B - A."""
     low, high = difference.interval
     return Difference(
         a=difference.b, b=difference.a, difference=-difference.difference, interval=(-high, -low)
@@ -85,15 +86,14 @@ def reverse(difference: Difference) -> Difference:
 
 
 def mcnemar(only_a: int, only_b: int) -> McNemar:
-    """Test whether two models are as often right, from the images that one alone names right.
+    """Test whether two models are equally often right, from the images that only one names right.
 
-    Below 25 of these the test is exact: the binomial tail, doubled. From 25 on it is mid-p, which counts
-    what was seen itself by half, for the exact test's p is larger than it need be. Neither takes the counts
-    for a normal curve.
+    With fewer than 25 of these images the test is exact (twice the binomial tail). Otherwise it is the mid-p
+    test, because the exact test is conservative. Neither uses a normal approximation.
 
     Args:
-        only_a: Images that A names right and B does not, at least 0.
-        only_b: The other way round.
+        only_a: Images that only A names right, at least 0.
+        only_b: Images that only B names right, at least 0.
 
     Raises:
         DataError: A count is negative.
@@ -102,7 +102,7 @@ def mcnemar(only_a: int, only_b: int) -> McNemar:
         doi:10.1186/1471-2288-13-91.
     """
     if min(only_a, only_b) < 0:
-        raise DataError(f"{min(only_a, only_b)} is no count of images; counts are 0 or more")
+        raise DataError(f"{min(only_a, only_b)} is not a count of images; it must be at least 0")
     n, fewer = only_a + only_b, min(only_a, only_b)
     logs = np.concatenate([[0.0], np.log(np.arange(1, n + 1)).cumsum()])
     k = np.arange(fewer + 1)
@@ -114,10 +114,10 @@ def mcnemar(only_a: int, only_b: int) -> McNemar:
 
 
 def compare_shares(right_a: npt.NDArray[np.bool_], right_b: npt.NDArray[np.bool_]) -> Difference:
-    """Compare how often two models are right on the same n images, at least one.
+    """Compare the accuracy of two models on the same n images, at least one.
 
-    The interval holds for few images and for none that one alone names right, where a bootstrap would say
-    that nothing is uncertain.
+    The interval is valid for few images too, and if no image is named right by only one model; a bootstrap
+    would then have no width.
 
     Source: Bonett and Price 2012, doi:10.3102/1076998611411915: one is added to either count, two to n.
     """
@@ -137,23 +137,22 @@ def bootstrap_differences(
 ) -> tuple[Difference, Difference]:
     """Compare accuracy and macro F1 of two models on the same images.
 
-    Drawing n images with replacement is drawing the counts of (truth, A's answer, B's answer) from a
-    multinomial, so no image is touched again; both models are scored on the same draw, which keeps what they
-    have in common out of the interval.
+    The paired bootstrap draws the counts of (truth, A's answer, B's answer) from a multinomial, which is
+    the same as drawing n images with replacement. Both models are scored on the same draws.
 
     Args:
         truth: `(n,)` numbers in [0, classes).
         a: `(n,)` A's answers.
         b: `(n,)` B's answers.
-        classes: How many there are; those without an image count for nothing.
-        seed: Of the draws.
-        resamples: How many.
+        classes: Number of classes; those without images are left out of the mean.
+        seed: Seed of the draws.
+        resamples: Number of draws.
 
     Returns:
-        Of accuracy and of macro F1, with percentile intervals.
+        The differences in accuracy and in macro F1, with percentile intervals.
     """
     if a.tobytes() > b.tobytes():
-        # The same draws whoever is called A, so that turning the question turns the answer.
+        # The same draws in either order, so that exchanging A and B only changes the sign.
         accuracy, macro = bootstrap_differences(truth, b, a, classes, seed=seed, resamples=resamples)
         return reverse(accuracy), reverse(macro)
     cells, counts = np.unique(np.stack([truth, a, b]), axis=1, return_counts=True)
@@ -196,17 +195,16 @@ def _accuracy_and_f1(cells: Whole, counts: npt.NDArray[np.integer[Any]], classes
 
 
 def detectable_difference(n: int, apart: int) -> float | None:
-    """Return how large a difference in accuracy would have been seen four times of five, in (0, 1].
+    """Return the difference in accuracy that is found with a power of 80 %, in (0, 1].
 
-    Seen is p < 0.05. It hangs on how often the models part: the more images one alone names right, the
-    larger a difference chance alone makes.
+    Found means p < 0.05. The more images only one model names right, the larger the difference.
 
     Args:
         n: Images, at least 1.
-        apart: Images that one alone names right, at most n.
+        apart: Images that only one model names right, at most n.
 
     Returns:
-        The difference; None where no difference at all would have been seen, for there are too few images.
+        The difference; None if there are too few images for any.
 
     Source: Connor 1987, doi:10.2307/2531961, solved for the difference.
     """
@@ -216,7 +214,7 @@ def detectable_difference(n: int, apart: int) -> float | None:
         return (spread / difference) ** 2
 
     def least(rate: float | None) -> float | None:
-        """Bisect for the difference that n images are enough for; None where none is."""
+        """Bisect for the smallest difference that n images can show; None without one."""
         low, high = 0.0, 1.0 if rate is None else rate
         if high == 0 or needed(high, rate or high) > n:
             return None
@@ -225,14 +223,13 @@ def detectable_difference(n: int, apart: int) -> float | None:
             low, high = (low, middle) if needed(middle, rate or middle) <= n else (middle, high)
         return high
 
-    # Where they part on too few images for any difference to be seen, they would have to part on more,
-    # all of them in favour of one.
+    # If they disagree on too few images, they would have to disagree on more, all in favour of one model.
     found = least(apart / n)
     return least(None) if found is None else found
 
 
 def holm(chances: list[float]) -> list[float]:
-    """Return p-values that hold although several things were tested.
+    """Return p-values adjusted for multiple tests.
 
     Source: Holm 1979, A simple sequentially rejective multiple test procedure.
     """
@@ -249,16 +246,15 @@ class SidePredictions:
     """What one model says of a split's images.
 
     Args:
-        name: What it is called.
+        name: Its name in the comparison.
         labels: Its classes.
         probabilities: `(n, len(labels))`, each row summing to 1.
-        head: Which of its heads answered; empty where that is not known.
-        model: sha256 of its file; empty where that is not known.
-        fingerprint: Of the images as it was asked; another than the split's where it takes another size.
-        data: Name of the data it was made with; empty where not known.
-        made_with: The splits it was made with: name by fingerprint; empty where not known.
-        selected: Whether the split asked about selected its epoch, or could end its training, where it is the
-            validation split; None where that is not known.
+        head: The output head that answered; empty if that is not known.
+        model: sha256 of its file; empty if that is not known.
+        fingerprint: Of the images in its own input size.
+        data: Name of the data it learned from; empty if that is not known.
+        made_with: Names of the splits it was made with, by fingerprint; empty if they are not known.
+        selected: Whether the split selected its epoch or could end its training; None if that is not known.
     """
 
     name: str
@@ -280,17 +276,17 @@ def predict_side(
     name: str = "",
     progress: Callable[[int, int], None] | None = None,
 ) -> SidePredictions:
-    """Ask a model about a split.
+    """Return a model's predictions for a split.
 
     Args:
-        bundle: The model as it ships.
-        split: Images `(n, size, size, 1)` uint8 in [0, 255], of the size that it takes.
-        head: Which of its heads answers; None for its first.
-        name: What to call it; the card's name if empty.
+        bundle: The model.
+        split: Images `(n, size, size, 1)` uint8 in [0, 255], of its input size.
+        head: The output head; None for the first.
+        name: Its name in the comparison; empty for the card's name.
         progress: Called with (images done, images in all).
 
     Raises:
-        ModelError: It takes images of another size, or has no such head.
+        ModelError: The images have another size, or the model has no such head.
     """
     card = bundle.card
     chances = predict_mean([bundle], split.images, head=head, progress=progress)
@@ -304,7 +300,7 @@ def predict_side(
         model=card.sha256 or "",
         fingerprint=split.fingerprint,
         data="" if card.data is None else card.data.name,
-        # Where one model learnt from what chose the other, train counts.
+        # If images are train of one and val of another, train counts.
         made_with={
             part.fingerprint: name for name, part in sorted(splits, key=lambda each: each[0] == "train")
         },
@@ -315,23 +311,23 @@ def predict_side(
 def read_side(
     kept: SavedPredictions, split: "Split", *, head: str | None = None, name: str = ""
 ) -> SidePredictions:
-    """Take a model's answers from a file of probabilities instead of asking it.
+    """Return the predictions in a file of probabilities.
 
     Args:
-        kept: What `probabilities.read` returned.
-        split: The images that they are for.
-        head: As in `ask`; None for the first.
-        name: What to call it; what the file says of itself if empty.
+        kept: The result of `probabilities.read`.
+        split: The images that they belong to.
+        head: The output head; None for the first.
+        name: Its name in the comparison; empty for the name in the file.
 
     Raises:
-        DataError: They are for other images.
-        ModelError: They hold no such head.
+        DataError: The probabilities are for other images.
+        ModelError: The file has no such head.
     """
     heads = {None: next(iter(TWO_HEADS.values()))} | ONE_HEAD | TWO_HEADS
     output = heads[head].output if head in heads else head or ""
     if output not in kept.answers:
         raise ModelError(
-            f"the probabilities {name or kept.about!r} hold no head {head!r}; they have "
+            f"the probabilities {name or kept.about!r} have no head {head!r}; they have "
             f"{', '.join(kept.answers)}"
         )
     chances = kept.of(split.fingerprint, kept.labels, n=len(split))[output]
@@ -380,9 +376,9 @@ class Part:
     """A comparison on some of the images.
 
     Args:
-        n: How many.
-        share: Of them named right.
-        mcnemar: Whether that differs by more than chance.
+        n: Images.
+        share: Accuracy of both.
+        mcnemar: Test of the difference.
     """
 
     n: int
@@ -392,13 +388,13 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassDifference:
-    """How two models do on the images of one class.
+    """The recall of two models in one class.
 
     Args:
         n: Images of the class.
-        recall: Share of them named right; the interval is Bonett and Price's.
-        p: McNemar's on them alone.
-        p_held: The same, held up to as many tests as there are classes (Holm).
+        recall: Recall of both; the interval is Bonett and Price's.
+        p: McNemar's test on these images.
+        p_held: The same, adjusted for the number of classes (Holm).
     """
 
     n: int
@@ -409,17 +405,17 @@ class ClassDifference:
 
 @dataclass(frozen=True, kw_only=True)
 class Disagreement:
-    """An image that the two name differently.
+    """An image that the models name differently.
 
     Args:
-        place: Its place in the split.
+        place: Its index in the split.
         file: Its name.
         truth: Its label.
         a: A's answer.
         b: B's answer.
         confidence_a: A's probability of its answer.
         confidence_b: B's probability of its answer.
-        right: Who is: `a`, `b`, or None for neither.
+        right: Which one is right; None for neither.
     """
 
     place: int
@@ -434,32 +430,31 @@ class Disagreement:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two models on the same images. Fractions in [0, 1]; intervals 95 %; differences are A's less B's.
+    """Two models on the same images. Fractions in [0, 1]; intervals 95 %; differences are A - B.
 
     Args:
         data: The data set's name.
         split: The split's name.
         split_fingerprint: sha256 over its pixels, labels and order.
         n: Images.
-        labels: The data's classes, and after them any that a model answers besides.
-        a: The first.
-        b: The second.
-        accuracy: Share of images named right; the interval is bootstrapped over images, paired.
-        macro_f1: Mean F1 of the classes that have images; likewise.
-        mcnemar: Whether accuracy differs by more than chance.
-        visible: Difference in accuracy that would have been seen four times of five; None for any.
+        labels: The data's classes, then further classes of the models.
+        a: The first model.
+        b: The second model.
+        accuracy: Accuracy of both; the interval is a paired bootstrap over images.
+        macro_f1: Mean F1 of the classes that have images; the same interval.
+        mcnemar: Test of the difference in accuracy.
+        visible: Difference in accuracy that is found with a power of 80 %; None without one.
         per_class: Recall in each class that has images.
-        agreement: With most of FER+'s taggers, on the images that they decide; None without votes.
-        without_copies: The same images without those that stand in the data's training split too; None
-            where none does.
-        copies_learnt: Whether both models learnt from that very split; else some may not have been learnt.
-        disagreements: Images named differently: first those that one alone names right, the clearest first.
-        known: Images that a model learnt from, by the hashes that it ships with; None where neither has any.
-        without_known: The same without those; None where there are none, or no others.
-        winner: Who is better on accuracy, if that was seen, and is seen without the known images too.
-        verdict: All that in words.
-        notes: Classes in which one is better; what votes say, and copies.
-        warnings: What makes the comparison doubtful.
+        agreement: Agreement with the plurality of annotators; None without votes.
+        without_copies: Without images that the data's training split has too; None without such images.
+        copies_learnt: Whether both models learned from that training split.
+        disagreements: Images named differently: first those that only one names right, most confident first.
+        known: Images that a model learned from, by the hashes that it ships with; None without hashes.
+        without_known: Without these images; None without hashes, or if no image is left.
+        winner: The model with the higher accuracy, if that is significant, also without memorised images.
+        verdict: The result in words.
+        notes: Classes in which one model is better, and the results on votes and without copies.
+        warnings: Reasons to doubt the comparison.
     """
 
     data: str
@@ -497,12 +492,12 @@ class Comparison:
 
 _PAIRED = ("A less B", "95 % interval")
 
-#: Probability below which a difference counts as seen.
+#: p-value below which a difference is significant.
 SEEN = 0.05
 
 
 def _find_winner(accuracy: Difference, test: McNemar) -> Winner | None:
-    """Return who beats whom on accuracy: by McNemar's test, and by an interval that leaves 0 out."""
+    """Return the model with the higher accuracy, if McNemar's test and the interval are significant."""
     low, high = accuracy.interval
     if test.p >= SEEN or low <= 0 <= high:
         return None
@@ -510,7 +505,7 @@ def _find_winner(accuracy: Difference, test: McNemar) -> Winner | None:
 
 
 def _confirm_winner(found: Comparison) -> Winner | None:
-    """Return the winner, if it wins without the images that a model learnt from too."""
+    """Return the winner, if it also wins without memorised images."""
     if not found.known:
         return found.winner
     rest = found.without_known
@@ -518,65 +513,67 @@ def _confirm_winner(found: Comparison) -> Winner | None:
 
 
 def _describe_memorised(found: Comparison) -> Iterator[str]:
-    """Say how many of the images a model learnt from, and how the two do on the others."""
+    """Report memorised images, and the result on the others."""
     if not found.known:
         return
     said = (
-        f"{found.known:,} of the {found.n:,} images are, or nearly are, images that {found.a.name} or "
-        f"{found.b.name} learnt from"
+        f"{found.a.name} or {found.b.name} learned from {found.known:,} of the {found.n:,} images or near "
+        "copies of them"
     )
     if found.without_known is None:
-        yield f"{said}, so nothing is decided here; compare on other images"
+        yield f"{said}, so this comparison decides nothing; compare on other images"
         return
     part = found.without_known
-    yield f"{said}; on the other {part.n:,} accuracy is {_both(part.share)}, p {chance(part.mcnemar.p)}"
+    p = format_p_value(part.mcnemar.p)
+    yield f"{said}; on the other {part.n:,} accuracy is {_both(part.share)}, p {p}"
 
 
 def _write_verdict(found: Comparison) -> str:
-    """Say in one or two sentences whether one beats the other."""
+    """Return in one or two sentences whether one model is better."""
     where = f"{found.data}, split {found.split}" if found.data else f"split {found.split}"
-    test = f"McNemar p {chance(found.mcnemar.p)} ({found.mcnemar.method})"
+    test = f"McNemar p {format_p_value(found.mcnemar.p)} ({found.mcnemar.method})"
     if found.winner is None and found.known and (ahead := _find_winner(found.accuracy, found.mcnemar)):
         better, worse, apart = found.a.name, found.b.name, found.accuracy
         if ahead == "b":
             better, worse, apart = worse, better, reverse(apart)
         return (
-            f"{better} is ahead of {worse} on {where}: accuracy {_both(apart)}, {test}; but a model learnt "
-            f"from {found.known:,} of the {found.n:,} images, and without them nothing shows it."
+            f"{better} has a higher accuracy than {worse} on {where}: {_both(apart)}, {test}; but a model "
+            f"learned from {found.known:,} of the {found.n:,} images, and without them there is no "
+            "significant difference."
         )
     if found.winner is None:
         return (
-            f"Nothing here shows that {found.a.name} or {found.b.name} beats the other on {where}: accuracy "
+            f"No significant difference between {found.a.name} and {found.b.name} on {where}: accuracy "
             f"{_both(found.accuracy)}, {test}. {_power(found)}"
         )
     better, worse, apart, macro = found.a.name, found.b.name, found.accuracy, found.macro_f1
     if found.winner == "b":
         better, worse, apart, macro = worse, better, reverse(apart), reverse(macro)
-    sentence = f"{better} beats {worse} on {where}: accuracy {_both(apart)}, {test}."
+    sentence = f"{better} is better than {worse} on {where}: accuracy {_both(apart)}, {test}."
     if macro.interval[1] < 0:
-        return f"{sentence} On macro F1 it is the other way round: {_both(macro)}."
+        return f"{sentence} On macro F1 {worse} is better: {_both(macro)}."
     if macro.interval[0] <= 0:
-        return f"{sentence} On macro F1 nothing shows it: {_both(macro)}."
+        return f"{sentence} On macro F1 there is no significant difference: {_both(macro)}."
     return sentence
 
 
 def _power(found: Comparison) -> str:
     if found.visible is None:
-        return f"With {_images(found.n)} no difference at all could have been seen."
+        return f"With {_images(found.n)} no difference could have been significant."
     return (
-        f"With {_images(found.n)} a difference of {100 * found.visible:.1f} points would have been seen "
-        f"{POWER:.0%} of the time; a smaller one may well be there."
+        f"With {_images(found.n)} a difference of {100 * found.visible:.1f} points is found with a power "
+        f"of {POWER:.0%}; there may be a smaller one."
     )
 
 
 def _find_warnings(a: SidePredictions, b: SidePredictions, split: "Split", data: str) -> Iterator[str]:
-    """Say what makes the comparison doubtful, as far as names and fingerprints tell."""
+    """Yield reasons to doubt the comparison, from names and fingerprints."""
     sides = (a, b)
     roles = [_roles(side, split, data) for side in sides]
     if learnt := [side.name for side, role in zip(sides, roles, strict=True) if "train" in role]:
         yield (
-            f"{' and '.join(learnt)} learnt from these images, so what is said of them is no measure; "
-            "compare on images that neither learnt from"
+            f"{' and '.join(learnt)} learned from these images, so the comparison is not valid; "
+            "compare on images that neither learned from"
         )
     chosen = [side for side, role in zip(sides, roles, strict=True) if "val" in role and "train" not in role]
     for what, some in (
@@ -586,87 +583,74 @@ def _find_warnings(a: SidePredictions, b: SidePredictions, split: "Split", data:
         if some:
             yield (
                 f"{' and '.join(some)} had these images as val, so {what} may have been chosen on them, "
-                f"which favours {'it' if len(some) == 1 else 'both'}; compare on images that chose nothing"
+                f"which favours {'it' if len(some) == 1 else 'both'}; compare on other images"
             )
     if unknown := [side.name for side in sides if not side.made_with]:
-        yield (
-            f"what {' and '.join(unknown)} learnt from is not known here, so nothing was checked: these "
-            "images may be among it"
-        )
+        yield (f"the training data of {' and '.join(unknown)} is not known, so it may contain these images")
     if _question(a.head) != _question(b.head):
         yield (
             f"{a.name} answers as {a.head or 'its file has it'} and {b.name} as "
-            f"{b.head or 'its file has it'}: two questions, not one; name one with --head"
+            f"{b.head or 'its file has it'}: these are different questions; choose one with --head"
         )
 
 
 def _roles(side: SidePredictions, split: "Split", data: str) -> set[str]:
-    """Return the splits that these images were when the model was made."""
+    """Return which splits of the model's training these images were."""
     ours = {split.fingerprint, side.fingerprint}
     roles = {name for fingerprint, name in side.made_with.items() if fingerprint in ours}
-    # What was left out of training changes the fingerprint of train, and of nothing else.
+    # Exclusions change the fingerprint of train only.
     if split.name == "train" and side.data == data != "":
         roles.add("train")
     return roles
 
 
 def _question(head: str) -> str:
-    """Return which of a model's answers a head is: of some models the first has another name."""
+    """Return the output of a head, whose name may differ between models."""
     heads = ONE_HEAD | TWO_HEADS
     return heads[head].output if head in heads else "probabilities"
 
 
 def _write_notes(found: Comparison) -> Iterator[str]:
-    """Name the classes in which one is better, and what copies and votes say."""
+    """Yield the classes in which one model is better, and the results on votes and without copies."""
     names = found.a.name, found.b.name
     for side, sign in ((found.a, 1), (found.b, -1)):
         ahead = [
-            f"{label} ({points(sign * each.recall.difference)})"
+            f"{label} ({format_points(sign * each.recall.difference)})"
             for label, each in found.per_class.items()
             if each.p_held < SEEN and sign * each.recall.difference > 0
         ]
         if ahead:
-            yield f"{side.name} names more right of {', '.join(ahead)}"
+            yield f"{side.name} has a higher recall of {', '.join(ahead)}"
     if found.agreement is not None:
         better, worse, apart = _ordered(names, found.agreement.share)
         p = found.agreement.mcnemar.p
-        says = f"{better} agrees more often with most of ten people than {worse}"
+        says = f"{better} agrees with most annotators more often than {worse}"
         if p >= SEEN:
-            says = f"nothing shows that {better} or {worse} agrees more often with most of ten people"
-        yield f"{says}: {_both(apart)}, p {chance(p)}"
+            says = f"no significant difference in the agreement of {better} and {worse} with most annotators"
+        yield f"{says}: {_both(apart)}, p {format_p_value(p)}"
     if found.without_copies is not None:
         part = found.without_copies
         better, worse, apart = _ordered(names, part.share)
-        where = "in training" if found.copies_learnt else "in the data's training split"
+        where = "training" if found.copies_learnt else "the data's training split"
         yield (
-            f"without the {found.n - part.n:,} images that stand {where} too, {better} against {worse}: "
-            f"{_both(apart)}, p {chance(part.mcnemar.p)}"
+            f"without the {found.n - part.n:,} images that {where} has too, {better} against {worse}: "
+            f"{_both(apart)}, p {format_p_value(part.mcnemar.p)}"
         )
 
 
 def _ordered(names: tuple[str, str], apart: Difference) -> tuple[str, str, Difference]:
-    """Return the better, the worse, and the difference as the better's less the worse's."""
+    """Return the better model, the worse one, and their difference."""
     return (*names, apart) if apart.difference > 0 else (*names[::-1], reverse(apart))
 
 
-def points(value: float) -> str:
-    """Return a difference of fractions in points of a hundred: `+1.3`."""
-    shown = f"{100 * value:+.1f}"
-    return "0.0" if shown in {"+0.0", "-0.0"} else shown.replace("-", "−")
-
-
-def between(difference: Difference) -> str:
-    """Return an interval in points of a hundred: `0.4 to 2.2`."""
-    return " to ".join(points(end).removeprefix("+") for end in difference.interval)
-
-
-def chance(p: float) -> str:
-    """Return a p-value after its sign: `= 0.004`."""
-    return "< 0.0001" if p < 0.0001 else f"= {p:.2g}" if p < 0.1 else f"= {p:.2f}"
+def _format_interval(difference: Difference) -> str:
+    """Return an interval in percentage points: `0.4 to 2.2`."""
+    return " to ".join(format_points(end).removeprefix("+") for end in difference.interval)
 
 
 def _both(each: Difference) -> str:
-    return f"{each.a:.1%} against {each.b:.1%}, {points(each.difference)} points ({between(each)})"
+    difference = format_points(each.difference)
+    return f"{each.a:.1%} against {each.b:.1%}, {difference} points ({_format_interval(each)})"
 
 
 def _images(n: int) -> str:
@@ -678,7 +662,7 @@ def figure_rows(found: Comparison) -> tuple[tuple[str, ...], list[tuple[str, ...
     rows = [_row("accuracy", found.n, found.accuracy, found.mcnemar.p)]
     rows.append(_row("macro F1", found.n, found.macro_f1, None))
     for what, part in (
-        ("as most of ten people", found.agreement),
+        ("agreement with annotators", found.agreement),
         ("without copies", found.without_copies),
     ):
         if part is not None:
@@ -693,8 +677,16 @@ def class_rows(found: Comparison) -> tuple[tuple[str, ...], list[tuple[str, ...]
 
 
 def _row(what: str, n: int, each: Difference, p: float | None) -> tuple[str, ...]:
-    shown = "" if p is None else chance(p).removeprefix("= ")
-    return what, f"{n:,}", f"{each.a:.1%}", f"{each.b:.1%}", points(each.difference), between(each), shown
+    shown = "" if p is None else format_p_value(p).removeprefix("= ")
+    return (
+        what,
+        f"{n:,}",
+        f"{each.a:.1%}",
+        f"{each.b:.1%}",
+        format_points(each.difference),
+        _format_interval(each),
+        shown,
+    )
 
 
 def compare(
@@ -709,27 +701,26 @@ def compare(
     known: npt.NDArray[np.bool_] | None = None,
     seed: int = 0,
 ) -> Comparison:
-    """Compare two models' answers to the same images.
+    """Compare the predictions of two models for the same images.
 
     Args:
-        a: The first model's.
-        b: The second's.
-        split: The images, with a number into `labels` for each; and votes, if any.
-        labels: The data set's class names. Models are matched by name; classes that a model has besides
-            count as wrong answers.
+        a: Predictions of the first model.
+        b: Predictions of the second model.
+        split: The images, with numbers into `labels`, and votes if there are any.
+        labels: The data set's class names, matched by name. Further classes of a model count as wrong.
         data: The data set's name.
-        copies: `(n,)` whether each image stands in the data's training split too.
-        learnt: Whether both models learnt from that very split, so that nothing in it was left out.
-        known: `(n,)` whether a model learnt from each image, as `memorised.find_memorised` returns; None if
+        copies: `(n,)` whether the data's training split has the image too.
+        learnt: Whether both models learned from exactly that training split.
+        known: `(n,)` whether a model learned from each image, as `memorised.find_memorised` returns; None if
             not known.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
 
     Raises:
-        DataError: The split has no images, or answers are not for as many.
-        ModelError: A model cannot answer a class of the data.
+        DataError: The split has no images, or the number of predictions differs.
+        ModelError: A model lacks a class of the data.
     """
     if len(split) == 0:
-        raise DataError(f"split {split.name!r} has no images; there is nothing to compare on")
+        raise DataError(f"split {split.name!r} has no images to compare on")
     a, b = _rename_apart(a, b)
     names = tuple(dict.fromkeys((*labels, *a.labels, *b.labels)))
     said_a, said_b = (_predicted_classes(side, names, labels, len(split)) for side in (a, b))
@@ -796,8 +787,8 @@ def _predicted_classes(
     """Return each answer as a number into `names`."""
     if strange := [label for label in labels if label not in side.labels]:
         raise ModelError(
-            f"the data has the class {strange[0]!r}, which {side.name} cannot answer; "
-            f"it answers {', '.join(side.labels)}"
+            f"the data has the class {strange[0]!r}, which {side.name} does not have; "
+            f"it has {', '.join(side.labels)}"
         )
     if side.probabilities.shape != (n, len(side.labels)):
         raise DataError(
@@ -853,7 +844,7 @@ def _list_disagreements(
 ) -> tuple[Disagreement, ...]:
     sure_a, sure_b = a.probabilities.max(axis=1), b.probabilities.max(axis=1)
     right_a, right_b = said_a == split.labels, said_b == split.labels
-    # The surer both are of what they say, the clearer they part.
+    # Most confident disagreements first.
     clear = np.minimum(sure_a, sure_b)
     places = np.flatnonzero(said_a != said_b)
     order = np.lexsort((-clear[places], ~(right_a | right_b)[places]))
