@@ -629,7 +629,7 @@ def test_copies_are_those_that_the_models_learnt_from(
     Path("gone.csv").unlink()
     assert cli.run(["compare", "mine", "mine"]) == 0
     captured = capsys.readouterr()
-    assert "without the 6 images that stand in the data's training split" in captured.out
+    assert "without the 6 images that the data's training split" in captured.out
     assert "gone.csv" in captured.err
 
 

@@ -37,6 +37,7 @@ pytest.importorskip("keras", reason="training needs mien[train]")
 
 from mien.training import checkpoints, folds, optimization, targets, trainer
 from mien.training.batches import BatchLoader
+from mien.training.folds import assign_folds
 
 FORK = multiprocessing.get_context("forkserver")
 FORK.set_forkserver_preload(["mien.training.trainer", "conftest"])
@@ -822,7 +823,7 @@ def test_one_hot() -> None:
 
 
 def rows(*losses: float) -> list[runs.Row]:
-    return [{"val_loss": loss, "val_accuracy": 1 - loss} for loss in optimization]
+    return [{"val_loss": loss, "val_accuracy": 1 - loss} for loss in losses]
 
 
 def test_which_epoch_ships() -> None:
@@ -848,8 +849,8 @@ def test_when_a_training_is_over(
     recipe = recipes.override(
         recipes.get("quick"), ["epochs=9", f"stopping.patience={patience}", f"stopping.min_delta={min_delta}"]
     )
-    assert checkpoints.is_over(rows(*optimization), recipe) is over
-    assert checkpoints.is_over(rows(*optimization), replace(recipe, epochs=len(optimization)))
+    assert checkpoints.is_over(rows(*losses), recipe) is over
+    assert checkpoints.is_over(rows(*losses), replace(recipe, epochs=len(losses)))
 
 
 @pytest.mark.parametrize(
@@ -965,12 +966,12 @@ def test_folds_hold_every_image_once_and_copies_together(
     images[31] = np.clip(images[0].astype(int) * 0.9 + 12, 0, 255).astype(np.uint8)
     images[45:60] = images[3]  # a crowd, labelled in three ways
     images[60] = images[4][:, ::-1]
-    parts = folds.assign_folds(replace(whole, images=images), ("left", "middle", "right"), folds, seed=1)
+    parts = assign_folds(replace(whole, images=images), ("left", "middle", "right"), folds, seed=1)
     assert sorted(np.concatenate(parts).tolist()) == list(range(90))
     home = {place: number for number, part in enumerate(parts) for place in part.tolist()}
     for together in ([0, 30, 31], [3, *range(45, 60)], [4, 60]):
         assert len({home[place] for place in together}) == 1
-    again = folds.assign_folds(replace(whole, images=images), ("left", "middle", "right"), folds, seed=1)
+    again = assign_folds(replace(whole, images=images), ("left", "middle", "right"), folds, seed=1)
     assert all(np.array_equal(one, other) for one, other in zip(parts, again, strict=True))
     # The crowd counts as its first image's class; the others fill up around it.
     assert max(map(len, parts)) - min(map(len, parts)) <= 18
