@@ -166,7 +166,7 @@ def random_answers(n: int, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def lively(model: Any, seed: int = 0) -> Any:
-    """Give `model` the statistics and offsets of a trained one; fresh ones would hide most mistakes."""
+    """Return `model` with statistics and biases like a trained one; fresh ones would hide most mistakes."""
     random = np.random.default_rng(seed)
     for variable in model.weights:
         if variable.path.endswith(("gamma", "moving_variance")):
