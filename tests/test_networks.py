@@ -153,7 +153,7 @@ def test_no_convolution_is_of_the_kind_that_crashes(models: dict[str, Any]) -> N
 
 
 def test_an_unknown_network_or_too_small_an_input_is_refused() -> None:
-    with pytest.raises(RecipeError, match="it knows seed, small"):
+    with pytest.raises(RecipeError, match="'alexnet'; choose from seed, small"):
         networks.build("alexnet")
     with pytest.raises(RecipeError, match="at least 16 pixels"):
         networks.build("tiny", size=8)

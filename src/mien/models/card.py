@@ -39,7 +39,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """What a model learnt from.
+    """What a model was trained on.
 
     Args:
         name: The data set's name, never a path.
@@ -61,9 +61,9 @@ class Base:
     Args:
         name: The model's name.
         sha256: Hash of the file that it shipped as.
-        data: What it had learnt from.
-        recipe: The recipe it was trained by, as nested plain values; empty where that is not known.
-        teacher: Whose probabilities it was distilled from; empty where it was not, or that is not known.
+        data: What it was trained on.
+        recipe: The recipe it was trained by, as nested plain values; empty if unknown.
+        teacher: The models it was distilled from; empty if none or unknown.
     """
 
     __pydantic_config__ = _STRICT
@@ -77,7 +77,7 @@ class Base:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """How a model did on one split.
+    """Metrics of a model on one split.
 
     Args:
         n: Number of images.
@@ -100,17 +100,17 @@ class Head:
         output: The ONNX output that holds its probabilities.
         about: What it answers, in one sentence.
         temperature: What its logits are divided by inside the file; 1 changes nothing.
-        logit_bias: What is added to them then, a number a label in the labels' order; none changes nothing.
-        threshold: Confidence under which an answer counts as uncertain; None where none was chosen. Of a run,
-            fitted on the validation images that may have selected its epoch too.
+        logit_bias: What is added to them then, one number for each label; empty if nothing is.
+        threshold: Confidence below which an answer counts as uncertain; None if there is no threshold. For a
+            run it is fitted on the validation images, which may have selected its epoch too.
         frequencies: How frequent each class is in the training targets, in the labels' order; they sum to 1.
             Empty if that is not known.
-        balance: The balance at which photographs are answered unless another one is asked for; see
+        balance: The balance for photographs unless the user names another one; see
             `mien.models.priors`.
         thresholds: The threshold at each other balance that is offered, by its text, such as `0.25`.
         weights: Name of the weights `(channels, labels)` in the ONNX file that turn the mean of the
             feature map into logits; empty if the logits are made in another way.
-        at_chance: Whether nothing showed on val that it is better than always answering the most frequent
+        at_chance: Whether the head is not measurably better on val than always answering the most frequent
             label (`mien.evaluation.metrics.at_chance`); then all its answers count as uncertain.
     """
 
@@ -249,7 +249,7 @@ class Fusion:
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What a model is. It stands beside the ONNX file and inside it.
+    """Facts about a model: in a file beside the ONNX file and inside it.
 
     Args:
         name: The model's name; a trained model has its run's.
@@ -258,17 +258,17 @@ class Card:
         schema: Version of this document.
         colour: How many channels, as a word; always grey.
         pixel_range: Lowest and highest pixel value; rescaling is inside the model.
-        framing: How faces stood in the training images.
+        framing: How much around a face the training images show.
         precision: What it computes in.
         heads: Its output heads by name; the first is the default.
         feature_map: Where the cells of the feature map are, for class activation maps; None if the exporter
             did not write it.
-        sha256: Hash of the bytes of `model.onnx`. Inside that file it is None, for no file can hold its
-            own hash.
+        sha256: Hash of the bytes of `model.onnx`. Inside that file it is None, because a file cannot
+            contain its own hash.
         made_from: The same of the model that this file was made of, calibrated and perhaps in int8.
         recipe: The recipe it was trained by, as nested plain values.
-        teacher: Whose probabilities it was distilled from; empty where it was not.
-        data: What it learnt from.
+        teacher: The models it was distilled from; empty if none.
+        data: What it was trained on.
         base: The models it began from: the one whose weights it took first, then that one's own.
         began: How it does beside the first of these on val; None where it began from chance, the other model
             could not answer the images, or the weights were averaged since.
@@ -277,7 +277,7 @@ class Card:
         metrics: How it did, by split.
         parity: How close the file answers to the network it was written from.
         fusion: How differently it answers where its int8 operations are not fused; None for float32.
-        licence: Under what terms the model may be used; empty where its maker named none.
+        licence: The terms for use; empty if the author named none.
         versions: Version of each program that made it.
     """
 
@@ -347,7 +347,7 @@ def to_json(card: Card) -> str:
     try:
         text = _ADAPTER.dump_json(card, indent=2, warnings="none").decode()
     except ValueError as error:
-        raise ModelError(f"the card holds a name that is no text: {error}") from None
+        raise ModelError(f"a name in the card is not valid text: {error}") from None
     parse(text)
     return text
 
@@ -356,7 +356,7 @@ def parse(text: str | bytes) -> Card:
     """Read a card from JSON, strictly: no unknown key, no number in quotes, nothing out of range.
 
     Raises:
-        ModelError: The text is no JSON, or no card.
+        ModelError: The text is not the JSON of a card.
     """
     if len(text) > MAX_CARD_BYTES:
         raise ModelError(f"the card has {len(text)} bytes; a card has at most {MAX_CARD_BYTES}")
@@ -387,7 +387,7 @@ def _check_frequencies(name: str, head: Head, labels: int) -> None:
 
 
 def without_hash(card: Card) -> Card:
-    """Return `card` as it stands inside the file that its hash is taken over."""
+    """Return `card` without the hash, as it is inside the ONNX file."""
     return replace(card, sha256=None)
 
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from mien.errors import ModelError
 
-#: Operations a bundle may use. None of them makes a tensor of a size that is not in the file, runs a part of
-#: the graph again, or reads anything but its inputs.
+#: Operations that a model file may use. None of them makes a tensor of a size that is not in the file, runs
+#: a part of the graph again, or reads anything but its inputs.
 OPERATIONS = frozenset(
     (
         "Add",
@@ -69,10 +69,10 @@ _Field = tuple[int, int | memoryview]
 
 
 def read_entry(model: bytes, key: str) -> bytes | None:
-    """Return the value that stands under `key` in the file's metadata, or None.
+    """Return the value of `key` in the metadata of the file, or None.
 
     Raises:
-        ModelError: The bytes are no protobuf message.
+        ModelError: The bytes are not a protobuf message.
     """
     for number, value in fields(memoryview(model)):
         if number == 14 and isinstance(value, memoryview):
@@ -83,10 +83,10 @@ def read_entry(model: bytes, key: str) -> bytes | None:
 
 
 def write_entry(model: bytes, key: str, value: bytes) -> bytes:
-    """Return the file with `value` under `key` in its metadata, replacing what stood there.
+    """Return the file with `value` as the value of `key` in its metadata.
 
     Raises:
-        ModelError: The bytes are no protobuf message.
+        ModelError: The bytes are not a protobuf message.
     """
     kept = bytearray()
     start = 0
@@ -99,10 +99,10 @@ def write_entry(model: bytes, key: str, value: bytes) -> bytes:
 
 
 def but_metadata(model: bytes) -> Iterator[memoryview]:
-    """Yield the bytes of every field of the file, in order, but those of its metadata.
+    """Yield the bytes of every field of the file, in order, except its metadata.
 
     Raises:
-        ModelError: The bytes are no protobuf message.
+        ModelError: The bytes are not a protobuf message.
     """
     start, whole = 0, memoryview(model)
     for number, _, end in _spans(whole):
@@ -112,27 +112,27 @@ def but_metadata(model: bytes) -> Iterator[memoryview]:
 
 
 def check(model: bytes) -> None:
-    """Make sure that the file holds one plain graph of allowed operations and all of its own weights.
+    """Check that the file is one plain graph of allowed operations with all of its weights.
 
     Raises:
-        ModelError: It is no ONNX file, or holds what a bundle may not.
+        ModelError: It is not an ONNX file, or contains what a model file may not.
     """
     graphs = 0
     for number, value in fields(memoryview(model)):
         if number in (20, 25):
-            raise ModelError("the model holds functions of its own; a bundle holds one plain graph")
+            raise ModelError("the model file has functions of its own; it must have one plain graph")
         if number == 7 and isinstance(value, memoryview):
             graphs += 1
             _check_graph(value, len(model))
     if graphs != 1:
-        raise ModelError(f"the model file holds {graphs} graphs where an ONNX file has one; it is damaged")
+        raise ModelError(f"the model file has {graphs} graphs instead of one; it is damaged")
 
 
 def _check_graph(graph: memoryview, limit: int) -> None:
     nodes = 0
     for number, value in fields(graph):
         if number == 15:
-            raise ModelError("the model holds sparse weights; a bundle holds plain ones")
+            raise ModelError("the model file has sparse weights; it must have dense ones")
         if not isinstance(value, memoryview):
             continue
         if number == 1:
@@ -141,15 +141,15 @@ def _check_graph(graph: memoryview, limit: int) -> None:
         elif number == 5:
             _check_tensor(value, limit)
     if nodes > MAX_NODES:
-        raise ModelError(f"the model has {nodes} operations; a bundle has at most {MAX_NODES}")
+        raise ModelError(f"the model has {nodes} operations; at most {MAX_NODES} are allowed")
 
 
 def _check_node(node: memoryview, limit: int) -> None:
     for number, value in fields(node):
         if number == 4 and text(value) not in OPERATIONS:
-            raise ModelError(f"the model uses the operation {text(value)!r}, which a bundle may not hold")
+            raise ModelError(f"the model uses the operation {text(value)!r}, which is not allowed")
         if number == 7 and text(value) not in ("", "ai.onnx"):
-            raise ModelError(f"the model uses custom operations of {text(value)!r}; a bundle may not")
+            raise ModelError(f"the model uses custom operations of {text(value)!r}, which is not allowed")
         if number == 5 and isinstance(value, memoryview):
             _check_attribute(value, limit)
 
@@ -163,26 +163,26 @@ def _check_attribute(attribute: memoryview, limit: int) -> None:
         elif number in (3, 8):
             for whole in integers(value):
                 if not -largest <= whole <= largest:
-                    raise ModelError(f"the model holds the setting {whole}, beyond {largest}; it is damaged")
+                    raise ModelError(f"the model has the setting {whole}, beyond {largest}; it is damaged")
         elif number in (6, 9, 10, 11, 14, 15, 22, 23):
-            raise ModelError("the model holds a graph inside an operation; a bundle holds one plain graph")
+            raise ModelError("the model file has a graph inside an operation; it must have one plain graph")
 
 
 def _check_tensor(tensor: memoryview, limit: int) -> None:
     elements = 1
     for number, value in fields(tensor):
         if number == 13 or (number == 14 and value != 0):
-            raise ModelError("the model keeps weights in another file; a bundle holds all of its own")
+            raise ModelError("the model has weights in another file; it must have all of them itself")
         if number == 1:
             for side in integers(value):
                 elements *= side
                 # Two 4-bit numbers share a byte; nothing packs denser.
                 if not 0 <= elements <= 2 * limit:
-                    raise ModelError("the model states a weight larger than its file; it is damaged")
+                    raise ModelError("a weight is larger than the model file; it is damaged")
 
 
 def text(value: int | memoryview) -> str:
-    """Return what a field of characters says."""
+    """Return a field of characters as text."""
     return bytes(value).decode("utf-8", "replace") if isinstance(value, memoryview) else str(value)
 
 
@@ -205,14 +205,14 @@ def fields(message: memoryview) -> Iterator[_Field]:
     """Yield (number, value) of a message's fields; a value is a whole number or bytes.
 
     Raises:
-        ModelError: The bytes are no protobuf message.
+        ModelError: The bytes are not a protobuf message.
     """
     for number, value, _ in _spans(message):
         yield number, value
 
 
 def _spans(message: memoryview) -> Iterator[tuple[int, int | memoryview, int]]:
-    """Yield (number, value, end) of every field; a group, which ONNX never had, counts as damage."""
+    """Yield (number, value, end) of every field; a group, which ONNX does not use, counts as damage."""
     place = 0
     while place < len(message):
         tag, place = _varint(message, place)
@@ -262,7 +262,7 @@ def _encode(number: int) -> bytes:
     return bytes(encoded)
 
 
-#: Under what keys the card and the two hashes stand.
+#: Keys of the card and of the two hashes.
 KEY, MODEL_KEY, CARD_KEY = "mien.card", "mien.sha256.model", "mien.sha256.card"
 
 
@@ -270,7 +270,7 @@ def read_weights(model: bytes, name: str) -> NDArray[np.float32]:
     """Return weights of a model file by their name, in float32 also if the file has them in int8.
 
     Raises:
-        ModelError: There are no weights of this name, or they are not as large as the file says.
+        ModelError: No weights have this name, or they are not as large as the file says.
     """
     found: dict[str, memoryview] = {}
     for number, graph in fields(memoryview(model)):
@@ -298,7 +298,7 @@ def write_card(model: bytes, card: bytes) -> bytes:
     """Return the file with `card` and the hashes inside, replacing those that it had.
 
     Raises:
-        ModelError: The bytes are no protobuf message.
+        ModelError: The bytes are not a protobuf message.
     """
     entries = {KEY: card, MODEL_KEY: _model_hash(model), CARD_KEY: _hash(card)}
     for key, value in entries.items():
@@ -307,20 +307,20 @@ def write_card(model: bytes, card: bytes) -> bytes:
 
 
 def read_card(model: bytes, name: str) -> bytes:
-    """Return the card inside a file, once the file is known to be as it was written.
+    """Return the card inside a file after a check that the file is unchanged.
 
     Args:
         model: The file's bytes.
         name: Its name, for messages.
 
     Raises:
-        ModelError: The bytes are no protobuf message, hold no card, or are not those that were written.
+        ModelError: The bytes are not a protobuf message, hold no card, or are not those that were written.
     """
     try:
         card, *kept = (read_entry(model, key) for key in (KEY, MODEL_KEY, CARD_KEY))
         own = _model_hash(model)
     except ModelError as error:
-        raise ModelError(f"{name!r} is no bundle: {error}") from None
+        raise ModelError(f"{name!r} is not a model file: {error}") from None
     if kept != [None, None]:
         of_model, of_card = kept
         if of_model != own:
@@ -328,7 +328,7 @@ def read_card(model: bytes, name: str) -> bytes:
         if card is None or of_card != _hash(card):
             raise _changed(name, "its card does not have the hash that it was written with")
     if card is None:
-        raise ModelError(f"{name!r} carries no card of mien's; export it with mien export")
+        raise ModelError(f"{name!r} has no card; export the model with mien export")
     return card
 
 
@@ -344,4 +344,4 @@ def _hash(*parts: bytes | memoryview) -> bytes:
 
 
 def _changed(name: str, what: str) -> ModelError:
-    return ModelError(f"{name!r} is damaged or was changed: {what}; get it anew, or export it again")
+    return ModelError(f"{name!r} is damaged or was changed: {what}; download it or export it again")

@@ -1,6 +1,6 @@
-"""The weights of a network beside the int8 file that it ships as, from which a training can go on.
+"""The weights of a network, in a file beside its int8 model file, so that training can continue from them.
 
-An int8 file holds no weights that could be trained on: normalisation is merged into its convolutions. So
+An int8 file has no weights for training, because normalization is merged into its convolutions. So
 `mien ship` writes `<name>.weights.npz` beside such an `<name>.onnx`: kernels as signed bytes with a scale for
 each output channel, which makes it as large as the model, and everything else in float32.
 """
@@ -24,7 +24,7 @@ _MAX_BYTES = 1 << 28
 
 
 def beside(model: str | os.PathLike[str]) -> Path:
-    """Return where the weights of `<name>.onnx` stand: `<name>.weights.npz`."""
+    """Return the path of the weights of `<name>.onnx`: `<name>.weights.npz`."""
     return Path(model).with_suffix(".weights.npz")
 
 
@@ -51,7 +51,7 @@ def pack(weights: Mapping[str, npt.NDArray[np.float32]], model: str) -> bytes:
 
 
 def read(model: str | os.PathLike[str], digest: str) -> dict[str, npt.NDArray[np.float32]]:
-    """Read the weights that stand beside a model.
+    """Load the weights beside a model file.
 
     Args:
         model: The ONNX file.
@@ -61,7 +61,7 @@ def read(model: str | os.PathLike[str], digest: str) -> dict[str, npt.NDArray[np
         Float32 arrays by the names that Keras has for them: `stem_conv/kernel`.
 
     Raises:
-        ModelError: There are none; they are damaged; or they are another model's.
+        ModelError: They do not exist, are damaged, or belong to another model.
     """
     path = beside(model)
     if not path.is_file():

@@ -1,9 +1,9 @@
-"""A trained model on disk: an ONNX file and its card; load, check, run.
+"""Load, check, run and write model files: an ONNX file and its card.
 
-A bundle is a folder with `model.onnx`, `card.json` and `labels.txt`; the ONNX file alone is one as well, for
-it carries the card inside. It takes raw pixels and gives probabilities: rescaling, temperature and softmax
-are in the file. Loading one runs nothing of its maker's: the file is read as bytes, checked, and only then
-given to ONNX Runtime.
+A model is a folder with `model.onnx`, `card.json` and `labels.txt`, or the ONNX file alone, because the card
+is inside it. It takes raw pixels and returns probabilities: rescaling, temperature and softmax are in the
+file. Loading a model runs no code of its author: the file is read as bytes and checked before ONNX Runtime
+gets it.
 """
 
 import difflib
@@ -78,7 +78,7 @@ __all__ = [
 ]
 
 MODEL, CARD, LABELS = "model.onnx", "card.json", "labels.txt"
-#: The models in the package, the first of them the default, and where they are.
+#: The models of the package, the default first, and their folder.
 SHIPPED = ("default", "fast")
 MODELS = Path(__file__).parent / "weights"
 #: Largest model file in bytes. The largest network mien trains takes 20 MB.
@@ -133,18 +133,18 @@ class Model:
             head: Which of `card.heads` answers, such as `fer2013` or `ferplus`; None for the first.
             batch_size: Images run at once; changes memory and speed, never the result.
             progress: Called with (images done, images in all) after every batch.
-            balance: 0 answers for images in which emotions are as frequent as in training, 1 for images in
-                which all are equally frequent; numbers between are in between (docs/priors.md).
-            prior: How frequent each emotion is in the images, if that is known; an emotion with 0, or one
-                that is not named, is left out. Numbers by emotion, or text such as `angry=0.3,neutral=0.7`.
+            balance: 0 if emotions are as frequent in the images as in training, 1 if all are equally
+                frequent, or a number between (docs/priors.md).
+            prior: How frequent each emotion is in the images, if known; an emotion with 0, or without a
+                number, is left out. Numbers by emotion, or text such as `angry=0.3,neutral=0.7`.
 
         Returns:
             Probabilities `(n, labels)` float32, each row summing to 1, in the order of `card.labels`.
 
         Raises:
-            InputError: The balance or the prior cannot be used, or the card states no frequencies for it.
-            ModelError: The images are no array, or one of another shape or type; the model has no such
-                head; or it does not answer with probabilities.
+            InputError: The balance or the prior is not valid, or the card has no frequencies for it.
+            ModelError: The images are not an array of this shape and type; the model has no such head; or
+                its output is not probabilities.
         """
         self._check(images, batch_size)
         stated = self.card.head(head)
@@ -166,7 +166,7 @@ class Model:
     def features(
         self, images: npt.NDArray[np.uint8], *, batch_size: int = BATCH_SIZE
     ) -> npt.NDArray[np.float32]:
-        """Return the last feature map of each image, from which an answer can be explained.
+        """Return the last feature map of each image, which explains a prediction.
 
         Args:
             images: `(n, size, size, 1)` uint8 in [0, 255], grey.
@@ -176,17 +176,17 @@ class Model:
             Features `(n, height, width, channels)` float32.
 
         Raises:
-            ModelError: The images are no array, or one of another shape or type.
+            ModelError: The images are not an array of this shape and type.
         """
         self._check(images, batch_size)
         batches = list(self._batches(images, batch_size)) or [images]
         return np.concatenate([self._ask("features", batch) for batch in batches])
 
     def read(self) -> bytes:
-        """Return the bytes of the ONNX file, the same that were loaded.
+        """Return the bytes of the ONNX file as they were loaded.
 
         Raises:
-            ModelError: The file is gone, or another one stands there now.
+            ModelError: The file is gone or has changed.
         """
         content = _read(_file(self.path), MAX_BYTES)
         if hashlib.sha256(content).hexdigest() != self.card.sha256:
@@ -194,7 +194,7 @@ class Model:
         return content
 
     def _check(self, images: object, batch_size: int) -> None:
-        """Make sure that the model can be run on `images`, which may be of any type."""
+        """Check that the model can be run on `images`, which may be of any type."""
         shape = (self.card.size, self.card.size, 1)
         wanted = f"the model takes a NumPy array of uint8 images of shape {('n', *shape)}"
         if not isinstance(images, np.ndarray):
@@ -269,24 +269,24 @@ def resolve(target: Model | str | os.PathLike[str] | None = None, *, threads: in
 def is_run(path: str | os.PathLike[str]) -> bool:
     """Return whether a path means a run's folder, which holds a `recipe.toml`.
 
-    A name in `SHIPPED` means the package's model, also where a folder has that name.
+    A name in `SHIPPED` means the package's model, even if a folder has that name.
     """
     # os.path, because Path.is_file raises an error for a name that is too long for the file system.
     return os.fspath(path) not in SHIPPED and os.path.isfile(Path(path) / "recipe.toml")  # noqa: PTH113
 
 
 def find(path: str | os.PathLike[str] | None = None) -> Path:
-    """Return the place of the model that a path or a name means, without reading the model.
+    """Return the path of the model that a path or a name means, without reading the model.
 
     Args:
         path: As in `load`.
 
     Returns:
-        A bundle's folder, or an ONNX file.
+        A model's folder, or an ONNX file.
 
     Raises:
-        RunError: It is a run's folder in which no training has finished.
-        ModelError: There is nothing at this path, or it is a folder that is neither a run nor a bundle.
+        RunError: No training has finished in this run.
+        ModelError: The path does not exist, or the folder is neither a run nor a model.
     """
     if (name := _shipped(path)) is not None:
         return MODELS / f"{name}.onnx"
@@ -307,14 +307,14 @@ def find(path: str | os.PathLike[str] | None = None) -> Path:
         raise ModelError(f"{quote(str(place))} cannot be read: {reason}; {_CHOICES}") from None
     if place.is_dir() and not (place / MODEL).is_file():
         raise ModelError(
-            f"the folder {str(place)!r} is neither a run (it has no recipe.toml) nor a bundle (it has no "
+            f"the folder {str(place)!r} is neither a run (it has no recipe.toml) nor a model (it has no "
             f"{MODEL}); {_CHOICES}"
         )
     return place
 
 
 def unfinished(folder: str | os.PathLike[str]) -> RunError:
-    """Return the error for a run's folder without a model: why it has none, and what to do."""
+    """Return the error for a run without a model: the reason, and what to do."""
     place = Path(folder)
     try:
         facts = json.loads((place / "run.json").read_bytes())
@@ -336,7 +336,7 @@ def _is_held(file: Path) -> bool:
         return False
     try:
         lock = _files.hold(file)
-    except OSError:  # whoever may not write here cannot find out
+    except OSError:  # without the right to write here, the lock cannot be tried
         return False
     if lock is None:
         return True
@@ -350,7 +350,7 @@ def load(
     threads: int | None = None,
     optimization: Literal["all", "basic"] = "all",
 ) -> Model:
-    """Read a model, check it, and make it ready to run.
+    """Load a model, check it, and make it ready to run.
 
     Example:
         >>> import mien
@@ -362,8 +362,8 @@ def load(
         path: One of these; None means the first of `SHIPPED`:
 
             - the folder of a run: the model that its training selected, in the folder's `bundle`
-            - the folder of a bundle
-            - an ONNX file, which carries the card inside
+            - the folder of a model
+            - an ONNX file, which has the card inside
             - the name of a model in the package, one of `SHIPPED`; `./default` means a folder or file of
               your own that has such a name
         threads: Threads that compute one batch; None uses every core.
@@ -371,9 +371,9 @@ def load(
 
     Raises:
         RunError: The run has no model yet.
-        ModelError: There is no model; a file is damaged, was changed, is not the one that the card or
-            evaluation beside it was written for, or holds what a bundle may not (other files' data, custom
-            operations, sizes beyond the limits); or the model and its card do not fit together.
+        ModelError: The model does not exist; a file is damaged, was changed, or does not belong to the card
+            or evaluation beside it; it contains what a model file may not (data in other files, custom
+            operations, sizes beyond the limits); or the model and its card do not match.
     """
     place, shipped = find(path), _shipped(path)
     file = _file(place)
@@ -397,12 +397,12 @@ def of(
     threads: int | None = None,
     optimization: Literal["all", "basic"] = "all",
 ) -> Model:
-    """Check a model that is in memory, and make it ready to run.
+    """Check a model in memory and make it ready to run.
 
     Args:
-        model: An ONNX file's bytes; nothing they name outside themselves is read.
-        card: What the model is; the bundle's card gets the hash of these bytes.
-        path: What messages call it.
+        model: The bytes of an ONNX file; other files that they name are not read.
+        card: The card; that of the returned model gets the hash of these bytes.
+        path: The name in messages.
         threads: As in `load`.
         optimization: How far ONNX Runtime optimises the graph: `all`, or `basic`, which does not fuse int8
             operations. A fused and an unfused int8 model round differently.
@@ -414,19 +414,18 @@ def of(
     place = Path(path)
     card = replace(card, sha256=hashlib.sha256(model).hexdigest())
     session = _session(model, threads, place.name, optimization)
-    bundle = Model(place, card, session, bytes(model), threads, optimization)
-    _check_fit(bundle)
-    return bundle
+    loaded = Model(place, card, session, bytes(model), threads, optimization)
+    _check_fit(loaded)
+    return loaded
 
 
 def write(model: bytes, card: Card, to: str | os.PathLike[str], *, threads: int | None = None) -> Model:
-    """Check a model and write its bundle, whole or not at all.
+    """Check a model and write its folder or file, completely or not at all.
 
-    The card goes into the ONNX file without a hash, then beside it with the hash of the file's final bytes.
-    Inside stand hashes of model and card as well, by which `load` knows that a file alone is whole. Whatever
-    moment the writing is stopped at, the folder holds nothing, the older bundle or the new one. What
-    `mien ship` wrote beside a file, its evaluation and weights, names the older file's hash; ship the model
-    again instead.
+    The card goes into the ONNX file without a hash, and beside it with the hash of the final file. Inside are
+    also hashes of model and card, so that `load` can check a single file. If writing stops at any moment, the
+    folder has no model, the older one or the new one. The evaluation and weights that `mien ship` wrote
+    beside a file name the hash of the older file; ship the model again instead.
 
     Args:
         model: An ONNX file's bytes.
@@ -435,22 +434,22 @@ def write(model: bytes, card: Card, to: str | os.PathLike[str], *, threads: int 
         threads: As in `load`.
 
     Raises:
-        ModelError: Model and card make no bundle.
+        ModelError: Model and card do not match.
         OutputError: A file cannot be written.
     """
     place = Path(to)
     file = checks.write_card(model, to_json(without_hash(card)).encode())
-    bundle = of(file, card, path=place, threads=threads)
+    loaded = of(file, card, path=place, threads=threads)
     with _files.writing(place):
         if place.suffix == ".onnx" and not place.is_dir():
             _files.write(place, file)
-            return bundle
+            return loaded
         # Without card.json the ONNX file counts alone, so that no moment pairs a file with another's card.
         (place / CARD).unlink(missing_ok=True)
         _files.write(place / MODEL, file)
         _files.write(place / LABELS, listed(card.labels))
-        _files.write(place / CARD, to_json(bundle.card).encode())
-    return bundle
+        _files.write(place / CARD, to_json(loaded.card).encode())
+    return loaded
 
 
 def _unpickled(
@@ -493,12 +492,12 @@ def _read(file: Path, limit: int) -> bytes:
         reason = error.strerror or "it cannot be read"
         raise ModelError(f"{str(file)!r} cannot be read: {reason}; {_CHOICES}") from None
     if len(content) > limit:
-        raise ModelError(f"{file.name!r} is larger than the {limit} bytes that a bundle's may have")
+        raise ModelError(f"{file.name!r} is larger than {limit} bytes, the limit for a model file")
     return content
 
 
 def _check_shipped(name: str, digest: str) -> None:
-    """Make sure that a model of the package is the one whose evaluation stands beside it."""
+    """Check that a model of the package is the one of the evaluation beside it."""
     try:
         expected = json.loads(_read(MODELS / f"{name}.json", MAX_BYTES))["sha256"]
     except (ValueError, TypeError, KeyError, RecursionError):
@@ -513,12 +512,12 @@ def _check_shipped(name: str, digest: str) -> None:
 
 
 def _check_evaluation(file: Path, digest: str) -> None:
-    """Make sure that an evaluation which `mien ship` wrote beside a file is of this very file."""
+    """Check that the evaluation which `mien ship` wrote beside a file belongs to this file."""
     beside = file.with_suffix(".json")
     try:
         found = json.loads(_read(beside, MAX_BYTES))
     except (ModelError, ValueError, RecursionError):
-        return  # there is none, or it is some other program's
+        return  # it does not exist, or another program wrote it
     if not isinstance(found, dict) or not {"schema", "name", "sha256", "evaluation", "bytes"} <= found.keys():
         return
     if found["sha256"] != digest:
@@ -530,7 +529,7 @@ def _check_evaluation(file: Path, digest: str) -> None:
 
 
 def _check_beside(folder: Path, inside: Card, digest: str) -> None:
-    """Make sure that `card.json` was written for this very file."""
+    """Check that `card.json` was written for this file."""
     beside = parse(_read(folder / CARD, MAX_BYTES))
     if beside.sha256 != digest:
         raise ModelError(
@@ -538,7 +537,7 @@ def _check_beside(folder: Path, inside: Card, digest: str) -> None:
             f"the card's {beside.sha256}"
         )
     if without_hash(beside) != without_hash(inside):
-        raise ModelError(f"{CARD} in {folder.name!r} says other things than the card inside {MODEL}")
+        raise ModelError(f"{CARD} in {folder.name!r} differs from the card inside {MODEL}")
 
 
 def _session(
@@ -547,7 +546,7 @@ def _session(
     if threads is not None and threads < 1:
         raise ModelError(f"threads is {threads}; it must be at least 1")
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong is raised; nothing is to stand on stderr as well
+    options.log_severity_level = 4  # errors are raised, not printed
     # Stated, because int8 operations are fused from the level "extended" on, which changes how they round.
     level = onnxruntime.GraphOptimizationLevel
     levels = {"all": level.ORT_ENABLE_ALL, "basic": level.ORT_ENABLE_BASIC}
@@ -564,18 +563,18 @@ def _session(
         raise ModelError(f"the model {name!r} cannot be loaded: {_first_line(error)}") from None
 
 
-def _check_fit(bundle: Model) -> None:
-    """Make sure that the model takes and gives what its card says, by asking it once."""
-    card, session = bundle.card, bundle._session
+def _check_fit(model: Model) -> None:
+    """Check that inputs and outputs are those of the card, and run the model once."""
+    card, session = model.card, model._session
     takes = [(each.name, each.type, list(each.shape[1:])) for each in session.get_inputs()]
     wanted = [("images", "tensor(uint8)", [card.size, card.size, 1])]
     if takes != wanted or isinstance(session.get_inputs()[0].shape[0], int):
-        raise ModelError(f"the model takes {takes}; a bundle of this card takes any number of {wanted}")
+        raise ModelError(f"the model takes {takes}; with this card it must take any number of {wanted}")
     outputs = [head.output for head in card.heads.values()]
     gives = {each.name: (each.type, len(each.shape)) for each in session.get_outputs()}
     if gives != {"features": ("tensor(float)", 4)} | dict.fromkeys(outputs, ("tensor(float)", 2)):
         raise ModelError(
-            f"the model gives {gives}; a bundle of this card gives {', '.join(outputs)} and features"
+            f"the model gives {gives}; with this card it must give {', '.join(outputs)} and features"
         )
     for each in session.get_outputs():
         if each.name in outputs and each.shape[1] != len(card.labels):
@@ -583,9 +582,9 @@ def _check_fit(bundle: Model) -> None:
     probe = np.zeros((2, card.size, card.size, 1), np.uint8)
     probe[1] = 255
     for name in card.heads:
-        chances = bundle.run(probe, head=name)
+        chances = model.run(probe, head=name)
         if chances.min() < 0 or np.abs(chances.sum(axis=1) - 1).max() > 1e-3:
-            raise ModelError(f"the model {bundle.path.name!r} does not answer with probabilities")
+            raise ModelError(f"the model {model.path.name!r} does not answer with probabilities")
 
 
 def _first_line(error: Exception) -> str:

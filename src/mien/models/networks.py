@@ -34,7 +34,7 @@ class Network:
         build: Makes the Keras model from the input's side in pixels and the number of classes.
         smallest: The smallest input side in pixels it can take.
         parameters: How many numbers it has, at 48 pixels and seven classes; tests count them again.
-        flops: Floating-point operations of one forward pass, likewise.
+        flops: Floating-point operations of one forward pass, also at 48 pixels and seven classes.
         wide: Whether its convolutions are so wide that TensorFlow's own kernels are as fast as any.
     """
 
@@ -61,7 +61,7 @@ def build(name: str, *, size: int = 48, classes: int = 7, ferplus: bool = False)
         answer to a dict of two of them, `answer` and `ferplus`.
 
     Raises:
-        RecipeError: There is no such network, or it cannot take so small an input.
+        RecipeError: The network does not exist, or the input is too small for it.
         MissingExtra: Keras is not installed.
     """
     network = get(name)
@@ -113,10 +113,10 @@ def get(name: str) -> Network:
     """Return the network called `name`.
 
     Raises:
-        RecipeError: There is none.
+        RecipeError: The network does not exist.
     """
     if name not in NETWORKS:
-        raise RecipeError(f"{name!r} is no network mien knows; it knows {', '.join(NETWORKS)}")
+        raise RecipeError(f"there is no network {name!r}; choose from {', '.join(NETWORKS)}")
     return NETWORKS[name]
 
 
@@ -220,7 +220,7 @@ def _no_keras(error: ImportError | ValueError) -> Exception:
         # It is there and does not start; what it says itself is all there is to say.
         return error if isinstance(error, ValueError) else MissingExtra(_WHAT, "cpu")
     if not asked or (backend == "tensorflow" and asked != "KERAS_BACKEND"):
-        # `train` alone brings no backend; who has one that is meant knows the extras (README).
+        # The extra `train` alone has no backend; users who want another one know the extras (README).
         return MissingExtra(_WHAT, "cpu")
     return MissingBackend(backend, asked, f"run: pip install {install}, or {undo}")
 
@@ -241,7 +241,7 @@ def _asked_backend() -> tuple[str, str, str]:
     except (OSError, ValueError, AttributeError, RecursionError):
         named = None
     if isinstance(named, str) and named:
-        return named, f"'{file}'", 'change "backend" in it to one that is installed'
+        return named, f"'{file}'", 'change "backend" in it to an installed one'
     return "tensorflow", "", ""
 
 

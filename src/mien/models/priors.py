@@ -39,7 +39,7 @@ class Adjustment:
             for images in which emotions are as frequent as in training, 1 for images in which all are
             equally frequent.
         prior: How frequent each emotion is in the images, at least 0; the numbers need not sum to 1. An
-            emotion with 0, or one that is not named, is left out. Empty for no prior.
+            emotion with 0 or without a number is left out. Empty for no prior.
         groups: Emotions whose probabilities are added up, by the name of the group. Emotions in no group
             keep their own names.
 
@@ -200,7 +200,7 @@ def as_prior(prior: Mapping[str, float] | str | None) -> dict[str, float]:
         prior: Numbers by emotion; or the text that `parse_prior` reads; None for no prior, `{}`.
 
     Raises:
-        InputError: It is none of these. `Adjustment` checks the range of the numbers.
+        InputError: It has another form. `Adjustment` checks the range of the numbers.
     """
     if prior is None:
         return {}
@@ -225,7 +225,7 @@ def as_groups(groups: Mapping[str, Sequence[str]] | str | None) -> dict[str, tup
             reads; None for no groups, `{}`.
 
     Raises:
-        InputError: It is none of these.
+        InputError: It has another form.
     """
     if groups is None:
         return {}

@@ -1,11 +1,11 @@
-"""Hashes of the images that a model learnt from, by which it knows them again; no image can be made of them.
+"""Hashes of the training images of a model, which find them again; the images cannot be made from them.
 
-made = known.of(train.images)                     # uint8 (n, size, size, 1)
-exact, near = made.find(images)                   # whether each is one of them, or looks like one
-known.write("models/mine.onnx", train.images)     # known-1a2b3c4d.npz beside it, named in mine.json
-known.read(bundle.load("models/mine.onnx"))       # the same, or None where there is none
+    made = training_hashes.of(train.images)                   # uint8 (n, size, size, 1)
+    exact, near = made.find(images)                           # whether each was in training or looks like it
+    training_hashes.write("models/mine.onnx", train.images)   # known-1a2b3c4d.npz, named in mine.json
+    training_hashes.read(model.load("models/mine.onnx"))      # the same, or None if there is no such file
 
-The file is named after its content, so that models which learnt from the same images share one.
+The file is named after its content, so that models of the same training images share one.
 """
 
 import hashlib
@@ -68,7 +68,7 @@ class Known:
     medians: npt.NDArray[np.float32]
 
     def find(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-        """Say which images the model learnt from.
+        """Return which images the model was trained on.
 
         Args:
             images: `(n, size, size, 1)` uint8 in [0, 255], as the model sees them.
@@ -123,7 +123,7 @@ class Known:
             )
 
     def _apart(self, pixels: npt.NDArray[np.uint8], there: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-        """Return the same for images as they stand, looked at at every shift where no shift is close."""
+        """Return the same for images as they are, compared at every shift if no shift is close."""
         middle = _signs(_signed(pixels, self.medians))
         one, other = np.nonzero(middle @ there.T >= BITS - 2 * _LOOSE)
         least = np.full(len(pixels), BITS, np.int64)
@@ -177,7 +177,7 @@ def pack(found: Known) -> tuple[str, bytes]:
 
 
 def put(folder: str | os.PathLike[str], found: Known) -> dict[str, Any]:
-    """Write the file of hashes into a folder, and return what the evaluation of a model there says of it.
+    """Write the file of hashes into a folder, and return its entry in the evaluation of a model there.
 
     Raises:
         OutputError: It cannot be written.
@@ -191,14 +191,14 @@ def write(model: str | os.PathLike[str], images: npt.NDArray[np.uint8]) -> Path:
     """Write hashes of the images that a shipped model learnt from beside it, and name them in its evaluation.
 
     Args:
-        model: The ONNX file; its evaluation, which `mien ship` wrote, stands beside it.
+        model: The ONNX file; its evaluation, which `mien ship` wrote, is beside it.
         images: `(n, size, size, 1)` uint8 in [0, 255], as the model sees them.
 
     Returns:
         The file of hashes.
 
     Raises:
-        ModelError: There is no evaluation.
+        ModelError: The evaluation does not exist.
         OutputError: A file cannot be written.
     """
     beside = Path(model).with_suffix(".json")
@@ -281,7 +281,7 @@ def _hashes(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
 
 
 def _telling(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Say which images show enough to be told from others."""
+    """Return which images have enough contrast to be compared with others."""
     spread = np.empty(len(images))
     for start in range(0, len(images), _BLOCK):
         spread[start : start + _BLOCK] = images[start : start + _BLOCK].std(axis=(1, 2, 3))
