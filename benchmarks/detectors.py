@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from skimage import data
 
-from mien.vision import detectors as detect
+from mien.vision import detectors
 
 #: The astronaut's face by hand, and what is cut out with it: left, top, width, height.
 FACE = (180, 68, 90, 110)
@@ -62,7 +62,7 @@ def scene(rng: np.random.Generator, face_width: float) -> tuple[np.ndarray, tupl
     return image, (x + inner * scale, y + (FACE[1] - top) * scale, FACE[2] * scale, FACE[3] * scale)
 
 
-def overlap(found: detect.Detection, box: tuple[float, ...]) -> float:
+def overlap(found: detectors.Detection, box: tuple[float, ...]) -> float:
     """Return the intersection of two boxes over their union."""
     left, top, width, height = box
     across = min(found.left + found.width, left + width) - max(found.left, left)
@@ -72,7 +72,7 @@ def overlap(found: detect.Detection, box: tuple[float, ...]) -> float:
 
 
 def measured(name: str, smallest: int, count: int) -> str:
-    detector = detect.load(name)
+    detector = detectors.load(name)
     cells, false, spent = [], 0, 0.0
     for width in WIDTHS:
         hits = 0
@@ -103,7 +103,7 @@ def main() -> None:
     widths = " | ".join(f"{width} px" for width in WIDTHS)
     print(f"| detector | smallest | {widths} | false | in {2 * options.count} without | CPU ms |")
     print("|---" * (len(WIDTHS) + 5) + "|")
-    for name in detect.NAMES:
+    for name in detectors.NAMES:
         for smallest in options.smallest:
             print(measured(name, smallest, options.count), flush=True)
 

@@ -16,7 +16,7 @@ from mien.data import audit, datasets
 from mien.data.datasets import Split
 from mien.data.duplicates import FLAT
 from mien.labels import VOTES
-from mien.vision import detectors as detect
+from mien.vision import detectors
 
 
 def part(split: Split, places: np.ndarray) -> Split:
@@ -43,7 +43,7 @@ def main() -> None:
     drawn = np.sort(np.random.default_rng(options.seed).choice(faces, options.faces, replace=False))
     both = replace(data, train=part(train, np.concatenate([none, drawn])), val=None, test=None)
     began = time.process_time()
-    found = audit.seek(both, detect.load(options.detector))
+    found = audit.seek(both, detectors.load(options.detector))
     spent = time.process_time() - began
     told, missed = int((~found[: len(none)]).sum()), int((~found[len(none) :]).sum())
     expected = missed / len(drawn) * len(faces)

@@ -18,8 +18,7 @@ from PIL import Image
 from detectors import overlap, textured
 from mien.data import datasets
 from mien.models import model as bundle
-from mien.vision import detectors as detect
-from mien.vision import images
+from mien.vision import detectors, images
 
 SIDE = 224
 MARGINS = (0.0, 0.1, 0.2, 0.3)
@@ -41,8 +40,8 @@ def scenes(faces: np.ndarray, seed: int) -> Iterator[tuple[np.ndarray, tuple[flo
 
 
 def looked_for(
-    detector: detect.Detector, faces: np.ndarray, seed: int
-) -> list[tuple[np.ndarray, tuple[float, ...], detect.Detection | None]]:
+    detector: detectors.Detector, faces: np.ndarray, seed: int
+) -> list[tuple[np.ndarray, tuple[float, ...], detectors.Detection | None]]:
     """Return each scene, its frame and the box that shows its face best, None where there is none."""
     answers = []
     for image, frame in scenes(faces, seed):
@@ -51,7 +50,9 @@ def looked_for(
     return answers
 
 
-def framing(detector: detect.Detector, faces: np.ndarray) -> tuple[detect.CropTransform, np.ndarray, int]:
+def framing(
+    detector: detectors.Detector, faces: np.ndarray
+) -> tuple[detectors.CropTransform, np.ndarray, int]:
     """Return the medians of the way from box to frame, their spread, and how many faces were missed."""
     ways = [
         (
@@ -64,10 +65,14 @@ def framing(detector: detect.Detector, faces: np.ndarray) -> tuple[detect.CropTr
     ]
     middle = np.median(ways, axis=0)
     spread = np.subtract(*np.percentile(ways, [75, 25], axis=0))
-    return detect.CropTransform(*(round(float(each), 3) for each in middle)), spread, len(faces) - len(ways)
+    return (
+        detectors.CropTransform(*(round(float(each), 3) for each in middle)),
+        spread,
+        len(faces) - len(ways),
+    )
 
 
-def squeezed(image: np.ndarray, box: detect.Detection, margin: float, size: int) -> np.ndarray:
+def squeezed(image: np.ndarray, box: detectors.Detection, margin: float, size: int) -> np.ndarray:
     """Cut a box grown by `margin` on each side, and squeeze it into a square."""
     across, down = box.width * margin, box.height * margin
     corners = (box.left - across, box.top - down, box.left + box.width + across, box.top + box.height + down)
@@ -78,7 +83,7 @@ def squeezed(image: np.ndarray, box: detect.Detection, margin: float, size: int)
 
 
 def scored(
-    detector: detect.Detector, way: detect.CropTransform, faces: np.ndarray, truth: np.ndarray
+    detector: detectors.Detector, way: detectors.CropTransform, faces: np.ndarray, truth: np.ndarray
 ) -> dict[str, float]:
     """Return the accuracy in percent of each way to cut, on the faces found."""
     model = bundle.load(threads=1)
@@ -103,7 +108,7 @@ def main() -> None:
     parser.add_argument("data", help="fer2013.csv")
     parser.add_argument("--train", type=int, default=3000, help="faces to measure on")
     parser.add_argument("--val", type=int, default=1200, help="faces to score on")
-    parser.add_argument("--detector", nargs="+", default=detect.NAMES)
+    parser.add_argument("--detector", nargs="+", default=detectors.NAMES)
     options = parser.parse_args()
     data = datasets.load(options.data)
     rng = np.random.default_rng(0)
@@ -111,7 +116,7 @@ def main() -> None:
     some = rng.permutation(len(train.images))[: options.train]
     others = rng.permutation(len(val.images))[: options.val]
     for name in options.detector:
-        detector = detect.load(name)
+        detector = detectors.load(name)
         way, spread, missed = framing(detector, train.images[some])
         print(
             f"{name}: {way}, quartiles apart by {np.round(spread, 3)}, {missed} of {len(some)} missed",

@@ -16,7 +16,7 @@ from PIL import Image
 
 from mien.data import datasets
 from mien.inference.predictor import SMALLEST, Predictor
-from mien.vision import detectors as detect
+from mien.vision import detectors
 
 SIDES = (48, 140)
 
@@ -32,7 +32,7 @@ def main() -> None:
     generator = np.random.default_rng(options.seed)
     chosen = faces[generator.choice(len(faces), options.count, replace=False)]
     searching, fixed = Predictor("fast"), Predictor("fast", auto_rotate=False)
-    detector = detect.load()
+    detector = detectors.load()
     print("| face | turned by | pictures | read upright | CPU ms, search | CPU ms, no search |")
     print("|---|---|---|---|---|---|")
     for side in SIDES:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mien import _arrays as arrays
+from mien import _arrays
 
 
 def packed(**found: np.ndarray) -> bytes:
@@ -36,7 +36,7 @@ def zipped(method: int = zipfile.ZIP_STORED, **entries: bytes) -> bytes:
 
 
 def test_arrays_come_back_by_their_names() -> None:
-    found = arrays.unpack(GOOD, 1 << 20)
+    found = _arrays.unpack(GOOD, 1 << 20)
     assert found["rows"].tolist() == np.arange(60).reshape(20, 3).tolist()
     assert str(found["name"]) == "seven"
 
@@ -96,7 +96,7 @@ def renamed() -> bytes:
 )
 def test_what_is_none_is_refused_in_a_few_words(content: bytes, says: str) -> None:
     with pytest.raises(ValueError, match=says) as caught:
-        arrays.unpack(content, 100_000)
+        _arrays.unpack(content, 100_000)
     assert 0 < len(str(caught.value)) < 150
     assert "\\" not in str(caught.value)
 
@@ -108,7 +108,7 @@ def test_damage_anywhere_is_a_value_error_or_none(places: list[tuple[int, int]])
         content[place] ^= change
     found, says = {}, "refused"
     try:
-        found = arrays.unpack(bytes(content), 1 << 20)
+        found = _arrays.unpack(bytes(content), 1 << 20)
     except ValueError as error:
         says = str(error)
     assert 0 < len(says) < 150

@@ -20,7 +20,7 @@ from mien.data import audit, datasets, probabilities, recrops, synthetic
 from mien.data.audit import images
 from mien.data.audit.labels import suspects
 from mien.errors import DataError, OutputError
-from mien.vision import detectors as detect
+from mien.vision import detectors
 
 #: Which of the first 291 faces of seed 3 are blurred, as some photographs are, or pass for the photograph of
 #: another, because they are drawn from the same few parts.
@@ -1049,16 +1049,16 @@ class Eye:
     """A detector that sees a face wherever something bright is, as wide as that is."""
 
     name = "eye"
-    crop = detect.CropTransform(0.0, 0.0, 1.0)
+    crop = detectors.CropTransform(0.0, 0.0, 1.0)
 
     def __init__(self) -> None:
         self.sides: list[int] = []
 
-    def find(self, image: np.ndarray, *, smallest: int) -> list[detect.Detection]:
+    def find(self, image: np.ndarray, *, smallest: int) -> list[detectors.Detection]:
         self.sides.append(image.shape[1])
         across = np.flatnonzero((image > 200).any(axis=0))
         width = float(across[-1] - across[0] + 1) if across.size else 0.0
-        return [detect.Detection(float(across[0]), 0.0, width, width, 0.9)] if width else []
+        return [detectors.Detection(float(across[0]), 0.0, width, width, 0.9)] if width else []
 
 
 def test_images_without_a_face_that_a_detector_finds_are_told() -> None:

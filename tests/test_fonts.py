@@ -12,11 +12,10 @@ from PIL import Image, ImageFont
 
 from mien.evaluation import explanation as explain
 from mien.types import Box, Face
-from mien.vision import annotation as annotate
-from mien.vision import fonts
+from mien.vision import annotation, fonts
 
 OWN = ("Wütend", "grün", "ярость", "怒り")
-_CACHED = (fonts.drawable, fonts._names, fonts._covering, fonts._has, fonts._font, annotate._measure)
+_CACHED = (fonts.drawable, fonts._names, fonts._covering, fonts._has, fonts._font, annotation._measure)
 
 
 def clear() -> None:
@@ -117,14 +116,14 @@ def test_a_marked_picture_names_own_classes_without_boxes(
     shown = fonts.names(OWN)
     for name in OWN:
         scores = {each: 0.7 if each == name else 0.1 for each in OWN}
-        made = annotate.mark(Box(100, 100, 90, 90), name, 0.7, before="1: ", classes=OWN)
+        made = annotation.mark(Box(100, 100, 90, 90), name, 0.7, before="1: ", classes=OWN)
         assert made.text == f"1: {shown[name]} 70%"
         assert not any(has_box(text) for text in (made.text, *made.shorter))
         face = Face(Box(100, 100, 90, 90), 0.9, scores, ())
-        np.testing.assert_array_equal(annotate.draw(picture, [face]), annotate.draw(picture, [made]))
+        np.testing.assert_array_equal(annotation.draw(picture, [face]), annotation.draw(picture, [made]))
     # A text that a caller makes is drawn without boxes as well.
-    one, other = (annotate.Mark(Box(100, 100, 90, 90), text, (0, 0, 0)) for text in ("怒", "U+6012"))
-    np.testing.assert_array_equal(annotate.draw(picture, [one]), annotate.draw(picture, [other]))
+    one, other = (annotation.Mark(Box(100, 100, 90, 90), text, (0, 0, 0)) for text in ("怒", "U+6012"))
+    np.testing.assert_array_equal(annotation.draw(picture, [one]), annotation.draw(picture, [other]))
 
 
 @pytest.mark.usefixtures("pillow_alone")

@@ -14,7 +14,7 @@ from mien import _tables, cli
 from mien.inference import batches
 from mien.inference.predictor import Predictor
 from mien.types import Prediction
-from mien.vision import detectors as detect
+from mien.vision import detectors
 from mien.vision.detectors import Detection, orientation
 
 PHOTO = astronaut()
@@ -62,7 +62,7 @@ def test_a_cat_stays_as_it_is() -> None:
 
 def test_an_image_without_a_face_stays_as_it_is() -> None:
     noise = np.random.default_rng(0).integers(0, 255, (120, 160), np.uint8)
-    assert orientation.quarter_turns(detect.load(), noise, [], smallest=30) == 0
+    assert orientation.quarter_turns(detectors.load(), noise, [], smallest=30) == 0
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 9), st.integers(1, 9), st.integers(-4, 8))

@@ -12,7 +12,7 @@ import pytest
 from mien.data import synthetic
 from mien.inference.predictor import Predictor
 from mien.models import model as bundle
-from mien.vision import detectors as detect
+from mien.vision import detectors
 
 
 def answer(predictor: Predictor, image: np.ndarray) -> dict[str, object]:
@@ -72,6 +72,6 @@ if __name__ == "__main__":
 
 
 def test_every_detector_can_be_sent() -> None:
-    detector = detect.load("mtcnn")
+    detector = detectors.load("mtcnn")
     sent = pickle.loads(pickle.dumps(detector))
     assert sent.find(photo(), smallest=60) == detector.find(photo(), smallest=60)

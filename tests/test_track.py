@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
 from mien.types import Box, Face
-from mien.vision import tracking as track
+from mien.vision import tracking
 
 EVEN = {"angry": 0.25, "happy": 0.75}
 
@@ -21,12 +21,12 @@ def face(x: float, y: float = 100, width: float = 60, scores: dict[str, float] |
     return Face(Box(round(x - side / 2), round(y - side / 2), side, side), 0.9, scores or EVEN)
 
 
-def numbers(tracker: track.Tracker, time: float, *faces: Face) -> tuple[int, ...]:
+def numbers(tracker: tracking.Tracker, time: float, *faces: Face) -> tuple[int, ...]:
     return tuple(each.track for each in tracker.update(time, faces))
 
 
 def test_numbers_count_from_one_in_the_order_given() -> None:
-    tracker = track.Tracker()
+    tracker = tracking.Tracker()
     assert numbers(tracker, 0, face(100), face(300)) == (1, 2)
     assert numbers(tracker, 0.04, face(302), face(101)) == (2, 1)
     assert numbers(tracker, 0.08, face(500), face(101), face(303)) == (3, 1, 2)
@@ -41,7 +41,7 @@ def test_two_who_cross_keep_their_numbers_though_one_hides_the_other(
 ) -> None:
     """The one behind is not found while the faces overlap by half; the boxes jitter as a detector's do."""
     random = np.random.default_rng(seed)
-    tracker, found = track.Tracker(), []
+    tracker, found = tracking.Tracker(), []
     for step in range(4 * rate):
         time = step / rate
         one, other = 100 + 100 * time, 500 - 100 * time
@@ -55,7 +55,7 @@ def test_two_who_cross_keep_their_numbers_though_one_hides_the_other(
 
 @pytest.mark.parametrize("lost", [0.1, 0.5, 0.9])
 def test_short_losses_keep_the_number_and_long_ones_end_it(lost: float) -> None:
-    tracker = track.Tracker()
+    tracker = tracking.Tracker()
     for step in range(25):
         assert numbers(tracker, step / 25, face(100 + 2 * step)) == (1,)
     for step in range(25, 25 + round(25 * lost)):
@@ -68,7 +68,7 @@ def test_short_losses_keep_the_number_and_long_ones_end_it(lost: float) -> None:
 
 
 def test_one_who_leaves_does_not_take_the_number_of_one_who_stays() -> None:
-    tracker = track.Tracker()
+    tracker = tracking.Tracker()
     for step in range(20):
         numbers(tracker, step / 25, face(100 + 3 * step), face(400))
     for step in range(20, 40):
@@ -76,26 +76,26 @@ def test_one_who_leaves_does_not_take_the_number_of_one_who_stays() -> None:
 
 
 def test_frames_far_apart_still_keep_a_person() -> None:
-    tracker = track.Tracker()
+    tracker = tracking.Tracker()
     assert [numbers(tracker, 2.0 * step, face(100 + 20 * step))[0] for step in range(6)] == [1] * 6
     assert numbers(tracker, 10 + 10.1 * tracker.max_gap, face(200)) == (2,)
 
 
 def test_one_far_away_or_of_another_size_is_somebody_else() -> None:
-    tracker = track.Tracker()
+    tracker = tracking.Tracker()
     numbers(tracker, 0, face(100))
     assert numbers(tracker, 0.5, face(100, width=130)) == (2,)
     assert numbers(tracker, 1.0, face(100 + 2.6 * 130, width=130)) == (3,)
 
 
 def test_time_that_runs_backwards_is_another_recording() -> None:
-    tracker = track.Tracker()
+    tracker = tracking.Tracker()
     assert numbers(tracker, 5, face(100)) == (1,)
     assert numbers(tracker, 1, face(100)) == (2,)
 
 
 def test_looks_in_vain_change_nothing_but_how_long_one_is_missed() -> None:
-    first, second = track.Tracker(), track.Tracker()
+    first, second = tracking.Tracker(), tracking.Tracker()
     for tracker in (first, second):
         for step in range(5):
             tracker.update(step / 25, [face(100 + 4 * step)])
@@ -106,7 +106,7 @@ def test_looks_in_vain_change_nothing_but_how_long_one_is_missed() -> None:
 
 
 def test_expected_boxes_follow_the_motion_and_stay_inside_the_frame() -> None:
-    tracker = track.Tracker()
+    tracker = tracking.Tracker()
     for step in range(26):
         tracker.update(step / 25, [face(100 + 4 * step, width=60)])
     assert tracker.expect(1.0, width=640, height=360)[1].left == pytest.approx(170, abs=2)
@@ -131,7 +131,7 @@ def test_expected_boxes_follow_the_motion_and_stay_inside_the_frame() -> None:
 def test_whatever_comes_no_frame_has_a_number_twice_and_scores_sum_to_one(
     frames: list[tuple[float, list[tuple[int, int, int]]]],
 ) -> None:
-    tracker, again, time = track.Tracker(), track.Tracker(), 0.0
+    tracker, again, time = tracking.Tracker(), tracking.Tracker(), 0.0
     for gap, places in frames:
         time += gap
         faces = [face(x, y, width) for x, y, width in places]
@@ -148,15 +148,15 @@ def test_smoothing_goes_by_time_and_not_by_frames() -> None:
     for rate in (5, 30, 120):
         scores = start
         for _ in range(rate):
-            scores = track.smooth(scores, new, 1 / rate, smoothing=0.5)
+            scores = tracking.smooth(scores, new, 1 / rate, smoothing=0.5)
         assert scores["happy"] == pytest.approx(1 - math.exp(-2))
-    assert track.smooth(start, new, 1e9) == new
-    assert track.smooth(start, new, 0) == start
-    assert track.smooth(start, new, 0.01, smoothing=0) == new
+    assert tracking.smooth(start, new, 1e9) == new
+    assert tracking.smooth(start, new, 0) == start
+    assert tracking.smooth(start, new, 0.01, smoothing=0) == new
 
 
 def test_flicker_is_taken_out_and_the_raw_answer_kept() -> None:
-    tracker = track.Tracker()
+    tracker = tracking.Tracker()
     happy, angry = {"angry": 0.1, "happy": 0.9}, {"angry": 0.8, "happy": 0.2}
     seen = []
     for step in range(50):
@@ -172,7 +172,7 @@ def test_flicker_is_taken_out_and_the_raw_answer_kept() -> None:
 
 def test_a_smoothed_answer_below_the_threshold_is_uncertain() -> None:
     happy, angry = {"angry": 0.1, "happy": 0.9}, {"angry": 0.9, "happy": 0.1}
-    tracker, without = track.Tracker(threshold=0.8), track.Tracker()
+    tracker, without = tracking.Tracker(threshold=0.8), tracking.Tracker()
     seen = []
     for step, scores in enumerate([happy, happy, angry, angry, angry, angry]):
         (person,) = tracker.update(0.5 * step, [face(100, scores=scores)])
@@ -187,9 +187,9 @@ def test_a_smoothed_answer_below_the_threshold_is_uncertain() -> None:
 
 def test_overlap_is_the_shared_part_of_the_union() -> None:
     one = Box(0, 0, 10, 10)
-    assert track.overlap(one, one) == 1
-    assert track.overlap(one, Box(5, 0, 10, 10)) == pytest.approx(50 / 150)
-    assert track.overlap(one, Box(10, 0, 10, 10)) == track.overlap(one, Box(0, 30, 5, 5)) == 0
+    assert tracking.overlap(one, one) == 1
+    assert tracking.overlap(one, Box(5, 0, 10, 10)) == pytest.approx(50 / 150)
+    assert tracking.overlap(one, Box(10, 0, 10, 10)) == tracking.overlap(one, Box(0, 30, 5, 5)) == 0
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -198,7 +198,7 @@ def test_pairs_are_as_many_and_as_cheap_as_another_implementation_finds(seed: in
     rows, columns = random.integers(0, 7, 2)
     costs = random.uniform(0, 20, (rows, columns))
     costs[random.random(costs.shape) < 0.4] = np.inf
-    pairs = track._assign(costs.tolist(), columns)
+    pairs = tracking._assign(costs.tolist(), columns)
     assert len(dict(pairs)) == len({column for _, column in pairs}) == len(pairs)
     padded = np.hstack([np.where(np.isinf(costs), 1e6, costs), np.full((rows, rows), 1e6)])
     for row in range(rows):
@@ -209,7 +209,7 @@ def test_pairs_are_as_many_and_as_cheap_as_another_implementation_finds(seed: in
 
 
 def test_many_people_at_once_keep_their_numbers() -> None:
-    tracker = track.Tracker()
+    tracker = tracking.Tracker()
     places = list(itertools.product(range(50, 1000, 100), range(50, 500, 100)))
     first = numbers(tracker, 0, *(face(x, y) for x, y in places))
     moved = [face(x + 9, y - 9) for x, y in reversed(places)]

@@ -10,7 +10,7 @@ from mien import cli
 from mien.errors import InputError, ModelError
 from mien.inference.predictor import Predictor
 from mien.models import model as bundle
-from mien.vision import detectors as detect
+from mien.vision import detectors
 from mien.vision.detectors import yunet
 
 onnx = pytest.importorskip("onnx", reason="making a network by hand needs mien[train]")
@@ -88,7 +88,7 @@ def fixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_is_decoded_as_opencv_decodes_it(side: int | None, tmp_path: Path) -> None:
     path = tmp_path / "made.onnx"
     path.write_bytes(made(side))
-    detector = detect.load(str(path))
+    detector = detectors.load(str(path))
     assert detector.name == str(path)
     found = yunet.load(path).detect(noise(), 24)
     assert len(found) == 48
@@ -108,7 +108,7 @@ def test_what_is_larger_than_the_network_takes_is_shrunk_and_boxes_stay_the_imag
 
 
 def test_an_image_that_holds_nothing_has_no_face(fixed: Path) -> None:
-    assert detect.load(str(fixed)).find(np.zeros((40, 1, 3), np.uint8), smallest=30) == []
+    assert detectors.load(str(fixed)).find(np.zeros((40, 1, 3), np.uint8), smallest=30) == []
 
 
 def test_a_predictor_takes_it(fixed: Path) -> None:
@@ -118,17 +118,17 @@ def test_a_predictor_takes_it(fixed: Path) -> None:
 
 def test_other_files_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(InputError, match="cannot be read"):
-        detect.load(str(tmp_path / "none.onnx"))
+        detectors.load(str(tmp_path / "none.onnx"))
     (tmp_path / "text.onnx").write_text("no network")
     with pytest.raises(ModelError, match="is it an ONNX file"):
-        detect.load(str(tmp_path / "text.onnx"))
+        detectors.load(str(tmp_path / "text.onnx"))
     packaged = bundle.MODELS / "fast.onnx"
     with pytest.raises(ModelError, match="is not YuNet: it lacks bbox_16"):
-        detect.load(str(packaged))
+        detectors.load(str(packaged))
     with (tmp_path / "large.onnx").open("wb") as file:
         file.truncate(65 << 20)
     with pytest.raises(ModelError, match="65 MiB"):
-        detect.load(str(tmp_path / "large.onnx"))
+        detectors.load(str(tmp_path / "large.onnx"))
     Image.fromarray(noise()).save(tmp_path / "a.png")
     assert cli.run(["predict", str(tmp_path / "a.png"), "--detector", str(tmp_path / "none.onnx")]) == 2
     assert "none.onnx' cannot be read" in capsys.readouterr().err
