@@ -20,7 +20,7 @@ from mien import errors
 from mien.data import datasets
 from mien.evaluation.memorised import find_training_duplicates
 
-PARTS = ("all", "unchanged or near in Training", "cut otherwise in Training", "not in Training")
+PARTS = ("all", "exact or near duplicate in Training", "re-cropped in Training", "not in Training")
 
 
 def main() -> None:

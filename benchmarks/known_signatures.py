@@ -4,7 +4,7 @@
 
 Two things are measured for each limit. Planted copies: of some training images a changed copy is asked about,
 and should be found. Other photographs: val is asked about, and what is found there beyond what
-mien.data.duplicates finds as equal or near counts as false, unless it is the same photograph, cut otherwise
+mien.data.duplicates finds as equal or near counts as false, unless it is a re-cropped duplicate
 (mien.data.recrops.find).
 """
 

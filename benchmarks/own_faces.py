@@ -7,8 +7,8 @@
     mien evaluate from-default --split test
 
 Writes faces of FER2013's PublicTest as class folders: 500 to train on, 300 for val, the others for test.
-Faces whose photograph stands in FER2013's Training too, unchanged or cut otherwise, are left out, for the
-models in the package may know them by heart; looking for them takes minutes. The classes are three that no
+Faces with an exact, near or re-cropped duplicate in FER2013's Training are left out, for the
+models in the package may have memorised them; looking for them takes minutes. The classes are three that no
 model in the package answers in: negative (angry, disgust, fear, sad), neutral and positive (happy); surprise
 is left out. Run again with another `--set seed=N` for the spread.
 """
