@@ -3,7 +3,8 @@
     python tools/language.py src README.md docs
 
 It reads strings, docstrings and comments of Python files, and Markdown without its code.
-`tools/language-allowed.txt` lists lines that may use a marker: a path, a colon, and a part of the line.
+`tools/language-allowed.txt` lists lines that may use a marker: a path, a colon, and a part of the line;
+a path and a colon alone are for a file that is not rewritten yet.
 """
 
 import io
@@ -82,8 +83,8 @@ def _blank(code: re.Pattern[str], text: str) -> str:
 
 def _allowed() -> set[tuple[str, str]]:
     lines = _ALLOWED.read_text(encoding="utf-8").splitlines()
-    entries = (line.partition(": ") for line in lines if line and not line.startswith("#"))
-    return {(path, part) for path, _, part in entries}
+    entries = (line.partition(":") for line in lines if line and not line.startswith("#"))
+    return {(path, part.strip()) for path, _, part in entries}
 
 
 def main(arguments: list[str]) -> int:
@@ -104,7 +105,7 @@ def main(arguments: list[str]) -> int:
             if not entries:
                 found += 1
                 print(f"{file}:{line}: '{marker}': write {advice}")
-    unused = {each for each in allowed - used if Path(each[0]) in files}
+    unused = {each for each in allowed - used if each[1] and Path(each[0]) in files}
     for path, part in sorted(unused):
         print(f"{_ALLOWED.name}: {path}: '{part}' allows nothing; delete the line")
     return 1 if found or unused else 0
