@@ -213,11 +213,11 @@ def test_what_does_not_fit_is_refused_with_what_would() -> None:
     ):
         with pytest.raises(ImageError, match=r"uint8 of shape \(n, size, size, 1\)"):
             corruptions.corrupt(images, "blur 1")
-    with pytest.raises(InputError, match="'fog' is no corruption; there are brightness -64,"):
+    with pytest.raises(InputError, match=r"'fog' .* brightness -64,"):
         corruptions.corrupt(faces(), "fog")
-    with pytest.raises(InputError, match="'fog' is no corruption mien knows; it knows brightness"):
+    with pytest.raises(InputError, match=r"'fog' .* brightness"):
         Corruption("fog", 1)
-    with pytest.raises(InputError, match="strength of jpeg is 0; it must lie between 1 and 95"):
+    with pytest.raises(InputError, match=r"strength of jpeg is 0; .* 1 and 95"):
         Corruption("jpeg", 0)
     with pytest.raises(InputError, match="strength of blur is nan"):
         Corruption("blur", float("nan"))

@@ -1,4 +1,4 @@
-"""What a balance costs and gains on labelled images, by head and under other frequencies of classes."""
+"""Figures at every balance, by output head, also for other class frequencies."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mien.evaluation.evaluator import Predictions
 
 
-#: What rows call the geometric mean of two heads.
+#: The name of the geometric mean of two heads.
 GEOMETRIC_MEAN = "geometric mean"
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -24,15 +24,14 @@ Floats = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class ShiftRow:
-    """How one head does at one balance if classes were otherwise frequent. Fractions in [0, 1].
+    """The figures of one head at one balance for other class frequencies. Fractions in [0, 1].
 
     Args:
         head: As in `BalanceRow`.
         balance: As in `BalanceRow`.
         against: As in `BalanceRow`.
-        shift: `equal`, if all classes were equally frequent; or the class that each image of counts three
-            times.
-        accuracy: Weighted share of images answered right.
+        shift: `equal` for equal frequencies; or the class whose images count three times.
+        accuracy: Weighted accuracy.
         ece: Expected calibration error over 15 bins, weighted.
     """
 
@@ -47,18 +46,18 @@ class ShiftRow:
 def balance_table(
     answers: Sequence["Predictions"], frequencies: Mapping[str, Sequence[float]]
 ) -> tuple[BalanceRow, ...]:
-    """Measure every head, and the geometric mean of two, at every balance that is offered.
+    """Measure every head, and the geometric mean of two, at every balance.
 
-    If the split has votes, every head is measured against what most of ten people saw, and a head that
-    learnt labels against the labels as well. Otherwise all are measured against the labels.
+    If the split has votes, every head is measured against their plurality, and a head that learned labels
+    against the labels as well. Otherwise all heads are measured against the labels.
 
     Args:
-        answers: Of one model to one split without a balance, one for each head.
-        frequencies: Of the training targets of each head, in the order of its labels.
+        answers: Predictions of one model for one split without a balance, one for each head.
+        frequencies: Class frequencies of the training targets of each head, in the order of its labels.
 
     Raises:
-        DataError: There are no answers, or none of the images has a class that people saw.
-        InputError: The answers are of several models or have a balance already, or frequencies are missing.
+        DataError: There are no predictions, or no image has a plurality in one of the classes.
+        InputError: The predictions are of several models or have a balance, or frequencies are missing.
     """
     return tuple(
         _row(head, balance, against, chances[which], truth[which], answers[0].names)
@@ -69,10 +68,9 @@ def balance_table(
 def shift_table(
     answers: Sequence["Predictions"], frequencies: Mapping[str, Sequence[float]]
 ) -> tuple[ShiftRow, ...]:
-    """Measure the same as if classes were equally frequent, and each in turn three times as frequent.
+    """Measure the same with equal class frequencies, and with each class three times as frequent.
 
-    Images are weighted, not drawn. With each class in turn, its images count three times and the others
-    once. A class without images stays without.
+    Images are weighted. With each class in turn, its images count three times and the others once.
 
     Args:
         answers: As in `balance_table`.
@@ -144,7 +142,7 @@ def _cells(answers: Sequence["Predictions"], frequencies: Mapping[str, Sequence[
                 if against == "labels" and head in of_votes and "votes" in truths:
                     continue
                 cells.append((head, balance, against, chances, truth, which))
-    # All balances of one head stand together.
+    # Rows of one head are adjacent.
     order = list(dict.fromkeys((cell[0], cell[2]) for cell in cells))
     return sorted(cells, key=lambda cell: order.index((cell[0], cell[2])))
 

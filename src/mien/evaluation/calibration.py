@@ -1,6 +1,6 @@
-"""How far a model's confidence can be believed: fit a temperature, measure what it mends, choose a threshold.
+"""Calibration: fit a temperature and logit biases, measure their effect, and choose a threshold.
 
-A temperature divides the logits. It changes no answer, only how sure the model says it is. Offsets, one a
+A temperature divides the logits. It changes the confidence and not the answer. Offsets, one a
 class, are added to the divided logits; they mend a model that favours some classes more than the labels do,
 and change answers. What a fit is worth is measured on images it did not see: every figure here is taken fold
 by fold.
@@ -17,10 +17,9 @@ from mien.errors import DataError
 from mien.evaluation.evaluation import Calibration
 from mien.evaluation.metrics import expected_calibration_error, wilson_interval
 
-#: Between what temperatures `fit` looks. Beyond the first a model is as good as always certain, beyond the
-#: second it says next to nothing.
+#: The range of temperatures. Below it a model is nearly always certain, above it nearly uniform.
 LOWEST, HIGHEST = 0.05, 20.0
-#: What stands for a probability of 0, whose logarithm a softmax in float32 could not tell: its smallest.
+#: Replaces a probability of 0: the smallest normal float32.
 FLOOR = float(np.finfo(np.float32).tiny)
 #: Images per class, on average, below which a fit is drawn towards a temperature of 1, without logit biases.
 FEW = 25
@@ -112,7 +111,7 @@ def fit_logit_bias(probabilities: Probabilities, labels: Labels) -> tuple[float,
     """
     logits, targets = _checked(probabilities, labels)
     k = logits.shape[1]
-    # Centred, for what all classes of an image share changes no probability.
+    # Centred, because a constant added to all logits of an image changes no probability.
     logits = np.maximum(logits - logits.mean(axis=1, keepdims=True), np.log(FLOOR))
     bounds = np.r_[1 / HIGHEST, np.full(k, -np.inf)], np.r_[1 / LOWEST, np.full(k, np.inf)]
     found = np.r_[1 / fit(probabilities, labels, prior=0.0), np.zeros(k)]
@@ -150,8 +149,8 @@ def apply(probabilities: Probabilities, temperature: float, logit_bias: Sequence
         `(n, k)` float64, each row summing to 1; without logit biases in the same order of likelihood.
 
     Raises:
-        DataError: The temperature is not above 0, the logit biases are no k numbers, or the probabilities are
-            none.
+        DataError: The temperature is not above 0, the number of logit biases is not k, or the
+            probabilities are invalid.
     """
     return _soften(_logits(probabilities), temperature, logit_bias)
 
@@ -277,7 +276,7 @@ def _logits(probabilities: Probabilities) -> Floats:
         )
     chances = probabilities.astype(np.float64)
     if not (np.isfinite(chances).all() and chances.min() >= 0 and abs(chances.sum(axis=1) - 1).max() < 1e-3):
-        raise DataError("the probabilities are none: every row must be 0 or more and sum to 1")
+        raise DataError("the probabilities are invalid: every row must be at least 0 and sum to 1")
     return np.log(np.maximum(chances, FLOOR))
 
 

@@ -243,7 +243,7 @@ def holm(chances: list[float]) -> list[float]:
 
 @dataclass(frozen=True, eq=False)
 class SidePredictions:
-    """What one model says of a split's images.
+    """The predictions of one model for a split.
 
     Args:
         name: Its name in the comparison.

@@ -1,11 +1,11 @@
-"""Corrupt faces in stated ways, to see how a model bears what photographs do to them.
+"""Corruptions of face images with fixed strengths, to measure the robustness of a model.
 
 images = corruptions.corrupt(split.images, "blur 2")     # one of CORRUPTIONS
 images = corruptions.corrupt(split.images, corruptions.Corruption("blur", 1.5), seed=3)
 
-Each is a pure function of images and seed, with one fixed strength, so that figures can be compared; the
-random changes that training learns from are in `mien.training.augmentation`. What is drawn for an image
-depends on the seed and its place: the first hundred images are corrupted alike, however many follow.
+Each is a pure function of images and seed with a fixed strength, so that figures can be compared. The random
+changes of training are in `mien.training.augmentation`. Random numbers depend on the seed and on the index of
+an image: the first hundred images are corrupted in the same way, however many follow.
 """
 
 import io
@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.float32]
 
 #: Grey level of the square that covers part of a face.
 COVER = 128
-#: Images corrupted at once; more take memory and bring nothing.
+#: Images per block; more take memory and are not faster.
 _BLOCK = 256
 
 
@@ -62,11 +62,11 @@ class Corruption:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise InputError(f"{self.kind!r} is no corruption mien knows; it knows {', '.join(KINDS)}")
+            raise InputError(f"{self.kind!r} is not a kind of corruption; choose one of {', '.join(KINDS)}")
         kind = KINDS[self.kind]
         if not kind.lowest <= self.strength <= kind.highest:
             raise InputError(
-                f"the strength of {self.kind} is {self.strength}; it must lie between {kind.lowest:g} and "
+                f"the strength of {self.kind} is {self.strength}; it must be between {kind.lowest:g} and "
                 f"{kind.highest:g}"
             )
 
@@ -77,11 +77,11 @@ class Corruption:
 
 
 def corrupt(images: Images, corruption: str | Corruption, *, seed: int = 0) -> Images:
-    """Corrupt every image in the same stated way.
+    """Corrupt every image in the same way.
 
     Args:
         images: `(n, size, size, 1)` uint8 in [0, 255], grey. Lengths in pixels are those of these images.
-        corruption: One of `CORRUPTIONS` by its name, or one of a strength of your own.
+        corruption: The name of one of `CORRUPTIONS`, or a `Corruption` of any strength.
         seed: At least 0; decides noise, directions and places, where the corruption has any.
 
     Returns:
@@ -93,7 +93,7 @@ def corrupt(images: Images, corruption: str | Corruption, *, seed: int = 0) -> I
     """
     if isinstance(corruption, str):
         if corruption not in CORRUPTIONS:
-            raise InputError(f"{corruption!r} is no corruption; there are {', '.join(CORRUPTIONS)}")
+            raise InputError(f"{corruption!r} is not a corruption; choose one of {', '.join(CORRUPTIONS)}")
         corruption = CORRUPTIONS[corruption]
     if seed < 0:
         raise InputError(f"seed is {seed}; it must be at least 0")
@@ -135,7 +135,7 @@ def _blur(images: Floats, sigma: float, chance: np.random.Generator) -> Floats:
     for axis in (1, 2):
         side = images.shape[axis]
         near = np.arange(side)
-        # Beyond the edge its last pixel goes on.
+        # Beyond the edge the last pixel is repeated.
         blurred = np.zeros_like(images)
         for weight, offset in zip(weights, offsets, strict=True):
             blurred += np.float32(weight) * images.take((near + offset).clip(0, side - 1), axis=axis)
@@ -191,14 +191,14 @@ def _occlusion(images: Floats, share: float, chance: np.random.Generator) -> Flo
 
 
 def _places(images: Floats) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return every pixel's place from the left and from the top, `(1, size, size)` each."""
+    """Return the x and y coordinate of every pixel, `(1, size, size)` each."""
     side = np.arange(images.shape[1], dtype=np.float64)
     x, y = np.meshgrid(side, side)
     return x[None], y[None]
 
 
 def _sample(images: Floats, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> Floats:
-    """Read images at places between pixels, bilinearly; beyond the edge its last pixel goes on."""
+    """Interpolate images bilinearly; beyond the edge the last pixel is repeated."""
     n, size, _ = images.shape
     # Sine and cosine leave 1e-15 beside whole numbers, which would mix in a neighbour.
     x, y = (np.broadcast_to(place, (n, size, size)).round(9).clip(0, size - 1) for place in (x, y))

@@ -27,12 +27,12 @@ _PATIENCE = 10.0
 
 
 def find_role(card: Card, fingerprint: str, split: str = "", name: str = "") -> SplitUse:
-    """Say what images were to a model, as its card has it; nothing is counted.
+    """Return what the images of a split were to a model, from its card; nothing is counted.
 
     Args:
-        card: The model's.
-        fingerprint: Of the split scored.
-        split: The split's name, for the warning where it is not what it says.
+        card: The card of the model.
+        fingerprint: Of the split.
+        split: The split's name, for the warning if it differs from its role.
         name: Of the data it is a split of. A split of the same name in data of the same name, of other
             images, may hold what the model learnt from: the training images that a fold is cut from do.
     """
@@ -88,7 +88,7 @@ class Choices:
 
 
 def find_choices(card: Card, fingerprint: str) -> Choices | None:
-    """Say what images decided about a model.
+    """Return what the images of a split decided about a model.
 
     Args:
         card: The model's.
@@ -125,7 +125,7 @@ def find_choices(card: Card, fingerprint: str) -> Choices | None:
 
 
 def _why(known: str, card: Card, fingerprint: str) -> str:
-    """Say what a split did for a model, from its recipe and its calibration."""
+    """Return what a split decided about a model, as the end of a sentence."""
     found = find_choices(card, fingerprint)
     if known == "train" or found is None:
         return "is what the model learnt from: this score says nothing about new images"
@@ -147,9 +147,9 @@ def _why(known: str, card: Card, fingerprint: str) -> str:
 def log_evaluation(
     made: Run, card: Card, *, split: str, fingerprint: str, data: str, n: int, sha256: str
 ) -> SplitUse:
-    """Count that a run's model was scored, and say how often it was.
+    """Log the evaluation of a run's model, and return how often it was evaluated on these images.
 
-    Images that the run learnt from or chose by are not counted: scoring them again spoils nothing.
+    Evaluations on train and val are not logged.
 
     Args:
         made: The run.
@@ -215,7 +215,7 @@ def _warnings(made: Run, times: int, models: int, beside: tuple[str, ...]) -> tu
 
 
 def _beside(made: Run, fingerprint: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Name the runs beside that were scored on the images; and say of which the count cannot be read."""
+    """Return the runs in the same folder that were scored on the images, and warnings about damaged logs."""
     names, damaged = [], []
     own = made.path.resolve()
     for path in sorted(own.parent.glob(f"*/{LOG_FILE}")):

@@ -101,10 +101,10 @@ _SHOWN = 12
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model says of a split's images, beside what they are.
+    """The predictions of a model for a split, and the true labels.
 
     Args:
-        split: The images; its labels are numbers into the data set's own names, not into `names`.
+        split: The images; its labels are numbers into the data set's class names, not into `names`.
         names: The model's k class names.
         probabilities: `(n, k)` float32, a column for each of `names`.
         truth: `(n,)` int64, numbers into `names`.
@@ -131,7 +131,7 @@ class Predictions:
         return len(self.truth)
 
     def take(self, which: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> "Predictions":
-        """Return the answers on some images alone: those a mask `(n,)` names, or those at some indices."""
+        """Return the predictions for some images, by a mask `(n,)` or indices."""
         return replace(
             self,
             split=self.split.take(which),
@@ -206,7 +206,7 @@ def predict(
     balance: float = 0.0,
     prior: Mapping[str, float] | str | None = None,
 ) -> Predictions:
-    """Ask a model about every image of a split; arguments and errors are those of `score`."""
+    """Return the predictions for every image of a split; arguments and errors as in `evaluate`."""
     bundles = [bundle] if isinstance(bundle, Model) else list(bundle)
     classes = bundles[0].card.labels
     strange = [label for label in labels if label not in classes]
@@ -244,10 +244,10 @@ def predict(
 
 
 def evaluate_predictions(answers: Predictions) -> Evaluation:
-    """Measure what answers are worth.
+    """Compute the figures of predictions.
 
     Raises:
-        DataError: There are none.
+        DataError: The predictions are empty.
     """
     split = answers.split
     return replace(
@@ -324,11 +324,11 @@ def predict_mean(
 def compute_agreement(
     probabilities: npt.NDArray[np.floating[Any]], votes: npt.NDArray[np.floating[Any]], names: Sequence[str]
 ) -> Agreement | None:
-    """Measure how often answers are what most of FER+'s taggers saw.
+    """Measure how often answers are what most of FER+'s annotators chose.
 
     Args:
         probabilities: `(n, k)`.
-        votes: `(n, 10)`, how many taggers chose each of `emotions.VOTES`.
+        votes: `(n, 10)`, how many annotators chose each of `emotions.VOTES`.
         names: The k class names.
 
     Returns:
@@ -582,7 +582,7 @@ def measure_overlap(answers: Predictions, found: TrainingDuplicates) -> Training
 
 
 def _learnt(card: "Card", train: "Split") -> bool | None:
-    """Say whether this is the very training split of the model; None where its card does not tell."""
+    """Return whether the model learned from this training split; None if its card does not say."""
     parts = [data.splits["train"] for data in card.learnt_from if "train" in data.splits]
     return any(part.fingerprint == train.fingerprint for part in parts) if parts else None
 

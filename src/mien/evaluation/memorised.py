@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 def find_memorised(
     models: Model | Sequence[Model], images: npt.NDArray[np.uint8]
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]] | None:
-    """Say which images one of several models learnt from.
+    """Return which images at least one of the models learned from.
 
     Args:
-        models: As they ship.
-        images: `(n, size, size, 1)` uint8 in [0, 255], as they see them.
+        models: One model or more.
+        images: `(n, size, size, 1)` uint8 in [0, 255], in their input size.
 
     Returns:
         `(n,)` whether one learnt from the same pixels; `(n,)` whether one learnt from a near copy, and none
@@ -83,19 +83,18 @@ def warn_of_memorised(uses: SplitUse, found: Memorised | None) -> SplitUse:
     return replace(uses, role=role, warnings=(*uses.warnings, found.warning))
 
 
-#: Percent of the work that is done when equal and near images are known, if others are looked for too.
+#: Percent of the work for exact and near duplicates, if re-cropped ones are searched for too.
 _COPIES = 15
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingDuplicates:
-    """Images that stand in training too.
+    """Images that the training split has too.
 
     Args:
         exact: `(n,)` whether a training image has the same pixels.
-        near: `(n,)` whether one is near and none equal: shifted, brightened, re-encoded or mirrored.
-        recrops: `(n,)` whether one shows the same photograph, cut otherwise, and none is equal or near; None
-            where it was not asked for.
+        near: `(n,)` whether only a near duplicate exists: shifted, brightened, re-encoded or mirrored.
+        recrops: `(n,)` whether only a re-cropped duplicate exists; None if they were not searched for.
     """
 
     exact: npt.NDArray[np.bool_]
@@ -104,7 +103,7 @@ class TrainingDuplicates:
 
     @property
     def any(self) -> npt.NDArray[np.bool_]:
-        """Whether training holds the image in any of the ways that were looked for."""
+        """Whether training has a duplicate of any kind that was searched for."""
         copied = self.exact | self.near
         return copied if self.recrops is None else copied | self.recrops
 
@@ -116,16 +115,16 @@ def find_training_duplicates(
     include_recrops: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> TrainingDuplicates:
-    """Find the images that stand in training, as `mien.data.duplicates` finds them.
+    """Find the images that a training split has too, with `mien.data.duplicates`.
 
     Args:
-        images: `(n, size, size, 1)` uint8 in [0, 255]: those scored.
-        train: `(m, size, size, 1)` uint8: those learnt from.
+        images: `(n, size, size, 1)` uint8 in [0, 255]: the evaluated images.
+        train: `(m, size, size, 1)` uint8: the training images.
         include_recrops: Search for re-cropped duplicates too, which takes ten times as long.
         progress: Called with (done, total) in percent.
 
     Raises:
-        DataError: The images are smaller than 12 pixels a side; or 24, to look for those cut otherwise.
+        DataError: The images are smaller than 12 pixels a side; or 24 for re-cropped duplicates.
     """
     share = _COPIES if include_recrops else 100
 

@@ -105,10 +105,10 @@ def expected_calibration_error(
 def find_plurality(
     votes: npt.NDArray[np.floating[Any]], names: Sequence[str]
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
-    """Return what most of FER+'s taggers saw.
+    """Return what most of FER+'s annotators chose.
 
     Args:
-        votes: `(n, 10)`, how many taggers chose each of `emotions.VOTES`.
+        votes: `(n, 10)`, how many annotators chose each of `emotions.VOTES`.
         names: The k class names.
 
     Returns:
@@ -285,17 +285,17 @@ ANSWERED = 0.8
 
 
 def at_chance(probabilities: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.integer[Any]]) -> bool:
-    """Say whether nothing shows that a model is better than always answering the most frequent label.
+    """Return whether a model is not significantly better than always answering the most frequent label.
 
-    That is the case if the lower end of the 95 % interval (Wilson) of its accuracy is not above the share of
-    the most frequent label among the same images.
+    That is so if the lower end of the 95 % interval (Wilson) of its accuracy is not above the share of the
+    most frequent label among the same images.
 
     Args:
         probabilities: `(n, k)`, each row summing to 1.
         labels: `(n,)` numbers in [0, k).
 
     Returns:
-        Whether that is so; True where there are no images.
+        Whether that is so; True without images.
     """
     n = len(labels)
     if not n:
@@ -326,7 +326,7 @@ def add_thresholds(
         frequencies: Of the training targets `(k,)`, summing to 1.
 
     Returns:
-        The head; without thresholds where there are no images.
+        The head; without thresholds if there are no images.
     """
     found = replace(head, frequencies=tuple(frequencies), at_chance=at_chance(probabilities, truth))
     if not len(truth):
@@ -372,11 +372,11 @@ def read_groups(path: str | os.PathLike[str]) -> GroupList:
     Args:
         path: A csv with a column `row` (0-based data row of a csv of images) or `file` (as in `Split.files`),
             and one that names groups; or such a csv, a colon, and that column's name. A line without a group
-            is passed over.
+            is ignored.
 
     Raises:
         DataError: The file cannot be read, columns are missing or too many to choose from, or an image
-            stands in two groups.
+            is in two groups.
     """
     place, column = _split_argument(str(path))
     names, lines = sources.read_list(_read_text(place), place.name, strict=True, lower=False)
@@ -495,7 +495,7 @@ def _read_text(path: Path) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path.name!r} is no text in UTF-8: {error.reason}; save it as UTF-8") from None
+        raise DataError(f"{path.name!r} is not UTF-8 text: {error.reason}; save it as UTF-8") from None
 
 
 def _choose_column(file: str, others: list[str], column: str | None) -> str:

@@ -1,11 +1,11 @@
 """Random changes to training faces, a pure function of (seed, epoch, index).
 
-`batch` is what training calls. It is `draw`, which chooses the changes, and `apply`, which makes them; both
-stand open so that a figure can show, and a test can check, what was done to a face.
+`augment_batch` is what training calls. It calls `draw_changes`, which chooses the changes, and
+`apply_changes`, which makes them.
 
-Chance comes from a counter, not from a generator with a state: each number is a hash of seed, epoch, index
-and the number's place, so that a face's change does not depend on what else stands in its batch. The
-geometry is one affine warp an image, with one interpolation.
+Random numbers come from a counter: each is a hash of seed, epoch, index and the number's position, so that
+the changes of a face do not depend on its batch. All geometric changes of an image are one affine warp with
+one interpolation.
 """
 
 import threading
@@ -55,7 +55,7 @@ def checked_key(value: int, what: str) -> np.uint64:
     """Return a seed or an epoch as the hash takes it.
 
     Raises:
-        RecipeError: It is no integer in [0, 2**63).
+        RecipeError: It is not an integer in [0, 2**63).
     """
     if not 0 <= value < 2**63 or value != int(value):
         raise RecipeError(f"the {what} of augmentation is {value}; give an integer from 0 to 2**63 - 1")
@@ -79,7 +79,7 @@ def random_bytes(seeds: Words, count: int) -> npt.NDArray[np.uint8]:
     """Return `(b, count)` bytes, all values equally likely, each row a function of its seed alone."""
     counters = np.arange(1, -(-count // 8) + 1, dtype=np.uint64) * _WEYL
     words = _mix(seeds[:, np.newaxis] + counters)
-    # Little-endian by name, so that the bytes stand in the same order on every machine.
+    # Explicitly little-endian, so that the order of bytes is the same on every machine.
     return words.astype("<u8").view(np.uint8)[:, :count]
 
 
@@ -146,12 +146,12 @@ def draw_changes(
 
     Raises:
         RecipeError: `settings.erase_area` has its smallest share above its largest, or `seed` or `epoch`
-            is no integer in [0, 2**63).
+            is not an integer in [0, 2**63).
     """
     smallest, largest = settings.erase_area
     if smallest > largest:
         raise RecipeError(
-            f"augment.erase_area is ({smallest:g}, {largest:g}); the smallest share stands first, "
+            f"augment.erase_area is ({smallest:g}, {largest:g}); the smallest share must be first, "
             f"so write ({largest:g}, {smallest:g})"
         )
     hashed = random_words(indices, checked_key(seed, "seed"), checked_key(epoch, "epoch"))
@@ -213,7 +213,7 @@ _threads_before = 0
 def affine_matrices(changes: Changes, size: int) -> Floats:
     """Return `(b, 2, 3)` maps from a result's pixel (x, y) to the original's.
 
-    Forward, a face is turned, scaled, mirrored, then shifted; here stands the way back.
+    A face is rotated, scaled, mirrored, then shifted; these maps are the inverse.
     """
     angle = np.deg2rad(changes.rotation)
     cosine, sine = np.cos(angle), np.sin(angle)
@@ -265,7 +265,7 @@ def _pad_frames(faces: Images, wide: int) -> Iterator[Images]:
     OpenCV is slow where it looks up a pixel outside the image; the frame saves more than it costs. Its width
     must follow from the size alone, so that a face's sums round alike in every batch. What reaches beyond
     it is OpenCV's to fill, with the same pixels. A few faces at a time keep the memory small, and so the
-    allocator from handing it back and fetching it anew for every batch.
+    allocator from freeing and allocating it for every batch.
     """
     size = faces.shape[1]
     end = wide + size
@@ -283,11 +283,10 @@ def _pad_frames(faces: Images, wide: int) -> Iterator[Images]:
 
 @contextmanager
 def one_thread(cv2: Any) -> Iterator[None]:
-    """Keep OpenCV in the calling thread, and give its threads back afterwards.
+    """Use one OpenCV thread during the block.
 
-    It wakes its workers for every image, even one of 48 pixels, which costs more than they bring. The number
-    of threads is the process's: whoever comes in first among several callers lowers it, whoever leaves
-    last restores it.
+    For small images, waking OpenCV's worker threads costs more than they save. The number of threads is
+    global to the process: the first caller sets it to one, and the last one restores it.
     """
     global _inside, _threads_before
     with _lock:
@@ -397,14 +396,13 @@ def augment_batch(
 ) -> Images:
     """Return changed copies of `images[indices]`.
 
-    Image i gets the same change in an epoch whatever batch it stands in, and in whatever order, process or
-    platform. (Interpolation itself is OpenCV's: another version, or a processor with other vector
-    instructions, may round a few pixels to the neighbouring grey level.)
+    Image i gets the same change in an epoch in any batch, order, process and platform. (OpenCV interpolates:
+    another version or processor may round a few pixels to the neighbouring grey level.)
 
     Args:
-        images: Faces `(n, s, s, 1)` uint8 in [0, 255]; left as they are.
-        indices: Which ones, `(b,)` integers in [0, n); one may stand there twice.
-        settings: What may change, and by how much.
+        images: Faces `(n, s, s, 1)` uint8 in [0, 255]; not modified.
+        indices: `(b,)` integers in [0, n); repetitions are allowed.
+        settings: The possible changes and their ranges.
         seed: The run's, at least 0.
         epoch: Counted from any start, at least 0.
 
@@ -427,14 +425,14 @@ def apply_changes(
 ) -> Images:
     """Make `changes` on `images`, one for one.
 
-    All turning, scaling, mirroring and shifting is about the image's centre, (s - 1) / 2 in both
-    directions. Where nothing moves, and where a face is only mirrored, no pixel is interpolated.
+    Rotation, scaling and mirroring are about the image's centre, (s - 1) / 2 in both directions. If a face is
+    not moved, or only mirrored, no pixel is interpolated.
 
     Args:
-        images: Faces `(b, s, s, 1)` uint8 in [0, 255]; left as they are.
-        changes: What happens to each of them.
-        fill: `nearest`, `reflect` or `black`: what stands where the face was moved away.
-        interpolation: `linear`, or `cubic`, which keeps a face as sharp as it came.
+        images: Faces `(b, s, s, 1)` uint8 in [0, 255]; not modified.
+        changes: The changes of each face.
+        fill: `nearest`, `reflect` or `black`: how uncovered pixels are filled.
+        interpolation: `linear`, or `cubic`, which keeps a face sharp.
 
     Returns:
         New faces `(b, s, s, 1)` uint8.

@@ -26,13 +26,13 @@ Count = Annotated[int, Field(ge=1)]
 
 def _check_order(shares: tuple[float, float]) -> tuple[float, float]:
     if shares[0] > shares[1]:
-        raise ValueError(f"the smallest share stands first, and {shares[0]:g} is above {shares[1]:g}")
+        raise ValueError(f"the smallest share must be first, and {shares[0]:g} is above {shares[1]:g}")
     return shares
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """Random changes to a training face, each drawn anew for every image and epoch.
+    """Random changes to a training face, drawn again for every image and epoch.
 
     Args:
         rotation: Degrees; the angle is uniform in ±rotation.
@@ -52,11 +52,10 @@ class Augment:
             deviation is uniform in [0, noise × 255] grey levels.
         erase: Probability of one erased rectangle, filled with noise.
         erase_area: Smallest and largest share of the image that a rectangle covers.
-        fill: What stands where the face was moved away: the nearest pixel, its mirror image, or black.
-        interpolation: How pixels are found between pixels: `linear` blurs a face a little, so that training
-            sees only blurred ones; `cubic` keeps it as sharp as it came.
+        fill: How uncovered pixels are filled: the nearest pixel, a reflection, or black.
+        interpolation: `linear` blurs faces a little; `cubic` keeps them sharp.
         mixup: Blends each image, and its target, with another of its batch; the other's share is drawn from
-            Beta(mixup, mixup) and is at most a half. 0 blends none.
+            Beta(mixup, mixup) and is at most a half. 0 for no mixup.
     """
 
     __pydantic_config__ = _STRICT
@@ -400,7 +399,7 @@ RECIPES: dict[str, Recipe] = {
     )
 }
 
-#: What a table says of each.
+#: Duration and score of each recipe, for tables.
 BRIEF: dict[str, Brief] = {
     "seed": Brief(),
     "quick": Brief("8m 36s", "60.1 ± 0.6 %, PublicTest"),
@@ -423,11 +422,11 @@ def get(name: str) -> Recipe:
     """Return the recipe called `name`.
 
     Raises:
-        RecipeError: There is none; the message names the nearest.
+        RecipeError: There is no such recipe; the message suggests the most similar name.
     """
     if name in RECIPES:
         return RECIPES[name]
-    raise RecipeError(f"{name!r} is no recipe mien knows; {_suggest(name, RECIPES)}")
+    raise RecipeError(f"{name!r} is not a recipe of mien; {_suggest(name, RECIPES)}")
 
 
 def to_dict(recipe: Recipe) -> dict[str, Any]:
@@ -484,9 +483,9 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
         key, equals, text = setting.partition("=")
         key = key.strip()
         if not equals:
-            raise RecipeError(f"{setting!r} is no setting; write key=value, such as epochs=5")
+            raise RecipeError(f"{setting!r} is not a setting; write key=value, such as epochs=5")
         if key not in known:
-            raise RecipeError(f"{key!r} is no setting of a recipe; {_suggest(key, known)}")
+            raise RecipeError(f"{key!r} is not a setting of a recipe; {_suggest(key, known)}")
         *groups, last = key.split(".")
         place = values
         for group in groups:
@@ -524,6 +523,6 @@ def _explain(error: ValidationError) -> str:
     key = ".".join(str(part) for part in fault["loc"])
     if fault["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         known = dict(_leaves(to_dict(Recipe(name="any", network="any"))))
-        return f"{key!r} is no setting of a recipe; {_suggest(key, known)}"
+        return f"{key!r} is not a setting of a recipe; {_suggest(key, known)}"
     message = fault["msg"][0].lower() + fault["msg"][1:]
     return f"recipe setting {key}={fault.get('input')!r}: {message}"
