@@ -565,7 +565,7 @@ def test_errors_say_what_there_is(tmp_path: Path) -> None:
     image = astronaut_face()
     with pytest.raises(InputError, match="no answer 'bored'; it knows angry"):
         explain.face(shipped(), image, emotion="bored")
-    with pytest.raises(InputError, match="'magic' is no way to explain; mien knows cam, occlusion"):
+    with pytest.raises(InputError, match="'magic' is not a method; choose from cam, occlusion"):
         explain.face(shipped(), image, method="magic")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="mean of its features; use occlusion"):
         explain.face(planted(tmp_path, "most"), image, method="cam")

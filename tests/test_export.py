@@ -474,9 +474,7 @@ def test_a_run_without_a_bundle_is_refused(tmp_path: Path, finished: runs.Run) -
 
 
 def test_unknown_formats_and_unwritable_places(tiny: Any, tmp_path: Path) -> None:
-    with pytest.raises(
-        ModelError, match="'pickle' is no format mien exports; it exports onnx, keras, h5, litert"
-    ):
+    with pytest.raises(ModelError, match="'pickle'; choose from onnx, keras, h5, litert"):
         exporters.write(tiny, card(), "pickle", tmp_path, images=images(4, 16))
     (tmp_path / "file").write_text("x")
     with pytest.raises(ModelError, match=r"is a file; name a folder, or a file that ends in \.keras"):

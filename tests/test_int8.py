@@ -439,7 +439,7 @@ def test_what_cannot_be_made_int8_is_refused(file: bytes, copy: bytes) -> None:
 
 
 def test_a_copy_is_not_trained_further(copy: bytes) -> None:
-    with pytest.raises(ModelError, match=r"an int8 copy.*rebuild the float32 bundle it was made of"):
+    with pytest.raises(ModelError, match=r"an int8 copy.*float32 model it was made of"):
         exporters.weights(copy)
 
 

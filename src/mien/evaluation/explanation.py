@@ -92,7 +92,7 @@ class Explanation:
 
 
 def face(
-    bundle: Model,
+    model: Model,
     image: NDArray[np.uint8],
     *,
     emotion: str | None = None,
@@ -103,10 +103,10 @@ def face(
     prior: Mapping[str, float] | str | None = None,
     groups: Mapping[str, Sequence[str]] | str | None = None,
 ) -> Explanation:
-    """Explain what a model says of one face.
+    """Explain the prediction of a model for one face.
 
     Args:
-        bundle: The model as it ships.
+        model: The loaded model.
         image: `(size, size, 1)` uint8 in [0, 255], as `images.fit` and `images.cut` make it.
         emotion: Which answer to explain; None for the likeliest.
         head: Which of the model's heads answers; None for the one that `mien predict` takes: `ferplus`
@@ -118,46 +118,46 @@ def face(
         groups: As `mien.inference.predictor.Predictor` takes it; then a group can be explained.
 
     Raises:
-        InputError: There is no such emotion or method, the head does not allow `cam`, or balance, prior or
-            groups cannot be used with the model.
+        InputError: The emotion or method is unknown, the head does not allow `cam`, or balance, prior or
+            groups are not valid for the model.
         ModelError: The image is of another shape or type, or the model has no such head.
 
     Source: cam: Zhou et al. 2016, arXiv:1512.04150; occlusion: Zeiler and Fergus 2014, arXiv:1311.2901.
     """
     if method is not None and method not in METHODS:
-        raise InputError(f"{method!r} is no way to explain; mien knows {', '.join(METHODS)}")
-    head = bundle.card.photo_head(head)
-    stated = bundle.card.head(head)
+        raise InputError(f"{method!r} is not a method; choose from {', '.join(METHODS)}")
+    head = model.card.photo_head(head)
+    stated = model.card.head(head)
     prior, groups = as_prior(prior), as_groups(groups)
     balance = stated.balance_for(balance, prior)
     adjustment = Adjustment(balance=balance, prior=prior, groups=groups)
-    adjustment.check(bundle.card.labels, stated.frequencies)
-    names = adjustment.names(bundle.card.labels)
-    single = bundle.run(image[np.newaxis], head=head, balance=balance, prior=prior)
-    chances = adjustment.group(single, bundle.card.labels)[0]
+    adjustment.check(model.card.labels, stated.frequencies)
+    names = adjustment.names(model.card.labels)
+    single = model.run(image[np.newaxis], head=head, balance=balance, prior=prior)
+    chances = adjustment.group(single, model.card.labels)[0]
     if emotion is not None and emotion not in names:
         raise InputError(f"the model has no answer {emotion!r}; it knows {', '.join(names)}")
     index = int(chances.argmax()) if emotion is None else names.index(emotion)
-    feature_map = bundle.card.feature_map
+    feature_map = model.card.feature_map
     if feature_map is None and method != "occlusion":
         raise InputError(
-            f"the card of {bundle.card.name!r} has no feature_map, which the method cam needs; "
+            f"the card of {model.card.name!r} has no feature_map, which the method cam needs; "
             "export the model again with mien export, or use the method occlusion"
         )
     if method == "cam" and not stated.weights:
         raise InputError(
-            f"the model {bundle.card.name!r} does not answer from the mean of its features; use occlusion"
+            f"the model {model.card.name!r} does not answer from the mean of its features; use occlusion"
         )
     method = method or ("cam" if stated.weights else "occlusion")
     if method == "cam" and feature_map is not None:
         # How the logarithm of a sum of probabilities changes with each of their logits.
-        share = single[0] * adjustment.members(bundle.card.labels)[:, index]
-        weights = checks.read_weights(bundle.read(), stated.weights)
-        evidence = _cam(bundle, image, weights, feature_map, share / max(float(share.sum()), _LEAST))
+        share = single[0] * adjustment.members(model.card.labels)[:, index]
+        weights = checks.read_weights(model.read(), stated.weights)
+        evidence = _cam(model, image, weights, feature_map, share / max(float(share.sum()), _LEAST))
         if progress is not None:
             progress(1, 1)
     else:
-        evidence = _occlusion(bundle, image, head, index, progress, adjustment)
+        evidence = _occlusion(model, image, head, index, progress, adjustment)
     scores = {name: float(chance) for name, chance in zip(names, chances, strict=True)}
     return Explanation(names[index], scores, _normal(evidence), method, head)
 
@@ -187,7 +187,7 @@ def _hidden(image: NDArray[np.uint8], spots: NDArray[np.floating[Any]]) -> NDArr
 
 
 def _cam(
-    bundle: Model,
+    model: Model,
     image: NDArray[np.uint8],
     weights: NDArray[np.float32],
     place: FeatureMap,
@@ -198,7 +198,7 @@ def _cam(
     The mean of all logits is taken off because a softmax does not see it. Of a group of emotions, the mean of
     their logits counts, by `share` `(k,)`, which sums to 1.
     """
-    features = bundle.features(image[np.newaxis])[0]
+    features = model.features(image[np.newaxis])[0]
     cells = features @ (weights @ share - weights.mean(axis=1))
     down, right = (
         _spread(image.shape[0], count, first, step)
@@ -215,7 +215,7 @@ def _spread(size: int, cells: int, first: float, step: float) -> NDArray[np.floa
 
 
 def _occlusion(
-    bundle: Model,
+    model: Model,
     image: NDArray[np.uint8],
     head: str,
     index: int,
@@ -229,10 +229,10 @@ def _occlusion(
     across = np.exp(-(((pixels - middles[:, np.newaxis]) / (size * _SPOT)) ** 2) / 2)
     spots = np.einsum("iy,jx->ijyx", across, across).reshape(-1, size, size)
     hidden = np.concatenate([image[np.newaxis], _hidden(image, spots)])
-    single = bundle.run(
+    single = model.run(
         hidden, head=head, progress=progress, balance=adjustment.balance, prior=adjustment.prior
     )
-    odds = _log_odds(adjustment.group(single, bundle.card.labels), index)
+    odds = _log_odds(adjustment.group(single, model.card.labels), index)
     falls = odds[0] - odds[1:]
     shares = np.tensordot(falls, spots, axes=1) / spots.sum(axis=0)
     evidence: NDArray[np.float32] = shares.astype(np.float32)
@@ -382,7 +382,7 @@ def sheet(image: NDArray[np.uint8], explanation: Explanation) -> Image.Image:
 
 
 def note(explanation: Explanation) -> str:
-    """Return what a reader must know of the colours; empty for the answer itself."""
+    """Return what a reader must know about the colours; empty for the predicted emotion itself."""
     if explanation.answer == explanation.emotion:
         return ""
     if explanation.score < NEAR_ZERO:

@@ -92,7 +92,7 @@ class Unlike(ModelError):
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written, and the proof that it answers as the network does.
+    """An exported file and how close its predictions are to those of the network.
 
     Args:
         path: The file.
@@ -132,13 +132,13 @@ def convert(
 ) -> Exported:
     """Write the model of a finished run, or one that ships, in one of four formats, with its calibration.
 
-    Of an int8 model it is the network in float32, from the weights beside it. Answers are compared on drawn
-    faces, for neither holds its images.
+    Of an int8 model it is the network in float32, from the weights beside it. Predictions are compared on
+    synthetic faces, because neither holds its training images.
 
     Args:
-        source: The run, whose bundle holds the weights; or a loaded model.
+        source: The run, whose model file has the weights; or a loaded model.
         format: One of `FORMATS`.
-        to: As in `write`; None for the folder `export` in the run's, or for `<name>-export` here.
+        to: As in `write`; None for the folder `export` in the run, or for `<name>-export` here.
         at_least: Number of drawn faces to compare on.
         progress: Called with (images compared, images in all).
 
@@ -188,23 +188,23 @@ def _agreement(shipped: Model, network: keras.Model, images: Pixels) -> Agreemen
     )
 
 
-def rebuild(bundle: Model) -> keras.Model:
-    """Return the Keras network that a bundle was written from, with its weights: to train on, or to convert.
+def rebuild(source: Model) -> keras.Model:
+    """Return the Keras network of a model file with its weights, to train further or to convert.
 
     It has no calibration: temperature and logit biases are in the card. For an int8 model it has the weights
     beside the file, whose kernels are rounded to 8 bits with a scale for each channel.
 
     Raises:
-        ModelError: The bundle's card names no network, its file has changed since it was loaded, or its
-            weights are not that network's.
+        ModelError: The card names no network, the file has changed since it was loaded, or its weights are
+            not those of the network.
         RecipeError: mien does not know the network.
         MissingExtra: Keras or onnx is not installed.
     """
-    card = bundle.card
+    card = source.card
     name = card.recipe.get("network")
     if not isinstance(name, str):
         raise ModelError(f"the card of {card.name!r} names no network, so none can be built from it")
-    found = weights_of(bundle)
+    found = weights_of(source)
     model = networks.build(name, size=card.size, classes=len(card.labels), ferplus=len(card.heads) > 1)
     shapes = {variable.path: tuple(variable.shape) for variable in model.weights}
     if shapes != {path: value.shape for path, value in found.items()}:
@@ -220,7 +220,7 @@ def weights_of(model: Model) -> dict[str, npt.NDArray[np.float32]]:
         model: A trained model in float32, whose file holds them; or in int8, with them beside it.
 
     Raises:
-        ModelError: There are none, or they are damaged.
+        ModelError: The weights do not exist or are damaged.
     """
     if model.card.precision == "int8":
         return kept.read(model.path, model.card.sha256 or "")
@@ -242,12 +242,12 @@ def write(
     Args:
         model: A network from pixels `(n, size, size, 1)` in [0, 255] to probabilities.
         card: What the model is. Every format holds its temperatures and logit biases, as factors of the last
-            weights but in ONNX; `litert` holds the first head alone.
+            weights except in ONNX; `litert` holds the first head alone.
         format: One of `FORMATS`.
         to: A folder, where the file is called `model` with the format's ending; or a file's name with that
             ending. `labels.txt` goes beside it.
         images: Images to compare on, `(n, size, size, 1)` uint8.
-        at_least: Compare on this many; random pixels stand in where `images` are fewer.
+        at_least: Compare on this many; random pixels make up for missing `images`.
         progress: Called with (images compared, images in all).
 
     Raises:
@@ -292,21 +292,21 @@ def write_model(
     at_least: int = IMAGES,
     progress: Progress | None = None,
 ) -> Model:
-    """Write `model` as a bundle, and keep it only if it answers as the network does.
+    """Write `model` as a model file, and keep it only if it predicts as the network does.
 
-    A network trained in bfloat16 is compared as what it is in float32, with the same weights.
+    A network trained in bfloat16 is compared in float32, with the same weights.
 
     Args:
         model: A network from pixels `(n, size, size, 1)` in [0, 255] to probabilities.
         card: What the model is, and the scaling of each head; its parity and hash are set here.
-        to: The bundle's folder, or a name that ends in `.onnx`.
+        to: A folder, or a name that ends in `.onnx`.
         images: Images to compare on, `(n, size, size, 1)` uint8; the more like real ones the better.
-        at_least: Compare on this many; random pixels stand in where `images` are fewer.
+        at_least: Compare on this many; random pixels make up for missing `images`.
         progress: Called with (images compared, images in all).
 
     Raises:
-        ModelError: The network cannot be written as ONNX, or the card is not the network's.
-        Unlike: The file does not answer with probabilities, or differs by more than `compare` allows.
+        ModelError: The network cannot be written as ONNX, or the card does not match it.
+        Unlike: The outputs of the file are not probabilities, or differ by more than `compare` allows.
         MissingExtra: Keras or onnx is not installed.
     """
     images = _enough(images, card.size, at_least)
@@ -344,11 +344,10 @@ def compare(
     *,
     largest_logit: Callable[[], float] = lambda: 0.0,
 ) -> Parity:
-    """Measure how far a file's answers are from the network's.
+    """Measure how far the predictions of a file are from those of the network.
 
-    Allowed are 1e-4, or 5e-6 times the largest logit where that is more, and 0.01 at most: whoever adds up
-    the same large numbers in another order gets other last digits, and the softmax takes them for
-    differences of one.
+    The limit is 1e-4, or 5e-6 times the largest logit if that is more, and 0.01 at most: the same large
+    numbers added in another order have other last digits, which the softmax turns into differences.
 
     Args:
         answers: The file's.
@@ -453,10 +452,10 @@ def _check_place(file: Path, card: Card) -> None:
 
 
 def file_for(to: str | os.PathLike[str], format: str) -> Path:  # noqa: A002 - as in `write`
-    """Return the file that `to` means: itself, or one in the folder that it names.
+    """Return the file that `to` means: itself, or a file in this folder.
 
     Raises:
-        ModelError: There is no such format; or `to` ends as the file of another format, and is not a folder.
+        ModelError: The format is unknown; or `to` has the extension of another format and is not a folder.
     """
     _check_format(format)
     place, ending = Path(to), FORMATS[format]
@@ -473,7 +472,7 @@ def file_for(to: str | os.PathLike[str], format: str) -> Path:  # noqa: A002 - a
 
 def _check_format(name: str) -> None:
     if name not in FORMATS:
-        raise ModelError(f"{name!r} is no format mien exports; it exports {', '.join(FORMATS)}")
+        raise ModelError(f"there is no format {name!r}; choose from {', '.join(FORMATS)}")
 
 
 def _keras_file(model: keras.Model, kind: str, images: Pixels) -> tuple[bytes, Probabilities]:

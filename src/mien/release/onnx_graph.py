@@ -63,13 +63,13 @@ def serialise(model: keras.Model, *, heads: Mapping[str, Head] | None = None) ->
 
 
 def weights(file: bytes) -> dict[str, npt.NDArray[np.float32]]:
-    """Return the weights of a bundle's ONNX file, named and shaped as in Keras.
+    """Return the weights of a model file, named and shaped as in Keras.
 
     Args:
         file: The bytes of `model.onnx`.
 
     Raises:
-        ModelError: The bytes are no ONNX file that a bundle may hold, or an int8 copy.
+        ModelError: The bytes are not a valid model file, or are an int8 copy.
         MissingExtra: onnx is not installed.
     """
     onnx = _onnx()
@@ -77,16 +77,16 @@ def weights(file: bytes) -> dict[str, npt.NDArray[np.float32]]:
     graph = onnx.load_from_string(file).graph
     if any(node.op_type == "QuantizeLinear" for node in graph.node):
         raise ModelError(
-            "the model is an int8 copy, whose weights are rounded; rebuild the float32 bundle it was made of"
+            "the model is an int8 copy with rounded weights; rebuild from the float32 model it was made of"
         )
     kernels = {node.input[1]: node.doc_string for node in graph.node if node.op_type == "Conv"}
     found = {}
     for tensor in graph.initializer:
-        if "/" not in tensor.name:  # a constant of the writer's, no weight of the network
+        if "/" not in tensor.name:  # a constant of the writer, not a weight of the network
             continue
         array = onnx.numpy_helper.to_array(tensor)
         if kernels.get(tensor.name) == "DepthwiseConv2D":
-            # The channels in stand nowhere in an ONNX kernel but in the node's group.
+            # In ONNX the number of input channels is only in the node's group.
             (group,) = (
                 attribute.i
                 for node in graph.node
@@ -256,7 +256,7 @@ class Graph:
                 "the network has no layer 'features' that gives a feature map; name its last one so"
             )
         if any(self.names.get(tensor) != name for tensor, name in self.answers.items()):
-            raise ModelError("the network does not end in a softmax, so its answers are no probabilities")
+            raise ModelError("the network does not end in a softmax, so its outputs are not probabilities")
         self.node("Transpose", [self.names[id(layer.output)]], "features", perm=[0, 2, 3, 1])
         pixels = helper.make_tensor_value_info(
             "images", self.onnx.TensorProto.UINT8, ["n", self.side, self.side, 1]

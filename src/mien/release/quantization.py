@@ -53,7 +53,7 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 #: Operations with weights of their own: input 0 is an activation, 1 the weights, 2 the bias.
 KERNELS = ("Conv", "Gemm")
-#: How a network of mien's begins; a crop may stand anywhere between.
+#: How mien's networks begin; a crop may be anywhere between.
 _RESCALING = ["Cast", "Transpose", "Mul", "Add", "Conv"]
 _Scale = tuple[np.float32, np.uint8]
 
@@ -71,7 +71,7 @@ def acceptable(
         labels: `(n,)` numbers in [0, k).
 
     Raises:
-        ModelError: There are no images, or shapes do not fit together.
+        ModelError: There are 0 images, or the shapes do not match.
     """
     n = len(labels)
     shape = float_probabilities.shape
@@ -100,20 +100,20 @@ def quantise(
 ) -> bytes:
     """Return an int8 copy of a model, with the same input, outputs and metadata.
 
-    Weights are int8, 7 bits of it, with a scale for each output channel; activations are uint8 with a scale
-    each. Ranges and rounding are chosen on `images`; 512 of them are enough, and take some seconds.
+    Weights are int8, of which they use 7 bits, with a scale for each output channel; activations are uint8
+    with a scale each. `images` decide ranges and rounding; 512 are enough and take some seconds.
 
     Args:
-        file: The bytes of a float32 bundle's `model.onnx`.
-        images: Training images `(n, size, size, 1)` uint8 in [0, 255]; never those it will be judged on.
+        file: The bytes of a float32 model file.
+        images: Training images `(n, size, size, 1)` uint8 in [0, 255]; never those that it is measured on.
         progress: Called with (images done, images in all).
 
     Raises:
-        ModelError: The file is no ONNX file a bundle may hold, is an int8 copy already or has nothing to
-            quantise; or the images are none or of another shape.
+        ModelError: The file is not a valid model file, is an int8 copy already or has nothing to quantize; or
+            there are 0 images or they have another shape.
         MissingExtra: onnx is not installed.
 
-    Source: Jacob et al. 2018, arXiv:1712.05877; the rounding's sources stand in `int8_round`.
+    Source: Jacob et al. 2018, arXiv:1712.05877; for the rounding see `round_weights`.
     """
     checks.check(file)
     net = Net(file)
@@ -408,9 +408,9 @@ class Net:
     """An ONNX model taken apart.
 
     Args:
-        file: Bytes that `onnx_file.check` has passed.
+        file: Bytes that `checks.check` has passed.
 
-    `nodes` stand in an order in which they can run; `constants` are the initialisers by name.
+    `nodes` are in an order in which they can run; `constants` are the initializers by name.
     """
 
     def __init__(self, file: bytes) -> None:
@@ -528,7 +528,7 @@ def _fold_mean(net: Net, pool: Any) -> None:
 def _fold_pixels(net: Net) -> None:
     """Take the pixels, which are whole numbers from 0 to 255, as the uint8 activation they are.
 
-    Rescaling is then the scale of that activation, a float32. Rounding the rescaled pixels anew would lose
+    Rescaling is then the scale of that activation, a float32. Rounding the rescaled pixels again would lose
     half their levels wherever 0 falls between two of them, as with a rescaling to [-1, 1]. The zero point
     must be a whole number; what that leaves out goes into the bias, which is exact but where the convolution
     reaches over the image's border: there it is up to half a grey level off.

@@ -181,7 +181,7 @@ def _trained(parts: Sequence[Run | Model], val: Split, aside: Path) -> Model:
     models = [bundles.load(each.bundle) if isinstance(each, Run) else each for each in parts]
     named = [digest for model in models for digest in hashes_of(model.card)]
     if len(set(named)) < len(named):
-        raise ModelError("one model stands twice among those to average; name each once")
+        raise ModelError("a model is named twice among those to average; name each once")
     return average(models, aside, images=val.images[: exporters.IMAGES]) if models[1:] else models[0]
 
 
@@ -232,7 +232,7 @@ def _make(
 
 @dataclass(frozen=True, eq=False)
 class _File:
-    """An ONNX file in memory, and the bundle it makes."""
+    """An ONNX file in memory and the loaded model."""
 
     content: bytes
     model: Model
@@ -275,10 +275,10 @@ def _write(
 
 
 def _known(dataset: Dataset, card: Card) -> TrainingDuplicates | None:
-    """Say which images of val training holds too; None where that cannot be told.
+    """Return which images of val are also in training; None if unknown.
 
-    It cannot where they are too small, and where a model that this one was made from learnt from other images
-    than these, for they are not here to be looked at.
+    It is unknown if the images are too small, or if a model that this one was made from was trained on other
+    images, because they are not available here.
     """
     train, val = dataset.split("train"), dataset.split("val")
     learnt = {data.splits["train"].fingerprint for data in card.learnt_from if "train" in data.splits}
@@ -410,23 +410,23 @@ def _put_weights(trained: Model, made: Model) -> Path | None:
 
 
 def average(models: Sequence[Model], to: str | os.PathLike[str], *, images: NDArray[np.uint8]) -> Model:
-    """Write the network whose weights are the mean of several models' as a bundle.
+    """Write the network whose weights are the mean of the weights of several models as a model file.
 
-    Networks that began from one another, or from one and the same, and went on for a while lie close enough
-    for their mean to be a network too, often a better one than either (arXiv:2109.01903, arXiv:2203.05482).
+    Networks that began from one another, or from the same one, and trained on for a while are close enough
+    for their mean to work too, often better than either (arXiv:2109.01903, arXiv:2203.05482).
 
     Args:
-        models: Two or more trained models; the first in float32, as a run holds it, the others in int8 too
-            if their weights stand beside them. What the others answer besides is left out.
-        to: The bundle's folder.
+        models: Two or more trained models; the first in float32, as a run holds it, the others may be in int8
+            if their weights are beside them. Heads that the first does not have are left out.
+        to: The folder of the model.
         images: Images to compare file and network on, `(n, size, size, 1)` uint8.
 
     Returns:
-        The bundle; its card is the first model's, with the others in `averaged` and what all began from, or
-            were averaged with before, in `base`.
+        The model; its card is that of the first model, with the others in `averaged` and the models that
+            all began from, or were averaged with before, in `base`.
 
     Raises:
-        ModelError: They are not of one network, one set of labels and one origin; or as in
+        ModelError: They differ in network, labels or origin; or as in
             `exporters.weights_of` or `exporters.write_model`.
     """
     first, *others = models
@@ -457,7 +457,7 @@ def hashes_of(card: Card) -> set[str | None]:
 
 
 def _check_alike(first: Card, other: Card) -> None:
-    # How sure each is of its answers is left aside: the mean is calibrated anew.
+    # Calibrations may differ, because the mean is calibrated again.
     outputs = [{head.output for head in card.heads.values()} for card in (first, other)]
     differ = {
         "labels": first.labels != other.labels,
@@ -475,7 +475,7 @@ def _check_alike(first: Card, other: Card) -> None:
     if asked[0] != asked[1] or not origins[0] & origins[1]:
         raise ModelError(
             f"{first.name!r} and {other.name!r} did not begin from one another, nor from one model, so the "
-            "mean of their weights is no network that was trained; average a run made with mien train --from "
+            "mean of their weights is not a trained network; average a run made with mien train --from "
             "and what it began from, or several that began from one"
         )
 
