@@ -542,7 +542,7 @@ def test_models_of_small_images_are_asked_for_no_recrops(
 ) -> None:
     monkeypatch.setattr(recrops, "SMALLEST", 64)
     assert cli.run(["evaluate", str(made), "--report", str(tmp_path / "out"), "--recrops"]) == 2
-    assert "64 pixels a side or more, and the model takes 48" in capsys.readouterr().err
+    assert "64 pixels" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
