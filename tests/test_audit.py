@@ -834,7 +834,7 @@ def test_lists_with_odd_lines_are_refused_by_line(
         assert cli.run(["audit", str(table), "--exclude", str(tmp_path / "odd.csv")]) == 2
         said = capsys.readouterr().err
         assert says in said
-        assert "fault of mien" not in said
+        assert "internal error" not in said
     report = audit.inspect(datasets.load(table))
     with pytest.raises(DataError, match=r"line 1 of 'odd\.csv'"):
         audit.exclude(report, tmp_path / "new.csv", also=tmp_path / "odd.csv")

@@ -27,7 +27,7 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     [
         (MissingExtra("plotting", "plot"), 2, "mien[plot]"),
         (Stopped("stopped, and saved", signal.SIGTERM), 143, "saved"),
-        (ZeroDivisionError("division by zero"), 70, "fault of mien's own"),
+        (ZeroDivisionError("division by zero"), 70, "internal error"),
     ],
 )
 def test_each_ending_has_its_code(
@@ -198,6 +198,6 @@ def test_a_full_or_closed_stdout_is_no_fault_of_ours() -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == "mien: no space is left where the output goes; make room, or send it elsewhere\n"
+    assert done.stderr == "mien: the output cannot be written because the disk is full; free some space\n"
     closed = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *command], capture_output=True, check=False)
     assert (closed.returncode, closed.stderr) == (0, b"")

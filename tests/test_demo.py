@@ -34,7 +34,7 @@ def test_the_demo_leaves_what_it_lists(tmp_path: Path) -> None:
     assert shown.report["n"] == 21
     assert list(dict.fromkeys(stages))[:3] == ["drawing faces", "extracting", "reading"]
     document = json.loads(json.dumps(shown.to_dict()))
-    assert document["data"] == "drawn"
+    assert document["data"] == "synthetic"
     assert model.load(to / "run" / "bundle").card.recipe["name"] == "demo"
 
     (to / "run" / "leftover").touch()
@@ -49,10 +49,10 @@ def test_the_demo_leaves_what_it_lists(tmp_path: Path) -> None:
 def test_what_no_demo_made_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").touch()
-    with pytest.raises(InputError, match="no demo made"):
+    with pytest.raises(InputError, match="--to"):
         demo.show(tmp_path / "photos")
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="no demo made"):
+    with pytest.raises(InputError, match="--to"):
         demo.show(tmp_path / "file")
     assert (tmp_path / "photos" / "cat.jpg").exists()
 

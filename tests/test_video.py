@@ -239,7 +239,7 @@ def test_what_is_no_video_is_refused_in_a_sentence(tmp_path: Path) -> None:
         "text.mp4": "is not a video",
         "list.m3u8": "is not a video",
         "photo.jpg": "is not a video",
-        "sound.wav": "has no video in it",
+        "sound.wav": "no video stream",
         "missing.mp4": "does not exist",
         ".": "is not a file",
     }.items():

@@ -50,7 +50,7 @@ _Square = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Listener:
-    """Where a function reports what it does.
+    """Receives progress and notes of a function.
 
     Args:
         progress: Called with (what is done, done, total).
@@ -576,7 +576,7 @@ def _evaluation_data(
     run = subjects[0].run
     if run is None or (data is not None and len(subjects) > 1):
         if data is None:
-            raise InputError(f"{targets[0]} does not record its data; name it with --data")
+            raise InputError(f"{targets[0]} is not a run, so --data is needed")
         origin = {**given, "seed": SPLIT_SEED if given["seed"] is None else given["seed"]}
         return load_data(data, size=subjects[0].model.card.size, listener=listener, **origin)
     if options := _named_options(given):
@@ -850,7 +850,7 @@ def _comparison_data(
             size: load_data(data, size=size, listener=listener, **origin) for size in dict.fromkeys(sizes)
         }
     if run is None:
-        raise InputError(f"neither {targets[0]} nor {targets[1]} records its data; name it with --data")
+        raise InputError(f"neither {targets[0]} nor {targets[1]} is a run, so --data is needed")
     if options := _named_options(given):
         raise InputError(f"{run} is a run, which records how its data was read; {options} needs --data")
     opened = runs.open_run(run)
@@ -1174,7 +1174,7 @@ def export(
         progress: Called with (images done, images in all).
 
     Raises:
-        InputError: There is no such format, or the output is the input.
+        InputError: The format is unknown, or the output is the input.
         ModelError: The model cannot be converted, or its probabilities change.
         MissingExtra: A package for the format is not installed.
         OutputError: The file cannot be written.
@@ -1306,7 +1306,7 @@ def write_card(target: AnyPath, to: AnyPath | None = None) -> CardResult:
         to: The file of the card; None for the run's own, or no file for a model.
 
     Raises:
-        ModelError: There is no such model.
+        ModelError: The model does not exist.
         InputError: The card would overwrite the datasheet.
         OutputError: A file cannot be written.
     """

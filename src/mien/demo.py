@@ -1,6 +1,6 @@
-"""The whole chain on drawn faces: draw, extract, train, evaluate, plot, export.
+"""All stages on synthetic faces: draw, extract, train, evaluate, plot, export.
 
-Numbers on drawn faces show that the chain works; they say nothing about real ones.
+Figures on synthetic faces show that the stages work; they say nothing about real faces.
 """
 
 import os
@@ -20,19 +20,19 @@ from mien.reports import plots
 from mien.training import recipes, runs, trainer
 from mien.training.checkpoints import Status
 
-#: Drawn faces in each split.
+#: Number of synthetic faces in each split.
 TRAIN, VAL, TEST = 4_900, 700, 700
 _MARK = ".mien-demo"
 
 
 @dataclass(frozen=True)
 class Made:
-    """Something that the demo made.
+    """A file or folder that the demo made.
 
     Args:
-        what: In words.
-        path: Where it lies.
-        size: How much it is, in words.
+        what: What it is.
+        path: Its path.
+        size: Its size in words.
     """
 
     what: str
@@ -42,20 +42,20 @@ class Made:
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo made, and what its model scored on drawn faces it had not seen.
+    """What the demo made, and the evaluation of its model on the synthetic test split.
 
     Args:
-        made: Each thing, in the order it was made.
-        report: The evaluation of the shipped bundle on the drawn test split, as plain values.
+        made: Files and folders, in the order they were made.
+        report: The evaluation as plain values.
     """
 
     made: tuple[Made, ...]
     report: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values."""
+        """Return plain values, which JSON can hold."""
         made = [{"what": item.what, "path": str(item.path), "size": item.size} for item in self.made]
-        return {"data": "drawn", "made": made, "test": self.report}
+        return {"data": "synthetic", "made": made, "test": self.report}
 
 
 def show(
@@ -69,13 +69,13 @@ def show(
     on_status: Callable[[Status], None] | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> Demo:
-    """Run the whole chain on drawn faces into the folder `to`.
+    """Run all stages on synthetic faces, and write everything to the folder `to`.
 
     Args:
         to: A new or empty folder, or one that an earlier demo made, which is emptied first.
-        train_images: Drawn faces to train on.
-        val_images: Drawn faces to choose the epoch by.
-        test_images: Drawn faces to score.
+        train_images: Number of synthetic training faces.
+        val_images: Number of synthetic faces that select the epoch.
+        test_images: Number of synthetic test faces.
         settings: Changes to the recipe `demo`, `key=value` each.
         progress: Called with (stage, done, total).
         on_status: Called while training, as `train.fit` does.
@@ -94,7 +94,7 @@ def show(
         return lambda done, total: move(name, done, total)
 
     archive = synthetic.write_archive(
-        to / "archive (drawn).zip",
+        to / "archive (synthetic).zip",
         train=train_images,
         val=val_images,
         test=test_images,
@@ -125,7 +125,7 @@ def _score(
         model.load(made.bundle),
         faces.split("test"),
         labels=faces.labels,
-        data="drawn faces",
+        data="synthetic faces",
         progress=progress,
     ).to_dict()
     made.keep_report(report)
@@ -142,16 +142,16 @@ def _list(
 ) -> tuple[Made, ...]:
     low, high = report["accuracy_interval"]
     return (
-        Made("drawn faces, as an archive", archive, _bytes(archive)),
-        Made("the same, extracted", folder.root, f"{folder.files} files"),
-        Made("the run: recipe, history, weights", made.path, f"{len(made.history())} epochs"),
-        Made("the model that ships, with its card", made.bundle, _bytes(made.bundle / model.MODEL)),
+        Made("synthetic faces, as an archive", archive, _bytes(archive)),
+        Made("the extracted archive", folder.root, f"{folder.files} files"),
+        Made("the run with recipe, history and weights", made.path, f"{len(made.history())} epochs"),
+        Made("the model file with its card", made.bundle, _bytes(made.bundle / model.MODEL)),
         Made("the model for Keras", keras_file, _bytes(keras_file)),
         Made("figures", made.figures, f"{len(figures)} files"),
         Made(
-            "scores on drawn test faces",
+            "the evaluation on test",
             made.evaluation / "test.json",
-            f"{report['accuracy']:.1%} right of {report['n']} ({low:.1%} to {high:.1%})",
+            f"accuracy {report['accuracy']:.1%} ({low:.1%} to {high:.1%}), n = {report['n']}",
         ),
     )
 
@@ -161,9 +161,9 @@ def _bytes(path: Path) -> str:
 
 
 def _empty(to: Path) -> None:
-    """Make `to` an empty folder with a demo's mark; only a folder with the mark is emptied."""
+    """Make `to` an empty folder with the mark of a demo; empty only a folder that has it."""
     if to.exists() and (not to.is_dir() or (any(to.iterdir()) and not (to / _MARK).exists())):
-        raise InputError(f"{to} holds something that no demo made; name a new folder with --to")
+        raise InputError(f"{to} has files that are not from a demo; name a new folder with --to")
     with _files.writing(to):
         to.mkdir(parents=True, exist_ok=True)
         (to / _MARK).touch()

@@ -1,7 +1,7 @@
-"""The command `mien`: parse, call the rooms of one stage in order, print.
+"""The command `mien`: each command parses its options, calls one function and prints the result.
 
 Exit codes: 0 done, 1 findings, 2 bad input or nothing usable, 3 done but some inputs were bad,
-70 a fault of mien's own, 130 and 143 stopped by a signal.
+70 an internal error, 130 and 143 stopped by a signal.
 """
 
 import errno
@@ -43,9 +43,9 @@ def _options(
         common.emit({"version": __version__}) if json else common.out.print(f"mien {__version__}")
         raise typer.Exit
     if json:
-        raise InputError("--json stands after a command, such as mien recipes --json, or with --version")
+        raise InputError("--json must come after a command, such as mien recipes --json")
     if context.invoked_subcommand is None:
-        raise InputError("no command was given; try mien --help")
+        raise InputError("a command is missing; try mien --help")
 
 
 for command in (
@@ -73,13 +73,13 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run one command and exit with its code."""
     given = sys.argv[1:] if arguments is None else arguments
     signal.signal(signal.SIGTERM, partial(_terminated, given))
-    # Pillow warns of damaged tags beside its errors, and names its own files; the errors say what matters.
+    # Pillow warns about damaged tags before it raises errors, which are enough.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     sys.exit(run(arguments))
 
 
 def _speak(arguments: list[str]) -> None:
-    """Escape what an output cannot show, rather than fail because of a file's name; JSON is always UTF-8."""
+    """Escape characters that a stream cannot encode; JSON is always UTF-8."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             machine = stream is sys.stdout and not {"--json", "--jsonl"}.isdisjoint(arguments)
@@ -87,14 +87,14 @@ def _speak(arguments: list[str]) -> None:
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Run one command; returns its exit code, and prints one sentence where it is not 0."""
-    if sys.stdout is None:  # closed by who called; the work is wanted all the same
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 for as long as the process lives
+    """Run one command and return its exit code; if it is not 0, print the reason on stderr."""
+    if sys.stdout is None:  # the caller has closed it
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 stays open
     given = sys.argv[1:] if arguments is None else arguments
     _speak(given)
     try:
-        if "" in given:  # a path that is empty would be taken for the current folder
-            raise InputError("an argument is empty; if a shell's variable stands there, set it")
+        if "" in given:  # an empty path would be the current folder
+            raise InputError("an argument is empty; if it is a shell variable, set it")
         code = app(arguments, standalone_mode=False) or 0
         if code == 128 + signal.SIGINT:  # typer's answer to Ctrl-C
             _say(_stopped(given))
@@ -109,13 +109,13 @@ def run(arguments: list[str] | None = None) -> int:
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
             from mien._text import quote
 
-            # No file that exists is called so, whoever was the first to look for it.
-            _say(f"{quote(str(error.filename))} names nothing: {error.strerror}; check the path")
+            # No file can have such a name.
+            _say(f"{quote(str(error.filename))} cannot be opened: {error.strerror}; check the path")
             return 2
         if error.errno != errno.ENOSPC:
             return _fault()
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 so that the end does not try again
-        _say("no space is left where the output goes; make room, or send it elsewhere")
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 so that Python's exit does not write again
+        _say("the output cannot be written because the disk is full; free some space")
         return 2
     except typer.TyperException as error:
         _say(f"{error.format_message().rstrip('.')}; try {_help_for(error)}")
@@ -126,7 +126,7 @@ def run(arguments: list[str] | None = None) -> int:
 
 def _fault() -> int:
     traceback.print_exc()
-    _say("this is a fault of mien's own; please report it with the lines above")
+    _say("internal error; please report it with the lines above")
     return FAULT
 
 
@@ -135,7 +135,7 @@ def _say(sentence: str) -> None:
 
 
 def _help_for(error: typer.TyperException) -> str:
-    """Return the command that lists the options among which the mistaken one belongs."""
+    """Return the command that prints the options of the command with the error."""
     context = getattr(error, "ctx", None)
     if context is None or context.parent is None:
         return "mien --help"
@@ -143,13 +143,13 @@ def _help_for(error: typer.TyperException) -> str:
 
 
 def _stopped(given: list[str]) -> str:
-    """Return what to say about a signal to a command which has not said it itself."""
+    """Return the message about a signal that stopped a command."""
     what = "stopped by a signal; files that were written are complete"
     if given[:1] != ["train"]:
         return what
     if any(each.partition("=")[0] == "--folds" for each in given):
-        return f"{what}; give the same command again to go on"
-    return f"{what}; if the run has a folder, go on with: mien train --resume RUN"
+        return f"{what}; run the same command again to continue"
+    return f"{what}; if the run has a folder, continue with: mien train --resume RUN"
 
 
 def _terminated(given: list[str], number: int, frame: FrameType | None) -> NoReturn:

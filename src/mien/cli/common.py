@@ -1,4 +1,7 @@
-"""What the commands share: options, checks, the terminal."""
+"""Options, checks and terminal output that commands share.
+
+With `--json`, stdout has one JSON document and nothing else; text for people goes to stderr.
+"""
 
 import json
 import math
@@ -28,7 +31,7 @@ _T = TypeVar("_T")
 
 
 class _Screen(Console):
-    """Prints text with its control characters escaped: a file's name may hold what moves the cursor."""
+    """A console that escapes control characters, because file names may contain terminal commands."""
 
     def print(self, *objects: Any, **options: Any) -> None:
         super().print(
@@ -37,20 +40,20 @@ class _Screen(Console):
         )
 
 
-#: For people: progress, notes and errors.
+#: Progress, notes and errors.
 err = _Screen(stderr=True, highlight=False, soft_wrap=True)
-#: For people: what a command was asked for, when it was not asked for as JSON.
+#: Results that are not JSON.
 out = _Screen(highlight=False, soft_wrap=True)
 
 
 def emit(document: Any) -> None:
-    """Write one JSON document to stdout; numbers that are not finite become null."""
+    """Write one JSON document to stdout; NaN and infinity become null."""
     sys.stdout.write(json.dumps(_finite(document), indent=2, ensure_ascii=False) + "\n")
     sys.stdout.flush()
 
 
 def note(sentence: str) -> None:
-    """Say something on stderr."""
+    """Print a note on stderr."""
     err.print(f"· {escape_terminal(sentence)}", markup=False)
 
 
@@ -62,9 +65,9 @@ def table(
     whole: str = "",
     on: Console | None = None,
 ) -> None:
-    """Print a table to stdout; every column but the first is aligned right if it holds numbers.
+    """Print a table to stdout, or to `on`; columns of numbers after the first are aligned right.
 
-    Where there is too little room, the column `whole` is folded last. It goes to `on` where that is given.
+    In a narrow terminal the column `whole` is folded last.
     """
     drawn = Table(
         title=escape(escape_terminal(title)),
@@ -101,13 +104,17 @@ def live() -> Iterator[tuple[Callable[[str, int, int], None], Callable[["Status"
     shown = 0.0
     try:
 
+        def start() -> None:
+            if err.is_terminal:  # elsewhere it would only print an empty line
+                progress.start()
+
         def move(stage: str, done: int, total: int) -> None:
-            progress.start()
+            start()
             progress.update(task, description=escape(stage), completed=done, total=total, numbers="")
 
         def show(status: "Status") -> None:
             nonlocal shown
-            progress.start()
+            start()
             progress.update(
                 task,
                 description=f"epoch {status.epoch}/{status.epochs}",
@@ -152,7 +159,7 @@ def epoch_line(row: Mapping[str, float], epochs: int) -> str:
 
 
 def given_options(context: typer.Context, *names: str) -> str:
-    """Return those of the options `names` that stand on the command line, as people write them."""
+    """Return the options among `names` that are on the command line, such as `--min-face, --detector`."""
     found = []
     for name in names:
         source = context.get_parameter_source(name)
@@ -167,13 +174,13 @@ def if_given(context: typer.Context, name: str, value: _T) -> _T | None:
 
 
 class Timer:
-    """Seconds of wall clock and processor since it was made."""
+    """Measures wall time and processor time from its creation."""
 
     def __init__(self) -> None:
         self._wall, self._cpu = time.monotonic(), time.process_time()
 
     def seconds(self) -> dict[str, float]:
-        """Return both."""
+        """Return both times in seconds."""
         return {
             "seconds": round(time.monotonic() - self._wall, 3),
             "cpu_seconds": round(time.process_time() - self._cpu, 3),
@@ -198,13 +205,17 @@ def _is_number(cell: object) -> bool:
 SOME_BAD = 3
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, all else on stderr.")]
-Votes = Annotated[Path | None, typer.Option(help="FER+ votes, for csv data.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout, and everything else on stderr.")
+]
+Votes = Annotated[Path | None, typer.Option(help="The file of FER+ annotator votes, for csv data.")]
 Exclude = Annotated[
     list[Path] | None,
-    typer.Option(help="A csv of training images to leave out: row, file or sha256. Repeatable."),
+    typer.Option(help="A csv of training images to exclude, by row, file or sha256. Repeatable."),
 ]
-SplitSeed = Annotated[int, typer.Option(min=0, help="Decides splits that the data does not bring.")]
+SplitSeed = Annotated[
+    int, typer.Option(min=0, help="Seed of the split, if the data has no splits of its own.")
+]
 ModelOption = Annotated[
     str | None, typer.Option(help="A run's folder, a model file, or a shipped model: default or fast.")
 ]
@@ -230,14 +241,14 @@ Balance = Annotated[
     float | None,
     typer.Option(
         metavar="T",
-        help="0: emotions are as frequent as in training; 1: all equally frequent; by default the card's.",
+        help="0: emotions as frequent as in training; 1: equally frequent; by default the model's value.",
     ),
 ]
 Prior = Annotated[
     str | None,
     typer.Option(
         metavar="EMOTION=SHARE,...",
-        help="How frequent emotions are in the images; one that is not named is left out.",
+        help="Frequencies of the emotions in your images; an emotion that you omit gets probability 0.",
     ),
 ]
 Group = Annotated[
@@ -248,34 +259,36 @@ AutoRotate = Annotated[
     bool,
     typer.Option(
         "--auto-rotate/--no-auto-rotate",
-        help="If no sure face is found, look at the image in four orientations.",
+        help="If no upright face is found, try the image in other orientations.",
     ),
 ]
 MinFace = Annotated[
     int | None,
-    typer.Option(help="Width in pixels of the smallest face to look for, instead of 30 or a fortieth."),
+    typer.Option(
+        help="Smallest face width in pixels; by default 30 or 1/40 of the longer side, the larger one."
+    ),
 ]
 MinConfidence = Annotated[
-    float, typer.Option(help="Leave out faces that the detector is less sure of, from 0 to 1.")
+    float, typer.Option(help="Ignore faces with a lower confidence of the detector, from 0 to 1.")
 ]
-#: What numbers an option takes: the least, the most, and the words for it.
+#: Range of each numeric option, and its description.
 _RANGES: dict[str, tuple[float, float, str]] = {
-    "min_face": (1, math.inf, "the width of a face in pixels, at least 1"),
-    "min_confidence": (0, 1, "a number from 0 to 1"),
-    "balance": (0, 1, "a number from 0 to 1"),
-    "workers": (1, math.inf, "a number of processes, at least 1"),
-    "look": (64, math.inf, "the longer side in pixels of what is searched, at least 64"),
-    "every": (1, math.inf, "a number of frames, at least 1"),
-    "fps": (math.ulp(0.0), math.inf, "frames a second, a number above 0"),
-    "seconds": (math.ulp(0.0), math.inf, "a number of seconds above 0"),
-    "smoothing": (0, math.inf, "a number of seconds, at least 0"),
-    "max_gap": (0, math.inf, "a number of seconds, at least 0"),
-    "size": (1, math.inf, "the side of an image in pixels, at least 1"),
+    "min_face": (1, math.inf, "at least 1 pixel"),
+    "min_confidence": (0, 1, "from 0 to 1"),
+    "balance": (0, 1, "from 0 to 1"),
+    "workers": (1, math.inf, "at least 1"),
+    "look": (64, math.inf, "at least 64 pixels"),
+    "every": (1, math.inf, "at least 1"),
+    "fps": (math.ulp(0.0), math.inf, "above 0"),
+    "seconds": (math.ulp(0.0), math.inf, "above 0 seconds"),
+    "smoothing": (0, math.inf, "at least 0 seconds"),
+    "max_gap": (0, math.inf, "at least 0 seconds"),
+    "size": (1, math.inf, "at least 1 pixel"),
 }
 
 
 def check_ranges(**given: float | None) -> None:
-    """Refuse a number that an option does not take, by the name of the option; None passes.
+    """Check numbers against the ranges of their options; None passes.
 
     Raises:
         InputError: A number is out of range, infinite or not a number.
@@ -301,22 +314,22 @@ def check_whole_image(context: typer.Context, whole_image: bool) -> None:
 
 
 def prior_options(balance: float | None, prior: str | None, group: str | None = None) -> dict[str, Any]:
-    """Return what `mien.inference.predictor.Predictor` takes of them.
+    """Return the arguments of `Predictor` for these options.
 
     Raises:
-        InputError: One of them cannot be read, or they do not go together.
+        InputError: An option cannot be parsed, or options conflict.
     """
     from mien.models import priors
 
     check_ranges(balance=balance)
     if balance and prior is not None:
-        raise InputError("--balance and --prior both state how frequent emotions are; give one of them")
+        raise InputError("--balance and --prior both set the frequencies of emotions; use one of them")
     read: dict[str, Any] = {
         "balance": balance,
         "prior": None if prior is None else _parse("--prior", priors.parse_prior, prior),
         "groups": None if group is None else _parse("--group", priors.parse_groups, group),
     }
-    # What can be refused without a model is refused before one is loaded.
+    # Checks that need no model run before one is loaded.
     priors.Adjustment(balance=balance or 0.0, prior=read["prior"] or {}, groups=read["groups"] or {})
     return read
 

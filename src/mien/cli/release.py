@@ -108,7 +108,7 @@ def ship(
 
 
 def _warn(shipped: "Shipped") -> None:
-    """Say where few images were fitted on, what is at chance, and where the calibration costs accuracy."""
+    """Note a calibration on few images, a head at chance, and a loss of accuracy or calibration."""
     for name, found in shipped.evaluations.items():
         calibration = found.calibration
         if calibration is None:
@@ -118,38 +118,38 @@ def _warn(shipped: "Shipped") -> None:
         before, after = calibration.accuracy_before, calibration.accuracy_after
         if shipped.model.card.head(name).at_chance:
             common.note(
-                f"{name}: on val nothing shows that the model is better than always answering the most "
-                "frequent label; all its answers are flagged uncertain"
+                f"{name}: on val the model is not significantly better than predicting the most frequent "
+                "label; all its predictions get the flag uncertain"
             )
-        # Cross-fitted, and as the file answers with what was fitted on all of val.
+        # Cross-fitted, and of the file, whose calibration was fitted on all of val.
         for how, right in ((", cross-fitted,", after), ("", _accuracy(shipped, name))):
             if right < before:
                 common.note(
                     f"{name}: the calibration lowers the accuracy on val{how} from {before:.2%} to "
-                    f"{right:.2%}: logit biases change answers so that probabilities fit the labels better"
+                    f"{right:.2%}: logit biases change predictions so that probabilities fit better"
                 )
         if calibration.ece_after > calibration.ece_before:
             common.note(
                 f"{name}: the calibration error (ECE) on val, cross-fitted, rises from "
-                f"{calibration.ece_before:.2%} to {calibration.ece_after:.2%}; do not rely on the "
-                "probabilities, and add images to val"
+                f"{calibration.ece_before:.2%} to {calibration.ece_after:.2%}; the probabilities are not "
+                "reliable; add images to val"
             )
 
 
 def _few(calibration: "Calibration", k: int) -> str:
-    """Say that a temperature was fitted on few images, and how it was kept from varying."""
+    """Return a note about a temperature that was fitted on few images."""
     from mien.evaluation.calibration import FEW
 
     n = calibration.n
     return (
-        f"the calibration was fitted on {n} images, {n / k:.1f} per class; below {FEW} per class the "
-        f"temperature is drawn towards 1 by a prior that counts as {calibration.prior:g} images (T = "
-        f"{calibration.temperature:.2f}), and no logit biases are fitted; add images to val"
+        f"calibrated on only {n} images, {n / k:.1f} per class; below {FEW} per class a prior "
+        f"of {calibration.prior:g} images keeps the temperature near 1 (T = {calibration.temperature:.2f}) "
+        "and no logit biases are fitted; add images to val"
     )
 
 
 def _accuracy(shipped: "Shipped", name: str) -> float:
-    """Return the share that a head of the file names right, of the images that it was calibrated on."""
+    """Return the accuracy of a head of the file on the images that it was calibrated on."""
     found = shipped.evaluations[name]
     if shipped.model.card.head(name).output == "ferplus" and found.agreement is not None:
         return found.agreement.share
@@ -164,7 +164,7 @@ def _print_shipped(shipped: "Shipped") -> None:
             (f"{name}: macro F1", f"{found.macro_f1:.2%}"),
         ]
         if found.agreement is not None:
-            rows.append((f"{name}: with most of ten people", f"{found.agreement.share:.2%}"))
+            rows.append((f"{name}: agreement with annotators", f"{found.agreement.share:.2%}"))
         if (calibration := found.calibration) is not None:
             rows += [
                 (
@@ -178,13 +178,13 @@ def _print_shipped(shipped: "Shipped") -> None:
                 ),
             ]
         if found.quantization is not None:
-            rows.append((f"{name}: int8 answers as float32 on", f"{found.quantization.agreement:.2%}"))
+            rows.append((f"{name}: same class in int8 and float32", f"{found.quantization.agreement:.2%}"))
     rows.append(("precision", shipped.document["precision"]))
     if shipped.weights is not None:
-        rows.append(("weights to train from", shipped.weights.name))
+        rows.append(("weights for training", shipped.weights.name))
     learnt = shipped.document["training_hashes"]
-    rows.append((f"hashes of {learnt['n']:,} images learnt from", learnt["file"]))
-    common.table(f"{shipped.model.path}, {shipped.document['bytes']:,} bytes", ("what", "value"), rows)
+    rows.append((f"hashes of {learnt['n']:,} training images", learnt["file"]))
+    common.table(f"{shipped.model.path}, {shipped.document['bytes']:,} bytes", ("figure", "value"), rows)
 
 
 def card(

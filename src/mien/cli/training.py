@@ -1,4 +1,4 @@
-"""Commands about training: `train`, `networks`, `recipes`."""
+"""Commands for training: `train`, `plot`, `networks` and `recipes`."""
 
 import importlib
 import shlex
@@ -23,52 +23,56 @@ if TYPE_CHECKING:
     from mien.training.recipes import Recipe
     from mien.training.runs import Run
 
-#: Training images under which a training from chance is told of `--from`.
+#: Number of training images below which a note recommends `--from`.
 FEW = 3000
-#: Training images of a class under which a note names the class.
+#: Number of training images of a class below which a note names the class.
 FEW_OF_A_CLASS = 10
-#: Classes in the table that stands before a training; the others are counted.
+#: Classes in the table before a training; the others are counted.
 _MOST_CLASSES = 30
-#: Recipes of networks that teach, and what learns from them.
+#: Recipes of teachers, and the recipe of their student.
 _TEACHERS, _STUDENT = ("teacher", "teacher-vgg", "teacher-dense"), "release"
 
 
 def train(
     context: typer.Context,
     data: Annotated[
-        Path | None, typer.Argument(help="A folder, zip, tar or fer2013.csv; with --resume only if it moved.")
+        Path | None,
+        typer.Argument(help="A folder, zip, tar or fer2013.csv; with --resume only if it has moved."),
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(help="A name (mien recipes), or a TOML file; quick if none is named, tune with --from."),
+        typer.Option(help="A recipe's name or TOML file; by default quick, or tune with --from."),
     ] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Change one setting: --set epochs=5. Repeatable.")
+        list[str] | None,
+        typer.Option("--set", help="Change a setting of the recipe, such as epochs=5. Repeatable."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The run's folder, instead of the next free one.")] = None,
-    runs: Annotated[Path, typer.Option(help="Where numbered run folders stand.")] = Path("runs"),
-    resume: Annotated[Path | None, typer.Option(help="Go on with this run.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder of the run; by default the next free number in --runs.")
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="The folder of numbered runs.")] = Path("runs"),
+    resume: Annotated[Path | None, typer.Option(help="Continue this run.")] = None,
     votes: common.Votes = None,
     exclude: common.Exclude = None,
     teacher: Annotated[
         list[Path] | None,
-        typer.Option(help="Distil from this file of probabilities; of several, from their mean. Repeatable."),
+        typer.Option(help="Distil from this file of probabilities, or from the mean of several. Repeatable."),
     ] = None,
     from_: Annotated[
         str | None,
         typer.Option(
             "--from",
             metavar="MODEL",
-            help="Begin from the weights of this run or model (default), not from chance.",
+            help="Start from the weights of this run or model, such as default.",
         ),
     ] = None,
     folds: Annotated[
-        int | None, typer.Option(help="Train so many times without a part, and keep what is said of it.")
+        int | None, typer.Option(help="Train this many folds, and write out-of-fold probabilities.")
     ] = None,
     split_seed: common.SplitSeed = 42,
     json: common.Json = False,
 ) -> int:
-    """Train a recipe; leave a run's folder with history, figures and the bundle that ships."""
+    """Train a network, and write a run with its history, figures and model file."""
     from mien.models.networks import require_keras
 
     timer = common.Timer()
@@ -77,11 +81,11 @@ def train(
         if given := common.given_options(
             context, "recipe", "set_", "out", "runs", "split_seed", "folds", "from_"
         ):
-            raise InputError(f"--resume goes on with a run as it was; it takes no {given}")
+            raise InputError(f"--resume continues a run unchanged, so it cannot be combined with {given}")
         made, dataset = _go_on(resume, data, votes=votes, exclude=exclude, teacher=teacher)
     else:
         if data is None:
-            raise InputError("no data was named; try: mien train 'archive (4).zip' --recipe quick")
+            raise InputError("DATA is missing; try: mien train 'archive (4).zip' --recipe quick")
         origin = {"votes": _absolute(votes), "exclude": _all_absolute(exclude), "seed": split_seed}
         base = None if from_ is None else _base(from_)
         chosen = _recipe(recipe or ("tune" if base else "quick"), set_ or [], base)
@@ -105,15 +109,13 @@ def _base(path: str) -> "Model":
 
 def _check_folds(folds: int, given: str) -> None:
     if folds < 2:
-        raise InputError(f"--folds is {folds}; give 2 or more, such as 5")
+        raise InputError(f"--folds is {folds}; it must be at least 2, such as 5")
     if given:
-        raise InputError(
-            f"--folds asks networks about images that nothing they come from has seen; it takes no {given}"
-        )
+        raise InputError(f"--folds needs networks that have not seen the held-out images; omit {given}")
 
 
 def _document(made: "Run", dataset: "Dataset") -> dict[str, Any]:
-    """Draw a finished run's figures, and return all that is known of it."""
+    """Plot the figures of a finished run, and return its facts."""
     import json
 
     report = json.loads((made.evaluation / "val.json").read_text(encoding="utf-8"))
@@ -122,7 +124,7 @@ def _document(made: "Run", dataset: "Dataset") -> dict[str, Any]:
 
 
 def _recipe(name: str, settings: list[str], base: "Model | None" = None) -> "Recipe":
-    """Find the recipe and change it; the network is the base's, where there is one."""
+    """Return the recipe with its changes; with a base it has the network of the base."""
     from mien.training import recipes
 
     path = Path(name)
@@ -155,8 +157,8 @@ def _begin(
     _show_classes(dataset)
     if base is None and (n := len(dataset.split("train"))) < FEW:
         common.note(
-            f"{n:,} images are few to begin from chance with; a training that begins from a model of "
-            "the package mostly gets further: --from default"
+            f"{n:,} training images are few; a shipped model as the start usually gives better accuracy: "
+            "add --from default"
         )
     networks.load_keras(recipe.network)
     from mien.training import trainer
@@ -183,10 +185,7 @@ def _load(data: Path, recipe: "Recipe", origin: dict[str, Any], listed: str = ""
 
 
 def _show_classes(dataset: "Dataset") -> None:
-    """Print the classes and their counts on stderr before a training begins.
-
-    Any folder of images is taken for a class, so that a folder of photo albums trains albums.
-    """
+    """Print the classes and their counts on stderr, because each folder of images counts as a class."""
     from mien import labels
 
     counts = {split.name: [int(n) for n in _counts(split.labels, dataset)] for split in dataset.splits}
@@ -196,16 +195,16 @@ def _show_classes(dataset: "Dataset") -> None:
         common.note(f"{len(rows) - _MOST_CLASSES:,} more classes are not shown")
     if not any(labels.canonical(name) for name in dataset.labels):
         common.note(
-            "no class has the name of an emotion; every folder of images is taken for a class, so stop and "
-            "arrange the folders if these are not your labels"
+            "no class has the name of an emotion; each folder of images counts as a class, so stop and move "
+            "the folders if these are not your labels"
         )
     scarce = [row for row in zip(dataset.labels, counts["train"], strict=True) if row[1] < FEW_OF_A_CLASS]
     if scarce:
         named = ", ".join(f"{name!r} ({n})" for name, n in scarce[:3])
         more = f" and {len(scarce) - 3} more" if len(scarce) > 3 else ""
         common.note(
-            f"fewer than {FEW_OF_A_CLASS} training images: {named}{more}; a model learns little about such "
-            "classes, so add images or remove the folders"
+            f"fewer than {FEW_OF_A_CLASS} training images: {named}{more}; add images of these classes or "
+            "remove their folders"
         )
 
 
@@ -216,7 +215,7 @@ def _counts(labels: "NDArray[np.int64]", dataset: "Dataset") -> "NDArray[np.int6
 
 
 def _teacher(origin: dict[str, Any]) -> "SavedPredictions | None":
-    """Read the files that a training distils from, if it does."""
+    """Return the probabilities to distil from, if any."""
     from mien.data import probabilities
 
     files = origin.get("teacher")
@@ -234,7 +233,7 @@ def _cross(
     asked: list[str],
     json: bool,
 ) -> int:
-    """Train the folds, one after the other, and say where the probabilities are.
+    """Train the folds one after the other, and print where the probabilities are.
 
     `asked` is the recipe in the words of the command line.
     """
@@ -267,7 +266,7 @@ def _cross(
 
 
 def _student(teacher: "Recipe") -> list[str]:
-    """Return the words for what learns from a teacher: of its size, with no more answers than it gives."""
+    """Return the options of a student with the size and the heads of its teacher."""
     from mien.training import recipes
 
     words, student = [_STUDENT], recipes.get(_STUDENT)
@@ -313,15 +312,15 @@ def _all_absolute(paths: list[Path] | None) -> list[str] | None:
 
 
 def _tell(document: dict[str, Any], moved: Path | None) -> None:
-    """Show a finished run, and what comes next; `moved` is where its data are now, where that was said."""
+    """Print a finished run and the next command; `moved` is the new place of its data, if it has moved."""
     report = document["val"]
     low, high = report["accuracy_interval"]
     common.table(
         f"{document['run']}",
-        ("what", "value"),
+        ("figure", "value"),
         [
             ("trained on", f"{document['data']['splits']['train']['n']} images"),
-            ("ships epoch", f"{document['shipped']['epoch']} of {document['shipped']['of']}"),
+            ("epoch of the model", f"{document['shipped']['epoch']} of {document['shipped']['of']}"),
             (f"accuracy on val, n = {report['n']}", f"{report['accuracy']:.2%} ({low:.2%} to {high:.2%})"),
             ("macro F1 on val", f"{report['macro_f1']:.2%}"),
             *_beside(document.get("began")),
@@ -340,17 +339,17 @@ def _tell(document: dict[str, Any], moved: Path | None) -> None:
 
 
 def _beside(began: dict[str, Any] | None) -> list[tuple[str, str]]:
-    """Return the row about the model that a training began from, if that was scored."""
+    """Return the row about the model that the training started from, if it was evaluated."""
     if began is None or "worse" not in began:
         return []
     (low, high), worse = began["accuracy_interval"], began["worse"]
     said = f"{began['accuracy']:.2%} ({low:.2%} to {high:.2%})"
     verdict = "; the trained model is worse" if worse else ""
-    return [(f"accuracy on val of {began['name']}, where it began", f"{said}{verdict}")]
+    return [(f"accuracy on val of {began['name']}, the start", f"{said}{verdict}")]
 
 
 def networks(json: common.Json = False) -> int:
-    """List the networks: parameters, work for one image, input."""
+    """List the networks with their parameters and operations per image."""
     from mien.models import networks
 
     side = 48
@@ -368,7 +367,7 @@ def networks(json: common.Json = False) -> int:
         common.emit({"networks": rows})
     else:
         common.table(
-            f"Networks, on grey images of {side}×{side} pixels and seven classes",
+            f"Networks for grey images of {side}×{side} pixels and 7 classes",
             ("name", "parameters", "MFLOP", "about"),
             [(row["name"], f"{row['parameters']:,}", f"{row['mflop']:,}", row["about"]) for row in rows],
         )
@@ -376,10 +375,12 @@ def networks(json: common.Json = False) -> int:
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Print this recipe as TOML.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Print this recipe as TOML, to start your own from.")
+    ] = None,
     json: common.Json = False,
 ) -> int:
-    """List the recipes in short, or print one as TOML: all of it, to start a recipe of your own from."""
+    """List the recipes, or print one as TOML."""
     from mien.training import recipes
 
     if name is not None:
@@ -401,26 +402,28 @@ def recipes(
                 for brief in (recipes.BRIEF[recipe.name],)
             ],
         )
-        common.out.print("Time is of two processor cores. The rest: mien recipes NAME", markup=False)
+        common.out.print(
+            "Times are for two processor cores. For all settings: mien recipes NAME", markup=False
+        )
     return 0
 
 
 def plot(
-    run: Annotated[Path, typer.Argument(help="A run's folder.")],
-    data: Annotated[Path | None, typer.Option(help="The run's data, if it moved.")] = None,
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    data: Annotated[Path | None, typer.Option(help="The data of the run, if it has moved.")] = None,
     json: common.Json = False,
 ) -> int:
-    """Draw a run's figures anew: loss, accuracy, confusion, training samples; PNG and SVG."""
+    """Plot the figures of a run again as PNG and SVG: loss, accuracy, confusion matrix, training images."""
     from mien.training import runs
 
-    # Without matplotlib this raises here, before the data is read.
+    # Without Matplotlib this raises an error before the data is read.
     importlib.import_module("mien.reports.plots")
     made = runs.open_run(run)
     try:
         with common.listening() as listener:
             dataset = api.load_run_data(made, data, made.facts()["data"]["origin"], listener=listener)
     except InputError as error:
-        common.note(f"no samples are drawn: {error}")
+        common.note(f"no training images are plotted: {error}")
         dataset = None
     drawn = api.plot_run(made, dataset, on_note=common.note)
     if json:

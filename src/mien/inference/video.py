@@ -270,7 +270,7 @@ def _sampling(every: int, rate: float | None) -> Callable[[int, float], bool]:
         nonlocal first, due
         if number == 0 or time < first:
             first, due = time, -1
-        # A hair of tolerance, or 0.1 × 30 frames would fall just short of 3.
+        # A small tolerance, because 0.1 × 30 is slightly below 3 in floating point.
         reached = int((time - first) * pace + 1e-6)
         if reached <= due:
             return False
@@ -282,13 +282,13 @@ def _sampling(every: int, rate: float | None) -> Callable[[int, float], bool]:
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of time in which a person was seen and the smoothed answer stayed the same.
+    """A time span in which a person was found and the smoothed emotion did not change.
 
     Args:
-        begin: Seconds.
-        end: Seconds.
-        emotion: Which.
-        uncertain: Whether the smoothed answer was uncertain.
+        begin: Start in seconds.
+        end: End in seconds.
+        emotion: The smoothed emotion.
+        uncertain: Whether it was uncertain.
     """
 
     begin: float
@@ -302,15 +302,15 @@ class Person:
     """One person of a video.
 
     Args:
-        track: The person's number.
-        frames: In how many frames that were looked at the person was found.
-        first: Seconds at which the person was found first.
-        last: Seconds up to which the person was found last.
-        seconds: For how long the person was seen in all: each frame counts until the next one looked at.
-        emotions: Seconds in which each smoothed emotion was likeliest, longest first; they sum to `seconds`.
-        changes: How often the smoothed emotion changed.
-        confidence: Mean probability of the smoothed emotion over the frames, in [0, 1].
-        spans: The stretches, in the order of time.
+        track: The track number.
+        frames: Number of analyzed frames with the person.
+        first: Time of the first such frame in seconds.
+        last: End of the last such frame in seconds.
+        seconds: Total time; each frame lasts until the next analyzed frame.
+        emotions: Seconds of each smoothed emotion, the longest first; they sum to `seconds`.
+        changes: Number of changes of the smoothed emotion.
+        confidence: Mean probability of the smoothed emotion, in [0, 1].
+        spans: The time spans, in the order of time.
     """
 
     track: int
@@ -324,7 +324,7 @@ class Person:
     spans: tuple[Span, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON holds of a person; seconds are rounded to milliseconds."""
+        """Return plain values, which JSON can hold; seconds are rounded to milliseconds."""
         return {
             "track": self.track,
             "frames": self.frames,
@@ -354,24 +354,24 @@ class _Course:
 
 
 class People:
-    """Keeps count of what each person shows, frame by frame, in memory that does not grow with the frames."""
+    """Sums up each person, frame by frame, in memory that does not grow with the number of frames."""
 
     def __init__(self) -> None:
         self._courses: dict[int, _Course] = {}
         self._pending: tuple[float, tuple[Tracked, ...]] | None = None
 
     def add(self, time: float, tracked: Iterable[Tracked]) -> None:
-        """Take in the next frame that was looked at.
+        """Add the next analyzed frame.
 
         Args:
             time: Seconds.
-            tracked: Who was found in it; nobody is told too, for it ends the time of the frame before.
+            tracked: The people found; an empty list ends the time of the frame before.
         """
         self._close(time)
         self._pending = (time, tuple(tracked))
 
     def end(self, time: float) -> tuple[Person, ...]:
-        """Say that the last frame lasts until `time`, and return everybody in the order of their numbers."""
+        """End the last frame at `time`, and return the people in the order of their numbers."""
         self._close(time)
         self._pending = None
         return tuple(_summary(track, course) for track, course in sorted(self._courses.items()))
@@ -380,7 +380,7 @@ class People:
         if self._pending is None:
             return
         begin, tracked = self._pending
-        end = max(begin, time)  # a clock that runs backwards gives a frame no time
+        end = max(begin, time)  # time may run backwards in a damaged file
         for each in tracked:
             course = self._courses.setdefault(each.track, _Course())
             course.frames += 1

@@ -1,4 +1,4 @@
-"""Video files: decode pictures upright with their own times, and write pictures with the sound as it was."""
+"""Read video files as upright pictures with their timestamps, and write pictures with the original sound."""
 
 import contextlib
 import math
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 
-#: What is opened, by FFmpeg's names. Playlists, which name other files and addresses, are not; sound files
-#: are, so that they can be told from damaged ones.
+#: Formats that are opened, by FFmpeg's names. Playlists are not, because they name other files and addresses.
+#: Sound files are, so that their error differs from that of damaged files.
 FORMATS = (
     *("mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "avi", "mpegts", "mpeg", "mpegvideo"),
     *("asf", "flv", "gif", "ogg", "mxf", "dv", "h264", "hevc", "m4v", "ivf", "nut"),
     *("mp3", "wav", "flac", "aac"),
 )
-#: Seconds, and share of the length, by which a file may end before it says without being called cut off.
+#: Seconds, and share of the length, by which a complete file may end before the time in its header.
 _SLACK, _SLACK_SHARE = 0.5, 0.01
-#: Pixel shapes beyond this are a damaged header rather than a format.
+#: Aspect ratio of pixels beyond which the header is damaged.
 _OBLONG = 4.0
 _RATE = 25.0
-_WANTED = "mien reads video such as mp4, mkv, webm, mov and avi"
+_WANTED = "mien reads videos such as mp4, mkv, webm, mov and avi"
 
 
 #: a, b, c, d of a display matrix: (x, y) is shown at (a x + c y, b x + d y).
@@ -50,11 +50,11 @@ class Picture:
     """One decoded picture of a video.
 
     Args:
-        number: Pictures decoded before it.
-        time: Seconds, its presentation timestamp as the file has it.
-        pts: The timestamp in the stream's own unit.
-        seconds: How long it is shown, as far as the file says; otherwise what the frame rate gives.
-        damaged: Whether the decoder had to make up parts of it.
+        number: Number of pictures decoded before it.
+        time: Presentation timestamp in seconds, as in the file.
+        pts: The timestamp in the stream's unit.
+        seconds: Duration in the file, or else that of the frame rate.
+        damaged: Whether the decoder had to guess parts of it.
     """
 
     number: int
@@ -68,7 +68,7 @@ class Picture:
     _frame: "VideoFrame" = field(repr=False, compare=False)
 
     def pixels(self) -> NDArray[np.uint8]:
-        """Return the picture, `(h, w, 3)` RGB, 0..255, upright, its pixels square."""
+        """Return the upright picture with square pixels, `(h, w, 3)` RGB, 0..255."""
         frame = self._frame
         plain = self._reformatter.reformat(frame, self._wide, frame.height, "rgb24", threads=1)
         return _upright(np.asarray(plain.to_ndarray(), np.uint8), self._matrix)
@@ -92,13 +92,13 @@ class Clip:
         path: The file. Addresses and playlists are not opened: nothing but this file is read.
 
     Raises:
-        VideoError: There is no such file, it is no video, or its pictures have more than `images.MAX_PIXELS`.
+        VideoError: The file does not exist, is not a video, or its pictures have too many pixels.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.problems: list[str] = []
-        # One for all pictures, on one thread: each picture's own would start threads anew.
+        # One for all pictures, because each would start threads.
         self._reformatter = VideoReformatter()
         self._matrices: dict[int, Matrix] = {}
         self._container = _open(self.path)
@@ -112,7 +112,7 @@ class Clip:
             raise
         container = self._container
         begin = (container.start_time or 0) / av.time_base
-        #: Seconds at which the file says it ends; None where it does not say.
+        #: End of the video in seconds, as in the header; None if it has none.
         self.end = begin + container.duration / av.time_base if container.duration else None
         self.begin = begin
 
@@ -135,7 +135,7 @@ class Clip:
 
     @property
     def rate(self) -> float:
-        """Pictures a second, about: what the file says, 25 where it says nothing sensible."""
+        """Approximate pictures per second from the header; 25 if that is implausible."""
         rate = float(self._stream.average_rate or self._stream.guessed_rate or 0)
         return rate if 0.01 <= rate <= 1000 else _RATE
 
@@ -144,13 +144,13 @@ class Clip:
         return self._container.streams.audio
 
     def pictures(self, *, on_packet: "Callable[[Packet[Any]], None] | None" = None) -> Iterator[Picture]:
-        """Decode one picture after the other. What cannot be decoded is left out, and told in `problems`.
+        """Yield the pictures; `problems` lists what cannot be decoded.
 
         Args:
             on_packet: Called with each packet of another stream, in the file's order.
 
         Raises:
-            VideoError: Not one picture could be decoded.
+            VideoError: No picture can be decoded.
         """
         damaged = lost = packets = number = 0
         reached, last = -math.inf, -math.inf
@@ -176,11 +176,11 @@ class Clip:
                 number, last = number + 1, picture.time
                 yield picture
         if not number:
-            raise VideoError(f"no picture of '{self.path}' can be decoded; the file is damaged, save it anew")
+            raise VideoError(f"no picture of '{self.path}' can be decoded; the file is damaged")
         self._tell(broken, damaged=damaged, lost=lost, packets=packets, reached=reached)
 
     def _packets(self) -> Iterator["Packet[Any] | str"]:
-        """Give every packet, and at last, where reading failed, what FFmpeg said."""
+        """Yield every packet, and the message of FFmpeg if reading fails."""
         try:
             yield from self._container.demux()
         except (av.error.FFmpegError, OSError) as error:
@@ -191,7 +191,7 @@ class Clip:
         unit = frame.time_base or self._stream.time_base
         assert unit is not None
         pts = frame.pts
-        if pts is None:  # Bare streams have no timestamps; all there is to go by is the rate.
+        if pts is None:  # Raw streams have no timestamps, only a rate.
             time = number / self.rate if number == 0 else last + 1 / self.rate
             pts = round(time / unit)
         else:
@@ -210,8 +210,8 @@ class Clip:
         )
 
     def _turn(self, frame: "VideoFrame") -> Matrix:
-        # A frame whose side data was asked for refers to itself, and stays until the collector runs
-        # (PyAV 18.1), so it is asked once for each rotation that occurs.
+        # Reading side data makes a frame refer to itself until the collector runs (PyAV 18.1), so it is read
+        # once for each rotation.
         turned = frame.rotation
         if turned not in self._matrices:
             self._matrices[turned] = _matrix(frame)
@@ -223,31 +223,29 @@ class Clip:
         if broken:
             self.problems.append(f"reading stopped at {reached:.2f} s: {broken}")
         elif self.end is not None and reached < self.end - slack:
-            self.problems.append(
-                f"the file ends at {reached:.2f} s, but says it lasts until {self.end:.2f} s"
-            )
+            self.problems.append(f"the file ends at {reached:.2f} s, but its header says {self.end:.2f} s")
         elif told > packets:
-            self.problems.append(f"the file holds {packets} of the {told} pictures it says it has")
+            self.problems.append(f"the file has {packets} of the {told} pictures in its header")
         if lost:
             self.problems.append(f"{lost} of {packets} packets could not be decoded")
         if damaged:
-            self.problems.append(f"{damaged} pictures are damaged in parts")
+            self.problems.append(f"{damaged} pictures are partly damaged")
 
 
 def _open(path: Path) -> "InputContainer":
-    av.logging.set_level(None)  # what goes wrong is told in words; nothing is to stand on stderr as well
+    av.logging.set_level(None)  # errors are raised; FFmpeg must not print them too
     if not path.exists():
         raise VideoError(f"'{path}' does not exist; check the path")
     if not path.is_file():
         raise VideoError(f"'{path}' is not a file; {_WANTED}")
     rules = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
     try:
-        # "file:" keeps a name such as "concat:a|b" from being taken for an instruction.
+        # "file:" prevents FFmpeg from interpreting a name such as "concat:a|b".
         return av.open(f"file:{path}", container_options=rules, metadata_errors="replace")
     except PermissionError as error:
         raise VideoError(f"'{path}' cannot be read: {error.strerror}; check its permissions") from None
     except (av.error.FFmpegError, OSError, ValueError):
-        raise VideoError(f"'{path}' is not a video mien can read, or is damaged; {_WANTED}") from None
+        raise VideoError(f"'{path}' is damaged or is not a video; {_WANTED}") from None
 
 
 def _video_of(container: "InputContainer", path: Path) -> "VideoStream":
@@ -255,9 +253,11 @@ def _video_of(container: "InputContainer", path: Path) -> "VideoStream":
     for stream in container.streams.video:
         if not stream.disposition & cover:
             if stream.codec_context is None:
-                raise VideoError(f"the video in '{path}' is coded in a way that FFmpeg here does not know")
+                raise VideoError(
+                    f"the codec of '{path}' is not supported by this FFmpeg; convert the video to mp4"
+                )
             return stream
-    raise VideoError(f"'{path}' has no video in it; {_WANTED}")
+    raise VideoError(f"'{path}' has no video stream; {_WANTED}")
 
 
 def _check_size(width: int, height: int, path: Path) -> None:
@@ -276,13 +276,13 @@ def _end_of(packet: "Packet[Any]") -> float:
 
 
 def _shape(stream: "VideoStream") -> float:
-    """Width of a pixel in heights."""
+    """Return the width of a pixel divided by its height."""
     ratio = stream.sample_aspect_ratio
     return float(ratio) if ratio and 1 / _OBLONG <= ratio <= _OBLONG else 1.0
 
 
 def _matrix(frame: "VideoFrame") -> Matrix:
-    """Return how a picture is to be shown. Source: ISO/IEC 14496-12, 8.3.2."""
+    """Return the display matrix of a picture. Source: ISO/IEC 14496-12, 8.3.2."""
     found = frame.side_data.get("DISPLAYMATRIX")
     if found is None:
         return 1, 0, 0, 1
@@ -291,7 +291,7 @@ def _matrix(frame: "VideoFrame") -> Matrix:
 
 
 def _upright(pixels: NDArray[np.uint8], matrix: Matrix) -> NDArray[np.uint8]:
-    """Turn and mirror a picture as its display matrix asks, to the nearest quarter."""
+    """Rotate and mirror a picture by its display matrix, to the nearest quarter turn."""
     a, b, c, d = matrix
     if abs(b) > abs(a):
         pixels, right, down = pixels.swapaxes(0, 1), c, b
@@ -304,33 +304,33 @@ def _upright(pixels: NDArray[np.uint8], matrix: Matrix) -> NDArray[np.uint8]:
     return np.ascontiguousarray(pixels)
 
 
-#: Endings, and the encoder and its settings for each.
+#: Extensions, and the encoder and its settings for each.
 _H264 = ("libx264", {"crf": "20", "preset": "veryfast"})
 _VP9 = ("libvpx-vp9", {"crf": "32", "b": "0", "deadline": "realtime", "cpu-used": "6"})
 ENDINGS = {".mp4": _H264, ".m4v": _H264, ".mov": _H264, ".mkv": _H264, ".webm": _VP9}
-# ITU-R BT.709, in the narrow range that players expect where nothing is said.
+# ITU-R BT.709 in the narrow range, the default of players.
 _BT709, _NARROW = 1, 1
 
 
 def check_ending(path: str | os.PathLike[str]) -> None:
-    """Make sure that a file's ending is one of `ENDINGS`.
+    """Check that a file's extension is one of `ENDINGS`.
 
     Raises:
         VideoError: It is not.
     """
     if Path(path).suffix.lower() not in ENDINGS:
-        raise VideoError(f"'{path}' is no video mien writes; name a file that ends in {', '.join(ENDINGS)}")
+        raise VideoError(f"'{path}' must end in {', '.join(ENDINGS)}; the extension sets the video format")
 
 
 class Film:
-    """Writes a video, whole or not at all: it is at `path` once `keep` was called.
+    """Write a video, which is at `path` after `keep`.
 
     Args:
-        path: Where to; its ending, one of `ENDINGS`, says in what format.
-        clip: Where the pictures and the sound come from.
+        path: The file; its extension, one of `ENDINGS`, sets the format.
+        clip: The video with the times and the sound.
 
     Raises:
-        VideoError: The ending is none of these, or the format cannot hold the clip's sound.
+        VideoError: The extension is wrong, or the format cannot contain the sound.
     """
 
     def __init__(self, path: str | os.PathLike[str], clip: "Clip") -> None:
@@ -351,7 +351,7 @@ class Film:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Whatever led here is the error to tell, not that half a file cannot be finished.
+        # If the block failed, its error is the one to report.
         with contextlib.suppress(OSError, av.error.FFmpegError):
             if self._out is not None:
                 self._out.close()
@@ -363,7 +363,7 @@ class Film:
         """Write a picture.
 
         Args:
-            pts: Its time in the unit of the clip's stream. One not after the last is put one after it.
+            pts: Its time in the unit of the clip's stream; it is increased if it is not after the last one.
             pixels: `(h, w, 3)` RGB, 0..255. Pictures of another size than the first are stretched to it.
         """
         if self._out is None:
@@ -384,19 +384,19 @@ class Film:
         self._write(self._stream.encode(frame))
 
     def copy(self, packet: "Packet[Any]") -> None:
-        """Write a packet of the clip's sound as it is; those of other streams are left out."""
+        """Copy a packet of the clip's sound; ignore packets of other streams."""
         if self._out is None:
             self._early.append(packet)
             return
         stream = self._sounds.get(packet.stream.index)
-        # Matroska knows no time before 0, where some codecs warm up unheard, and would shift all by it.
+        # Matroska has no negative times and would shift all packets by those of a codec's unheard start.
         unheard = self._from_zero and packet.pts is not None and packet.pts < 0
         if stream is not None and packet.dts is not None and not unheard:
             packet.stream = stream
             self._write(packet)
 
     def keep(self) -> None:
-        """Finish the file and put it in its place.
+        """Finish the file and move it to `path`.
 
         Raises:
             InputError: It cannot be written.
@@ -432,7 +432,7 @@ class Film:
         except (av.error.FFmpegError, ValueError):
             names = ", ".join(sound.codec_context.name for sound in self._clip.sounds())
             raise VideoError(
-                f"{self.path.suffix} cannot hold the sound of '{self._clip.path}' ({names}) as it is; "
+                f"{self.path.suffix} cannot contain the sound of '{self._clip.path}' ({names}) as it is; "
                 "name a file that ends in .mkv"
             ) from None
         early, self._early = self._early, []
@@ -451,7 +451,7 @@ def _unwritable(path: Path, error: OSError) -> InputError:
 
 
 def _even(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Repeat the last row or column where a side is odd; colours are stored for two pixels at once."""
+    """Repeat the last row or column of odd sides, because colours are stored for pairs of pixels."""
     height, width = pixels.shape[:2]
     if height % 2 or width % 2:
         pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

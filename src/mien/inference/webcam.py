@@ -1,11 +1,11 @@
-"""A camera in, faces with emotions out, as they happen.
+"""Classify the emotions of faces in front of a camera, live.
 
     with webcam.Live(webcam.camera("0"), Predictor()) as live:
         for look in live:
             print(look.time, [(person.track, person.emotion) for person in look.people], look.latency)
 
-The newest picture wins: while one is looked at, the camera goes on, and of what it gave meanwhile only the
-last picture is looked at next. So an answer is never older than one look, however slow looking is.
+Only the newest picture is analyzed: pictures that arrive during an analysis replace each other. So a
+prediction is never older than one analysis, at any speed.
 """
 
 import os
@@ -49,11 +49,11 @@ if TYPE_CHECKING:
 from mien.inference.video_files import Clip
 
 Pixels: TypeAlias = Callable[[], NDArray[np.uint8]]
-#: Pictures as they come: when each is due, in seconds after the first, or None for at once; and what gives
-#: its pixels `(h, w, 3)` RGB, 0..255, so that only pictures that are looked at cost a conversion.
+#: Pictures as they arrive: the time of each in seconds after the first, or None for now; and a callable that
+#: returns its pixels `(h, w, 3)` RGB, 0..255, so that only analyzed pictures are converted.
 Frames: TypeAlias = Iterable[tuple[float | None, Pixels]]
 
-# What is asked of a camera, in turn; some refuse a rate or size that they do not have.
+# Settings to try in turn, because some cameras refuse a rate or size.
 _WISHES: tuple[dict[str, str], ...] = ({"framerate": "30", "video_size": "640x480"}, {"framerate": "30"}, {})
 _SYSTEMS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
 _ADVICE = "connect one, or play a video file with --camera FILE"
@@ -74,18 +74,18 @@ def camera(name: str = "0") -> Frames:
     """Open a camera.
 
     Args:
-        name: Its number from 0, its name or a part of it, or its device file.
+        name: The number from 0, the name or a part of it, or the device file.
 
     Returns:
-        Its pictures, for one iteration; the camera is closed where that ends.
+        The pictures for one iteration, after which the camera is closed.
 
     Raises:
-        InputError: There is no such camera, or it cannot be opened.
+        InputError: The camera does not exist or cannot be opened.
     """
-    av.logging.set_level(None)  # what goes wrong is told in words; nothing is to stand on stderr as well
+    av.logging.set_level(None)  # errors are raised; FFmpeg must not print them too
     system = _SYSTEMS.get(sys.platform)
     if system is None:
-        raise InputError(f"mien knows no cameras on {sys.platform}; play a video file with --camera FILE")
+        raise InputError(f"cameras are not supported on {sys.platform}; play a video file with --camera FILE")
     return _pictures(_open(_address(system, name), system, name), name)
 
 
@@ -97,7 +97,7 @@ def open_source(name: str, stack: ExitStack) -> tuple[Frames, str]:
         stack: Closes the video file.
 
     Raises:
-        InputError: There is no such camera, or it cannot be opened.
+        InputError: The camera does not exist or cannot be opened.
         VideoError: The file does not exist or is not a video.
     """
     path = Path(name)
@@ -131,12 +131,12 @@ def play(pictures: Iterable[Picture]) -> Frames:
 
 
 def _address(system: str, name: str) -> str:
-    """Return what FFmpeg opens for a camera's number or name."""
+    """Return the address of a camera for FFmpeg."""
     if system == "v4l2" and name.isdigit():
         name = f"/dev/video{name}"
     if system == "v4l2" and name.startswith("/dev/"):
         if not Path(name).exists():
-            raise InputError(f"there is no camera at {name}; {_ADVICE}")
+            raise InputError(f"no camera at {name}; {_ADVICE}")
         return name
     if system == "avfoundation" and name.isdigit():
         return name
@@ -147,7 +147,7 @@ def _address(system: str, name: str) -> str:
         found = [each for each in devices if name.lower() in f"{each.name} {each.description}".lower()]
     if not found:
         known = ", ".join(repr(each.description or each.name) for each in devices)
-        raise InputError(f"there is no camera {name!r} here; {f'there are {known}' if devices else _ADVICE}")
+        raise InputError(f"no camera {name!r}; {f'choose one of {known}' if devices else _ADVICE}")
     return f"video={found[0].name}" if system == "dshow" else str(found[0].name)
 
 
@@ -155,7 +155,7 @@ def _devices(system: str) -> list[Any]:
     try:
         devices = av.device.enumerate_input_devices(system)
     except (av.error.FFmpegError, OSError, ValueError):
-        return []  # a system that cannot list its cameras has none to choose from
+        return []  # the system cannot list its cameras
     return [each for each in devices if "video" in (getattr(each, "media_types", None) or ["video"])]
 
 
@@ -165,7 +165,9 @@ def _open(address: str, system: str, name: str) -> "InputContainer":
         try:
             container = av.open(address, format=system, options=dict(wishes))
         except PermissionError:
-            raise InputError(f"the camera {name!r} may not be used; allow this user or program to") from None
+            raise InputError(
+                f"no permission to use the camera {name!r}; allow this user or program to use it"
+            ) from None
         except (av.error.FFmpegError, OSError, ValueError) as error:
             reason = error
             continue
@@ -173,7 +175,9 @@ def _open(address: str, system: str, name: str) -> "InputContainer":
             return container
         container.close()
     said = getattr(reason, "strerror", None) or "it sends no pictures"
-    raise InputError(f"the camera {name!r} cannot be opened: {said}; close what else uses it, or {_ADVICE}")
+    raise InputError(
+        f"the camera {name!r} cannot be opened: {said}; close other programs that use it, or {_ADVICE}"
+    )
 
 
 def _pictures(container: "InputContainer", name: str) -> Iterator[tuple[None, Pixels]]:
@@ -194,16 +198,16 @@ def _converter(frame: Any) -> Pixels:
     return lambda: np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
 
 
-#: Seconds without a picture after which a camera counts as gone.
+#: Seconds without a picture after which a camera is lost.
 SILENCE = 10.0
-#: Seconds over which frames are counted.
+#: Seconds over which the rate is measured.
 _SPAN = 2.0
 
 T = TypeVar("T")
 
 
 class Slot(Generic[T]):
-    """A place for one thing; a newer one takes the older one's place. For any number of threads."""
+    """A queue of length 1 in which a new item replaces the old one. It is thread-safe."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -211,30 +215,30 @@ class Slot(Generic[T]):
         self._closed = False
 
     def put(self, item: T) -> None:
-        """Put the newest thing here; what nobody took is dropped."""
+        """Put an item; drop the old one."""
         with self._changed:
             self._item = item
             self._changed.notify()
 
     def close(self) -> None:
-        """Say that nothing comes any more."""
+        """End the queue."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     @property
     def closed(self) -> bool:
-        """Whether nothing comes any more; something may still be here."""
+        """Whether the queue has ended; it may still have an item."""
         return self._closed
 
     def take(self, timeout: float) -> T | None:
-        """Take the newest thing, waiting for it where none is here.
+        """Take the item, or wait for one.
 
         Args:
-            timeout: Seconds to wait at most.
+            timeout: Most seconds to wait.
 
         Returns:
-            None where nothing came in that time or comes any more.
+            None after the timeout or the end of the queue.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._item is not None or self._closed, timeout)
@@ -244,17 +248,17 @@ class Slot(Generic[T]):
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen in one picture.
+    """The analysis of one picture.
 
     Args:
-        number: Pictures that the camera gave before it, looked at or not.
+        number: Number of pictures that the camera sent before it.
         time: Seconds from the first picture to this one.
         pixels: The picture, `(h, w, 3)` RGB, 0..255.
         prediction: The faces of this picture alone.
-        people: The same faces, each with its person's number and smoothed emotion.
-        latency: Seconds from the picture's capture to the answer.
-        rate: Pictures looked at a second, of late.
-        captured: When the picture was captured, on the clock of `time.monotonic`.
+        people: The same faces with track numbers and smoothed emotions.
+        latency: Seconds from the capture to the prediction.
+        rate: Recent analyses per second.
+        captured: Time of the capture on the clock of `time.monotonic`.
     """
 
     number: int
@@ -267,7 +271,7 @@ class Look:
     captured: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON holds: a prediction's own dict, times, and each face's person."""
+        """Return plain values: those of a prediction, times, and the people."""
         return {
             **self.prediction.to_dict(),
             "frame": self.number,
@@ -285,16 +289,16 @@ class _Shot:
 
 
 class Live:
-    """Looks at what a camera gives, the newest picture first; use it in a `with`, and iterate over it once.
+    """Analyze the newest picture of a camera; use it in a `with`, and iterate over it once.
 
     Args:
-        frames: Pictures, as `camera` and `play` give them.
-        predictor: Finds and reads the faces.
-        name: What predictions call the source.
-        mirror: Turn left and right, as a mirror does; boxes are those of the mirrored picture.
+        frames: Pictures from `camera` or `play`.
+        predictor: Detects and classifies the faces.
+        name: Name of the source in predictions.
+        mirror: Swap left and right; boxes refer to the mirrored picture.
         max_gap: Seconds after which somebody who is not seen is gone.
         smoothing: Seconds in which smoothed scores go 63 % of the way to new ones; 0 smooths nothing.
-        silence: Seconds without a picture after which the camera counts as gone.
+        silence: Seconds without a picture after which the camera is lost.
     """
 
     def __init__(
@@ -309,7 +313,7 @@ class Live:
         silence: float = SILENCE,
     ) -> None:
         self.name, self.captured, self.looked = name, 0, 0
-        #: Why the pictures ended, where they did not end by themselves.
+        #: The reason if the pictures ended with an error.
         self.problem: str | None = None
         self._frames, self._predictor, self._mirror, self._silence = frames, predictor, mirror, silence
         self._tracker = Tracker(max_gap=max_gap, smoothing=smoothing, threshold=predictor.threshold)
@@ -317,7 +321,7 @@ class Live:
         self._stop = threading.Event()
         self._fault: BaseException | None = None
         self._begin = 0.0
-        # A camera may hang in its driver, and must not keep the program from ending.
+        # A camera may hang in its driver, which must not prevent the program's end.
         self._thread = threading.Thread(target=self._capture, name="mien-camera", daemon=True)
 
     def __enter__(self) -> Self:
@@ -331,7 +335,7 @@ class Live:
         self._thread.join(timeout=3)
 
     def stop(self) -> None:
-        """End the iteration after the picture that is being looked at. Any thread may call it."""
+        """End the iteration after the current picture. It is thread-safe."""
         self._stop.set()
         self._slot.close()
 
@@ -376,34 +380,34 @@ class Live:
                 self.captured += 1
         except MienError as error:
             self.problem = str(error)
-        except BaseException as error:  # raised again where the pictures are looked at
+        except BaseException as error:  # raised again in the thread of the iteration
             self._fault = error
         finally:
             self._slot.close()
-            # A generator closes its camera here, in the thread that reads it.
+            # Closes the camera in the thread that reads it.
             close = getattr(self._frames, "close", None)
             if close is not None:
                 close()
 
 
 _GROUND, _INK, _FAINT = "#1c1c1e", "#f2f2f2", "#a5a5aa"
-_POLL = 8  # milliseconds between two glances at whether there is something new to show
+_POLL = 8  # milliseconds between checks for a new picture
 _SHOWN_SPAN = 1.0  # seconds over which shown pictures are counted
-# Tcl aborts the program when an interpreter of its is deleted by another thread than its own, as Python's
-# collector of cycles may; so those of closed windows are kept.
+# Tcl aborts the program if another thread deletes its interpreter, which Python's garbage collector may do.
+# So the interpreters of closed windows are kept.
 _KEPT: list[Any] = []
 _LARGEST = 0.9  # share of the screen that the window takes at first, at most
 
 
 class Window:
-    """A window that shows what a `Live` sees. q and Esc close it, s saves what it shows.
+    """A window that shows the pictures of a `Live`. The keys q and Esc close it, s saves the picture.
 
     Args:
-        title: Its title.
-        folder: Where s saves to.
+        title: The title.
+        folder: The folder for saved pictures.
 
     Raises:
-        InputError: There is no display, or this Python has no Tk.
+        InputError: A display is missing, or Tk is not installed.
     """
 
     def __init__(self, title: str = "mien", *, folder: str | os.PathLike[str] = ".") -> None:
@@ -412,11 +416,11 @@ class Window:
 
             from PIL import ImageTk
         except ImportError:
-            raise InputError("a window needs Tk, which this Python lacks; install python3-tk") from None
+            raise InputError("a window needs Tk; install python3-tk") from None
         try:
             root = tkinter.Tk(className="mien")
         except tkinter.TclError:
-            raise InputError("a window needs a display, and there is none") from None
+            raise InputError("a window needs a display") from None
         _KEPT.append(root)
         self.folder, self._root, self._photos = Path(folder), root, ImageTk
         self._shown: Look | None = None
@@ -430,11 +434,11 @@ class Window:
         self._build(tkinter, title)
 
     def run(self, live: Live, *, on_look: Callable[[Look], None] | None = None) -> None:
-        """Show what is seen until the pictures end or the window is closed.
+        """Show the pictures until they end or the window is closed.
 
         Args:
-            live: Entered by the caller, and stopped here when the window closes.
-            on_look: Called with everything that is seen, in another thread.
+            live: It must be entered; it is stopped when the window closes.
+            on_look: Called with each analysis, in another thread.
         """
         looks: Slot[Look] = Slot()
 
@@ -480,7 +484,7 @@ class Window:
         for key in ("s", "S"):
             root.bind(key, lambda event: self._save())
         root.protocol("WM_DELETE_WINDOW", root.quit)
-        # Tk would print what a callback raises, Ctrl-C as well, and go on.
+        # Otherwise Tk prints errors of callbacks, and Ctrl-C, and continues.
         root.report_callback_exception = self._failed
 
     def _failed(self, kind: type[BaseException], error: BaseException, trace: "TracebackType | None") -> None:
@@ -512,7 +516,7 @@ class Window:
         while now - self._times[0] > _SHOWN_SPAN and len(self._times) > 2:
             self._times.popleft()
         rate = (len(self._times) - 1) / (now - self._times[0]) if now > self._times[0] else 0.0
-        # Averaged, or the last digit could not be read.
+        # Averaged, so that it can be read.
         behind = now - look.captured
         self._latency += (behind - self._latency) * (0.2 if self._latency else 1)
         count = len(look.people)
@@ -521,7 +525,7 @@ class Window:
         self._status.configure(text=self._said if now < self._said_until else words)
 
     def _fitted(self, picture: Image.Image) -> Image.Image:
-        """Scale a picture to the window; the window takes the first one's size."""
+        """Scale a picture to the window; the first one sets the size of the window."""
         if self._photo is None:
             root = self._root
             room = _LARGEST * root.winfo_screenwidth(), _LARGEST * root.winfo_screenheight()
@@ -537,7 +541,7 @@ class Window:
         return picture if size == picture.size else picture.resize(size, Image.Resampling.BILINEAR)
 
     def _save(self) -> None:
-        """Save the picture that is shown, with its marks, under a name that nothing has yet."""
+        """Save the current picture with its marks under a new name."""
         if self._marked is None:
             return
         stamp = datetime.now().strftime("%Y-%m-%d-%H%M%S")
