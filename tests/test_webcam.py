@@ -318,7 +318,7 @@ def test_cameras_are_found_by_number_name_and_part_of_a_name(monkeypatch: pytest
     assert webcam._address("avfoundation", "logitech") == "1"
     assert webcam._address("dshow", "1") == "video=1"
     assert webcam._address("dshow", "facetime") == "video=0"
-    with pytest.raises(InputError, match="no camera '2' here; there are 'FaceTime HD', 'Logitech C920'"):
+    with pytest.raises(InputError, match="no camera '2'; choose one of 'FaceTime HD', 'Logitech C920'"):
         webcam._address("dshow", "2")
     with pytest.raises(InputError, match="no camera at /dev/video97; connect one"):
         webcam._address("v4l2", "97")
@@ -327,7 +327,7 @@ def test_cameras_are_found_by_number_name_and_part_of_a_name(monkeypatch: pytest
 
 def test_a_system_without_cameras_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "plan9")
-    with pytest.raises(InputError, match="no cameras on plan9"):
+    with pytest.raises(InputError, match="plan9"):
         webcam.camera()
 
 
