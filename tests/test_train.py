@@ -490,7 +490,9 @@ def test_a_disk_that_fills_while_training_ends_in_a_sentence(tmp_path: Path, kil
     with small_disk(tmp_path / "disk", kilobytes=kilobytes):
         path = tmp_path / "disk" / "run"
         with pytest.raises(OutputError, match=r"disk is full.*go on with: mien train --resume") as caught:
-            trainer.fit(dying.data(), dying.recipe("epochs=30", "checkpoints.weights=all"), out=path)
+            trainer.fit(
+                dying.data(), dying.recipe("network=tiny", "epochs=30", "checkpoints.weights=all"), out=path
+            )
         assert "\n" not in str(caught.value)
         state, complaints = runs.open_run(path).load()
         assert complaints == []
