@@ -1,4 +1,4 @@
-"""An evaluation that one can hand to a reviewer: what was scored on what, and all that its figure hides.
+"""Write an evaluation as a report: a page and a JSON file with the metrics and how they were measured.
 
 found = evaluator.measure_all([model], data, answers)  # an Evaluation, as report.json holds it
 report.write(found, answers, "report")             # report.json and report.html
@@ -41,17 +41,16 @@ def write(
     maps: Mapping[int, NDArray[np.uint8]] | None = None,
     more: Mapping[str, str] | None = None,
 ) -> tuple[Path, Path]:
-    """Write `report.json` and `report.html`: both or neither, each whole.
+    """Write `report.json` and `report.html`, either both or neither.
 
-    The page needs nothing beside itself, and holds pictures of the data: treat it like the data.
+    The page needs no other file. It contains images of the data set, so treat it like the data set.
 
     Args:
         found: What `mien.evaluation.evaluator.measure_all` returned.
-        answers: What it was measured on.
-        folder: Made if need be; other files in it stay.
-        maps: Pictures `(h, w, 3)` RGB that explain the answers to some images, by their places in the split;
-            they stand beside those images.
-        more: Other texts to write with them, by their files' names.
+        answers: The answers that it measured.
+        folder: Created if it does not exist; other files in it stay.
+        maps: Explanations `(h, w, 3)` RGB of some images, by their places in the split.
+        more: Other texts to write, by the names of their files.
 
     Returns:
         The two files.
@@ -60,7 +59,7 @@ def write(
         OutputError: They cannot be written.
     """
     place = Path(folder)
-    # A file name that is no UTF-8 goes in as the escapes that JSON has for it.
+    # A file name that is not UTF-8 is written with the escapes that JSON has for it.
     text = json.dumps(found.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     texts = {JSON: text, HTML: render_report(found, answers.split.images, maps or {}), **(more or {})}
     contents = {name: each.encode(errors="backslashreplace") for name, each in texts.items()}
@@ -73,7 +72,7 @@ def write(
 
 
 def _make(place: Path, contents: Mapping[str, bytes]) -> None:
-    """Make a folder with these files, which appears with all of them."""
+    """Create a folder that appears with all of these files."""
     new = [folder for folder in place.parents if not folder.exists()]
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -88,12 +87,12 @@ def _make(place: Path, contents: Mapping[str, bytes]) -> None:
             shutil.rmtree(partial, ignore_errors=True)
     finally:
         for folder in new:
-            with contextlib.suppress(OSError):  # it holds the report
+            with contextlib.suppress(OSError):  # it contains the report
                 folder.rmdir()
 
 
 def _replace(place: Path, contents: Mapping[str, bytes]) -> None:
-    """Write files into a folder that is there; none of them changes until all have room and right."""
+    """Write files into an existing folder; replace none of them before all are written."""
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=place) as partial:
         for name, content in contents.items():
             if (place / name).is_dir():
@@ -104,9 +103,8 @@ def _replace(place: Path, contents: Mapping[str, bytes]) -> None:
     _files.sync_folder(place)
 
 
-HEADLINES = ("accuracy", "balanced_accuracy", "macro_f1")
-_HEADLINE_NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
-_LOSS_NAMES = {"nll": "NLL", "brier": "Brier", "ece": "ECE"}
+_HEADLINES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
+_LOSSES = {"nll": "NLL", "brier": "Brier", "ece": "ECE"}
 #: Classes whose confusion matrix fits a page; of more, the most frequent confusions are shown.
 _MOST_CLASSES, _MOST_PAIRS = 24, 20
 #: Probabilities shown beside an image.
@@ -116,7 +114,7 @@ _COVERAGES = (0.25, 0.5, 0.75, 0.9, 1.0)
 
 
 def render_report(found: Evaluation, images: NDArray[np.uint8], maps: Mapping[int, NDArray[np.uint8]]) -> str:
-    """Return the page.
+    """Return the page of a report.
 
     Args:
         found: What `mien.evaluation.evaluator.measure_all` returned.
@@ -133,9 +131,10 @@ def render_report(found: Evaluation, images: NDArray[np.uint8], maps: Mapping[in
         "evaluation_report.html.j2",
         title=f"{names} on {found.data}, {found.split}",
         found=found,
+        use=use,
         warnings=[*use.warnings, *_small_groups(found), *_doubtful(found.models)],
-        headlines=_HEADLINE_NAMES,
-        losses=_LOSS_NAMES,
+        headlines=_HEADLINES,
+        losses=_LOSSES,
         without=_without_overlap(found),
         confusion=[
             (label, list(zip(counts, row, strict=True)))
@@ -153,14 +152,14 @@ def render_report(found: Evaluation, images: NDArray[np.uint8], maps: Mapping[in
 
 
 def _doubtful(models: Sequence[EvaluatedModel]) -> list[str]:
-    """Name models that are at chance, and those worse than what they began from."""
-    told = [
-        f"on val nothing shows that {each.name} is better than always answering the most frequent label"
+    """Warn of models that are at chance, and of models that are worse than what they started from."""
+    warnings = [
+        f"on val, nothing shows that {each.name} is better than always predicting the most frequent label"
         for each in models
         if each.at_chance
     ]
-    return told + [
-        f"on val {each.name} was worse after training than {began['name']}, which it began from"
+    return warnings + [
+        f"on val, {each.name} is worse after training than {began['name']}, which it started from"
         for each in models
         if (began := each.began) and began["worse"]
     ]
@@ -171,7 +170,7 @@ def _small_groups(found: Evaluation) -> list[str]:
     names = [group.name for group in groups if group.few]
     if not names:
         return []
-    return [f"fewer than {SMALL_GROUP} images are in {', '.join(names)}: their figures say little"]
+    return [f"groups with fewer than {SMALL_GROUP} images, whose figures say little: {', '.join(names)}"]
 
 
 def _without_overlap(found: Evaluation) -> dict[str, Evaluation | Figures]:
@@ -181,9 +180,9 @@ def _without_overlap(found: Evaluation) -> dict[str, Evaluation | Figures]:
         return {}
     columns: dict[str, Evaluation | Figures | None] = {
         "all images": found,
-        "without equal": overlap.without_exact,
-        "without equal and near": overlap.without_near,
-        "without these and cut otherwise": overlap.without_recrops,
+        "without exact duplicates": overlap.without_exact,
+        "without exact and near duplicates": overlap.without_near,
+        "without any duplicates": overlap.without_recrops,
     }
     return {name: figures for name, figures in columns.items() if figures is not None}
 
@@ -227,41 +226,45 @@ def _example(
     }
 
 
-#: Names of the formats, and the suffix of a file of each.
+#: Table formats, and the file extension of each.
 FORMATS = {"md": ".md", "latex": ".tex"}
 
 _COLUMNS = ("split", "n", "accuracy", "balanced accuracy", "macro F1", "NLL", "Brier", "ECE")
 _CLASS_COLUMNS = ("class", "n", "precision", "recall", "F1")
-_NOTE = "Percent with 95 % intervals; NLL, Brier and ECE as they are."
+_NOTE = "Percent with 95 % intervals; NLL, Brier and ECE are not in percent."
 
-#: The figures without copies, by their keys in `training_overlap`.
+#: Which duplicates figures leave out, by their names in `training_overlap`.
 _WITHOUT = {
-    "without_exact": "equal",
-    "without_near": "equal and near",
-    "without_recrops": "equal, near and otherwise cut",
+    "without_exact": "exact",
+    "without_near": "exact and near",
+    "without_recrops": "exact, near and re-cropped",
 }
 
 
 def table(found: Evaluation, form: str) -> str:
-    """Return the main results, and those of each class, as two tables.
+    """Return two tables: the main metrics, and those of each class.
 
     Args:
-        found: With as much as was measured.
+        found: An evaluation; heads and training overlap are used if they were measured.
         form: One of `FORMATS`.
 
     Returns:
-        The tables' text, which ends with a line break; names that hold markup or formulas are escaped.
+        The text of the tables, which ends with a line break; markup in names is escaped.
 
     Raises:
-        InputError: There is no such format.
+        InputError: The format is unknown.
     """
     if form not in FORMATS:
-        raise InputError(f"{form!r} is no format of tables; choose {' or '.join(FORMATS)}")
+        raise InputError(f"{form!r} is not a table format; choose {' or '.join(FORMATS)}")
     rows = [_table_row(found, _what_was_scored(found))]
     rows += [_table_row(other, _what_was_scored(other)) for other in found.heads.values()]
     for key, words in _WITHOUT.items():
         if (figures := getattr(found.training_overlap, key, None)) is not None:
-            rows.append(_table_row(figures, f"{_what_was_scored(found)}, without {words} images of training"))
+            rows.append(
+                _table_row(
+                    figures, f"{_what_was_scored(found)}, without {words} duplicates of training images"
+                )
+            )
     classes = [
         (
             name,
@@ -286,7 +289,7 @@ def _what_was_scored(found: Evaluation) -> str:
 
 def _table_row(found: Evaluation | Figures, what: str) -> tuple[str, ...]:
     shares = (
-        format_percent(getattr(found, key), getattr(found, f"{key}_interval"), unit="") for key in HEADLINES
+        format_percent(getattr(found, key), getattr(found, f"{key}_interval"), unit="") for key in _HEADLINES
     )
     return (what, str(found.n), *shares, *(f"{getattr(found, key):.3f}" for key in ("nll", "brier", "ece")))
 
