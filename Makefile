@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Checked by tools/language.py.
-PLAIN := README.md CONTRIBUTING.md CODE_OF_CONDUCT.md docs src
+PLAIN := README.md CHANGELOG.md CONTRIBUTING.md CODE_OF_CONDUCT.md docs src
 READY := $(VENV)/.ready
 
 .PHONY: demo test slow check docs wheel clean
