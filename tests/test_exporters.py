@@ -555,7 +555,7 @@ def test_the_command_exports_by_name_and_by_file(
     for name in ("fast.onnx", "fast.weights.npz", "fast.json"):
         Path(name).write_bytes((bundle.MODELS / name).read_bytes())
     assert cli.run(["export", "fast.onnx", "--format", "onnx", "--to", "fast.onnx"]) == 2
-    assert "would write over fast.onnx" in capsys.readouterr().err
+    assert "would overwrite the input fast.onnx" in capsys.readouterr().err
     assert cli.run(["export", "fast.onnx", "--format", "onnx", "--to", "plain.onnx", "--json"]) == 0
     assert '"int8": {' in capsys.readouterr().out
     assert bundle.load("plain.onnx").card.precision == "float32"

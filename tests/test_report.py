@@ -484,7 +484,7 @@ def test_what_a_run_left_out_stays_in_other_data(
         assert cli.run(["evaluate", str(home), "--split", "train", "--data", str(other), "--json"]) == 0
         captured = capsys.readouterr()
         assert json.loads(captured.out)["n"] == len(datasets.load(other).split("train")) == 126
-        assert f"excluded from training are included from {other.name}: " in captured.err
+        assert f"images that two excluded from training are included from {other.name}: " in captured.err
 
 
 def test_words_tables_groups_and_pages_come_from_the_command(
@@ -564,7 +564,7 @@ def test_nothing_that_is_read_is_written_over(
     ):
         assert cli.run(["evaluate", *map(str, arguments)]) == 2
         said = capsys.readouterr().err
-        assert re.search("--(probabilities|report)", said)
+        assert "would overwrite" in said
         assert said.count("\n") == 1
     assert [path.read_bytes() for path in (archive, model, groups)] == before
 

@@ -473,7 +473,7 @@ def test_a_model_of_few_images_is_calibrated_with_a_prior_and_says_so(
         assert found.calibration.temperature == shipped.model.card.heads[name].temperature
     release._warn(shipped)
     said = capsys.readouterr().err
-    assert "fer2013: the calibration was fitted on 40 images, 13.3 per class" in said
+    assert "fer2013: calibrated on only 40 images, 13.3 per class" in said
     assert "no logit biases are fitted" in said
     assert "few images" in cards.model(shipped.model, shipped.document).lower()
     assert "per class" not in said_of(shipped, capsys)
@@ -492,7 +492,7 @@ def test_a_head_at_chance_is_told_and_marked(
     assert all(head.at_chance for head in poor.heads.values())
     bare = dataclasses.replace(shipped.model, card=poor)
     release._warn(dataclasses.replace(shipped, bundle=bare))
-    assert "fer2013: on val nothing shows" in capsys.readouterr().err
+    assert "fer2013: on val the model is not significantly better" in capsys.readouterr().err
 
 
 def test_plenty_of_images_are_fitted_as_without_a_prior() -> None:

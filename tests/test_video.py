@@ -866,7 +866,7 @@ def test_a_saved_film_hides_every_face_and_holds_the_last_look_between(crossing:
         (["clip.mp4", "--min-confidence", "nan"], "--min-confidence is nan"),
         (["clip.mp4", "--detector", "eyes"], "'eyes'"),
         (["clip.mp4", "--model", "none"], "'none'"),
-        (["clip.mp4", "--save", "x.txt"], "ends in"),
+        (["clip.mp4", "--save", "x.txt"], "x.txt"),
     ],
 )
 def test_bad_input_gives_one_sentence_and_exits_with_2(
