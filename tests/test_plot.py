@@ -431,7 +431,7 @@ def test_samples_of_many_classes_are_thinned_out(tmp_path, monkeypatch):
     ],
 )
 def test_samples_refuse_what_is_no_pairs(tmp_path, before, after, labels):
-    with pytest.raises(DataError, match="are no pairs"):
+    with pytest.raises(DataError):
         plots.draw_samples(before, after, labels, tmp_path)
 
 

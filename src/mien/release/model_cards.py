@@ -5,7 +5,7 @@ card.models(card.shipped("models"))                          # several, on one p
 card.of_run(run.open_run("runs/quick-1"))                    # a run and its reports
 card.datasheet(run.open_run("runs/quick-1"))                 # the data it learnt from
 
-No figure is written by hand: each stands in the evaluation or in the card inside the model's file.
+Every figure comes from the evaluation or from the card inside the model file.
 """
 
 import os
@@ -61,7 +61,7 @@ def model(bundle: Model, document: Mapping[str, Any]) -> str:
         Markdown, beginning with the YAML header of the model hub.
 
     Raises:
-        ModelError: The document is no evaluation, or is another file's.
+        ModelError: The document is not an evaluation, or belongs to another file.
 
     Source: Mitchell et al. 2019, arXiv:1810.03993.
     """
@@ -72,11 +72,11 @@ def models(pairs: Sequence[tuple[Model, Mapping[str, Any]]]) -> str:
     """Return one model card about several models that ship, as `model` does about one.
 
     Raises:
-        InputError: There are none.
+        InputError: No model is given.
         ModelError: As `model`.
     """
     if not pairs:
-        raise InputError("no model was given; a model card is about one at least")
+        raise InputError("no model was given; give at least one")
     return _render_card([evidence.of_model(*pair) for pair in pairs])
 
 
@@ -87,14 +87,14 @@ def of_run(made: Run) -> str:
         made: A finished run, of any classes.
 
     Raises:
-        RunError: There is no model yet; or a report is damaged, or scores another file than the bundle's.
+        RunError: The run has no model yet; or a report is damaged, or scores another file than the bundle's.
         ModelError: The bundle is damaged.
     """
     return _render_card([evidence.of_run(made)])
 
 
 def datasheet(made: Run) -> str:
-    """Return the datasheet of a run's data: what the run knows of them, and what people must add.
+    """Return the datasheet of a run's data: what the run records about them, and what people must answer.
 
     Args:
         made: A finished run, of any classes.
@@ -112,15 +112,15 @@ def shipped(path: str | os.PathLike[str]) -> list[tuple[Model, dict[str, Any]]]:
     """Load models that `mien ship` wrote, each with its evaluation.
 
     Args:
-        path: An `.onnx` file whose `.json` stands beside it; a folder of such pairs; or the name of a
+        path: An `.onnx` file with its `.json` in the same folder; a folder of such pairs; or the name of a
             model in the package.
 
     Returns:
         The pairs; of a folder those that the package names first, then the others by name.
 
     Raises:
-        InputError: There is none.
-        ModelError: A file is damaged, or stands without its evaluation.
+        InputError: No model is found.
+        ModelError: A file is damaged, or its evaluation is missing.
     """
     return evidence.shipped(Path(path))
 

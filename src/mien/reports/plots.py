@@ -1,7 +1,7 @@
-"""Draw what a training did and what its model is worth: PNG and SVG. The only room that knows matplotlib.
+"""Draw trainings, evaluations and videos as PNG and SVG with Matplotlib.
 
-Figures are equal to the byte for equal numbers, hold no date and no path, and appear whole or not at all.
-pyplot, its current figure and the user's backend and settings stay as they are.
+Equal numbers give equal bytes. Figures contain no date and no path, and files are complete or absent.
+pyplot, its current figure, and the backend and settings of the user do not change.
 """
 
 import functools
@@ -109,7 +109,7 @@ def _open_figure(width: float, height: float) -> Iterator[Figure]:
     """Open a page in mien's style, whatever the user's matplotlib settings are; they come back afterwards.
 
     Args:
-        width: Inches that the axes fill; what stands outside, such as labels, widens the file.
+        width: Inches that the axes fill; labels outside them widen the file.
         height: Inches.
     """
     style: dict[Any, Any] = dict(matplotlib.rcParamsDefault) | _STYLE
@@ -168,12 +168,12 @@ def _save_figure(figure: Figure, to: str | os.PathLike[str], stem: str, *, tight
         tight: Widen or cut the page to what is drawn, and a margin.
 
     Raises:
-        DataError: The name is none that a file in `to` can have.
+        DataError: `stem` is not a file name.
         OutputError: A file cannot be written.
     """
     if stem != Path(stem).name or "\\" in stem or "\0" in stem:
         raise DataError(f"{stem!r} cannot be a figure's file name; give a name without separators")
-    # Measured once: print_figure's own "tight" would lay out every text anew for each file.
+    # Measured once: print_figure's own "tight" would arrange every text again for each file.
     box = figure.get_tightbbox().padded(_MARGIN) if tight else None
     drawn = {}
     for ending, canvas, metadata in (
@@ -308,7 +308,7 @@ Floats = npt.NDArray[np.float64]
 _CURVE_WIDTH, _CURVE_HEIGHT, _RATE_GAP, _RATE_STRIP = 6.6, 3.7, 0.22, 0.55
 #: Points from one direct label to the next.
 _LINE = 13.0
-# Losses are float32: what lies beyond its range is on its way to infinity, and no axis can show it.
+# Losses are float32: values beyond its range are close to infinity, and no axis can show them.
 _LARGEST = float(np.finfo(np.float32).max)
 #: A loss whose largest value is so many times its median is drawn on a logarithmic axis.
 _SKEWED = 20.0
@@ -359,7 +359,7 @@ def draw_history(
         `loss.png`, `loss.svg`, `accuracy.png` and `accuracy.svg` in `to`.
 
     Raises:
-        RunError: There are no rows, or `best` is none of their epochs.
+        RunError: No epoch was finished, or `best` is not one of the epochs.
         OutputError: A file cannot be written.
     """
     if not rows:
@@ -469,7 +469,7 @@ def _draw_curve(axes: Axes, epochs: Floats, curve: _Curve) -> None:
     there = _drawable(curve.values)
     shown = np.where(there, curve.values, np.nan)
     axes.plot(epochs, shown, color=colour, linewidth=width, solid_capstyle="round", clip_on=False, zorder=3)
-    # A line needs two points; one that stands between gaps would vanish.
+    # A line needs two points; a single point between gaps would vanish.
     alone = there & ~np.append(False, there[:-1]) & ~np.append(there[1:], False)
     dots = there if len(epochs) <= 30 else alone
     axes.plot(epochs[dots], shown[dots], "o", color=colour, markersize=2 + width, clip_on=False, zorder=3)
@@ -582,7 +582,7 @@ def _draw_rate(axes: Axes, epochs: Floats, rate: Floats) -> None:
 
 Counts = npt.NDArray[np.int64]
 
-#: Points; smaller type is no help.
+#: Points; smaller type is not legible.
 _SMALLEST = 5.5
 #: Up to so many classes: inches of a cell, and points of names, counts and percents in it. The seven emotions
 #: make a matrix of some five inches; none is larger than fourteen.
@@ -640,7 +640,7 @@ def draw_confusion_matrix(report: Mapping[str, Any], to: str | os.PathLike[str],
         `confusion-<name>.png` and `.svg` in `to`.
 
     Raises:
-        DataError: The report has no confusion matrix of its labels, or `name` is no file's name.
+        DataError: The report has no confusion matrix of its labels, or `name` is not a file name.
         OutputError: A file cannot be written.
     """
     labels = report.get("labels", ())
@@ -734,7 +734,7 @@ def _write_cells(
                 fontsize=size,
                 color=ink,
                 family=_FONT,
-                # It stands inside the matrix; thousands of texts need not be measured for the page's edge.
+                # Texts inside the matrix cannot change the edge of the page, so they are not measured.
                 in_layout=False,
             )
             offset += 0.5 * _SPACING * size
@@ -743,7 +743,7 @@ def _write_cells(
 
 
 def _readable(colour: tuple[float, float, float, float]) -> str:
-    """Return black or white, whichever stands out more: at least 4.5 to 1 on any colour.
+    """Return black or white, whichever has more contrast: at least 4.5 to 1 on any colour.
 
     Source: contrast ratio, WCAG 2.2, https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio.
     """
@@ -820,7 +820,7 @@ def draw_reliability(report: Mapping[str, Any], to: str | os.PathLike[str], *, n
         `reliability-<name>.png` and `.svg` in `to`.
 
     Raises:
-        DataError: The report has no bins, or `name` is no file's name.
+        DataError: The report has no bins, or `name` is not a file name.
         OutputError: A file cannot be written.
     """
     bins = report.get("reliability", ())
@@ -913,7 +913,7 @@ _FACE, _BETWEEN, _GUTTER, _LABEL, _SHEET_MARGIN, _HEAD = 144, 6, 30, 44, 40, 124
 
 @dataclass(frozen=True)
 class _SheetLayout:
-    """Where pairs stand, in pixels."""
+    """Position of each pair, in pixels."""
 
     columns: int
     rows: int
@@ -951,7 +951,7 @@ def draw_samples(
         `samples.png` and `samples.svg` in `to`.
 
     Raises:
-        DataError: There are no images, or shapes or numbers do not fit together.
+        DataError: No images are given, or shapes or numbers do not match.
         OutputError: A file cannot be written.
     """
     shape = before.shape
@@ -959,7 +959,7 @@ def draw_samples(
     if not fits or not 0 < shape[0] == len(labels) or not before.dtype == after.dtype == np.uint8:
         raise DataError(
             f"{len(labels)} labels with images {before.dtype} {shape} before and {after.dtype} {after.shape} "
-            "after are no pairs; two equal shapes (n, size, size, 1) of uint8 and n labels are needed"
+            "after do not form pairs; two equal shapes (n, size, size, 1) of uint8 and n labels are needed"
         )
     chosen = np.unique(np.linspace(0, shape[0] - 1, min(shape[0], _MOST_PAIRS)).round().astype(int))
     grid = _lay_out_sheet(len(chosen), shape[1])
@@ -1067,7 +1067,7 @@ def draw_timeline(
         `<name>.png` and `.svg` in `to`.
 
     Raises:
-        DataError: `name` is no file's name, or the video does not end after it begins.
+        DataError: `name` is not a file name, or the video does not end after it begins.
         OutputError: A file cannot be written.
     """
     if not (math.isfinite(begin) and math.isfinite(end) and end > begin):
@@ -1152,7 +1152,7 @@ def _pale(colour: str) -> tuple[float, ...]:
 
 
 def _emotion_colors(people: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Give each emotion that somebody showed its colour, in mien's order; other names take what is left."""
+    """Return the colour of each emotion that appears, in mien's order; other names get the free colours."""
     found = {name for person in people for name in person["emotions"]}
     named = {name: colour for name, colour in _COLOURS.items() if name in found}
     others = sorted(found - set(_COLOURS))
