@@ -185,7 +185,7 @@ def memory(folder: Path, minutes: int, every: int, *, film: bool) -> str:
     ]
     began = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    journal, seen = folder / ".rows.csv.journal", []
+    journal, seen = folder / ".rows.csv.log", []
 
     def watch() -> None:
         while process.poll() is None:
