@@ -18,7 +18,7 @@ from mien import errors
 from mien.data import datasets
 from mien.evaluation import evaluator
 from mien.evaluation.balance import balance_table, shift_table
-from mien.models import model as bundle
+from mien.models import model_files
 from mien.models.priors import OFFERED
 from mien.release import shipping
 
@@ -29,7 +29,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "models", nargs="*", default=list(bundle.SHIPPED), help="names, bundles or .onnx files"
+        "models", nargs="*", default=list(model_files.SHIPPED), help="names, bundles or .onnx files"
     )
     parser.add_argument("--data", required=True, help="labelled faces, such as fer2013.csv")
     parser.add_argument("--votes", help="FER+'s votes")
@@ -51,7 +51,7 @@ def main() -> None:
 
 def measure(name: str, data: str, votes: str | None, split: str) -> dict[str, list[dict[str, Any]]]:
     """Return the rows of both tables for one model."""
-    model = bundle.load(name)
+    model = model_files.load(name)
     faces = datasets.load(data, size=model.card.size, votes=votes)
     shares = {
         head: each.frequencies or measured(model.card, head, faces) for head, each in model.card.heads.items()
@@ -66,7 +66,7 @@ def measure(name: str, data: str, votes: str | None, split: str) -> dict[str, li
     }
 
 
-def measured(card: bundle.Card, head: str, faces: datasets.Dataset) -> tuple[float, ...]:
+def measured(card: model_files.Card, head: str, faces: datasets.Dataset) -> tuple[float, ...]:
     """Return the frequencies in the data's training split, in the order of the model's labels."""
     train = faces.split("train")
     if faces.labels != card.labels:

@@ -24,7 +24,7 @@ from mien.data import datasets
 from mien.evaluation import calibration as calibrate
 from mien.evaluation.memorised import find_training_duplicates
 from mien.evaluation.metrics import compute_metrics
-from mien.models import model as bundle
+from mien.models import model_files
 
 PULLS = (0.0, 1.0, 10.0, 70.0, 300.0, 1e6)
 Fit = Callable[[NDArray, NDArray], tuple[float, tuple[float, ...]]]
@@ -59,7 +59,7 @@ def main() -> None:
     )
     print(f"|---|---|{'---|' * 10}")
     for name in options.models:
-        model = bundle.load(name)
+        model = model_files.load(name)
         has = next(iter(model.card.heads.values()))
         raw = calibrate.undo(model.run(val.images), has.temperature, has.logit_bias)
         for way, fit, part in ways:

@@ -19,7 +19,7 @@ import numpy as np
 from mien.data import datasets
 from mien.evaluation import calibration as calibrate
 from mien.evaluation.metrics import compute_metrics
-from mien.models import model as bundle
+from mien.models import model_files
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
     options = parser.parse_args()
     val = datasets.load(options.data).split("val")
     for name in options.models:
-        model = bundle.load(name)
+        model = model_files.load(name)
         chances = model.run(val.images)
         random = np.random.default_rng(0)
         drawn = [_error(chances, _draw(chances, random), model.card.labels) for _ in range(options.draws)]

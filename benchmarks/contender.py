@@ -96,7 +96,7 @@ def _call(network: Network, images: npt.NDArray[Any], seconds: float) -> list[fl
 
 def _import(kind: str) -> None:
     if kind == "mien":
-        importlib.import_module("mien.models.model")
+        importlib.import_module("mien.models.model_files")
     else:
         importlib.import_module("numpy")
         importlib.import_module("ai_edge_litert.interpreter")
@@ -105,9 +105,9 @@ def _import(kind: str) -> None:
 def _load(kind: str, model: str, shape: tuple[int, ...] | None, *, threads: int) -> Network:
     """Return the network as a function from what `_ready` makes, of this shape, to probabilities."""
     if kind == "mien":
-        from mien.models import model as bundle
+        from mien.models import model_files
 
-        loaded = bundle.load(model, threads=threads)
+        loaded = model_files.load(model, threads=threads)
         # FER2013's own label, where a model reads faces in two ways: PublicTest is labelled so.
         head = "fer2013" if "fer2013" in loaded.card.heads else None
         return lambda images: loaded.run(images, head=head, batch_size=BATCH)

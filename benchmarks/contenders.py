@@ -88,12 +88,12 @@ def _writable(word: str) -> Path:
 
 def enter(options: argparse.Namespace) -> list[Contender]:
     """Return the contenders that the options name, with fer's last."""
-    from mien.models import model as bundle
+    from mien.models import model_files
 
     contenders = []
     for word in options.bundles:
         name, _, path = word.rpartition("=")
-        loaded = bundle.load(path)
+        loaded = model_files.load(path)
         card, place = loaded.card, str(loaded.path)
         contenders.append(
             Contender(name or card.name, "mien", place, sys.executable, card.size, tuple(card.labels))

@@ -13,7 +13,7 @@ from PIL import Image
 
 from mien.data import datasets
 from mien.evaluation import explanation as explain
-from mien.models import model as bundle
+from mien.models import model_files
 
 SHARE = 0.2
 
@@ -42,7 +42,7 @@ options = parser.parse_args()
 split = datasets.load(options.data).split("val")
 rng = np.random.default_rng(0)
 faces = split.images[np.sort(rng.choice(len(split.images), options.faces, replace=False))]
-model = bundle.load(threads=1)
+model = model_files.load(threads=1)
 before = model.run(faces, head="fer2013")
 answers, rows = before.argmax(axis=1), np.arange(len(faces))
 print("method     CPU ms a face   marked   elsewhere   of another face   marked wins")

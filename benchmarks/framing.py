@@ -17,7 +17,7 @@ from PIL import Image
 
 from detectors import overlap, textured
 from mien.data import datasets
-from mien.models import model as bundle
+from mien.models import model_files
 from mien.vision import detectors, images
 
 SIDE = 224
@@ -86,7 +86,7 @@ def scored(
     detector: detectors.Detector, way: detectors.CropTransform, faces: np.ndarray, truth: np.ndarray
 ) -> dict[str, float]:
     """Return the accuracy in percent of each way to cut, on the faces found."""
-    model = bundle.load(threads=1)
+    model = model_files.load(threads=1)
     answers = looked_for(detector, faces, 1)
     found = [number for number, (_, _, box) in enumerate(answers) if box is not None]
     kept = [answers[number] for number in found]

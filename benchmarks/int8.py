@@ -30,8 +30,7 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from mien.data import datasets
-from mien.models import model as models
-from mien.models import networks
+from mien.models import model_files, networks
 from mien.release import exporters, quantization
 
 NETWORKS = {"default": "xlarge", "fast": "small"}
@@ -87,16 +86,16 @@ def main() -> None:
         measure(name, content, plain, makers, val)
 
 
-def in_float32(name: str, weights: Path, images: Pixels) -> tuple[bytes, models.Model]:
+def in_float32(name: str, weights: Path, images: Pixels) -> tuple[bytes, model_files.Model]:
     """Return a shipped network with its weights as they were trained and the shipped calibration."""
     network = networks.build(NETWORKS[name], ferplus=True)
     with np.load(weights) as arrays:
         network.set_weights([arrays[key].astype(np.float32) for key in sorted(arrays) if key[:3].isdigit()])
-    card = replace(models.load(name).card, precision="float32", fusion=None, parity=None, metrics={})
+    card = replace(model_files.load(name).card, precision="float32", fusion=None, parity=None, metrics={})
     with tempfile.TemporaryDirectory() as folder:
         made = exporters.write_model(network, card, folder, images=images[: exporters.IMAGES])
         content = made.read()
-        return content, models.of(content, made.card, path=Path(folder) / "model.onnx", threads=1)
+        return content, model_files.of(content, made.card, path=Path(folder) / "model.onnx", threads=1)
 
 
 def by_onnxruntime(file: bytes, images: Pixels, method: str, *, bits: int, kernels: bool) -> bytes:
@@ -122,7 +121,11 @@ def by_onnxruntime(file: bytes, images: Pixels, method: str, *, bits: int, kerne
 
 
 def measure(
-    name: str, file: bytes, plain: models.Model, makers: dict[str, Callable[[], bytes]], val: datasets.Split
+    name: str,
+    file: bytes,
+    plain: model_files.Model,
+    makers: dict[str, Callable[[], bytes]],
+    val: datasets.Split,
 ) -> None:
     """Print how each copy does beside the float32 file."""
     print(f"\n{name}: {len(file):,} bytes in float32, {len(val)} images")
@@ -134,7 +137,7 @@ def measure(
         try:
             content = make()
             copy, basic = (
-                models.of(content, plain.card, threads=1, optimization=o) for o in ("all", "basic")
+                model_files.of(content, plain.card, threads=1, optimization=o) for o in ("all", "basic")
             )
         except Exception as error:  # a setting that fails is a finding
             print(f"| {label} | {type(error).__name__}: {str(error)[:150]} |", flush=True)
@@ -165,7 +168,7 @@ def figures(found: NDArray[np.float32], labels: NDArray[np.int64]) -> str:
     return f"{(found.argmax(axis=1) == labels).mean():.2%} | {loss:.4f}"
 
 
-def ratio(copy: models.Model, plain: models.Model, images: Pixels) -> float:
+def ratio(copy: model_files.Model, plain: model_files.Model, images: Pixels) -> float:
     """Return the median time of a copy over that of the float32 file, measured in turns."""
     times: list[float] = []
     for _ in range(60):

@@ -18,8 +18,7 @@ import numpy as np
 
 import mien
 from mien.data import datasets
-from mien.models import model as bundle
-from mien.models import networks
+from mien.models import model_files, networks
 from mien.release import exporters, shipping
 from mien.training import trainer
 
@@ -102,11 +101,11 @@ def main() -> int:
         sys.exit(f"{o.weights} does not hold the weights of {recipe['network']}")
     network.set_weights(found)
     described = trainer.describe_data(data)
-    card = bundle.Card(
+    card = model_files.Card(
         name=o.name,
         labels=data.labels,
         size=48,
-        heads=dict(bundle.TWO_HEADS),
+        heads=dict(model_files.TWO_HEADS),
         recipe=recipe,
         teacher=_TEACHER,
         data=trainer._parse_data(described),

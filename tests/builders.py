@@ -129,7 +129,7 @@ def small_work() -> Iterator[None]:
     A training takes one epoch: of `toy` from chance, and of `small` where it begins from `fast` or `default`.
     An export is compared on 64 images, and an archive of synthetic faces holds at most 112.
     """
-    from mien.models import model
+    from mien.models import model_files
     from mien.release import exporters
     from mien.training import recipes, trainer
 
@@ -140,7 +140,7 @@ def small_work() -> Iterator[None]:
         if base is None:
             changes.append("network=toy")
         elif base.card.recipe["network"] != "toy":
-            options["base"] = model.load("fast")
+            options["base"] = model_files.load("fast")
             changes.append("network=small")
         chosen = recipes.get(recipe) if isinstance(recipe, str) else recipe
         return fit(dataset, recipes.override(chosen, changes), **options)

@@ -56,7 +56,7 @@ def train(
     base: Path | None = None,
 ) -> None:
     """Train into `folder`, going on where it holds a run; die at the n-th event of a kind, if told to."""
-    from mien.models import model as bundle
+    from mien.models import model_files
     from mien.training import runs, trainer
 
     builders.add_toy_network()
@@ -66,7 +66,7 @@ def train(
     if folder.exists():
         trainer.resume(runs.open_run(folder), data())
     else:
-        begin = None if base is None else bundle.load(base)
+        begin = None if base is None else model_files.load(base)
         trainer.fit(data(), recipe(*MORE, *settings), out=folder, base=begin)
 
 

@@ -18,7 +18,7 @@ from mien.data import synthetic
 from mien.evaluation import calibration as calibrate
 from mien.evaluation.memorised import TrainingDuplicates
 from mien.labels import EMOTIONS
-from mien.models import model as bundle
+from mien.models import model_files
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 #: Each emotion's grey level.
@@ -57,7 +57,9 @@ def by_brightness() -> bytes:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A bundle and a csv in which every face is one even grey."""
-    bundle.write(by_brightness(), bundle.Card(name="grey", labels=EMOTIONS, size=48), tmp_path / "bundle")
+    model_files.write(
+        by_brightness(), model_files.Card(name="grey", labels=EMOTIONS, size=48), tmp_path / "bundle"
+    )
     rows = ["emotion,pixels,Usage"]
     for usage in ("Training", "PublicTest"):
         rows += [f"{label},{' '.join([str(level)] * 48 * 48)},{usage}" for label, level in enumerate(LEVELS)]

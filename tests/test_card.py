@@ -21,8 +21,8 @@ from mien.evaluation import calibration as calibrate
 from mien.evaluation import evaluator
 from mien.evaluation.evaluation import Agreement, Figures, Quantization, TrainingOverlap
 from mien.evaluation.metrics import compute_metrics
-from mien.models import model as bundle
-from mien.models.model import Base, Card, Data, Head, Parity, Part
+from mien.models import model_files
+from mien.models.model_files import Base, Card, Data, Head, Parity, Part
 from mien.release import model_cards as card
 from mien.reports import rendering
 from mien.training import recipes, runs
@@ -106,7 +106,7 @@ def a_card(**changes: Any) -> Card:
             name="tried",
             labels=LABELS,
             size=48,
-            heads=bundle.TWO_HEADS,
+            heads=model_files.TWO_HEADS,
             precision="int8",
             sha256=fingerprint("file"),
             recipe=recipes.to_dict(
@@ -129,9 +129,9 @@ def a_card(**changes: Any) -> Card:
     )
 
 
-def model(**changes: Any) -> bundle.Model:
+def model(**changes: Any) -> model_files.Model:
     """A model as far as a card looks at it."""
-    return bundle.Model(Path("models/tried.onnx"), a_card(**changes), None)
+    return model_files.Model(Path("models/tried.onnx"), a_card(**changes), None)
 
 
 def html(text: str) -> str:
@@ -143,9 +143,9 @@ def numbers(text: str) -> set[str]:
 
 
 def test_the_page_in_the_docs_is_what_the_package_models_give() -> None:
-    if not list(bundle.MODELS.glob("*.onnx")):
+    if not list(model_files.MODELS.glob("*.onnx")):
         pytest.skip("the package holds no model yet, so docs/model-card.md has nothing to say")
-    assert PAGE.read_text(encoding="utf-8") == card.models(card.shipped(bundle.MODELS)), (
+    assert PAGE.read_text(encoding="utf-8") == card.models(card.shipped(model_files.MODELS)), (
         "docs/model-card.md is stale; run: mien card src/mien/models/weights --to docs/model-card.md"
     )
 
@@ -262,7 +262,7 @@ def test_every_statement_is_made_of_a_model_that_ships() -> None:
 
 
 def test_both_heads_of_both_models_stand_in_every_table() -> None:
-    fast = bundle.Model(Path("fast.onnx"), a_card(name="fast", excluded={"other": 5}), None)
+    fast = model_files.Model(Path("fast.onnx"), a_card(name="fast", excluded={"other": 5}), None)
     text = card.models([(model(), evaluation()), (fast, evaluation(seed=9))])
     assert text.startswith("---\n")
     for name in ("tried", "fast"):
@@ -414,7 +414,7 @@ def test_heads_of_ones_own_and_classes_without_images() -> None:
     assert "Every head is scored below, for every file." in " ".join(text.split())
 
 
-TWO = bundle.TWO_HEADS
+TWO = model_files.TWO_HEADS
 CHOSEN = {
     "`val` chose the model.",
     "`val` chose nothing that changes these figures.",
@@ -447,7 +447,7 @@ def said_of(recipe: dict[str, Any], *, prior: float | None = None, threshold: fl
         each_head(document)["labels"]["calibration"]["prior"] = prior
     val = {"val": Part(n=613, fingerprint=fingerprint("val"))}
     own = Data(name="mine", fingerprint="0" * 64, splits=val)
-    head = dataclasses.replace(bundle.ONE_HEAD["labels"], threshold=threshold)
+    head = dataclasses.replace(model_files.ONE_HEAD["labels"], threshold=threshold)
     text = card.model(model(heads={"labels": head}, data=own, recipe=recipe), document)
     return " ".join(text.split())
 
@@ -523,7 +523,7 @@ def test_what_val_chose_follows_from_the_recipe(
     ("after", "says"), [(0.4, "is worse than"), (0.5, "is as good as"), (0.6, "is better than")]
 )
 def test_a_model_is_held_beside_the_one_it_began_from(after: float, says: str) -> None:
-    began = bundle.Began(
+    began = model_files.Began(
         name="older",
         n=77,
         accuracy=0.5,
@@ -563,7 +563,7 @@ def test_one_head_without_votes_or_calibration_says_so() -> None:
     each_head(document)["labels"] |= {"agreement": None, "data": "mine"}
     own = Data(name="mine", fingerprint="0" * 64, splits={"val": Part(n=613, fingerprint=fingerprint("val"))})
     text = card.model(
-        model(heads=bundle.ONE_HEAD, data=own, excluded={}, parity=None, recipe={"select": "val_loss"}),
+        model(heads=model_files.ONE_HEAD, data=own, excluded={}, parity=None, recipe={"select": "val_loss"}),
         document,
     )
     flat = " ".join(text.split())
@@ -583,8 +583,8 @@ def made(tmp_path: Path) -> Callable[..., runs.Run]:
     """Make a run of two classes of one's own, with its bundle and the report on val."""
     onnx = pytest.importorskip("onnx", reason="making a model by hand needs mien[train]")
     assert onnx
-    from test_model import LABELS as OWN
-    from test_model import MODEL, SIZE
+    from test_model_files import LABELS as OWN
+    from test_model_files import MODEL, SIZE
 
     def make(**changes: Any) -> runs.Run:
         known = Data(
@@ -609,7 +609,7 @@ def made(tmp_path: Path) -> Callable[..., runs.Run]:
         }
         facts = {"schema": 1, "data": data, "teacher": {"about": "three large ones", "sha256": "0"}} | changes
         new = runs.create(recipes.get("quick"), facts, out=tmp_path / "run")
-        written = bundle.write(
+        written = model_files.write(
             MODEL, Card(name="run", labels=OWN, size=SIZE, data=known, excluded={"blank": 4}), new.bundle
         )
         scored, _ = report("labels", 5, labels=OWN, votes=False)
@@ -660,7 +660,7 @@ def test_a_run_on_own_data_has_both_pages(
 
 
 def test_a_datasheet_counts_the_training_images_of_each_class(made: Callable[..., runs.Run]) -> None:
-    from test_model import LABELS as OWN
+    from test_model_files import LABELS as OWN
 
     new = made()
     before = card.datasheet(new)
@@ -688,12 +688,12 @@ def test_a_run_on_fer2013_has_its_datasheet_filled_in(made: Callable[..., runs.R
         teacher=None,
     )
     shutil.rmtree(new.evaluation)
-    whole = bundle.load(new.bundle)
+    whole = model_files.load(new.bundle)
     recipe = {"targets": {"votes": 0.3}}
     named = dataclasses.replace(
         whole.card, data=Data(name="fer2013.csv", fingerprint="0" * 64), recipe=recipe
     )
-    bundle.write(whole.read(), named, new.bundle)
+    model_files.write(whole.read(), named, new.bundle)
     sheet, page = card.datasheet(new), card.of_run(new)
     assert sheet.startswith("# Datasheet: FER2013\n")
     assert "gathered by web search" in sheet
@@ -774,11 +774,11 @@ def test_reports_that_do_not_belong_to_a_run_are_refused(
 def folder(tmp_path: Path) -> Path:
     """A folder of two shipped models, one of them named as the package names one."""
     pytest.importorskip("onnx", reason="making a model by hand needs mien[train]")
-    from test_model import LABELS as OWN
-    from test_model import MODEL, SIZE
+    from test_model_files import LABELS as OWN
+    from test_model_files import MODEL, SIZE
 
     for name in ("another", "fast"):
-        written = bundle.write(
+        written = model_files.write(
             MODEL, Card(name=name, labels=OWN, size=SIZE), tmp_path / "models" / f"{name}.onnx"
         )
         scored, calibration = report("labels", 7, labels=OWN, votes=False)
@@ -792,7 +792,7 @@ def folder(tmp_path: Path) -> Path:
 def test_the_command_takes_a_file_or_a_folder_of_shipped_models(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(bundle, "SHIPPED", ("default", "fast"))
+    monkeypatch.setattr(model_files, "SHIPPED", ("default", "fast"))
     pairs = card.shipped(folder)
     assert [each.card.name for each, _ in pairs] == ["fast", "another"]
     whole = card.models(pairs)
@@ -849,8 +849,8 @@ def test_a_run_can_have_its_pages_elsewhere(
 def test_models_of_the_package_are_called_by_name(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(bundle, "MODELS", folder)
-    monkeypatch.setattr(bundle, "SHIPPED", ("default", "fast"))
+    monkeypatch.setattr(model_files, "MODELS", folder)
+    monkeypatch.setattr(model_files, "SHIPPED", ("default", "fast"))
     assert cli.run(["card", "fast"]) == 0
     assert capsys.readouterr().out == card.models(card.shipped(folder / "fast.onnx"))
 

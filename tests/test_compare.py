@@ -27,7 +27,7 @@ from mien.data.datasets import Split
 from mien.evaluation import comparison
 from mien.evaluation.evaluation import Evaluation
 from mien.evaluation.evaluation_log import LOG_FILE
-from mien.models import model as bundle
+from mien.models import model_files
 from mien.training import recipes, runs
 
 NAMES = ("x", "y", "z")
@@ -460,9 +460,9 @@ def place(away: Path) -> Path:
             file.parent.mkdir(parents=True, exist_ok=True)
             image = np.full((SIZE, SIZE), min(level, 255), np.uint8)
             Image.fromarray(image).save(file)
-    card = bundle.Card(name="good", labels=LABELS, size=20)
-    bundle.write(meter("good", (85, 170), size=20), card, "good.onnx")
-    bundle.write(meter("bad", (150, 170)), replace(card, name="bad", size=SIZE), "bad.onnx")
+    card = model_files.Card(name="good", labels=LABELS, size=20)
+    model_files.write(meter("good", (85, 170), size=20), card, "good.onnx")
+    model_files.write(meter("bad", (150, 170)), replace(card, name="bad", size=SIZE), "bad.onnx")
     return away
 
 
@@ -550,31 +550,31 @@ def test_a_run_knows_its_data(place: Path, capsys: pytest.CaptureFixture[str]) -
     data = datasets.load("data", size=SIZE)
     facts = {"data": {"origin": {"source": str(place / "data"), "exclude": str(place / "gone.csv")}}}
     made = runs.create(replace(recipes.get("quick"), size=SIZE), facts, out=place / "mine")
-    parts = {each.name: bundle.Part(n=len(each), fingerprint=each.fingerprint) for each in data.splits}
-    card = bundle.Card(
+    parts = {each.name: model_files.Part(n=len(each), fingerprint=each.fingerprint) for each in data.splits}
+    card = model_files.Card(
         name="bad",
         labels=LABELS,
         size=SIZE,
-        data=bundle.Data(name="data", fingerprint="0" * 64, splits=parts),
+        data=model_files.Data(name="data", fingerprint="0" * 64, splits=parts),
     )
-    bundle.write(meter("bad", (150, 170)), card, made.bundle)
+    model_files.write(meter("bad", (150, 170)), card, made.bundle)
     assert cli.run(["compare", "good.onnx", "mine", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["winner"], document["b"]["name"]) == ("a", "mine")
     assert "mine had these images as val" in document["warnings"][0]
     # Images that chose nothing are counted each time, and told of where another run was scored on them.
-    other = replace(card, data=bundle.Data(name="data", fingerprint="0" * 64, splits={}))
-    bundle.write(meter("bad", (150, 170)), other, made.bundle)
+    other = replace(card, data=model_files.Data(name="data", fingerprint="0" * 64, splits={}))
+    model_files.write(meter("bad", (150, 170)), other, made.bundle)
     assert cli.run(["compare", "good.onnx", "mine", "--json"]) == 0
     capsys.readouterr()
-    bundle.write(meter("bad", (140, 170)), other, made.bundle)
+    model_files.write(meter("bad", (140, 170)), other, made.bundle)
     assert cli.run(["compare", "good.onnx", "mine", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)["warnings"]
     assert any("2 different models on these images" in each for each in said)
     (made.path / LOG_FILE).write_text("nonsense")
     assert cli.run(["compare", "good.onnx", "mine", "--json"]) == 0
     assert "the comparison is not counted" in capsys.readouterr().err
-    bundle.write(meter("bad", (150, 170)), card, made.bundle)
+    model_files.write(meter("bad", (150, 170)), card, made.bundle)
     # A list of exclusions matters to train alone, and this one is gone.
     assert cli.run(["compare", "good.onnx", "mine", "--split", "train"]) == 2
     assert cli.run(["compare", "mine", "mine", "--data", "data", "--split", "train"]) == 0
@@ -617,10 +617,10 @@ def test_copies_are_those_that_the_models_learnt_from(
     data = datasets.load("data", size=SIZE, exclude="gone.csv")
     facts = {"data": {"origin": {"source": str(place / "data"), "exclude": [str(place / "gone.csv")]}}}
     made = runs.create(replace(recipes.get("quick"), size=SIZE), facts, out=place / "mine")
-    parts = {each.name: bundle.Part(n=len(each), fingerprint=each.fingerprint) for each in data.splits}
-    about = bundle.Data(name="data", fingerprint="0" * 64, splits=parts)
-    card = bundle.Card(name="bad", labels=LABELS, size=SIZE, data=about)
-    bundle.write(meter("bad", (150, 170)), card, made.bundle)
+    parts = {each.name: model_files.Part(n=len(each), fingerprint=each.fingerprint) for each in data.splits}
+    about = model_files.Data(name="data", fingerprint="0" * 64, splits=parts)
+    card = model_files.Card(name="bad", labels=LABELS, size=SIZE, data=about)
+    model_files.write(meter("bad", (150, 170)), card, made.bundle)
     assert cli.run(["compare", "mine", "mine"]) == 0
     # Three images of val stand in train anyway.
     assert "without the 4 images that training has too" in capsys.readouterr().out

@@ -28,7 +28,7 @@ from PIL import Image
 import builders
 from mien import cli
 from mien.data import datasets, synthetic
-from mien.models import model as bundle
+from mien.models import model_files
 from mien.vision import detectors, images
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,21 +54,21 @@ GIVEN = {
     "bundle.md": "from mien.data import synthetic as drawn, datasets as dataset\n"
     "images = drawn.sample(3, seed=0)[0]\n"
     "data = dataset.load('archive (4).zip')",
-    "evaluate.md": "from mien.models import model as bundle\n"
+    "evaluate.md": "from mien.models import model_files\n"
     "from mien.data import datasets as dataset; data = dataset.load('archive (4).zip')\n"
     "val, names = data.split('val'), data.labels; labels = val.labels\n"
-    "one, two = bundle.load('runs/quick-1'), bundle.load('runs/release-1')\n"
+    "one, two = model_files.load('runs/quick-1'), model_files.load('runs/release-1')\n"
     "probabilities = one.run(val.images)",
-    "export.md": "from mien.models import model as bundle\n"
+    "export.md": "from mien.models import model_files\n"
     "from mien.data import synthetic as drawn; from mien.release import exporters as export\n"
     "images = drawn.sample(3, seed=0)[0]\n"
-    "model, card = export.rebuild(bundle.load('runs/quick-1')), bundle.load('runs/quick-1').card",
+    "model, card = export.rebuild(model_files.load('runs/quick-1')), model_files.load('runs/quick-1').card",
     "images.md": "import numpy as np; frame = np.zeros((9, 9, 3), np.uint8)",
     "model-card.md": "from mien.data import synthetic as drawn; images = drawn.sample(3, seed=0)[0]",
-    "plot.md": "from mien.models import model as bundle; from mien.data import datasets as dataset\n"
+    "plot.md": "from mien.models import model_files; from mien.data import datasets as dataset\n"
     "data = dataset.load('archive (4).zip')\n"
     "names, before = data.labels, data.train.images[:7]; after = before\n"
-    "import mien; report = mien.evaluate(bundle.load('runs/quick-1'), data=data).evaluation",
+    "import mien; report = mien.evaluate(model_files.load('runs/quick-1'), data=data).evaluation",
     "priors.md": "from mien.data import synthetic as drawn; faces = drawn.sample(3, seed=0)[0]",
     "ship.md": "from mien.data import datasets as dataset\n"
     "data = dataset.load('fer2013.csv', votes='ferplus.csv')",
@@ -206,15 +206,15 @@ def _furnish(photo: Any) -> None:
     for number, image in enumerate(synthetic.sample(40, seed=1, size=48)[0]):
         Image.fromarray(image[..., 0]).save(f"mine/{('calm', 'tense')[number % 2]}/{number}.png")
     shutil.copy("archive (4).zip", "faces.zip")
-    for file in bundle.MODELS.iterdir():
+    for file in model_files.MODELS.iterdir():
         if file.is_file():
             shutil.copy(file, Path("models") / file.name)
     shutil.copytree("models", "src/mien/models/weights")
     Path("docs").mkdir()
     for name in ("mine.onnx", "model.onnx", "models/mine.onnx", "default.onnx"):
-        shutil.copy(bundle.MODELS / "fast.onnx", name)
-    shutil.copy(bundle.MODELS / "fast.json", "models/mine.json")
-    shutil.copy(bundle.MODELS / "fast.weights.npz", "models/mine.weights.npz")
+        shutil.copy(model_files.MODELS / "fast.onnx", name)
+    shutil.copy(model_files.MODELS / "fast.json", "models/mine.json")
+    shutil.copy(model_files.MODELS / "fast.weights.npz", "models/mine.weights.npz")
     builders.tiny_run("tiny-run-votes", Path("runs/quick-1"), Path.cwd())
     _train("quick-2", None)
     _train("release-1", "quick-1")
@@ -231,7 +231,7 @@ def _train(name: str, base: str | None) -> None:
         datasets.load("fer2013.csv", votes="ferplus.csv"),
         recipes.override(recipes.get("quick"), settings),
         out=Path("runs") / name,
-        base=None if base is None else bundle.load(f"runs/{base}"),
+        base=None if base is None else model_files.load(f"runs/{base}"),
         origin=builders.origin({"source": "fer2013.csv", "votes": "ferplus.csv", "seed": 42}, Path.cwd()),
     )
 
@@ -359,7 +359,7 @@ def _compare_with_mien(names: dict[str, Any]) -> None:
             assert np.abs(crop.astype(int) - theirs).max() <= 1
             stated = f"| {framing.right} | {framing.down} | {framing.scale} |"
             assert stated in (ROOT / "docs" / "runtimes.md").read_text()
-    model = bundle.load("runs/quick-1")
+    model = model_files.load("runs/quick-1")
     expected = [model.run(names["faces"], head=head) for head in model.card.heads]
     assert len(expected) == len(names["answers"]) == len(names["keras_answers"]) == 2
     for mine, onnx, in_keras in zip(expected, names["answers"], names["keras_answers"], strict=True):

@@ -15,13 +15,13 @@ from mien.data.datasets import Split
 from mien.errors import DataError, ModelError
 from mien.evaluation import evaluator
 from mien.evaluation.metrics import compute_metrics, wilson_interval
-from mien.models import model as bundle
+from mien.models import model_files
 
 LABELS = ("happy", "sad", "surprise")
 SIZE = 16
 
 
-def thermometer() -> bundle.Model:
+def thermometer() -> model_files.Model:
     """A model whose answers are known: dark images are happy, grey ones sad, bright ones surprise."""
     nodes = [
         helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
@@ -49,7 +49,7 @@ def thermometer() -> bundle.Model:
     )
     model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
     onnx.checker.check_model(model)
-    return bundle.of(model.SerializeToString(), bundle.Card(name="hand", labels=LABELS, size=SIZE))
+    return model_files.of(model.SerializeToString(), model_files.Card(name="hand", labels=LABELS, size=SIZE))
 
 
 def split(pixels: list[int], labels: list[int]) -> Split:

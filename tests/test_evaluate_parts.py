@@ -39,8 +39,7 @@ from mien.evaluation.metrics import (
     risk_coverage_area,
     wilson_interval,
 )
-from mien.models import model as bundle
-from mien.models import priors
+from mien.models import model_files, priors
 from mien.training import recipes, runs
 
 
@@ -221,11 +220,11 @@ def test_groups_that_do_not_fit_are_refused() -> None:
 TRAIN, VAL, TEST, LATER = ("1" * 64, "2" * 64, "3" * 64, "4" * 64)
 
 
-def card() -> bundle.Card:
+def card() -> model_files.Card:
     parts = {"train": TRAIN, "val": VAL, "test": TEST}
-    splits = {name: bundle.Part(n=9, fingerprint=fingerprint) for name, fingerprint in parts.items()}
-    data = bundle.Data(name="faces", fingerprint="5" * 64, splits=splits)
-    return bundle.Card(name="hand", labels=("a", "b"), size=48, data=data)
+    splits = {name: model_files.Part(n=9, fingerprint=fingerprint) for name, fingerprint in parts.items()}
+    data = model_files.Data(name="faces", fingerprint="5" * 64, splits=splits)
+    return model_files.Card(name="hand", labels=("a", "b"), size=48, data=data)
 
 
 def scored(fingerprint: str, model: str = "6" * 64) -> dict[str, object]:
@@ -406,7 +405,7 @@ def test_views_are_the_image_mirrored_and_moved_to_its_corners(size: int) -> Non
 
 @pytest.mark.parametrize("number", [2, 10])
 def test_answers_to_views_are_the_mean_over_views_and_models(number: int) -> None:
-    models = [bundle.load("default"), bundle.load("fast")]
+    models = [model_files.load("default"), model_files.load("fast")]
     images = np.random.default_rng(1).integers(0, 256, (5, 48, 48, 1), np.uint8)
     split = Split("val", images, np.zeros(5, np.int64), None, tuple("abcde"))
     told: list[tuple[int, int]] = []
@@ -428,8 +427,12 @@ SAID = (
     "fitted the calibration",
     "did not select the checkpoint",
 )
-VAL = bundle.Data(name="faces", fingerprint="a" * 64, splits={"val": bundle.Part(n=3, fingerprint="b" * 64)})
-NEW = bundle.Data(name="new", fingerprint="c" * 64, splits={"val": bundle.Part(n=3, fingerprint="d" * 64)})
+VAL = model_files.Data(
+    name="faces", fingerprint="a" * 64, splits={"val": model_files.Part(n=3, fingerprint="b" * 64)}
+)
+NEW = model_files.Data(
+    name="new", fingerprint="c" * 64, splits={"val": model_files.Part(n=3, fingerprint="d" * 64)}
+)
 
 
 @pytest.mark.parametrize(
@@ -447,8 +450,10 @@ NEW = bundle.Data(name="new", fingerprint="c" * 64, splits={"val": bundle.Part(n
 def test_the_warning_about_val_follows_from_the_recipe(
     recipe: dict[str, object], temperature: float, said: set[str]
 ) -> None:
-    head = bundle.Head(temperature=temperature)
-    card = bundle.Card(name="m", labels=("x", "y"), size=48, data=VAL, recipe=recipe, heads={"labels": head})
+    head = model_files.Head(temperature=temperature)
+    card = model_files.Card(
+        name="m", labels=("x", "y"), size=48, data=VAL, recipe=recipe, heads={"labels": head}
+    )
     found = find_role(card, "b" * 64, "val", "faces")
     assert found.role == "val"
     (warning,) = found.warnings
@@ -461,9 +466,9 @@ def test_the_warning_about_val_follows_from_the_recipe(
 
 def test_val_of_what_a_model_began_from_follows_from_that_ones_recipe() -> None:
     """A model that keeps the last epoch began from one whose epoch the other val selected."""
-    base = bundle.Base(name="first", sha256="e" * 64, data=VAL, recipe={"select": "val_loss"})
-    head = bundle.Head(temperature=0.8, threshold=0.4)
-    card = bundle.Card(
+    base = model_files.Base(name="first", sha256="e" * 64, data=VAL, recipe={"select": "val_loss"})
+    head = model_files.Head(temperature=0.8, threshold=0.4)
+    card = model_files.Card(
         name="m",
         labels=("x", "y"),
         size=48,
@@ -495,7 +500,7 @@ def test_a_head_is_stated_with_a_threshold_for_every_balance() -> None:
     chances = rng.dirichlet(np.ones(3), 200)
     truth = chances.argmax(axis=1)
     shares = (0.5, 0.3, 0.2)
-    found = add_thresholds(bundle.Head(temperature=0.7), chances, truth, ("a", "b", "c"), shares)
+    found = add_thresholds(model_files.Head(temperature=0.7), chances, truth, ("a", "b", "c"), shares)
     assert (found.temperature, found.frequencies, found.at_chance) == (0.7, shares, False)
     for balance in priors.OFFERED:
         adjusted = priors.Adjustment(balance=balance).apply(chances, ("a", "b", "c"), shares)

@@ -22,10 +22,9 @@ from mien.errors import InputError, ModelError
 from mien.evaluation import explanation
 from mien.evaluation import explanation as explain
 from mien.inference.predictor import predict
-from mien.models import checks
-from mien.models import model as bundle
+from mien.models import checks, model_files
 from mien.models.card import FeatureMap, Head
-from mien.models.model import Card, Model
+from mien.models.model_files import Card, Model
 from mien.release import onnx_graph
 from mien.vision import detectors, images
 
@@ -36,7 +35,7 @@ LABELS = ("left", "middle", "right")
 
 @cache
 def shipped() -> Model:
-    return bundle.load(threads=1)
+    return model_files.load(threads=1)
 
 
 @cache
@@ -121,7 +120,7 @@ def planted(
         heads={"labels": named},
         feature_map=onnx_graph.feature_map(file),
     )
-    return bundle.write(file, card, folder / "planted.onnx")
+    return model_files.write(file, card, folder / "planted.onnx")
 
 
 def spotted(*, row: int, column: int, side: int = 8, size: int = 48) -> NDArray[np.uint8]:
@@ -280,7 +279,7 @@ def shuffled(model: Model, folder: Path, *, seed: int, only: str = "") -> Model:
         if "kernel" in tensor.name and values.ndim > 1 and only in tensor.name:
             mixed = rng.permutation(values.ravel()).reshape(values.shape)
             tensor.CopyFrom(numpy_helper.from_array(mixed, tensor.name))
-    return bundle.write(proto.SerializeToString(), model.card, folder / f"shuffled-{seed}-{only}.onnx")
+    return model_files.write(proto.SerializeToString(), model.card, folder / f"shuffled-{seed}-{only}.onnx")
 
 
 @pytest.mark.parametrize("method", explain.METHODS)
@@ -579,7 +578,7 @@ def test_errors_say_what_there_is(tmp_path: Path) -> None:
 
 def test_a_file_without_a_feature_map_has_to_be_exported_again(tmp_path: Path) -> None:
     model = planted(tmp_path, "mean")
-    old = bundle.of(model.read(), replace(model.card, feature_map=None), threads=1)
+    old = model_files.of(model.read(), replace(model.card, feature_map=None), threads=1)
     for method in (None, "cam"):
         with pytest.raises(InputError, match="export"):
             explain.face(old, spotted(row=8, column=8), method=method)

@@ -10,9 +10,8 @@ import pytest
 
 import builders
 from mien.errors import MissingExtra, ModelError, RunError
-from mien.models import model as bundle
-from mien.models import networks
-from mien.models.model import Card
+from mien.models import model_files, networks
+from mien.models.model_files import Card
 from mien.release import exporters
 from mien.training import recipes, runs
 
@@ -37,8 +36,8 @@ def labels(count: int) -> tuple[str, ...]:
     return tuple(f"class {index}" for index in range(count))
 
 
-def at(temperature: float) -> dict[str, bundle.Head]:
-    return {"labels": bundle.Head(temperature=temperature)}
+def at(temperature: float) -> dict[str, model_files.Head]:
+    return {"labels": model_files.Head(temperature=temperature)}
 
 
 def card(size: int = 16, count: int = 7, **settings: Any) -> Card:
@@ -65,7 +64,7 @@ def test_every_network_exports_within_tolerance(name: str, size: int, count: int
     assert made.card.parity is not None
     assert made.card.parity.images == 24
     assert made.card.parity.largest_difference < 1e-5
-    found, expected = bundle.load(tmp_path / name).run(pixels), answers(model, pixels)
+    found, expected = model_files.load(tmp_path / name).run(pixels), answers(model, pixels)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert np.ptp(expected, axis=0).max() > 0.001
     features = keras.Model(model.inputs[0], model.get_layer("features").output)
@@ -165,7 +164,7 @@ def test_temperature_is_in_the_file(tiny: Any, tmp_path: Path) -> None:
     logits = np.log(answers(tiny, pixels).astype(np.float64)) / 2.5
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(made.run(pixels), expected, atol=1e-5)
-    assert bundle.load(tmp_path / "soft").card.head().temperature == 2.5
+    assert model_files.load(tmp_path / "soft").card.head().temperature == 2.5
     unsoftened = exporters.weights((tmp_path / "soft" / "model.onnx").read_bytes())
     assert (unsoftened["answer/kernel"] == tiny.get_layer("answer").kernel.numpy()).all()
     with pytest.raises(ModelError, match="takes no temperature"):
@@ -175,16 +174,16 @@ def test_temperature_is_in_the_file(tiny: Any, tmp_path: Path) -> None:
 def test_offsets_are_in_the_file_and_come_after_the_temperature(tiny: Any, tmp_path: Path) -> None:
     pixels = images(16, 16)
     logit_bias = tuple(np.linspace(-1, 1, 7).tolist())
-    heads = {"labels": bundle.Head(temperature=2.5, logit_bias=logit_bias)}
+    heads = {"labels": model_files.Head(temperature=2.5, logit_bias=logit_bias)}
     made = exporters.write_model(tiny, card(heads=heads), tmp_path / "b", images=pixels, at_least=0)
     logits = np.log(answers(tiny, pixels).astype(np.float64)) / 2.5 + logit_bias
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(made.run(pixels), expected, atol=1e-5)
-    assert bundle.load(tmp_path / "b").card.head().logit_bias == logit_bias
+    assert model_files.load(tmp_path / "b").card.head().logit_bias == logit_bias
     known = card(heads=heads, recipe={"network": "tiny"})
     again = exporters.rebuild(exporters.write_model(tiny, known, tmp_path / "c", images=pixels, at_least=0))
     np.testing.assert_allclose(answers(again, pixels), answers(tiny, pixels), atol=1e-6)
-    short = {"labels": bundle.Head(logit_bias=(1.0, 2.0))}
+    short = {"labels": model_files.Head(logit_bias=(1.0, 2.0))}
     with pytest.raises(ModelError, match="cannot be loaded"):
         exporters.write_model(tiny, card(heads=short), tmp_path / "no", images=pixels, at_least=0)
 
@@ -195,8 +194,8 @@ def test_two_answers_are_two_heads_each_with_its_temperature(tmp_path: Path) -> 
     first, second = (np.asarray(each) for each in model(pixels.astype(np.float32), training=False).values())
     assert np.abs(first - second).max() > 0.01
     heads = {
-        "fer2013": bundle.Head(temperature=2.0),
-        "ferplus": bundle.Head(output="ferplus", temperature=0.5),
+        "fer2013": model_files.Head(temperature=2.0),
+        "ferplus": model_files.Head(output="ferplus", temperature=0.5),
     }
     made = exporters.write_model(model, card(heads=heads), tmp_path / "two", images=pixels, at_least=0)
     for name, raw, temperature in (("fer2013", first, 2.0), ("ferplus", second, 0.5)):
@@ -215,7 +214,7 @@ def test_two_answers_are_two_heads_each_with_its_temperature(tmp_path: Path) -> 
         written = exporters.write(model, known, kind, tmp_path / kind, images=pixels, at_least=0)
         assert written.parity.largest_difference < 1e-4
     with pytest.raises(ModelError, match="gives probabilities and features"):
-        bundle.of((tmp_path / "two" / "model.onnx").read_bytes(), card())
+        model_files.of((tmp_path / "two" / "model.onnx").read_bytes(), card())
 
 
 def test_a_network_trained_in_bfloat16_is_exported_in_float32(tiny: Any, tmp_path: Path) -> None:
@@ -404,8 +403,8 @@ def test_onnx_goes_into_a_folder_or_one_file(tiny: Any, tmp_path: Path) -> None:
     ).path
     assert whole == tmp_path / "out" / "model.onnx"
     assert sorted(each.name for each in alone.parent.iterdir()) == ["labels.txt", "mine.onnx"]
-    assert bundle.load(whole.parent).card == bundle.load(alone).card
-    assert bundle.load(alone).card.head().temperature == 1.5
+    assert model_files.load(whole.parent).card == model_files.load(alone).card
+    assert model_files.load(alone).card.head().temperature == 1.5
 
 
 @pytest.fixture(scope="module")
@@ -420,7 +419,7 @@ def finished(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> runs.Run:
 
 
 def test_a_runs_model_becomes_keras_and_onnx(finished: runs.Run, tiny: Any, tmp_path: Path) -> None:
-    pixels, before = images(8, 16), bundle.load(finished.bundle)
+    pixels, before = images(8, 16), model_files.load(finished.bundle)
     seen: list[tuple[int, int]] = []
     made = exporters.convert(finished, "keras", progress=lambda *each: seen.append(each))
     assert made.path == finished.path / "export" / "model.keras"
@@ -428,12 +427,12 @@ def test_a_runs_model_becomes_keras_and_onnx(finished: runs.Run, tiny: Any, tmp_
     np.testing.assert_allclose(
         answers(keras.models.load_model(made.path), pixels), before.run(pixels), atol=1e-5
     )
-    again = bundle.load(exporters.convert(finished, "onnx", tmp_path / "copy", at_least=7).path)
+    again = model_files.load(exporters.convert(finished, "onnx", tmp_path / "copy", at_least=7).path)
     assert again.card.licence == "CC0"
     np.testing.assert_allclose(again.run(pixels), before.run(pixels), atol=1e-6)
     shipped = (finished.bundle / "model.onnx").read_bytes()
     anew = exporters.convert(finished, "onnx", at_least=7)
-    assert bundle.load(anew.path.parent).card == again.card
+    assert model_files.load(anew.path.parent).card == again.card
     assert anew.path == finished.path / "export" / "model.onnx"
     for place in (finished.bundle, finished.bundle / "model.onnx"):
         with pytest.raises(ModelError, match="is what a run ships"):
@@ -449,7 +448,7 @@ def test_a_runs_model_becomes_keras_and_onnx(finished: runs.Run, tiny: Any, tmp_
 
 
 def test_a_bundle_becomes_its_network_again(finished: runs.Run, tiny: Any, tmp_path: Path) -> None:
-    loaded = bundle.load(finished.bundle)
+    loaded = model_files.load(finished.bundle)
     model = exporters.rebuild(loaded)
     assert model.trainable_weights
     assert all((a == b).all() for a, b in zip(model.get_weights(), tiny.get_weights(), strict=True))
@@ -459,8 +458,8 @@ def test_a_bundle_becomes_its_network_again(finished: runs.Run, tiny: Any, tmp_p
     nameless = dataclasses.replace(loaded, card=dataclasses.replace(loaded.card, recipe={}))
     with pytest.raises(ModelError, match="names no network"):
         exporters.rebuild(nameless)
-    copied = bundle.write(loaded.read(), loaded.card, tmp_path / "copy")
-    bundle.write(loaded.read(), dataclasses.replace(loaded.card, licence="other"), tmp_path / "copy")
+    copied = model_files.write(loaded.read(), loaded.card, tmp_path / "copy")
+    model_files.write(loaded.read(), dataclasses.replace(loaded.card, licence="other"), tmp_path / "copy")
     with pytest.raises(ModelError, match="has changed since it was loaded"):
         exporters.rebuild(copied)
 
@@ -521,7 +520,7 @@ def test_large_logits_are_allowed_more_and_not_everything(tiny: Any, tmp_path: P
 
 @pytest.mark.parametrize("kind", ["onnx", "keras", "h5", "litert"])
 def test_a_shipped_model_is_exported_with_its_calibration(kind: str, tmp_path: Path) -> None:
-    shipped = bundle.load("fast")
+    shipped = model_files.load("fast")
     made = exporters.convert(shipped, kind, tmp_path / "out", at_least=64)
     assert made.parity.largest_difference < 1e-4
     beside = made.agreement
@@ -530,7 +529,7 @@ def test_a_shipped_model_is_exported_with_its_calibration(kind: str, tmp_path: P
     assert beside.same > 0.9
     assert beside.mean_difference < 0.02
     if kind == "onnx":
-        again = bundle.load(made.path.parent)
+        again = model_files.load(made.path.parent)
         assert again.card.precision == "float32"
         assert again.card.made_from == shipped.card.sha256
         assert again.card.metrics == {}
@@ -553,12 +552,12 @@ def test_the_command_exports_by_name_and_by_file(
     assert "float32 network" in said
     assert "of 32 drawn faces" in said
     for name in ("fast.onnx", "fast.weights.npz", "fast.json"):
-        Path(name).write_bytes((bundle.MODELS / name).read_bytes())
+        Path(name).write_bytes((model_files.MODELS / name).read_bytes())
     assert cli.run(["export", "fast.onnx", "--format", "onnx", "--to", "fast.onnx"]) == 2
     assert "would overwrite the input fast.onnx" in capsys.readouterr().err
     assert cli.run(["export", "fast.onnx", "--format", "onnx", "--to", "plain.onnx", "--json"]) == 0
     assert '"int8": {' in capsys.readouterr().out
-    assert bundle.load("plain.onnx").card.precision == "float32"
+    assert model_files.load("plain.onnx").card.precision == "float32"
     Path("fast.weights.npz").unlink()
     assert cli.run(["export", "fast.onnx"]) == 2
     assert "has no 'fast.weights.npz' beside it" in capsys.readouterr().err

@@ -77,7 +77,7 @@ def test_using_a_model_loads_nothing_that_trains() -> None:
     modules = [
         *("data.archives", "data.audit", "data.datasets", "data.duplicates", "data.probabilities"),
         *("evaluation.comparison", "evaluation.corruptions", "evaluation.evaluator", "inference.predictor"),
-        *("models.model", "release.model_cards", "reports.evaluation_report", "training.runs"),
+        *("models.model_files", "release.model_cards", "reports.evaluation_report", "training.runs"),
         *("vision.annotation", "vision.detectors", "vision.images"),
     ]
     code = (

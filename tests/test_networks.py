@@ -11,7 +11,7 @@ import pytest
 
 from mien.errors import MissingBackend, MissingExtra, RecipeError
 from mien.models import networks
-from mien.models.model import Card
+from mien.models.model_files import Card
 from mien.release import exporters
 
 keras = pytest.importorskip("keras", reason="building networks needs mien[train]")
@@ -214,11 +214,11 @@ import sys
 sys.path.insert(0, "tests")
 import numpy as np
 import dying
-from mien.models import model as bundle, networks
+from mien.models import model_files, networks
 from mien.training import trainer as train
 dying.compare_few()
 made = train.fit(dying.data(), dying.recipe("epochs=1"))
-assert bundle.load(made.bundle).card.parity.largest_difference < 1e-4
+assert model_files.load(made.bundle).card.parity.largest_difference < 1e-4
 keras = networks.load_keras()
 assert keras.config.epsilon() == 1e-7
 model = networks.build("tiny", size=16)

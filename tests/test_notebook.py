@@ -19,7 +19,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 from nbclient import NotebookClient
 
 from mien.data import synthetic
-from mien.models import model as bundle
+from mien.models import model_files
 from mien.training import runs
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,7 +93,7 @@ def test_trains_measures_saves_and_shows_then_goes_on_after_a_disconnect(
     saved = drive / "mien-models" / "quick-1"
     files = {"card.json", "labels.txt", "model.h5", "model.keras", "model.onnx"}
     assert {path.name for path in saved.iterdir()} == files
-    assert bundle.load(saved).card.sha256 == facts["shipped"]["sha256"]
+    assert model_files.load(saved).card.sha256 == facts["shipped"]["sha256"]
     drawn_figures = {path.stem for path in made.figures.glob("*.png")}
     assert {"loss", "accuracy", "confusion-val", "confusion-test", "samples"} <= drawn_figures
     assert pictures(first) == len(drawn_figures)
@@ -102,7 +102,7 @@ def test_trains_measures_saves_and_shows_then_goes_on_after_a_disconnect(
         return
     # What is left on Drive when the machine is lost after the first epoch.
     history = made.history()
-    (made.bundle / bundle.MODEL).unlink()
+    (made.bundle / model_files.MODEL).unlink()
     max((made.path / "checkpoints").glob("state-*.npz")).unlink()
     made.update(status="training", shipped={})
     second = execute(place, again="train", without="save")

@@ -15,7 +15,7 @@ from mien.data import audit, datasets, synthetic
 from mien.data.datasets import Dataset
 from mien.errors import DataError, InputError, ModelError, RunError
 from mien.inference import batches, image_files
-from mien.models import model
+from mien.models import model_files
 from mien.reports import pages
 from mien.training import runs
 from mien.training.recipes import get, override
@@ -65,7 +65,7 @@ PUBLIC = dict(_public())
 def test_the_search_finds_what_takes_paths() -> None:
     some = {
         "training.runs.open_run",
-        "models.model.load",
+        "models.model_files.load",
         "training.trainer.fit",
         "reports.plots.draw_history",
     }
@@ -121,7 +121,7 @@ def test_text_works_as_a_path(away: Path, make_blobs: Callable[..., Dataset]) ->
     with _tables.ResumableLog("a.jsonl", {}, str, resume=False) as log:
         assert log.known == 0
     with pytest.raises(ModelError):
-        model.find("nowhere")
+        model_files.find("nowhere")
 
 
 def test_a_photo_is_saved_to_a_folder_named_by_text(away: Path) -> None:
@@ -150,4 +150,4 @@ def test_a_run_is_trained_into_a_folder_named_by_text(away: Path, make_blobs: Ca
     recipe = override(get("quick"), ("epochs=1", "network=tiny", "size=16"))
     made = trainer.fit(make_blobs({"train": 30, "val": 9}, size=16), recipe, out="mine")
     assert made.path == Path("mine")
-    assert model.load("mine").card.labels == ("left", "middle", "right")
+    assert model_files.load("mine").card.labels == ("left", "middle", "right")

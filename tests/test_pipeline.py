@@ -20,7 +20,7 @@ import builders
 from mien import _files, cli
 from mien.data import datasets, probabilities, synthetic
 from mien.errors import OutputError
-from mien.models import model
+from mien.models import model_files
 from mien.reports import plots
 from mien.training import runs
 
@@ -141,7 +141,7 @@ def test_archive_to_prediction(away: Path, archive: Path, ask: Json, real_figure
     assert any(path.endswith("confusion-test.svg") for path in figures["figures"])
 
     image = np.zeros((1, 48, 48, 1), np.uint8)
-    assert model.load(made.bundle).run(image).shape == (1, 7)
+    assert model_files.load(made.bundle).run(image).shape == (1, 7)
 
 
 @pytest.mark.parametrize("format_", ["onnx", "keras", "h5", "litert"])
@@ -224,7 +224,7 @@ def test_exclusions_go_into_the_run_and_the_card(away: Path, archive: Path, ask:
     assert code == 0
     assert document["data"]["excluded"] == {"odd": 3}
     assert document["data"]["splits"]["train"]["n"] == 137
-    assert model.load("run/bundle").card.excluded == {"odd": 3}
+    assert model_files.load("run/bundle").card.excluded == {"odd": 3}
     assert ask("train", "--resume", "run")[1]["status"] == "done"
     Path("leave.csv").rename("moved.csv")
     assert ask("evaluate", "run")[1]["n"] == 42
@@ -296,7 +296,7 @@ def test_a_run_begins_from_another(
     averaged = ["ship", made["run"], "--to", "models", "--name", "mean"]
     code, shipped = ask(*averaged, "--average", str(trained))
     assert code == 0
-    assert [each.name for each in model.load(shipped["path"]).card.averaged] == [trained.name]
+    assert [each.name for each in model_files.load(shipped["path"]).card.averaged] == [trained.name]
     kept = Path(shipped["path"]).read_bytes()
     assert "input models/mean.onnx" in refuse(*averaged, "--average", shipped["path"])
     assert Path(shipped["path"]).read_bytes() == kept
@@ -308,10 +308,10 @@ def test_a_run_begins_from_another(
 def test_a_run_begins_from_a_shipped_model(away: Path, archive: Path, ask: Json) -> None:
     code, tuned = ask("train", str(archive), "--from", "fast", "--set", "epochs=1")
     assert (code, tuned["recipe"]["network"]) == (0, "small")
-    assert tuned["base"][0]["sha256"] == model.load("fast").card.sha256
+    assert tuned["base"][0]["sha256"] == model_files.load("fast").card.sha256
     code, mean = ask("ship", tuned["run"], "--average", "fast", "--to", "models", "--name", "tuned-mean")
     assert code == 0
-    card = model.load(mean["path"]).card
+    card = model_files.load(mean["path"]).card
     assert ([each.name for each in card.averaged], list(card.heads)) == (["fast"], ["labels"])
 
 
@@ -380,7 +380,7 @@ def test_folds_teach_a_student_and_several_models_are_averaged(
 
     code, both = ask("evaluate", str(trained), "student/bundle", "--data", str(archive))
     assert code == 0
-    one, two = model.load(trained / "bundle"), model.load("student/bundle")
+    one, two = model_files.load(trained / "bundle"), model_files.load("student/bundle")
     val = datasets.load(archive).split("val")
     mean = one.run(val.images) + two.run(val.images)
     assert both["accuracy"] == (mean.argmax(axis=1) == val.labels).mean()
@@ -428,8 +428,8 @@ def test_a_run_with_another_bundle_than_it_shipped_says_so(
     copy = shutil.copytree(trained, tmp_path / "run")
     assert cli.run(["evaluate", str(copy)]) == 0
     assert "this training shipped" not in capsys.readouterr().err
-    packaged = model.MODELS / "fast.onnx"
-    model.write(packaged.read_bytes(), model.load("fast").card, copy / "bundle")
+    packaged = model_files.MODELS / "fast.onnx"
+    model_files.write(packaged.read_bytes(), model_files.load("fast").card, copy / "bundle")
     assert cli.run(["evaluate", str(copy)]) == 0
     assert "is not the model that this training shipped" in capsys.readouterr().err
 

@@ -27,7 +27,7 @@ from mien.errors import ImageError, InputError, MienError, MissingExtra, OutputE
 from mien.inference import batches, image_files
 from mien.inference.batches import spread
 from mien.inference.predictor import Predictor, flags_of, predict, predict_many, sharpness
-from mien.models import model
+from mien.models import model_files
 from mien.types import Prediction, Problem
 from mien.vision.detectors import CropTransform, Detection
 
@@ -660,7 +660,7 @@ def test_a_runs_folder_is_a_model(
     tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str], folder: Path
 ) -> None:
     run_ = tmp_path / "run-1"
-    model.write(predictor.model.read(), predictor.model.card, run_ / "bundle")
+    model_files.write(predictor.model.read(), predictor.model.card, run_ / "bundle")
     (run_ / "recipe.toml").write_text("")
     shown = [run(capsys, folder / "a.png", "--json", "--model", each) for each in ("default", run_)]
     assert shown[0] == shown[1]
@@ -751,7 +751,7 @@ def test_a_models_threshold_decides_what_is_uncertain(predictor: Predictor) -> N
     assert predictor.threshold is not None
     (face,) = predictor.image(PHOTO).faces
     assert ("uncertain" in face.flags) == (face.confidence < predictor.threshold)
-    assert isinstance(Predictor(model.load("default")).model, model.Model)
+    assert isinstance(Predictor(model_files.load("default")).model, model_files.Model)
 
 
 @pytest.mark.slow

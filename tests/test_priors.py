@@ -26,8 +26,7 @@ from mien.inference import batches, video
 from mien.inference.batches import spread
 from mien.inference.predictor import Predictor
 from mien.labels import EMOTIONS, VOTES
-from mien.models import model as bundle
-from mien.models import priors
+from mien.models import model_files, priors
 from mien.models.priors import Adjustment
 
 PHOTO: np.ndarray = np.ascontiguousarray(astronaut()[:320, :400])
@@ -37,21 +36,21 @@ FREQUENCIES = (0.8, 0.2)
 REAL = (0.14, 0.015, 0.14, 0.25, 0.17, 0.11, 0.175)
 
 
-def stated(**changes: Any) -> bundle.Model:
+def stated(**changes: Any) -> model_files.Model:
     """The default model, with frequencies on its card."""
-    model = bundle.load("default", threads=1)
+    model = model_files.load("default", threads=1)
     heads = {name: replace(head, frequencies=REAL, **changes) for name, head in model.card.heads.items()}
-    return bundle.of(model.read(), replace(model.card, heads=heads), path="stated.onnx", threads=1)
+    return model_files.of(model.read(), replace(model.card, heads=heads), path="stated.onnx", threads=1)
 
 
 @pytest.fixture(scope="module")
-def model() -> bundle.Model:
+def model() -> model_files.Model:
     return stated(thresholds={"0.5": 0.4, "1": 0.999})
 
 
 @pytest.fixture
-def file(model: bundle.Model, tmp_path: Path) -> Path:
-    bundle.write(bundle.load("default").read(), model.card, tmp_path / "stated.onnx")
+def file(model: model_files.Model, tmp_path: Path) -> Path:
+    model_files.write(model_files.load("default").read(), model.card, tmp_path / "stated.onnx")
     return tmp_path / "stated.onnx"
 
 
@@ -114,7 +113,7 @@ def test_options_are_read() -> None:
     assert priors.parse_groups("a=b+c,d=e") == {"a": ("b", "c"), "d": ("e",)}
 
 
-def test_a_prior_and_groups_may_be_the_command_lines_text(model: bundle.Model) -> None:
+def test_a_prior_and_groups_may_be_the_command_lines_text(model: model_files.Model) -> None:
     images = np.zeros((1, 48, 48, 1), np.uint8)
     named = model.run(images, prior={"angry": 1, "sad": 1})
     np.testing.assert_array_equal(model.run(images, prior="angry=1,sad=1"), named)
@@ -138,7 +137,9 @@ def test_a_prior_and_groups_may_be_the_command_lines_text(model: bundle.Model) -
         {"groups": ["angry"]},
     ],
 )
-def test_an_option_of_another_type_is_an_input_error(model: bundle.Model, options: dict[str, Any]) -> None:
+def test_an_option_of_another_type_is_an_input_error(
+    model: model_files.Model, options: dict[str, Any]
+) -> None:
     (name,) = options
     with pytest.raises(InputError, match="|".join((name, "cannot be read"))):
         Predictor(model, whole_image=True, **options)
@@ -147,7 +148,7 @@ def test_an_option_of_another_type_is_an_input_error(model: bundle.Model, option
 @pytest.mark.parametrize(
     "options", [{"balance": None}, {"balance": "1"}, {"prior": 3}, {"prior": {"sad": None}}]
 )
-def test_a_model_takes_no_option_of_another_type(model: bundle.Model, options: dict[str, Any]) -> None:
+def test_a_model_takes_no_option_of_another_type(model: model_files.Model, options: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(options))):
         model.run(np.zeros((1, 48, 48, 1), np.uint8), **options)
 
@@ -194,13 +195,13 @@ def test_what_makes_no_sense_is_one_sentence(fails: Any) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_cards_keep_frequencies_and_old_ones_are_read(model: bundle.Model) -> None:
-    assert bundle.parse(bundle.to_json(model.card)) == model.card
-    old = json.loads(bundle.to_json(model.card))
+def test_cards_keep_frequencies_and_old_ones_are_read(model: model_files.Model) -> None:
+    assert model_files.parse(model_files.to_json(model.card)) == model.card
+    old = json.loads(model_files.to_json(model.card))
     for head in old["heads"].values():
         for name in ("frequencies", "balance", "thresholds"):
             del head[name]
-    for head in bundle.parse(json.dumps(old)).heads.values():
+    for head in model_files.parse(json.dumps(old)).heads.values():
         assert (head.frequencies, head.balance, head.thresholds) == ((), 0.0, {})
 
 
@@ -214,21 +215,21 @@ def test_cards_keep_frequencies_and_old_ones_are_read(model: bundle.Model) -> No
         {"balance": 2.0},
     ],
 )
-def test_a_card_that_contradicts_itself_is_refused(model: bundle.Model, changes: dict[str, Any]) -> None:
+def test_a_card_that_contradicts_itself_is_refused(model: model_files.Model, changes: dict[str, Any]) -> None:
     name = next(iter(model.card.heads))
     wrong = replace(model.card.heads[name], **changes)
     with pytest.raises(ModelError):
-        bundle.to_json(replace(model.card, heads={name: wrong}))
+        model_files.to_json(replace(model.card, heads={name: wrong}))
 
 
 def test_the_threshold_is_that_of_the_nearest_balance() -> None:
-    head = bundle.Head(threshold=0.6, thresholds={"0.5": 0.4, "1": 0.3})
+    head = model_files.Head(threshold=0.6, thresholds={"0.5": 0.4, "1": 0.3})
     found = [head.threshold_at(balance) for balance in (0, 0.2, 0.25, 0.3, 0.75, 0.8, 1)]
     assert found == [0.6, 0.6, 0.6, 0.4, 0.4, 0.3, 0.3]
-    assert bundle.Head().threshold_at(1) is None
+    assert model_files.Head().threshold_at(1) is None
 
 
-def test_a_model_answers_at_a_balance_and_with_a_prior(model: bundle.Model) -> None:
+def test_a_model_answers_at_a_balance_and_with_a_prior(model: model_files.Model) -> None:
     faces = np.random.default_rng(0).integers(0, 255, (5, 48, 48, 1)).astype(np.uint8)
     plain = model.run(faces)
     expected = plain / np.array(REAL)
@@ -239,12 +240,12 @@ def test_a_model_answers_at_a_balance_and_with_a_prior(model: bundle.Model) -> N
     assert (only[:, [EMOTIONS.index(name) for name in ("angry", "neutral")]] == 0).all()
     np.testing.assert_allclose(only.sum(axis=1), 1, atol=1e-6)
     bare = {name: replace(each, frequencies=()) for name, each in model.card.heads.items()}
-    silent = bundle.of(bundle.load("default").read(), replace(model.card, heads=bare))
+    silent = model_files.of(model_files.load("default").read(), replace(model.card, heads=bare))
     with pytest.raises(InputError, match="does not state"):
         silent.run(faces, balance=1)
 
 
-def test_photos_are_answered_at_the_cards_balance_unless_told_otherwise(model: bundle.Model) -> None:
+def test_photos_are_answered_at_the_cards_balance_unless_told_otherwise(model: model_files.Model) -> None:
     chosen = stated(balance=0.5, thresholds={"0.5": 0.4, "1": 0.999})
     default = Predictor(chosen)
     assert (default.adjustment.balance, default.threshold) == (0.5, 0.4)
@@ -256,14 +257,14 @@ def test_photos_are_answered_at_the_cards_balance_unless_told_otherwise(model: b
     assert (prior.adjustment.balance, prior.threshold) == (0.0, chosen.card.head("ferplus").threshold)
 
 
-def test_the_balance_in_use_decides_what_is_uncertain(model: bundle.Model) -> None:
+def test_the_balance_in_use_decides_what_is_uncertain(model: model_files.Model) -> None:
     (sure,) = Predictor(model, balance=0.5).image(PHOTO).faces
     (unsure,) = Predictor(stated(thresholds={"1": 1.0}), balance=1).image(PHOTO).faces
     assert "uncertain" not in sure.flags
     assert "uncertain" in unsure.flags
 
 
-def test_groups_are_what_faces_show(model: bundle.Model) -> None:
+def test_groups_are_what_faces_show(model: model_files.Model) -> None:
     groups = {"positive": ("happy",), "negative": ("angry", "disgust", "fear", "sad")}
     (face,) = Predictor(model, groups=groups).image(PHOTO).faces
     assert tuple(face.scores) == ("positive", "negative", "surprise", "neutral")
@@ -283,7 +284,7 @@ def test_processes_answer_as_one_does_at_a_balance(file: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("method", ["cam", "occlusion"])
 def test_explanations_are_of_the_stated_frequencies(file: Path, method: explain.Method) -> None:
-    model = bundle.load(file, threads=1)
+    model = model_files.load(file, threads=1)
     crop = np.random.default_rng(0).integers(0, 255, (48, 48, 1)).astype(np.uint8)
     why = explain.face(model, crop, method=method, balance=1)
     expected = model.run(crop[None], head="ferplus", balance=1)[0]

@@ -11,7 +11,7 @@ import pytest
 
 from mien.data import synthetic
 from mien.inference.predictor import Predictor
-from mien.models import model as bundle
+from mien.models import model_files
 from mien.vision import detectors
 
 
@@ -35,10 +35,10 @@ def test_a_pickled_predictor_answers_to_the_bit(name: str) -> None:
 
 def test_a_pickled_model_needs_no_file(tmp_path: Path) -> None:
     faces, _, _ = synthetic.sample(3, seed=0, size=48)
-    content = bundle.load("fast").read()
+    content = model_files.load("fast").read()
     file = tmp_path / "m.onnx"
     file.write_bytes(content)
-    model = bundle.load(file, threads=1)
+    model = model_files.load(file, threads=1)
     sent = pickle.dumps(model)
     file.unlink()
     again = pickle.loads(sent)

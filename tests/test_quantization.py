@@ -14,9 +14,8 @@ import builders
 from mien.data.datasets import Dataset
 from mien.errors import MissingExtra, ModelError
 from mien.evaluation.evaluation import Quantization
-from mien.models import checks, networks
-from mien.models import model as bundle
-from mien.models.model import Card, Model
+from mien.models import checks, model_files, networks
+from mien.models.model_files import Card, Model
 from mien.release import exporters, quantization
 
 keras = networks.load_keras()
@@ -52,7 +51,7 @@ def copy(file: bytes, faces: Dataset) -> bytes:
 
 
 def ready(model: bytes, size: int = 16, count: int = 3) -> Model:
-    return bundle.of(model, Card(name="made", labels=tuple("abcdefg"[:count]), size=size), threads=1)
+    return model_files.of(model, Card(name="made", labels=tuple("abcdefg"[:count]), size=size), threads=1)
 
 
 def smooth(n: int, size: int, seed: int = 0) -> np.ndarray:
@@ -125,9 +124,9 @@ def test_the_copy_is_a_bundle_with_the_files_own_names(
     assert list(new.graph.input) == list(old.graph.input)
     assert list(new.graph.output) == list(old.graph.output)
     assert (new.ir_version, new.opset_import) == (old.ir_version, old.opset_import)
-    written = bundle.write(copy, Card(name="made", labels=LABELS, size=16), tmp_path / "copy")
+    written = model_files.write(copy, Card(name="made", labels=LABELS, size=16), tmp_path / "copy")
     images = faces.split("val").images[:5]
-    assert (bundle.load(tmp_path / "copy").run(images) == written.run(images)).all()
+    assert (model_files.load(tmp_path / "copy").run(images) == written.run(images)).all()
     carded = checks.write_entry(file, "theirs", b"kept")
     assert checks.read_entry(quantization.quantise(carded, images), "theirs") == b"kept"
 

@@ -22,7 +22,7 @@ from mien.evaluation import corruptions, evaluator
 from mien.evaluation.evaluation import CorruptionScore, Evaluation, Robustness, SplitUse
 from mien.evaluation.evaluation_log import LOG_FILE
 from mien.evaluation.metrics import GroupList, compute_metrics
-from mien.models import model as bundle
+from mien.models import model_files
 from mien.release import model_cards as card
 from mien.reports import evaluation_report as report
 from mien.reports import rendering
@@ -32,8 +32,8 @@ BAD = "<script>alert(1)</script> $x^2$ & =1+1 \"q\" 'r'"
 
 
 @pytest.fixture(scope="module")
-def model() -> bundle.Model:
-    return bundle.load()
+def model() -> model_files.Model:
+    return model_files.load()
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +52,12 @@ def data() -> datasets.Dataset:
 
 
 @pytest.fixture(scope="module")
-def answers(model: bundle.Model, data: datasets.Dataset) -> evaluator.Predictions:
+def answers(model: model_files.Model, data: datasets.Dataset) -> evaluator.Predictions:
     return evaluator.predict(model, data.split("test"), labels=data.labels, data=data.root)
 
 
 @pytest.fixture(scope="module")
-def found(model: bundle.Model, data: datasets.Dataset, answers: evaluator.Predictions) -> Evaluation:
+def found(model: model_files.Model, data: datasets.Dataset, answers: evaluator.Predictions) -> Evaluation:
     files = answers.split.files
     groups = {file: BAD if place < 20 else "others" for place, file in enumerate(files[:100])}
     listing = GroupList("ages <b>.csv", BAD, groups)
@@ -73,7 +73,7 @@ def test_it_holds_what_json_prints_and_more(found: Evaluation, answers: evaluato
     assert {key: document[key] for key in plain} == plain
     assert Evaluation.from_dict(document) == found
     assert Evaluation.from_dict(json.loads(json.dumps(document, allow_nan=False))) == found
-    assert found.models[0].sha256 == bundle.load().card.sha256
+    assert found.models[0].sha256 == model_files.load().card.sha256
     assert found.dataset.splits["test"].fingerprint == found.split_fingerprint
     assert set(found.heads) == {"ferplus"}
 
@@ -93,7 +93,7 @@ def test_copies_are_left_out_and_counted(found: Evaluation, answers: evaluator.P
 
 
 def test_photographs_cut_otherwise_are_left_out_where_that_is_asked_for(
-    model: bundle.Model,
+    model: model_files.Model,
     data: datasets.Dataset,
     answers: evaluator.Predictions,
     found: Evaluation,
@@ -116,7 +116,7 @@ def test_photographs_cut_otherwise_are_left_out_where_that_is_asked_for(
 
 
 def test_copies_that_cannot_be_looked_for_are_said(
-    model: bundle.Model, data: datasets.Dataset, answers: evaluator.Predictions
+    model: model_files.Model, data: datasets.Dataset, answers: evaluator.Predictions
 ) -> None:
     alone = datasets.Dataset("alone", data.labels, train=None, val=None, test=data.test)
     told = evaluator.measure_all([model], alone, answers)
@@ -131,7 +131,7 @@ def test_copies_that_cannot_be_looked_for_are_said(
 
 
 def test_calibration_with_and_without_temperature(
-    model: bundle.Model, data: datasets.Dataset, answers: evaluator.Predictions, found: Evaluation
+    model: model_files.Model, data: datasets.Dataset, answers: evaluator.Predictions, found: Evaluation
 ) -> None:
     shipped, bare = found.temperatures
     temperature = model.card.head().temperature
@@ -175,7 +175,7 @@ def test_examples_are_the_worst_and_the_most_uncertain(
 
 
 def test_robustness_is_the_score_on_corrupted_images(
-    model: bundle.Model, answers: evaluator.Predictions, monkeypatch: pytest.MonkeyPatch
+    model: model_files.Model, answers: evaluator.Predictions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = {name: corruptions.CORRUPTIONS[name] for name in ("blur 1", "blur 2", "noise 8")}
     monkeypatch.setattr(corruptions, "CORRUPTIONS", few)
@@ -210,7 +210,7 @@ def test_the_page_needs_nothing_and_escapes_all(
 
 
 def test_a_report_of_given_answers_is_the_golden_page(
-    model: bundle.Model,
+    model: model_files.Model,
     data: datasets.Dataset,
     answers: evaluator.Predictions,
     golden: Callable[[str, str], None],
@@ -248,7 +248,7 @@ def test_no_head_of_a_row_or_column_breaks_inside_a_word(
 
 
 def test_odd_names_and_odd_reports_make_pages(
-    model: bundle.Model, data: datasets.Dataset, tmp_path: Path
+    model: model_files.Model, data: datasets.Dataset, tmp_path: Path
 ) -> None:
     split = data.split("test").take(np.arange(3))
     odd = datasets.Split("test", split.images, split.labels, None, ("a\udcff\n.png", "\x00", "=HYPERLINK()"))
@@ -325,8 +325,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("reports")
     archive = synthetic.write_archive(place / "faces.zip", train=140, val=42, test=42, seed=5)
     data = datasets.load(archive)
-    model = bundle.load()
-    splits = {each.name: bundle.Part(n=len(each), fingerprint=each.fingerprint) for each in data.splits}
+    model = model_files.load()
+    splits = {each.name: model_files.Part(n=len(each), fingerprint=each.fingerprint) for each in data.splits}
     facts = {
         "data": {
             "name": data.root,
@@ -336,8 +336,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
     }
     runs.create(recipes.get("quick"), facts, out=place / "runs" / "one")
-    about = bundle.Data(name=data.root, fingerprint=data.fingerprint, splits=splits)
-    bundle.write(model.read(), replace(model.card, data=about), place / "runs" / "one" / "bundle")
+    about = model_files.Data(name=data.root, fingerprint=data.fingerprint, splits=splits)
+    model_files.write(model.read(), replace(model.card, data=about), place / "runs" / "one" / "bundle")
     return place / "runs" / "one"
 
 
@@ -456,13 +456,13 @@ def excluding(place: Path, made: Path) -> Path:
         "file\n" + "".join(f"{file}\n" for file in datasets.load(archive).split("train").files[:3])
     )
     data = datasets.load(archive, exclude=place / "gone.csv")
-    splits = {each.name: bundle.Part(n=len(each), fingerprint=each.fingerprint) for each in data.splits}
+    splits = {each.name: model_files.Part(n=len(each), fingerprint=each.fingerprint) for each in data.splits}
     origin = {"source": str(archive), "votes": None, "exclude": [str(place / "gone.csv")], "seed": 42}
     facts = {"data": {"origin": origin, "splits": {name: vars(part) for name, part in splits.items()}}}
     runs.create(recipes.get("quick"), facts, out=place / "runs" / "two")
-    model = bundle.load()
-    about = bundle.Data(name=data.root, fingerprint=data.fingerprint, splits=splits)
-    bundle.write(model.read(), replace(model.card, data=about), place / "runs" / "two" / "bundle")
+    model = model_files.load()
+    about = model_files.Data(name=data.root, fingerprint=data.fingerprint, splits=splits)
+    model_files.write(model.read(), replace(model.card, data=about), place / "runs" / "two" / "bundle")
     return place / "runs" / "two"
 
 

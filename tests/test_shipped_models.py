@@ -17,13 +17,12 @@ from mien.errors import ModelError
 from mien.evaluation import calibration as calibrate
 from mien.evaluation import evaluator
 from mien.evaluation.evaluation import Evaluation
-from mien.models import checks
-from mien.models import model as bundle
+from mien.models import checks, model_files
 
 
-@pytest.mark.parametrize("name", [None, *bundle.SHIPPED])
+@pytest.mark.parametrize("name", [None, *model_files.SHIPPED])
 def test_a_model_of_the_package_reads_a_face_in_two_ways(name: str | None) -> None:
-    model = bundle.load(name)
+    model = model_files.load(name)
     assert model.card.name == (name or "default")
     assert model.card.labels == emotions.EMOTIONS
     assert list(model.card.heads) == ["fer2013", "ferplus"]
@@ -35,10 +34,10 @@ def test_a_model_of_the_package_reads_a_face_in_two_ways(name: str | None) -> No
     assert np.abs(answers[0] - answers[1]).max() > 0.01
 
 
-@pytest.mark.parametrize("name", bundle.SHIPPED)
+@pytest.mark.parametrize("name", model_files.SHIPPED)
 def test_every_figure_of_a_card_stands_in_its_evaluation(name: str) -> None:
-    card = bundle.load(name).card
-    document = json.loads((bundle.MODELS / f"{name}.json").read_text())
+    card = model_files.load(name).card
+    document = json.loads((model_files.MODELS / f"{name}.json").read_text())
     assert document["sha256"] == card.sha256
     assert document["precision"] == card.precision
     evaluation = Evaluation.from_dict(document["evaluation"])
@@ -56,12 +55,12 @@ def test_every_figure_of_a_card_stands_in_its_evaluation(name: str) -> None:
     assert copies <= set(card.excluded), "a released model leaves the leaks and val's copies out"
 
 
-@pytest.mark.parametrize("name", bundle.SHIPPED)
+@pytest.mark.parametrize("name", model_files.SHIPPED)
 def test_the_weights_beside_a_model_are_its_own(name: str) -> None:
     pytest.importorskip("keras", reason="training needs mien[train]")
     from mien.training import initialization, recipes, trainer
 
-    model = bundle.load(name)
+    model = model_files.load(name)
     recipe = recipes.from_dict(model.card.recipe)
     network = trainer.build_network(recipe, classes=len(model.card.labels), policy="float32")
     assert initialization.assign(initialization.load(model), network, model.card.labels) == ()
@@ -79,8 +78,8 @@ def test_they_need_neither_network_nor_what_trains_them() -> None:
         "import socket, sys\n"
         "def refuse(*given): raise OSError('no network here')\n"
         "socket.socket.connect = socket.socket.bind = socket.getaddrinfo = refuse\n"
-        "import numpy as np\nfrom mien.models import model as bundle\n"
-        "for name in bundle.SHIPPED: bundle.load(name).run(np.zeros((1, 48, 48, 1), np.uint8))\n"
+        "import numpy as np\nfrom mien.models import model_files\n"
+        "for name in model_files.SHIPPED: model_files.load(name).run(np.zeros((1, 48, 48, 1), np.uint8))\n"
         "heavy = ('keras', 'tensorflow', 'torch', 'jax', 'matplotlib', 'cv2', 'onnx')\n"
         "print([name for name in heavy if name in sys.modules])"
     )
@@ -91,7 +90,7 @@ def test_they_need_neither_network_nor_what_trains_them() -> None:
 
 
 def test_a_wheel_with_them_is_small() -> None:
-    package = bundle.MODELS.parent
+    package = model_files.MODELS.parent
     held = io.BytesIO()
     with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as wheel:
         for file in package.rglob("*"):
@@ -101,23 +100,23 @@ def test_a_wheel_with_them_is_small() -> None:
 
 
 def test_a_damaged_model_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(bundle.MODELS, tmp_path, dirs_exist_ok=True)
-    monkeypatch.setattr(bundle, "MODELS", tmp_path)
-    bundle.load()
+    shutil.copytree(model_files.MODELS, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(model_files, "MODELS", tmp_path)
+    model_files.load()
     content = bytearray((tmp_path / "default.onnx").read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / "default.onnx").write_bytes(content)
     with pytest.raises(ModelError, match=r"'default' is damaged.*install mien again"):
-        bundle.load()
+        model_files.load()
 
 
-@pytest.mark.parametrize("name", bundle.SHIPPED)
+@pytest.mark.parametrize("name", model_files.SHIPPED)
 def test_a_model_of_the_package_is_the_same_once_it_is_written_again(tmp_path: Path, name: str) -> None:
-    model = bundle.load(name)
+    model = model_files.load(name)
     images, _, _ = synthetic.sample(40, seed=2, size=model.card.size)
     path = tmp_path / f"{name}.onnx"
-    written = bundle.write(model.read(), model.card, path)
-    again = bundle.load(path)
+    written = model_files.write(model.read(), model.card, path)
+    again = model_files.load(path)
     assert again.card == written.card
     assert again.read() == path.read_bytes()
     assert checks.read_entry(path.read_bytes(), checks.MODEL_KEY)
@@ -127,33 +126,33 @@ def test_a_model_of_the_package_is_the_same_once_it_is_written_again(tmp_path: P
 
 def test_a_copy_is_held_against_the_evaluation_beside_it(tmp_path: Path) -> None:
     for name in ("default.onnx", "default.json"):
-        shutil.copy(bundle.MODELS / name, tmp_path)
-    assert bundle.load(tmp_path / "default.onnx").card == bundle.load().card
-    shutil.copy(bundle.MODELS / "fast.onnx", tmp_path / "default.onnx")
+        shutil.copy(model_files.MODELS / name, tmp_path)
+    assert model_files.load(tmp_path / "default.onnx").card == model_files.load().card
+    shutil.copy(model_files.MODELS / "fast.onnx", tmp_path / "default.onnx")
     with pytest.raises(ModelError, match=r"evaluation 'default.json' beside 'default.onnx' is another"):
-        bundle.load(tmp_path / "default.onnx")
+        model_files.load(tmp_path / "default.onnx")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff\xfe", b"[" * 100_000])
 def test_a_damaged_evaluation_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
-    shutil.copytree(bundle.MODELS, tmp_path, dirs_exist_ok=True)
-    monkeypatch.setattr(bundle, "MODELS", tmp_path)
+    shutil.copytree(model_files.MODELS, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(model_files, "MODELS", tmp_path)
     (tmp_path / "default.json").write_bytes(content)
     with pytest.raises(ModelError, match=r"evaluation of .* 'default' is damaged; install mien again"):
-        bundle.load()
+        model_files.load()
 
 
 @pytest.mark.real
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[] if name == "fast" else [pytest.mark.slow]) for name in bundle.SHIPPED],
+    [pytest.param(name, marks=[] if name == "fast" else [pytest.mark.slow]) for name in model_files.SHIPPED],
 )
 def test_they_score_what_they_say(fer2013: datasets.Dataset, name: str) -> None:
     data = fer2013
-    report = evaluator.evaluate(bundle.load(name), data.split("val"), labels=data.labels)
-    said = json.loads((bundle.MODELS / f"{name}.json").read_text())["evaluation"]
+    report = evaluator.evaluate(model_files.load(name), data.split("val"), labels=data.labels)
+    said = json.loads((model_files.MODELS / f"{name}.json").read_text())["evaluation"]
     assert report.split_fingerprint == said["split_fingerprint"]
     # int8 kernels differ by processor in the last bit of a sum, and so may a few of 3,589 answers.
     assert report.accuracy == pytest.approx(said["accuracy"], abs=0.002)

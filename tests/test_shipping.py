@@ -24,8 +24,7 @@ from mien.evaluation.balance import GEOMETRIC_MEAN
 from mien.evaluation.evaluation import Evaluation
 from mien.evaluation.metrics import compute_metrics, find_plurality
 from mien.models import initial_weights as weights
-from mien.models import model as bundle
-from mien.models import priors
+from mien.models import model_files, priors
 from mien.models import training_hashes as known
 from mien.release import exporters, shipping
 from mien.release import model_cards as cards
@@ -67,8 +66,8 @@ def shipped(trained: runs.Run, tmp_path_factory: pytest.TempPathFactory) -> ship
 def test_the_file_answers_as_the_run_does_at_its_temperature(
     trained: runs.Run, shipped: shipping.Shipped
 ) -> None:
-    before, val = bundle.load(trained.bundle), noisy().split("val")
-    alone = bundle.load(shipped.model.path)
+    before, val = model_files.load(trained.bundle), noisy().split("val")
+    alone = model_files.load(shipped.model.path)
     assert alone.card == shipped.model.card
     assert (alone.card.name, alone.card.licence) == ("tried", "CC0-1.0")
     for name, head in alone.card.heads.items():
@@ -110,7 +109,7 @@ def test_frequencies_are_those_of_the_training_targets(shipped: shipping.Shipped
 
 
 def test_the_training_images_are_known_again(shipped: shipping.Shipped) -> None:
-    found = known.read(bundle.load(shipped.model.path))
+    found = known.read(model_files.load(shipped.model.path))
     trainer = noisy().split("train")
     assert found is not None
     assert found.n == len(trainer) == shipped.document["training_hashes"]["n"]
@@ -120,13 +119,13 @@ def test_the_training_images_are_known_again(shipped: shipping.Shipped) -> None:
 def test_a_training_begins_from_what_ships(shipped: shipping.Shipped, tmp_path: Path) -> None:
     assert shipped.weights == shipped.model.path.with_name("tried.weights.npz")
     recipe = dying.recipe("targets.ferplus=1", "epochs=1", "optimizer.learning_rate=1e-3")
-    made = trainer.fit(noisy(), recipe, out=tmp_path / "run", base=bundle.load(shipped.model.path))
+    made = trainer.fit(noisy(), recipe, out=tmp_path / "run", base=model_files.load(shipped.model.path))
     assert made.facts()["base"][0]["name"] == "tried"
-    card = bundle.load(made.bundle).card
+    card = model_files.load(made.bundle).card
     assert card.base[0].sha256 == shipped.model.card.sha256
     assert card.base[0].data == shipped.model.card.data
     mean = shipping.make(made, noisy(), to=tmp_path, average=[shipped.model], name="mean")
-    one, two = exporters.weights_of(bundle.load(made.bundle)), exporters.weights_of(shipped.model)
+    one, two = exporters.weights_of(model_files.load(made.bundle)), exporters.weights_of(shipped.model)
     for name, array in exporters.weights_of(mean.model).items():
         tolerance = max(np.abs(each[name]).max() for each in (one, two)) / 125 + 1e-7
         np.testing.assert_allclose(array, (one[name] + two[name]) / 2, atol=tolerance, rtol=0, err_msg=name)
@@ -140,7 +139,7 @@ def test_a_training_begins_from_what_ships(shipped: shipping.Shipped, tmp_path: 
 def test_the_weights_beside_a_model_are_the_networks_to_a_byte(
     trained: runs.Run, shipped: shipping.Shipped
 ) -> None:
-    network = exporters.rebuild(bundle.load(trained.bundle))
+    network = exporters.rebuild(model_files.load(trained.bundle))
     expected = {variable.path: variable.numpy() for variable in network.weights}
     found = weights.read(shipped.model.path, shipped.model.card.sha256 or "")
     assert found.keys() == expected.keys()
@@ -160,12 +159,12 @@ def gone_on(trained: runs.Run, tmp_path_factory: pytest.TempPathFactory) -> runs
     """Another epoch from where `trained` ended."""
     recipe = dying.recipe("targets.ferplus=1", "epochs=1", "optimizer.ema=0")
     out = tmp_path_factory.mktemp("gone") / "on"
-    return trainer.fit(noisy(), recipe, out=out, base=bundle.load(trained.bundle))
+    return trainer.fit(noisy(), recipe, out=out, base=model_files.load(trained.bundle))
 
 
 def test_the_weights_of_two_runs_are_averaged(trained: runs.Run, gone_on: runs.Run, tmp_path: Path) -> None:
     made = shipping.make(gone_on, noisy(), to=tmp_path, average=[trained], name="mean")
-    models = [bundle.load(each.bundle) for each in (gone_on, trained)]
+    models = [model_files.load(each.bundle) for each in (gone_on, trained)]
     one, two = (exporters.weights(model.read()) for model in models)
     for name, array in initialization.load(made.bundle).weights.items():
         expected = (one[name] + two[name]) / 2
@@ -177,29 +176,29 @@ def test_the_weights_of_two_runs_are_averaged(trained: runs.Run, gone_on: runs.R
     assert [each.name for each in card.base] == [trained.name]
     assert card.base[0].recipe == card.averaged[0].recipe == models[1].card.recipe
     assert card.name == "mean"
-    assert bundle.load(gone_on.bundle).card == models[0].card
+    assert model_files.load(gone_on.bundle).card == models[0].card
 
 
 def test_what_ships_is_known_as_the_run_it_was_made_of(
     trained: runs.Run, gone_on: runs.Run, shipped: shipping.Shipped, tmp_path: Path
 ) -> None:
-    assert shipped.model.card.made_from == bundle.load(trained.bundle).card.sha256
+    assert shipped.model.card.made_from == model_files.load(trained.bundle).card.sha256
     with pytest.raises(ModelError, match="one model stands twice"):
         shipping.make(trained, noisy(), to=tmp_path, average=[shipped.model])
     made = shipping.make(gone_on, noisy(), to=tmp_path, average=[shipped.model], name="mean")
     assert [each.name for each in made.model.card.averaged] == ["tried"]
     lone = shutil.copy(shipped.model.path, tmp_path / "lone.onnx")
     with pytest.raises(ModelError, match=r"no 'lone.weights.npz' beside it, which holds the weights"):
-        shipping.make(gone_on, noisy(), to=tmp_path, average=[bundle.load(lone)])
+        shipping.make(gone_on, noisy(), to=tmp_path, average=[model_files.load(lone)])
 
 
 def test_networks_that_have_no_mean_are_refused(trained: runs.Run, gone_on: runs.Run, tmp_path: Path) -> None:
-    def together(other: bundle.Card) -> None:
-        one = bundle.load(gone_on.bundle)
+    def together(other: model_files.Card) -> None:
+        one = model_files.load(gone_on.bundle)
         images = noisy().split("val").images
         shipping.mean([one, dataclasses.replace(one, card=other)], tmp_path / "mean", images=images)
 
-    card = bundle.load(trained.bundle).card
+    card = model_files.load(trained.bundle).card
     with pytest.raises(ModelError, match="'on' and 'run' did not begin from one another"):
         together(dataclasses.replace(card, sha256="0" * 64))
     with pytest.raises(ModelError, match="did not begin from one another"):
@@ -217,7 +216,7 @@ def test_networks_that_have_no_mean_are_refused(trained: runs.Run, gone_on: runs
 def test_weights_that_are_not_the_models_are_named(shipped: shipping.Shipped, tmp_path: Path) -> None:
     for path in shipped.model.path.parent.glob("tried.*"):
         shutil.copy(path, tmp_path)
-    model, file = bundle.load(tmp_path / "tried.onnx"), tmp_path / "tried.weights.npz"
+    model, file = model_files.load(tmp_path / "tried.onnx"), tmp_path / "tried.weights.npz"
     content = file.read_bytes()
     with pytest.raises(ModelError, match="belongs to another model"):
         weights.read(model.path, "0" * 64)
@@ -246,7 +245,7 @@ def test_a_float32_model_holds_its_weights_itself_and_none_of_old_stay(
     old.write_bytes(b"an older model's")
     made = shipping.make(trained, noisy(), to=tmp_path)
     assert (made.weights, old.exists()) == (None, False)
-    network = exporters.rebuild(bundle.load(trained.bundle))
+    network = exporters.rebuild(model_files.load(trained.bundle))
     assert initialization.load(made.bundle).weights.keys() == {variable.path for variable in network.weights}
 
 
@@ -254,7 +253,7 @@ def test_offsets_ship_where_they_are_worth_it_on_images_they_did_not_see(
     trained: runs.Run, shipped: shipping.Shipped
 ) -> None:
     val = noisy().split("val")
-    raw = bundle.load(trained.bundle).run(val.images, head="fer2013")
+    raw = model_files.load(trained.bundle).run(val.images, head="fer2013")
     alone, shifted = (
         calibrate.measure(raw, val.labels, logit_bias=logit_bias) for logit_bias in (False, True)
     )
@@ -308,11 +307,11 @@ def test_what_training_holds_is_left_out_of_the_figures_on_new_images() -> None:
         for name in images
     }
     data = Dataset("made", emotions.EMOTIONS, splits["train"], splits["val"], None)
-    answers = evaluator.predict(bundle.load(), splits["val"], labels=data.labels)
-    alone = dataclasses.replace(bundle.load().card, data=None, base=(), averaged=())
+    answers = evaluator.predict(model_files.load(), splits["val"], labels=data.labels)
+    alone = dataclasses.replace(model_files.load().card, data=None, base=(), averaged=())
     known = shipping._known(data, alone)
     # Of what a model before it learnt, the images are not here to be looked at.
-    assert shipping._known(data, bundle.load().card) is None
+    assert shipping._known(data, model_files.load().card) is None
     assert known is not None
     overlap = evaluator.measure_overlap(answers, known)
     new = overlap.without_recrops
@@ -402,13 +401,14 @@ def test_nothing_is_calibrated_on_what_a_model_before_it_learnt(
 ) -> None:
     data = noisy()
     shutil.copytree(gone_on.path, tmp_path / "on")
-    model = bundle.load(gone_on.bundle)
+    model = model_files.load(gone_on.bundle)
     learnt = dataclasses.replace(
-        model.card.base[0].data, splits={"train": bundle.Part(n=1, fingerprint=data.split("val").fingerprint)}
+        model.card.base[0].data,
+        splits={"train": model_files.Part(n=1, fingerprint=data.split("val").fingerprint)},
     )
     base = dataclasses.replace(model.card.base[0], data=learnt)
     for change in ({"base": (base,)}, {"averaged": (base,)}):
-        bundle.write(model.read(), dataclasses.replace(model.card, **change), tmp_path / "on" / "bundle")
+        model_files.write(model.read(), dataclasses.replace(model.card, **change), tmp_path / "on" / "bundle")
         with pytest.raises(DataError, match=r"or a model that it was made from, learnt from: .* another val"):
             shipping.make(runs.open_run(tmp_path / "on"), data, to=tmp_path)
     assert not list(tmp_path.glob("*.onnx"))
@@ -453,7 +453,7 @@ def test_offsets_that_cost_accuracy_are_told_of_what_ships(
     monkeypatch.setattr(shipping, "_calibration", spoilt)
     made = shipping.make(trained, noisy(), to=tmp_path)
     val = noisy().split("val")
-    raw = bundle.load(trained.bundle).run(val.images, head="fer2013")
+    raw = model_files.load(trained.bundle).run(val.images, head="fer2013")
     assert (raw.argmax(axis=1) == val.labels).mean() > 0.8
     assert (made.model.run(val.images, head="fer2013").argmax(axis=1) != 0).all()
     release._warn(made)

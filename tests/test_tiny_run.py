@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import make_tiny_run
-from mien.models import model
+from mien.models import model_files
 from mien.training import runs
 
 NAMES = ("tiny-run", "tiny-run-votes")
@@ -19,8 +19,11 @@ def test_they_are_finished_and_small(tiny_run: Path, tiny_run_votes: Path) -> No
         assert made.facts()["status"] == "done"
         state, complaints = made.load()
         assert (state is not None, complaints) == (True, [])
-        assert model.load(made.bundle).card.sha256 == made.facts()["shipped"]["sha256"]
-    assert [len(model.load(path / "bundle").card.heads) for path in (tiny_run, tiny_run_votes)] == [1, 2]
+        assert model_files.load(made.bundle).card.sha256 == made.facts()["shipped"]["sha256"]
+    assert [len(model_files.load(path / "bundle").card.heads) for path in (tiny_run, tiny_run_votes)] == [
+        1,
+        2,
+    ]
     size = sum(path.stat().st_size for path in make_tiny_run.HERE.rglob("*") if path.is_file())
     assert size < 300_000
 

@@ -28,8 +28,7 @@ from mien.data.datasets import Dataset, Split
 from mien.errors import DataError, MissingExtra, OutputError, RunError, TrainingError
 from mien.evaluation import evaluator
 from mien.inference.predictor import Predictor
-from mien.models import model as bundle
-from mien.models import priors
+from mien.models import model_files, priors
 from mien.release import model_cards as card
 from mien.training import recipes, runs
 
@@ -75,7 +74,9 @@ def ending(path: Path) -> Ending:
     assert complaints == []
     rows = [{key: row[key] for key in row if key not in runs.CLOCKS} for row in made.history()]
     val = dying.data().split("val")
-    return Ending(rows, dict(state.arrays), made.facts()["shipped"], bundle.load(made.bundle).run(val.images))
+    return Ending(
+        rows, dict(state.arrays), made.facts()["shipped"], model_files.load(made.bundle).run(val.images)
+    )
 
 
 def assert_same(one: Ending, other: Ending) -> None:
@@ -314,7 +315,7 @@ def test_a_training_learns_and_leaves_a_whole_run(
     assert facts["environment"]["keras"]
     assert any(f"ships epoch {best + 1} of" in note for note in notes)
 
-    shipped = bundle.load(made.bundle)
+    shipped = model_files.load(made.bundle)
     report = evaluator.evaluate(shipped, data.split("val"), labels=data.labels)
     assert report.accuracy == pytest.approx(history[best]["val_accuracy"])
     assert report.accuracy > 0.6
@@ -345,7 +346,7 @@ def test_weight_files_load_in_plain_keras(
     epoch = made.facts()["shipped"]["epoch"]
     model.load_weights(next(made.weights.glob(f"ep{epoch:03d}-*")))
     images = data.split("val").images
-    ours = bundle.load(made.bundle).run(images)
+    ours = model_files.load(made.bundle).run(images)
     np.testing.assert_allclose(model.predict(images, verbose=0), ours, atol=1e-4)
 
 
@@ -513,7 +514,7 @@ def test_when_it_diverges_later_the_best_model_is_kept(
     made = runs.open_run(tmp_path / "run")
     assert made.facts()["status"] == "failed"
     assert made.facts()["shipped"]["epoch"] == 1
-    assert bundle.load(made.bundle).card.labels == ("angry", "disgust", "fear")
+    assert model_files.load(made.bundle).card.labels == ("angry", "disgust", "fear")
 
 
 def test_a_network_that_no_file_can_stand_for_is_kept_aside(
@@ -593,7 +594,7 @@ def test_a_class_may_be_absent_from_val(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("logit_bias", "power"), [((), 0.7), ((0.5, 0.0, -0.5), 1.0)])
 def test_frequencies_leave_out_what_a_balanced_loss_took(logit_bias: tuple[float, ...], power: float) -> None:
     train_split = dying.data().split("train")
-    card = bundle.load("fast").card
+    card = model_files.load("fast").card
     head = replace(card.head("fer2013"), logit_bias=logit_bias)
     kept = replace(card, labels=("a", "b", "c"), recipe={"targets": {"balance": 0.3}})
     kept = replace(kept, heads={"labels": head})
@@ -607,7 +608,7 @@ def test_a_run_has_thresholds_and_frequencies(tmp_path: Path) -> None:
     data, notes = dying.data(), []
     settings = ("targets.ferplus=1", "epochs=4", "optimizer.ema=0", "augment.flip=false")
     made = trainer.fit(data, dying.recipe(*settings), out=tmp_path / "run", on_note=notes.append)
-    model, val, split = bundle.load(made.bundle), data.split("val"), data.split("train")
+    model, val, split = model_files.load(made.bundle), data.split("val"), data.split("train")
     shares = np.bincount(split.labels) / len(split)
     for name, head in model.card.heads.items():
         np.testing.assert_allclose(head.frequencies, shares, atol=1e-6)
@@ -625,7 +626,7 @@ def test_a_run_has_thresholds_and_frequencies(tmp_path: Path) -> None:
     assert "better than chance" not in card.of_run(made)
 
 
-def faces(model: bundle.Model, images: np.ndarray) -> list[Any]:
+def faces(model: model_files.Model, images: np.ndarray) -> list[Any]:
     predictor = Predictor(model, whole_image=True, balance=1)
     return [found.faces[0] for found in predictor.images(list(images[..., 0]))]
 
@@ -635,7 +636,7 @@ def test_a_model_at_chance_flags_all_its_answers(tmp_path: Path) -> None:
     data, notes = dying.data(), []
     settings = ("epochs=1", "optimizer.learning_rate=1e-9", "optimizer.ema=0")
     made = trainer.fit(data, dying.recipe(*settings), out=tmp_path / "run", on_note=notes.append)
-    model = bundle.load(made.bundle)
+    model = model_files.load(made.bundle)
     assert model.card.head().at_chance
     (said,) = [each for each in notes if "chance" in each]
     assert "uncertain" in said
@@ -657,7 +658,7 @@ def test_an_epoch_that_was_better_than_the_last_is_named() -> None:
 def test_bfloat16_trains_and_ships_in_float32(tmp_path: Path) -> None:
     made = trainer.fit(dying.data(), dying.recipe("precision=bfloat16", "epochs=2"), out=tmp_path / "run")
     assert made.facts()["precision"] == "mixed_bfloat16"
-    parity = bundle.load(made.bundle).card.parity
+    parity = model_files.load(made.bundle).card.parity
     assert parity is not None
     assert parity.largest_difference <= 1e-4
 
@@ -809,7 +810,7 @@ def test_a_second_answer_learns_the_votes(tmp_path: Path) -> None:
     )
     rows = made.history()
     assert {"ferplus_accuracy", "val_ferplus_accuracy"} <= rows[-1].keys()
-    shipped = bundle.load(made.bundle)
+    shipped = model_files.load(made.bundle)
     assert list(shipped.card.heads) == ["fer2013", "ferplus"]
     val = data.split("val")
     for name, truth in (("fer2013", val.labels), ("ferplus", val.votes.argmax(axis=1))):
@@ -955,7 +956,7 @@ def test_teachers_take_a_few_steps_in_bfloat16_on_the_jax_backend(tmp_path: Path
     assert made.facts()["environment"]["backend"].startswith("jax")
     assert made.facts()["precision"] == "mixed_bfloat16"
     assert len(made.history()) == 2
-    assert list(bundle.load(made.bundle).card.heads) == ["fer2013", "ferplus"]
+    assert list(model_files.load(made.bundle).card.heads) == ["fer2013", "ferplus"]
 
 
 @pytest.mark.parametrize("folds", [2, 5])

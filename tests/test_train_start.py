@@ -16,7 +16,7 @@ from mien.data.datasets import Dataset
 from mien.errors import ModelError, RecipeError, RunError
 from mien.evaluation import evaluator
 from mien.evaluation.evaluation_log import find_role
-from mien.models import model as bundle
+from mien.models import model_files
 from mien.release import exporters
 from mien.release import model_cards as cards
 from mien.reports import evaluation_report as report
@@ -32,10 +32,10 @@ FORK.set_forkserver_preload(["mien.training.trainer", "conftest"])
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> bundle.Model:
+def base(tmp_path_factory: pytest.TempPathFactory) -> model_files.Model:
     """A model that has learnt its data well."""
     recipe = dying.recipe("epochs=6", "optimizer.ema=0", "checkpoints.minutes=5")
-    return bundle.load(
+    return model_files.load(
         trainer.fit(dying.data(), recipe, out=tmp_path_factory.mktemp("base") / "first").bundle
     )
 
@@ -48,7 +48,7 @@ def other(make_blobs: Callable[..., Dataset], **options: object) -> Dataset:
     return make_blobs({"train": 60, "val": 30}, seed=9, **options)
 
 
-def test_the_weights_are_those_that_ship(base: bundle.Model) -> None:
+def test_the_weights_are_those_that_ship(base: model_files.Model) -> None:
     model = trainer.build_network(dying.recipe(), classes=3, policy="float32")
     assert initialization.assign(initialization.load(base), model, dying.data().labels) == ()
     images = dying.data().split("val").images
@@ -56,7 +56,7 @@ def test_the_weights_are_those_that_ship(base: bundle.Model) -> None:
 
 
 def test_a_training_goes_on_from_there_and_says_so(
-    base: bundle.Model, tmp_path: Path, make_blobs: Callable[..., Dataset]
+    base: model_files.Model, tmp_path: Path, make_blobs: Callable[..., Dataset]
 ) -> None:
     data, notes = other(make_blobs, labels=dying.data().labels), []
     made = trainer.fit(data, short(), out=tmp_path / "second", base=base, on_note=notes.append)
@@ -65,19 +65,19 @@ def test_a_training_goes_on_from_there_and_says_so(
     assert made.history()[0]["loss"] < 0.5 * chance.history()[0]["loss"]
 
     shipped = base.card
-    card = bundle.load(made.bundle).card
+    card = model_files.load(made.bundle).card
     (first,) = card.base
     assert (first.name, first.sha256, first.data) == ("first", shipped.sha256, shipped.data)
     assert first.recipe == shipped.recipe
     assert card.learnt_from == (card.data, shipped.data)
     assert made.facts()["base"][0]["sha256"] == shipped.sha256
-    assert bundle.load(chance.bundle).card.base == ()
+    assert model_files.load(chance.bundle).card.base == ()
 
-    third = trainer.fit(data, short(), out=tmp_path / "third", base=bundle.load(made.bundle))
-    assert [each.name for each in bundle.load(third.bundle).card.base] == ["second", "first"]
+    third = trainer.fit(data, short(), out=tmp_path / "third", base=model_files.load(made.bundle))
+    assert [each.name for each in model_files.load(third.bundle).card.base] == ["second", "first"]
 
 
-def test_a_result_that_is_worse_than_its_start_says_so(base: bundle.Model, tmp_path: Path) -> None:
+def test_a_result_that_is_worse_than_its_start_says_so(base: model_files.Model, tmp_path: Path) -> None:
     """The training images have wrong labels, those of val the right ones, which the base knows."""
     data, notes, stages = dying.data(), [], []
     wrong = replace(data.split("train"), labels=(data.split("train").labels + 1) % 3)
@@ -90,12 +90,12 @@ def test_a_result_that_is_worse_than_its_start_says_so(base: bundle.Model, tmp_p
         on_progress=lambda *each: stages.append(each),
     )
     assert stages[-1] == ("scoring first on val", 40, 40)
-    card = bundle.load(made.bundle).card
+    card = model_files.load(made.bundle).card
     began = card.began
     assert began is not None
     first, second = (
         evaluator.evaluate(each, data.split("val"), labels=data.labels)
-        for each in (base, bundle.load(made.bundle))
+        for each in (base, model_files.load(made.bundle))
     )
     assert (began.name, began.n, began.learnt) == ("first", 40, False)
     assert (began.accuracy, began.accuracy_interval) == (first.accuracy, first.accuracy_interval)
@@ -108,43 +108,43 @@ def test_a_result_that_is_worse_than_its_start_says_so(base: bundle.Model, tmp_p
     (row,) = training._beside(kept)
     assert row[1].endswith("the trained model is worse")
     told = evaluator.measure_all(
-        [bundle.load(made.bundle)],
+        [model_files.load(made.bundle)],
         data,
-        evaluator.predict(bundle.load(made.bundle), data.split("val"), labels=data.labels),
+        evaluator.predict(model_files.load(made.bundle), data.split("val"), labels=data.labels),
     )
     assert told.models[0].began["worse"] is True
     assert any("was worse after training than first" in each for each in report._doubtful(told.models))
     # A mean of both has other weights, of which this says nothing.
     mean = shipping.average(
-        [bundle.load(made.bundle), base], tmp_path / "mean", images=data.split("val").images
+        [model_files.load(made.bundle), base], tmp_path / "mean", images=data.split("val").images
     )
     assert mean.card.began is None
 
 
 def test_a_result_that_is_not_worse_says_nothing(
-    base: bundle.Model, tmp_path: Path, make_blobs: Callable[..., Dataset]
+    base: model_files.Model, tmp_path: Path, make_blobs: Callable[..., Dataset]
 ) -> None:
     notes: list[str] = []
     data = other(make_blobs, labels=dying.data().labels)
     made = trainer.fit(
         data, short("optimizer.learning_rate=1e-9"), out=tmp_path / "same", base=base, on_note=notes.append
     )
-    began = bundle.load(made.bundle).card.began
+    began = model_files.load(made.bundle).card.began
     assert began is not None
     assert not began.worse
     assert not any("worse" in each for each in notes)
     assert not training._beside(made.facts()["began"])[0][1].endswith("worse")
     # In classes that the first cannot answer there is nothing to compare.
     strange = trainer.fit(other(make_blobs), short(), out=tmp_path / "strange", base=base)
-    assert bundle.load(strange.bundle).card.began is None
+    assert model_files.load(strange.bundle).card.began is None
     assert training._beside(strange.facts()["began"]) == []
 
 
 def test_what_the_first_learnt_from_is_no_measure_of_the_second(
-    base: bundle.Model, tmp_path: Path, make_blobs: Callable[..., Dataset]
+    base: model_files.Model, tmp_path: Path, make_blobs: Callable[..., Dataset]
 ) -> None:
     made = trainer.fit(other(make_blobs), short(), out=tmp_path / "second", base=base)
-    card = bundle.load(made.bundle).card
+    card = model_files.load(made.bundle).card
     for name in ("train", "val"):
         assert find_role(card, dying.data().split(name).fingerprint).role == name
         assert find_role(card, other(make_blobs).split(name).fingerprint).role == name
@@ -153,7 +153,7 @@ def test_what_the_first_learnt_from_is_no_measure_of_the_second(
     val = dying.data().split("val")
     taught = replace(other(make_blobs), train=replace(val, name="train"))
     again = trainer.fit(replace(taught, labels=dying.data().labels), short(), out=tmp_path / "on", base=base)
-    assert find_role(bundle.load(again.bundle).card, val.fingerprint).role == "train"
+    assert find_role(model_files.load(again.bundle).card, val.fingerprint).role == "train"
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_what_the_first_learnt_from_is_no_measure_of_the_second(
     ],
 )
 def test_an_answer_that_the_run_does_not_have_begins_anew(
-    base: bundle.Model, labels: tuple[str, ...], settings: tuple[str, ...], fresh: tuple[str, ...]
+    base: model_files.Model, labels: tuple[str, ...], settings: tuple[str, ...], fresh: tuple[str, ...]
 ) -> None:
     recipe = dying.recipe(*settings)
     model = trainer.build_network(recipe, classes=len(labels), policy="float32")
@@ -178,40 +178,40 @@ def test_an_answer_that_the_run_does_not_have_begins_anew(
             np.testing.assert_array_equal(one, two, err_msg=layer.name)
 
 
-def test_heads_that_are_left_behind_are_named(base: bundle.Model, tmp_path: Path) -> None:
+def test_heads_that_are_left_behind_are_named(base: model_files.Model, tmp_path: Path) -> None:
     two = trainer.fit(dying.data(), short("targets.ferplus=1"), out=tmp_path / "two", base=base)
     notes: list[str] = []
     made = trainer.fit(
-        dying.data(), short(), out=tmp_path / "one", base=bundle.load(two.bundle), on_note=notes.append
+        dying.data(), short(), out=tmp_path / "one", base=model_files.load(two.bundle), on_note=notes.append
     )
-    assert len(bundle.load(made.bundle).card.heads) == 1
+    assert len(model_files.load(made.bundle).card.heads) == 1
     assert any("has the heads fer2013 and ferplus" in note and "targets.ferplus=1" in note for note in notes)
 
 
 def test_what_averaged_models_learnt_from_is_learnt_from(
-    base: bundle.Model, tmp_path: Path, make_blobs: Callable[..., Dataset]
+    base: model_files.Model, tmp_path: Path, make_blobs: Callable[..., Dataset]
 ) -> None:
     data = other(make_blobs, labels=dying.data().labels)
-    on = bundle.load(trainer.fit(data, short(), out=tmp_path / "on", base=base).bundle)
+    on = model_files.load(trainer.fit(data, short(), out=tmp_path / "on", base=base).bundle)
     mean = shipping.average([base, on], tmp_path / "mean", images=data.split("val").images)
     assert [each.name for each in mean.card.averaged] == ["on"]
     third = make_blobs({"train": 60, "val": 30}, seed=11, labels=data.labels)
-    card = bundle.load(trainer.fit(third, short(), out=tmp_path / "last", base=mean).bundle).card
+    card = model_files.load(trainer.fit(third, short(), out=tmp_path / "last", base=mean).bundle).card
     assert {each.name for each in card.base} == {"first", "on"}
     assert find_role(card, data.split("train").fingerprint).role == "train"
 
 
 def test_other_classes_are_named(
-    base: bundle.Model, tmp_path: Path, make_blobs: Callable[..., Dataset]
+    base: model_files.Model, tmp_path: Path, make_blobs: Callable[..., Dataset]
 ) -> None:
     notes: list[str] = []
     data = other(make_blobs, labels=("calm", "tense"))
     made = trainer.fit(data, short(), out=tmp_path / "second", base=base, on_note=notes.append)
     assert any("answer begins with random weights" in note for note in notes)
-    assert bundle.load(made.bundle).card.labels == ("calm", "tense")
+    assert model_files.load(made.bundle).card.labels == ("calm", "tense")
 
 
-def test_killed_and_resumed_is_as_if_never_killed(base: bundle.Model, tmp_path: Path) -> None:
+def test_killed_and_resumed_is_as_if_never_killed(base: model_files.Model, tmp_path: Path) -> None:
     def go(place: str, kill_at: tuple[str, int] | None = None) -> int | None:
         process = FORK.Process(
             target=dying.train, args=(tmp_path / place / "run", kill_at, ("epochs=2",), base.path)
@@ -233,7 +233,7 @@ def test_killed_and_resumed_is_as_if_never_killed(base: bundle.Model, tmp_path: 
 
 
 def test_one_killed_before_its_weights_were_saved_is_not_resumed_from_chance(
-    base: bundle.Model, tmp_path: Path
+    base: model_files.Model, tmp_path: Path
 ) -> None:
     made = trainer.fit(dying.data(), short(), out=tmp_path / "second", base=base)
     shutil.rmtree(made.path / "checkpoints")
@@ -242,9 +242,9 @@ def test_one_killed_before_its_weights_were_saved_is_not_resumed_from_chance(
 
 
 def test_a_model_that_cannot_be_begun_from_is_named(
-    base: bundle.Model, tmp_path: Path, make_blobs: Callable[..., Dataset]
+    base: model_files.Model, tmp_path: Path, make_blobs: Callable[..., Dataset]
 ) -> None:
-    def begin(card: bundle.Card, *settings: str, data: Dataset | None = None) -> None:
+    def begin(card: model_files.Card, *settings: str, data: Dataset | None = None) -> None:
         recipe = dying.recipe(*settings)
         trainer.fit(data or dying.data(), recipe, out=tmp_path / "second", base=replace(base, card=card))
 

@@ -16,7 +16,7 @@ from mien.evaluation import evaluator
 from mien.evaluation.evaluation import SplitUse
 from mien.evaluation.memorised import count_memorised, warn_of_memorised
 from mien.evaluation.metrics import wilson_interval
-from mien.models import model as bundle
+from mien.models import model_files
 from mien.models import training_hashes as known
 from mien.reports import evaluation_report as report
 from mien.vision import images
@@ -86,13 +86,13 @@ def test_what_cannot_be_hashed_or_looked_up_is_refused(faces: np.ndarray) -> Non
         known.of(faces[:5]).find(faces[:5, :40, :40])
 
 
-def shipped(folder: Path, name: str = "hand") -> bundle.Model:
+def shipped(folder: Path, name: str = "hand") -> model_files.Model:
     """A model of known answers with an evaluation beside it, as `mien ship` writes them."""
-    card = bundle.Card(name=name, labels=LABELS, size=SIZE)
-    made = bundle.write(meter(name, (85, 170)), card, folder / f"{name}.onnx")
+    card = model_files.Card(name=name, labels=LABELS, size=SIZE)
+    made = model_files.write(meter(name, (85, 170)), card, folder / f"{name}.onnx")
     document = {"schema": 2, "name": name, "sha256": made.card.sha256, "bytes": 1, "evaluation": {}}
     (folder / f"{name}.json").write_text(json.dumps(document))
-    return bundle.load(folder / f"{name}.onnx")
+    return model_files.load(folder / f"{name}.onnx")
 
 
 def test_models_that_learnt_the_same_share_a_file(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_models_that_learnt_the_same_share_a_file(tmp_path: Path) -> None:
     paths = {known.write(each.path, learnt) for each in (one, other)}
     assert len(paths) == 1
     assert paths.pop().name.startswith("known-")
-    found = known.read(bundle.load(tmp_path / "one.onnx"))
+    found = known.read(model_files.load(tmp_path / "one.onnx"))
     assert found is not None
     assert (found.size, found.n, len(found.hashes)) == (SIZE, 4, 4)
     assert json.loads((tmp_path / "one.json").read_text())["training_hashes"]["n"] == 4
@@ -208,11 +208,11 @@ def test_commands_warn_of_images_that_a_model_learnt_from(
     assert any("8 of the 12 images" in each for each in told["warnings"])
 
 
-@pytest.mark.parametrize("name", bundle.SHIPPED)
+@pytest.mark.parametrize("name", model_files.SHIPPED)
 def test_models_of_the_package_have_hashes(name: str) -> None:
-    model = bundle.load(name)
+    model = model_files.load(name)
     found = known.read(model)
     assert found is not None
     learnt = {part.n for data in model.card.learnt_from for part in [data.splits["train"]]}
     assert learnt == {found.n}
-    assert (bundle.MODELS / known.pack(found)[0]).stat().st_size < 1_000_000
+    assert (model_files.MODELS / known.pack(found)[0]).stat().st_size < 1_000_000

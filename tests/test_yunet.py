@@ -9,7 +9,7 @@ from PIL import Image
 from mien import cli
 from mien.errors import InputError, ModelError
 from mien.inference.predictor import Predictor
-from mien.models import model as bundle
+from mien.models import model_files
 from mien.vision import detectors
 from mien.vision.detectors import yunet
 
@@ -122,7 +122,7 @@ def test_other_files_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
     (tmp_path / "text.onnx").write_text("no network")
     with pytest.raises(ModelError, match="is it an ONNX file"):
         detectors.load(str(tmp_path / "text.onnx"))
-    packaged = bundle.MODELS / "fast.onnx"
+    packaged = model_files.MODELS / "fast.onnx"
     with pytest.raises(ModelError, match="is not YuNet: it lacks bbox_16"):
         detectors.load(str(packaged))
     with (tmp_path / "large.onnx").open("wb") as file:

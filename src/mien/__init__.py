@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from mien.evaluation.evaluation import Evaluation
     from mien.inference.batches import predict_files
     from mien.inference.predictor import Predictor, predict, predict_many
-    from mien.models.model import load as load_model
-    from mien.models.model import resolve
+    from mien.models.model_files import load as load_model
+    from mien.models.model_files import resolve
     from mien.training.trainer import fit as train
     from mien.types import Box, Face, Prediction, Problem
 
@@ -45,11 +45,11 @@ _PUBLIC = {
     "explain": ("api", "explain"),
     "export": ("api", "export"),
     "load_dataset": ("data.datasets", "load"),
-    "load_model": ("models.model", "load"),
+    "load_model": ("models.model_files", "load"),
     "predict": ("inference.predictor", "predict"),
     "predict_files": ("inference.batches", "predict_files"),
     "predict_many": ("inference.predictor", "predict_many"),
-    "resolve": ("models.model", "resolve"),
+    "resolve": ("models.model_files", "resolve"),
     "ship": ("api", "ship"),
     "train": ("training.trainer", "fit"),
     "write_card": ("api", "write_card"),

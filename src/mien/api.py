@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mien.evaluation.evaluator import Predictions
     from mien.evaluation.explanation import Explanation
     from mien.inference.video import VideoSummary
-    from mien.models.model import Model, Subject
+    from mien.models.model_files import Model, Subject
     from mien.release.exporters import Exported
     from mien.release.shipping import Shipped
     from mien.training.runs import Run
@@ -166,7 +166,7 @@ def check_outputs(outputs: Mapping[str, AnyPath | None], inputs: Iterable[AnyPat
     Raises:
         InputError: As `mien._files.check_outputs`.
     """
-    from mien.models.model import is_run
+    from mien.models.model_files import is_run
 
     protected: list[Path] = []
     for path in inputs:
@@ -412,10 +412,10 @@ def evaluate(
     from mien.data import datasets
     from mien.evaluation import balance as balances
     from mien.evaluation import evaluator, memorised, metrics
-    from mien.models import model
+    from mien.models import model_files
 
     listener = _listener(progress, on_note)
-    targets = [models] if isinstance(models, str | os.PathLike | model.Model) else list(models)
+    targets = [models] if isinstance(models, str | os.PathLike | model_files.Model) else list(models)
     shipped = balance == 0 and not prior
     _check_evaluation_options(table, report, views, robustness=robustness, recrops=recrops)
     if not shipped and (report is not None or probabilities is not None or robustness or balance_table):
@@ -428,7 +428,7 @@ def evaluate(
     source = None if isinstance(data, datasets.Dataset) else data
     _check_evaluation_outputs(targets, report, probabilities, groups, data, [votes, *(exclude or ())])
     listed = None if groups is None else metrics.read_groups(groups)
-    subjects = [model.resolve(target) for target in targets]
+    subjects = [model_files.resolve(target) for target in targets]
     loaded = [subject.model for subject in subjects]
     _check_evaluation_models(targets, loaded, probabilities, recrops=recrops)
     if isinstance(data, datasets.Dataset):
@@ -512,7 +512,7 @@ def _check_evaluation_outputs(
     data: Any,
     others: Sequence[AnyPath | None],
 ) -> None:
-    from mien.models.model import is_run
+    from mien.models.model_files import is_run
     from mien.reports import evaluation_report
 
     # os.path, because Path.is_dir raises an error for a name that is too long.
@@ -771,7 +771,7 @@ def compare(
         OutputError: The page cannot be written.
     """
     from mien.evaluation import comparison
-    from mien.models.model import is_run
+    from mien.models.model_files import is_run
 
     listener = _listener(progress, on_note)
     paths = [side for side in (a, b) if isinstance(side, str | os.PathLike)]
@@ -813,16 +813,16 @@ def compare(
 
 def _open_side(target: "Model | AnyPath") -> "Subject | SavedPredictions":
     from mien.data import probabilities
-    from mien.models import model
+    from mien.models import model_files
 
     if isinstance(target, str | os.PathLike) and Path(target).suffix == ".npz":
         return probabilities.read(target)
-    return model.resolve(target)
+    return model_files.resolve(target)
 
 
 def _side_sizes(sides: "Sequence[Subject | SavedPredictions]", size: int | None) -> list[int]:
     """Return the size of the images for each side; probabilities use that of the model beside them."""
-    from mien.models.model import Subject
+    from mien.models.model_files import Subject
 
     own = [side.model.card.size if isinstance(side, Subject) else None for side in sides]
     if size is not None and None not in own:
@@ -871,7 +871,7 @@ def _predict_side(
     side: "Subject | SavedPredictions", part: "Split", target: Any, head: str | None, listener: Listener
 ) -> "SidePredictions":
     from mien.evaluation import comparison
-    from mien.models.model import Subject
+    from mien.models.model_files import Subject
 
     if isinstance(side, Subject):
         progress = listener.stage(f"predicting with {side.name}")
@@ -889,7 +889,7 @@ def _count_comparison(
     listener: Listener,
 ) -> "Comparison":
     """Count the comparison as an evaluation in the run of each model, and warn if it is not the first."""
-    from mien.models.model import Subject
+    from mien.models.model_files import Subject
 
     warnings: list[str] = []
     for side, answers in sides:
@@ -915,7 +915,7 @@ def _memorised(
 ) -> "NDArray[np.bool_] | None":
     """Return which images a model was trained on, by the hashes that it ships with; None if none has any."""
     from mien.evaluation.memorised import find_memorised
-    from mien.models.model import Subject
+    from mien.models.model_files import Subject
 
     known = None
     for side, part in zip(sides, parts, strict=True):
@@ -1034,8 +1034,7 @@ def explain(
     """
     from mien.evaluation import explanation
     from mien.inference.predictor import find_faces
-    from mien.models import model as models
-    from mien.models import priors
+    from mien.models import model_files, priors
     from mien.vision import detectors, images
 
     listener = _listener(progress, None)
@@ -1043,7 +1042,7 @@ def explain(
         raise InputError(f"--method is {method!r}; it must be {' or '.join(explanation.METHODS)}")
     if Path(image).is_dir():
         raise InputError(f"'{os.fspath(image)}' is a folder; name one image")
-    loaded = models.resolve(model).model
+    loaded = model_files.resolve(model).model
     loaded.card.head(head)
     prior, groups = priors.as_prior(prior) or None, priors.as_groups(groups)
     grouping = priors.Adjustment(groups=groups)
@@ -1179,16 +1178,16 @@ def export(
         MissingExtra: A package for the format is not installed.
         OutputError: The file cannot be written.
     """
-    from mien.models import model
+    from mien.models import model_files
     from mien.release import exporters
     from mien.training import runs
 
     source: Run | Model
     if isinstance(target, str | os.PathLike):
-        source = runs.open_run(target) if model.is_run(target) else model.load(target)
+        source = runs.open_run(target) if model_files.is_run(target) else model_files.load(target)
     else:
         source = target
-    if isinstance(source, model.Model) and to is not None:
+    if isinstance(source, model_files.Model) and to is not None:
         check_outputs({f"--to {os.fspath(to)}": exporters.file_for(to, format)}, [source.path])
     return exporters.convert(source, format, to, progress=progress)
 
@@ -1245,15 +1244,15 @@ def ship(
         MissingExtra: Keras is not installed.
         OutputError: A file cannot be written.
     """
-    from mien.models import initial_weights, model, networks
+    from mien.models import initial_weights, model_files, networks
     from mien.training import runs
 
     listener = _listener(progress, on_note)
     networks.require_keras()
     opened = runs.open_run(run)
     called = name or opened.name
-    others = [model.load(each) for each in average]
-    read = [model.find(each) for each in average]
+    others = [model_files.load(each) for each in average]
+    read = [model_files.find(each) for each in average]
     beside = [initial_weights.beside(path) for path in read if path.suffix == ".onnx"]
     written = [Path(to, f"{called}{suffix}") for suffix in (".onnx", ".json", ".weights.npz")]
     check_outputs(
@@ -1310,11 +1309,11 @@ def write_card(target: AnyPath, to: AnyPath | None = None) -> CardResult:
         InputError: The card would overwrite the datasheet.
         OutputError: A file cannot be written.
     """
-    from mien.models import model
+    from mien.models import model_files
     from mien.release import model_cards
     from mien.training import runs
 
-    if model.is_run(target):
+    if model_files.is_run(target):
         run = runs.open_run(target)
         page = run.path / model_cards.MODEL_CARD if to is None else Path(to)
         sheet = page.parent / model_cards.DATASHEET
@@ -1325,7 +1324,7 @@ def write_card(target: AnyPath, to: AnyPath | None = None) -> CardResult:
         _files.write(sheet, model_cards.datasheet(run).encode())
         return CardResult((run.name,), text, str(page), str(sheet))
     if not Path(target).is_dir():
-        target = model.find(target)
+        target = model_files.find(target)
     pairs = model_cards.shipped(target)
     text = model_cards.models(pairs)
     if to is not None:

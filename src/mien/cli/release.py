@@ -29,7 +29,7 @@ def export(
 ) -> int:
     """Convert a model to another format, and check that its probabilities stay the same."""
     from mien import api
-    from mien.models.model import is_run
+    from mien.models.model_files import is_run
 
     timer = common.Timer()
     with common.bar("comparing probabilities") as progress:

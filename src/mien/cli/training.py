@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from mien.data.datasets import Dataset
     from mien.data.probabilities import SavedPredictions
-    from mien.models.model import Model
+    from mien.models.model_files import Model
     from mien.training.recipes import Recipe
     from mien.training.runs import Run
 
@@ -102,9 +102,9 @@ def train(
 
 
 def _base(path: str) -> "Model":
-    from mien.models import model  # here, because it loads ONNX Runtime
+    from mien.models import model_files  # here, because it loads ONNX Runtime
 
-    return model.load(path)
+    return model_files.load(path)
 
 
 def _check_folds(folds: int, given: str) -> None:

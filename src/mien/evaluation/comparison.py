@@ -21,7 +21,7 @@ from mien.evaluation.evaluation import Evaluation, Interval
 from mien.evaluation.evaluation_log import find_choices
 from mien.evaluation.evaluator import compute_agreement, predict_mean
 from mien.evaluation.metrics import RESAMPLES, Z, compute_metrics, find_plurality
-from mien.models.model import ONE_HEAD, TWO_HEADS, Model
+from mien.models.model_files import ONE_HEAD, TWO_HEADS, Model
 
 if TYPE_CHECKING:
     from mien.data.datasets import Split

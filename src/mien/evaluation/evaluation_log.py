@@ -16,7 +16,7 @@ import filelock
 from mien import _files
 from mien.errors import RunError
 from mien.evaluation.evaluation import Role, SplitUse
-from mien.models.model import Card, Data
+from mien.models.model_files import Card, Data
 from mien.training.runs import Run, open_run
 
 #: The file in a run's folder.

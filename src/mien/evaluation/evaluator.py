@@ -46,12 +46,12 @@ from mien.evaluation.metrics import (
     risk_coverage_area,
     wilson_interval,
 )
-from mien.models.model import BATCH_SIZE, Model
+from mien.models.model_files import BATCH_SIZE, Model
 from mien.models.priors import as_prior
 
 if TYPE_CHECKING:
     from mien.data.datasets import Dataset, Split
-    from mien.models.model import Card
+    from mien.models.model_files import Card
 
 
 #: Numbers of views there are: as it is; its mirror image too; those and both moved to four corners.
@@ -165,8 +165,8 @@ def evaluate(
             The probabilities are their mean.
         batch_size: Images run at once; changes memory and speed, never the result.
         progress: Called with (images done, images in all).
-        balance: As `mien.models.model.Model.run` takes it.
-        prior: As `mien.models.model.Model.run` takes it.
+        balance: As `mien.models.model_files.Model.run` takes it.
+        prior: As `mien.models.model_files.Model.run` takes it.
 
     Returns:
         The figures, and what they were measured with.
@@ -286,8 +286,8 @@ def predict_mean(
         views: Of each image, as in `score`.
         batch_size: Images run at once; changes memory and speed, never the result.
         progress: Called with (images done, images in all), all models and views together.
-        balance: As `mien.models.model.Model.run` takes it.
-        prior: As `mien.models.model.Model.run` takes it.
+        balance: As `mien.models.model_files.Model.run` takes it.
+        prior: As `mien.models.model_files.Model.run` takes it.
 
     Raises:
         InputError: There is no such number of views, or balance or prior cannot be used with a model.

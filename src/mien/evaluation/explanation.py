@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from mien.errors import InputError
 from mien.models import checks
 from mien.models.card import FeatureMap
-from mien.models.model import Model
+from mien.models.model_files import Model
 from mien.models.priors import Adjustment, as_groups, as_prior
 from mien.vision import fonts
 

@@ -11,7 +11,7 @@ from mien.data import duplicates, recrops
 from mien.evaluation.evaluation import Memorised, SplitUse
 from mien.evaluation.metrics import wilson_interval
 from mien.models import training_hashes as hashes
-from mien.models.model import Model
+from mien.models.model_files import Model
 
 if TYPE_CHECKING:
     from mien.evaluation.evaluator import Predictions

@@ -18,7 +18,7 @@ from mien.errors import DataError
 from mien.evaluation.evaluation import Bin, ClassScore, Evaluation, Group, Groups, Interval, Point
 from mien.labels import VOTES
 from mien.models import priors
-from mien.models.model import Head
+from mien.models.model_files import Head
 
 #: Standard normal quantile of a two-sided 95 % interval.
 Z = 1.959963984540054

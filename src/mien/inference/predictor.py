@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from mien.errors import ImageError, InputError
 from mien.inference.image_files import check_sources
-from mien.models import model as bundles
-from mien.models.model import Model
+from mien.models import model_files
+from mien.models.model_files import Model
 from mien.models.priors import Adjustment, as_groups, as_prior, is_number
 from mien.types import Box, Face, Flag, Prediction, Problem
 from mien.vision import detectors
@@ -161,7 +161,7 @@ class Predictor:
             raise InputError(f"smallest is {smallest!r}; it must be at least 1 pixel")
         if not (is_number(min_confidence) and 0 <= min_confidence <= 1):
             raise InputError(f"min_confidence is {min_confidence!r}; it must be a number from 0 to 1")
-        self.model = model if isinstance(model, Model) else bundles.load(model, threads=1)
+        self.model = model if isinstance(model, Model) else model_files.load(model, threads=1)
         self.head = self.model.card.photo_head(head)
         stated = self.model.card.head(self.head)
         prior, groups = as_prior(prior), as_groups(groups)

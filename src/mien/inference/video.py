@@ -45,7 +45,7 @@ from mien.inference.video_files import Clip, Film, Picture, check_ending
 if TYPE_CHECKING:
     from av.packet import Packet
 
-    from mien.models.model import Model
+    from mien.models.model_files import Model
 
 #: Pixels of the longer side that a frame is shrunk to before detection (measured: docs/video.md).
 LOOK = 400

@@ -10,7 +10,7 @@ _MODULES = (
     "card",
     "checks",
     "initial_weights",
-    "model",
+    "model_files",
     "networks",
     "priors",
     "training_hashes",

@@ -27,7 +27,7 @@ from mien.data import duplicates
 from mien.errors import ModelError
 
 if TYPE_CHECKING:
-    from mien.models.model import Model
+    from mien.models.model_files import Model
 
 #: Bits of a signature, and how many of them may differ between images that count as near. How both were
 #: chosen: docs/bundle.md.

@@ -10,8 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from mien.errors import DataError, InputError, ModelError, RunError
 from mien.evaluation.evaluation import Evaluation
-from mien.models import model as bundles
-from mien.models.model import Card, Model, Part
+from mien.models import model_files
+from mien.models.model_files import Card, Model, Part
 from mien.training.runs import Run
 
 
@@ -166,14 +166,14 @@ def of_run(made: Run) -> Evidence:
         RunError: There is no model yet; or a report is damaged, or was made with another file.
         ModelError: The bundle is damaged.
     """
-    if not (made.bundle / bundles.MODEL).is_file():
-        raise bundles.unfinished(made.path)
-    bundle = bundles.load(made.bundle)
+    if not (made.bundle / model_files.MODEL).is_file():
+        raise model_files.unfinished(made.path)
+    bundle = model_files.load(made.bundle)
     facts = _facts(made)
     return Evidence(
         card=bundle.card,
-        file=bundles.MODEL,
-        bytes=(made.bundle / bundles.MODEL).stat().st_size,
+        file=model_files.MODEL,
+        bytes=(made.bundle / model_files.MODEL).stat().st_size,
         evaluations=tuple(_reports(made, bundle.card)),
         teacher=facts.teacher.about if facts.teacher else "",
     )
@@ -202,10 +202,10 @@ def shipped(path: Path) -> list[tuple[Model, dict[str, Any]]]:
         InputError: There is none.
         ModelError: A file is damaged, or stands without its evaluation.
     """
-    if str(path) in bundles.SHIPPED:
-        path = bundles.MODELS / f"{path}.onnx"
+    if str(path) in model_files.SHIPPED:
+        path = model_files.MODELS / f"{path}.onnx"
     if path.is_dir():
-        ranks = {name: rank for rank, name in enumerate(bundles.SHIPPED)}
+        ranks = {name: rank for rank, name in enumerate(model_files.SHIPPED)}
         files = sorted(path.glob("*.onnx"), key=lambda file: (ranks.get(file.stem, len(ranks)), file.name))
         if not files:
             raise InputError(
@@ -214,7 +214,7 @@ def shipped(path: Path) -> list[tuple[Model, dict[str, Any]]]:
             )
     else:
         files = [path]
-    return [(bundles.load(file.absolute()), _beside(file)) for file in files]
+    return [(model_files.load(file.absolute()), _beside(file)) for file in files]
 
 
 def _beside(file: Path) -> dict[str, Any]:

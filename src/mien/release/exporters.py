@@ -25,9 +25,8 @@ from mien import _files
 from mien.data import synthetic
 from mien.errors import MissingExtra, ModelError
 from mien.models import initial_weights as kept
-from mien.models import model as bundles
-from mien.models import networks
-from mien.models.model import Card, Model, Parity
+from mien.models import model_files, networks
+from mien.models.model_files import Card, Model, Parity
 from mien.models.networks import load_keras, quietly
 from mien.release.onnx_graph import feature_map, mean_weights, serialise, weights
 from mien.training.runs import Run
@@ -161,9 +160,9 @@ def convert(
             f"{str(place)!r} is what a run ships, and its scores are of that file; name another place"
         )
     if isinstance(source, Run):
-        if not (source.bundle / bundles.MODEL).is_file():
-            raise bundles.unfinished(source.path)
-        source = bundles.load(source.bundle)
+        if not (source.bundle / model_files.MODEL).is_file():
+            raise model_files.unfinished(source.path)
+        source = model_files.load(source.bundle)
     model, card = rebuild(source), source.card
     images, _, _ = synthetic.sample(at_least, seed=0, size=card.size)
     if card.precision == "int8":
@@ -266,7 +265,7 @@ def write(
             at_least=at_least,
             progress=progress,
         )
-        _files.write(file.with_name(bundles.LABELS), bundles.listed(card.labels))
+        _files.write(file.with_name(model_files.LABELS), model_files.listed(card.labels))
         assert made.card.parity is not None
         return Exported(file, made.card.parity)
     model = _scaled(in_float32(model), card)
@@ -278,7 +277,7 @@ def write(
     parity = compare(
         answers, expected, "Keras in float32", largest_logit=lambda: _largest_logit(model, images)
     )
-    _files.write(file.with_name(bundles.LABELS), bundles.listed(card.labels))
+    _files.write(file.with_name(model_files.LABELS), model_files.listed(card.labels))
     _files.write(file, content)
     return Exported(file, parity)
 
@@ -317,7 +316,7 @@ def write_model(
     }
     card = replace(card, parity=None, heads=heads, feature_map=feature_map(file))
     try:
-        written = bundles.of(file, card)
+        written = model_files.of(file, card)
         network = _scaled(in_float32(model), card)
         answers, expected = [], []
         for start in range(0, len(images), BATCH_SIZE):
@@ -334,7 +333,7 @@ def write_model(
         )
     except ModelError as error:
         raise Unlike(str(error), file) from None
-    return bundles.write(file, replace(card, parity=parity), to)
+    return model_files.write(file, replace(card, parity=parity), to)
 
 
 def compare(
@@ -446,8 +445,8 @@ def _check_place(file: Path, card: Card) -> None:
         raise ModelError(
             f"{str(file.parent)!r} is a file; name a folder, or a file that ends in {file.suffix}"
         )
-    there = file.with_name(bundles.LABELS)
-    if there.is_file() and there.read_bytes() != bundles.listed(card.labels):
+    there = file.with_name(model_files.LABELS)
+    if there.is_file() and there.read_bytes() != model_files.listed(card.labels):
         raise ModelError(f"{str(there)!r} lists other labels than the model's; name another folder")
 
 

@@ -21,7 +21,7 @@ from mien.evaluation.calibration import FEW
 from mien.evaluation.evaluation import Evaluation, Figures
 from mien.evaluation.evaluation_log import find_choices
 from mien.labels import EMOTIONS
-from mien.models.model import Model
+from mien.models.model_files import Model
 from mien.release import evidence
 from mien.release.evidence import Evidence, Known
 from mien.reports.rendering import code, render

@@ -31,10 +31,9 @@ from mien.evaluation.evaluation_log import find_role
 from mien.evaluation.memorised import TrainingDuplicates, find_training_duplicates
 from mien.evaluation.metrics import add_thresholds, find_plurality
 from mien.models import initial_weights as weights
-from mien.models import model as bundles
-from mien.models import priors
+from mien.models import model_files, priors
 from mien.models import training_hashes as known
-from mien.models.model import Base, Card, Fusion, Model
+from mien.models.model_files import Base, Card, Fusion, Model
 from mien.release import exporters, quantization
 from mien.training.runs import Run
 from mien.training.targets import frequencies
@@ -176,9 +175,9 @@ def _silent(done: int, total: int) -> None:
 def _trained(parts: Sequence[Run | Model], val: Split, aside: Path) -> Model:
     """Load the model of a run; with others, make the mean of their weights in the folder `aside`."""
     for each in parts:
-        if isinstance(each, Run) and not (each.bundle / bundles.MODEL).is_file():
-            raise bundles.unfinished(each.path)
-    models = [bundles.load(each.bundle) if isinstance(each, Run) else each for each in parts]
+        if isinstance(each, Run) and not (each.bundle / model_files.MODEL).is_file():
+            raise model_files.unfinished(each.path)
+    models = [model_files.load(each.bundle) if isinstance(each, Run) else each for each in parts]
     named = [digest for model in models for digest in hashes_of(model.card)]
     if len(set(named)) < len(named):
         raise ModelError("a model is named twice among those to average; name each once")
@@ -257,7 +256,7 @@ def _write(
     file = folder / f"{card.name}.onnx"
     # Without its evaluation a file counts alone, so that no moment pairs it with another's.
     (folder / f"{card.name}.json").unlink(missing_ok=True)
-    made = bundles.write(chosen.content, replace(card, metrics=metrics), file)
+    made = model_files.write(chosen.content, replace(card, metrics=metrics), file)
     found = {
         head: replace(
             report,
@@ -372,8 +371,8 @@ def _in_int8(plain: _File, train: Split, val: Split) -> _File:
     chosen = np.random.default_rng(0).permutation(len(train))[:CALIBRATING]
     content = quantization.quantise(plain.content, train.images[np.sort(chosen)])
     card = replace(plain.model.card, precision="int8")
-    fused = bundles.of(content, card)
-    found = _fusion(fused, bundles.of(content, card, optimization="basic"), val)
+    fused = model_files.of(content, card)
+    found = _fusion(fused, model_files.of(content, card, optimization="basic"), val)
     return _File(content, replace(fused, card=replace(fused.card, fusion=found)))
 
 

@@ -12,7 +12,7 @@ from mien.data import duplicates, probabilities
 from mien.data.datasets import Dataset, Split
 from mien.data.probabilities import SavedPredictions
 from mien.errors import DataError, RunError
-from mien.models import model as bundle
+from mien.models import model_files
 from mien.training.recipes import Recipe
 from mien.training.runs import Run, open_run
 
@@ -61,7 +61,7 @@ def predict_out_of_fold(
         )
         say(f"fold {number} of {folds}: trains on {len(kept):,} images, predicts {len(held):,}")
         made = _one(part, recipe, Path(to) / f"fold-{number}", fit=fit, resume=resume)
-        shipped = bundle.load(made.bundle)
+        shipped = model_files.load(made.bundle)
         for name, head in shipped.card.heads.items():
             found = shipped.run(whole.images[held], head=name)
             answers.setdefault(head.output, np.empty((len(whole), found.shape[1]), np.float32))[held] = found

@@ -11,7 +11,7 @@ from mien.data.datasets import Dataset
 from mien.errors import ModelError, RecipeError
 from mien.evaluation import evaluator
 from mien.evaluation.evaluation_log import find_role
-from mien.models.model import Model
+from mien.models.model_files import Model
 from mien.release import exporters
 from mien.training.recipes import Recipe
 
@@ -101,7 +101,7 @@ def evaluate_base(
         progress: Called with (images done, images in all).
 
     Returns:
-        The fields of `mien.models.model.Began` about that model; None if it does not have all of the
+        The fields of `mien.models.model_files.Began` about that model; None if it does not have all of the
         classes.
     """
     val = dataset.split("val")

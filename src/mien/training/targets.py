@@ -15,7 +15,7 @@ from mien import labels as emotions
 from mien.data.datasets import Dataset, Split
 from mien.data.probabilities import SavedPredictions
 from mien.errors import DataError
-from mien.models.model import Card
+from mien.models.model_files import Card
 from mien.training.recipes import Recipe, TargetSettings
 
 Floats = NDArray[np.float32]

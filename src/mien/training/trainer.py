@@ -23,9 +23,8 @@ from mien.errors import DataError, ModelError, OutputError, RecipeError, RunErro
 from mien.evaluation import evaluator
 from mien.evaluation.evaluation import Evaluation
 from mien.evaluation.metrics import add_thresholds, find_plurality, majority_share, wilson_interval
-from mien.models import model as bundle
-from mien.models import networks
-from mien.models.model import Model
+from mien.models import model_files, networks
+from mien.models.model_files import Model
 from mien.models.networks import load_keras
 from mien.release import exporters
 from mien.training import checkpoints, initialization, optimization, targets
@@ -52,7 +51,7 @@ def describe_run(
         policy: The dtype policy of Keras.
         origin: How to load the data again.
         teacher: The probabilities that it distils from; None for no distillation.
-        bases: The models that it begins from, as fields of `mien.models.model.Base`.
+        bases: The models that it begins from, as fields of `mien.models.model_files.Base`.
         began: The result of `initialization.evaluate_base` for the first of them.
     """
     return {
@@ -90,7 +89,7 @@ def describe_data(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def make_card(name: str, known: Mapping[str, Any], dataset: Dataset, recipe: Recipe) -> bundle.Card:
+def make_card(name: str, known: Mapping[str, Any], dataset: Dataset, recipe: Recipe) -> model_files.Card:
     """Return the card of a trained model, without figures.
 
     Args:
@@ -100,11 +99,11 @@ def make_card(name: str, known: Mapping[str, Any], dataset: Dataset, recipe: Rec
         recipe: Its recipe.
     """
     data, environment, teacher = describe_data(dataset), known["environment"], known.get("teacher")
-    return bundle.Card(
+    return model_files.Card(
         name=name,
         labels=dataset.labels,
         size=recipe.size,
-        heads=dict(bundle.TWO_HEADS if recipe.targets.ferplus else bundle.ONE_HEAD),
+        heads=dict(model_files.TWO_HEADS if recipe.targets.ferplus else model_files.ONE_HEAD),
         recipe=to_dict(recipe),
         teacher=teacher["about"] if teacher else "",
         data=_parse_data(data),
@@ -114,8 +113,8 @@ def make_card(name: str, known: Mapping[str, Any], dataset: Dataset, recipe: Rec
     )
 
 
-def _parse_base(known: Mapping[str, Any]) -> bundle.Base:
-    return bundle.Base(
+def _parse_base(known: Mapping[str, Any]) -> model_files.Base:
+    return model_files.Base(
         name=known["name"],
         sha256=known["sha256"],
         data=_parse_data(known["data"]),
@@ -124,11 +123,11 @@ def _parse_base(known: Mapping[str, Any]) -> bundle.Base:
     )
 
 
-def _parse_data(known: Mapping[str, Any]) -> bundle.Data:
-    return bundle.Data(
+def _parse_data(known: Mapping[str, Any]) -> model_files.Data:
+    return model_files.Data(
         name=known["name"],
         fingerprint=known["fingerprint"],
-        splits={name: bundle.Part(**part) for name, part in known["splits"].items()},
+        splits={name: model_files.Part(**part) for name, part in known["splits"].items()},
     )
 
 
@@ -139,7 +138,7 @@ def check_names(name: str, known: Mapping[str, Any], dataset: Dataset, recipe: R
         DataError: A card cannot hold the name of a class, of the data or of the run, or it is too large.
     """
     try:
-        bundle.to_json(make_card(name, known, dataset, recipe))
+        model_files.to_json(make_card(name, known, dataset, recipe))
     except ModelError as error:
         raise DataError(
             f"the model of {describe_data(dataset)['name']!r} cannot have a card: {error}; rename the "
@@ -556,7 +555,7 @@ def _finish(
         heads=_finish_heads(card, answers, dataset.split("train"), say),
         began=began,
     )
-    shipped = bundle.write((made.bundle / bundle.MODEL).read_bytes(), card, made.bundle)
+    shipped = model_files.write((made.bundle / model_files.MODEL).read_bytes(), card, made.bundle)
     if began is not None:
         made.update(began=asdict(began) | {"worse": began.worse})
         if began.worse:
@@ -581,12 +580,12 @@ def _find_better_epoch(history: Sequence[Mapping[str, float]], index: int) -> in
     return best if beats else None
 
 
-def _compare_with_base(made: Run, report: Evaluation) -> bundle.Began | None:
+def _compare_with_base(made: Run, report: Evaluation) -> model_files.Began | None:
     """Compare the trained model with the one that it began from, if that was evaluated."""
     known = made.facts().get("began")
     if known is None:
         return None
-    return bundle.Began(
+    return model_files.Began(
         name=known["name"],
         n=known["n"],
         accuracy=known["accuracy"],
@@ -598,8 +597,11 @@ def _compare_with_base(made: Run, report: Evaluation) -> bundle.Began | None:
 
 
 def _finish_heads(
-    card: bundle.Card, answers: Mapping[str, evaluator.Predictions], train: Split, say: Callable[[str], None]
-) -> dict[str, bundle.Head]:
+    card: model_files.Card,
+    answers: Mapping[str, evaluator.Predictions],
+    train: Split,
+    say: Callable[[str], None],
+) -> dict[str, model_files.Head]:
     """Return the heads with frequencies and thresholds, and report those at chance."""
     heads = {}
     for name, found in answers.items():
@@ -615,7 +617,9 @@ def _finish_heads(
     return heads
 
 
-def _at_chance(name: str, card: bundle.Card, chances: NDArray[np.float32], right: NDArray[np.int64]) -> str:
+def _at_chance(
+    name: str, card: model_files.Card, chances: NDArray[np.float32], right: NDArray[np.int64]
+) -> str:
     called = f"the head {name}" if len(card.heads) > 1 else "the model"
     if not len(right):
         return f"{called} cannot be evaluated on val, so all its answers count as uncertain"
@@ -633,7 +637,7 @@ def _diverged(made: Run, error: exporters.Unlike, row: Mapping[str, float], epoc
     """Keep the file of a network that does not answer like Keras, and return the error."""
     place = made.path / "diverged"
     place.mkdir(exist_ok=True)
-    _files.write(place / bundle.MODEL, error.content)
+    _files.write(place / model_files.MODEL, error.content)
     reason = str(error).removesuffix(", so nothing was written")
     made.update(status="failed", reason=reason)
     return TrainingError(

@@ -13,8 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mien import _files
 from mien.errors import ModelError, OutputError, RunError
-from mien.models import checks
-from mien.models import model as bundle
+from mien.models import checks, model_files
 
 LABELS = ("happy", "sad", "surprise")
 SIZE = 16
@@ -56,18 +55,18 @@ MODEL = proto().SerializeToString()
 PIXELS = np.random.default_rng(1).integers(0, 256, (70, SIZE, SIZE, 1), np.uint8)
 
 
-def card(**changes: object) -> bundle.Card:
-    return dataclasses.replace(bundle.Card(name="hand", labels=LABELS, size=SIZE), **changes)
+def card(**changes: object) -> model_files.Card:
+    return dataclasses.replace(model_files.Card(name="hand", labels=LABELS, size=SIZE), **changes)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    bundle.write(MODEL, card(), tmp_path / "hand")
+    model_files.write(MODEL, card(), tmp_path / "hand")
     return tmp_path / "hand"
 
 
 def test_a_folder_and_its_onnx_file_alone_are_the_same_model(folder: Path) -> None:
-    whole, alone = bundle.load(folder), bundle.load(folder / "model.onnx")
+    whole, alone = model_files.load(folder), model_files.load(folder / "model.onnx")
     assert whole.card == alone.card
     assert (whole.run(PIXELS) == alone.run(PIXELS)).all()
     assert (folder / "labels.txt").read_text() == "happy\nsad\nsurprise\n"
@@ -75,7 +74,7 @@ def test_a_folder_and_its_onnx_file_alone_are_the_same_model(folder: Path) -> No
 
 
 def test_answers_are_the_functions_the_weights_say() -> None:
-    answers = bundle.of(MODEL, card()).run(PIXELS[:5])
+    answers = model_files.of(MODEL, card()).run(PIXELS[:5])
     weights = {each.name: numpy_helper.to_array(each) for each in proto().graph.initializer}
     padded = np.pad(PIXELS[:5, ..., 0].astype(np.float64), ((0, 0), (1, 1), (1, 1)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
@@ -83,12 +82,12 @@ def test_answers_are_the_functions_the_weights_say() -> None:
     logits = features.mean(axis=(1, 2)) @ weights["answer/kernel"] + weights["answer/bias"]
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     np.testing.assert_allclose(answers, powers / powers.sum(axis=1, keepdims=True), atol=1e-5)
-    np.testing.assert_allclose(bundle.of(MODEL, card()).features(PIXELS[:5]), features, atol=1e-3)
+    np.testing.assert_allclose(model_files.of(MODEL, card()).features(PIXELS[:5]), features, atol=1e-3)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 70, 1000])
 def test_batch_size_changes_no_answer(batch_size: int) -> None:
-    loaded = bundle.of(MODEL, card())
+    loaded = model_files.of(MODEL, card())
     np.testing.assert_allclose(loaded.run(PIXELS, batch_size=batch_size), loaded.run(PIXELS), atol=1e-6)
     np.testing.assert_allclose(
         loaded.features(PIXELS, batch_size=batch_size), loaded.features(PIXELS), atol=1e-3
@@ -96,26 +95,26 @@ def test_batch_size_changes_no_answer(batch_size: int) -> None:
 
 
 def test_answers_are_float32_probabilities_and_the_same_every_time() -> None:
-    loaded = bundle.of(MODEL, card(), threads=2)
+    loaded = model_files.of(MODEL, card(), threads=2)
     answers = loaded.run(PIXELS)
     assert answers.dtype == np.float32
     assert answers.shape == (70, 3)
     np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-6)
     assert np.ptp(answers, axis=0).min() > 1e-4
-    assert (bundle.of(MODEL, card(), threads=2).run(PIXELS) == answers).all()
+    assert (model_files.of(MODEL, card(), threads=2).run(PIXELS) == answers).all()
     with ThreadPoolExecutor(8) as threads:
         assert all((each == answers).all() for each in threads.map(loaded.run, [PIXELS] * 16))
 
 
 def test_no_images_give_no_answers() -> None:
-    loaded = bundle.of(MODEL, card())
+    loaded = model_files.of(MODEL, card())
     assert loaded.run(PIXELS[:0]).shape == (0, 3)
     assert loaded.features(PIXELS[:0]).shape == (0, SIZE, SIZE, 4)
 
 
 def test_progress_counts_images() -> None:
     seen: list[tuple[int, int]] = []
-    bundle.of(MODEL, card()).run(PIXELS, batch_size=32, progress=lambda *each: seen.append(each))
+    model_files.of(MODEL, card()).run(PIXELS, batch_size=32, progress=lambda *each: seen.append(each))
     assert seen == [(32, 70), (64, 70), (70, 70)]
 
 
@@ -134,47 +133,49 @@ def test_progress_counts_images() -> None:
 )
 def test_images_of_another_kind_are_refused(images: object, says: str) -> None:
     with pytest.raises(ModelError, match=says):
-        bundle.of(MODEL, card()).run(images)  # type: ignore[arg-type]
+        model_files.of(MODEL, card()).run(images)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match=says):
-        bundle.of(MODEL, card()).features(images)  # type: ignore[arg-type]
+        model_files.of(MODEL, card()).features(images)  # type: ignore[arg-type]
 
 
 def test_senseless_settings_are_refused() -> None:
     with pytest.raises(ModelError, match="batch_size is 0"):
-        bundle.of(MODEL, card()).run(PIXELS, batch_size=0)
+        model_files.of(MODEL, card()).run(PIXELS, batch_size=0)
     with pytest.raises(ModelError, match="threads is 0"):
-        bundle.of(MODEL, card(), threads=0)
+        model_files.of(MODEL, card(), threads=0)
     with pytest.raises(ModelError, match="optimization is 'none'"):
-        bundle.of(MODEL, card(), optimization="none")  # type: ignore[arg-type]
+        model_files.of(MODEL, card(), optimization="none")  # type: ignore[arg-type]
 
 
-FULL = bundle.Card(
+FULL = model_files.Card(
     name="quick-1",
     labels=LABELS,
     size=SIZE,
-    heads={"labels": bundle.Head(about="their own", temperature=1.25, threshold=0.4)},
+    heads={"labels": model_files.Head(about="their own", temperature=1.25, threshold=0.4)},
     recipe={"name": "quick", "epochs": 8, "augment": {"flip": True, "erase_area": [0.02, 0.2]}},
-    data=bundle.Data(
+    data=model_files.Data(
         name="archive (4).zip",
         fingerprint="a" * 64,
-        splits={"val": bundle.Part(n=3589, fingerprint="b" * 64)},
+        splits={"val": model_files.Part(n=3589, fingerprint="b" * 64)},
     ),
     excluded={"blank": 12},
-    metrics={"val": bundle.Measured(n=3589, values={"accuracy": 0.6}, intervals={"accuracy": (0.58, 0.62)})},
-    parity=bundle.Parity(images=1000, largest_difference=1e-6, against="Keras in float32"),
+    metrics={
+        "val": model_files.Measured(n=3589, values={"accuracy": 0.6}, intervals={"accuracy": (0.58, 0.62)})
+    },
+    parity=model_files.Parity(images=1000, largest_difference=1e-6, against="Keras in float32"),
     licence="CC0",
     versions={"mien": "0.1"},
 )
 
 
 def test_a_card_reads_back_equal(tmp_path: Path) -> None:
-    assert bundle.parse(bundle.to_json(FULL)) == FULL
-    written = bundle.write(MODEL, FULL, tmp_path / "full")
-    loaded = bundle.load(tmp_path / "full").card
+    assert model_files.parse(model_files.to_json(FULL)) == FULL
+    written = model_files.write(MODEL, FULL, tmp_path / "full")
+    loaded = model_files.load(tmp_path / "full").card
     assert loaded == written.card == dataclasses.replace(FULL, sha256=loaded.sha256)
-    inside = checks.read_entry((tmp_path / "full/model.onnx").read_bytes(), bundle.KEY)
+    inside = checks.read_entry((tmp_path / "full/model.onnx").read_bytes(), model_files.KEY)
     assert inside is not None
-    assert bundle.parse(inside) == FULL
+    assert model_files.parse(inside) == FULL
 
 
 @pytest.mark.parametrize(
@@ -204,30 +205,30 @@ def test_a_card_reads_back_equal(tmp_path: Path) -> None:
     ],
 )
 def test_a_card_that_does_not_hold_is_refused_by_its_place(change: dict[str, object], says: str) -> None:
-    document = json.loads(bundle.to_json(card())) | change
+    document = json.loads(model_files.to_json(card())) | change
     with pytest.raises(ModelError, match=says) as caught:
-        bundle.parse(json.dumps(document))
+        model_files.parse(json.dumps(document))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 5000, '{"size": NaN}', b"\xff\xfe"])
 def test_what_is_no_card_is_refused(text: str | bytes) -> None:
     with pytest.raises(ModelError, match="the card"):
-        bundle.parse(text)
+        model_files.parse(text)
 
 
 def test_a_card_has_a_largest_size() -> None:
     with pytest.raises(ModelError, match="at most"):
-        bundle.parse(" " * ((1 << 20) + 1))
+        model_files.parse(" " * ((1 << 20) + 1))
 
 
 def test_a_card_with_wrong_values_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="size"):
-        bundle.write(MODEL, card(size=3), tmp_path / "bad")
+        model_files.write(MODEL, card(size=3), tmp_path / "bad")
     with pytest.raises(ModelError, match="does not hold"):
-        bundle.write(
+        model_files.write(
             MODEL,
-            card(recipe={"rate": float("nan")}, heads={"labels": bundle.Head(temperature=float("inf"))}),
+            card(recipe={"rate": float("nan")}, heads={"labels": model_files.Head(temperature=float("inf"))}),
             tmp_path / "bad",
         )
     assert not (tmp_path / "bad").exists()
@@ -235,19 +236,21 @@ def test_a_card_with_wrong_values_is_not_written(tmp_path: Path) -> None:
 
 def test_an_older_bundle_and_foreign_files_beside_it(folder: Path) -> None:
     (folder / "notes.txt").write_text("mine")
-    old = bundle.load(folder).card
-    new = bundle.write((folder / "model.onnx").read_bytes(), dataclasses.replace(old, licence="CC0"), folder)
-    assert bundle.load(folder).card == new.card
+    old = model_files.load(folder).card
+    new = model_files.write(
+        (folder / "model.onnx").read_bytes(), dataclasses.replace(old, licence="CC0"), folder
+    )
+    assert model_files.load(folder).card == new.card
     assert new.card.sha256 != old.sha256
     assert (folder / "notes.txt").read_text() == "mine"
     model = onnx.load(folder / "model.onnx")
     keys = [each.key for each in model.metadata_props]
-    assert keys == [bundle.KEY, checks.MODEL_KEY, checks.CARD_KEY]
+    assert keys == [model_files.KEY, checks.MODEL_KEY, checks.CARD_KEY]
 
 
 def test_one_file_alone_can_be_written(tmp_path: Path) -> None:
-    written = bundle.write(MODEL, card(), tmp_path / "new" / "one.onnx")
-    assert bundle.load(tmp_path / "new" / "one.onnx").card == written.card
+    written = model_files.write(MODEL, card(), tmp_path / "new" / "one.onnx")
+    assert model_files.load(tmp_path / "new" / "one.onnx").card == written.card
     assert [each.name for each in (tmp_path / "new").iterdir()] == ["one.onnx"]
 
 
@@ -263,39 +266,39 @@ def test_a_write_stopped_at_any_moment_leaves_the_old_or_the_new(
         written.append(file)
         write(file, content)
 
-    old = bundle.load(folder).card
+    old = model_files.load(folder).card
     monkeypatch.setattr(_files, "write", stop)
     with pytest.raises(KeyboardInterrupt):
-        bundle.write(MODEL, card(licence="new"), folder)
-    found = bundle.load(folder).card
+        model_files.write(MODEL, card(licence="new"), folder)
+    found = model_files.load(folder).card
     assert found == old if moment == 0 else found.licence == "new"
 
 
 def test_places_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError):
-        bundle.write(MODEL, card(), tmp_path / "file" / "below")
+        model_files.write(MODEL, card(), tmp_path / "file" / "below")
     (tmp_path / "taken" / "model.onnx").mkdir(parents=True)
     with pytest.raises(OutputError):
-        bundle.write(MODEL, card(), tmp_path / "taken")
+        model_files.write(MODEL, card(), tmp_path / "taken")
     assert [each.name for each in (tmp_path / "taken").iterdir()] == ["model.onnx"]
 
 
 def test_no_bundle_no_answer(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match=r"there is no .*nowhere"):
-        bundle.load(tmp_path / "nowhere")
+        model_files.load(tmp_path / "nowhere")
     with pytest.raises(ModelError, match=r"neither a run .* nor a model"):
-        bundle.load(tmp_path)
+        model_files.load(tmp_path)
     for name, reason in (("x" * 5000, "File name too long"), ("x\0", "null")):
         with pytest.raises(ModelError, match=f"cannot be read: .*{reason}") as found:
-            bundle.load(name)
+            model_files.load(name)
         assert len(str(found.value)) < 300
     (tmp_path / "bare.onnx").write_bytes(MODEL)
     with pytest.raises(ModelError, match="has no card"):
-        bundle.load(tmp_path / "bare.onnx")
-    monkeypatch.setattr(bundle, "MAX_BYTES", 100)
+        model_files.load(tmp_path / "bare.onnx")
+    monkeypatch.setattr(model_files, "MAX_BYTES", 100)
     with pytest.raises(ModelError, match="larger than 100 bytes"):
-        bundle.load(folder)
+        model_files.load(folder)
 
 
 def test_a_runs_folder_is_its_model(away: Path) -> None:
@@ -303,33 +306,33 @@ def test_a_runs_folder_is_its_model(away: Path) -> None:
     made.mkdir(parents=True)
     (made / "recipe.toml").touch()
     with pytest.raises(RunError, match=r"runs/quick-1 has no model yet.* --resume runs/quick-1"):
-        bundle.load("runs/quick-1")
-    written = bundle.write(MODEL, card(), made / "bundle")
+        model_files.load("runs/quick-1")
+    written = model_files.write(MODEL, card(), made / "bundle")
     for name in ("runs/quick-1", made, "runs/quick-1/bundle", "runs/quick-1/bundle/model.onnx"):
-        assert bundle.load(name).card == written.card
-    assert bundle.load("runs/quick-1").path == made / "bundle"
-    assert bundle.load("runs/quick-1").read() == written.read()
+        assert model_files.load(name).card == written.card
+    assert model_files.load("runs/quick-1").path == made / "bundle"
+    assert model_files.load("runs/quick-1").read() == written.read()
 
 
 def test_a_name_of_the_package_goes_before_a_folder_of_that_name(away: Path) -> None:
     (away / "fast").mkdir()
     (away / "fast" / "recipe.toml").touch()
-    mine = bundle.write(MODEL, card(), away / "fast" / "bundle")
-    assert bundle.load("fast").path == bundle.find("fast") == bundle.MODELS / "fast.onnx"
-    assert not bundle.is_run("fast")
-    assert bundle.is_run("./fast")
-    assert bundle.load("./fast").card == mine.card
+    mine = model_files.write(MODEL, card(), away / "fast" / "bundle")
+    assert model_files.load("fast").path == model_files.find("fast") == model_files.MODELS / "fast.onnx"
+    assert not model_files.is_run("fast")
+    assert model_files.is_run("./fast")
+    assert model_files.load("./fast").card == mine.card
 
 
 def test_optimization_is_passed_on_when_a_model_is_loaded() -> None:
-    loaded = bundle.load("fast", optimization="basic")
+    loaded = model_files.load("fast", optimization="basic")
     images = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 1), np.uint8)
     assert loaded._optimization == "basic"
-    same = bundle.of(loaded.read(), loaded.card, optimization="basic")
+    same = model_files.of(loaded.read(), loaded.card, optimization="basic")
     assert (loaded.run(images) == same.run(images)).all()
     assert (pickle.loads(pickle.dumps(loaded)).run(images) == same.run(images)).all()
     with pytest.raises(ModelError, match="optimization is 'most'"):
-        bundle.load("fast", optimization="most")  # type: ignore[arg-type]
+        model_files.load("fast", optimization="most")  # type: ignore[arg-type]
 
 
 def test_a_card_of_another_file_is_refused(folder: Path) -> None:
@@ -337,13 +340,13 @@ def test_a_card_of_another_file_is_refused(folder: Path) -> None:
     document = json.loads(file.read_text())
     file.write_text(json.dumps(document | {"licence": "CC0"}))
     with pytest.raises(ModelError, match=r"card\.json in 'hand'"):
-        bundle.load(folder)
+        model_files.load(folder)
     file.write_text(json.dumps(document | {"sha256": "0" * 64}))
     with pytest.raises(ModelError, match="not the file its card was written for"):
-        bundle.load(folder)
+        model_files.load(folder)
     file.write_text(json.dumps(document | {"sha256": None}))
     with pytest.raises(ModelError, match="not the file its card was written for"):
-        bundle.load(folder)
+        model_files.load(folder)
 
 
 def changed(change: str) -> bytes:
@@ -448,14 +451,14 @@ def test_planted_faults_are_refused_in_one_sentence(
     # What the external weights name is there to be read: refusing must not depend on its absence.
     (tmp_path / "weights.bin").write_bytes(bytes(4 * 9 * 4))
     with pytest.raises(ModelError, match=says) as caught:
-        bundle.write(changed(change), card(), tmp_path / "bad")
+        model_files.write(changed(change), card(), tmp_path / "bad")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "bad").exists()
 
 
 def test_the_hand_written_model_is_fine_without_a_fault() -> None:
     assert changed("nothing") == MODEL
-    assert bundle.of(changed("nothing"), card()).card.sha256
+    assert model_files.of(changed("nothing"), card()).card.sha256
 
 
 @pytest.mark.parametrize(
@@ -477,7 +480,7 @@ def test_the_hand_written_model_is_fine_without_a_fault() -> None:
 )
 def test_what_is_no_onnx_file_is_refused(content: bytes, says: str) -> None:
     with pytest.raises(ModelError, match=says):
-        bundle.of(content, card())
+        model_files.of(content, card())
 
 
 def test_numbers_may_stand_packed_or_apart() -> None:
@@ -493,13 +496,16 @@ def test_numbers_may_stand_packed_or_apart() -> None:
 def test_metadata_of_others_stays() -> None:
     model = proto()
     model.metadata_props.add(key="theirs", value="x" * 300)
-    file = checks.write_entry(model.SerializeToString(), bundle.KEY, b"one")
-    file = checks.write_entry(file, bundle.KEY, b"two")
-    assert checks.read_entry(file, bundle.KEY) == b"two"
+    file = checks.write_entry(model.SerializeToString(), model_files.KEY, b"one")
+    file = checks.write_entry(file, model_files.KEY, b"two")
+    assert checks.read_entry(file, model_files.KEY) == b"two"
     assert checks.read_entry(file, "theirs") == b"x" * 300
     assert checks.read_entry(file, "nobody's") is None
     read = onnx.load_from_string(file)
-    assert {each.key: each.value for each in read.metadata_props} == {"theirs": "x" * 300, bundle.KEY: "two"}
+    assert {each.key: each.value for each in read.metadata_props} == {
+        "theirs": "x" * 300,
+        model_files.KEY: "two",
+    }
     del read.metadata_props[:]
     assert read == proto()
 
@@ -523,10 +529,10 @@ def mutate(content: bytes, random: np.random.Generator) -> bytes:
     return bytes(mutated)
 
 
-def is_refused(place: Path, expected: bundle.Card | None = None) -> bool:
+def is_refused(place: Path, expected: model_files.Card | None = None) -> bool:
     """Load and ask; anything but a good answer or one sentence fails the test."""
     try:
-        loaded = bundle.load(place)
+        loaded = model_files.load(place)
         answers = loaded.run(PIXELS[:4])
     except ModelError as error:
         message = str(error)
@@ -542,7 +548,7 @@ def is_refused(place: Path, expected: bundle.Card | None = None) -> bool:
 def test_200_mutated_cards_and_models(folder: Path) -> None:
     """A mutation is refused in one sentence, or, in a card's blank space, changes nothing."""
     random = np.random.default_rng(42)
-    whole = bundle.load(folder).card
+    whole = model_files.load(folder).card
     refused = 0
     for count in range(200):
         file = folder / ("card.json" if count % 2 else "model.onnx")
@@ -554,9 +560,9 @@ def test_200_mutated_cards_and_models(folder: Path) -> None:
     assert refused > 180
 
 
-def unsealed(about: bundle.Card) -> bytes:
+def unsealed(about: model_files.Card) -> bytes:
     """A file from before there were hashes inside."""
-    return checks.write_entry(MODEL, bundle.KEY, bundle.to_json(about).encode())
+    return checks.write_entry(MODEL, model_files.KEY, model_files.to_json(about).encode())
 
 
 def test_200_mutated_models_that_hold_no_hash(folder: Path) -> None:
@@ -573,7 +579,7 @@ def test_200_mutated_models_that_hold_no_hash(folder: Path) -> None:
 
 
 def test_a_bit_that_flipped_in_a_file_alone_is_noticed_wherever_it_is(tmp_path: Path) -> None:
-    bundle.write(MODEL, card(), tmp_path / "whole.onnx")
+    model_files.write(MODEL, card(), tmp_path / "whole.onnx")
     content, random = (tmp_path / "whole.onnx").read_bytes(), np.random.default_rng(3)
     alone = tmp_path / "alone.onnx"
     for place in range(len(content)):
@@ -583,52 +589,52 @@ def test_a_bit_that_flipped_in_a_file_alone_is_noticed_wherever_it_is(tmp_path: 
         with pytest.raises(
             ModelError, match=r"'alone.onnx' is damaged or was changed|is not a model file|no card"
         ) as caught:
-            bundle.load(alone)
+            model_files.load(alone)
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("key", [bundle.KEY, checks.MODEL_KEY, checks.CARD_KEY])
+@pytest.mark.parametrize("key", [model_files.KEY, checks.MODEL_KEY, checks.CARD_KEY])
 def test_what_was_changed_in_a_file_alone_is_named(tmp_path: Path, key: str) -> None:
     file = tmp_path / "one.onnx"
-    bundle.write(MODEL, card(), file)
+    model_files.write(MODEL, card(), file)
     whole = file.read_bytes()
-    edited = bundle.to_json(card(licence="CC0")).encode()
+    edited = model_files.to_json(card(licence="CC0")).encode()
     file.write_bytes(checks.write_entry(whole, key, edited))
     what = "model" if key == checks.MODEL_KEY else "card"
     with pytest.raises(ModelError, match=f"'one.onnx' is damaged or was changed: its {what} does not"):
-        bundle.load(file)
+        model_files.load(file)
     file.write_bytes(whole.replace(key.encode(), key.encode()[::-1]))
     with pytest.raises(ModelError, match=f"'one.onnx' is damaged or was changed: its {what} does not"):
-        bundle.load(file)
+        model_files.load(file)
 
 
 def test_weights_of_another_model_under_a_card_are_noticed(tmp_path: Path) -> None:
     file = tmp_path / "one.onnx"
-    bundle.write(MODEL, card(), file)
+    model_files.write(MODEL, card(), file)
     model = onnx.load(file)
     kernel = model.graph.initializer[1]
     kernel.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(kernel) * 2, kernel.name))
     onnx.save(model, file)
     with pytest.raises(ModelError, match=r"'one.onnx' is damaged or was changed: its model does not"):
-        bundle.load(file)
+        model_files.load(file)
 
 
 def test_what_other_programs_note_in_the_metadata_does_not_matter(tmp_path: Path) -> None:
     file = tmp_path / "one.onnx"
-    answers = bundle.write(MODEL, card(), file).run(PIXELS)
+    answers = model_files.write(MODEL, card(), file).run(PIXELS)
     model = onnx.load(file)
     model.metadata_props.insert(0, onnx.StringStringEntryProto(key="seen by", value="another program"))
     onnx.save(model, file)
-    assert (bundle.load(file).run(PIXELS) == answers).all()
+    assert (model_files.load(file).run(PIXELS) == answers).all()
 
 
 def test_a_file_without_hashes_loads_and_has_them_once_it_is_written_again(tmp_path: Path) -> None:
     file = tmp_path / "old.onnx"
     file.write_bytes(unsealed(card()))
-    old = bundle.load(file)
+    old = model_files.load(file)
     answers = old.run(PIXELS)
-    new = bundle.write(old.read(), old.card, file)
-    again = bundle.load(file)
+    new = model_files.write(old.read(), old.card, file)
+    again = model_files.load(file)
     assert again.card == new.card != old.card
     assert dataclasses.replace(again.card, sha256=old.card.sha256) == old.card
     assert (again.run(PIXELS) == answers).all()
@@ -636,10 +642,10 @@ def test_a_file_without_hashes_loads_and_has_them_once_it_is_written_again(tmp_p
     with pytest.raises(ModelError, match="has changed since it was loaded"):
         old.read()
     content = file.read_bytes()
-    bundle.write(again.read(), again.card, file)
+    model_files.write(again.read(), again.card, file)
     assert file.read_bytes() == content
     renamed = file.rename(tmp_path / "new.onnx")
-    assert bundle.load(renamed).card == again.card
+    assert model_files.load(renamed).card == again.card
 
 
 def evaluation(sha256: object) -> str:
@@ -648,32 +654,32 @@ def evaluation(sha256: object) -> str:
 
 @pytest.mark.parametrize("says", ["0" * 64, None, 7, "no\nhash" * 100])
 def test_a_file_beside_the_evaluation_of_another_is_refused(tmp_path: Path, says: object) -> None:
-    bundle.write(MODEL, card(), tmp_path / "one.onnx")
+    model_files.write(MODEL, card(), tmp_path / "one.onnx")
     (tmp_path / "one.json").write_text(evaluation(says))
     with pytest.raises(ModelError, match=r"'one.json' beside 'one.onnx' is another file's") as caught:
-        bundle.load(tmp_path / "one.onnx")
+        model_files.load(tmp_path / "one.onnx")
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 250
 
 
 def test_a_file_beside_its_own_evaluation_or_what_is_none_loads(tmp_path: Path) -> None:
-    made = bundle.write(MODEL, card(), tmp_path / "one.onnx")
+    made = model_files.write(MODEL, card(), tmp_path / "one.onnx")
     for text in (evaluation(made.card.sha256), "", "{", "[]", "[" * 100_000, '{"sha256": "0"}', '"name"'):
         (tmp_path / "one.json").write_text(text)
-        assert bundle.load(tmp_path / "one.onnx").card == made.card
+        assert model_files.load(tmp_path / "one.onnx").card == made.card
     # A card has a name and a hash as well, and is of the file that stands beside it as model.onnx.
-    (tmp_path / "one.json").write_text(bundle.to_json(dataclasses.replace(made.card, sha256="0" * 64)))
-    assert bundle.load(tmp_path / "one.onnx").card == made.card
+    (tmp_path / "one.json").write_text(model_files.to_json(dataclasses.replace(made.card, sha256="0" * 64)))
+    assert model_files.load(tmp_path / "one.onnx").card == made.card
     (tmp_path / "one.json").unlink()
     (tmp_path / "one.json").mkdir()
-    assert bundle.load(tmp_path / "one.onnx").card == made.card
+    assert model_files.load(tmp_path / "one.onnx").card == made.card
 
 
 def test_using_a_bundle_needs_nothing_that_trains(folder: Path) -> None:
     script = (
         "import sys\n"
-        "from mien.models import model as bundle\n"
-        f"bundle.load({str(folder)!r})\n"
+        "from mien.models import model_files\n"
+        f"model_files.load({str(folder)!r})\n"
         "heavy = {'keras', 'tensorflow', 'onnx', 'matplotlib', 'cv2', 'torch', 'jax'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
@@ -681,19 +687,19 @@ def test_using_a_bundle_needs_nothing_that_trains(folder: Path) -> None:
 
 
 def test_a_target_is_a_run_a_model_or_a_shipped_name(away: Path) -> None:
-    content = (bundle.MODELS / "fast.onnx").read_bytes()
+    content = (model_files.MODELS / "fast.onnx").read_bytes()
     for folder in ("mine", "mine/bundle", "fast"):
         Path(folder).mkdir(parents=True)
     for file in ("mine/bundle/model.onnx", "mine/copy.onnx", "fast/model.onnx"):
         Path(file).write_bytes(content)
     Path("mine/recipe.toml").write_text("")
-    name = bundle.load("fast").card.name
-    subject = bundle.resolve("mine")
+    name = model_files.load("fast").card.name
+    subject = model_files.resolve("mine")
     assert (subject.run, subject.name, subject.home) == (Path("mine"), "mine", Path("mine"))
     for file in ("mine/bundle", "mine/bundle/model.onnx"):
-        subject = bundle.resolve(file)
+        subject = model_files.resolve(file)
         assert (subject.run, subject.name, subject.home) == (None, name, Path("mine").resolve())
     for target in ("mine/copy.onnx", "fast", "./fast", None, subject.model):
-        assert bundle.resolve(target).home is None
-    assert bundle.resolve("fast").model.path == bundle.MODELS / "fast.onnx"
-    assert bundle.resolve("./fast").model.path == Path("fast")
+        assert model_files.resolve(target).home is None
+    assert model_files.resolve("fast").model.path == model_files.MODELS / "fast.onnx"
+    assert model_files.resolve("./fast").model.path == Path("fast")
