@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from mien.data import datasets
-from mien.evaluation import calibration as calibrate
+from mien.evaluation import calibration
 from mien.evaluation.memorised import find_training_duplicates
 from mien.evaluation.metrics import compute_metrics
 from mien.models import model_files
@@ -47,10 +47,10 @@ def main() -> None:
     new = ~find_training_duplicates(val.images, data.split("train").images, include_recrops=True).any
     everything = np.ones(len(val), bool)
     ways: list[tuple[str, Fit, NDArray]] = [
-        ("a temperature, on all", calibrate._fit_alone, everything),
-        ("a temperature, on new", calibrate._fit_alone, new),
-        ("with logit biases, on all", calibrate.fit_logit_bias, everything),
-        ("with logit biases, on new", calibrate.fit_logit_bias, new),
+        ("a temperature, on all", calibration._fit_alone, everything),
+        ("a temperature, on new", calibration._fit_alone, new),
+        ("with logit biases, on all", calibration.fit_logit_bias, everything),
+        ("with logit biases, on new", calibration.fit_logit_bias, new),
         *((f"logit biases pulled {pull:g} times, on all", pulled(pull), everything) for pull in PULLS),
     ]
     print(
@@ -61,7 +61,7 @@ def main() -> None:
     for name in options.models:
         model = model_files.load(name)
         has = next(iter(model.card.heads.values()))
-        raw = calibrate.undo(model.run(val.images), has.temperature, has.logit_bias)
+        raw = calibration.undo(model.run(val.images), has.temperature, has.logit_bias)
         for way, fit, part in ways:
             cells = row(raw, val.labels, model.card.labels, fit, part, new, draws=options.draws)
             print(f"| `{name}` | {way} | {int(part.sum()):,} | {' | '.join(cells)} |")
@@ -71,7 +71,7 @@ def pulled(pull: float) -> Fit:
     """Fit as `calibrate.fit_offsets` does, with its prior taken `pull` times."""
 
     def fit(chances: NDArray, truth: NDArray) -> tuple[float, tuple[float, ...]]:
-        logits = np.log(np.maximum(chances, calibrate.FLOOR))
+        logits = np.log(np.maximum(chances, calibration.FLOOR))
         logits -= logits.mean(axis=1, keepdims=True)
         n, k = logits.shape
         wanted = np.eye(k)[truth]
@@ -85,7 +85,7 @@ def pulled(pull: float) -> Fit:
             off = said / total - wanted
             return value / n, np.r_[(off * logits).sum(), off.sum(axis=0) + pull * at[1:]] / n
 
-        bounds = [(1 / calibrate.HIGHEST, 1 / calibrate.LOWEST), *[(-5.0, 5.0)] * k]
+        bounds = [(1 / calibration.HIGHEST, 1 / calibration.LOWEST), *[(-5.0, 5.0)] * k]
         found = minimize(surprise, np.r_[1.0, np.zeros(k)], jac=True, method="L-BFGS-B", bounds=bounds).x
         return float(1 / found[0]), tuple(found[1:].tolist())
 
@@ -106,9 +106,9 @@ def row(
     seen = []
     for seed in range(draws):
         after = np.empty_like(raw)
-        for here in calibrate._folds(truth, 5, seed):
+        for here in calibration._folds(truth, 5, seed):
             learnt = part & ~here
-            after[here] = calibrate.apply(raw[here], *fit(raw[learnt], truth[learnt]))
+            after[here] = calibration.apply(raw[here], *fit(raw[learnt], truth[learnt]))
         whole, fresh = (compute_metrics(after[which], truth[which], labels) for which in (slice(None), new))
         recalls = [whole.per_class[name].recall for name in ("disgust", "fear")]
         figures = [whole.accuracy, whole.macro_f1, whole.nll, whole.ece, *recalls]

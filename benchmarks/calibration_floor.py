@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from mien.data import datasets
-from mien.evaluation import calibration as calibrate
+from mien.evaluation import calibration
 from mien.evaluation.metrics import compute_metrics
 from mien.models import model_files
 
@@ -39,8 +39,8 @@ def main() -> None:
         drawn = [_error(chances, _draw(chances, random), model.card.labels) for _ in range(options.draws)]
         low, high = np.percentile(drawn, [2.5, 97.5])
         has = next(iter(model.card.heads.values()))
-        raw = calibrate.undo(chances, has.temperature, has.logit_bias)
-        own = calibrate.measure(raw, val.labels, logit_bias=bool(has.logit_bias)).ece_after
+        raw = calibration.undo(chances, has.temperature, has.logit_bias)
+        own = calibration.measure(raw, val.labels, logit_bias=bool(has.logit_bias)).ece_after
         print(
             f"{name}: {own:.2%} across folds, n = {len(val)}; "
             f"{np.mean(drawn):.2%} ({low:.2%} to {high:.2%}) if perfect"

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from mien.data import datasets, duplicates, recrops
-from mien.models import training_hashes as known
+from mien.models import training_hashes
 from mien.vision import images
 
 LIMITS = (6, 8, 10, 12, 14, 16, 18, 20)
@@ -71,8 +71,8 @@ def main() -> None:
     options = parser.parse_args()
     data = datasets.load(options.data)
     train, val = data.split("train").images, data.split("val").images
-    made = known.of(train)
-    name, content = known.pack(made)
+    made = training_hashes.of(train)
+    name, content = training_hashes.pack(made)
     print(f"{name}: {len(content):,} bytes for {made.n:,} images, {len(made.signatures):,} signatures")
     start = time.perf_counter()
     made.find(val)

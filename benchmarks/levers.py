@@ -28,8 +28,7 @@ from typing import Any
 import numpy as np
 
 from mien.data import datasets
-from mien.evaluation import calibration as calibrate
-from mien.evaluation import evaluator
+from mien.evaluation import calibration, evaluator
 from mien.evaluation.metrics import compute_metrics
 from mien.models import networks
 from mien.models.networks import load_keras
@@ -221,7 +220,7 @@ def _score(model: Any, data: datasets.Dataset) -> dict[str, Any]:
     answers = model.predict(val.images, batch_size=256, verbose=0)
     first = np.asarray(answers["answer"] if isinstance(answers, dict) else answers)
     report = compute_metrics(first, val.labels, data.labels)
-    fitted = calibrate.measure(first, val.labels, logit_bias=True)
+    fitted = calibration.measure(first, val.labels, logit_bias=True)
     found: dict[str, Any] = {
         "n": report.n,
         "accuracy": round(report.accuracy, 4),

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from mien.data import synthetic
-from mien.evaluation import calibration as calibrate
+from mien.evaluation import calibration
 from mien.evaluation.memorised import TrainingDuplicates
 from mien.labels import EMOTIONS
 from mien.models import model_files
@@ -159,12 +159,12 @@ def test_offsets_pulled_once_are_those_that_ship_takes() -> None:
     fits = script("calibration_fits")
     random = np.random.default_rng(0)
     chances, truth = random.dirichlet(np.ones(4), 300), random.integers(0, 4, 300)
-    temperature, logit_bias = calibrate.fit_logit_bias(chances, truth)
+    temperature, logit_bias = calibration.fit_logit_bias(chances, truth)
     found = fits.pulled(1.0)(chances, truth)
     assert found[0] == pytest.approx(temperature, rel=0.01)
     assert found[1] == pytest.approx(logit_bias, abs=0.01)
     assert np.abs(fits.pulled(1e6)(chances, truth)[1]).max() < 1e-3
-    parts = list(calibrate._folds(truth, 5, 0))
+    parts = list(calibration._folds(truth, 5, 0))
     assert (np.sum(parts, axis=0) == 1).all()
 
 

@@ -17,13 +17,12 @@ from markdown_it import MarkdownIt
 from mien import cli
 from mien import labels as emotions
 from mien.errors import InputError, ModelError, RunError
-from mien.evaluation import calibration as calibrate
-from mien.evaluation import evaluator
+from mien.evaluation import calibration, evaluator
 from mien.evaluation.evaluation import Agreement, Figures, Quantization, TrainingOverlap
 from mien.evaluation.metrics import compute_metrics
 from mien.models import model_files
 from mien.models.model_files import Base, Card, Data, Head, Parity, Part
-from mien.release import model_cards as card
+from mien.release import model_cards
 from mien.reports import rendering
 from mien.training import recipes, runs
 
@@ -57,7 +56,7 @@ def report(
         split="val",
         split_fingerprint=fingerprint("val"),
         data="fer2013.csv",
-    ), calibrate.measure(chances, truth, folds=7)
+    ), calibration.measure(chances, truth, folds=7)
 
 
 def evaluation(seed: int = 0, heads: tuple[str, ...] = ("fer2013", "ferplus")) -> dict[str, Any]:
@@ -145,7 +144,7 @@ def numbers(text: str) -> set[str]:
 def test_the_page_in_the_docs_is_what_the_package_models_give() -> None:
     if not list(model_files.MODELS.glob("*.onnx")):
         pytest.skip("the package holds no model yet, so docs/model-card.md has nothing to say")
-    assert PAGE.read_text(encoding="utf-8") == card.models(card.shipped(model_files.MODELS)), (
+    assert PAGE.read_text(encoding="utf-8") == model_cards.models(model_cards.shipped(model_files.MODELS)), (
         "docs/model-card.md is stale; run: mien card src/mien/models/weights --to docs/model-card.md"
     )
 
@@ -163,7 +162,7 @@ def moved(value: Any, by: float) -> Any:
 
 def test_no_figure_is_written_by_hand() -> None:
     """Models that have no number in common have cards with none in common but papers, laws and years."""
-    texts = [card.model(model(), evaluation())]
+    texts = [model_cards.model(model(), evaluation())]
     for by, bins in ((0.0173, 13), (0.1171, 14)):
         document = moved(evaluation(), by) | {"schema": 2}
         document["evaluation"]["schema"] = 2
@@ -182,7 +181,7 @@ def test_no_figure_is_written_by_hand() -> None:
             versions={"mien": f"0.{bins}.0"},
             licence=f"Own-{bins}.0",
         )
-        texts.append(card.model(shown, document))
+        texts.append(model_cards.model(shown, document))
     texts = [re.sub(r"[0-9a-f]{64}", "", text) for text in texts]  # they hold digits that are no numbers
     written = numbers((ROOT / "src/mien/reports/templates/statements.md.j2").read_text(encoding="utf-8"))
     assert set.intersection(*map(numbers, texts)) - written <= {"0", "255"}  # every model's range of pixels
@@ -217,21 +216,23 @@ def test_another_number_in_the_evaluation_is_another_number_in_the_text(where: s
     document = evaluation()
     *way, last = (int(part) if part.isdecimal() else part for part in where.split("."))
     place: Any = document
-    before = card.model(model(), document)
+    before = model_cards.model(model(), document)
     for part in way:
         place = place[part]
     place[last] += 1_000 if isinstance(place[last], int) else 0.05
-    after = card.model(model(), document)
+    after = model_cards.model(model(), document)
     assert before != after
     assert len(before.splitlines()) == len(after.splitlines())
 
 
 def test_every_statement_is_made_of_a_model_that_ships() -> None:
     document = evaluation()
-    assert "PublicTest. On it" not in card.model(model(), document)  # it has 613 images, PublicTest 3,589
+    assert "PublicTest. On it" not in model_cards.model(
+        model(), document
+    )  # it has 613 images, PublicTest 3,589
     for found in each_head(document).values():
         found["n"] = 3589
-    text = " ".join(card.model(model(), document).split())
+    text = " ".join(model_cards.model(model(), document).split())
     for stated in (
         "No licence of the images' owners is known",
         "are under the MIT licence (microsoft/FERPlus",
@@ -247,7 +248,7 @@ def test_every_statement_is_made_of_a_model_that_ships() -> None:
         "| 5.15 % | 54, 57 |",
     ):
         assert stated in text, stated
-    titles = re.findall(r"^## (.*)$", card.model(model(), evaluation()), re.MULTILINE)
+    titles = re.findall(r"^## (.*)$", model_cards.model(model(), evaluation()), re.MULTILINE)
     assert titles == [
         "Model details",
         "Intended use",
@@ -263,7 +264,7 @@ def test_every_statement_is_made_of_a_model_that_ships() -> None:
 
 def test_both_heads_of_both_models_stand_in_every_table() -> None:
     fast = model_files.Model(Path("fast.onnx"), a_card(name="fast", excluded={"other": 5}), None)
-    text = card.models([(model(), evaluation()), (fast, evaluation(seed=9))])
+    text = model_cards.models([(model(), evaluation()), (fast, evaluation(seed=9))])
     assert text.startswith("---\n")
     for name in ("tried", "fast"):
         for head in ("fer2013", "ferplus"):
@@ -275,7 +276,7 @@ def test_both_heads_of_both_models_stand_in_every_table() -> None:
 
 
 def test_the_header_says_what_the_hub_asks() -> None:
-    text = card.model(model(), evaluation())
+    text = model_cards.model(model(), evaluation())
     found = each_head(evaluation())["fer2013"]
     assert text.startswith(
         f"""---
@@ -309,8 +310,8 @@ model-index:
 """
     )
     assert text.count("\n---\n") == 1
-    assert 'license: "unknown"' in card.model(model(licence=""), evaluation())
-    own = card.model(model(licence='ours: "1"'), evaluation())
+    assert 'license: "unknown"' in model_cards.model(model(licence=""), evaluation())
+    own = model_cards.model(model(licence='ours: "1"'), evaluation())
     assert 'license: "other"\nlicense_name: "ours: \\"1\\""\n' in own
 
 
@@ -330,7 +331,7 @@ def test_what_a_name_holds_is_shown_and_never_obeyed() -> None:
         recipe={},
         data=None,
     )
-    text = card.model(shown, document)
+    text = model_cards.model(shown, document)
     page = html(text)
     assert not re.search(r"<(img|script|a|em|strong)\b[^>]*(onerror|href)|<script|<img|<em", page)
     assert page.count("<h1>") == 1
@@ -372,9 +373,9 @@ def test_teachers_of_what_a_model_was_made_from_are_told() -> None:
     }
     shown = model(teacher="the mean of two", base=tuple(earlier.values()), averaged=(earlier["big"],))
     assert "| the mean of two; through `big` from an older one |" in " ".join(
-        card.model(shown, evaluation()).split()
+        model_cards.model(shown, evaluation()).split()
     )
-    assert "also learnt from" not in card.model(model(teacher=""), evaluation())
+    assert "also learnt from" not in model_cards.model(model(teacher=""), evaluation())
 
 
 def test_text_that_code_cannot_hold_is_plain() -> None:
@@ -387,18 +388,18 @@ def test_text_that_code_cannot_hold_is_plain() -> None:
 
 def test_an_evaluation_of_another_file_is_refused() -> None:
     with pytest.raises(ModelError, match="is another file's"):
-        card.model(model(sha256="0" * 64), evaluation())
+        model_cards.model(model(sha256="0" * 64), evaluation())
     with pytest.raises(ModelError, match="knows the heads fer2013, its card fer2013, ferplus"):
-        card.model(model(), evaluation(heads=("fer2013",)))
+        model_cards.model(model(), evaluation(heads=("fer2013",)))
     for change in ({"schema": 1}, {"bytes": "many"}, {"evaluation": {"fer2013": {}}}):
         with pytest.raises(ModelError, match=r"the evaluation of 'tried\.onnx'"):
-            card.model(model(), evaluation() | change)
+            model_cards.model(model(), evaluation() | change)
     document = evaluation()
     each_head(document)["ferplus"]["head"] = "fer2013"
     with pytest.raises(ModelError, match="knows the heads fer2013, fer2013, its card"):
-        card.model(model(), document)
+        model_cards.model(model(), document)
     with pytest.raises(InputError, match="no model was given"):
-        card.models([])
+        model_cards.models([])
 
 
 def test_heads_of_ones_own_and_classes_without_images() -> None:
@@ -406,7 +407,7 @@ def test_heads_of_ones_own_and_classes_without_images() -> None:
     found = each_head(document)["strict"]
     found["per_class"]["fear"] |= {"n": 0, "recall": None, "recall_interval": None, "f1": None}
     heads = {"strict": Head(about="what one says"), "kind": Head(about="what another says")}
-    text = card.model(model(heads=heads), document)
+    text = model_cards.model(model(heads=heads), document)
     assert re.search(r"^\| fear \| 0 \| \S+ % \| – \| – \|$", text, re.MULTILINE)
     assert 'head="kind"' in text
     assert "- `strict` (the default): what one says." in text
@@ -448,7 +449,7 @@ def said_of(recipe: dict[str, Any], *, prior: float | None = None, threshold: fl
     val = {"val": Part(n=613, fingerprint=fingerprint("val"))}
     own = Data(name="mine", fingerprint="0" * 64, splits=val)
     head = dataclasses.replace(model_files.ONE_HEAD["labels"], threshold=threshold)
-    text = card.model(model(heads={"labels": head}, data=own, recipe=recipe), document)
+    text = model_cards.model(model(heads={"labels": head}, data=own, recipe=recipe), document)
     return " ".join(text.split())
 
 
@@ -532,28 +533,28 @@ def test_a_model_is_held_beside_the_one_it_began_from(after: float, says: str) -
         after=after,
         after_interval=(0.31, 0.69),
     )
-    text = " ".join(card.model(model(began=began), evaluation()).split())
+    text = " ".join(model_cards.model(model(began=began), evaluation()).split())
     assert says in text
     assert ("older learnt from these images" in text) == (after > 0.5)
     assert began.worse == (after < 0.5)
-    assert "it began from" not in card.model(model(), evaluation())
+    assert "it began from" not in model_cards.model(model(), evaluation())
 
 
 def test_a_model_at_chance_says_so() -> None:
-    assert "better than chance" not in card.model(model(), evaluation())
+    assert "better than chance" not in model_cards.model(model(), evaluation())
     poor = {name: dataclasses.replace(each, at_chance=name == "ferplus") for name, each in TWO.items()}
-    text = " ".join(card.model(model(heads=poor), evaluation()).split())
+    text = " ".join(model_cards.model(model(heads=poor), evaluation()).split())
     assert "nothing shows that `tried` with head `ferplus` is better than always answering" in text
     assert "head `fer2013` is better than always" not in text
 
 
 def test_a_calibration_on_few_images_says_so() -> None:
     document = evaluation()
-    assert "Few images" not in card.model(model(), document)
+    assert "Few images" not in model_cards.model(model(), document)
     each_head(document)["ferplus"]["calibration"]["prior"] = 20.0
-    text = " ".join(card.model(model(), document).split())
+    text = " ".join(model_cards.model(model(), document).split())
     n = each_head(document)["ferplus"]["calibration"]["n"]
-    assert f"head `ferplus` was calibrated on {n:,} images, fewer than {calibrate.FEW} per class" in text
+    assert f"head `ferplus` was calibrated on {n:,} images, fewer than {calibration.FEW} per class" in text
     assert "head `fer2013` was calibrated on" not in text
 
 
@@ -562,7 +563,7 @@ def test_one_head_without_votes_or_calibration_says_so() -> None:
     each_head(document)["labels"] |= {"calibration": None, "quantization": None}
     each_head(document)["labels"] |= {"agreement": None, "data": "mine"}
     own = Data(name="mine", fingerprint="0" * 64, splits={"val": Part(n=613, fingerprint=fingerprint("val"))})
-    text = card.model(
+    text = model_cards.model(
         model(heads=model_files.ONE_HEAD, data=own, excluded={}, parity=None, recipe={"select": "val_loss"}),
         document,
     )
@@ -630,13 +631,13 @@ def test_a_run_on_own_data_has_both_pages(
         str(new.path / "datasheet.md"),
     ]
     page = (new.path / "model-card.md").read_text(encoding="utf-8")
-    assert page == card.of_run(new)
+    assert page == model_cards.of_run(new)
     kept = json.loads(next(new.evaluation.glob("*.json")).read_text())
     assert f"{100 * kept['accuracy']:.1f} %" in page
     assert "| also learnt from | three large ones |" in page
     assert "No split that was kept out of every choice" in " ".join(page.split())
     sheet = (new.path / "datasheet.md").read_text(encoding="utf-8")
-    assert sheet == card.datasheet(new)
+    assert sheet == model_cards.datasheet(new)
     assert sheet.startswith("# Datasheet: faces\n")
     assert re.findall(r"^## (.*)$", sheet, re.MULTILINE) == [
         "Motivation",
@@ -663,14 +664,14 @@ def test_a_datasheet_counts_the_training_images_of_each_class(made: Callable[...
     from test_model_files import LABELS as OWN
 
     new = made()
-    before = card.datasheet(new)
+    before = model_cards.datasheet(new)
     assert "| class | val |" in before, "a run that did not count has what was scored"
     facts = new.facts()
     numbers = {"train": range(10, 10 + len(OWN)), "val": range(200, 200 + len(OWN))}
     counts = {split: dict(zip(OWN, which, strict=True)) for split, which in numbers.items()}
     facts["data"]["classes"] = counts
     new.update(data=facts["data"])
-    sheet = card.datasheet(new)
+    sheet = model_cards.datasheet(new)
     assert "| class | train | val |" in sheet
     for label in OWN:
         assert f"| {label} | {counts['train'][label]} | {counts['val'][label]} |" in sheet
@@ -694,7 +695,7 @@ def test_a_run_on_fer2013_has_its_datasheet_filled_in(made: Callable[..., runs.R
         whole.card, data=Data(name="fer2013.csv", fingerprint="0" * 64), recipe=recipe
     )
     model_files.write(whole.read(), named, new.bundle)
-    sheet, page = card.datasheet(new), card.of_run(new)
+    sheet, page = model_cards.datasheet(new), model_cards.of_run(new)
     assert sheet.startswith("# Datasheet: FER2013\n")
     assert "gathered by web search" in sheet
     assert "microsoft/FERPlus" in sheet
@@ -711,7 +712,7 @@ def test_reports_of_a_run_are_read_in_order_and_with_all_heads(made: Callable[..
     (new.evaluation / "test.json").write_text(json.dumps(kept | {"split": "test", "n": 4_321}))
     elsewhere = kept | {"data": "others"}
     (new.evaluation / "other.json").write_text(json.dumps(elsewhere | {"heads": {"labels": elsewhere}}))
-    text = card.of_run(new)
+    text = model_cards.of_run(new)
     told = re.findall(r"^### Each class: .* on (.*)$", text, re.MULTILINE)
     assert told == ["val", "test", "val of others", "val of others"]
     assert "`test` is worth more as long as nothing was chosen by it." in " ".join(text.split())
@@ -719,7 +720,7 @@ def test_reports_of_a_run_are_read_in_order_and_with_all_heads(made: Callable[..
 
 def test_groups_that_were_scored_stand_on_the_page(made: Callable[..., runs.Run]) -> None:
     new = made()
-    assert "no figure here is broken down by them" in " ".join(card.of_run(new).split())
+    assert "no figure here is broken down by them" in " ".join(model_cards.of_run(new).split())
     file = next(new.evaluation.glob("*.json"))
     kept = json.loads(file.read_text())
     names = ("accuracy", "balanced_accuracy", "macro_f1")
@@ -727,16 +728,16 @@ def test_groups_that_were_scored_stand_on_the_page(made: Callable[..., runs.Run]
     group = {"name": "ol|d", "n": 17, "few": True, **figures}
     groups = {"file": "ages.csv", "column": "age", "unlisted": 3, "groups": [group]}
     file.write_text(json.dumps(kept | {"groups": groups}))
-    flat = " ".join(card.of_run(new).split())
+    flat = " ".join(model_cards.of_run(new).split())
     assert "broken down by them" not in flat
     assert "and groups by age. By no other factor" in flat
     assert "17, too few to tell" in flat
     assert "43.2 %" in flat or "43.2%" in flat
     file.write_text(json.dumps(kept | {"groups": groups | {"groups": [group] * 25}}))
-    assert "25 groups, too many for this page" in card.of_run(new)
+    assert "25 groups, too many for this page" in model_cards.of_run(new)
     file.write_text(json.dumps(kept | {"groups": {"file": 1}}))
     with pytest.raises(RunError, match="'groups"):
-        card.of_run(new)
+        model_cards.of_run(new)
 
 
 def test_reports_that_do_not_belong_to_a_run_are_refused(
@@ -757,14 +758,14 @@ def test_reports_that_do_not_belong_to_a_run_are_refused(
     ):
         file.write_text(text)
         with pytest.raises(RunError, match=says):
-            card.of_run(new)
+            model_cards.of_run(new)
     file.write_text(good)
     new.update(data={"name": "faces"})
     with pytest.raises(RunError, match=r"run\.json of 'run' does not hold at 'data\.fingerprint'"):
-        card.datasheet(new)
+        model_cards.datasheet(new)
     shutil.rmtree(new.bundle)
     with pytest.raises(RunError, match=r"has no model yet.*mien train --resume"):
-        card.of_run(new)
+        model_cards.of_run(new)
     assert cli.run(["card", str(new.path)]) == 2
     assert not (new.path / "model-card.md").exists()
     assert capsys.readouterr().err.count("\n") == 1
@@ -793,9 +794,9 @@ def test_the_command_takes_a_file_or_a_folder_of_shipped_models(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(model_files, "SHIPPED", ("default", "fast"))
-    pairs = card.shipped(folder)
+    pairs = model_cards.shipped(folder)
     assert [each.card.name for each, _ in pairs] == ["fast", "another"]
-    whole = card.models(pairs)
+    whole = model_cards.models(pairs)
     assert cli.run(["card", str(folder)]) == 0
     assert capsys.readouterr().out == whole
     to = tmp_path / "docs" / "page.md"
@@ -805,7 +806,7 @@ def test_the_command_takes_a_file_or_a_folder_of_shipped_models(
     assert to.read_text(encoding="utf-8") == whole
     assert cli.run(["card", str(folder / "another.onnx"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["text"] == card.model(*pairs[1])
+    assert told["text"] == model_cards.model(*pairs[1])
     assert not (folder / "model-card.md").exists()
 
 
@@ -843,7 +844,7 @@ def test_a_run_can_have_its_pages_elsewhere(
     assert cli.run(["card", str(new.path), "--to", str(to), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told == {"models": ["run"], "model_card": str(to), "datasheet": str(to.parent / "datasheet.md")}
-    assert to.read_text(encoding="utf-8") == card.of_run(new)
+    assert to.read_text(encoding="utf-8") == model_cards.of_run(new)
 
 
 def test_models_of_the_package_are_called_by_name(
@@ -852,11 +853,11 @@ def test_models_of_the_package_are_called_by_name(
     monkeypatch.setattr(model_files, "MODELS", folder)
     monkeypatch.setattr(model_files, "SHIPPED", ("default", "fast"))
     assert cli.run(["card", "fast"]) == 0
-    assert capsys.readouterr().out == card.models(card.shipped(folder / "fast.onnx"))
+    assert capsys.readouterr().out == model_cards.models(model_cards.shipped(folder / "fast.onnx"))
 
 
 def test_a_card_changes_nothing_it_is_given() -> None:
     document = evaluation()
     before = copy.deepcopy(document)
-    card.model(model(), document)
+    model_cards.model(model(), document)
     assert document == before

@@ -51,27 +51,26 @@ STANDS_FOR = {
 }
 #: What blocks of a page use and do not make, because a reader has it: as Python.
 GIVEN = {
-    "bundle.md": "from mien.data import synthetic as drawn, datasets as dataset\n"
-    "images = drawn.sample(3, seed=0)[0]\n"
-    "data = dataset.load('archive (4).zip')",
+    "bundle.md": "from mien.data import synthetic, datasets\n"
+    "images = synthetic.sample(3, seed=0)[0]\n"
+    "data = datasets.load('archive (4).zip')",
     "evaluate.md": "from mien.models import model_files\n"
-    "from mien.data import datasets as dataset; data = dataset.load('archive (4).zip')\n"
+    "from mien.data import datasets; data = datasets.load('archive (4).zip')\n"
     "val, names = data.split('val'), data.labels; labels = val.labels\n"
     "one, two = model_files.load('runs/quick-1'), model_files.load('runs/release-1')\n"
     "probabilities = one.run(val.images)",
     "export.md": "from mien.models import model_files\n"
-    "from mien.data import synthetic as drawn; from mien.release import exporters as export\n"
-    "images = drawn.sample(3, seed=0)[0]\n"
-    "model, card = export.rebuild(model_files.load('runs/quick-1')), model_files.load('runs/quick-1').card",
+    "from mien.data import synthetic; from mien.release import exporters\n"
+    "images = synthetic.sample(3, seed=0)[0]\n"
+    "trained = model_files.load('runs/quick-1'); model, card = exporters.rebuild(trained), trained.card",
     "images.md": "import numpy as np; frame = np.zeros((9, 9, 3), np.uint8)",
-    "model-card.md": "from mien.data import synthetic as drawn; images = drawn.sample(3, seed=0)[0]",
-    "plot.md": "from mien.models import model_files; from mien.data import datasets as dataset\n"
-    "data = dataset.load('archive (4).zip')\n"
+    "model-card.md": "from mien.data import synthetic; images = synthetic.sample(3, seed=0)[0]",
+    "plot.md": "from mien.models import model_files; from mien.data import datasets\n"
+    "data = datasets.load('archive (4).zip')\n"
     "names, before = data.labels, data.train.images[:7]; after = before\n"
     "import mien; report = mien.evaluate(model_files.load('runs/quick-1'), data=data).evaluation",
-    "priors.md": "from mien.data import synthetic as drawn; faces = drawn.sample(3, seed=0)[0]",
-    "ship.md": "from mien.data import datasets as dataset\n"
-    "data = dataset.load('fer2013.csv', votes='ferplus.csv')",
+    "priors.md": "from mien.data import synthetic; faces = synthetic.sample(3, seed=0)[0]",
+    "ship.md": "from mien.data import datasets\ndata = datasets.load('fer2013.csv', votes='ferplus.csv')",
     "video.md": "import mien\nframes = [(0.0, mien.predict('photo.jpg'))]",
 }
 

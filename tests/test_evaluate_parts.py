@@ -19,8 +19,7 @@ from mien import labels as emotions
 from mien.data import synthetic
 from mien.data.datasets import Split
 from mien.errors import DataError, InputError, ModelError, OutputError, RunError
-from mien.evaluation import calibration as calibrate
-from mien.evaluation import evaluation_log, evaluator
+from mien.evaluation import calibration, evaluation_log, evaluator
 from mien.evaluation.evaluation import SplitUse
 from mien.evaluation.evaluation_log import LOG_FILE, Choices, find_choices, find_role, log_evaluation
 from mien.evaluation.evaluator import VIEWS
@@ -505,7 +504,7 @@ def test_a_head_is_stated_with_a_threshold_for_every_balance() -> None:
     for balance in priors.OFFERED:
         adjusted = priors.Adjustment(balance=balance).apply(chances, ("a", "b", "c"), shares)
         assert (adjusted.max(axis=1) >= found.threshold_at(balance)).sum() == 160
-        assert found.threshold_at(balance) == calibrate.threshold(adjusted)
+        assert found.threshold_at(balance) == calibration.threshold(adjusted)
     poor = add_thresholds(found, chances, (truth + 1) % 3, ("a", "b", "c"), shares)
     assert poor.at_chance
     assert {poor.threshold_at(balance) for balance in (0, 0.3, 1)} == {np.inf}

@@ -215,7 +215,7 @@ sys.path.insert(0, "tests")
 import numpy as np
 import dying
 from mien.models import model_files, networks
-from mien.training import trainer as train
+from mien.training import trainer
 dying.compare_few()
 made = train.fit(dying.data(), dying.recipe("epochs=1"))
 assert model_files.load(made.bundle).card.parity.largest_difference < 1e-4

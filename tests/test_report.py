@@ -17,15 +17,13 @@ from mien import _files, cli
 from mien import labels as emotions
 from mien.data import datasets, recrops, synthetic
 from mien.errors import InputError, OutputError
-from mien.evaluation import calibration as calibrate
-from mien.evaluation import corruptions, evaluator
+from mien.evaluation import calibration, corruptions, evaluator
 from mien.evaluation.evaluation import CorruptionScore, Evaluation, Robustness, SplitUse
 from mien.evaluation.evaluation_log import LOG_FILE
 from mien.evaluation.metrics import GroupList, compute_metrics
 from mien.models import model_files
-from mien.release import model_cards as card
-from mien.reports import evaluation_report as report
-from mien.reports import rendering
+from mien.release import model_cards
+from mien.reports import evaluation_report, rendering
 from mien.training import recipes, runs
 
 BAD = "<script>alert(1)</script> $x^2$ & =1+1 \"q\" 'r'"
@@ -109,9 +107,9 @@ def test_photographs_cut_otherwise_are_left_out_where_that_is_asked_for(
     assert held.recrops >= 5
     assert held.without_recrops.n == held.without_near.n - held.recrops
     assert held.without_near == found.training_overlap.without_near
-    assert f"| {held.without_recrops.n} |" in report.table(told, "md")
-    report.write(told, answers, tmp_path)
-    page = (tmp_path / report.HTML).read_text(encoding="utf-8")
+    assert f"| {held.without_recrops.n} |" in evaluation_report.table(told, "md")
+    evaluation_report.write(told, answers, tmp_path)
+    page = (tmp_path / evaluation_report.HTML).read_text(encoding="utf-8")
     assert f"{held.recrops:,} more ({held.recrops / len(answers):.1%})" in page
 
 
@@ -138,7 +136,7 @@ def test_calibration_with_and_without_temperature(
     assert (shipped.temperature, bare.temperature) == (temperature, 1)
     assert shipped.ece == found.ece
     back = compute_metrics(
-        calibrate.apply(calibrate.apply(answers.probabilities, 1 / temperature), temperature),
+        calibration.apply(calibration.apply(answers.probabilities, 1 / temperature), temperature),
         answers.truth,
         answers.names,
     )
@@ -151,12 +149,12 @@ def test_calibration_with_and_without_temperature(
     both = evaluator.measure_all([model, model], data, answers).temperatures
     assert [each.name for each in both] == ["as it ships", "with a temperature fitted on val"]
     val = evaluator.predict(model, data.split("val"), labels=data.labels)
-    assert both[1].temperature == pytest.approx(calibrate.fit(val.probabilities, val.truth))
+    assert both[1].temperature == pytest.approx(calibration.fit(val.probabilities, val.truth))
     folded = evaluator.measure_all([model, model], data, val).temperatures
     assert folded[1].brier is None
     assert "other folds of 5" in folded[1].name
     # The 42 images of val are fewer than 25 for each of seven classes.
-    assert (both[0].prior, both[1].prior, folded[1].prior) == (0, calibrate.PRIOR, calibrate.PRIOR)
+    assert (both[0].prior, both[1].prior, folded[1].prior) == (0, calibration.PRIOR, calibration.PRIOR)
     single = evaluator.measure_all([model, model], data, val.take(np.arange(1))).temperatures
     assert len(single) == 1
 
@@ -194,8 +192,11 @@ def test_robustness_is_the_score_on_corrupted_images(
 def test_the_page_needs_nothing_and_escapes_all(
     found: Evaluation, answers: evaluator.Predictions, tmp_path: Path
 ) -> None:
-    paths = report.write(found, answers, tmp_path / "made" / "here")
-    assert sorted(path.name for path in (tmp_path / "made" / "here").iterdir()) == [report.HTML, report.JSON]
+    paths = evaluation_report.write(found, answers, tmp_path / "made" / "here")
+    assert sorted(path.name for path in (tmp_path / "made" / "here").iterdir()) == [
+        evaluation_report.HTML,
+        evaluation_report.JSON,
+    ]
     assert Evaluation.from_dict(json.loads(paths[0].read_text())) == found
     page = Page(paths[1].read_text(encoding="utf-8"))
     assert len(page.addresses) == len(found.worst) + len(found.uncertain)
@@ -203,7 +204,7 @@ def test_the_page_needs_nothing_and_escapes_all(
     assert f"{found.accuracy:.1%}" in page.text
     place = found.worst[0].place
     red = np.full((48, 48, 3), (255, 0, 0), np.uint8)
-    paths = report.write(found, answers, tmp_path / "made" / "here", maps={place: red})
+    paths = evaluation_report.write(found, answers, tmp_path / "made" / "here", maps={place: red})
     more = Page(paths[1].read_text(encoding="utf-8")).addresses
     assert len(more) > len(page.addresses)
     assert sum(address == rendering.picture(red) for address in more) == len(more) - len(page.addresses)
@@ -232,7 +233,7 @@ def test_a_report_of_given_answers_is_the_golden_page(
         models=tuple(replace(each, sha256="0" * 64) for each in found.models),
         versions={"mien": "1.2.3"},
     )
-    text = report.render_report(found, given.split.images, {})
+    text = evaluation_report.render_report(found, given.split.images, {})
     assert Page(text).tags.count("svg") == 3 + 7 + 2 + 1 + 2 + 2
     golden("evaluation_report.html", without_pictures(text))
 
@@ -240,7 +241,7 @@ def test_a_report_of_given_answers_is_the_golden_page(
 def test_no_head_of_a_row_or_column_breaks_inside_a_word(
     found: Evaluation, answers: evaluator.Predictions, tmp_path: Path
 ) -> None:
-    page = report.write(found, answers, tmp_path)[1].read_text(encoding="utf-8")
+    page = evaluation_report.write(found, answers, tmp_path)[1].read_text(encoding="utf-8")
     page = page.partition("</style>")[0]  # the pictures that follow are long to search
     heads = re.findall(r"[^}]*\bt[dh]:first-child[^{]*\{[^}]*\}", page)
     assert any("overflow-wrap: break-word" in rule for rule in heads)
@@ -255,17 +256,17 @@ def test_odd_names_and_odd_reports_make_pages(
     only = datasets.Dataset("\udcfe", data.labels, train=None, val=None, test=odd)
     asked = evaluator.predict(model, odd, labels=data.labels, data=only.root)
     told = evaluator.measure_all([model], only, asked)
-    json_file, page = report.write(told, asked, tmp_path)
+    json_file, page = evaluation_report.write(told, asked, tmp_path)
     assert json.loads(json_file.read_text())["n"] == 3
     assert "a\\udcff" in page.read_text()
     right = evaluator.Predictions(odd, asked.names, np.eye(7, dtype=np.float32)[asked.truth], asked.truth)
     told = evaluator.measure_all([model, model], only, right)
     assert told.worst == ()
-    report.write(told, right, tmp_path)
+    evaluation_report.write(told, right, tmp_path)
     assert Page(page.read_text(encoding="utf-8")).tags.count("img") == len(told.uncertain)
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
-        report.write(told, right, tmp_path / "file")
+        evaluation_report.write(told, right, tmp_path / "file")
 
 
 def test_many_classes_list_their_worst_mistakes(
@@ -278,7 +279,7 @@ def test_many_classes_list_their_worst_mistakes(
     keep = ("heads", "versions", "models", "dataset", "preprocessing", "split_use", "selective")
     keep += ("temperatures", "training_overlap", "worst", "uncertain", "split", "split_fingerprint")
     odd = replace(many, **{key: getattr(found, key) for key in (*keep, "data", "head")})
-    page = Page(report.write(odd, answers, tmp_path)[1].read_text(encoding="utf-8"))
+    page = Page(evaluation_report.write(odd, answers, tmp_path)[1].read_text(encoding="utf-8"))
     confusion = np.array(many.confusion) * (1 - np.eye(40, dtype=int))
     label, prediction = np.unravel_index(confusion.argmax(), confusion.shape)
     assert re.search(rf"class {label}\s*class {prediction}\s*{confusion.max()}", page.text)
@@ -290,7 +291,7 @@ def cells(row: str, apart: str) -> list[str]:
 
 
 def test_tables_hold_the_figures_and_escape_names(found: Evaluation) -> None:
-    text = report.table(found, "md")
+    text = evaluation_report.table(found, "md")
     lines = text.splitlines()
     first = cells(lines[2].strip("|"), r"(?<!\\)\|")
     assert f"{100 * found.accuracy:.1f} (" in first[2]
@@ -300,23 +301,23 @@ def test_tables_hold_the_figures_and_escape_names(found: Evaluation) -> None:
     assert f"| {found.training_overlap.without_near.n} |" in text
     assert all(label in text for label in found.labels)
 
-    text = report.table(found, "latex")
+    text = evaluation_report.table(found, "latex")
     assert r"\textless{}script\textgreater{}alert(1)" in text
     assert r"\$x\textasciicircum{}2\$ \&" in text
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert {len(cells(row, r"(?<!\\)&")) for row in rows} == {8, 5}
     with pytest.raises(InputError, match="'csv'"):
-        report.table(found, "csv")
+        evaluation_report.table(found, "csv")
 
 
 def test_tables_of_a_bare_report_need_nothing_more(answers: evaluator.Predictions) -> None:
     bare = compute_metrics(np.eye(3)[:2], np.array([0, 0]), ["a_b", "c|d", "e\nf"])
-    assert r"a\_b" in report.table(bare, "md")
-    assert r"c\textbar{}d" in report.table(bare, "latex")
-    assert "e f" in report.table(bare, "md")
-    assert "–" in report.table(bare, "md")
-    assert "--" in report.table(bare, "latex")
+    assert r"a\_b" in evaluation_report.table(bare, "md")
+    assert r"c\textbar{}d" in evaluation_report.table(bare, "latex")
+    assert "e f" in evaluation_report.table(bare, "md")
+    assert "–" in evaluation_report.table(bare, "md")
+    assert "--" in evaluation_report.table(bare, "latex")
 
 
 @pytest.fixture(scope="module")
@@ -372,7 +373,7 @@ def test_a_run_counts_how_often_its_test_was_scored(made: Path, tmp_path: Path, 
     assert alone["split_use"]["times"] == 3
     entries = json.loads((home / LOG_FILE).read_text())
     assert [entry["split_fingerprint"] for entry in entries] == [again["split_fingerprint"]] * 3
-    document = json.loads((tmp_path / "out" / report.JSON).read_text())
+    document = json.loads((tmp_path / "out" / evaluation_report.JSON).read_text())
     assert document["split_use"]["times"] == 2
     assert document["training_overlap"]["learned_from"] is True
     other = tmp_path / "runs" / "two"
@@ -410,7 +411,7 @@ def test_what_was_asked_for_is_kept_in_the_run(made: Path, tmp_path: Path, ask: 
         assert not {"worst", "uncertain", "report", "table"} & kept.keys()
     assert kept["training_overlap"] == told["training_overlap"]
     assert (tmp_path / "out" / "table.md").read_text() == told["table"]
-    assert "and groups by half" in " ".join(card.of_run(runs.open_run(home)).split())
+    assert "and groups by half" in " ".join(model_cards.of_run(runs.open_run(home)).split())
 
 
 def test_groups_of_other_images_are_refused_before_the_count(
@@ -428,25 +429,25 @@ def test_groups_of_other_images_are_refused_before_the_count(
 def test_a_report_is_written_whole_or_not_at_all(
     found: Evaluation, answers: evaluator.Predictions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "there" / report.HTML).mkdir(parents=True)
+    (tmp_path / "there" / evaluation_report.HTML).mkdir(parents=True)
     with pytest.raises(OutputError, match="is a directory"):
-        report.write(found, answers, tmp_path / "there")
-    assert [path.name for path in (tmp_path / "there").iterdir()] == [report.HTML]
+        evaluation_report.write(found, answers, tmp_path / "there")
+    assert [path.name for path in (tmp_path / "there").iterdir()] == [evaluation_report.HTML]
     real = _files.write
 
     def full(path: Path, data: bytes) -> None:
-        if path.name == report.HTML:
+        if path.name == evaluation_report.HTML:
             raise OSError(28, "No space left on device")
         real(path, data)
 
     with monkeypatch.context() as patch:
         patch.setattr(_files, "write", full)
         with pytest.raises(OutputError, match="disk is full"):
-            report.write(found, answers, tmp_path / "new" / "out")
+            evaluation_report.write(found, answers, tmp_path / "new" / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
-    report.write(found, answers, tmp_path / "new" / "out", more={"table.md": "|"})
+    evaluation_report.write(found, answers, tmp_path / "new" / "out", more={"table.md": "|"})
     names = sorted(path.name for path in (tmp_path / "new" / "out").iterdir())
-    assert names == sorted([report.JSON, report.HTML, "table.md"])
+    assert names == sorted([evaluation_report.JSON, evaluation_report.HTML, "table.md"])
 
 
 def excluding(place: Path, made: Path) -> Path:
@@ -551,7 +552,7 @@ def test_nothing_that_is_read_is_written_over(
     groups = tmp_path / "g.csv"
     groups.write_text("file,age\nx,1\n")
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / report.JSON).symlink_to(archive)
+    (tmp_path / "out" / evaluation_report.JSON).symlink_to(archive)
     before = [path.read_bytes() for path in (archive, model, groups)]
     for arguments in (
         [made, "--probabilities", archive],
@@ -574,7 +575,7 @@ def test_nothing_that_is_read_is_written_over(
 def test_the_page_opens_offline_without_a_word_on_the_console(
     found: Evaluation, answers: evaluator.Predictions, tmp_path: Path
 ) -> None:
-    page = report.write(found, answers, tmp_path)[1]
+    page = evaluation_report.write(found, answers, tmp_path)[1]
     done = subprocess.run(
         [
             "chromium",

@@ -14,8 +14,7 @@ import pytest
 from mien import labels as emotions
 from mien.data import datasets, synthetic
 from mien.errors import ModelError
-from mien.evaluation import calibration as calibrate
-from mien.evaluation import evaluator
+from mien.evaluation import calibration, evaluator
 from mien.evaluation.evaluation import Evaluation
 from mien.models import checks, model_files
 
@@ -67,7 +66,7 @@ def test_the_weights_beside_a_model_are_its_own(name: str) -> None:
     images, _, _ = synthetic.sample(300, seed=1, size=model.card.size)
     answers = network.predict(images, verbose=0)
     for head, found in model.card.heads.items():
-        shipped = calibrate.undo(model.run(images, head=head), found.temperature, found.logit_bias)
+        shipped = calibration.undo(model.run(images, head=head), found.temperature, found.logit_bias)
         trained = answers["answer" if found.output == "probabilities" else found.output]
         assert (shipped.argmax(axis=1) == trained.argmax(axis=1)).mean() > 0.93
         assert np.abs(shipped - trained).mean() < 0.02

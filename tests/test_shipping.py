@@ -18,16 +18,12 @@ from mien.cli import release
 from mien.data import synthetic
 from mien.data.datasets import Dataset, Split
 from mien.errors import DataError, ModelError, OutputError, RunError
-from mien.evaluation import calibration as calibrate
-from mien.evaluation import evaluator
+from mien.evaluation import calibration, evaluator
 from mien.evaluation.balance import GEOMETRIC_MEAN
 from mien.evaluation.evaluation import Evaluation
 from mien.evaluation.metrics import compute_metrics, find_plurality
-from mien.models import initial_weights as weights
-from mien.models import model_files, priors
-from mien.models import training_hashes as known
-from mien.release import exporters, shipping
-from mien.release import model_cards as cards
+from mien.models import initial_weights, model_files, priors, training_hashes
+from mien.release import exporters, model_cards, shipping
 from mien.training import initialization, recipes, runs, trainer
 
 
@@ -72,7 +68,7 @@ def test_the_file_answers_as_the_run_does_at_its_temperature(
     assert (alone.card.name, alone.card.licence) == ("tried", "CC0-1.0")
     for name, head in alone.card.heads.items():
         raw = before.run(val.images, head=name)
-        expected = calibrate.apply(raw, head.temperature, head.logit_bias)
+        expected = calibration.apply(raw, head.temperature, head.logit_bias)
         tolerance = 1e-4 if alone.card.precision == "float32" else 0.1
         np.testing.assert_allclose(alone.run(val.images, head=name), expected, atol=tolerance)
         assert head.threshold is not None
@@ -109,7 +105,7 @@ def test_frequencies_are_those_of_the_training_targets(shipped: shipping.Shipped
 
 
 def test_the_training_images_are_known_again(shipped: shipping.Shipped) -> None:
-    found = known.read(model_files.load(shipped.model.path))
+    found = training_hashes.read(model_files.load(shipped.model.path))
     trainer = noisy().split("train")
     assert found is not None
     assert found.n == len(trainer) == shipped.document["training_hashes"]["n"]
@@ -141,7 +137,7 @@ def test_the_weights_beside_a_model_are_the_networks_to_a_byte(
 ) -> None:
     network = exporters.rebuild(model_files.load(trained.bundle))
     expected = {variable.path: variable.numpy() for variable in network.weights}
-    found = weights.read(shipped.model.path, shipped.model.card.sha256 or "")
+    found = initial_weights.read(shipped.model.path, shipped.model.card.sha256 or "")
     assert found.keys() == expected.keys()
     for name, array in expected.items():
         tolerance = np.abs(array).max() / 250 if array.ndim > 1 else 0
@@ -219,7 +215,7 @@ def test_weights_that_are_not_the_models_are_named(shipped: shipping.Shipped, tm
     model, file = model_files.load(tmp_path / "tried.onnx"), tmp_path / "tried.weights.npz"
     content = file.read_bytes()
     with pytest.raises(ModelError, match="belongs to another model"):
-        weights.read(model.path, "0" * 64)
+        initial_weights.read(model.path, "0" * 64)
     for spoilt in (content[:-100], content[: len(content) // 2], b"", b"PK" + content[2:400], b"[1]"):
         file.write_bytes(spoilt)
         with pytest.raises(ModelError, match="is damaged"):
@@ -255,14 +251,14 @@ def test_offsets_ship_where_they_are_worth_it_on_images_they_did_not_see(
     val = noisy().split("val")
     raw = model_files.load(trained.bundle).run(val.images, head="fer2013")
     alone, shifted = (
-        calibrate.measure(raw, val.labels, logit_bias=logit_bias) for logit_bias in (False, True)
+        calibration.measure(raw, val.labels, logit_bias=logit_bias) for logit_bias in (False, True)
     )
     worth = shifted.nll_after < alone.nll_after
     assert bool(shipped.model.card.head("fer2013").logit_bias) == worth
     # The figures are of the answers that ship, be they in int8.
     has = shipped.model.card.head("fer2013")
-    own = calibrate.undo(shipped.model.run(val.images, head="fer2013"), has.temperature, has.logit_bias)
-    measured = calibrate.measure(own, val.labels, logit_bias=worth)
+    own = calibration.undo(shipped.model.run(val.images, head="fer2013"), has.temperature, has.logit_bias)
+    measured = calibration.measure(own, val.labels, logit_bias=worth)
     for name in ("ece_before", "ece_after", "nll_after", "accuracy_after", "accuracy_answered"):
         found = getattr(shipped.evaluations["fer2013"].calibration, name)
         assert found == pytest.approx(getattr(measured, name), abs=1e-6)
@@ -447,7 +443,7 @@ def test_offsets_that_cost_accuracy_are_told_of_what_ships(
     """The folds show no loss, and the file that ships has one: with this bias it never says `angry`."""
     plain = shipping._calibration
 
-    def spoilt(raw: np.ndarray, truth: np.ndarray) -> calibrate.Calibration:
+    def spoilt(raw: np.ndarray, truth: np.ndarray) -> calibration.Calibration:
         return dataclasses.replace(plain(raw, truth), logit_bias=(-50.0, 0.0, 0.0))
 
     monkeypatch.setattr(shipping, "_calibration", spoilt)
@@ -465,17 +461,17 @@ def test_a_model_of_few_images_is_calibrated_with_a_prior_and_says_so(
 ) -> None:
     """40 images of three classes are fewer than 25 per class."""
     val = noisy().split("val")
-    assert len(val) < 3 * calibrate.FEW
+    assert len(val) < 3 * calibration.FEW
     for head in shipped.model.card.heads.values():
         assert head.logit_bias == ()
     for name, found in shipped.evaluations.items():
-        assert found.calibration.prior == calibrate.PRIOR
+        assert found.calibration.prior == calibration.PRIOR
         assert found.calibration.temperature == shipped.model.card.heads[name].temperature
     release._warn(shipped)
     said = capsys.readouterr().err
     assert "fer2013: calibrated on only 40 images, 13.3 per class" in said
     assert "no logit biases are fitted" in said
-    assert "few images" in cards.model(shipped.model, shipped.document).lower()
+    assert "few images" in model_cards.model(shipped.model, shipped.document).lower()
     assert "per class" not in said_of(shipped, capsys)
 
 
@@ -499,8 +495,8 @@ def test_plenty_of_images_are_fitted_as_without_a_prior() -> None:
     rng = np.random.default_rng(0)
     chances = rng.dirichlet(np.ones(3), 75)
     truth = np.array([rng.choice(3, p=row) for row in chances])
-    bare = [calibrate.measure(chances, truth, logit_bias=each, prior=0.0) for each in (False, True)]
+    bare = [calibration.measure(chances, truth, logit_bias=each, prior=0.0) for each in (False, True)]
     assert shipping._calibration(chances, truth) in bare
-    assert shipping._calibration(chances[:74], truth[:74]) == calibrate.measure(
-        chances[:74], truth[:74], prior=calibrate.PRIOR
+    assert shipping._calibration(chances[:74], truth[:74]) == calibration.measure(
+        chances[:74], truth[:74], prior=calibration.PRIOR
     )

@@ -29,7 +29,7 @@ from mien.errors import DataError, MissingExtra, OutputError, RunError, Training
 from mien.evaluation import evaluator
 from mien.inference.predictor import Predictor
 from mien.models import model_files, priors
-from mien.release import model_cards as card
+from mien.release import model_cards
 from mien.training import recipes, runs
 
 pytest.importorskip("keras", reason="training needs mien[train]")
@@ -622,8 +622,8 @@ def test_a_run_has_thresholds_and_frequencies(tmp_path: Path) -> None:
     assert made.facts()["shipped"]["at_chance"] == []
     flags = [face.flags for face in faces(model, val.images)]
     assert 0 < sum("uncertain" in each for each in flags) < len(flags)
-    assert "| `run` | `fer2013` | " in card.of_run(made)
-    assert "better than chance" not in card.of_run(made)
+    assert "| `run` | `fer2013` | " in model_cards.of_run(made)
+    assert "better than chance" not in model_cards.of_run(made)
 
 
 def faces(model: model_files.Model, images: np.ndarray) -> list[Any]:
@@ -642,7 +642,7 @@ def test_a_model_at_chance_flags_all_its_answers(tmp_path: Path) -> None:
     assert "uncertain" in said
     assert made.facts()["shipped"]["at_chance"] == ["labels"]
     assert all("uncertain" in face.flags for face in faces(model, data.split("val").images))
-    assert "Hardly better than chance" in card.of_run(made)
+    assert "Hardly better than chance" in model_cards.of_run(made)
 
 
 def test_an_epoch_that_was_better_than_the_last_is_named() -> None:
@@ -940,7 +940,7 @@ def test_the_jax_backend_trains_unchanged_and_resumes_to_the_bit(tmp_path: Path)
 def test_teachers_take_a_few_steps_in_bfloat16_on_the_jax_backend(tmp_path: Path, name: str) -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import dying; from dataclasses import replace\n"
-        "from pathlib import Path; from mien.training import recipes, trainer as train\n"
+        "from pathlib import Path; from mien.training import recipes, trainer\n"
         "from mien.training.folds import pick\n"
         "import numpy as np\n"
         "data = dying.data()\n"

@@ -17,9 +17,8 @@ from mien.errors import ModelError, RecipeError, RunError
 from mien.evaluation import evaluator
 from mien.evaluation.evaluation_log import find_role
 from mien.models import model_files
-from mien.release import exporters
-from mien.release import model_cards as cards
-from mien.reports import evaluation_report as report
+from mien.release import exporters, model_cards
+from mien.reports import evaluation_report
 from mien.training import runs
 
 pytest.importorskip("keras", reason="training needs mien[train]")
@@ -104,7 +103,7 @@ def test_a_result_that_is_worse_than_its_start_says_so(base: model_files.Model, 
     assert began.sentence in notes
     kept = made.facts()["began"]
     assert (kept["worse"], kept["accuracy"], kept["after"]) == (True, first.accuracy, second.accuracy)
-    assert "is worse than first" in " ".join(cards.of_run(made).split())
+    assert "is worse than first" in " ".join(model_cards.of_run(made).split())
     (row,) = training._beside(kept)
     assert row[1].endswith("the trained model is worse")
     told = evaluator.measure_all(
@@ -113,7 +112,9 @@ def test_a_result_that_is_worse_than_its_start_says_so(base: model_files.Model, 
         evaluator.predict(model_files.load(made.bundle), data.split("val"), labels=data.labels),
     )
     assert told.models[0].began["worse"] is True
-    assert any("was worse after training than first" in each for each in report._doubtful(told.models))
+    assert any(
+        "was worse after training than first" in each for each in evaluation_report._doubtful(told.models)
+    )
     # A mean of both has other weights, of which this says nothing.
     mean = shipping.average(
         [model_files.load(made.bundle), base], tmp_path / "mean", images=data.split("val").images

@@ -16,9 +16,8 @@ from mien.evaluation import evaluator
 from mien.evaluation.evaluation import SplitUse
 from mien.evaluation.memorised import count_memorised, warn_of_memorised
 from mien.evaluation.metrics import wilson_interval
-from mien.models import model_files
-from mien.models import training_hashes as known
-from mien.reports import evaluation_report as report
+from mien.models import model_files, training_hashes
+from mien.reports import evaluation_report
 from mien.vision import images
 from test_compare import LABELS, SIZE, meter
 from test_evaluate import split
@@ -36,7 +35,7 @@ def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
 
 
 def test_equal_and_near_images_are_known_and_others_are_not(faces: np.ndarray) -> None:
-    made = known.of(faces[:200])
+    made = training_hashes.of(faces[:200])
     exact, near = made.find(faces)
     assert exact[:200].all()
     assert not exact[200:].any()
@@ -59,12 +58,12 @@ def test_a_png_of_an_image_is_the_image(faces: np.ndarray) -> None:
     packed = io.BytesIO()
     Image.fromarray(faces[3, :, :, 0]).save(packed, "PNG")
     again = images.fit(images.read(packed.getvalue()), 48)[np.newaxis]
-    assert known.of(faces[:10]).find(again)[0].all()
+    assert training_hashes.of(faces[:10]).find(again)[0].all()
 
 
 def test_images_that_show_nothing_are_known_when_they_are_equal() -> None:
     blank = np.full((3, 48, 48, 1), 7, np.uint8)
-    made = known.of(blank)
+    made = training_hashes.of(blank)
     assert (made.n, len(made.hashes), len(made.signatures)) == (3, 1, 0)
     exact, near = made.find(np.concatenate([blank, blank + 1]))
     assert exact.tolist() == [True] * 3 + [False] * 3
@@ -73,7 +72,7 @@ def test_images_that_show_nothing_are_known_when_they_are_equal() -> None:
 
 def test_small_images_are_known_by_their_pixels_alone(faces: np.ndarray) -> None:
     small = np.stack([images.fit(image[:, :, 0], 12) for image in faces[:20]])
-    exact, near = known.of(small[:10]).find(small)
+    exact, near = training_hashes.of(small[:10]).find(small)
     assert exact.tolist() == [True] * 10 + [False] * 10
     assert not near.any()
 
@@ -81,9 +80,9 @@ def test_small_images_are_known_by_their_pixels_alone(faces: np.ndarray) -> None
 def test_what_cannot_be_hashed_or_looked_up_is_refused(faces: np.ndarray) -> None:
     for wrong in (faces[0], faces.astype(np.float32), faces[:, :40], faces[:0]):
         with pytest.raises(ModelError):
-            known.of(wrong)
+            training_hashes.of(wrong)
     with pytest.raises(ModelError, match="48 pixels a side are known here"):
-        known.of(faces[:5]).find(faces[:5, :40, :40])
+        training_hashes.of(faces[:5]).find(faces[:5, :40, :40])
 
 
 def shipped(folder: Path, name: str = "hand") -> model_files.Model:
@@ -98,11 +97,11 @@ def shipped(folder: Path, name: str = "hand") -> model_files.Model:
 def test_models_that_learnt_the_same_share_a_file(tmp_path: Path) -> None:
     learnt = split([10, 20, 100, 110], [0, 0, 1, 1]).images
     one, other = shipped(tmp_path, "one"), shipped(tmp_path, "other")
-    assert known.read(one) is None
-    paths = {known.write(each.path, learnt) for each in (one, other)}
+    assert training_hashes.read(one) is None
+    paths = {training_hashes.write(each.path, learnt) for each in (one, other)}
     assert len(paths) == 1
     assert paths.pop().name.startswith("known-")
-    found = known.read(model_files.load(tmp_path / "one.onnx"))
+    found = training_hashes.read(model_files.load(tmp_path / "one.onnx"))
     assert found is not None
     assert (found.size, found.n, len(found.hashes)) == (SIZE, 4, 4)
     assert json.loads((tmp_path / "one.json").read_text())["training_hashes"]["n"] == 4
@@ -110,26 +109,26 @@ def test_models_that_learnt_the_same_share_a_file(tmp_path: Path) -> None:
 
 def test_a_model_without_an_evaluation_gets_no_hashes(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"has no 'none\.json' beside it"):
-        known.write(tmp_path / "none.onnx", split([1], [0]).images)
+        training_hashes.write(tmp_path / "none.onnx", split([1], [0]).images)
 
 
 def test_damaged_hashes_are_named(tmp_path: Path) -> None:
     model = shipped(tmp_path)
-    path = known.write(model.path, split([10, 20], [0, 0]).images)
+    path = training_hashes.write(model.path, split([10, 20], [0, 0]).images)
     whole = path.read_bytes()
-    other = known.pack(known.of(split([30], [0]).images))[1]
+    other = training_hashes.pack(training_hashes.of(split([30], [0]).images))[1]
     for content in (b"", whole[:-30], whole[:200] + b"x" + whole[201:], other):
         path.write_bytes(content)
         with pytest.raises(ModelError, match="is damaged or gone"):
-            known.read(model)
+            training_hashes.read(model)
     path.unlink()
     with pytest.raises(ModelError, match="is damaged or gone"):
-        known.read(model)
+        training_hashes.read(model)
     for named in ("known.npz", {"file": "../known-00000000.npz", "n": 1}, {"n": 1}, 5):
         document = json.loads((tmp_path / "hand.json").read_text()) | {"training_hashes": named}
         (tmp_path / "hand.json").write_text(json.dumps(document))
         with pytest.raises(ModelError, match="training_hashes"):
-            known.read(model)
+            training_hashes.read(model)
 
 
 def test_a_score_says_how_many_images_were_learnt_from(tmp_path: Path) -> None:
@@ -139,7 +138,7 @@ def test_a_score_says_how_many_images_were_learnt_from(tmp_path: Path) -> None:
     answers = evaluator.predict(model, scored, labels=LABELS)
     assert count_memorised(model, answers) is None
     assert warn_of_memorised(SplitUse(role="other"), None) == SplitUse(role="other")
-    known.write(model.path, scored.images[:2])
+    training_hashes.write(model.path, scored.images[:2])
     found = count_memorised([model], answers)
     assert found is not None
     assert (found.exact, found.near, found.n, found.accuracy) == (2, 0, 4, 0.25)
@@ -148,7 +147,7 @@ def test_a_score_says_how_many_images_were_learnt_from(tmp_path: Path) -> None:
     assert told.role == "other"
     assert "2 of the 6 images" in told.warnings[0]
     assert "25.00% (4.56% to 69.94%) of the other 4 are right" in told.warnings[0]
-    known.write(model.path, scored.images)
+    training_hashes.write(model.path, scored.images)
     found = count_memorised(model, answers)
     assert found is not None
     assert (found.exact, found.n, found.accuracy, found.accuracy_interval) == (6, 0, None, None)
@@ -163,13 +162,13 @@ def test_a_report_says_how_many_images_were_learnt_from(tmp_path: Path) -> None:
     scored = split([40, 120, 220, 84, 90, 169], [0, 1, 2, 1, 0, 2])
     data = Dataset("faces", LABELS, train=None, val=scored, test=None)
     answers = evaluator.predict(model, scored, labels=LABELS, data="faces")
-    report.write(evaluator.measure_all([model], data, answers), answers, tmp_path / "none")
-    assert "ships with no hashes" in (tmp_path / "none" / report.HTML).read_text()
-    known.write(model.path, scored.images[:2])
+    evaluation_report.write(evaluator.measure_all([model], data, answers), answers, tmp_path / "none")
+    assert "ships with no hashes" in (tmp_path / "none" / evaluation_report.HTML).read_text()
+    training_hashes.write(model.path, scored.images[:2])
     told = evaluator.measure_all([model], data, answers)
     assert told.memorised.exact == 2
-    report.write(told, answers, tmp_path / "told")
-    page = (tmp_path / "told" / report.HTML).read_text()
+    evaluation_report.write(told, answers, tmp_path / "told")
+    page = (tmp_path / "told" / evaluation_report.HTML).read_text()
     assert "2 of the images, and 0 nearly" in page
     assert "2 of the 6 images" in page
 
@@ -186,7 +185,7 @@ def test_commands_warn_of_images_that_a_model_learnt_from(
                 Image.fromarray(np.full((SIZE, SIZE), level + more, np.uint8)).save(file)
     pixels = [level + more for level in levels["val"] for more in range(4)]
     for name, count in (("one", 3), ("other", 8)):
-        known.write(shipped(away, name).path, split(pixels[:count], [0] * count).images)
+        training_hashes.write(shipped(away, name).path, split(pixels[:count], [0] * count).images)
     few = ["evaluate", "one.onnx", "--data", "data"]
     assert cli.run([*few, "--json"]) == 0
     captured = capsys.readouterr()
@@ -211,8 +210,8 @@ def test_commands_warn_of_images_that_a_model_learnt_from(
 @pytest.mark.parametrize("name", model_files.SHIPPED)
 def test_models_of_the_package_have_hashes(name: str) -> None:
     model = model_files.load(name)
-    found = known.read(model)
+    found = training_hashes.read(model)
     assert found is not None
     learnt = {part.n for data in model.card.learnt_from for part in [data.splits["train"]]}
     assert learnt == {found.n}
-    assert (model_files.MODELS / known.pack(found)[0]).stat().st_size < 1_000_000
+    assert (model_files.MODELS / training_hashes.pack(found)[0]).stat().st_size < 1_000_000

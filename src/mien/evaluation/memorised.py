@@ -10,7 +10,7 @@ import numpy.typing as npt
 from mien.data import duplicates, recrops
 from mien.evaluation.evaluation import Memorised, SplitUse
 from mien.evaluation.metrics import wilson_interval
-from mien.models import training_hashes as hashes
+from mien.models import training_hashes
 from mien.models.model_files import Model
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ def find_memorised(
     Raises:
         ModelError: The hashes of one are gone or damaged.
     """
-    read = [hashes.read(each) for each in ([models] if isinstance(models, Model) else models)]
+    read = [training_hashes.read(each) for each in ([models] if isinstance(models, Model) else models)]
     # Models that learnt from the same images have the same hashes.
-    kept = {hashes.pack(each)[0]: each for each in read if each is not None}
+    kept = {training_hashes.pack(each)[0]: each for each in read if each is not None}
     if not kept:
         return None
     exact, near = np.zeros((2, len(images)), bool)

@@ -24,8 +24,7 @@ import numpy.typing as npt
 from mien import _files
 from mien.data import synthetic
 from mien.errors import MissingExtra, ModelError
-from mien.models import initial_weights as kept
-from mien.models import model_files, networks
+from mien.models import initial_weights, model_files, networks
 from mien.models.model_files import Card, Model, Parity
 from mien.models.networks import load_keras, quietly
 from mien.release.onnx_graph import feature_map, mean_weights, serialise, weights
@@ -222,7 +221,7 @@ def weights_of(model: Model) -> dict[str, npt.NDArray[np.float32]]:
         ModelError: The weights do not exist or are damaged.
     """
     if model.card.precision == "int8":
-        return kept.read(model.path, model.card.sha256 or "")
+        return initial_weights.read(model.path, model.card.sha256 or "")
     return weights(model.read())
 
 

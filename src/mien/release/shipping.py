@@ -23,16 +23,13 @@ from mien import _files
 from mien.data import recrops
 from mien.data.datasets import Dataset, Split
 from mien.errors import DataError, ModelError
-from mien.evaluation import calibration as calibrate
-from mien.evaluation import evaluator
+from mien.evaluation import calibration, evaluator
 from mien.evaluation.balance import balance_table
 from mien.evaluation.evaluation import Calibration, Evaluation, Quantization
 from mien.evaluation.evaluation_log import find_role
 from mien.evaluation.memorised import TrainingDuplicates, find_training_duplicates
 from mien.evaluation.metrics import add_thresholds, find_plurality
-from mien.models import initial_weights as weights
-from mien.models import model_files, priors
-from mien.models import training_hashes as known
+from mien.models import initial_weights, model_files, priors, training_hashes
 from mien.models.model_files import Base, Card, Fusion, Model
 from mien.release import exporters, quantization
 from mien.training.runs import Run
@@ -219,7 +216,7 @@ def _make(
         "sha256": made.card.sha256,
         "bytes": made.path.stat().st_size,
         "precision": made.card.precision,
-        "training_hashes": known.put(to, known.of(train.images)),
+        "training_hashes": training_hashes.put(to, training_hashes.of(train.images)),
         "evaluation": replace(first, heads={each.head: each for each in others}).to_dict(),
     }
     path = to / f"{card.name}.json"
@@ -300,7 +297,7 @@ def _calibration(raw: NDArray[np.float64], truth: NDArray[np.int64]) -> Calibrat
 
     They are fitted if, across folds, they lower the cross entropy and do not lower the accuracy.
     """
-    alone, shifted = (calibrate.measure(raw, truth, logit_bias=logit_bias) for logit_bias in (False, True))
+    alone, shifted = (calibration.measure(raw, truth, logit_bias=logit_bias) for logit_bias in (False, True))
     better = shifted.nll_after < alone.nll_after and shifted.accuracy_after >= alone.accuracy_after
     return shifted if better else alone
 
@@ -308,7 +305,7 @@ def _calibration(raw: NDArray[np.float64], truth: NDArray[np.int64]) -> Calibrat
 def _as_rounded(small: Model, head: str, val: Split, found: Calibration) -> Calibration:
     """Measure by the int8 file's own answers what was fitted on those in float32."""
     raw, truth = _raw(small, head, val)
-    own = calibrate.measure(raw, truth, logit_bias=bool(found.logit_bias))
+    own = calibration.measure(raw, truth, logit_bias=bool(found.logit_bias))
     return replace(own, temperature=found.temperature, logit_bias=found.logit_bias, threshold=found.threshold)
 
 
@@ -316,7 +313,7 @@ def _raw(model: Model, head: str, val: Split) -> _Raw:
     """Return what a model says without the calibration that it has, and the right answers."""
     decided, truth = _truth(head, model.card, val)
     has = model.card.head(head)
-    raw = calibrate.undo(model.run(val.images, head=head), has.temperature, has.logit_bias)
+    raw = calibration.undo(model.run(val.images, head=head), has.temperature, has.logit_bias)
     return raw[decided], truth[decided]
 
 
@@ -344,7 +341,7 @@ def _stated(card: Card, raw: Mapping[str, _Raw], train: Split) -> Card:
     for name, head in card.heads.items():
         shares = frequencies(card, name, train)
         uncalibrated, truth = raw[name]
-        chances = calibrate.apply(uncalibrated, head.temperature, head.logit_bias)
+        chances = calibration.apply(uncalibrated, head.temperature, head.logit_bias)
         adjusted = {
             offered: priors.Adjustment(balance=offered).apply(chances, card.labels, shares)
             for offered in priors.OFFERED
@@ -399,9 +396,9 @@ def _verdict(plain: _File, small: _File, head: str, val: Split) -> Quantization:
 
 def _put_weights(trained: Model, made: Model) -> Path | None:
     """Write what a training can begin from beside an int8 file; beside another leave no older file's."""
-    path = weights.beside(made.path)
+    path = initial_weights.beside(made.path)
     if made.card.precision == "int8":
-        _files.write(path, weights.pack(exporters.weights(trained.read()), made.card.sha256 or ""))
+        _files.write(path, initial_weights.pack(exporters.weights(trained.read()), made.card.sha256 or ""))
         return path
     with _files.writing(path):
         path.unlink(missing_ok=True)
