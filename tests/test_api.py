@@ -43,7 +43,7 @@ def make_video(path: Path) -> None:
         out.mux(stream.encode())
 
 
-@pytest.mark.parametrize("name", sorted(mien._PUBLIC))
+@pytest.mark.parametrize("name", [*sorted(mien._PUBLIC), "MienError"])
 def test_the_example_of_a_public_name_runs(name: str, place: Path) -> None:
     if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
         pytest.skip(f"needs {NEEDS[name]}")
@@ -56,6 +56,12 @@ def test_the_example_of_a_public_name_runs(name: str, place: Path) -> None:
     report: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     assert runner.run(example, out=report.append).failed == 0, "".join(report)
+
+
+def test_every_error_is_a_public_name() -> None:
+    defined = {name for name, each in vars(mien.errors).items() if inspect.isclass(each)}
+    assert defined == set(mien._ERRORS) <= set(mien.__all__)
+    assert all(getattr(mien, name) is getattr(mien.errors, name) for name in defined)
 
 
 def test_a_recipe_can_be_changed_as_in_the_example_of_train() -> None:

@@ -16,7 +16,22 @@ if TYPE_CHECKING:
     from mien.api import analyze_video, audit, compare, evaluate, explain, export, ship, write_card
     from mien.data.datasets import Dataset, Split
     from mien.data.datasets import load as load_dataset
-    from mien.errors import MienError
+    from mien.errors import (
+        ArchiveError,
+        DataError,
+        ImageError,
+        InputError,
+        MienError,
+        MissingBackend,
+        MissingExtra,
+        ModelError,
+        OutputError,
+        RecipeError,
+        RunError,
+        Stopped,
+        TrainingError,
+        VideoError,
+    )
     from mien.evaluation.evaluation import Evaluation
     from mien.inference.batches import predict_files
     from mien.inference.predictor import Predictor, predict, predict_many
@@ -33,7 +48,6 @@ _PUBLIC = {
     "Dataset": ("data.datasets", "Dataset"),
     "Evaluation": ("evaluation.evaluation", "Evaluation"),
     "Face": ("types", "Face"),
-    "MienError": ("errors", "MienError"),
     "Prediction": ("types", "Prediction"),
     "Predictor": ("inference.predictor", "Predictor"),
     "Problem": ("types", "Problem"),
@@ -54,21 +68,51 @@ _PUBLIC = {
     "train": ("training.trainer", "fit"),
     "write_card": ("api", "write_card"),
 }
+#: The errors, which `mien.errors` defines.
+_ERRORS = (
+    "ArchiveError",
+    "DataError",
+    "ImageError",
+    "InputError",
+    "MienError",
+    "MissingBackend",
+    "MissingExtra",
+    "ModelError",
+    "OutputError",
+    "RecipeError",
+    "RunError",
+    "Stopped",
+    "TrainingError",
+    "VideoError",
+)
 _PACKAGES = (
     *("api", "data", "demo", "errors", "evaluation", "inference", "labels", "models", "release", "reports"),
     *("training", "types", "vision"),
 )
 
 __all__ = [
+    "ArchiveError",
     "Box",
+    "DataError",
     "Dataset",
     "Evaluation",
     "Face",
+    "ImageError",
+    "InputError",
     "MienError",
+    "MissingBackend",
+    "MissingExtra",
+    "ModelError",
+    "OutputError",
     "Prediction",
     "Predictor",
     "Problem",
+    "RecipeError",
+    "RunError",
     "Split",
+    "Stopped",
+    "TrainingError",
+    "VideoError",
     "__version__",
     "analyze_video",
     "audit",
@@ -92,6 +136,8 @@ def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         module, attribute = _PUBLIC[name]
         return getattr(importlib.import_module(f"mien.{module}"), attribute)
+    if name in _ERRORS:
+        return getattr(importlib.import_module("mien.errors"), name)
     if name in _PACKAGES:
         return importlib.import_module(f"mien.{name}")
     raise AttributeError(f"module 'mien' has no attribute {name!r}")
