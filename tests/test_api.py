@@ -7,13 +7,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 from skimage.data import astronaut
 
 import mien
-from mien.training.recipes import get, override
+from mien.training.recipes import get, override, to_toml
 
 NEEDS = {"analyze_video": "av", "audit": "jinja2", "ship": "keras", "train": "keras"}
 
@@ -64,8 +65,42 @@ def test_every_error_is_a_public_name() -> None:
     assert all(getattr(mien, name) is getattr(mien.errors, name) for name in defined)
 
 
-def test_a_recipe_can_be_changed_as_in_the_example_of_train() -> None:
-    assert override(get("quick"), ["epochs=1"]).epochs == 1
+def test_train_takes_a_data_set_a_recipe_file_and_a_base(place: Path) -> None:
+    pytest.importorskip("keras", reason="training needs mien[train]")
+    small = override(get("quick"), ["epochs=1", "network=tiny", "size=16"])
+    Path("mine.toml").write_text(to_toml(small), encoding="utf-8")
+    stages: set[str] = set()
+    first = mien.train(
+        "faces.zip", "mine.toml", split_seed=7, progress=lambda stage, done, total: stages.add(stage)
+    )
+    assert first.recipe() == small
+    assert first.facts()["data"]["origin"]["seed"] == 7
+    assert {"reading faces.zip", "epoch 1/1"} <= stages
+    dataset = mien.load_dataset("faces.zip", size=16)
+    second = mien.train(dataset, settings={"epochs": 1, "batch_size": 8}, base=first.path, out="second")
+    assert (second.recipe().network, second.recipe().size, second.recipe().batch_size) == ("tiny", 16, 8)
+    assert second.facts()["began"]["name"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "options"),
+    [
+        ("data", {"data": 3}),
+        ("recipe", {"recipe": 3}),
+        ("settings", {"settings": ["epochs=1"]}),
+        ("out", {"out": 3}),
+        ("runs", {"runs": None}),
+        ("votes", {"votes": 3}),
+        ("exclude", {"exclude": [3]}),
+        ("teacher", {"teacher": 3}),
+        ("split_seed", {"split_seed": "x"}),
+        ("base", {"base": 3}),
+    ],
+)
+def test_train_names_an_argument_of_a_wrong_type(argument: str, options: dict[str, Any]) -> None:
+    pytest.importorskip("keras", reason="training needs mien[train]")
+    with pytest.raises(mien.InputError, match=rf"^{argument} is "):
+        mien.train(**{"data": "faces.zip", **options})
 
 
 def test_import_takes_less_than_50_ms() -> None:

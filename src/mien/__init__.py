@@ -13,7 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mien.api import analyze_video, audit, compare, evaluate, explain, export, ship, write_card
+    from mien.api import analyze_video, audit, compare, evaluate, explain, export, ship, train, write_card
     from mien.data.datasets import Dataset, Split
     from mien.data.datasets import load as load_dataset
     from mien.errors import (
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from mien.inference.predictor import Predictor, predict, predict_many
     from mien.models.model_files import load as load_model
     from mien.models.model_files import resolve
-    from mien.training.trainer import fit as train
     from mien.types import Box, Face, Prediction, Problem
 
 __version__ = "0.1.0.dev0"
@@ -65,7 +64,7 @@ _PUBLIC = {
     "predict_many": ("inference.predictor", "predict_many"),
     "resolve": ("models.model_files", "resolve"),
     "ship": ("api", "ship"),
-    "train": ("training.trainer", "fit"),
+    "train": ("api", "train"),
     "write_card": ("api", "write_card"),
 }
 #: The errors, which `mien.errors` defines.

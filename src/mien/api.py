@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from mien.models.model_files import Model, Subject
     from mien.release.exporters import Exported
     from mien.release.shipping import Shipped
+    from mien.training.checkpoints import Status
+    from mien.training.recipes import Recipe
     from mien.training.runs import Run
 
 AnyPath = str | os.PathLike[str]
@@ -212,6 +214,194 @@ def plot_run(run: "Run", dataset: "Dataset | None", *, on_note: Note | None = No
         listener.note(str(error))
         return []
     return [str(path) for path in paths]
+
+
+# Arguments
+
+
+def _check_path(name: str, value: object, *also: type, error: type[InputError] = InputError) -> None:
+    """Refuse an argument that is neither a path nor of another type that the function takes."""
+    if isinstance(value, (str, os.PathLike, *also)):
+        return
+    others = "".join(f" or a {each.__name__}" for each in also if each is not type(None))
+    raise error(f"{name} is of type {type(value).__name__}; give a path{others}")
+
+
+def _paths(name: str, value: Any) -> list[AnyPath]:
+    """Return one path or several as a list; None for none."""
+    given = [value] if isinstance(value, str | os.PathLike) else value
+    if not isinstance(given, Iterable | None) or isinstance(given, bytes):
+        _check_path(name, given)
+    listed = list(given or ())
+    for each in listed:
+        _check_path(name, each)
+    return listed
+
+
+# Training
+
+
+def choose_recipe(
+    recipe: "Recipe | AnyPath | None" = None,
+    settings: Mapping[str, Any] | Sequence[str] = (),
+    base: "Model | None" = None,
+) -> "Recipe":
+    """Return a recipe with its changes.
+
+    Args:
+        recipe: A recipe, its name or a TOML file; None for `quick`, or `tune` with a base.
+        settings: Changes, such as `{"epochs": 5}` or `["epochs=5"]`.
+        base: The model that the training begins from; a recipe that is named gets its network and size.
+
+    Raises:
+        RecipeError: There is no such recipe, or a setting is unknown or out of range.
+        InputError: The TOML file cannot be read, or an argument has a wrong type.
+    """
+    from mien.training import recipes
+
+    if recipe is None:
+        recipe = "quick" if base is None else "tune"
+    _check_path("recipe", recipe, recipes.Recipe)
+    if isinstance(settings, Mapping):
+        settings = [f"{key}={_toml(value)}" for key, value in settings.items()]
+    elif isinstance(settings, str) or not isinstance(settings, Sequence):
+        raise InputError(
+            f"settings is of type {type(settings).__name__}; give a dict, such as {{'epochs': 5}}"
+        )
+    if isinstance(recipe, recipes.Recipe):
+        return recipes.override(recipe, settings)
+    path = Path(recipe)
+    if path.suffix == ".toml":
+        try:
+            found = recipes.parse(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"the recipe {recipe} cannot be read: {error}") from None
+    else:
+        found = recipes.get(os.fspath(recipe))
+    if base is not None:
+        network = base.card.recipe.get("network", found.network)
+        found = replace(found, network=network, size=base.card.size)
+    return recipes.override(found, settings)
+
+
+def _toml(value: Any) -> str:
+    """Return a value as `--set` takes it: text without quotes, the others as TOML."""
+    if isinstance(value, bool | list | tuple):
+        return json.dumps(value)
+    return str(value)
+
+
+def train(
+    data: "AnyPath | Dataset",
+    recipe: "Recipe | AnyPath | None" = None,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    out: AnyPath | None = None,
+    runs: AnyPath = "runs",
+    base: "Model | AnyPath | None" = None,
+    teacher: "SavedPredictions | AnyPath | Sequence[AnyPath] | None" = None,
+    votes: AnyPath | None = None,
+    exclude: AnyPath | Sequence[AnyPath] | None = None,
+    split_seed: int | None = None,
+    progress: Progress | None = None,
+    on_status: "Callable[[Status], None] | None" = None,
+    on_note: Note | None = None,
+) -> "Run":
+    """Train a network, and write a run with its history, figures and model file.
+
+    Sets the global seeds of Python, NumPy and Keras' backend. SIGINT and SIGTERM save the training and
+    raise `Stopped`; `mien train --resume` continues it.
+
+    Example:
+        >>> import mien
+        >>> settings = {"epochs": 1, "network": "tiny", "size": 16}
+        >>> run = mien.train("faces.zip", "quick", settings=settings, out="mine")
+        >>> len(run.history())
+        1
+
+    Args:
+        data: A folder, zip, tar or fer2013.csv, or a loaded data set with images of the recipe's size. Only
+            a run that was trained on a path can find its data again.
+        recipe: A recipe, its name or a TOML file; None for `quick`, or `tune` with `base`.
+        settings: Changes of the recipe, such as `{"epochs": 5, "augment.rotation": 15}`.
+        out: The run's folder; None for the next free number in `runs`.
+        runs: The folder of numbered runs.
+        base: The model whose weights the training begins from, as `mien.resolve` takes it. A recipe that is
+            named gets its network and size.
+        teacher: Probabilities to distil from: loaded, or a file, or several, which are averaged.
+        votes: The file of FER+ votes; for a path.
+        exclude: Files that list training images to exclude; for a path.
+        split_seed: Seed of the split, if the data has no splits of its own; None for 42; for a path.
+        progress: Called with (what is done, done, total).
+        on_status: Called a few times a second with the loss, the accuracy and the speed of the training.
+        on_note: Called with a sentence.
+
+    Raises:
+        DataError: The data cannot be read, has no train or val, or does not fit the recipe or the teacher.
+        InputError: An argument has a wrong type, or options conflict.
+        RecipeError: There is no such recipe or setting, or its network is not that of `base`.
+        RunError: `out` is not empty.
+        ModelError: `base` does not exist, or its weights are missing.
+        MissingExtra: Keras is not installed.
+        TrainingError: The loss is not a number any more; what was learnt is saved.
+        OutputError: A file cannot be written.
+        Stopped: A signal stopped the training.
+    """
+    from mien.data import datasets, probabilities
+    from mien.models import model_files, networks
+
+    _check_path("data", data, datasets.Dataset, error=DataError)
+    for name, path in {"out": out, "votes": votes}.items():
+        _check_path(name, path, type(None))
+    _check_path("runs", runs)
+    _check_path("base", base, model_files.Model, type(None))
+    if settings is not None and not isinstance(settings, Mapping):
+        raise InputError(
+            f"settings is of type {type(settings).__name__}; give a dict, such as {{'epochs': 5}}"
+        )
+    if not isinstance(split_seed, int | None) or isinstance(split_seed, bool):
+        raise InputError(f"split_seed is {split_seed!r}; give a whole number")
+    excluded = _paths("exclude", exclude)
+    if isinstance(data, datasets.Dataset) and (votes or excluded or split_seed is not None):
+        raise InputError("votes, exclude and split_seed need data that is a path; give them to load_dataset")
+    networks.require_keras()
+    listener = _listener(progress, on_note)
+    started = None if base is None else model_files.resolve(base).model
+    chosen = choose_recipe(recipe, settings or {}, started)
+    networks.get(chosen.network)
+    origin: dict[str, Any] = {}
+    taught = teacher if isinstance(teacher, probabilities.SavedPredictions) else None
+    if taught is None and (files := _paths("teacher", teacher)):
+        taught = probabilities.average([probabilities.read(file) for file in files])
+        origin["teacher"] = [str(Path(file).resolve()) for file in files]
+    if not isinstance(data, datasets.Dataset):
+        origin |= {
+            "source": str(Path(data).resolve()),
+            "votes": None if votes is None else str(Path(votes).resolve()),
+            "exclude": [str(Path(each).resolve()) for each in excluded] or None,
+            "seed": SPLIT_SEED if split_seed is None else split_seed,
+        }
+        data = load_data(data, size=chosen.size, listener=listener, listed="run.json", **origin)
+    networks.load_keras(chosen.network)
+    from mien.training import trainer
+
+    def report(status: "Status") -> None:
+        listener.progress(f"epoch {status.epoch}/{status.epochs}", status.step, status.steps)
+        if on_status is not None:
+            on_status(status)
+
+    return trainer.fit(
+        data,
+        chosen,
+        out=out,
+        runs=runs,
+        teacher=taught,
+        base=started,
+        origin=origin,
+        on_status=report,
+        on_note=listener.note,
+        on_progress=listener.progress,
+    )
 
 
 # Audit

@@ -2,7 +2,6 @@
 
 import importlib
 import shlex
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -88,7 +87,7 @@ def train(
             raise InputError("DATA is missing; try: mien train 'archive (4).zip' --recipe quick")
         origin = {"votes": _absolute(votes), "exclude": _all_absolute(exclude), "seed": split_seed}
         base = None if from_ is None else _base(from_)
-        chosen = _recipe(recipe or ("tune" if base else "quick"), set_ or [], base)
+        chosen = api.choose_recipe(recipe or None, set_ or [], base)
         if folds is not None:
             _check_folds(folds, common.given_options(context, "teacher", "from_"))
             asked = [recipe or "quick", *(word for each in set_ or () for word in ("--set", each))]
@@ -121,24 +120,6 @@ def _document(made: "Run", dataset: "Dataset") -> dict[str, Any]:
     report = json.loads((made.evaluation / "val.json").read_text(encoding="utf-8"))
     drawn = api.plot_run(made, dataset, on_note=common.note)
     return {"run": str(made.path), **made.facts(), "val": report, "figures": drawn}
-
-
-def _recipe(name: str, settings: list[str], base: "Model | None" = None) -> "Recipe":
-    """Return the recipe with its changes; with a base it has the network of the base."""
-    from mien.training import recipes
-
-    path = Path(name)
-    if path.suffix == ".toml":
-        try:
-            found = recipes.parse(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"the recipe {name} cannot be read: {error}") from None
-    else:
-        found = recipes.get(name)
-    if base is not None:
-        network = base.card.recipe.get("network", found.network)
-        found = replace(found, network=network, size=base.card.size)
-    return recipes.override(found, settings)
 
 
 def _begin(

@@ -230,10 +230,10 @@ def fit(
     raise `Stopped`.
 
     Example:
-        >>> import mien
-        >>> from mien.training.recipes import get, override
-        >>> recipe = override(get("quick"), ["epochs=1", "network=tiny", "size=16"])
-        >>> run = mien.train(mien.load_dataset("faces.zip", size=16), recipe, out="mine")
+        >>> from mien.data import datasets
+        >>> from mien.training import recipes, trainer
+        >>> recipe = recipes.override(recipes.get("quick"), ["epochs=1", "network=tiny", "size=16"])
+        >>> run = trainer.fit(datasets.load("faces.zip", size=16), recipe, out="mine")
         >>> len(run.history())
         1
 
