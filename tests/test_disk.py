@@ -37,7 +37,9 @@ def test_a_write_that_fails_leaves_what_was(
 
 def test_an_error_names_the_path_the_reason_and_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match=r"^'.*below' cannot be written: file exists; ") as caught:
+    with pytest.raises(
+        OutputError, match=r"^'.*below' cannot be written: '.*file' is a file, not a folder; "
+    ) as caught:
         _files.write(tmp_path / "file" / "below", b"")
     assert isinstance(caught.value.__cause__, OSError)
     with (

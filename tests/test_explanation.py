@@ -562,7 +562,7 @@ def test_a_sheet_shows_the_face_the_map_and_a_legend() -> None:
 
 def test_errors_say_what_there_is(tmp_path: Path) -> None:
     image = astronaut_face()
-    with pytest.raises(InputError, match="no answer 'bored'; it knows angry"):
+    with pytest.raises(InputError, match="no emotion 'bored'; choose from angry"):
         explain.face(shipped(), image, emotion="bored")
     with pytest.raises(InputError, match="'magic' is not a method; choose from cam, occlusion"):
         explain.face(shipped(), image, method="magic")  # type: ignore[arg-type]

@@ -213,7 +213,7 @@ def test_a_card_that_does_not_hold_is_refused_by_its_place(change: dict[str, obj
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 5000, '{"size": NaN}', b"\xff\xfe"])
 def test_what_is_no_card_is_refused(text: str | bytes) -> None:
-    with pytest.raises(ModelError, match="the card"):
+    with pytest.raises(ModelError, match="card"):
         model_files.parse(text)
 
 
@@ -225,7 +225,7 @@ def test_a_card_has_a_largest_size() -> None:
 def test_a_card_with_wrong_values_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="size"):
         model_files.write(MODEL, card(size=3), tmp_path / "bad")
-    with pytest.raises(ModelError, match="does not hold"):
+    with pytest.raises(ModelError, match="card"):
         model_files.write(
             MODEL,
             card(recipe={"rate": float("nan")}, heads={"labels": model_files.Head(temperature=float("inf"))}),

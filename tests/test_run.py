@@ -47,7 +47,7 @@ def test_runs_are_numbered_and_gaps_are_not_filled(tmp_path: Path) -> None:
 def test_processes_that_begin_at_once_get_folders_of_their_own(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from mien.training import recipes, runs\n"
-        "for _ in range(5): print(run.create(recipes.get('quick'), {}, runs=Path(sys.argv[1])).name)"
+        "for _ in range(5): print(runs.create(recipes.get('quick'), {}, runs=Path(sys.argv[1])).name)"
     )
     processes = [
         subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)

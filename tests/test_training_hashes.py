@@ -119,10 +119,10 @@ def test_damaged_hashes_are_named(tmp_path: Path) -> None:
     other = training_hashes.pack(training_hashes.of(split([30], [0]).images))[1]
     for content in (b"", whole[:-30], whole[:200] + b"x" + whole[201:], other):
         path.write_bytes(content)
-        with pytest.raises(ModelError, match="is damaged or gone"):
+        with pytest.raises(ModelError, match="is missing or damaged"):
             training_hashes.read(model)
     path.unlink()
-    with pytest.raises(ModelError, match="is damaged or gone"):
+    with pytest.raises(ModelError, match="is missing or damaged"):
         training_hashes.read(model)
     for named in ("known.npz", {"file": "../known-00000000.npz", "n": 1}, {"n": 1}, 5):
         document = json.loads((tmp_path / "hand.json").read_text()) | {"training_hashes": named}

@@ -68,6 +68,13 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _unwritable(path: str | os.PathLike[str], error: OSError) -> OutputError:
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        parent = next((parent for parent in Path(path).parents if os.path.lexists(parent)), None)
+        if parent is not None and not parent.is_dir():
+            return OutputError(
+                f"'{os.fspath(path)}' cannot be written: '{parent}' is a file, not a folder; "
+                "choose another path"
+            )
     advice = _ADVICE.get(error.errno or 0, "choose another path")
     return OutputError(f"'{os.fspath(path)}' cannot be written: {reason(error)}; {advice}")
 

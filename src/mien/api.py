@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mien import _files
-from mien.errors import DataError, InputError, MissingExtra, OutputError, RunError
+from mien.errors import DataError, InputError, MissingExtra, OutputError, RecipeError, RunError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -120,10 +120,14 @@ def load_run_data(
     """
     if data is None:
         if "source" not in origin:
-            raise InputError(f"{run.name} does not record where its data is; name it with --data or DATA")
+            raise InputError(
+                f"{run.name} does not record where its data is; give it with --data (in Python: data=)"
+            )
         data = Path(origin["source"])
         if not data.exists():
-            raise InputError(f"the data of {run.name} is no longer at {data}; name it with --data or DATA")
+            raise InputError(
+                f"the data of {run.name} is no longer at {data}; give it with --data (in Python: data=)"
+            )
     return load_data(data, size=run.recipe().size, listener=listener, **origin)
 
 
@@ -273,9 +277,17 @@ def choose_recipe(
     path = Path(recipe)
     if path.suffix == ".toml":
         try:
-            found = recipes.parse(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"the recipe {recipe} cannot be read: {error}") from None
+            text = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise InputError(
+                f"the recipe {recipe} cannot be read: {_files.reason(error)}; name another file"
+            ) from None
+        except UnicodeDecodeError:
+            raise InputError(f"the recipe {recipe} is not UTF-8 text; save it as UTF-8") from None
+        try:
+            found = recipes.parse(text)
+        except RecipeError as error:
+            raise RecipeError(f"{recipe}: {error}") from None
     else:
         found = recipes.get(os.fspath(recipe))
     if base is not None:
@@ -683,7 +695,7 @@ def _check_evaluation_options(
     from mien.reports import evaluation_report
 
     if views not in evaluator.VIEWS:
-        raise InputError(f"--views is {views}; it must be {', '.join(map(str, evaluator.VIEWS))}")
+        raise InputError(f"--views is {views}; it must be 1, 2 or 10")
     if views > 1 and (report is not None or robustness):
         raise InputError("--report and --robustness use one view of each image; omit --views")
     if recrops and report is None:

@@ -37,7 +37,7 @@ app = typer.Typer(
 def _options(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-    json: common.Json = False,
+    json: Annotated[bool, typer.Option("--json", help="With --version: print the version as JSON.")] = False,
 ) -> None:
     if version:
         common.emit({"version": __version__}) if json else common.out.print(f"mien {__version__}")

@@ -168,8 +168,8 @@ def _print_shipped(shipped: "Shipped") -> None:
         if (calibration := found.calibration) is not None:
             rows += [
                 (
-                    f"{name}: accuracy before and after "
-                    f"{'logit biases' if calibration.logit_bias else 'no logit biases'}, cross-fitted",
+                    f"{name}: accuracy before and after calibration"
+                    f"{'' if calibration.logit_bias else ' (without logit biases)'}, cross-fitted",
                     f"{calibration.accuracy_before:.2%}, {calibration.accuracy_after:.2%}",
                 ),
                 (

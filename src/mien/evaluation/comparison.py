@@ -490,7 +490,7 @@ class Comparison:
         return document
 
 
-_PAIRED = ("A less B", "95 % interval")
+_PAIRED = ("difference (A - B)", "95 % interval")
 
 #: p-value below which a difference is significant.
 SEEN = 0.05
@@ -673,7 +673,14 @@ def figure_rows(found: Comparison) -> tuple[tuple[str, ...], list[tuple[str, ...
 def class_rows(found: Comparison) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the columns and rows of the classes' figures."""
     rows = [_row(label, each.n, each.recall, each.p_held) for label, each in found.per_class.items()]
-    return ("recall of", "n", found.a.name, found.b.name, *_PAIRED, "p of many"), rows
+    return (
+        "recall of",
+        "n",
+        found.a.name,
+        found.b.name,
+        *_PAIRED,
+        "p, adjusted for several comparisons",
+    ), rows
 
 
 def _row(what: str, n: int, each: Difference, p: float | None) -> tuple[str, ...]:

@@ -212,8 +212,8 @@ def predict(
     strange = [label for label in labels if label not in classes]
     if strange:
         raise ModelError(
-            f"the data has the class {strange[0]!r}, which the model cannot answer; "
-            f"it answers {', '.join(classes)}"
+            f"the data has the class {strange[0]!r}, which the model does not have; "
+            f"its classes are {', '.join(classes)}"
         )
     order = np.array([classes.index(label) for label in labels], np.int64)
     if len(split.labels) == 0:

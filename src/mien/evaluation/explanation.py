@@ -136,7 +136,7 @@ def face(
     single = model.run(image[np.newaxis], head=head, balance=balance, prior=prior)
     chances = adjustment.group(single, model.card.labels)[0]
     if emotion is not None and emotion not in names:
-        raise InputError(f"the model has no answer {emotion!r}; it knows {', '.join(names)}")
+        raise InputError(f"the model has no emotion {emotion!r}; choose from {', '.join(names)}")
     index = int(chances.argmax()) if emotion is None else names.index(emotion)
     feature_map = model.card.feature_map
     if feature_map is None and method != "occlusion":

@@ -503,8 +503,8 @@ def _choose_column(file: str, others: list[str], column: str | None) -> str:
         return others[0]
     if column in others:
         return column
-    asked = "no column" if column is None else f"the column {column!r}, which is not there,"
+    asked = "a column is not named" if column is None else f"the column {column!r} does not exist"
     raise DataError(
-        f"{asked} was named to tell groups of {file!r} by; it has {', '.join(others) or 'no other'}: "
+        f"{asked}, so {file!r} has no groups; its columns are {', '.join(others) or 'no others'}: "
         f"write {file}:COLUMN"
     )

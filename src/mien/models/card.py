@@ -401,4 +401,9 @@ def _explain(error: ValidationError) -> str:
     fault = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(str(part) for part in fault["loc"])
     where = f" at {place!r}" if place else ""
-    return f"the card does not hold{where}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+    if fault["type"] == "missing":
+        return f"the model card (card.json) has no {place!r}; restore the model from a copy, or ship it again"
+    if fault["type"] == "json_invalid":
+        return "the model card (card.json) is not JSON; restore the model from a copy, or ship it again"
+    problem = fault["msg"].removeprefix("Value error, ")
+    return f"the model card (card.json) is not valid{where}: {problem[0].lower()}{problem[1:]}"

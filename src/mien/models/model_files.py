@@ -324,6 +324,11 @@ def unfinished(folder: str | os.PathLike[str]) -> RunError:
         return RunError(f"{place} has no model, because its training failed: {facts.get('reason')}")
     if _is_held(place / "run.lock"):
         return RunError(f"{place} has no model yet, because it is being trained; wait for the end")
+    if facts.get("status") == "done":
+        return RunError(
+            f"{place} has finished training, but its model is missing or incomplete; restore "
+            f"{place / 'bundle'} from a copy, or train again"
+        )
     return RunError(
         f"{place} has no model yet, because its training was stopped before the end; finish it with: "
         f"mien train --resume {shlex.quote(str(place))}"

@@ -100,7 +100,7 @@ class Adjustment:
         known = ", ".join(labels)
         for name in (*self.prior, *(name for members in self.groups.values() for name in members)):
             if name not in labels:
-                raise InputError(f"the model has no emotion {name!r}; it answers {known}")
+                raise InputError(f"the model has no emotion {name!r}; choose from {known}")
         grouped = {name for members in self.groups.values() for name in members}
         for group in self.groups:
             if group in labels and group not in grouped:

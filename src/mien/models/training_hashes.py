@@ -253,7 +253,7 @@ def _read(path: Path) -> Known:
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         why = _files.reason(error) if isinstance(error, OSError) else error
         raise ModelError(
-            f"{path.name!r}, by which a model knows what it learnt from, is damaged or gone: {why}; ship the "
+            f"{path.name!r}, the hashes of the training images, is missing or damaged: {why}; ship the "
             "model again, or install mien again"
         ) from None
 

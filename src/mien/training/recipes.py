@@ -524,5 +524,7 @@ def _explain(error: ValidationError) -> str:
     if fault["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         known = dict(_leaves(to_dict(Recipe(name="any", network="any"))))
         return f"{key!r} is not a setting of a recipe; {_suggest(key, known)}"
+    if fault["type"] in ("missing", "missing_argument"):
+        return f"the recipe has no {key!r}; add it"
     message = fault["msg"][0].lower() + fault["msg"][1:]
     return f"recipe setting {key}={fault.get('input')!r}: {message}"

@@ -39,6 +39,7 @@ from mien.training.recipes import Recipe, parse, to_dict, to_toml
 CLOCKS = ("seconds", "cpu_seconds", "images_per_second")
 COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", *CLOCKS)
 
+_RESTORE = "restore it from a copy, or train again"
 _GENERATIONS = 2
 _STATE = re.compile(r"^state-(\d{10})-([0-9a-f]{64})\.npz$")
 
@@ -117,8 +118,8 @@ class Run:
             raise RunError(
                 f"{self.path} has no recipe.toml; name the folder of a run of mien train"
             ) from None
-        except UnicodeDecodeError as error:
-            raise RunError(f"{self.path / 'recipe.toml'} is damaged: {error}") from None
+        except UnicodeDecodeError:
+            raise RunError(f"{self.path / 'recipe.toml'} is damaged; {_RESTORE}") from None
 
     def facts(self) -> dict[str, Any]:
         """Read `run.json`.
@@ -130,11 +131,13 @@ class Run:
             facts: dict[str, Any] = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise RunError(f"{self.path} has no run.json; name the folder of a run of mien train") from None
-        except ValueError as error:
-            raise RunError(f"{self.path / 'run.json'} is damaged: {error}") from None
+        except ValueError:
+            raise RunError(f"{self.path / 'run.json'} is damaged; {_RESTORE}") from None
         parts = (facts.get("recipe"), facts.get("data", {})) if isinstance(facts, dict) else (None,)
         if not all(isinstance(part, dict) for part in parts):
-            raise RunError(f"{self.path / 'run.json'} is damaged: the recipe or the data is missing")
+            raise RunError(
+                f"{self.path / 'run.json'} is damaged: the recipe or the data is missing; {_RESTORE}"
+            )
         return facts
 
     def check_votes(self, votes: str | None) -> None:
@@ -176,9 +179,11 @@ class Run:
             with (self.path / "history.csv").open(newline="", encoding="utf-8") as file:
                 return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
         except FileNotFoundError:
+            if self.facts().get("status") == "done":
+                raise RunError(f"{self.path} has lost its history.csv; {_RESTORE}") from None
             raise RunError(f"{self.path} has no history.csv, because no epoch is finished yet") from None
-        except (ValueError, TypeError) as error:
-            raise RunError(f"{self.path / 'history.csv'} is damaged: {error}") from None
+        except (ValueError, TypeError):
+            raise RunError(f"{self.path / 'history.csv'} is damaged; {_RESTORE}") from None
 
     def keep_report(self, report: Mapping[str, Any]) -> Path:
         """Write an evaluation to `evaluation/<split>.json`.

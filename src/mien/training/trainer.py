@@ -622,14 +622,14 @@ def _at_chance(
 ) -> str:
     called = f"the head {name}" if len(card.heads) > 1 else "the model"
     if not len(right):
-        return f"{called} cannot be evaluated on val, so all its answers count as uncertain"
+        return f"{called} cannot be evaluated on val, so all its predictions are marked uncertain"
     hits = int((chances.argmax(axis=1) == right).sum())
     low, high = wilson_interval(hits, len(right))
     commonest = card.labels[int(np.bincount(right).argmax())]
     return (
         f"{called} is not better than chance: its accuracy on val is {hits / len(right):.1%} ({low:.1%} to "
         f"{high:.1%}), and that of always answering {commonest} is {majority_share(right):.1%}; all its "
-        "answers count as uncertain"
+        "predictions are marked uncertain"
     )
 
 
