@@ -213,7 +213,7 @@ def test_two_answers_are_two_heads_each_with_its_temperature(tmp_path: Path) -> 
     for kind in ("keras", "litert"):
         written = exporters.write(model, known, kind, tmp_path / kind, images=pixels, at_least=0)
         assert written.parity.largest_difference < 1e-4
-    with pytest.raises(ModelError, match="gives probabilities and features"):
+    with pytest.raises(ModelError, match="probabilities and features"):
         model_files.of((tmp_path / "two" / "model.onnx").read_bytes(), card())
 
 
@@ -550,7 +550,7 @@ def test_the_command_exports_by_name_and_by_file(
     assert Path("fast-export/model.keras").is_file()
     said = capsys.readouterr().out
     assert "float32 network" in said
-    assert "of 32 drawn faces" in said
+    assert "of 32 synthetic faces" in said
     for name in ("fast.onnx", "fast.weights.npz", "fast.json"):
         Path(name).write_bytes((model_files.MODELS / name).read_bytes())
     assert cli.run(["export", "fast.onnx", "--format", "onnx", "--to", "fast.onnx"]) == 2

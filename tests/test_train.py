@@ -1067,7 +1067,7 @@ def test_quick_reaches_its_score_on_fer2013(tmp_path: Path) -> None:
     [
         (lambda data: replace(data, labels=("a\nb", *data.labels[1:])), "labels.0"),
         (lambda data: replace(data, labels=("$\\frac{$", *data.labels[1:])), "labels.0"),
-        (lambda data: replace(data, labels=("\udcff", *data.labels[1:])), "no text"),
+        (lambda data: replace(data, labels=("\udcff", *data.labels[1:])), "not valid text"),
         (lambda data: replace(data, root="a\\b"), "data.name"),
     ],
 )

@@ -1,6 +1,7 @@
 """Leave listed images out of training: copies of test images, wrong labels, images without a face."""
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +32,7 @@ class Exclusion:
 
 
 def exclude(
-    paths: Sequence[Path], found: Contents, parts: Mapping[str, NDArray[np.intp]]
+    paths: Sequence[str | os.PathLike[str]], found: Contents, parts: Mapping[str, NDArray[np.intp]]
 ) -> tuple[NDArray[np.intp], tuple[Exclusion, ...], tuple[str, ...]]:
     """Return the training images that remain without those listed in csv files.
 
@@ -54,7 +55,7 @@ def exclude(
     reasons: dict[int, str] = {}
     notes: list[str] = []
     for path in paths:
-        notes += _exclude(path, found, train, reasons)
+        notes += _exclude(Path(path), found, train, reasons)
     left: dict[str, list[str]] = {}
     for index in sorted(reasons):
         left.setdefault(reasons[index], []).append(found.files[index])
@@ -95,7 +96,7 @@ def _exclude(path: Path, found: Contents, train: set[int], reasons: dict[int, st
     return notes
 
 
-def read(path: Path, *, rows: bool = True) -> list[tuple[int, str, str, dict[str, str]]]:
+def read(path: str | os.PathLike[str], *, rows: bool = True) -> list[tuple[int, str, str, dict[str, str]]]:
     """Read a list of images to leave out.
 
     Args:
@@ -109,6 +110,7 @@ def read(path: Path, *, rows: bool = True) -> list[tuple[int, str, str, dict[str
     Raises:
         DataError: The file cannot be read, has none of the three columns, or needs rows.
     """
+    path = Path(path)
     columns, records = sources.read_list(sources.text_of(path), path.name)
     keys = [key for key in KEYS if key in columns]
     if not keys:

@@ -107,7 +107,12 @@ _Progress = Callable[[int, int], None] | None
 
 
 def read(
-    source: Path, size: int, *, votes: Path | None, limits: archives.Limits | None, progress: _Progress
+    source: str | os.PathLike[str],
+    size: int,
+    *,
+    votes: str | os.PathLike[str] | None,
+    limits: archives.Limits | None,
+    progress: _Progress,
 ) -> Contents:
     """Read every image of a folder, an archive or a csv.
 
@@ -116,7 +121,7 @@ def read(
         ArchiveError: The archive is damaged, unsafe or beyond `limits`.
     """
     try:
-        return _read(source, size, votes, limits, progress)
+        return _read(Path(source), size, None if votes is None else Path(votes), limits, progress)
     except OSError as error:
         raise DataError(f"'{source}' cannot be read: {error.strerror}; check its permissions") from error
 
@@ -533,7 +538,7 @@ def read_table(
     name: str,
     size: int,
     total: int,
-    votes: Path | None,
+    votes: str | os.PathLike[str] | None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Contents:
     """Read fer2013.csv, icml_face_data.csv or a similar csv.
@@ -593,7 +598,7 @@ def read_table(
                 progress(done, total)
     if progress:
         progress(total, total)
-    ballots = None if votes is None else _votes_of(votes, row, dict(zip(rows, good, strict=True)))
+    ballots = None if votes is None else _votes_of(Path(votes), row, dict(zip(rows, good, strict=True)))
     return _found(good, rows, problems, declared=frozenset(declared), votes=ballots)
 
 
@@ -707,7 +712,7 @@ def _pixels(text: str) -> NDArray[np.uint8]:
     return values.astype(np.uint8).reshape(side, side)
 
 
-def read_votes(path: Path, rows: int) -> tuple[NDArray[np.float32], list[str]]:
+def read_votes(path: str | os.PathLike[str], rows: int) -> tuple[NDArray[np.float32], list[str]]:
     """Read FER+'s annotator votes, and the split of each row if they name it.
 
     Args:
@@ -721,6 +726,7 @@ def read_votes(path: Path, rows: int) -> tuple[NDArray[np.float32], list[str]]:
     Raises:
         DataError: It cannot be read, lacks a column, or has another number of rows.
     """
+    path = Path(path)
     table = csv.reader(io.StringIO(text_of(path), newline=""))
     header = [name.strip().lower() for name in next(table, [])]
     wanted = {ours: theirs for theirs, ours in FERPLUS_COLUMNS.items()}
@@ -750,8 +756,9 @@ def read_votes(path: Path, rows: int) -> tuple[NDArray[np.float32], list[str]]:
     return votes, splits
 
 
-def text_of(path: Path) -> str:
+def text_of(path: str | os.PathLike[str]) -> str:
     """Return the text of a small csv file, plain or packed."""
+    path = Path(path)
     try:
         with path.open("rb") as file:
             magic = file.read(6)

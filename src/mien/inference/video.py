@@ -535,9 +535,9 @@ def analyze(
 
 
 def check_options(
-    path: Path,
-    to: Sequence[Path],
-    save: Path | None,
+    path: str | os.PathLike[str],
+    to: Sequence[str | os.PathLike[str]],
+    save: str | os.PathLike[str] | None,
     *,
     blur: bool = False,
     every: int = 1,
@@ -562,10 +562,10 @@ def check_options(
         raise InputError("--resume continues a file; add --to FILE or --save FILE")
     if save is not None:
         check_ending(save)
-    files: dict[str, Path | None] = {f"--to {each}": each for each in to}
+    files: dict[str, Path | None] = {f"--to {each}": Path(each) for each in to}
     if len(files) < len(to):
         raise InputError("--to names the same file twice; choose different names")
-    _files.check_outputs(files | {f"--save {save}": save}, [path])
+    _files.check_outputs(files | {f"--save {save}": None if save is None else Path(save)}, [Path(path)])
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """What a card is written from: a model's own card and the evaluations of its file, read strictly."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -188,7 +189,7 @@ def data_of(made: Run) -> Known:
     return _facts(made).data
 
 
-def shipped(path: Path) -> list[tuple[Model, dict[str, Any]]]:
+def shipped(path: str | os.PathLike[str]) -> list[tuple[Model, dict[str, Any]]]:
     """Load the models that `mien ship` wrote, each with its evaluation.
 
     Args:
@@ -204,6 +205,7 @@ def shipped(path: Path) -> list[tuple[Model, dict[str, Any]]]:
     """
     if str(path) in model_files.SHIPPED:
         path = model_files.MODELS / f"{path}.onnx"
+    path = Path(path)
     if path.is_dir():
         ranks = {name: rank for rank, name in enumerate(model_files.SHIPPED)}
         files = sorted(path.glob("*.onnx"), key=lambda file: (ranks.get(file.stem, len(ranks)), file.name))

@@ -165,8 +165,9 @@ def picture(source: Source, *, channels: Literal["rgb", "bgr"] = "rgb") -> Pictu
             raise _damaged(name, error) from error
 
 
-def is_image_file(path: Path) -> bool | None:
+def is_image_file(path: str | os.PathLike[str]) -> bool | None:
     """Return whether a file starts like an image, or None if it cannot be read."""
+    path = Path(path)
     try:
         if path.is_file():
             with path.open("rb") as file:
