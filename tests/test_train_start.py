@@ -113,7 +113,7 @@ def test_a_result_that_is_worse_than_its_start_says_so(base: model_files.Model, 
     )
     assert told.models[0].began["worse"] is True
     assert any(
-        "was worse after training than first" in each for each in evaluation_report._doubtful(told.models)
+        "is worse after training than first" in each for each in evaluation_report._doubtful(told.models)
     )
     # A mean of both has other weights, of which this says nothing.
     mean = shipping.average(
