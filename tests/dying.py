@@ -40,11 +40,11 @@ def recipe(*settings: str) -> Any:
 
 def data() -> Any:
     """The images that it learns, each with the votes of ten who agree with its label."""
-    from mien import labels as emotions
+    from mien.labels import EMOTIONS, VOTES
 
-    found = builders.blobs({"train": 150, "val": 40}, labels=emotions.EMOTIONS[:3])
+    found = builders.blobs({"train": 150, "val": 40}, labels=EMOTIONS[:3])
     for split in found.splits:
-        votes = 10 * np.eye(len(emotions.VOTES), dtype=np.float32)[split.labels]
+        votes = 10 * np.eye(len(VOTES), dtype=np.float32)[split.labels]
         object.__setattr__(split, "votes", votes)
     return found
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mien import labels as emotions
+from mien.labels import EMOTIONS
 from mien.types import Box, Face, Flag
 from mien.vision import annotation
 from mien.vision.annotation import Label, Mark
@@ -21,7 +21,7 @@ def luminance(colour: tuple[int, int, int]) -> float:
 
 
 def test_white_letters_can_be_read_on_every_emotions_colour() -> None:
-    assert set(annotation.COLOURS) == set(emotions.EMOTIONS)
+    assert set(annotation.COLOURS) == set(EMOTIONS)
     for colour in [*annotation.COLOURS.values(), annotation.mark(Box(0, 0, 1, 1), "own class", 1.0).colour]:
         assert 1.05 / (luminance(colour) + 0.05) >= 4.5
 
@@ -77,8 +77,8 @@ def test_grey_becomes_colour_and_marks_say_what_they_are_told() -> None:
 
 
 def shown(box: Box, emotion: str = "surprise", flags: tuple[Flag, ...] = ()) -> Face:
-    rest = 0.13 / (len(emotions.EMOTIONS) - 1)
-    return Face(box, 0.9, dict.fromkeys(emotions.EMOTIONS, rest) | {emotion: 0.87}, flags)
+    rest = 0.13 / (len(EMOTIONS) - 1)
+    return Face(box, 0.9, dict.fromkeys(EMOTIONS, rest) | {emotion: 0.87}, flags)
 
 
 def covered(one: Box, other: Box) -> int:

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mien import cli
-from mien import labels as emotions
 from mien.data import audit, datasets, probabilities, recrops, synthetic
 from mien.data.audit import images
 from mien.data.audit.labels import suspects
 from mien.errors import DataError, OutputError
+from mien.labels import EMOTIONS, FERPLUS_COLUMNS
 from mien.vision import detectors
 
 #: Which of the first 291 faces of seed 3 are blurred, as some photographs are, or pass for the photograph of
@@ -140,7 +140,7 @@ def folder(root: Path, faces: tuple[np.ndarray, np.ndarray]) -> Path:
     """Clean faces: 140 of train, 35 of val, 35 of test."""
     for index, (image, label) in enumerate(zip(*faces, strict=True)):
         split = "train" if index < 140 else "val" if index < 175 else "test"
-        save(root, split, emotions.EMOTIONS[label], f"{index:03}.png", image)
+        save(root, split, EMOTIONS[label], f"{index:03}.png", image)
     return root
 
 
@@ -159,7 +159,7 @@ def test_clean_faces_give_no_finding(tmp_path: Path, faces: tuple[np.ndarray, np
 def test_planted_faults_are_found_and_left_out(tmp_path: Path, faces: tuple[np.ndarray, np.ndarray]) -> None:
     images, labels = faces
     root = folder(tmp_path / "data", faces)
-    names = [emotions.EMOTIONS[label] for label in labels]
+    names = [EMOTIONS[label] for label in labels]
     equal = save(root, "train", names[150], "=1+1.png", images[150])
     near = save(root, "train", names[180], "near.png", images[180][:, ::-1])
     across = save(root, "test", names[151], "across.png", images[151])
@@ -239,7 +239,7 @@ def test_photographs_cut_otherwise_are_parted(
 ) -> None:
     images, labels = faces
     root = folder(tmp_path / "data", faces)
-    names = [emotions.EMOTIONS[label] for label in labels]
+    names = [EMOTIONS[label] for label in labels]
     save(root, "train", names[200], "cut.png", closer(images[200]))
     save(root, "val", names[205], "cut.png", closer(images[205]))
     # An image of test that has an exact and a re-cropped duplicate in train: both are left out.
@@ -284,7 +284,7 @@ def fer(path: Path, images: np.ndarray, labels: np.ndarray, usages: list[str]) -
 
 
 def ballots(path: Path, rows: list[dict[str, int]]) -> Path:
-    header = list(emotions.FERPLUS_COLUMNS)
+    header = list(FERPLUS_COLUMNS)
     with path.open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(header)
@@ -449,7 +449,7 @@ def data_of(**splits: np.ndarray) -> datasets.Dataset:
         )
         for name, images in splits.items()
     }
-    return datasets.Dataset("made", emotions.EMOTIONS, made.get("train"), made.get("val"), made.get("test"))
+    return datasets.Dataset("made", EMOTIONS, made.get("train"), made.get("val"), made.get("test"))
 
 
 @pytest.mark.parametrize(
@@ -573,7 +573,7 @@ def test_two_hundred_broken_files_among_ten_thousand_are_listed(tmp_path: Path) 
         name = save(
             tmp_path,
             "train",
-            emotions.EMOTIONS[index % 7],
+            EMOTIONS[index % 7],
             f"{index}.png",
             rng.integers(0, 256, (48, 48), dtype=np.uint8),
         )
@@ -597,7 +597,7 @@ def stored(split: datasets.Split, values: np.ndarray, **changes: object) -> prob
     return probabilities.SavedPredictions(
         **{
             "fingerprint": split.fingerprint,
-            "labels": emotions.EMOTIONS,
+            "labels": EMOTIONS,
             "answers": {"probabilities": values},
         }
         | changes
@@ -712,8 +712,8 @@ def test_classes_that_are_rare_missing_or_of_unlike_shares_are_told() -> None:
 def test_labels_that_no_tagger_chose_are_told(tmp_path: Path) -> None:
     images = alike(44, 14)
     labels = np.arange(14) % 7
-    columns = {ours: theirs for theirs, ours in emotions.FERPLUS_COLUMNS.items()}
-    rows = [{columns[emotions.EMOTIONS[label]]: 10} for label in labels]
+    columns = {ours: theirs for theirs, ours in FERPLUS_COLUMNS.items()}
+    rows = [{columns[EMOTIONS[label]]: 10} for label in labels]
     rows[2] = {"happiness": 6, "neutral": 4}
     rows[3] = {"neutral": 9, "sadness": 1}
     rows[4] = {"sadness": 5, "neutral": 5}
@@ -732,7 +732,7 @@ def test_labels_that_no_tagger_chose_are_told(tmp_path: Path) -> None:
 def flawed(root: Path, faces: tuple[np.ndarray, np.ndarray]) -> Path:
     images, _ = faces
     folder(root, faces)
-    names = [emotions.EMOTIONS[label] for label in faces[1]]
+    names = [EMOTIONS[label] for label in faces[1]]
     save(root, "train", names[150], "in-val.png", images[150])
     save(root, "train", names[180], "near-test.png", images[180][:, ::-1])
     save(root, "val", names[190], "in-test.png", images[190])
@@ -899,7 +899,7 @@ def test_a_csv_without_votes_gives_equal_images_their_commonest_label(tmp_path: 
         for image, label in zip(split.images, split.labels, strict=True)
         if image.tobytes() == images[1].tobytes()
     )
-    assert label == emotions.EMOTIONS[4]
+    assert label == EMOTIONS[4]
 
 
 def test_a_copy_never_overlaps_with_what_is_there(

@@ -15,11 +15,11 @@ import pytest
 from markdown_it import MarkdownIt
 
 from mien import cli
-from mien import labels as emotions
 from mien.errors import InputError, ModelError, RunError
 from mien.evaluation import calibration, evaluator
 from mien.evaluation.evaluation import Agreement, Figures, Quantization, TrainingOverlap
 from mien.evaluation.metrics import compute_metrics
+from mien.labels import EMOTIONS
 from mien.models import model_files
 from mien.models.model_files import Base, Card, Data, Head, Parity, Part
 from mien.release import model_cards
@@ -28,7 +28,7 @@ from mien.training import recipes, runs
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "model-card.md"
-LABELS = emotions.EMOTIONS
+LABELS = EMOTIONS
 HOSTILE = "a|b <img src=x onerror=alert(1)> `*_[x](y)_*` $1$ & #"
 
 

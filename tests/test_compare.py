@@ -21,12 +21,12 @@ from sklearn import metrics as judge
 
 from html_pages import Page
 from mien import cli, errors
-from mien import labels as emotions
 from mien.data import datasets
 from mien.data.datasets import Split
 from mien.evaluation import comparison
 from mien.evaluation.evaluation import Evaluation
 from mien.evaluation.evaluation_log import LOG_FILE
+from mien.labels import EMOTIONS, VOTES
 from mien.models import model_files
 from mien.training import recipes, runs
 
@@ -351,11 +351,11 @@ def test_what_a_model_was_made_with_is_told() -> None:
 
 
 def test_votes_and_copies_are_parts_of_their_own() -> None:
-    labels = emotions.EMOTIONS
+    labels = EMOTIONS
     truth = np.arange(70) % 7
     votes = np.zeros((70, 10), np.float32)
-    votes[np.arange(70), [emotions.VOTES.index(labels[each]) for each in truth]] = 10
-    votes[:7, emotions.VOTES.index("not a face")] = 11
+    votes[np.arange(70), [VOTES.index(labels[each]) for each in truth]] = 10
+    votes[:7, VOTES.index("not a face")] = 11
     wrong = said_with(truth, np.arange(70) >= 40, 7)
     part = split(truth, votes=votes)
     copies = np.arange(70) < 20

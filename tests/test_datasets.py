@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mien import labels as emotions
 from mien.data import datasets, exclusions, sources
 from mien.errors import DataError
+from mien.labels import EMOTIONS, FERPLUS_COLUMNS, VOTES
 
-SEVEN = emotions.EMOTIONS
+SEVEN = EMOTIONS
 
 
 def face(number: int, side: int = 48) -> np.ndarray:
@@ -628,7 +628,7 @@ def test_progress_rises_to_its_total(tmp_path):
 # Votes
 
 
-def ballots(usages=USAGES, header=("Usage", "Image name", *emotions.FERPLUS_COLUMNS)) -> str:
+def ballots(usages=USAGES, header=("Usage", "Image name", *FERPLUS_COLUMNS)) -> str:
     lines = [
         [usage, f"fer{number * 7:07d}.png", *range(number, number + 10)]
         for number, usage in enumerate(usages)
@@ -652,8 +652,8 @@ def test_votes_are_joined_by_row(tmp_path, pack, change):
     for split in data.splits:
         for vote, name in zip(split.votes, split.files, strict=True):
             number = int(name.removeprefix("row "))
-            expected = dict(zip(emotions.FERPLUS_COLUMNS.values(), range(number, number + 10), strict=True))
-            assert vote.tolist() == [expected[column] for column in emotions.VOTES]
+            expected = dict(zip(FERPLUS_COLUMNS.values(), range(number, number + 10), strict=True))
+            assert vote.tolist() == [expected[column] for column in VOTES]
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ STANDS_FOR = {
 }
 #: What blocks of a page use and do not make, because a reader has it: as Python.
 GIVEN = {
-    "bundle.md": "from mien.data import synthetic, datasets\n"
+    "model-file.md": "from mien.data import synthetic, datasets\n"
     "images = synthetic.sample(3, seed=0)[0]\n"
     "data = datasets.load('archive (4).zip')",
     "evaluate.md": "from mien.models import model_files\n"

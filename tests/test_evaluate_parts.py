@@ -15,7 +15,6 @@ from sklearn import metrics as judge
 
 import builders
 from mien import _files
-from mien import labels as emotions
 from mien.data import synthetic
 from mien.data.datasets import Split
 from mien.errors import DataError, InputError, ModelError, OutputError, RunError
@@ -38,6 +37,7 @@ from mien.evaluation.metrics import (
     risk_coverage_area,
     wilson_interval,
 )
+from mien.labels import VOTES
 from mien.models import model_files, priors
 from mien.training import recipes, runs
 
@@ -353,7 +353,7 @@ def test_what_cannot_be_counted_is_said(made: runs.Run, monkeypatch: pytest.Monk
 
 def test_answers_on_some_images_are_judged_alone() -> None:
     votes = np.zeros((4, 10), np.float32)
-    votes[:, emotions.VOTES.index("happy")] = 9
+    votes[:, VOTES.index("happy")] = 9
     votes[3] = 0
     images = np.zeros((4, 16, 16, 1), np.uint8)
     split = Split("test", images, np.array([0, 1, 1, 0]), votes, ("a", "b", "c", "d"))

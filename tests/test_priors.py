@@ -13,7 +13,6 @@ from PIL import Image
 from skimage.data import astronaut
 
 from mien import _tables, cli
-from mien import labels as emotions
 from mien.cli import evaluation
 from mien.data.datasets import Split
 from mien.errors import DataError, InputError, ModelError
@@ -25,7 +24,7 @@ from mien.evaluation.metrics import compute_metrics
 from mien.inference import batches, video
 from mien.inference.batches import spread
 from mien.inference.predictor import Predictor
-from mien.labels import EMOTIONS, VOTES
+from mien.labels import EMOTIONS, VOTES, brief
 from mien.models import model_files, priors
 from mien.models.priors import Adjustment
 
@@ -432,6 +431,6 @@ def test_similar_classes_have_different_headings_in_the_table(capsys: pytest.Cap
     row = BalanceRow(head="labels", against="labels", n=2, balance=0.0, recall=recall, **figures)
     evaluation._print_balances([row], labels)
     out = capsys.readouterr().out
-    heads = emotions.brief(labels, 7)
+    heads = brief(labels, 7)
     assert len(set(heads)) == 2
     assert all(head in out for head in heads)

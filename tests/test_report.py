@@ -14,13 +14,13 @@ from sklearn import metrics as judge
 
 from html_pages import Page, without_pictures
 from mien import _files, cli
-from mien import labels as emotions
 from mien.data import datasets, recrops, synthetic
 from mien.errors import InputError, OutputError
 from mien.evaluation import calibration, corruptions, evaluator
 from mien.evaluation.evaluation import CorruptionScore, Evaluation, Robustness, SplitUse
 from mien.evaluation.evaluation_log import LOG_FILE
 from mien.evaluation.metrics import GroupList, compute_metrics
+from mien.labels import EMOTIONS
 from mien.models import model_files
 from mien.release import model_cards
 from mien.reports import evaluation_report, rendering
@@ -46,7 +46,7 @@ def data() -> datasets.Dataset:
         parts[name] = datasets.Split(name, images[start:stop].copy(), labels[start:stop], votes, files)
     parts["test"].images[:10] = parts["train"].images[:10]
     parts["test"].images[10:20] = parts["train"].images[10:20, :, ::-1]
-    return datasets.Dataset(f"faces {BAD}", emotions.EMOTIONS, **parts, problems=(), notes=(BAD,))
+    return datasets.Dataset(f"faces {BAD}", EMOTIONS, **parts, problems=(), notes=(BAD,))
 
 
 @pytest.fixture(scope="module")

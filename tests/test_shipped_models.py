@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien import labels as emotions
 from mien.data import datasets, synthetic
 from mien.errors import ModelError
 from mien.evaluation import calibration, evaluator
 from mien.evaluation.evaluation import Evaluation
+from mien.labels import EMOTIONS
 from mien.models import checks, model_files
 
 
@@ -23,7 +23,7 @@ from mien.models import checks, model_files
 def test_a_model_of_the_package_reads_a_face_in_two_ways(name: str | None) -> None:
     model = model_files.load(name)
     assert model.card.name == (name or "default")
-    assert model.card.labels == emotions.EMOTIONS
+    assert model.card.labels == EMOTIONS
     assert list(model.card.heads) == ["fer2013", "ferplus"]
     assert model.card.licence
     images, _, _ = synthetic.sample(4, seed=0, size=model.card.size)

@@ -13,7 +13,6 @@ from PIL import Image
 pytest.importorskip("keras", reason="shipping needs mien[train]")
 
 import dying
-from mien import labels as emotions
 from mien.cli import release
 from mien.data import synthetic
 from mien.data.datasets import Dataset, Split
@@ -22,6 +21,7 @@ from mien.evaluation import calibration, evaluator
 from mien.evaluation.balance import GEOMETRIC_MEAN
 from mien.evaluation.evaluation import Evaluation
 from mien.evaluation.metrics import compute_metrics, find_plurality
+from mien.labels import EMOTIONS, VOTES
 from mien.models import initial_weights, model_files, priors, training_hashes
 from mien.release import exporters, model_cards, shipping
 from mien.training import initialization, recipes, runs, trainer
@@ -81,7 +81,7 @@ def test_frequencies_are_those_of_the_training_targets(shipped: shipping.Shipped
     labels, people = card.heads["fer2013"], card.heads["ferplus"]
     counts = np.bincount(trainer.labels, minlength=len(card.labels))
     np.testing.assert_allclose(labels.frequencies, counts / counts.sum(), atol=1e-6)
-    columns = [emotions.VOTES.index(label) for label in card.labels]
+    columns = [VOTES.index(label) for label in card.labels]
     votes = trainer.votes[:, columns]
     total = votes.sum(axis=1, keepdims=True)
     seen = np.where(total > 0, votes / np.maximum(total, 1), np.eye(len(card.labels))[trainer.labels])
@@ -302,7 +302,7 @@ def test_what_training_holds_is_left_out_of_the_figures_on_new_images() -> None:
         )
         for name in images
     }
-    data = Dataset("made", emotions.EMOTIONS, splits["train"], splits["val"], None)
+    data = Dataset("made", EMOTIONS, splits["train"], splits["val"], None)
     answers = evaluator.predict(model_files.load(), splits["val"], labels=data.labels)
     alone = dataclasses.replace(model_files.load().card, data=None, base=(), averaged=())
     known = shipping._known(data, alone)
@@ -320,7 +320,7 @@ def test_what_training_holds_is_left_out_of_the_figures_on_new_images() -> None:
     agreement = evaluator.measure_overlap(
         dataclasses.replace(answers, split=voted), known
     ).without_recrops.agreement
-    classes = [answers.names.index(emotions.VOTES[place % 7]) for place in range(12)]
+    classes = [answers.names.index(VOTES[place % 7]) for place in range(12)]
     # Against votes, its confidence is held against the plurality.
     assert (
         agreement.ece == compute_metrics(answers.probabilities[4:], np.array(classes[4:]), answers.names).ece

@@ -303,7 +303,7 @@ def test_linear_model_does_not_see_the_emotions():
 
 @pytest.mark.slow
 def test_demos_network_sees_them():
-    script = Path(__file__).parent.parent / "benchmarks" / "drawn_difficulty.py"
+    script = Path(__file__).parent.parent / "benchmarks" / "synthetic_difficulty.py"
     done = subprocess.run(
         [sys.executable, script, "--seeds", "0"], capture_output=True, text=True, check=True
     )

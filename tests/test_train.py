@@ -22,12 +22,12 @@ import pytest
 
 import builders
 import dying
-from mien import labels as emotions
 from mien.data import probabilities
 from mien.data.datasets import Dataset, Split
 from mien.errors import DataError, MissingExtra, OutputError, RunError, TrainingError
 from mien.evaluation import evaluator
 from mien.inference.predictor import Predictor
+from mien.labels import EMOTIONS
 from mien.models import model_files, priors
 from mien.release import model_cards
 from mien.training import recipes, runs
@@ -726,7 +726,7 @@ def voted(votes: list[list[float]], label: int = 0) -> Split:
 def test_votes_become_targets() -> None:
     split = voted([[0, 0, 0, 3, 0, 0, 1, 2, 3, 1], [0] * 7 + [4, 3, 3]], label=6)
     settings = recipes.TargetSettings(votes=0.25, ferplus=1.0)
-    found = targets.make_split_targets(split, emotions.EMOTIONS, settings)
+    found = targets.make_split_targets(split, EMOTIONS, settings)
     shares = np.zeros((2, 7), np.float32)
     shares[0, 3], shares[0, 6], shares[1, 6] = 0.75, 0.25, 1  # contempt and the like count for nothing
     np.testing.assert_allclose(found["ferplus"], shares)
@@ -738,9 +738,9 @@ def test_votes_become_targets() -> None:
 def test_votes_that_are_not_there_are_asked_for(make_blobs: Callable[..., Dataset]) -> None:
     blobs = make_blobs({"train": 6})
     with pytest.raises(DataError, match="--votes"):
-        targets.vote_shares(blobs.split("train"), emotions.EMOTIONS)
+        targets.vote_shares(blobs.split("train"), EMOTIONS)
     with pytest.raises(DataError, match="'contempt'"):
-        targets.vote_shares(voted([[1] * 10]), (*emotions.EMOTIONS, "contempt"))
+        targets.vote_shares(voted([[1] * 10]), (*EMOTIONS, "contempt"))
 
 
 def test_mixing_blends_images_and_targets_alike() -> None:
@@ -792,7 +792,7 @@ def test_a_balanced_loss_takes_the_frequencies_out_of_the_answer(balance: float)
 
 def test_a_second_answer_learns_the_votes(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    names = emotions.EMOTIONS[:3]
+    names = EMOTIONS[:3]
 
     def split(name: str, n: int) -> Split:
         seen = rng.integers(0, 3, n)

@@ -269,7 +269,7 @@ class SidePredictions:
 
 
 def predict_side(
-    bundle: Model,
+    model: Model,
     split: "Split",
     *,
     head: str | None = None,
@@ -279,7 +279,7 @@ def predict_side(
     """Return a model's predictions for a split.
 
     Args:
-        bundle: The model.
+        model: The model.
         split: Images `(n, size, size, 1)` uint8 in [0, 255], of its input size.
         head: The output head; None for the first.
         name: Its name in the comparison; empty for the card's name.
@@ -288,8 +288,8 @@ def predict_side(
     Raises:
         ModelError: The images have another size, or the model has no such head.
     """
-    card = bundle.card
-    chances = predict_mean([bundle], split.images, head=head, progress=progress)
+    card = model.card
+    chances = predict_mean([model], split.images, head=head, progress=progress)
     chose = find_choices(card, split.fingerprint)
     splits = [(name, part) for data in card.learnt_from for name, part in data.splits.items()]
     return SidePredictions(

@@ -141,7 +141,7 @@ class Predictions:
 
 
 def evaluate(
-    bundle: Model | Sequence[Model],
+    model: Model | Sequence[Model],
     split: "Split",
     *,
     labels: Sequence[str],
@@ -153,12 +153,12 @@ def evaluate(
     balance: float = 0.0,
     prior: Mapping[str, float] | str | None = None,
 ) -> Evaluation:
-    """Measure how often `bundle` names the right class on `split`.
+    """Measure how often `model` names the right class on `split`.
 
     Args:
-        bundle: The model as it ships; or several with the same classes, whose probabilities are averaged.
+        model: The model as it ships; or several with the same classes, whose probabilities are averaged.
         split: Images `(n, size, size, 1)` uint8 in [0, 255], and a number into `labels` for each.
-        labels: The data set's class names, in its own order; they are matched with the bundle's by name.
+        labels: The data set's class names, in its own order; they are matched with the model's by name.
         head: Which of the model's heads answers; None for its first.
         data: The data set's name, for the report.
         views: Of each image, one of `VIEWS`: as it is; mirrored too; those and both moved to four corners.
@@ -173,13 +173,13 @@ def evaluate(
 
     Raises:
         InputError: There is no such number of views, or balance or prior cannot be used with a model.
-        ModelError: The data has a class that the bundle cannot answer, or images of another size; the model
+        ModelError: The data has a class that the model cannot answer, or images of another size; the model
             has no such head; or several models have different classes.
         DataError: The split has no images.
     """
     return evaluate_predictions(
         predict(
-            bundle,
+            model,
             split,
             labels=labels,
             head=head,
@@ -194,7 +194,7 @@ def evaluate(
 
 
 def predict(
-    bundle: Model | Sequence[Model],
+    model: Model | Sequence[Model],
     split: "Split",
     *,
     labels: Sequence[str],
@@ -207,8 +207,8 @@ def predict(
     prior: Mapping[str, float] | str | None = None,
 ) -> Predictions:
     """Return the predictions for every image of a split; arguments and errors as in `evaluate`."""
-    bundles = [bundle] if isinstance(bundle, Model) else list(bundle)
-    classes = bundles[0].card.labels
+    models = [model] if isinstance(model, Model) else list(model)
+    classes = models[0].card.labels
     strange = [label for label in labels if label not in classes]
     if strange:
         raise ModelError(
@@ -224,7 +224,7 @@ def predict(
         split=split,
         names=classes,
         probabilities=predict_mean(
-            bundles,
+            models,
             split.images,
             head=head,
             views=views,
@@ -234,8 +234,8 @@ def predict(
             prior=prior,
         ),
         truth=order[split.labels],
-        head=head or next(iter(bundles[0].card.heads)),
-        model=" ".join(each.card.sha256 or "" for each in bundles),
+        head=head or next(iter(models[0].card.heads)),
+        model=" ".join(each.card.sha256 or "" for each in models),
         data=data,
         views=views,
         balance=balance,
@@ -267,7 +267,7 @@ def evaluate_predictions(answers: Predictions) -> Evaluation:
 
 
 def predict_mean(
-    bundles: Sequence[Model],
+    models: Sequence[Model],
     images: npt.NDArray[np.uint8],
     *,
     head: str | None = None,
@@ -280,7 +280,7 @@ def predict_mean(
     """Return the mean of several models' probabilities `(n, k)`, in the order of the first one's labels.
 
     Args:
-        bundles: One model or more.
+        models: One model or more.
         images: `(n, size, size, 1)` uint8 in [0, 255].
         head: Which of the models' heads answers; None for the first of each.
         views: Of each image, as in `score`.
@@ -293,30 +293,28 @@ def predict_mean(
         InputError: There is no such number of views, or balance or prior cannot be used with a model.
         ModelError: There is no model, the models have different classes or sizes, or no such head.
     """
-    if not bundles:
-        raise ModelError("no model was named; name one bundle at least")
-    first = bundles[0].card.labels
+    if not models:
+        raise ModelError("no model was named; name at least one")
+    first = models[0].card.labels
     total = np.zeros((len(images), len(first)), np.float32)
-    for bundle in bundles:
-        if sorted(bundle.card.labels) != sorted(first):
+    for model in models:
+        if sorted(model.card.labels) != sorted(first):
             raise ModelError(
                 f"the models answer different classes, {', '.join(first)} and "
-                f"{', '.join(bundle.card.labels)}; their mean says nothing"
+                f"{', '.join(model.card.labels)}; their mean says nothing"
             )
-    asked = views * len(bundles)
+    asked = views * len(models)
     for number, view in enumerate(make_views(images, views)):
-        for place, bundle in enumerate(bundles):
+        for place, model in enumerate(models):
 
-            def done(
-                count: int, of: int, before: int = (number * len(bundles) + place) * len(images)
-            ) -> None:
+            def done(count: int, of: int, before: int = (number * len(models) + place) * len(images)) -> None:
                 if progress is not None:
                     progress(before + count, of * asked)
 
-            answers = bundle.run(
+            answers = model.run(
                 view, head=head, batch_size=batch_size, progress=done, balance=balance, prior=prior
             )
-            total += answers[:, [bundle.card.labels.index(label) for label in first]]
+            total += answers[:, [model.card.labels.index(label) for label in first]]
     total /= asked
     return total
 

@@ -22,8 +22,7 @@ from mien.models import model_files
 from mien.models.model_files import Model
 from mien.models.priors import Adjustment, as_groups, as_prior, is_number
 from mien.types import Box, Face, Flag, Prediction, Problem
-from mien.vision import detectors
-from mien.vision import images as door
+from mien.vision import detectors, images
 from mien.vision.detectors import Detection, Detector, orientation
 from mien.vision.images import Picture, Source
 
@@ -263,12 +262,12 @@ class Predictor:
         auto_rotate: bool | None = None,
     ) -> _Seen:
         """Read an image, detect its faces and crop them."""
-        picture = door.picture(source, channels=channels)
+        picture = images.picture(source, channels=channels)
         pixels, size = picture.pixels, (picture.width, picture.height)
         looked = (pixels.shape[1], pixels.shape[0])
         side = self.model.card.size
         if self.detector is None:
-            crops = door.fit(pixels, side)[np.newaxis]
+            crops = images.fit(pixels, side)[np.newaxis]
             square = (0.0, 0.0, min(looked))
             return _Seen(name, size, looked, (Box(0, 0, *size),), (None,), (square,), crops)
         seen = find_faces(
@@ -282,7 +281,7 @@ class Predictor:
         squares, crops = [], np.empty((len(seen.faces), side, side, 1), np.uint8)
         for number, (_, face) in enumerate(seen.faces):
             left, top, wide = self.detector.crop.square(face)
-            crops[number] = door.cut(seen.pixels, (left, top, wide), side)
+            crops[number] = images.cut(seen.pixels, (left, top, wide), side)
             back = Detection(left, top, wide, wide, face.score)
             back = orientation.turned(back, -seen.rotation // 90, upright)
             squares.append((back.left, back.top, wide))

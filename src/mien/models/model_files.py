@@ -84,7 +84,7 @@ MODELS = Path(__file__).parent / "weights"
 #: Largest model file in bytes. The largest network mien trains takes 20 MB.
 MAX_BYTES = 256 << 20
 #: Images run at once. More take memory, 256 through the seed's network more than a GiB, and gain little speed
-#: (measured: docs/bundle.md).
+#: (measured: docs/model-file.md).
 BATCH_SIZE = 32
 _CHOICES = "name a run's folder, a model's .onnx file, or a model of the package: " + " or ".join(SHIPPED)
 

@@ -479,7 +479,7 @@ NETWORKS: dict[str, Network] = {
         ),
         Network(
             "tiny",
-            "residual, 16 to 64 channels, one block a stage; for drawn faces and tests",
+            "residual, 16 to 64 channels, one block a stage; for synthetic faces and tests",
             _residual("tiny", (16, 32, 64), dropout=0.1),
             16,
             parameters=78_231,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mien.models.model_files import Model
 
 #: Bits of a signature, and how many of them may differ between images that count as near. How both were
-#: chosen: docs/bundle.md.
+#: chosen: docs/model-file.md.
 BITS, LIMIT = 128, 14
 
 #: How many bits may differ, at no shift, for a pair to be looked at more closely.

@@ -137,7 +137,7 @@ def convert(
         source: The run, whose model file has the weights; or a loaded model.
         format: One of `FORMATS`.
         to: As in `write`; None for the folder `export` in the run, or for `<name>-export` here.
-        at_least: Number of drawn faces to compare on.
+        at_least: Number of synthetic faces to compare on.
         progress: Called with (images compared, images in all).
 
     Raises:

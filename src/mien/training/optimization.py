@@ -20,20 +20,25 @@ class Distillation(keras.losses.Loss):  # type: ignore[misc, name-defined]
         smoothing: Share of the data's target that is spread evenly over all classes.
         share: The teacher's share of the loss, in [0, 1].
         temperature: Divides the logits of both; its square keeps the size of the gradient.
-        offsets: Added to the k logits in training only (logit adjustment), so that the network does not learn
-            the classes' frequencies.
+        logit_bias: Added to the k logits in training only (logit adjustment), so that the network does not
+            learn the frequencies of the classes.
 
     Source: Hinton et al. 2015, arXiv:1503.02531; logit adjustment, Menon et al. 2021, arXiv:2007.07314.
     """
 
     def __init__(
-        self, *, smoothing: float, share: float, temperature: float, offsets: Sequence[float] | None = None
+        self,
+        *,
+        smoothing: float,
+        share: float,
+        temperature: float,
+        logit_bias: Sequence[float] | None = None,
     ) -> None:
         super().__init__(name="distillation")
         self.smoothing = smoothing
         self.share = share
         self.temperature = temperature
-        self.offsets = offsets
+        self.logit_bias = logit_bias
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Return the loss of each image `(n,)` for probabilities `(n, k)`."""
@@ -42,8 +47,8 @@ class Distillation(keras.losses.Loss):  # type: ignore[misc, name-defined]
         y_true = ops.cast(y_true, y_pred.dtype)
         hard, teacher = y_true[:, :k], y_true[:, k:]
         logits = ops.log(ops.maximum(y_pred, 1e-7))
-        if self.offsets is not None:
-            logits = ops.log_softmax(logits + ops.convert_to_tensor([self.offsets], y_pred.dtype), axis=-1)
+        if self.logit_bias is not None:
+            logits = ops.log_softmax(logits + ops.convert_to_tensor([self.logit_bias], y_pred.dtype), axis=-1)
         hard = hard * (1 - self.smoothing) + self.smoothing / k
         with_data = -ops.sum(hard * logits, axis=-1)
         if not self.share:
@@ -73,7 +78,7 @@ def loss_settings(targets: TargetSettings, *, distils: bool, frequencies: Sequen
             smoothing=targets.smoothing,
             share=targets.teacher if distils else 0.0,
             temperature=targets.temperature,
-            offsets=_log_frequencies(frequencies, targets.balance) if targets.balance else None,
+            logit_bias=_log_frequencies(frequencies, targets.balance) if targets.balance else None,
         )
         metrics: list[Any] = [_accuracy]
     else:

@@ -375,7 +375,7 @@ _DEMO = Recipe(
     augment=Augment(shift=0.04, flip=True),
     stopping=Stopping(patience=0),
     select="last",
-    about="A tiny residual network on drawn faces; what mien demo trains.",
+    about="A tiny residual network on synthetic faces; what mien demo trains.",
     command="mien demo",
     measured="90.9 % (88.5 to 92.8) of drawn test faces, 4 % of the labels wrong on purpose, in a minute and "
     "a half for the whole demo, two AVX2 cores, 2026-11-23",
@@ -411,7 +411,7 @@ BRIEF: dict[str, Brief] = {
     "teacher": Brief(),
     "teacher-vgg": Brief(),
     "teacher-dense": Brief(),
-    "demo": Brief("90s", "90.9 %, drawn faces"),
+    "demo": Brief("90s", "90.9 %, synthetic faces"),
 }
 
 

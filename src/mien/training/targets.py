@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mien import labels as emotions
 from mien.data.datasets import Dataset, Split
 from mien.data.probabilities import SavedPredictions
 from mien.errors import DataError
+from mien.labels import EMOTIONS, VOTES
 from mien.models.model_files import Card
 from mien.training.recipes import Recipe, TargetSettings
 
@@ -117,13 +117,13 @@ def vote_shares(split: Split, labels: Sequence[str]) -> Floats:
             f"the recipe learns from FER+ votes, and split {split.name!r} has none; add --votes, "
             "or set targets.votes=0 and targets.ferplus=0"
         )
-    strange = [label for label in labels if label not in emotions.EMOTIONS]
+    strange = [label for label in labels if label not in EMOTIONS]
     if strange:
         raise DataError(
             f"the recipe learns from FER+ votes, which have no class {strange[0]!r}; "
             "set targets.votes=0 and targets.ferplus=0"
         )
-    votes = split.votes[:, [emotions.VOTES.index(label) for label in labels]]
+    votes = split.votes[:, [VOTES.index(label) for label in labels]]
     total = votes.sum(axis=1, keepdims=True)
     shares = np.where(total > 0, votes / np.maximum(total, 1), one_hot(split.labels, len(labels)))
     return shares.astype(np.float32)

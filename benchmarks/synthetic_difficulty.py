@@ -1,6 +1,6 @@
-"""How hard drawn faces are: for a linear model on pixels, and for the demo's network.
+"""How hard synthetic faces are: for a linear model on pixels, and for the demo's network.
 
-    python benchmarks/drawn_difficulty.py --train 4900 --val 700 --epochs 8 --seeds 0 1 2
+    python benchmarks/synthetic_difficulty.py --train 4900 --val 700 --epochs 8 --seeds 0 1 2
 
 Both learn from noisy labels and are scored on held-out faces, once against the labels as they stand and once
 against the emotions drawn.
