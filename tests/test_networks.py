@@ -217,7 +217,7 @@ import dying
 from mien.models import model_files, networks
 from mien.training import trainer
 dying.compare_few()
-made = train.fit(dying.data(), dying.recipe("epochs=1"))
+made = trainer.fit(dying.data(), dying.recipe("epochs=1"))
 assert model_files.load(made.bundle).card.parity.largest_difference < 1e-4
 keras = networks.load_keras()
 assert keras.config.epsilon() == 1e-7

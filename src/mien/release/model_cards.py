@@ -1,9 +1,8 @@
 """Model cards and datasheets, written from what was measured.
 
-card.model(bundle.load("models/default.onnx"), evaluation)   # a model that ships
-card.models(card.shipped("models"))                          # several, on one page
-card.of_run(run.open_run("runs/quick-1"))                    # a run and its reports
-card.datasheet(run.open_run("runs/quick-1"))                 # the data it learnt from
+model_cards.models(model_cards.shipped("models"))         # the models that mien ship wrote, on one page
+model_cards.of_run(runs.open_run("runs/quick-1"))         # a run and its reports
+model_cards.datasheet(runs.open_run("runs/quick-1"))      # its training data
 
 Every figure comes from the evaluation or from the card inside the model file.
 """

@@ -1,8 +1,9 @@
 """Write an evaluation as a report: a page and a JSON file with the metrics and how they were measured.
 
-found = evaluator.measure_all([model], data, answers)  # an Evaluation, as report.json holds it
-report.write(found, answers, "report")             # report.json and report.html
-report.table(found, "latex")                       # the main results, for a paper
+answers = evaluator.predict(model, data.split("test"), labels=data.labels)
+found = evaluator.measure_all([model], data, answers)      # an Evaluation, as in report.json
+evaluation_report.write(found, answers, "report")          # report.json and report.html
+evaluation_report.table(found, "latex")                    # the main results, for a paper
 """
 
 import contextlib
