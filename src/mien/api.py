@@ -361,6 +361,7 @@ def train(
     """
     from mien.data import datasets, probabilities
     from mien.models import model_files, networks
+    from mien.training.runs import check_empty
 
     _check_path("data", data, datasets.Dataset, error=DataError)
     for name, path in {"out": out, "votes": votes}.items():
@@ -386,6 +387,8 @@ def train(
     if taught is None and (files := _paths("teacher", teacher)):
         taught = probabilities.average([probabilities.read(file) for file in files])
         origin["teacher"] = [str(Path(file).resolve()) for file in files]
+    if out is not None:
+        check_empty(out)
     if not isinstance(data, datasets.Dataset):
         origin |= {
             "source": str(Path(data).resolve()),

@@ -73,6 +73,7 @@ def train(
 ) -> int:
     """Train a network, and write a run with its history, figures and model file."""
     from mien.models.networks import require_keras
+    from mien.training.runs import check_empty
 
     timer = common.Timer()
     require_keras()
@@ -94,6 +95,8 @@ def train(
             return _cross(data, chosen, folds, out, runs, origin, asked=asked, json=json)
         if teacher:
             origin["teacher"] = _all_absolute(teacher)
+        if out is not None:
+            check_empty(out)
         made, dataset = _begin(data, chosen, base, out, runs, origin)
     document = _document(made, dataset) | timer.seconds()
     common.emit(document) if json else _tell(document, data if resume else None)

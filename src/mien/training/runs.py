@@ -343,9 +343,24 @@ def _move_to(made: Path, path: Path) -> Path:
     except OSError as error:
         if not path.exists():
             raise
-        advice = f"go on with --resume {path}, or" if (path / "recipe.toml").exists() else "please"
-        raise RunError(f"{path} is not empty; {advice} name another folder") from error
+        raise _not_empty(path) from error
     return path
+
+
+def check_empty(out: str | os.PathLike[str]) -> None:
+    """Refuse the folder of a new run that has files, before its data is read.
+
+    Raises:
+        RunError: It is not empty.
+    """
+    path = Path(out)
+    if path.is_dir() and os.access(path, os.R_OK) and any(path.iterdir()):
+        raise _not_empty(path)
+
+
+def _not_empty(path: Path) -> RunError:
+    advice = f"go on with --resume {path}, or" if (path / "recipe.toml").exists() else "please"
+    return RunError(f"{path} is not empty; {advice} name another folder")
 
 
 def _move_to_next_number(made: Path, runs: Path, name: str) -> Path:
