@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from skimage.data import astronaut
@@ -101,6 +102,59 @@ def test_train_names_an_argument_of_a_wrong_type(argument: str, options: dict[st
     pytest.importorskip("keras", reason="training needs mien[train]")
     with pytest.raises(mien.InputError, match=rf"^{argument} is "):
         mien.train(**{"data": "faces.zip", **options})
+
+
+@pytest.mark.parametrize(
+    ("argument", "function", "given", "options"),
+    [
+        ("models", "evaluate", [[]], {"data": "faces.zip"}),
+        ("models", "evaluate", [3], {"data": "faces.zip"}),
+        ("groups", "evaluate", ["fast"], {"data": "faces.zip", "groups": {"a": "b"}}),
+        ("data", "audit", [None], {}),
+        ("size", "audit", ["faces.zip"], {"size": "x"}),
+        ("source", "load_dataset", [None], {}),
+        ("path", "load_model", [3], {}),
+        ("target", "resolve", [3], {}),
+        ("model", "predict", ["photo.jpg"], {"model": 3}),
+        ("b", "compare", ["fast", 3], {"data": "faces.zip"}),
+        ("average", "ship", ["runs/tiny-run"], {"average": 3}),
+        ("target", "export", [3], {}),
+        ("target", "write_card", [3], {}),
+    ],
+)
+def test_an_argument_of_a_wrong_type_is_named(
+    argument: str, function: str, given: list[Any], options: dict[str, Any], place: Path
+) -> None:
+    with pytest.raises(mien.InputError, match=rf"^{argument} is "):
+        getattr(mien, function)(*given, **options)
+
+
+@pytest.mark.parametrize("name", ["predict", "predict_many", "analyze_video"])
+def test_an_unknown_keyword_names_the_function(name: str) -> None:
+    with pytest.raises(TypeError, match=rf"^{name}\(\).*'modell'"):
+        getattr(mien, name)(["photo.jpg"], modell="fast")
+
+
+def test_functions_take_what_is_loaded(place: Path) -> None:
+    dataset, model = mien.load_dataset("faces.zip"), mien.load_model("fast")
+    assert mien.compare("default", model, data=dataset).comparison.n == 42
+    assert mien.write_card(model).text == mien.write_card("fast").text
+    run = mien.load_model("runs/tiny-run")
+    assert mien.write_card(run).models == ("tiny-run",)
+    counts = mien.audit(dataset, exclusions="exclude.csv").report.counts
+    assert counts.items() <= mien.audit("faces.zip").report.counts.items()
+    with pytest.raises(mien.InputError, match="fix"):
+        mien.audit(dataset, fix="clean")
+    pixels = np.asarray(Image.open("photo.jpg"))
+    for image in (pixels, Path("photo.jpg").read_bytes()):
+        assert mien.explain(image, to="why", model=model).faces[0].why.answer == "happy"
+
+
+def test_a_video_takes_a_model_and_a_rate(place: Path) -> None:
+    pytest.importorskip("av")
+    make_video(place / "interview.mp4")
+    summary = mien.analyze_video("interview.mp4", model="fast", fps=5)
+    assert 0 < summary.analyzed < summary.frames
 
 
 def test_import_takes_less_than_50_ms() -> None:

@@ -5,6 +5,7 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import NoneType
 
 import filelock
 
@@ -192,3 +193,21 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def check_path(name: str, value: object, *also: type, error: type[InputError] = InputError) -> None:
+    """Check that an argument is a path or of another type that the function takes.
+
+    Args:
+        name: The argument.
+        value: Its value.
+        also: Other types; `NoneType` for an argument that may be omitted.
+        error: The class of the error.
+
+    Raises:
+        InputError: It has another type.
+    """
+    if isinstance(value, (str, os.PathLike, *also)):
+        return
+    others = "".join(f" or a {each.__name__}" for each in also if each is not NoneType)
+    raise error(f"{name} is of type {type(value).__name__}; give a path{others}")

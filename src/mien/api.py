@@ -6,6 +6,7 @@ called with a sentence.
 """
 
 import importlib.util
+import inspect
 import io
 import json
 import os
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from mien import _files
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from mien.training.checkpoints import Status
     from mien.training.recipes import Recipe
     from mien.training.runs import Run
+    from mien.vision.images import Source
 
 AnyPath = str | os.PathLike[str]
 Progress = Callable[[str, int, int], None]
@@ -223,22 +226,14 @@ def plot_run(run: "Run", dataset: "Dataset | None", *, on_note: Note | None = No
 # Arguments
 
 
-def _check_path(name: str, value: object, *also: type, error: type[InputError] = InputError) -> None:
-    """Refuse an argument that is neither a path nor of another type that the function takes."""
-    if isinstance(value, (str, os.PathLike, *also)):
-        return
-    others = "".join(f" or a {each.__name__}" for each in also if each is not type(None))
-    raise error(f"{name} is of type {type(value).__name__}; give a path{others}")
-
-
 def _paths(name: str, value: Any) -> list[AnyPath]:
     """Return one path or several as a list; None for none."""
     given = [value] if isinstance(value, str | os.PathLike) else value
     if not isinstance(given, Iterable | None) or isinstance(given, bytes):
-        _check_path(name, given)
+        _files.check_path(name, given)
     listed = list(given or ())
     for each in listed:
-        _check_path(name, each)
+        _files.check_path(name, each)
     return listed
 
 
@@ -265,7 +260,7 @@ def choose_recipe(
 
     if recipe is None:
         recipe = "quick" if base is None else "tune"
-    _check_path("recipe", recipe, recipes.Recipe)
+    _files.check_path("recipe", recipe, recipes.Recipe)
     if isinstance(settings, Mapping):
         settings = [f"{key}={_toml(value)}" for key, value in settings.items()]
     elif isinstance(settings, str) or not isinstance(settings, Sequence):
@@ -363,11 +358,11 @@ def train(
     from mien.models import model_files, networks
     from mien.training.runs import check_empty
 
-    _check_path("data", data, datasets.Dataset, error=DataError)
+    _files.check_path("data", data, datasets.Dataset, error=DataError)
     for name, path in {"out": out, "votes": votes}.items():
-        _check_path(name, path, type(None))
-    _check_path("runs", runs)
-    _check_path("base", base, model_files.Model, type(None))
+        _files.check_path(name, path, NoneType)
+    _files.check_path("runs", runs)
+    _files.check_path("base", base, model_files.Model, NoneType)
     if settings is not None and not isinstance(settings, Mapping):
         raise InputError(
             f"settings is of type {type(settings).__name__}; give a dict, such as {{'epochs': 5}}"
@@ -440,7 +435,7 @@ class AuditResult:
 
 
 def audit(
-    data: AnyPath,
+    data: "AnyPath | Dataset",
     *,
     votes: AnyPath | None = None,
     probabilities: AnyPath | None = None,
@@ -465,7 +460,8 @@ def audit(
         'audit.html'
 
     Args:
-        data: A folder, zip, tar or fer2013.csv.
+        data: A folder, zip, tar or fer2013.csv, or a loaded data set; the headers of its files are not
+            checked, and `votes`, `exclude` and `fix` need a path.
         votes: The file of FER+ votes.
         probabilities: Out-of-fold probabilities, as `mien train --folds` writes them, to find wrong labels.
         detector: Name of a detector that looks for a face in each image.
@@ -486,24 +482,37 @@ def audit(
         OutputError: A file cannot be written.
     """
     from mien.data import audit as checks
+    from mien.data import datasets
     from mien.data import probabilities as stored_probabilities
     from mien.vision import detectors
 
     listener = _listener(progress, on_note)
+    _files.check_path("data", data, datasets.Dataset, error=DataError)
+    given = {"votes": votes, "exclude": exclude, "fix": fix, "probabilities": probabilities}
+    for name, path in {**given, "exclusions": exclusions, "html": html}.items():
+        _files.check_path(name, path, NoneType)
+    source = None if isinstance(data, datasets.Dataset) else data
+    if source is None and (votes or exclude or fix):
+        raise InputError("votes, exclude and fix need data that is a path, not a loaded data set")
     if regroup and fix is None:
         raise InputError("--regroup changes what --fix does with duplicates; add --fix FOLDER")
     outputs = {"--exclusions": exclusions, "--html": html, "--fix": fix}
     check_outputs(
-        {f"{option} {path}": path for option, path in outputs.items()}, (data, votes, exclude, probabilities)
+        {f"{option} {path}": path for option, path in outputs.items()},
+        (source, votes, exclude, probabilities),
     )
-    if fix is not None:
-        checks.check_fix(data, fix)
+    if source is not None and fix is not None:
+        checks.check_fix(source, fix)
     finder = None if detector is None else detectors.load(detector)
     stored = None if probabilities is None else stored_probabilities.read(probabilities)
     origin = {"votes": votes, "exclude": exclude, "seed": seed}
-    dataset = load_data(data, size=size, listener=listener, listed="the findings", **origin)
-    names = [file for split in dataset.splits for file in split.files]
-    headers = checks.survey(data, names, progress=listener.stage("reading headers"))
+    headers = None
+    if isinstance(data, datasets.Dataset):
+        dataset = data
+    else:
+        dataset = load_data(data, size=size, listener=listener, listed="the findings", **origin)
+        names = [file for split in dataset.splits for file in split.files]
+        headers = checks.survey(data, names, progress=listener.stage("reading headers"))
     faces = None
     if finder is not None:
         faces = checks.seek(dataset, finder, progress=listener.stage("detecting faces"))
@@ -524,9 +533,9 @@ def audit(
 
         pages.write_audit_page(report, html)
         files["html"] = str(html)
-    if fix is not None:
+    if source is not None and fix is not None:
         copying = listener.stage("writing a clean copy")
-        changes = checks.fix(report, data, fix, regroup=regroup, progress=copying)
+        changes = checks.fix(report, source, fix, regroup=regroup, progress=copying)
         files["fix"] = {"path": str(fix), **Counter(item.change for item in changes)}
     return AuditResult(report, files)
 
@@ -564,7 +573,7 @@ def evaluate(
     split: str = "val",
     head: str | None = None,
     report: AnyPath | None = None,
-    groups: str | None = None,
+    groups: AnyPath | None = None,
     recrops: bool = False,
     robustness: bool = False,
     table: str | None = None,
@@ -574,7 +583,7 @@ def evaluate(
     balance_table: bool = False,
     probabilities: AnyPath | None = None,
     votes: AnyPath | None = None,
-    exclude: Sequence[AnyPath] | None = None,
+    exclude: AnyPath | Sequence[AnyPath] | None = None,
     seed: int | None = None,
     progress: Progress | None = None,
     on_note: Note | None = None,
@@ -620,7 +629,17 @@ def evaluate(
     from mien.models import model_files
 
     listener = _listener(progress, on_note)
-    targets = [models] if isinstance(models, str | os.PathLike | model_files.Model) else list(models)
+    one = isinstance(models, str | os.PathLike | model_files.Model) or not isinstance(models, Iterable)
+    targets: list[Any] = [models] if one else list(models)  # type: ignore[arg-type]
+    if not targets:
+        raise InputError("models is empty; name at least one model")
+    for target in targets:
+        _files.check_path("models", target, model_files.Model)
+    _files.check_path("data", data, datasets.Dataset, type(None), error=DataError)
+    options: dict[str, Any] = {"groups": groups, "report": report, "probabilities": probabilities}
+    for name, path in {**options, "votes": votes}.items():
+        _files.check_path(name, path, NoneType)
+    exclude = _paths("exclude", exclude) or None
     shipped = balance == 0 and not prior
     _check_evaluation_options(table, report, views, robustness=robustness, recrops=recrops)
     if not shipped and (report is not None or probabilities is not None or robustness or balance_table):
@@ -672,7 +691,7 @@ def evaluate(
     if probabilities is not None:
         _write_probabilities(loaded, answers, probabilities)
     if report is not None:
-        options: dict[str, Any] = {"groups": listed, "robustness": robustness, "recrops": recrops}
+        options = {"groups": listed, "robustness": robustness, "recrops": recrops}
         found = evaluator.measure_all(
             loaded, dataset, first, evaluation=found, progress=listener.progress, **options
         )
@@ -713,7 +732,7 @@ def _check_evaluation_outputs(
     targets: Sequence[Any],
     report: AnyPath | None,
     probabilities: AnyPath | None,
-    groups: str | None,
+    groups: AnyPath | None,
     data: Any,
     others: Sequence[AnyPath | None],
 ) -> None:
@@ -732,7 +751,7 @@ def _check_evaluation_outputs(
     inputs: list[AnyPath | None] = [*paths, *others]
     inputs += [data] if isinstance(data, str | os.PathLike) else []
     if groups is not None:  # with or without the name of a column
-        inputs += [name for name in (groups, groups.rpartition(":")[0]) if name]
+        inputs += [name for name in (groups, os.fspath(groups).rpartition(":")[0]) if name]
     if data is None and paths and is_run(paths[0]):
         inputs += run_inputs(paths[0])
     check_outputs(outputs, inputs)
@@ -936,12 +955,12 @@ def compare(
     a: "Model | AnyPath",
     b: "Model | AnyPath",
     *,
-    data: AnyPath | None = None,
+    data: "AnyPath | Dataset | None" = None,
     split: str = "val",
     head: str | None = None,
     html: AnyPath | None = None,
     votes: AnyPath | None = None,
-    exclude: Sequence[AnyPath] | None = None,
+    exclude: AnyPath | Sequence[AnyPath] | None = None,
     size: int | None = None,
     seed: int | None = None,
     progress: Progress | None = None,
@@ -958,7 +977,7 @@ def compare(
     Args:
         a: A run's folder, model file, shipped model, or an .npz file of probabilities.
         b: Another one.
-        data: A data set; None uses the data of the first run.
+        data: A data set, loaded or not; None uses the data of the first run.
         split: `train`, `val` or `test`.
         head: The output head; None for the first.
         html: A page to write, with images on which the models disagree.
@@ -975,13 +994,23 @@ def compare(
         ModelError: A model cannot be used, or does not fit the data.
         OutputError: The page cannot be written.
     """
+    from mien.data import datasets
     from mien.evaluation import comparison
-    from mien.models.model_files import is_run
+    from mien.models.model_files import Model, is_run
 
     listener = _listener(progress, on_note)
+    for name, target in {"a": a, "b": b}.items():
+        _files.check_path(name, target, Model)
+    _files.check_path("data", data, datasets.Dataset, type(None), error=DataError)
+    for name, path in {"html": html, "votes": votes}.items():
+        _files.check_path(name, path, NoneType)
+    exclude = _paths("exclude", exclude) or None
+    if isinstance(data, datasets.Dataset) and (votes or exclude or seed is not None):
+        raise InputError("votes, exclude and seed need data that is a path; give them to load_dataset")
     paths = [side for side in (a, b) if isinstance(side, str | os.PathLike)]
     run = next((path for path in paths if data is None and is_run(path)), None)
-    inputs = [*paths, data, votes, *(exclude or ()), *(() if run is None else run_inputs(run))]
+    source = None if isinstance(data, datasets.Dataset) else data
+    inputs = [*paths, source, votes, *(exclude or ()), *(() if run is None else run_inputs(run))]
     check_outputs({f"--html {html}": html}, inputs)
     sides = [_open_side(side) for side in (a, b)]
     sizes = _side_sizes(sides, size)
@@ -1039,7 +1068,7 @@ def _side_sizes(sides: "Sequence[Subject | SavedPredictions]", size: int | None)
 def _comparison_data(
     targets: tuple[Any, Any],
     run: AnyPath | None,
-    data: AnyPath | None,
+    data: "AnyPath | Dataset | None",
     sizes: Sequence[int],
     given: Mapping[str, Any],
     *,
@@ -1047,8 +1076,11 @@ def _comparison_data(
     listener: Listener,
 ) -> "dict[int, Dataset]":
     """Load the data in each size that is needed."""
+    from mien.data import datasets
     from mien.training import runs
 
+    if isinstance(data, datasets.Dataset):
+        return dict.fromkeys(sizes, data)
     if data is not None:
         origin = {**given, "seed": SPLIT_SEED if given["seed"] is None else given["seed"]}
         return {
@@ -1190,7 +1222,7 @@ class ImageExplanation:
 
 
 def explain(
-    image: AnyPath,
+    image: "Source",
     *,
     to: AnyPath = "mien-explain",
     emotion: str | None = None,
@@ -1216,7 +1248,7 @@ def explain(
         'happy'
 
     Args:
-        image: A photo, or a picture of one face with `whole_image`.
+        image: A photo, or a picture of one face with `whole_image`; as `mien.predict` takes it.
         to: The folder for the pictures.
         emotion: The emotion to explain; None for the predicted one.
         method: `cam` (fast) or `occlusion` (sharp, slower); None for `cam` if the model supports it.
@@ -1238,15 +1270,18 @@ def explain(
         OutputError: A picture cannot be written.
     """
     from mien.evaluation import explanation
-    from mien.inference.predictor import find_faces
+    from mien.inference.predictor import find_faces, name_of
     from mien.models import model_files, priors
     from mien.vision import detectors, images
 
     listener = _listener(progress, None)
     if method is not None and method not in explanation.METHODS:
         raise InputError(f"--method is {method!r}; it must be {' or '.join(explanation.METHODS)}")
-    if Path(image).is_dir():
-        raise InputError(f"'{os.fspath(image)}' is a folder; name one image")
+    _files.check_path("model", model, model_files.Model, NoneType)
+    _files.check_path("to", to)
+    source = name_of(image)
+    if isinstance(image, str | os.PathLike) and Path(image).is_dir():
+        raise InputError(f"'{source}' is a folder; name one image")
     loaded = model_files.resolve(model).model
     loaded.card.head(head)
     prior, groups = priors.as_prior(prior) or None, priors.as_groups(groups)
@@ -1281,7 +1316,7 @@ def explain(
             groups=groups or None,
         )
         seen.append((square, face, why))
-    result = ImageExplanation(os.fspath(image), picture.height, picture.width, rotation)
+    result = ImageExplanation(source, picture.height, picture.width, rotation)
     if not seen:
         return result
     chosen = loaded.card.head(loaded.card.photo_head(head))
@@ -1387,6 +1422,7 @@ def export(
     from mien.release import exporters
     from mien.training import runs
 
+    _files.check_path("target", target, runs.Run, model_files.Model)
     source: Run | Model
     if isinstance(target, str | os.PathLike):
         source = runs.open_run(target) if model_files.is_run(target) else model_files.load(target)
@@ -1414,7 +1450,7 @@ def ship(
     run: AnyPath,
     *,
     to: AnyPath = "models",
-    average: Sequence[AnyPath] = (),
+    average: AnyPath | Sequence[AnyPath] = (),
     name: str | None = None,
     licence: str = "",
     data: AnyPath | None = None,
@@ -1433,8 +1469,8 @@ def ship(
     Args:
         run: The folder of a finished run.
         to: The folder for the model file and its evaluation.
-        average: Models or runs to average the weights with: one that this run began from, or that began from
-            the same weights.
+        average: A model or run, or several, to average the weights with: one that this run began from, or
+            that began from the same weights.
         name: The name of the model; None for the name of the run.
         licence: The licence of the model.
         data: The data of the run, if it has moved.
@@ -1453,6 +1489,9 @@ def ship(
     from mien.training import runs
 
     listener = _listener(progress, on_note)
+    _files.check_path("run", run)
+    _files.check_path("to", to)
+    average = _paths("average", average)
     networks.require_keras()
     opened = runs.open_run(run)
     called = name or opened.name
@@ -1497,7 +1536,7 @@ class CardResult:
     datasheet: str | None = None
 
 
-def write_card(target: AnyPath, to: AnyPath | None = None) -> CardResult:
+def write_card(target: "Run | Model | AnyPath", to: AnyPath | None = None) -> CardResult:
     """Write a model card from measured figures; for a run, also the datasheet of its data.
 
     Example:
@@ -1506,7 +1545,7 @@ def write_card(target: AnyPath, to: AnyPath | None = None) -> CardResult:
         True
 
     Args:
-        target: A run's folder; a model that `mien ship` wrote, or a folder of such models.
+        target: A run or a model that `mien ship` wrote, loaded or not; or a folder of such models.
         to: The file of the card; None for the run's own, or no file for a model.
 
     Raises:
@@ -1518,6 +1557,14 @@ def write_card(target: AnyPath, to: AnyPath | None = None) -> CardResult:
     from mien.release import model_cards
     from mien.training import runs
 
+    _files.check_path("target", target, runs.Run, model_files.Model)
+    _files.check_path("to", to, NoneType)
+    if isinstance(target, model_files.Model):
+        folder = target.path.parent if target.path.name == model_files.MODEL else target.path
+        inside = folder.name == "bundle" and model_files.is_run(folder.parent)
+        target = folder.parent if inside else target.path
+    elif isinstance(target, runs.Run):
+        target = target.path
     if model_files.is_run(target):
         run = runs.open_run(target)
         page = run.path / model_cards.MODEL_CARD if to is None else Path(to)
@@ -1544,8 +1591,10 @@ def write_card(target: AnyPath, to: AnyPath | None = None) -> CardResult:
 def analyze_video(
     path: str | os.PathLike[str],
     *,
-    timeline: str | os.PathLike[str] | None = None,
-    to: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+    model: "Model | AnyPath | None" = None,
+    fps: float | None = None,
+    timeline: AnyPath | None = None,
+    to: AnyPath | Sequence[AnyPath] = (),
     **options: Any,
 ) -> "VideoSummary":
     """Follow the people in a video, and return what each of them showed.
@@ -1558,9 +1607,11 @@ def analyze_video(
 
     Args:
         path: A video file.
+        model: As `mien.Predictor` takes it; for other settings, give a `predictor`.
+        fps: Analyze at most this many frames per second; not together with `every`.
         timeline: A .png file to plot, with each person's emotions over time; an .svg file goes beside it.
         to: A table to write, or several: .jsonl, .csv or .parquet.
-        options: Other arguments of `mien.inference.video.analyze`: predictor, save, blur, every, rate,
+        options: Other arguments of `mien.inference.video.analyze`: predictor, save, blur, every,
             smoothing, max_gap, resume, on_frame, progress and on_note.
 
     Raises:
@@ -1571,15 +1622,24 @@ def analyze_video(
     """
     from mien.inference import video
 
+    known = {*inspect.signature(video.analyze).parameters} - {"path", "to", "rate"}
+    if unknown := sorted({*options} - known):
+        raise TypeError(f"analyze_video() got an unexpected keyword argument {unknown[0]!r}")
+    _files.check_path("path", path)
+    _files.check_path("timeline", timeline, NoneType)
     check_timeline(timeline)
-    tables = [to] if isinstance(to, str | os.PathLike) else list(to)
+    tables = _paths("to", to)
+    if model is not None:
+        if options.get("predictor") is not None:
+            raise InputError("model and predictor cannot be combined; give the model to the predictor")
+        options["predictor"] = video.make_predictor(model)
     if timeline is not None:
         plot = Path(timeline)
         outputs: dict[str, Path | None] = {f"--to {each}": Path(each) for each in tables}
         outputs |= {"--timeline": plot, "the .svg file of --timeline": plot.with_suffix(".svg")}
         outputs["--save"] = None if options.get("save") is None else Path(options["save"])
         _files.check_outputs(outputs, [Path(path)])
-    summary = video.analyze(path, to=tables, **options)
+    summary = video.analyze(path, to=tables, rate=fps, **options)
     if timeline is None:
         return summary
     from mien.reports import plots

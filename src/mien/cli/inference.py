@@ -268,7 +268,7 @@ def video(
             blur=blur,
             timeline=timeline,
             every=every,
-            rate=fps,
+            fps=fps,
             smoothing=smoothing,
             max_gap=max_gap,
             resume=resume,

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mien import _files
 from mien.data import archives, exclusions, sources
 from mien.data.exclusions import Exclusion
 from mien.data.sources import SPLITS, Contents, Problem
@@ -188,8 +189,10 @@ def load(
         DataError: The source has no usable images, or its splits, classes, votes or exclusions do not fit.
         ArchiveError: The archive is damaged, unsafe or beyond `limits`.
     """
-    if size < 1 or seed < 0:
-        raise DataError(f"size is {size} and seed {seed}; give a size of at least 1 and a seed of at least 0")
+    _files.check_path("source", source, error=DataError)
+    for name, number, least in (("size", size, 1), ("seed", seed, 0)):
+        if not isinstance(number, int | np.integer) or number < least:
+            raise DataError(f"{name} is {number!r}; give a whole number of at least {least}")
     path, ballots = Path(source), None if votes is None else Path(votes)
     found = sources.read(path, size, votes=ballots, limits=limits, progress=progress)
     root = path.resolve().name

@@ -7,15 +7,18 @@
 `predict` and `predict_many` make a `Predictor` for the call; make one yourself for many calls.
 """
 
+import inspect
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mien import _files
 from mien.errors import ImageError, InputError
 from mien.inference.image_files import check_sources
 from mien.models import model_files
@@ -160,6 +163,7 @@ class Predictor:
             raise InputError(f"smallest is {smallest!r}; it must be at least 1 pixel")
         if not (is_number(min_confidence) and 0 <= min_confidence <= 1):
             raise InputError(f"min_confidence is {min_confidence!r}; it must be a number from 0 to 1")
+        _files.check_path("model", model, Model, NoneType)
         self.model = model if isinstance(model, Model) else model_files.load(model, threads=1)
         self.head = self.model.card.photo_head(head)
         stated = self.model.card.head(self.head)
@@ -326,6 +330,14 @@ class Predictor:
         return predictions
 
 
+def _check_options(function: str, options: Mapping[str, Any], *own: str) -> None:
+    """Raise a TypeError that names the function, if an option is neither its own nor of `Predictor`."""
+    known = {*inspect.signature(Predictor).parameters, *own}
+    for name in options:
+        if name not in known:
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
+
+
 def predict(source: Source, **options: Any) -> Prediction:
     """Return the faces of one image.
 
@@ -342,6 +354,7 @@ def predict(source: Source, **options: Any) -> Prediction:
     Raises:
         ImageError: It cannot be read.
     """
+    _check_options("predict", options, "name", "channels")
     call = {key: options.pop(key) for key in ("name", "channels") if key in options}
     return Predictor(**options).image(source, **call)
 
@@ -362,6 +375,7 @@ def predict_many(sources: Iterable[Source], **options: Any) -> Iterator[Predicti
         InputError: `sources` is one image, not a list.
     """
     check_sources(sources)
+    _check_options("predict_many", options, "channels")
     call = {key: options.pop(key) for key in ("channels",) if key in options}
     return Predictor(**options).images(sources, **call)
 

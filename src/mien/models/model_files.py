@@ -14,6 +14,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal
 
 import numpy as np
@@ -254,6 +255,7 @@ def resolve(target: Model | str | os.PathLike[str] | None = None, *, threads: in
     """
     if isinstance(target, Model):
         return Subject(target, None, target.card.name, None)
+    _files.check_path("target", target, Model, NoneType)
     model = load(target, threads=threads)
     if target is None or _shipped(target) is not None:
         return Subject(model, None, model.card.name, None)
@@ -380,6 +382,7 @@ def load(
             or evaluation beside it; it contains what a model file may not (data in other files, custom
             operations, sizes beyond the limits); or the model and its card do not match.
     """
+    _files.check_path("path", path, NoneType)
     place, shipped = find(path), _shipped(path)
     file = _file(place)
     model = _read(file, MAX_BYTES)
