@@ -240,11 +240,11 @@ def test_every_statement_is_made_of_a_model_that_ships() -> None:
         "temperatures, logit biases and thresholds were fitted",
         "measured on 48-pixel grey crops of images from the web",
         "`fer2013` (the default): FER2013's label",
-        "deserves `ferplus`, what most people would call it: ask for it by name",
+        "use `ferplus`, which predicts what most people would say",
         "| blank | 19 | | no face | 139 | | **all of these** | 158 |",
         "Regulation 2024/1689 prohibits",
         "cross-fitted: each of 7 parts",
-        "### Images that training does not hold",
+        "### Images that are not in training",
         "| 5.15 % | 54, 57 |",
     ):
         assert stated in text, stated
@@ -375,7 +375,7 @@ def test_teachers_of_what_a_model_was_made_from_are_told() -> None:
     assert "| the mean of two; through `big` from an older one |" in " ".join(
         model_cards.model(shown, evaluation()).split()
     )
-    assert "also learnt from" not in model_cards.model(model(teacher=""), evaluation())
+    assert "| teachers |" not in model_cards.model(model(teacher=""), evaluation())
 
 
 def test_text_that_code_cannot_hold_is_plain() -> None:
@@ -412,7 +412,7 @@ def test_heads_of_ones_own_and_classes_without_images() -> None:
     assert 'head="kind"' in text
     assert "- `strict` (the default): what one says." in text
     assert "deserves" not in text
-    assert "Every head is scored below, for every file." in " ".join(text.split())
+    assert "Every head of every file is evaluated below." in " ".join(text.split())
 
 
 TWO = model_files.TWO_HEADS
@@ -427,15 +427,15 @@ CHOSEN = {
     "int8 was judged against float32",
     "networks, recipes and their settings were compared",
     "The recipe keeps the last epoch",
-    "The threshold under which an answer counts as uncertain was fitted on it.",
+    "The threshold below which a prediction counts as uncertain was fitted on it.",
     "The figures of calibration are cross-fitted",
-    "so its figures flatter a little",
-    "No split that was kept out of every choice",
+    "so its figures are a little optimistic",
+    "This page has no split that was kept out of every choice",
     "The same images selected the epoch that ships.",
     "No threshold was fitted either.",
     "No temperature was fitted",
 }
-FLATTERED = {"`val` chose the model.", "so its figures flatter a little", "No split that was kept out"}
+FLATTERED = {"`val` chose the model.", "so its figures are a little optimistic", "This page has no split"}
 RAW = {"No temperature was fitted", "No threshold was fitted either."}
 
 
@@ -475,7 +475,7 @@ def said_of(recipe: dict[str, Any], *, prior: float | None = None, threshold: fl
             {
                 "`val` chose nothing that changes these figures.",
                 "The recipe keeps the last epoch",
-                "The threshold under which an answer counts as uncertain was fitted on it.",
+                "The threshold below which a prediction counts as uncertain was fitted on it.",
                 "No temperature was fitted",
             },
         ),
@@ -485,7 +485,7 @@ def said_of(recipe: dict[str, Any], *, prior: float | None = None, threshold: fl
             FLATTERED
             | {
                 "the epoch that ships was chosen",
-                "The threshold under which an answer counts as uncertain was fitted on it.",
+                "The threshold below which a prediction counts as uncertain was fitted on it.",
                 "The same images selected the epoch that ships.",
                 "No temperature was fitted",
             },
@@ -544,7 +544,7 @@ def test_a_model_at_chance_says_so() -> None:
     assert "better than chance" not in model_cards.model(model(), evaluation())
     poor = {name: dataclasses.replace(each, at_chance=name == "ferplus") for name, each in TWO.items()}
     text = " ".join(model_cards.model(model(heads=poor), evaluation()).split())
-    assert "nothing shows that `tried` with head `ferplus` is better than always answering" in text
+    assert "`tried` with head `ferplus` is not significantly better than always predicting" in text
     assert "head `fer2013` is better than always" not in text
 
 
@@ -568,12 +568,12 @@ def test_one_head_without_votes_or_calibration_says_so() -> None:
         document,
     )
     flat = " ".join(text.split())
-    assert "An answer says one thing: the data set's own labels." in flat
+    assert "The model has one output head: the data set's own labels." in flat
     assert "No temperature was fitted" in flat
     assert "No threshold was fitted either." in flat
     assert "No image was left out of training." in flat
     assert "the epoch that ships was chosen" in flat
-    assert "If these images are FER2013's, under whatever file name" in flat
+    assert "If these images are those of FER2013, under any file name" in flat
     assert "What it was trained on is not recorded." in flat
     for absent in ("int8 beside float32", "PublicTest", "FER+", "ferplus", "| network |", "| exported |"):
         assert absent not in flat, absent
@@ -634,8 +634,8 @@ def test_a_run_on_own_data_has_both_pages(
     assert page == model_cards.of_run(new)
     kept = json.loads(next(new.evaluation.glob("*.json")).read_text())
     assert f"{100 * kept['accuracy']:.1f} %" in page
-    assert "| also learnt from | three large ones |" in page
-    assert "No split that was kept out of every choice" in " ".join(page.split())
+    assert "| teachers | three large ones |" in page
+    assert "This page has no split that was kept out of every choice" in " ".join(page.split())
     sheet = (new.path / "datasheet.md").read_text(encoding="utf-8")
     assert sheet == model_cards.datasheet(new)
     assert sheet.startswith("# Datasheet: faces\n")
@@ -701,7 +701,7 @@ def test_a_run_on_fer2013_has_its_datasheet_filled_in(made: Callable[..., runs.R
     assert "microsoft/FERPlus" in sheet
     assert "No image was left out of training." in sheet
     assert not re.search(r"^- \*\w", sheet, re.MULTILINE)
-    assert page.count("Nothing was scored yet") == 2
+    assert page.count("There is no evaluation yet") == 2
     assert "model-index" not in page
 
 
@@ -715,12 +715,12 @@ def test_reports_of_a_run_are_read_in_order_and_with_all_heads(made: Callable[..
     text = model_cards.of_run(new)
     told = re.findall(r"^### Each class: .* on (.*)$", text, re.MULTILINE)
     assert told == ["val", "test", "val of others", "val of others"]
-    assert "`test` is worth more as long as nothing was chosen by it." in " ".join(text.split())
+    assert "`test` is more reliable if nothing was chosen with it." in " ".join(text.split())
 
 
 def test_groups_that_were_scored_stand_on_the_page(made: Callable[..., runs.Run]) -> None:
     new = made()
-    assert "no figure here is broken down by them" in " ".join(model_cards.of_run(new).split())
+    assert "no figure is broken down by them" in " ".join(model_cards.of_run(new).split())
     file = next(new.evaluation.glob("*.json"))
     kept = json.loads(file.read_text())
     names = ("accuracy", "balanced_accuracy", "macro_f1")
@@ -730,7 +730,7 @@ def test_groups_that_were_scored_stand_on_the_page(made: Callable[..., runs.Run]
     file.write_text(json.dumps(kept | {"groups": groups}))
     flat = " ".join(model_cards.of_run(new).split())
     assert "broken down by them" not in flat
-    assert "and groups by age. By no other factor" in flat
+    assert "and groups by age. No figure is broken down by another factor" in flat
     assert "17, too few to tell" in flat
     assert "43.2 %" in flat or "43.2%" in flat
     file.write_text(json.dumps(kept | {"groups": groups | {"groups": [group] * 25}}))
