@@ -46,7 +46,9 @@ MARKERS = {
 }
 _PATTERNS = {re.compile(pattern.replace(" ", r"\s+")): advice for pattern, advice in MARKERS.items()}
 _ALLOWED = Path(__file__).with_name("language-allowed.txt")
-_CODE = re.compile(r"^```.*?^```|^ {4,}.*?$|`[^`\n]+`|\]\([^)]*\)|<!--.*?-->", re.MULTILINE | re.DOTALL)
+_CODE = re.compile(
+    r"\{[%#{].*?[%#}]\}|^```.*?^```|^ {4,}.*?$|`[^`\n]+`|\]\([^)]*\)|<!--.*?-->", re.MULTILINE | re.DOTALL
+)
 _INLINE = re.compile(r"`[^`\n]+`")
 
 
@@ -94,7 +96,7 @@ def main(arguments: list[str]) -> int:
         file
         for path in named
         for file in (path.rglob("*") if path.is_dir() else [path])
-        if file.suffix in (".py", ".md")
+        if file.suffix in (".py", ".md", ".j2")
     }
     allowed, used, found = _allowed(), set(), 0
     for file in sorted(files):

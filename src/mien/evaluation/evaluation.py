@@ -192,7 +192,7 @@ class Memorised:
         near: Images that look like one it learned from: encoded again, brightened, blurred, mirrored, or
             moved by a pixel.
         n: The other images.
-        accuracy: Share of these named right; None if there are none.
+        accuracy: Share of these that are classified correctly; None without images.
         accuracy_interval: Wilson.
     """
 
@@ -218,11 +218,13 @@ class Memorised:
         if not self.total:
             return ""
         of = f"{self.total:,} of the {self.total + self.n:,} images"
-        learned = f"the model learned from {of} ({self.exact:,} exact, {self.near:,} near copies)"
+        learned = (
+            f"the model learned from {of} (exact duplicates: {self.exact:,}, near duplicates: {self.near:,})"
+        )
         if self.accuracy is None or self.accuracy_interval is None:
             return f"{learned}: this score says nothing about new images"
         low, high = self.accuracy_interval
-        rest = f"{self.accuracy:.2%} ({low:.2%} to {high:.2%}) of the other {self.n:,} are right"
+        rest = f"on the other {self.n:,}, the accuracy is {self.accuracy:.2%} ({low:.2%} to {high:.2%})"
         return f"{learned}, so the score may be too good; {rest}"
 
 
@@ -274,7 +276,7 @@ class Calibration:
         prior: The weight, in images, with which the temperature was drawn towards 1 because the images are
             few; 0 for none. Above 0 there is no logit bias.
         answered: Share of images at or above the threshold of the other folds.
-        accuracy_answered: Share of these named right; None if there are none.
+        accuracy_answered: Share of these that are classified correctly; None without images.
         accuracy_answered_interval: Wilson.
     """
 

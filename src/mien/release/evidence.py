@@ -31,15 +31,15 @@ class Hashed:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """All that a page says of one model.
+    """Everything that a page shows about one model.
 
     Args:
         card: Its own card; `sha256` is set.
         file: The name of its file.
         bytes: The file's size.
-        evaluations: An output head and split each, the default head's first.
-        teacher: What it learnt from besides its data; empty where that is nothing or not known.
-        hashed: The file of hashes of the images that it learnt from; None where it ships with none.
+        evaluations: One per output head and split, the default head first.
+        teacher: What it was trained from in addition to its data; empty if nothing or unknown.
+        hashed: The file with the hashes of its training images; None if it has none.
     """
 
     card: Card
@@ -51,19 +51,19 @@ class Evidence:
 
     @property
     def fer2013(self) -> bool:
-        """Whether it is known to have learnt from FER2013: by its heads, or by a file's usual name."""
+        """Whether FER2013 is in its training data, according to its heads or the names of its data."""
         names = [data.name.lower() for data in self.card.learnt_from]
         return "fer2013" in self.card.heads or any(name.startswith(_FER2013) for name in names)
 
     @property
     def ferplus(self) -> bool:
-        """Whether it learnt from FER+'s votes."""
+        """Whether it was trained on the votes of FER+."""
         targets = self.card.recipe.get("targets", {})
         return "ferplus" in self.card.heads or bool(targets.get("votes", 0))
 
     @property
     def base_teachers(self) -> dict[str, str]:
-        """What the models that it was made from learnt from besides their data, by their names."""
+        """The teachers of the models that it was made from, by their names."""
         return {base.name: base.teacher for base in (*self.card.base, *self.card.averaged) if base.teacher}
 
     def split_name(self, evaluation: Evaluation) -> str:
@@ -72,7 +72,7 @@ class Evidence:
         return evaluation.split if own else f"{evaluation.split} of {evaluation.data}"
 
     def data_name(self, name: str) -> str:
-        """Return what the data set that its files call `name` is called by everyone."""
+        """Return the usual name of the data set that its files call `name`."""
         own = self.card.data is not None and name == self.card.data.name
         return "FER2013" if own and self.fer2013 else name
 
@@ -87,7 +87,7 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """What `run.json` says of a run's data; what else it says is left to others.
+    """The part of `run.json` about a run's data.
 
     `classes` has the images of each class by split; it is empty for runs from before mien counted them.
     """
@@ -129,33 +129,33 @@ _DOCUMENT = TypeAdapter(_Document)
 _FACTS = TypeAdapter(_Facts)
 
 
-def of_model(bundle: Model, document: Mapping[str, Any]) -> Evidence:
+def of_model(model: Model, document: Mapping[str, Any]) -> Evidence:
     """Pair a model with the evaluation that `mien ship` wrote beside it.
 
     Raises:
-        ModelError: The document is none, or is another file's.
+        ModelError: The document is not an evaluation, or belongs to another file.
     """
-    name = bundle.path.name
+    name = model.path.name
     what = f"the evaluation of {name!r}"
     found = _read(_DOCUMENT, document, ModelError(what))
-    if found.sha256 != bundle.card.sha256:
+    if found.sha256 != model.card.sha256:
         raise ModelError(
-            f"the evaluation beside {name!r} is another file's: it names the sha256 {found.sha256[:12]}, the "
-            f"file has {(bundle.card.sha256 or '')[:12]}; ship the model again with mien ship"
+            f"the evaluation beside {name!r} belongs to another file: it has the sha256 {found.sha256[:12]}, "
+            f"the model has {(model.card.sha256 or '')[:12]}; ship the model again with mien ship"
         )
-    evaluations = _evaluations(found.evaluation, bundle.card, ModelError(what))
+    evaluations = _evaluations(found.evaluation, model.card, ModelError(what))
     heads = [each.head for each in evaluations]
-    if heads != list(bundle.card.heads):
+    if heads != list(model.card.heads):
         raise ModelError(
-            f"{what} knows the heads {', '.join(heads)}, its card {', '.join(bundle.card.heads)}; ship "
+            f"{what} has the heads {', '.join(heads)}, its card {', '.join(model.card.heads)}; ship "
             "the model again with mien ship"
         )
     return Evidence(
-        card=bundle.card,
+        card=model.card,
         file=name,
         bytes=found.bytes,
         evaluations=evaluations,
-        teacher=bundle.card.teacher,
+        teacher=model.card.teacher,
         hashed=found.training_hashes,
     )
 
@@ -164,27 +164,27 @@ def of_run(made: Run) -> Evidence:
     """Pair a run's model with the reports in its folder.
 
     Raises:
-        RunError: There is no model yet; or a report is damaged, or was made with another file.
-        ModelError: The bundle is damaged.
+        RunError: There is no model yet; or a report is damaged, or belongs to another file.
+        ModelError: The model is damaged.
     """
     if not (made.bundle / model_files.MODEL).is_file():
         raise model_files.unfinished(made.path)
-    bundle = model_files.load(made.bundle)
+    model = model_files.load(made.bundle)
     facts = _facts(made)
     return Evidence(
-        card=bundle.card,
+        card=model.card,
         file=model_files.MODEL,
         bytes=(made.bundle / model_files.MODEL).stat().st_size,
-        evaluations=tuple(_reports(made, bundle.card)),
+        evaluations=tuple(_reports(made, model.card)),
         teacher=facts.teacher.about if facts.teacher else "",
     )
 
 
 def data_of(made: Run) -> Known:
-    """Return what a run says of its data.
+    """Return what a run records about its data.
 
     Raises:
-        RunError: Its `run.json` is missing, damaged, or says nothing of it.
+        RunError: Its `run.json` is missing, damaged, or has no data.
     """
     return _facts(made).data
 
@@ -193,15 +193,15 @@ def shipped(path: str | os.PathLike[str]) -> list[tuple[Model, dict[str, Any]]]:
     """Load the models that `mien ship` wrote, each with its evaluation.
 
     Args:
-        path: An `.onnx` file whose `.json` stands beside it; a folder of such pairs; or the name of a
-            model in the package.
+        path: An `.onnx` file with its `.json` in the same folder; a folder of such pairs; or the name of a
+            shipped model.
 
     Returns:
-        The pairs; of a folder those that the package names first, then the others by name.
+        The pairs. In a folder, the shipped models are first, then the others by name.
 
     Raises:
-        InputError: There is none.
-        ModelError: A file is damaged, or stands without its evaluation.
+        InputError: There is no model.
+        ModelError: A file is damaged, or has no evaluation.
     """
     if str(path) in model_files.SHIPPED:
         path = model_files.MODELS / f"{path}.onnx"
@@ -226,12 +226,12 @@ def _beside(file: Path) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(
-            f"{file.name!r} has no {path.name!r} beside it, which holds its figures; make both with mien ship"
+            f"{file.name!r} has no evaluation {path.name!r} in the same folder; create both with mien ship"
         ) from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{path.name!r} cannot be read: {error}") from None
     if not isinstance(document, dict):
-        raise ModelError(f"{path.name!r} is no evaluation; make it with mien ship")
+        raise ModelError(f"{path.name!r} is not an evaluation; create it with mien ship")
     return document
 
 
@@ -253,7 +253,7 @@ def _reports(made: Run, card: Card) -> Iterator[Evaluation]:
         for each in evaluations:
             if each.model != card.sha256:
                 raise RunError(
-                    f"{fault} scores another file than the bundle holds; score it anew with mien evaluate "
+                    f"{fault} is the evaluation of another model file; evaluate again with mien evaluate "
                     f"{made.path} --split {each.split}"
                 )
         yield from sorted(evaluations, key=lambda each: ranks[each.head])
@@ -267,19 +267,19 @@ def _evaluations(values: Mapping[str, Any], card: Card, fault: InputError) -> tu
     try:
         found = Evaluation.from_dict(values)
     except DataError as error:
-        raise type(fault)(f"{fault} cannot be used: {error}; make it anew") from None
+        raise type(fault)(f"{fault} cannot be used: {error}; create it again") from None
     evaluations = (found, *found.heads.values())
     for each in evaluations:
         if not list(each.labels) == list(each.per_class) == list(card.labels):
             raise type(fault)(
                 f"{fault} has the classes {', '.join(each.labels)}, the model {', '.join(card.labels)}; "
-                "make it anew"
+                "create it again"
             )
         if {len(each.confusion), *map(len, each.confusion)} != {len(card.labels)}:
-            raise type(fault)(f"{fault} has a confusion of another size than its classes; make it anew")
+            raise type(fault)(f"{fault} has a confusion that does not fit its classes; create it again")
         if each.head not in card.heads:
             raise type(fault)(
-                f"{fault} has the head {each.head!r}, the model {', '.join(card.heads)}; make it anew"
+                f"{fault} has the head {each.head!r}, the model {', '.join(card.heads)}; create it again"
             )
     return evaluations
 
@@ -288,9 +288,9 @@ def _kept(file: Path) -> dict[str, Any]:
     try:
         report = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RunError(f"{file.name!r} is damaged: {error}; score that split anew") from None
+        raise RunError(f"{file.name!r} is damaged: {error}; evaluate that split again") from None
     if not isinstance(report, dict):
-        raise RunError(f"{file.name!r} is no report; score that split anew")
+        raise RunError(f"{file.name!r} is not a report; evaluate that split again")
     return report
 
 
@@ -302,4 +302,4 @@ def _read(adapter: TypeAdapter[_T], values: Mapping[str, Any], fault: InputError
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         said = first["msg"][0].lower() + first["msg"][1:]
-        raise type(fault)(f"{fault} does not hold at {place!r}: {said}; make it anew") from None
+        raise type(fault)(f"{fault} is not valid at {place!r}: {said}; create it again") from None

@@ -354,7 +354,7 @@ _TEACHER_VGG = replace(
     _TEACHER,
     name="teacher-vgg",
     network="vgg",
-    about="A plain stack of convolutions, to stand beside `teacher`.",
+    about="A plain stack of convolutions, as a second teacher.",
     command=_TEACHER.command.replace("teacher", "teacher-vgg"),
 )
 
@@ -362,7 +362,7 @@ _TEACHER_DENSE = replace(
     _TEACHER,
     name="teacher-dense",
     network="densenet",
-    about="A densely connected network, to stand beside `teacher`.",
+    about="A densely connected network, as a third teacher.",
     command=_TEACHER.command.replace("teacher", "teacher-dense"),
 )
 
@@ -377,8 +377,8 @@ _DEMO = Recipe(
     select="last",
     about="A tiny residual network on synthetic faces; what mien demo trains.",
     command="mien demo",
-    measured="90.9 % (88.5 to 92.8) of drawn test faces, 4 % of the labels wrong on purpose, in a minute and "
-    "a half for the whole demo, two AVX2 cores, 2026-11-23",
+    measured="90.9 % (88.5 to 92.8) of synthetic test faces, 4 % of the labels wrong on purpose, in a minute "
+    "and a half for the whole demo, two AVX2 cores, 2026-11-23",
 )
 
 #: Every named recipe.
