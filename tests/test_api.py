@@ -164,3 +164,15 @@ def test_import_takes_less_than_50_ms() -> None:
         for _ in range(3)
     )
     assert seconds < 0.05
+
+
+def test_a_shipped_model_is_not_shipped_again() -> None:
+    with pytest.raises(mien.InputError, match="fast"):
+        mien.ship("fast")
+
+
+def test_a_recipe_file_must_be_toml(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.json"
+    file.write_text("{}")
+    with pytest.raises(mien.InputError, match=r"recipe\.json"):
+        mien.api.choose_recipe(file)

@@ -283,6 +283,10 @@ def choose_recipe(
             found = recipes.parse(text)
         except RecipeError as error:
             raise RecipeError(f"{recipe}: {error}") from None
+    elif path.is_file():
+        raise InputError(
+            f"'{path}' does not end in .toml; give a recipe as a TOML file, or the name of a recipe"
+        )
     else:
         found = recipes.get(os.fspath(recipe))
     if base is not None:
@@ -1492,6 +1496,8 @@ def ship(
     _files.check_path("run", run)
     _files.check_path("to", to)
     average = _paths("average", average)
+    if os.fspath(run) in model_files.SHIPPED and not Path(run).exists():
+        raise InputError(f"'{os.fspath(run)}' is a shipped model already; name the folder of a run")
     networks.require_keras()
     opened = runs.open_run(run)
     called = name or opened.name
