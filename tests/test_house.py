@@ -95,8 +95,8 @@ def test_importing_mien_loads_no_package() -> None:
 def test_every_public_name_loads_and_is_documented() -> None:
     import mien
 
-    assert set(mien.__all__) == {"__version__", *mien._PUBLIC}
-    for name in mien._PUBLIC:
+    assert set(mien.__all__) >= {"__version__", *mien._PUBLIC}
+    for name in set(mien.__all__) - {"__version__"}:
         assert inspect.getdoc(getattr(mien, name)), name
     assert {*mien.__all__, *PACKAGES} - {"cli"} <= set(dir(mien))
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):

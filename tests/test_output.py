@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from mien import cli
+from mien.cli import common
 from mien.data import synthetic
 from mien.models import networks
 
@@ -21,6 +22,7 @@ def say(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     """Run a command in a terminal of 100 columns; returns what it prints on stdout."""
     for name in ("COLUMNS", "TERMINAL_WIDTH"):
         monkeypatch.setenv(name, "100")
+    monkeypatch.setattr(common.out, "_width", 100)  # rich reads COLUMNS when the console is made
     monkeypatch.delitem(networks.NETWORKS, "toy")
 
     def call(*words: str) -> str:

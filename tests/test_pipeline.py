@@ -288,7 +288,7 @@ def test_a_run_begins_from_another(
     assert [each["name"] for each in made["base"]] == [trained.name]
     assert ask("train", "--resume", made["run"])[1]["status"] == "done"
     assert ask("card", made["run"], "--to", "card.md")[0] == 0
-    assert f"| begun from | `{trained.name}` (recipe `quick`) |" in Path("card.md").read_text()
+    assert f"| started from | `{trained.name}` (recipe `quick`) |" in Path("card.md").read_text()
     assert "did not begin from one another" in refuse("ship", made["run"], "--average", "fast")
     assert "a run's folder, a model's .onnx file, or" in refuse("ship", made["run"], "--average", "absent")
     assert "File name too long" in refuse("ship", made["run"], "--average", "x" * 300)
@@ -590,8 +590,9 @@ def test_a_killed_run_names_how_to_finish_it(
     away: Path, trained: Path, archive: Path, refuse: Callable[..., str]
 ) -> None:
     shutil.copytree(trained, "young", ignore=shutil.ignore_patterns("bundle"))
+    assert "young has finished training" in refuse("evaluate", "young")
+    runs.open_run("young").update(status="training")
     words = "mien train --resume young"
-    assert "young has no model yet" in refuse("evaluate", "young")
     assert words in refuse("evaluate", "young")
     assert words in refuse("compare", "young", "fast")
     assert words in refuse("predict", "x.png", "--model", "young")

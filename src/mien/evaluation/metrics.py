@@ -504,7 +504,5 @@ def _choose_column(file: str, others: list[str], column: str | None) -> str:
     if column in others:
         return column
     asked = "a column is not named" if column is None else f"the column {column!r} does not exist"
-    raise DataError(
-        f"{asked}, so {file!r} has no groups; its columns are {', '.join(others) or 'no others'}: "
-        f"write {file}:COLUMN"
-    )
+    has = f"the columns {', '.join(others)}" if others else "no other columns"
+    raise DataError(f"{asked}, so {file!r} gives no groups; it has {has}; name one as {file}:COLUMN")
