@@ -74,15 +74,6 @@ def format_duration(seconds: float) -> str:
     return f"{whole // 60}m {whole % 60:02d}s" if whole >= 60 else f"{whole}s"
 
 
-def format_bytes(count: int) -> str:
-    """Return a size in megabytes of 10⁶ bytes.
-
-    >>> format_bytes(1_340_000)
-    '1.3 MB'
-    """
-    return f"{count / 1e6:.1f} MB"
-
-
 def pluralize(count: int, noun: str, plural: str | None = None) -> str:
     """Return a count with its noun in the singular or the plural.
 

@@ -19,6 +19,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from mien import _files
+from mien._text import pluralize
 from mien.errors import DataError, InputError, MissingExtra, OutputError, RecipeError, RunError
 
 if TYPE_CHECKING:
@@ -90,14 +91,20 @@ def load_data(
         listed: The file that lists all unreadable images, for the note: `run.json`.
         origin: Other arguments of `mien.data.datasets.load`; `source` and `teacher` are ignored.
     """
+    found = _read(source, size, listener, origin)
+    _announce(found, listener, listed)
+    return found
+
+
+def _read(source: AnyPath, size: int, listener: Listener, origin: Mapping[str, Any]) -> "Dataset":
+    """Load a data set with the arguments that a run records; a seed of None is the default."""
     from mien.data import datasets
 
     options = {key: value for key, value in origin.items() if key not in ("source", "teacher")}
-    found = datasets.load(
-        source, size=size, progress=listener.stage(f"reading {Path(source).name}"), **options
-    )
-    _announce(found, listener, listed)
-    return found
+    if options.get("seed", SPLIT_SEED) is None:
+        options["seed"] = SPLIT_SEED
+    progress = listener.stage(f"reading {Path(source).name}")
+    return datasets.load(source, size=size, progress=progress, **options)
 
 
 def _announce(found: "Dataset", listener: Listener, listed: str = "") -> None:
@@ -107,10 +114,7 @@ def _announce(found: "Dataset", listener: Listener, listed: str = "") -> None:
         some = "; ".join(f"{problem.file}: {problem.reason}" for problem in found.problems[:3])
         where = f" (all are listed in {listed})" if listed else ""
         more = f"; and {len(found.problems) - 3} more{where}" if len(found.problems) > 3 else ""
-        count = (
-            "1 unreadable image" if len(found.problems) == 1 else f"{len(found.problems)} unreadable images"
-        )
-        listener.note(f"skipped {count}: {some}{more}")
+        listener.note(f"skipped {pluralize(len(found.problems), 'unreadable image')}: {some}{more}")
 
 
 def load_run_data(
@@ -139,16 +143,12 @@ def _as_trained(run: "Run", data: AnyPath | None, origin: dict[str, Any], *, lis
 
     Exclusions name rows or files, so they are valid only for the data of the run.
     """
-    from mien.data import datasets
-
     if data is None or not origin.get("exclude"):
         return load_run_data(run, data, origin, listener=listener)
     name = Path(data).name
-    options = {key: value for key, value in origin.items() if key not in ("source", "teacher")}
     learnt = run.facts()["data"].get("splits", {}).get("train", {}).get("fingerprint")
     try:
-        progress = listener.stage(f"reading {name}")
-        found = datasets.load(data, size=run.recipe().size, progress=progress, **options)
+        found = _read(data, run.recipe().size, listener, origin)
         if found.train is not None and found.train.fingerprint == learnt:
             _announce(found, listener)
             return found
@@ -805,8 +805,7 @@ def _evaluation_data(
     if run is None or (data is not None and len(subjects) > 1):
         if data is None:
             raise InputError(f"{targets[0]} is not a run, so --data is needed")
-        origin = {**given, "seed": SPLIT_SEED if given["seed"] is None else given["seed"]}
-        return load_data(data, size=subjects[0].model.card.size, listener=listener, **origin)
+        return load_data(data, size=subjects[0].model.card.size, listener=listener, **given)
     if options := _named_options(given):
         raise InputError(
             f"{run} is a run, which records how its data was read, so it cannot be combined with {options}; "
@@ -913,11 +912,10 @@ def _keep_evaluation(subjects: "Sequence[Subject]", found: "Evaluation", listene
         return
     opened = runs.open_run(run)
     try:
-        kept = replace(found, worst=(), uncertain=(), balance_table=())
-        path = opened.keep_report(kept.to_dict())
+        report = replace(found, worst=(), uncertain=(), balance_table=()).to_dict()
+        path = opened.keep_report(report)
         from mien.reports import plots
 
-        report = json.loads(path.read_text(encoding="utf-8"))
         plots.draw_confusion_matrix(report, opened.figures, name=path.stem)
         plots.draw_reliability(report, opened.figures, name=path.stem)
     except OutputError as error:
@@ -1086,10 +1084,7 @@ def _comparison_data(
     if isinstance(data, datasets.Dataset):
         return dict.fromkeys(sizes, data)
     if data is not None:
-        origin = {**given, "seed": SPLIT_SEED if given["seed"] is None else given["seed"]}
-        return {
-            size: load_data(data, size=size, listener=listener, **origin) for size in dict.fromkeys(sizes)
-        }
+        return {size: load_data(data, size=size, listener=listener, **given) for size in dict.fromkeys(sizes)}
     if run is None:
         raise InputError(f"neither {targets[0]} nor {targets[1]} is a run, so --data is needed")
     if options := _named_options(given):
@@ -1496,8 +1491,6 @@ def ship(
     _files.check_path("run", run)
     _files.check_path("to", to)
     average = _paths("average", average)
-    if os.fspath(run) in model_files.SHIPPED and not Path(run).exists():
-        raise InputError(f"'{os.fspath(run)}' is a shipped model already; name the folder of a run")
     networks.require_keras()
     opened = runs.open_run(run)
     called = name or opened.name

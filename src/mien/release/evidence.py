@@ -204,7 +204,7 @@ def shipped(path: str | os.PathLike[str]) -> list[tuple[Model, dict[str, Any]]]:
         ModelError: A file is damaged, or has no evaluation.
     """
     if str(path) in model_files.SHIPPED:
-        path = model_files.MODELS / f"{path}.onnx"
+        path = model_files.find(path)
     path = Path(path)
     if path.is_dir():
         ranks = {name: rank for rank, name in enumerate(model_files.SHIPPED)}

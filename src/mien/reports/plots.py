@@ -524,7 +524,7 @@ def _label_ends(axes: Axes, curves: list[_Curve], measure: _Measure) -> None:
 
 def _summary(measure: _Measure, epochs: Floats, curves: list[_Curve], best: int | None) -> str:
     if best is None:
-        return "1 epoch" if len(epochs) == 1 else f"{len(epochs):,} epochs"
+        return pluralize(len(epochs), "epoch")
     values = ", ".join(
         f"{curve.name} {measure.write(float(curve.values[epochs == best][0]))}" for curve in curves
     )

@@ -330,7 +330,10 @@ def open_run(path: str | os.PathLike[str]) -> Run:
     """
     path = Path(path)
     if not path.is_dir():
-        raise RunError(f"{path} is not a folder; name the folder of a run, such as runs/quick-1")
+        from mien.models.model_files import SHIPPED  # here, because it loads ONNX Runtime
+
+        what = "a shipped model" if str(path) in SHIPPED else "not a folder"
+        raise RunError(f"{path} is {what}; name the folder of a run, such as runs/quick-1")
     if not (path / "recipe.toml").is_file():
         raise RunError(f"{path} has no recipe.toml; name the folder of a run of mien train")
     return Run(path)
