@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mien.data import datasets, exclusions, sources
+from mien.data import contents, csv_lists, datasets, exclusions, pixel_tables, sources
 from mien.errors import DataError
 from mien.labels import EMOTIONS, FERPLUS_COLUMNS, VOTES
 
@@ -428,8 +428,8 @@ def test_too_few_images_to_set_apart(tmp_path):
     assert sizes(data) == {"train": 2, "val": 2}
 
 
-def pictures(numbers: list[int], labels: list[int], splits: list[str]) -> sources.Contents:
-    return sources.Contents(
+def pictures(numbers: list[int], labels: list[int], splits: list[str]) -> contents.Contents:
+    return contents.Contents(
         classes=("a", "b", "c"),
         faces=[np.full((2, 2, 1), number, np.uint8) for number in numbers],
         labels=np.array(labels, np.int64),
@@ -594,13 +594,13 @@ def test_csv_that_cannot_be_used(tmp_path, monkeypatch):
     for text, message in cases.items():
         with pytest.raises(DataError, match=message):
             datasets.load(written(tmp_path / "a.csv", text))
-    monkeypatch.setattr(sources, "_LONGEST_LINE", 10_000)
+    monkeypatch.setattr(pixel_tables, "_LONGEST_LINE", 10_000)
     with pytest.raises(DataError, match="has a line above"):
         datasets.load(written(tmp_path / "a.csv", "emotion,pixels,Usage\n3," + "1 " * 10_000))
 
 
 def test_too_many_pixels_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "MAX_PIXEL_BYTES", 10 * 48 * 48)
+    monkeypatch.setattr(contents, "MAX_PIXEL_BYTES", 10 * 48 * 48)
     files = small()
     for source in (lay(tmp_path / "a", files), zipped(tmp_path / "a.zip", files)):
         with pytest.raises(DataError, match="take fewer images or a smaller size"):
@@ -710,7 +710,7 @@ def test_unreadable_votes_are_refused(tmp_path, monkeypatch):
         with pytest.raises(DataError, match="cannot be read as a csv"):
             datasets.load(source, votes=votes)
     votes.write_bytes(lzma.compress(b" " * 2000))
-    monkeypatch.setattr(sources, "_LARGEST_VOTES", 1000)
+    monkeypatch.setattr(csv_lists, "_LARGEST_VOTES", 1000)
     with pytest.raises(DataError, match=r"votes\.csv"):
         datasets.load(source, votes=votes)
 

@@ -8,9 +8,13 @@ from mien._lazy import submodules
 _MODULES = (
     "archives",
     "audit",
+    "contents",
+    "csv_lists",
     "datasets",
     "duplicates",
     "exclusions",
+    "folders",
+    "pixel_tables",
     "probabilities",
     "recrops",
     "sources",

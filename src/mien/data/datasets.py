@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from mien import _files
 from mien.data import archives, exclusions, sources
+from mien.data.contents import SPLITS, Contents, Problem
 from mien.data.exclusions import Exclusion
-from mien.data.sources import SPLITS, Contents, Problem
 from mien.errors import DataError
 
 __all__ = ["SPLITS", "Dataset", "Exclusion", "Problem", "Split", "load"]

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data import sources
-from mien.data.sources import Contents, shorten
+from mien.data import csv_lists
+from mien.data.contents import Contents, shorten
 from mien.errors import DataError
 
 KEYS = ("row", "file", "sha256")
@@ -72,7 +72,7 @@ def _exclude(path: Path, found: Contents, train: set[int], reasons: dict[int, st
     elsewhere = 0
     for number, key, value, record in lines:
         if key == "row" and value.isdecimal():
-            value = sources.row_number(value, number, path.name)
+            value = csv_lists.row_number(value, number, path.name)
         members = names[key].get(value.lower() if key == "sha256" else value, [])
         if not members:
             unmatched.append(f"{key} {value}")
@@ -111,7 +111,7 @@ def read(path: str | os.PathLike[str], *, rows: bool = True) -> list[tuple[int, 
         DataError: The file cannot be read, has none of the three columns, or needs rows.
     """
     path = Path(path)
-    columns, records = sources.read_list(sources.text_of(path), path.name)
+    columns, records = csv_lists.read_list(csv_lists.text_of(path), path.name)
     keys = [key for key in KEYS if key in columns]
     if not keys:
         raise DataError(f"'{path.name}' has no column row, file or sha256; name the images by one of them")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mien.data import sources
+from mien.data import csv_lists
 from mien.errors import DataError
 from mien.evaluation.evaluation import Bin, ClassScore, Evaluation, Group, Groups, Interval, Point
 from mien.labels import VOTES
@@ -379,7 +379,7 @@ def read_groups(path: str | os.PathLike[str]) -> GroupList:
             is in two groups.
     """
     place, column = _split_argument(str(path))
-    names, lines = sources.read_list(_read_text(place), place.name, strict=True, lower=False)
+    names, lines = csv_lists.read_list(_read_text(place), place.name, strict=True, lower=False)
     key = next((name for name in names if name.lower() in _KEYS), None)
     if key is None:
         raise DataError(f"{place.name!r} has no column row or file; name the images by one of them")
@@ -390,7 +390,7 @@ def read_groups(path: str | os.PathLike[str]) -> GroupList:
         if not (value and group):
             continue
         row = key.lower() == "row" and value.isdecimal()
-        image = f"row {sources.row_number(value, number, place.name)}" if row else value
+        image = f"row {csv_lists.row_number(value, number, place.name)}" if row else value
         if groups.setdefault(image, group) != group:
             raise DataError(
                 f"{place.name!r} puts {image!r} into the groups {groups[image]!r} and {group!r}; "

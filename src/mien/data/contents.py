@@ -1,0 +1,92 @@
+"""The labelled images that a source has, and the names of splits."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.errors import DataError
+
+#: The three splits, in this order everywhere.
+SPLITS = ("train", "val", "test")
+
+#: Bytes of pixels above which a data set is refused: 3.7 million images of 48 × 48.
+MAX_PIXEL_BYTES = 8 * 2**30
+
+_SPELLINGS = {
+    "train": ("train", "training", "trainset", "trainingset", "traindata", "trainingdata"),
+    "val": ("val", "valid", "validate", "validation", "validationset", "valset", "dev", "publictest"),
+    "test": ("test", "testing", "testset", "testdata", "privatetest", "eval", "evaluation"),
+}
+
+_MEANING = {spelling: split for split, spellings in _SPELLINGS.items() for spelling in spellings}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file or row that could not be used, and was skipped.
+
+    Args:
+        file: Its name relative to the source, or `row 17`.
+        reason: Why, in one sentence.
+        split: Its split; `""` if the source or the row names none.
+    """
+
+    file: str
+    reason: str
+    split: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """Every readable image of a source, in the source's own deterministic order.
+
+    Args:
+        classes: Class names; labels are indices into them.
+        faces: Images `(size, size, 1)` uint8.
+        labels: The label of each face.
+        splits: The split of each face; `""` if the source has no splits.
+        files: The file or row of each face.
+        declared: The splits that the source names, even if they have no readable image.
+        rows: For csv sources, the 0-based data row of each face.
+        votes: FER+ annotator votes `(n, 10)` float32.
+        problems: Skipped files and rows.
+        notes: Remarks for the user.
+    """
+
+    classes: tuple[str, ...]
+    faces: Sequence[NDArray[np.uint8]]
+    labels: NDArray[np.int64]
+    splits: Sequence[str]
+    files: Sequence[str]
+    declared: frozenset[str]
+    rows: Sequence[int] | None = None
+    votes: NDArray[np.float32] | None = None
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def split_named(name: str) -> str | None:
+    """Return the split of a name, or None; case, spaces, `_`, `-` and `.` do not matter."""
+    return _MEANING.get(re.sub(r"[\s._-]+", "", name.lower()))
+
+
+def check_room(images: int, size: int) -> None:
+    """Refuse a data set whose pixels would not fit in memory, before they are all read.
+
+    Raises:
+        DataError: `images` of `size` × `size` are more than `MAX_PIXEL_BYTES`.
+    """
+    if images * size * size > MAX_PIXEL_BYTES:
+        raise DataError(
+            f"the data set has {images:,} images or more, which at {size} × {size} pixels is above the limit "
+            f"of {MAX_PIXEL_BYTES // 2**30} GiB; take fewer images or a smaller size"
+        )
+
+
+def shorten(names: Sequence[str], most: int = 3) -> str:
+    """Return the first few of many names for a message."""
+    shown = ", ".join(f"'{name}'" for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"

@@ -1,0 +1,271 @@
+"""Read csv files with one image of pixels a row, such as fer2013.csv, and their FER+ votes."""
+
+import csv
+import io
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.data.contents import Contents, Problem, check_room, shorten, split_named
+from mien.data.csv_lists import text_of
+from mien.errors import DataError
+from mien.labels import EMOTIONS, FERPLUS_COLUMNS, VOTES, canonical
+from mien.vision import images
+
+_LONGEST_LINE = 16 * 2**20
+
+_NEEDED = ("emotion", "pixels")
+
+_WANTED = (
+    "give class folders, an archive of them, or a csv with emotion, pixels and Usage, as fer2013.csv has"
+)
+
+#: Other separators of columns that some programs write.
+_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+
+
+@dataclass(frozen=True)
+class _Row:
+    emotion: int
+    split: str
+    face: NDArray[np.uint8]
+    side: int
+
+
+class _BadRowError(Exception):
+    """A row of the csv cannot be used; the message is the reason."""
+
+
+def is_table(stream: BinaryIO) -> bool:
+    """Return whether the first line of a csv names the columns of fer2013.csv."""
+    return set(_NEEDED) <= set(_columns(stream.readline(_LONGEST_LINE)))
+
+
+def read_table(
+    stream: BinaryIO,
+    *,
+    name: str,
+    size: int,
+    total: int,
+    votes: str | os.PathLike[str] | None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Contents:
+    """Read fer2013.csv, icml_face_data.csv or a similar csv.
+
+    Args:
+        stream: The csv, with columns `emotion` (0..6 or a name), `pixels` (0..255, separated by spaces, row
+            after row of a square image) and optionally `Usage` (the split).
+        name: The csv's name, for messages.
+        size: Side of the faces in pixels.
+        total: Bytes in the stream, for `progress`.
+        votes: FER+ votes for the same rows.
+        progress: Called with bytes done and `total`.
+
+    Raises:
+        DataError: A column is missing, or the votes are not for these rows.
+    """
+    if not total:
+        raise DataError(f"'{name}' is empty; {_WANTED}")
+    first = stream.readline(_LONGEST_LINE)
+    columns = _columns(first)
+    if missing := [column for column in _NEEDED if column not in columns]:
+        if delimiter := next((each for each in _DELIMITERS if _is_split_by(first, each)), None):
+            raise DataError(
+                f"the columns of '{name}' are separated by {_DELIMITERS[delimiter]}; save the csv with commas"
+            )
+        raise DataError(
+            f"'{name}' is not a folder or an archive, and its first line does not name the "
+            f"column{'s' if len(missing) > 1 else ''} {shorten(missing)}; {_WANTED}"
+        )
+    good: list[_Row] = []
+    rows: list[int] = []
+    problems: list[Problem] = []
+    declared: set[str] = set()
+    done = row = 0
+    while line := stream.readline(_LONGEST_LINE):
+        done += len(line)
+        if len(line) == _LONGEST_LINE:
+            raise DataError(
+                f"'{name}' has a line above {_LONGEST_LINE // 2**20} MiB; give a csv with one image a line"
+            )
+        if not line.strip():
+            continue
+        split = ""
+        try:
+            fields = _fields_of_row(line, columns)
+            split = _split(fields, columns)
+            # Before its pixels are read, because a split exists even if all of its rows are bad.
+            declared |= {split} - {""}
+            good.append(_row(fields, columns, split, size))
+            rows.append(row)
+        except _BadRowError as reason:
+            problems.append(Problem(f"row {row}", str(reason), split))
+        row += 1
+        if row % 1024 == 0:
+            check_room(len(good), size)
+            if progress:
+                progress(done, total)
+    if progress:
+        progress(total, total)
+    ballots = None if votes is None else _votes_of(Path(votes), row, dict(zip(rows, good, strict=True)))
+    return _found(good, rows, problems, declared=frozenset(declared), votes=ballots)
+
+
+def _votes_of(path: Path, count: int, rows: dict[int, _Row]) -> NDArray[np.float32]:
+    """Return the votes for the good rows among `count`.
+
+    FER+ repeats each row's usage; if it is not the image's, the two files are in different orders.
+    """
+    votes, splits = read_votes(path, count)
+    for number, row in rows.items():
+        if row.split and splits[number] and row.split != splits[number]:
+            raise DataError(
+                f"row {number} of the votes '{path.name}' is in the split {splits[number]} and its image in "
+                f"{row.split}; give the votes of the same csv in the same order"
+            )
+    return votes[list(rows)]
+
+
+def _found(
+    good: list[_Row],
+    rows: list[int],
+    problems: list[Problem],
+    *,
+    declared: frozenset[str],
+    votes: NDArray[np.float32] | None,
+) -> Contents:
+    present = sorted({row.emotion for row in good})
+    classes = tuple(EMOTIONS[number] for number in present)
+    notes = []
+    if len(sides := sorted({row.side for row in good})) > 1:
+        notes.append(f"rows have images of different sizes: {', '.join(map(str, sides))} pixels")
+    return Contents(
+        classes=classes,
+        faces=[row.face for row in good],
+        labels=np.array([present.index(row.emotion) for row in good], np.int64),
+        splits=[row.split for row in good],
+        files=[f"row {row}" for row in rows],
+        declared=declared,
+        rows=rows,
+        votes=votes,
+        problems=tuple(problems),
+        notes=tuple(notes),
+    )
+
+
+def _is_split_by(first: bytes, delimiter: str) -> bool:
+    """Return whether a first line names the needed columns if it is split by `delimiter`."""
+    names = first.decode("utf-8-sig", errors="replace").split(delimiter)
+    return set(_NEEDED) <= {name.strip().strip('"').lower() for name in names}
+
+
+def _columns(first: bytes) -> dict[str, int]:
+    """Return the index of each column by its name in lower case; `icml_face_data.csv` has spaces in them."""
+    line = first.decode("utf-8-sig", errors="replace")
+    try:
+        names = _fields(line) if line else []
+    except csv.Error:
+        return {}
+    if twice := {name for name in names if name in (*_NEEDED, "usage") and names.count(name) > 1}:
+        raise DataError(f"the csv names the column {shorten(sorted(twice))} twice; leave one of each")
+    return {name: place for place, name in enumerate(names)}
+
+
+def _fields(line: str) -> list[str]:
+    parts = next(csv.reader([line])) if '"' in line else line.split(",")
+    return [part.strip().lower() for part in parts]
+
+
+def _fields_of_row(line: bytes, columns: dict[str, int]) -> list[str]:
+    try:
+        fields = _fields(line.decode("utf-8"))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise _BadRowError(f"the row is not a line of a csv: {error}") from error
+    if len(fields) < len(columns):
+        raise _BadRowError(f"the row has {len(fields)} fields; the header has {len(columns)}")
+    return fields
+
+
+def _split(fields: list[str], columns: dict[str, int]) -> str:
+    if "usage" not in columns:
+        return ""
+    usage = fields[columns["usage"]]
+    if (split := split_named(usage)) is None:
+        raise _BadRowError(f"the usage is '{usage[:20]}'; it is Training, PublicTest or PrivateTest")
+    return split
+
+
+def _row(fields: list[str], columns: dict[str, int], split: str, size: int) -> _Row:
+    label = fields[columns["emotion"]]
+    if (emotion := canonical(label)) is None:
+        raise _BadRowError(f"the label is '{label[:20]}'; it is 0 to 6 or an emotion's name")
+    pixels = _pixels(fields[columns["pixels"]])
+    return _Row(EMOTIONS.index(emotion), split, images.fit(pixels, size), len(pixels))
+
+
+def _pixels(text: str) -> NDArray[np.uint8]:
+    try:
+        values = np.fromstring(text, dtype=np.int64, sep=" ")
+    except ValueError as error:
+        raise _BadRowError("a pixel is not a whole number") from error
+    # NumPy before 2.3 only warns, and stops, at text that is not a number.
+    if values.size != text.count(" ") + 1 and values.size != len(text.split()):
+        raise _BadRowError("a pixel is not a whole number")
+    side = math.isqrt(values.size)
+    if side == 0 or side * side != values.size:
+        raise _BadRowError(
+            f"the row has {values.size} pixels; a square image has 48 × 48 = 2304, or another square"
+        )
+    if values.min() < 0 or values.max() > 255:
+        raise _BadRowError(f"pixels go from {values.min()} to {values.max()}; the range is 0..255")
+    return values.astype(np.uint8).reshape(side, side)
+
+
+def read_votes(path: str | os.PathLike[str], rows: int) -> tuple[NDArray[np.float32], list[str]]:
+    """Read FER+'s annotator votes, and the split of each row if they name it.
+
+    Args:
+        path: fer2013new.csv as FER+ publishes it, plain or packed with xz or gzip.
+        rows: Number of data rows of the csv of images; FER+ is joined by the order of rows, because the
+            numbers in its image names are not rows.
+
+    Returns:
+        `(rows, 10)` number of annotators that chose each of `VOTES`; and `rows` splits, `""` if unnamed.
+
+    Raises:
+        DataError: It cannot be read, lacks a column, or has another number of rows.
+    """
+    path = Path(path)
+    table = csv.reader(io.StringIO(text_of(path), newline=""))
+    header = [name.strip().lower() for name in next(table, [])]
+    wanted = {ours: theirs for theirs, ours in FERPLUS_COLUMNS.items()}
+    if missing := [wanted[vote] for vote in VOTES if wanted[vote].lower() not in header]:
+        raise DataError(
+            f"the votes '{path.name}' lack the column {shorten(missing)}; FER+'s fer2013new.csv has it"
+        )
+    places = [header.index(wanted[vote].lower()) for vote in VOTES]
+    records = [record for record in table if record]
+    if len(records) != rows:
+        raise DataError(
+            f"the votes '{path.name}' have {len(records):,} rows and the images {rows:,}; give the votes "
+            "of the same csv"
+        )
+    votes = np.empty((rows, len(places)), np.float32)
+    splits = []
+    for number, record in enumerate(records):
+        try:
+            votes[number] = [float(record[place]) for place in places]
+            splits.append(split_named(record[header.index("usage")]) or "" if "usage" in header else "")
+        except (ValueError, IndexError) as error:
+            raise DataError(
+                f"row {number} of the votes '{path.name}' is not ten numbers; correct it"
+            ) from error
+    if not (np.isfinite(votes).all() and (votes >= 0).all()):
+        raise DataError(f"the votes '{path.name}' hold a number that is negative or not finite; correct it")
+    return votes, splits
