@@ -156,6 +156,20 @@ def small_work() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def refused(error: type[BaseException], *names: object) -> Iterator[Any]:
+    """Expect `error` with a message of one line with each of `names` in it: an option, a file, a number."""
+    import pytest
+
+    with pytest.raises(error) as caught:
+        yield caught
+    message = str(caught.value)
+    assert message
+    assert "\n" not in message
+    for name in map(str, names):
+        assert name in message, f"{name!r} is not in: {message}"
+
+
 def random_answers(n: int, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return `n` rows of probabilities of `k` classes that lean to the labels, and the labels."""
     random = np.random.default_rng(seed)
