@@ -94,6 +94,12 @@ def join_words(words: Sequence[str], conjunction: str = "and") -> str:
     return f"{', '.join(words[:-1])} {conjunction} {words[-1]}"
 
 
+def shorten(names: Sequence[str], most: int = 3) -> str:
+    """Return the first few of many names for a message."""
+    shown = ", ".join(f"'{name}'" for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
+
+
 def quote(name: str) -> str:
     r"""Return a name from outside in quotes: ASCII on one line, and shortened if it is long.
 

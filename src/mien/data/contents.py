@@ -2,11 +2,14 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.data.archives import Limits
+from mien.data.class_names import Naming
 from mien.errors import DataError
 
 #: The three splits, in this order everywhere.
@@ -52,6 +55,7 @@ class Contents:
         declared: The splits that the source names, even if they have no readable image.
         rows: For csv sources, the 0-based data row of each face.
         votes: FER+ annotator votes `(n, 10)` float32.
+        groups: The person or other group of each face, which a split keeps together; `""` if unknown.
         problems: Skipped files and rows.
         notes: Remarks for the user.
     """
@@ -64,8 +68,32 @@ class Contents:
     declared: frozenset[str]
     rows: Sequence[int] | None = None
     votes: NDArray[np.float32] | None = None
+    groups: Sequence[str] | None = None
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """How to read a source.
+
+    Args:
+        size: Side of the images in pixels.
+        votes: FER+ annotator votes for the rows of a csv of pixels.
+        limits: What an archive may contain.
+        images: The folder that the paths of a table are relative to; None for the folder of the table.
+        label_from: Finds the label in the path of each image.
+        group_from: Finds the person or other group in the path of each image.
+        naming: What the user says about the names of classes.
+    """
+
+    size: int
+    votes: Path | None = None
+    limits: Limits | None = None
+    images: Path | None = None
+    label_from: re.Pattern[str] | None = None
+    group_from: re.Pattern[str] | None = None
+    naming: Naming = field(default_factory=Naming)
 
 
 def split_named(name: str) -> str | None:
@@ -84,9 +112,3 @@ def check_room(images: int, size: int) -> None:
             f"the data set has {images:,} images or more, which at {size} × {size} pixels is above the limit "
             f"of {MAX_PIXEL_BYTES // 2**30} GiB; take fewer images or a smaller size"
         )
-
-
-def shorten(names: Sequence[str], most: int = 3) -> str:
-    """Return the first few of many names for a message."""
-    shown = ", ".join(f"'{name}'" for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"

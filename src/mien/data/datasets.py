@@ -8,17 +8,19 @@ data.split("val").images     # (n, 48, 48, 1) uint8
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mien import _files
 from mien.data import archives, exclusions, sources
-from mien.data.contents import SPLITS, Contents, Problem
+from mien.data.class_names import Naming, compile_pattern
+from mien.data.contents import SPLITS, Contents, Problem, ReadOptions
 from mien.data.exclusions import Exclusion
 from mien.errors import DataError
 
@@ -41,6 +43,7 @@ class Split:
         labels: `(n,)` int64, indices into the data set's `labels`.
         votes: `(n, 10)` float32, number of FER+ annotators that chose each of `labels.VOTES`; or None.
         files: The file of each image, relative to the source, or `row 17` of a csv.
+        groups: The person or other group of each image, `""` if unknown; None if the source names none.
     """
 
     name: str
@@ -48,11 +51,14 @@ class Split:
     labels: NDArray[np.int64]
     votes: NDArray[np.float32] | None
     files: tuple[str, ...]
+    groups: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         lengths = {"images": len(self.images), "labels": len(self.labels), "files": len(self.files)}
         if self.votes is not None:
             lengths["votes"] = len(self.votes)
+        if self.groups is not None:
+            lengths["groups"] = len(self.groups)
         if len(set(lengths.values())) > 1:
             counts = ", ".join(f"{count} {name}" for name, count in lengths.items())
             raise DataError(f"split {self.name!r} has {counts}; give one of each for every image")
@@ -69,6 +75,7 @@ class Split:
             labels=self.labels[indices],
             votes=None if self.votes is None else self.votes[indices],
             files=tuple(self.files[index] for index in indices),
+            groups=None if self.groups is None else tuple(self.groups[index] for index in indices),
         )
 
     @cached_property
@@ -98,6 +105,7 @@ class Dataset:
         problems: Skipped files and rows that could not be read.
         excluded: Training images that a list leaves out, by reason.
         notes: Remarks about results: splits that were made, classes that are missing.
+        origin: The arguments of `load` that load these data again; empty if they were not loaded.
     """
 
     root: str
@@ -108,6 +116,7 @@ class Dataset:
     problems: tuple[Problem, ...] = ()
     excluded: tuple[Exclusion, ...] = ()
     notes: tuple[str, ...] = ()
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def splits(self) -> tuple[Split, ...]:
@@ -158,6 +167,10 @@ def load(
     votes: str | os.PathLike[str] | None = None,
     exclude: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     seed: int = 42,
+    labels_order: str | Sequence[str] | Mapping[int, str] | None = None,
+    rename: str | Mapping[str, str] | None = None,
+    label_from: str | None = None,
+    group_from: str | None = None,
     limits: archives.Limits | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
@@ -179,6 +192,15 @@ def load(
         votes: FER+'s csv of annotator votes for the rows of a csv source, plain, `.xz` or `.gz`.
         exclude: Csv files of training images to leave out, by `row`, `file` or `sha256`.
         seed: Selects the images of val and test if the source has no such splits.
+        labels_order: What the numbers that serve as labels mean: the names of the classes in the order of
+            their numbers, as a sequence or as `"neutral,happy,…"`; or names by number, as a dictionary or as
+            `"1=neutral,2=happy,…"`.
+        rename: New names of classes by their names, as a dictionary or as `"sadness=sad,contempt="`; an empty
+            name leaves the class out.
+        label_from: A regular expression with a group `label`, which finds the label in the path of each
+            image below the source, such as `r"(?P<label>[a-z]+)_[0-9]+"`.
+        group_from: A regular expression with a group `group`, which finds the person, or another group that a
+            split keeps together, in the path of each image.
         limits: What an archive may contain.
         progress: Called with (done, total), in files or bytes.
 
@@ -193,8 +215,16 @@ def load(
     for name, number, least in (("size", size, 1), ("seed", seed, 0)):
         if not isinstance(number, int | np.integer) or number < least:
             raise DataError(f"{name} is {number!r}; give a whole number of at least {least}")
-    path, ballots = Path(source), None if votes is None else Path(votes)
-    found = sources.read(path, size, votes=ballots, limits=limits, progress=progress)
+    path = Path(source)
+    options = ReadOptions(
+        size=size,
+        votes=None if votes is None else Path(votes),
+        limits=limits,
+        label_from=compile_pattern(label_from, "label-from", "label"),
+        group_from=compile_pattern(group_from, "group-from", "group"),
+        naming=Naming.parse(_text_of(labels_order), _text_of(rename)),
+    )
+    found = sources.read(path, options, progress)
     root = path.resolve().name
     _check_enough(found, root)
     parts, notes = divide(found, seed)
@@ -216,7 +246,38 @@ def load(
         problems=found.problems,
         excluded=excluded,
         notes=found.notes + notes,
+        origin=_origin(
+            path,
+            votes=votes,
+            exclude=exclude,
+            seed=seed,
+            labels_order=_text_of(labels_order),
+            rename=_text_of(rename),
+            label_from=label_from,
+            group_from=group_from,
+        ),
     )
+
+
+def _text_of(given: str | Sequence[str] | Mapping[Any, str] | None) -> str | None:
+    """Return names of classes as the text of their option."""
+    if given is None or isinstance(given, str):
+        return given
+    if isinstance(given, Mapping):
+        return ",".join(f"{key}={value}" for key, value in given.items())
+    return ",".join(given)
+
+
+def _origin(source: Path, *, seed: int, exclude: Any, votes: Any, **options: Any) -> dict[str, Any]:
+    """Return the arguments of `load` for `run.json`: with absolute paths, and without unused options."""
+    lists = [exclude] if isinstance(exclude, str | os.PathLike) else exclude or []
+    return {
+        "source": str(source.resolve()),
+        "votes": None if votes is None else str(Path(votes).resolve()),
+        "exclude": [str(Path(each).resolve()) for each in lists] or None,
+        "seed": int(seed),
+        **{name: value for name, value in options.items() if value is not None},
+    }
 
 
 def _check_enough(found: Contents, root: str) -> None:
@@ -268,7 +329,9 @@ def _gather(found: Contents, parts: dict[str, NDArray[np.intp]], size: int) -> d
         if name in parts:
             cut = slice(start, start := start + len(parts[name]))
             files = tuple(found.files[member] for member in order[cut].tolist())
-            splits[name] = Split(name, images[cut], labels[cut], None if votes is None else votes[cut], files)
+            own = None if found.groups is None else tuple(found.groups[each] for each in order[cut].tolist())
+            ballots = None if votes is None else votes[cut]
+            splits[name] = Split(name, images[cut], labels[cut], ballots, files, own)
     return splits
 
 

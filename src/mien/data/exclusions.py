@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mien._text import shorten
 from mien.data import csv_lists
-from mien.data.contents import Contents, shorten
+from mien.data.contents import Contents
 from mien.errors import DataError
 
 KEYS = ("row", "file", "sha256")

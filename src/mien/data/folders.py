@@ -6,9 +6,11 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data.contents import Contents, Problem, shorten, split_named
+from mien._text import shorten
+from mien.data.class_names import Naming, name_classes
+from mien.data.contents import Contents, Problem, split_named
 from mien.errors import DataError
-from mien.labels import canonical, order
+from mien.labels import canonical
 
 _SUFFIXES = {
     ".png",
@@ -51,6 +53,7 @@ def understand(
     hidden: Collection[str] = (),
     empty: Collection[str] = (),
     is_image: Callable[[str], bool] = lambda _: False,
+    naming: Naming | None = None,
 ) -> Contents | None:
     """Sort faces into splits and classes by the folders in their names.
 
@@ -65,6 +68,7 @@ def understand(
         empty: Empty folders.
         is_image: Returns whether one of `others`, or an unreadable file without an extension, begins like an
             image.
+        naming: What the user says about the names of classes.
 
     Returns:
         Faces in the order of class, then name; None if no file is in a class folder.
@@ -91,9 +95,13 @@ def understand(
     hollow = set(_locate_all((f"{folder}/" for folder in empty), roots).values()) - set(located.values())
     if bare := sorted(folder for split, folder in hollow if split in ("", "train")):
         raise DataError(f"the class folder {shorten(bare)} is empty; put images into it or remove it")
-    classes, index = _classes({*located.values(), *hollow}, notes)
+    classes, index = _classes({*located.values(), *hollow}, naming, notes)
     if left := sorted(faces.keys() - located.keys() - unlike):
         notes.append(f"{len(left):,} images outside the class folders are left out: {shorten(left)}")
+    left_out = {name for name, (_, folder) in located.items() if folder not in index}
+    if left_out:
+        notes.append(f"{len(left_out):,} images of classes that map leaves out are skipped")
+        located = {name: at for name, at in located.items() if name not in left_out}
     order = sorted(located, key=lambda name: (index[located[name][1]], name))
     good = [(name, face) for name in order if not isinstance(face := faces[name], str)]
     bad = {name: why for name in located if isinstance(why := faces[name], str)}
@@ -209,28 +217,21 @@ def _inside(top: _Folders, names: list[str]) -> set[str]:
     return {name.removeprefix(start) for name in names if name.startswith(start)}
 
 
-def _classes(located: set[tuple[str, str]], notes: list[str]) -> tuple[tuple[str, ...], dict[str, int]]:
+def _classes(
+    located: set[tuple[str, str]], naming: Naming | None, notes: list[str]
+) -> tuple[tuple[str, ...], Mapping[str, int]]:
     """Return the class names in order, and the index of each class folder."""
-    folders = sorted({folder for _, folder in located})
-    meaning_of = {folder: canonical(folder) for folder in folders}
-    if own := [folder for folder, meaning in meaning_of.items() if meaning is None]:
-        if known := [folder for folder in folders if meaning_of[folder] is not None]:
-            notes.append(
-                f"{shorten(own)}: not an emotion; so all folders are own classes, {shorten(known)} too"
-            )
-        classes = order(folders)
-        return classes, {folder: classes.index(folder) for folder in folders}
+    classes = name_classes({folder for _, folder in located}, naming, kind="folders")
+    notes += classes.notes
     for split in sorted({split for split, _ in located}):
-        seen: dict[str | None, str] = {}
+        seen: dict[int, str] = {}
         for folder in sorted(folder for at, folder in located if at == split):
-            if (other := seen.setdefault(meaning_of[folder], folder)) != folder:
+            if folder in classes.renamed or folder not in classes.index:
+                continue
+            if (other := seen.setdefault(classes.index[folder], folder)) != folder:
                 where = f" in {split}" if split else ""
+                meaning = classes.names[classes.index[folder]]
                 raise DataError(
-                    f"the folders '{other}' and '{folder}' both mean {meaning_of[folder]}{where}; merge them"
+                    f"the folders '{other}' and '{folder}' both mean {meaning}{where}; merge them"
                 )
-    meanings = {folder: meaning for folder, meaning in meaning_of.items() if meaning is not None}
-    classes = order(sorted(set(meanings.values())))
-    if all(folder.isdecimal() for folder in folders):
-        read = ", ".join(f"{folder} {meaning}" for folder, meaning in meanings.items())
-        notes.append(f"folders named by numbers are read as fer2013.csv's labels: {read}")
-    return classes, {folder: classes.index(meaning) for folder, meaning in meanings.items()}
+    return classes.names, classes.index

@@ -12,10 +12,12 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data.contents import Contents, Problem, check_room, shorten, split_named
+from mien._text import shorten
+from mien.data.class_names import name_classes
+from mien.data.contents import Contents, Problem, ReadOptions, check_room, split_named
 from mien.data.csv_lists import text_of
 from mien.errors import DataError
-from mien.labels import EMOTIONS, FERPLUS_COLUMNS, VOTES, canonical
+from mien.labels import FERPLUS_COLUMNS, VOTES, canonical
 from mien.vision import images
 
 _LONGEST_LINE = 16 * 2**20
@@ -32,7 +34,7 @@ _DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 @dataclass(frozen=True)
 class _Row:
-    emotion: int
+    label: str
     split: str
     face: NDArray[np.uint8]
     side: int
@@ -51,9 +53,8 @@ def read_table(
     stream: BinaryIO,
     *,
     name: str,
-    size: int,
     total: int,
-    votes: str | os.PathLike[str] | None,
+    options: ReadOptions,
     progress: Callable[[int, int], None] | None = None,
 ) -> Contents:
     """Read fer2013.csv, icml_face_data.csv or a similar csv.
@@ -62,9 +63,8 @@ def read_table(
         stream: The csv, with columns `emotion` (0..6 or a name), `pixels` (0..255, separated by spaces, row
             after row of a square image) and optionally `Usage` (the split).
         name: The csv's name, for messages.
-        size: Side of the faces in pixels.
         total: Bytes in the stream, for `progress`.
-        votes: FER+ votes for the same rows.
+        options: Size of the faces, FER+ votes for the same rows, and names of the classes.
         progress: Called with bytes done and `total`.
 
     Raises:
@@ -102,19 +102,21 @@ def read_table(
             split = _split(fields, columns)
             # Before its pixels are read, because a split exists even if all of its rows are bad.
             declared |= {split} - {""}
-            good.append(_row(fields, columns, split, size))
+            good.append(_row(fields, columns, split, options))
             rows.append(row)
         except _BadRowError as reason:
             problems.append(Problem(f"row {row}", str(reason), split))
         row += 1
         if row % 1024 == 0:
-            check_room(len(good), size)
+            check_room(len(good), options.size)
             if progress:
                 progress(done, total)
     if progress:
         progress(total, total)
-    ballots = None if votes is None else _votes_of(Path(votes), row, dict(zip(rows, good, strict=True)))
-    return _found(good, rows, problems, declared=frozenset(declared), votes=ballots)
+    votes = None
+    if options.votes is not None:
+        votes = _votes_of(options.votes, row, dict(zip(rows, good, strict=True)))
+    return _found(good, rows, problems, options, declared=frozenset(declared), votes=votes)
 
 
 def _votes_of(path: Path, count: int, rows: dict[int, _Row]) -> NDArray[np.float32]:
@@ -136,19 +138,24 @@ def _found(
     good: list[_Row],
     rows: list[int],
     problems: list[Problem],
+    options: ReadOptions,
     *,
     declared: frozenset[str],
     votes: NDArray[np.float32] | None,
 ) -> Contents:
-    present = sorted({row.emotion for row in good})
-    classes = tuple(EMOTIONS[number] for number in present)
-    notes = []
+    classes = name_classes((row.label for row in good), options.naming, known="FER2013")
+    notes = list(classes.notes) if options.naming else []
+    if left := [place for place, row in enumerate(good) if row.label not in classes.index]:
+        notes.append(f"{len(left):,} images of classes that map leaves out are skipped")
+        kept = sorted(set(range(len(good))) - set(left))
+        good, rows = [good[place] for place in kept], [rows[place] for place in kept]
+        votes = None if votes is None else votes[kept]
     if len(sides := sorted({row.side for row in good})) > 1:
         notes.append(f"rows have images of different sizes: {', '.join(map(str, sides))} pixels")
     return Contents(
-        classes=classes,
+        classes=classes.names,
         faces=[row.face for row in good],
-        labels=np.array([present.index(row.emotion) for row in good], np.int64),
+        labels=np.array([classes.index[row.label] for row in good], np.int64),
         splits=[row.split for row in good],
         files=[f"row {row}" for row in rows],
         declared=declared,
@@ -201,12 +208,12 @@ def _split(fields: list[str], columns: dict[str, int]) -> str:
     return split
 
 
-def _row(fields: list[str], columns: dict[str, int], split: str, size: int) -> _Row:
+def _row(fields: list[str], columns: dict[str, int], split: str, options: ReadOptions) -> _Row:
     label = fields[columns["emotion"]]
-    if (emotion := canonical(label)) is None:
+    if not label or (not options.naming and canonical(label) is None):
         raise _BadRowError(f"the label is '{label[:20]}'; it is 0 to 6 or an emotion's name")
     pixels = _pixels(fields[columns["pixels"]])
-    return _Row(EMOTIONS.index(emotion), split, images.fit(pixels, size), len(pixels))
+    return _Row(label, split, images.fit(pixels, options.size), len(pixels))
 
 
 def _pixels(text: str) -> NDArray[np.uint8]:

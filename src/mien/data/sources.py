@@ -2,15 +2,20 @@
 
 import io
 import os
+import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mien._text import shorten
 from mien.data import archives
-from mien.data.contents import Contents, check_room, shorten
+from mien.data.class_names import find_part
+from mien.data.contents import Contents, ReadOptions, check_room, split_named
 from mien.data.folders import is_junk, may_be_image, understand
+from mien.data.listings import Entry, FolderReader, Listing, read_listing
 from mien.data.pixel_tables import is_table, read_table
 from mien.errors import DataError, ImageError
 from mien.vision import images
@@ -20,49 +25,53 @@ _Progress = Callable[[int, int], None] | None
 
 def read(
     source: str | os.PathLike[str],
-    size: int,
-    *,
-    votes: str | os.PathLike[str] | None,
-    limits: archives.Limits | None,
-    progress: _Progress,
+    options: ReadOptions,
+    progress: _Progress = None,
 ) -> Contents:
     """Read every image of a folder, an archive or a csv.
+
+    Args:
+        source: The folder or file.
+        options: How to read it.
+        progress: Called with (done, total), in files or bytes.
 
     Raises:
         DataError: No image was found, or the folders, columns or votes cannot be used.
         ArchiveError: The archive is damaged, unsafe or beyond `limits`.
     """
     try:
-        return _read(Path(source), size, None if votes is None else Path(votes), limits, progress)
+        return _read(Path(source), options, progress)
     except OSError as error:
         raise DataError(f"'{source}' cannot be read: {error.strerror}; check its permissions") from error
 
 
-def _read(
-    source: Path, size: int, votes: Path | None, limits: archives.Limits | None, progress: _Progress
-) -> Contents:
+def _read(source: Path, options: ReadOptions, progress: _Progress) -> Contents:
     if source.is_dir():
-        return _folder(source, size, votes, progress)
+        return _folder(source, options, progress)
     if not source.is_file():
         raise DataError(f"'{source}' does not exist; give a folder, an archive or a csv of labelled faces")
     if archives.is_archive(source):
-        return _archive(source, size, votes, limits, progress)
-    return _csv(source, source.name, size, votes, progress)
+        if options.label_from is not None:
+            return _unpacked(source, options, progress)
+        return _archive(source, options, progress)
+    return _csv(source, source.name, options, progress)
 
 
-def _csv(path: Path, name: str, size: int, votes: Path | None, progress: _Progress) -> Contents:
+def _csv(path: Path, name: str, options: ReadOptions, progress: _Progress) -> Contents:
     with path.open("rb") as stream:
         total = path.stat().st_size
-        return read_table(stream, name=name, size=size, total=total, votes=votes, progress=progress)
+        return read_table(stream, name=name, total=total, options=options, progress=progress)
 
 
-def _folder(source: Path, size: int, votes: Path | None, progress: _Progress) -> Contents:
+def _folder(source: Path, options: ReadOptions, progress: _Progress) -> Contents:
     names, hidden, empty = _walk(source)
+    if options.label_from is not None:
+        return read_listing(_named_files(source, names, options), options, progress)
     candidates = [name for name in names if may_be_image(name)]
-    check_room(len(candidates), size)
+    check_room(len(candidates), options.size)
     faces: dict[str, NDArray[np.uint8] | str] = {}
     for done, name in enumerate(candidates, start=1):
-        faces[name] = _face_in(source / name, size)
+        faces[name] = _face_in(source / name, options.size)
         if progress:
             progress(done, len(candidates))
     others = [name for name in names if not may_be_image(name)]
@@ -72,24 +81,23 @@ def _folder(source: Path, size: int, votes: Path | None, progress: _Progress) ->
         hidden=hidden,
         empty=empty,
         is_image=lambda name: _may_be_image(source / name),
+        naming=options.naming,
     )
     table = None
     if found is None or len(found.classes) < 2:
         table = next((name for name in _best_first(names) if _is_table(source / name)), None)
     if table is not None:
-        return _csv(source / table, table, size, votes, progress)
-    return _chosen(source, found, names, votes)
+        return _csv(source / table, table, options, progress)
+    return _grouped(_chosen(source, found, names, options.votes), options)
 
 
-def _archive(
-    source: Path, size: int, votes: Path | None, limits: archives.Limits | None, progress: _Progress
-) -> Contents:
+def _archive(source: Path, options: ReadOptions, progress: _Progress) -> Contents:
     faces: dict[str, NDArray[np.uint8] | str] = {}
     csvs: dict[str, bytes] = {}
     names: list[str] = []
     hidden: list[str] = []
     pictures: set[str] = set()
-    for name, data in archives.members(source, limits=limits or archives.Limits(), progress=progress):
+    for name, data in archives.members(source, limits=options.limits or archives.Limits(), progress=progress):
         if is_junk(name):
             if not is_junk(name.rpartition("/")[0]):
                 hidden.append(name)
@@ -98,17 +106,71 @@ def _archive(
         if images.starts_like_image(data[:64]):
             pictures.add(name)
         if may_be_image(name):
-            check_room(len(faces) + 1, size)
-            faces[name] = _face(data, size)
+            check_room(len(faces) + 1, options.size)
+            faces[name] = _face(data, options.size)
         elif _best_first([name, *csvs])[:1] == [name] and is_table(io.BytesIO(data)):
             # Only one is kept, because each may be large.
             csvs = {name: data}
     others = [name for name in names if name not in faces]
-    found = understand(faces, others=others, hidden=hidden, is_image=pictures.__contains__)
+    found = understand(
+        faces, others=others, hidden=hidden, is_image=pictures.__contains__, naming=options.naming
+    )
     if csvs and (found is None or len(found.classes) < 2):
         ((name, data),) = csvs.items()
-        return read_table(io.BytesIO(data), name=name, size=size, total=len(data), votes=votes)
-    return _chosen(source, found, names, votes)
+        return read_table(io.BytesIO(data), name=name, total=len(data), options=options)
+    return _grouped(_chosen(source, found, names, options.votes), options)
+
+
+def _unpacked(source: Path, options: ReadOptions, progress: _Progress) -> Contents:
+    """Unpack an archive into a temporary folder, and read that."""
+    with tempfile.TemporaryDirectory(prefix="mien-") as folder:
+        unpacked = archives.unpack(
+            source, Path(folder) / source.name, limits=options.limits or archives.Limits(), progress=progress
+        )
+        return _folder(unpacked.root, options, progress)
+
+
+def _named_files(source: Path, names: list[str], options: ReadOptions) -> Listing:
+    """List the images of a folder by the labels in their names."""
+    label_from, group_from = options.label_from, options.group_from
+    assert label_from is not None
+    entries: list[Entry] = []
+    unlike: list[str] = []
+    for name in names:
+        if not may_be_image(name):
+            continue
+        label = find_part(label_from, "label", name)
+        if not label:
+            unlike.append(name)
+            continue
+        split = next((found for part in reversed(name.split("/")[:-1]) if (found := split_named(part))), "")
+        group = "" if group_from is None else find_part(group_from, "group", name) or ""
+        entries.append(Entry(name, label, split, group))
+    notes = (
+        []
+        if not unlike
+        else [f"{len(unlike):,} images whose names do not match label-from are skipped: {shorten(unlike)}"]
+    )
+    if not entries:
+        raise DataError(
+            f"label-from matches none of the {len(unlike):,} images of '{source.resolve().name}' "
+            f"({shorten(unlike)}); correct the pattern"
+        )
+    how = f"labels are read from file names by {label_from.pattern}"
+    return Listing(entries=entries, open=FolderReader(source), how=how, notes=tuple(notes))
+
+
+def _grouped(found: Contents, options: ReadOptions) -> Contents:
+    """Add the groups that the names of files tell."""
+    pattern = options.group_from
+    if pattern is None:
+        return found
+    groups = [find_part(pattern, "group", name) or "" for name in found.files]
+    if not any(groups):
+        raise DataError(f"group-from matches no image ({shorten(found.files)}); correct the pattern")
+    missing = [name for name, group in zip(found.files, groups, strict=True) if not group]
+    note = f"{len(missing):,} images have no group, because group-from does not match: {shorten(missing)}"
+    return replace(found, groups=groups, notes=(*found.notes, *([note] if missing else [])))
 
 
 def _face_in(path: Path, size: int) -> NDArray[np.uint8] | str:

@@ -1,0 +1,195 @@
+"""Read the images of a listing: the files of a source with their labels, splits, people and face boxes."""
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.data.class_names import name_classes
+from mien.data.contents import Contents, Problem, ReadOptions, check_room
+from mien.errors import DataError, ImageError
+from mien.vision import images
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One labelled image that is not read yet.
+
+    Args:
+        file: Its name relative to the source, separated by `/`.
+        label: Its label, as the source writes it.
+        split: `train`, `val` or `test`; `""` if the source names none.
+        group: The person, or other group that one split keeps together; `""` if unknown.
+        box: Left, top, width and height of the face in pixels; None for the whole image.
+        votes: Number of annotators for each of `labels.VOTES`; None if the source has none.
+    """
+
+    file: str
+    label: str
+    split: str = ""
+    group: str = ""
+    box: tuple[float, float, float, float] | None = None
+    votes: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """The labelled images of a source, before they are read.
+
+    Args:
+        entries: In the order of the source.
+        open: Returns the content of an entry's file.
+        how: How the source was read, for a note.
+        known: A key of `class_names.LABEL_ORDERS`, if labels are numbers of this data set.
+        problems: Files or rows that cannot be entries.
+        notes: Other remarks.
+    """
+
+    entries: Sequence[Entry]
+    open: Callable[[str], bytes]
+    how: str
+    known: str = ""
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+
+class FolderReader:
+    """Read files that a listing names, and nothing outside its folder.
+
+    Args:
+        root: The folder that names are relative to.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root)
+        self._real = os.path.realpath(root)
+        self._inside: dict[str, bool] = {}
+
+    def path(self, name: str) -> Path:
+        """Return the path of a file inside the folder.
+
+        Raises:
+            ImageError: The name is absolute, leads outside the folder, also by a link, or is not a file.
+        """
+        name = name.replace("\\", "/")
+        parts = PurePosixPath(name).parts
+        if not parts or name.startswith("/") or ":" in parts[0] or ".." in parts or "\0" in name:
+            raise ImageError("the path is absolute or leads outside the folder; only files in it are read")
+        path = self.root.joinpath(*parts)
+        parent = str(path.parent)
+        if parent not in self._inside:
+            self._inside[parent] = self._is_inside(parent)
+        if not self._inside[parent] or (path.is_symlink() and not self._is_inside(path)):
+            raise ImageError("the path leads outside the folder by a link; only files in it are read")
+        if not path.is_file():
+            raise ImageError("the file does not exist" if not os.path.lexists(path) else "it is not a file")
+        return path
+
+    def _is_inside(self, path: str | Path) -> bool:
+        real = os.path.realpath(path)
+        return real == self._real or real.startswith(self._real.rstrip(os.sep) + os.sep)
+
+    def __call__(self, name: str) -> bytes:
+        """Return the content of a file inside the folder.
+
+        Raises:
+            ImageError: As `path`; or the file cannot be read.
+        """
+        try:
+            with self.path(name).open("rb") as file:
+                return file.read(images.MAX_BYTES + 1)
+        except OSError as error:
+            raise ImageError(f"the file cannot be read: {error.strerror}") from error
+
+
+def read_listing(
+    listing: Listing, options: ReadOptions, progress: Callable[[int, int], None] | None = None
+) -> Contents:
+    """Read the images of a listing.
+
+    Args:
+        listing: The labelled images.
+        options: Size of the images, and names of the classes.
+        progress: Called with (done, total) images.
+
+    Returns:
+        The readable images, in the order of the listing; the others are problems.
+
+    Raises:
+        DataError: The listing is empty, or names of classes do not fit.
+    """
+    if not listing.entries:
+        first = "".join(f" (the first: {each.file}: {each.reason})" for each in listing.problems[:1])
+        raise DataError(f"no labelled image was found; {listing.how}{first}")
+    classes = name_classes((entry.label for entry in listing.entries), options.naming, known=listing.known)
+    entries = [entry for entry in listing.entries if entry.label in classes.index]
+    check_room(len(entries), options.size)
+    notes = [listing.how, *listing.notes, *classes.notes]
+    if left := len(listing.entries) - len(entries):
+        notes.append(f"{left:,} images of classes that map leaves out are skipped")
+    good: list[Entry] = []
+    faces: list[NDArray[np.uint8]] = []
+    problems = list(listing.problems)
+    for done, entry in enumerate(entries, start=1):
+        try:
+            faces.append(_read_face(listing.open(entry.file), entry, options.size))
+            good.append(entry)
+        except ImageError as error:
+            problems.append(Problem(entry.file, str(error), entry.split))
+        if progress:
+            progress(done, len(entries))
+    have_votes = bool(good) and all(entry.votes is not None for entry in good)
+    if not have_votes and any(entry.votes is not None for entry in good):
+        notes.append("some images have no annotator votes, so the votes are not used")
+    return Contents(
+        classes=classes.names,
+        faces=faces,
+        labels=np.array([classes.index[entry.label] for entry in good], np.int64),
+        splits=[entry.split for entry in good],
+        files=[entry.file for entry in good],
+        declared=frozenset(entry.split for entry in entries if entry.split),
+        votes=np.array([entry.votes for entry in good], np.float32) if have_votes else None,
+        groups=[entry.group for entry in good] if any(entry.group for entry in good) else None,
+        problems=tuple(problems),
+        notes=tuple(notes),
+    )
+
+
+def _read_face(data: bytes, entry: Entry, size: int) -> NDArray[np.uint8]:
+    pixels = images.read(data)
+    if entry.box is None:
+        return images.fit(pixels, size)
+    return images.cut(pixels, square_of(entry.box, pixels), size)
+
+
+def square_of(
+    box: tuple[float, float, float, float], pixels: NDArray[np.uint8]
+) -> tuple[float, float, float]:
+    """Return the square around a face box: its centre, with the longer side.
+
+    Args:
+        box: Left, top, width and height in pixels.
+        pixels: The image `(h, w)` or `(h, w, 3)`.
+
+    Returns:
+        Left, top and side in pixels; it can extend beyond the image.
+
+    Raises:
+        ImageError: The box is empty, or not inside the image.
+    """
+    left, top, width, height = box
+    if not all(map(math.isfinite, box)) or width <= 0 or height <= 0:
+        raise ImageError(f"the face box {_shown(box)} is empty or not finite")
+    rows, columns = pixels.shape[:2]
+    if left >= columns or top >= rows or left + width <= 0 or top + height <= 0:
+        raise ImageError(f"the face box {_shown(box)} is outside the image of {columns} × {rows} pixels")
+    side = max(width, height)
+    return left + (width - side) / 2, top + (height - side) / 2, side
+
+
+def _shown(box: Sequence[float]) -> str:
+    return " ".join(f"{number:g}" for number in box)
