@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from builders import refused
 from mien import _files
 from mien.errors import ModelError, OutputError, RunError
 from mien.models import checks, model_files
@@ -122,9 +123,9 @@ def test_progress_counts_images() -> None:
     ("images", "says"),
     [
         (PIXELS.astype(np.float32), "float32"),
-        (PIXELS[..., 0], r"\(70, 16, 16\)"),
-        (PIXELS[:, :8], r"\(70, 8, 16, 1\)"),
-        (PIXELS[0], r"\(16, 16, 1\)"),
+        (PIXELS[..., 0], "(70, 16, 16)"),
+        (PIXELS[:, :8], "(70, 8, 16, 1)"),
+        (PIXELS[0], "(16, 16, 1)"),
         (np.uint8(3), "uint8"),
         ([[1]], "list"),
         (PIXELS.tolist(), "list"),
@@ -132,18 +133,18 @@ def test_progress_counts_images() -> None:
     ],
 )
 def test_images_of_another_kind_are_refused(images: object, says: str) -> None:
-    with pytest.raises(ModelError, match=says):
+    with refused(ModelError, says):
         model_files.of(MODEL, card()).run(images)  # type: ignore[arg-type]
-    with pytest.raises(ModelError, match=says):
+    with refused(ModelError, says):
         model_files.of(MODEL, card()).features(images)  # type: ignore[arg-type]
 
 
 def test_senseless_settings_are_refused() -> None:
-    with pytest.raises(ModelError, match="batch_size is 0"):
+    with refused(ModelError, "batch_size", 0):
         model_files.of(MODEL, card()).run(PIXELS, batch_size=0)
-    with pytest.raises(ModelError, match="threads is 0"):
+    with refused(ModelError, "threads", 0):
         model_files.of(MODEL, card(), threads=0)
-    with pytest.raises(ModelError, match="optimization is 'none'"):
+    with refused(ModelError, "optimization", "'none'"):
         model_files.of(MODEL, card(), optimization="none")  # type: ignore[arg-type]
 
 
@@ -183,7 +184,7 @@ def test_a_card_reads_back_equal(tmp_path: Path) -> None:
     [
         ({"schema": 2}, "schema"),
         ({"labels": ["happy"]}, "labels"),
-        ({"labels": ["happy", "happy"]}, "'happy' twice"),
+        ({"labels": ["happy", "happy"]}, "'happy'"),
         ({"labels": ["happy", "so/so"]}, "labels"),
         ({"size": "48"}, "size"),
         ({"size": 100_000}, "size"),
@@ -191,7 +192,7 @@ def test_a_card_reads_back_equal(tmp_path: Path) -> None:
         ({"pixel_range": [0, 1]}, "pixel_range"),
         ({"heads": {}}, "heads"),
         ({"heads": {"labels": {"temperature": 0}}}, "temperature"),
-        ({"heads": {"labels": {"logit_bias": [1.0, 2.0]}}}, "2 logit biases for 3 labels"),
+        ({"heads": {"labels": {"logit_bias": [1.0, 2.0]}}}, "2"),
         ({"heads": {"labels": {"threshold": 1.5}}}, "threshold"),
         ({"heads": {"labels": {"output": "features"}}}, "output"),
         ({"sha256": "abc"}, "sha256"),
@@ -206,26 +207,27 @@ def test_a_card_reads_back_equal(tmp_path: Path) -> None:
 )
 def test_a_card_that_does_not_hold_is_refused_by_its_place(change: dict[str, object], says: str) -> None:
     document = json.loads(model_files.to_json(card())) | change
-    with pytest.raises(ModelError, match=says) as caught:
+    with refused(ModelError, says):
         model_files.parse(json.dumps(document))
-    assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 5000, '{"size": NaN}', b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", "[" * 5000, '{"size": NaN}', b"\xff\xfe", " " * (1 << 20) + "{"]
+)
 def test_what_is_no_card_is_refused(text: str | bytes) -> None:
-    with pytest.raises(ModelError, match="card"):
+    with refused(ModelError):
         model_files.parse(text)
 
 
 def test_a_card_has_a_largest_size() -> None:
-    with pytest.raises(ModelError, match="at most"):
-        model_files.parse(" " * ((1 << 20) + 1))
+    with refused(ModelError):
+        model_files.parse(model_files.to_json(card()) + " " * (1 << 20))
 
 
 def test_a_card_with_wrong_values_is_not_written(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="size"):
+    with refused(ModelError, "size"):
         model_files.write(MODEL, card(size=3), tmp_path / "bad")
-    with pytest.raises(ModelError, match="card"):
+    with refused(ModelError):
         model_files.write(
             MODEL,
             card(recipe={"rate": float("nan")}, heads={"labels": model_files.Head(temperature=float("inf"))}),
@@ -285,19 +287,19 @@ def test_places_that_cannot_be_written_to(tmp_path: Path) -> None:
 
 
 def test_no_bundle_no_answer(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ModelError, match=r"there is no .*nowhere"):
+    with refused(ModelError, "nowhere"):
         model_files.load(tmp_path / "nowhere")
-    with pytest.raises(ModelError, match=r"neither a run .* nor a model"):
+    with refused(ModelError, tmp_path.name):
         model_files.load(tmp_path)
-    for name, reason in (("x" * 5000, "File name too long"), ("x\0", "null")):
-        with pytest.raises(ModelError, match=f"cannot be read: .*{reason}") as found:
+    for name in ("x" * 5000, "x\0"):
+        with refused(ModelError) as caught:
             model_files.load(name)
-        assert len(str(found.value)) < 300
+        assert len(str(caught.value)) < 300
     (tmp_path / "bare.onnx").write_bytes(MODEL)
-    with pytest.raises(ModelError, match="has no card"):
+    with refused(ModelError, "bare.onnx"):
         model_files.load(tmp_path / "bare.onnx")
     monkeypatch.setattr(model_files, "MAX_BYTES", 100)
-    with pytest.raises(ModelError, match="larger than 100 bytes"):
+    with refused(ModelError, "model.onnx", 100):
         model_files.load(folder)
 
 
@@ -305,7 +307,7 @@ def test_a_runs_folder_is_its_model(away: Path) -> None:
     made = Path("runs/quick-1")
     made.mkdir(parents=True)
     (made / "recipe.toml").touch()
-    with pytest.raises(RunError, match=r"runs/quick-1 has no model yet.* --resume runs/quick-1"):
+    with refused(RunError, "mien train --resume runs/quick-1"):
         model_files.load("runs/quick-1")
     written = model_files.write(MODEL, card(), made / "bundle")
     for name in ("runs/quick-1", made, "runs/quick-1/bundle", "runs/quick-1/bundle/model.onnx"):
@@ -331,7 +333,7 @@ def test_optimization_is_passed_on_when_a_model_is_loaded() -> None:
     same = model_files.of(loaded.read(), loaded.card, optimization="basic")
     assert (loaded.run(images) == same.run(images)).all()
     assert (pickle.loads(pickle.dumps(loaded)).run(images) == same.run(images)).all()
-    with pytest.raises(ModelError, match="optimization is 'most'"):
+    with refused(ModelError, "optimization", "'most'"):
         model_files.load("fast", optimization="most")  # type: ignore[arg-type]
 
 
@@ -339,13 +341,13 @@ def test_a_card_of_another_file_is_refused(folder: Path) -> None:
     file = folder / "card.json"
     document = json.loads(file.read_text())
     file.write_text(json.dumps(document | {"licence": "CC0"}))
-    with pytest.raises(ModelError, match=r"card\.json in 'hand'"):
+    with refused(ModelError, "card.json", "'hand'"):
         model_files.load(folder)
     file.write_text(json.dumps(document | {"sha256": "0" * 64}))
-    with pytest.raises(ModelError, match="not the file its card was written for"):
+    with refused(ModelError, "'hand'"):
         model_files.load(folder)
     file.write_text(json.dumps(document | {"sha256": None}))
-    with pytest.raises(ModelError, match="not the file its card was written for"):
+    with refused(ModelError, "'hand'"):
         model_files.load(folder)
 
 
@@ -415,44 +417,60 @@ def changed(change: str) -> bytes:
     return model.SerializeToString()
 
 
+UNSAFE = (
+    *("operation", "custom", "contributed", "subgraph", "tensors", "function", "training", "sparse"),
+    *(
+        "external",
+        "external in a node",
+        "huge weight",
+        "negative weight",
+        "huge pads",
+        "huge axis",
+        "many nodes",
+    ),
+)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         ("operation", "'ConstantOfShape'"),
-        ("custom", "custom operations of 'evil.ops'"),
-        ("contributed", "custom operations of 'com.microsoft'"),
-        ("subgraph", "graph inside an operation"),
-        ("tensors", "graph inside an operation"),
-        ("function", "functions of its own"),
-        ("training", "functions of its own"),
+        ("custom", "'evil.ops'"),
+        ("contributed", "'com.microsoft'"),
+        ("subgraph", ""),
+        ("tensors", ""),
+        ("function", ""),
+        ("training", ""),
         ("sparse", "sparse"),
-        ("external", "another file"),
-        ("external in a node", "another file"),
-        ("huge weight", "a weight is larger"),
-        ("negative weight", "a weight is larger"),
+        ("external", ""),
+        ("external in a node", ""),
+        ("huge weight", ""),
+        ("negative weight", ""),
         ("huge pads", "100000"),
         ("huge axis", str(1 << 40)),
-        ("many nodes", "10010 operations"),
-        ("two inputs", "takes"),
-        ("float input", "takes|cannot be loaded"),
-        ("other size", "takes|cannot be loaded"),
-        ("one at a time", "takes"),
-        ("no features", "gives"),
-        ("other label count", "4 answers, its card 3 labels"),
-        ("logits", "does not answer with probabilities"),
-        ("not a number", "does not answer with probabilities"),
-        ("cannot run", "cannot be run"),
+        ("many nodes", 10_010),
+        ("two inputs", ""),
+        ("float input", ""),
+        ("other size", ""),
+        ("one at a time", ""),
+        ("no features", "features"),
+        ("other label count", 4),
+        ("logits", "probabilities"),
+        ("not a number", "probabilities"),
+        ("cannot run", ""),
     ],
 )
 def test_planted_faults_are_refused_in_one_sentence(
-    change: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    change: str, says: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     # What the external weights name is there to be read: refusing must not depend on its absence.
     (tmp_path / "weights.bin").write_bytes(bytes(4 * 9 * 4))
-    with pytest.raises(ModelError, match=says) as caught:
+    with refused(ModelError, says):
         model_files.write(changed(change), card(), tmp_path / "bad")
-    assert "\n" not in str(caught.value)
+    if change in UNSAFE:  # ONNX Runtime must not see it
+        with refused(ModelError, says):
+            checks.check(changed(change))
     assert not (tmp_path / "bad").exists()
 
 
@@ -462,25 +480,24 @@ def test_the_hand_written_model_is_fine_without_a_fault() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    "content",
     [
-        (b"", "0 graphs"),
-        (b"\x08\x08", "0 graphs"),
-        (b"not a model at all", "not ONNX|ends in the middle"),
-        (MODEL + MODEL, "2 graphs"),
-        (MODEL[:-1], "ends in the middle|not ONNX"),
-        (b"\x0b" + MODEL, "not ONNX"),  # a group
-        (b"\x80" * 20, "not ONNX"),  # a number without an end
-        (b"\x00\x00" + MODEL, "not ONNX"),  # field 0
-        # Field 14 with bits beyond the 32 of a tag, which protobuf itself would drop
-        (b"\xba\x80\x80\x80\x10\x00" + MODEL, "not ONNX"),
-        (b"\x0d\x00\x00", "ends in the middle"),
-        (b"\x08", "not ONNX"),
+        b"",
+        b"\x08\x08",
+        b"not a model at all",
+        MODEL + MODEL,
+        MODEL[:-1],
+        b"\x0b" + MODEL,  # a group
+        b"\x80" * 20,  # a number without an end
+        b"\x00\x00" + MODEL,  # field 0
+        b"\xba\x80\x80\x80\x10\x00" + MODEL,  # field 14 with bits beyond the 32 of a tag
+        b"\x0d\x00\x00",
+        b"\x08",
     ],
 )
-def test_what_is_no_onnx_file_is_refused(content: bytes, says: str) -> None:
-    with pytest.raises(ModelError, match=says):
-        model_files.of(content, card())
+def test_what_is_no_onnx_file_is_refused(content: bytes) -> None:
+    with refused(ModelError):
+        checks.check(content)
 
 
 def test_numbers_may_stand_packed_or_apart() -> None:
@@ -489,7 +506,7 @@ def test_numbers_may_stand_packed_or_apart() -> None:
     packed = b"\x0a\x02\x03\x05"
     for dims in (apart, packed):
         checks._check_tensor(memoryview(dims), 8)
-        with pytest.raises(ModelError, match="a weight is larger"):
+        with refused(ModelError):
             checks._check_tensor(memoryview(dims), 7)
 
 
@@ -549,15 +566,15 @@ def test_200_mutated_cards_and_models(folder: Path) -> None:
     """A mutation is refused in one sentence, or, in a card's blank space, changes nothing."""
     random = np.random.default_rng(42)
     whole = model_files.load(folder).card
-    refused = 0
+    found = 0
     for count in range(200):
         file = folder / ("card.json" if count % 2 else "model.onnx")
         content = file.read_bytes()
         mutated = mutate(content, random)
         file.write_bytes(mutated)
-        refused += is_refused(folder, whole)
+        found += is_refused(folder, whole)
         file.write_bytes(content)
-    assert refused > 180
+    assert found > 180
 
 
 def unsealed(about: model_files.Card) -> bytes:
@@ -571,11 +588,11 @@ def test_200_mutated_models_that_hold_no_hash(folder: Path) -> None:
     content = unsealed(card())
     # The card takes most of so small a file; mutations are to hit the graph.
     graph = len(MODEL)
-    refused = 0
+    found = 0
     for _ in range(200):
         (folder / "mutated.onnx").write_bytes(mutate(content[:graph], random) + content[graph:])
-        refused += is_refused(folder / "mutated.onnx")
-    assert refused > 100
+        found += is_refused(folder / "mutated.onnx")
+    assert found > 100
 
 
 def test_a_bit_that_flipped_in_a_file_alone_is_noticed_wherever_it_is(tmp_path: Path) -> None:
@@ -586,11 +603,8 @@ def test_a_bit_that_flipped_in_a_file_alone_is_noticed_wherever_it_is(tmp_path: 
         damaged = bytearray(content)
         damaged[place] ^= 1 << int(random.integers(8))
         alone.write_bytes(damaged)
-        with pytest.raises(
-            ModelError, match=r"'alone.onnx' is damaged or was changed|is not a model file|no card"
-        ) as caught:
+        with refused(ModelError, "'alone.onnx'"):
             model_files.load(alone)
-        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("key", [model_files.KEY, checks.MODEL_KEY, checks.CARD_KEY])
@@ -601,10 +615,10 @@ def test_what_was_changed_in_a_file_alone_is_named(tmp_path: Path, key: str) -> 
     edited = model_files.to_json(card(licence="CC0")).encode()
     file.write_bytes(checks.write_entry(whole, key, edited))
     what = "model" if key == checks.MODEL_KEY else "card"
-    with pytest.raises(ModelError, match=f"'one.onnx' is damaged or was changed: its {what} does not"):
+    with refused(ModelError, "'one.onnx'", what):
         model_files.load(file)
     file.write_bytes(whole.replace(key.encode(), key.encode()[::-1]))
-    with pytest.raises(ModelError, match=f"'one.onnx' is damaged or was changed: its {what} does not"):
+    with refused(ModelError, "'one.onnx'", what):
         model_files.load(file)
 
 
@@ -615,7 +629,7 @@ def test_weights_of_another_model_under_a_card_are_noticed(tmp_path: Path) -> No
     kernel = model.graph.initializer[1]
     kernel.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(kernel) * 2, kernel.name))
     onnx.save(model, file)
-    with pytest.raises(ModelError, match=r"'one.onnx' is damaged or was changed: its model does not"):
+    with refused(ModelError, "'one.onnx'", "model"):
         model_files.load(file)
 
 
@@ -639,7 +653,7 @@ def test_a_file_without_hashes_loads_and_has_them_once_it_is_written_again(tmp_p
     assert dataclasses.replace(again.card, sha256=old.card.sha256) == old.card
     assert (again.run(PIXELS) == answers).all()
     assert checks.read_entry(again.read(), checks.MODEL_KEY)
-    with pytest.raises(ModelError, match="has changed since it was loaded"):
+    with refused(ModelError, "old.onnx"):
         old.read()
     content = file.read_bytes()
     model_files.write(again.read(), again.card, file)
@@ -656,9 +670,8 @@ def evaluation(sha256: object) -> str:
 def test_a_file_beside_the_evaluation_of_another_is_refused(tmp_path: Path, says: object) -> None:
     model_files.write(MODEL, card(), tmp_path / "one.onnx")
     (tmp_path / "one.json").write_text(evaluation(says))
-    with pytest.raises(ModelError, match=r"'one.json' beside 'one.onnx' is another file's") as caught:
+    with refused(ModelError, "'one.json'", "'one.onnx'") as caught:
         model_files.load(tmp_path / "one.onnx")
-    assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 250
 
 
