@@ -170,6 +170,11 @@ def refused(error: type[BaseException], *names: object) -> Iterator[Any]:
         assert name in message, f"{name!r} is not in: {message}"
 
 
+def has_line(text: str, *names: object) -> bool:
+    """Return whether one line of `text` has all of `names` in it."""
+    return any(all(str(name) in line for name in names) for line in text.splitlines())
+
+
 def random_answers(n: int, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return `n` rows of probabilities of `k` classes that lean to the labels, and the labels."""
     random = np.random.default_rng(seed)

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from builders import has_line, refused
 from mien.data import contents, csv_lists, datasets, exclusions, pixel_tables, sources
 from mien.errors import DataError
 from mien.labels import EMOTIONS, FERPLUS_COLUMNS, VOTES
@@ -213,64 +214,55 @@ def test_splits_may_spell_an_emotion_differently(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("files", "message"),
+    ("files", "names"),
     [
-        (small(classes=("happy", "Happiness", "sad")), "'Happiness' and 'happy' .* test"),
-        (small(splits=("",), classes=("happy", "joy", "sad")), "'happy' and 'joy'"),
-        (
-            small() | {"old/train/happy/9.png": png(face(99))},
-            "'train' and 'old/train'",
-        ),
-        (small() | {"Training/sad/9.png": png(face(99))}, "'Training' and 'train'"),
-        (small() | {"val/fear/9.png": png(face(99))}, "train has no image of the class fear"),
-        (
-            small(classes=("cat", "dog")) | {"test/Lion/9.png": png(face(99))},
-            "train has no image of the class Lion",
-        ),
-        (small(classes=("happy",)), "'happy'"),
-        ({"train/happy/1.png": png(face(1))}, "'faces'"),
-        ({"1.png": png(face(1)), "2.png": png(face(2))}, "has no images in class folders"),
-        (
-            {"train/1.png": png(face(1)), "test/2.png": png(face(2))},
-            "'test', 'train'",
-        ),
-        ({"happy/train/1.png": png(face(1)), "sad/train/2.png": png(face(2))}, "named like splits"),
-        ({"notes.txt": b"hello"}, "'notes.txt'"),
-        ({"train/happy/1.png": b"x", "train/sad/1.png": b"x"}, "none of the 2 images of 'faces' can be read"),
+        (small(classes=("happy", "Happiness", "sad")), ["'Happiness'", "'happy'", "test"]),
+        (small(splits=("",), classes=("happy", "joy", "sad")), ["'happy'", "'joy'"]),
+        (small() | {"old/train/happy/9.png": png(face(99))}, ["'train'", "'old/train'"]),
+        (small() | {"Training/sad/9.png": png(face(99))}, ["'Training'", "'train'"]),
+        (small() | {"val/fear/9.png": png(face(99))}, ["train", "fear"]),
+        (small(classes=("cat", "dog")) | {"test/Lion/9.png": png(face(99))}, ["train", "Lion"]),
+        (small(classes=("happy",)), ["'happy'"]),
+        ({"train/happy/1.png": png(face(1))}, ["'faces"]),
+        ({"1.png": png(face(1)), "2.png": png(face(2))}, ["'faces"]),
+        ({"train/1.png": png(face(1)), "test/2.png": png(face(2))}, ["'test'", "'train'"]),
+        ({"happy/train/1.png": png(face(1)), "sad/train/2.png": png(face(2))}, ["'train'"]),
+        ({"notes.txt": b"hello"}, ["'notes.txt'"]),
+        ({"train/happy/1.png": b"x", "train/sad/1.png": b"x"}, ["2", "'faces"]),
         (
             small() | {f"val/{name}/{i}.png": b"" for name in ("happy", "sad") for i in range(3)},
-            "split val .*val/happy/0.png",
+            ["val", "val/happy/0.png"],
         ),
-        (small() | {f"train/happy/{i}.png": b"" for i in range(3)}, "train has no image of the class happy"),
+        (small() | {f"train/happy/{i}.png": b"" for i in range(3)}, ["train", "happy"]),
     ],
 )
-def test_folders_that_cannot_be_used_are_refused(tmp_path, files, message):
+def test_folders_that_cannot_be_used_are_refused(tmp_path, files, names):
     for source in (lay(tmp_path / "faces", files), zipped(tmp_path / "faces.zip", files)):
-        with pytest.raises(DataError, match=message.replace("'faces'", r"'faces(\.zip)?'")) as caught:
+        with refused(DataError, *names):
             datasets.load(source)
-        assert "\n" not in str(caught.value)
 
 
 def test_an_empty_class_or_split_folder_is_refused(tmp_path):
     lay(tmp_path / "a", small())
     (tmp_path / "a/train/fear").mkdir()
-    with pytest.raises(DataError, match="the class folder 'fear' is empty"):
+    with refused(DataError, "'fear'"):
         datasets.load(tmp_path / "a")
     lay(tmp_path / "b", small(splits=("train",)))
     (tmp_path / "b/val").mkdir()
-    with pytest.raises(DataError, match="split val "):
+    with refused(DataError, "val"):
         datasets.load(tmp_path / "b")
     (tmp_path / "c").mkdir()
-    with pytest.raises(DataError, match="it is empty"):
+    with refused(DataError, "'c'"):
         datasets.load(tmp_path / "c")
-    with pytest.raises(DataError, match="absent"):
+    with refused(DataError, "absent"):
         datasets.load(tmp_path / "absent")
 
 
 def test_a_class_missing_in_val_is_a_note(tmp_path):
     files = small() | small(splits=("train",), classes=("fear",))
     data = datasets.load(lay(tmp_path, files))
-    assert data.notes == ("val has no image of the class fear", "test has no image of the class fear")
+    assert [note.split()[0] for note in data.notes] == ["val", "test"]
+    assert all("fear" in note for note in data.notes)
     (tmp_path / "val/fear").mkdir()
     assert datasets.load(tmp_path).fingerprint == data.fingerprint
 
@@ -280,7 +272,7 @@ def test_a_copy_of_a_split_by_its_names_is_left_out_and_said(tmp_path):
     doubled = files | {f"images/{name}": data for name, data in files.items()}
     data = datasets.load(lay(tmp_path / "doubled", doubled))
     assert data.fingerprint == datasets.load(lay(tmp_path / "plain", files)).fingerprint
-    assert "'images/test' contains the same names as 'test'" in " ".join(data.notes)
+    assert any(has_line(note, "'images/test'", "'test'") for note in data.notes)
 
 
 def test_unreadable_files_are_listed_and_skipped(tmp_path):
@@ -314,7 +306,7 @@ def test_unreadable_files_are_listed_and_skipped(tmp_path):
 def test_files_that_are_not_images_are_a_note_and_no_problem(tmp_path):
     strays = {
         "train/happy/README": b"words",
-        "train/about/README": rb"a folder that 'a\.csv' is not a class",
+        "train/about/README": b"a folder that is not a class",
         "train/happy/list.csv": b"file,emotion\n",
         "train/sad/about.json": b"{}",
         "val/sad/notes.txt": b"words",
@@ -332,16 +324,17 @@ def test_files_that_are_not_images_are_a_note_and_no_problem(tmp_path):
         assert data.fingerprint == good.fingerprint
         assert data.problems == ()
         (note,) = set(data.notes) - set(good.notes)
-        assert note.startswith(f"{count} files that are not images are skipped: ")
+        assert note.split()[0] == str(count)
     assert "'train/happy/.DS_Store'" in " ".join(datasets.load(tmp_path / "stray").notes)
     one = datasets.load(lay(tmp_path / "one", small() | {"train/sad/about.json": b"{}"}))
-    assert "1 file that is not an image is skipped: 'train/sad/about.json'" in one.notes
+    assert any(has_line(note, 1, "'train/sad/about.json'") for note in one.notes)
 
 
 def test_images_outside_class_folders_are_left_out_and_said(tmp_path):
     data = datasets.load(lay(tmp_path, small() | {"cover.png": png(face(70)), "test/1.png": png(face(71))}))
     assert sizes(data) == {"train": 6, "val": 6, "test": 6}
-    assert data.notes == ("2 images outside the class folders are left out: 'cover.png', 'test/1.png'",)
+    assert len(data.notes) == 1
+    assert has_line(data.notes[0], 2, "'cover.png'", "'test/1.png'")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -363,7 +356,7 @@ def test_a_broken_link_is_a_problem_and_a_loop_of_links_ends(tmp_path):
 
 def test_a_broken_link_to_a_csv_is_passed_over(tmp_path):
     (tmp_path / "fer2013.csv").symlink_to(tmp_path / "nowhere.csv")
-    with pytest.raises(DataError, match=r"'fer2013\.csv'"):
+    with refused(DataError, "'fer2013.csv'"):
         datasets.load(tmp_path)
     written(tmp_path / "other.csv", table())
     assert sizes(datasets.load(tmp_path)) == {"train": 4, "val": 2, "test": 2}
@@ -375,7 +368,7 @@ def test_a_disk_that_fails_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(
         sources, "read_table", lambda *_, **__: (_ for _ in ()).throw(OSError(5, "I/O error"))
     )
-    with pytest.raises(DataError, match=r"a\.csv' cannot be read: I/O error"):
+    with refused(DataError, "a.csv'", "I/O error"):
         datasets.load(source)
 
 
@@ -406,23 +399,25 @@ def test_a_missing_val_is_a_tenth_of_train_and_test_stays(tmp_path):
     assert sizes(whole) == {"train": 36, "val": 4, "test": 40}
     assert set(whole.val.files) < {name for name in files if name.startswith("train")}
     assert set(whole.val.files).isdisjoint(whole.train.files)
-    assert "the source has no val" in whole.notes[0]
+    assert "val" in whole.notes[0]
 
 
 def test_missing_splits_are_none(tmp_path):
     data = datasets.load(lay(tmp_path / "a", small(splits=("train", "val"))))
     assert data.test is None
-    assert data.notes == ("there is no test split",)
-    with pytest.raises(DataError, match="'a' has no split 'test'; it has train, val"):
+    assert len(data.notes) == 1
+    assert "test" in data.notes[0]
+    with refused(DataError, "'a'", "'test'", "train, val"):
         data.split("test")
     data = datasets.load(lay(tmp_path / "b", small(splits=("test",))))
     assert sizes(data) == {"test": 6}
     assert data.train is None
-    assert data.notes == ("there is no train and no val split",)
+    assert len(data.notes) == 1
+    assert has_line(data.notes[0], "train", "val")
 
 
 def test_too_few_images_to_set_apart(tmp_path):
-    with pytest.raises(DataError, match="too few images"):
+    with refused(DataError):
         datasets.load(lay(tmp_path / "a", small(splits=("",), each=1)))
     data = datasets.load(lay(tmp_path / "b", small(splits=("",), each=2)))
     assert sizes(data) == {"train": 2, "val": 2}
@@ -531,7 +526,7 @@ def test_a_csv_is_found_in_archives_and_folders(tmp_path):
         tarred(tmp_path / "fer2013.tar.gz", files),
     ):
         assert datasets.load(source).fingerprint == plain.fingerprint
-    with pytest.raises(DataError, match=r"'a\.csv'"):
+    with refused(DataError, "'a.csv'"):
         datasets.load(lay(tmp_path / "other", {"a.csv": b"x,y\n"}))
 
 
@@ -544,20 +539,20 @@ def test_a_csv_without_usage_is_divided(tmp_path):
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        (row(3, face(1).ravel()[:-1], "Training"), "has 2303 pixels"),
-        (row(3, np.array([]), "Training"), "has 0 pixels"),
-        (row(7, face(1), "Training"), "the label is '7'"),
-        (row("joyless", face(1), "Training"), "the label is 'joyless'"),
-        (row(3, face(1), "Training").replace(" ", " x ", 1), "a pixel is not a whole number"),
-        (row(3, face(1), "Training").replace(" ", " 1.5 ", 1), "a pixel is not a whole number"),
-        ("3, ,Training", "has 0 pixels"),
+        (row(3, face(1).ravel()[:-1], "Training"), "2303"),
+        (row(3, np.array([]), "Training"), "0 pixels"),
+        (row(7, face(1), "Training"), "'7'"),
+        (row("joyless", face(1), "Training"), "'joyless'"),
+        (row(3, face(1), "Training").replace(" ", " x ", 1), "pixel"),
+        (row(3, face(1), "Training").replace(" ", " 1.5 ", 1), "pixel"),
+        ("3, ,Training", "0 pixels"),
         (row(3, np.full(4, 256), "Training"), "256"),
-        (row(3, np.array([0, 1, 2, -1]), "Training"), "from -1 to 2"),
-        (row(3, face(1), "Holiday"), "the usage is 'holiday'"),
-        ("3,1 2 3 4", "the row has 2 fields; the header has 3"),
-        ('3,"1 2 3 4', "the row has 2 fields"),
-        ('3,"' + "1 " * 100_000 + '",Training', "not a line of a csv"),
-        ("3,\udcff,Training", "not a line of a csv"),
+        (row(3, np.array([0, 1, 2, -1]), "Training"), "-1"),
+        (row(3, face(1), "Holiday"), "'holiday'"),
+        ("3,1 2 3 4", "2"),
+        ('3,"1 2 3 4', "2"),
+        ('3,"' + "1 " * 100_000 + '",Training', "csv"),
+        ("3,\udcff,Training", "csv"),
     ],
 )
 def test_bad_rows_are_problems_by_number(tmp_path, bad, reason):
@@ -581,21 +576,21 @@ def test_rows_of_any_square_are_fitted(tmp_path):
 
 def test_csv_that_cannot_be_used(tmp_path, monkeypatch):
     cases = {
-        "emotion,image,Usage\n": "the column 'pixels'",
-        "words\n": "the columns 'emotion', 'pixels'",
-        "": "is empty",
-        table().replace(",", ";"): "separated by semicolons",
-        table().replace(",", "\t"): "separated by tabs",
-        "emotion,pixels,Usage\n": r"'a\.csv'",
-        table(("Training",) * 4).replace("\n4,", "\n3,"): "'happy'",
-        table(("Training",)): r"'a\.csv'",
-        table(("Training", "Training", "Training")) + "3,x,PublicTest\n": r"split val .*row 3: a pixel",
+        "emotion,image,Usage\n": ["'pixels'"],
+        "words\n": ["'emotion'", "'pixels'"],
+        "": ["'a.csv'"],
+        table().replace(",", ";"): ["semicolon"],
+        table().replace(",", "\t"): ["tab"],
+        "emotion,pixels,Usage\n": ["'a.csv'"],
+        table(("Training",) * 4).replace("\n4,", "\n3,"): ["'happy'"],
+        table(("Training",)): ["'a.csv'"],
+        table(("Training", "Training", "Training")) + "3,x,PublicTest\n": ["val", "row 3"],
     }
-    for text, message in cases.items():
-        with pytest.raises(DataError, match=message):
+    for text, names in cases.items():
+        with refused(DataError, *names):
             datasets.load(written(tmp_path / "a.csv", text))
     monkeypatch.setattr(pixel_tables, "_LONGEST_LINE", 10_000)
-    with pytest.raises(DataError, match="has a line above"):
+    with refused(DataError, "'a.csv'"):
         datasets.load(written(tmp_path / "a.csv", "emotion,pixels,Usage\n3," + "1 " * 10_000))
 
 
@@ -603,10 +598,10 @@ def test_too_many_pixels_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(contents, "MAX_PIXEL_BYTES", 10 * 48 * 48)
     files = small()
     for source in (lay(tmp_path / "a", files), zipped(tmp_path / "a.zip", files)):
-        with pytest.raises(DataError, match="take fewer images or a smaller size"):
+        with refused(DataError):
             datasets.load(source)
     tiny = [row((3, 4)[index % 2], face(index, 4), "Training") for index in range(1100)]
-    with pytest.raises(DataError, match="take fewer images or a smaller size"):
+    with refused(DataError):
         datasets.load(written(tmp_path / "a.csv", "\n".join(["emotion,pixels,Usage", *tiny])))
 
 
@@ -657,20 +652,20 @@ def test_votes_are_joined_by_row(tmp_path, pack, change):
 
 
 @pytest.mark.parametrize(
-    ("votes", "message"),
+    ("votes", "names"),
     [
-        (ballots(USAGES[:-1]), "have 7 rows and the images 8"),
-        (ballots(USAGES[::-1]), "row 0 of the votes 'votes.csv'"),
-        (ballots().replace("surprise", "shock"), "lack the column 'surprise'"),
-        (ballots().replace("0,1,2", "0,x,2", 1), "row 0 of the votes 'votes.csv' is not ten numbers"),
-        (ballots().replace("0,1,2", "0,-1,2", 1), "negative or not finite"),
-        (ballots().replace("0,1,2", "0,nan,2", 1), "negative or not finite"),
-        ("", "lack the column"),
+        (ballots(USAGES[:-1]), [7, 8]),
+        (ballots(USAGES[::-1]), ["row 0"]),
+        (ballots().replace("surprise", "shock"), ["'surprise'"]),
+        (ballots().replace("0,1,2", "0,x,2", 1), ["row 0"]),
+        (ballots().replace("0,1,2", "0,-1,2", 1), []),
+        (ballots().replace("0,1,2", "0,nan,2", 1), []),
+        ("", []),
     ],
 )
-def test_votes_that_do_not_fit_are_refused(tmp_path, votes, message):
+def test_votes_that_do_not_fit_are_refused(tmp_path, votes, names):
     source = written(tmp_path / "a.csv", table())
-    with pytest.raises(DataError, match=message):
+    with refused(DataError, "votes.csv", *names):
         datasets.load(source, votes=written(tmp_path / "votes.csv", votes))
 
 
@@ -699,7 +694,7 @@ def test_votes_have_a_fingerprint_that_their_place_and_the_test_split_do_not_cha
 def test_unreadable_votes_are_refused(tmp_path, monkeypatch):
     source = written(tmp_path / "a.csv", table())
     votes = tmp_path / "votes.csv.xz"
-    with pytest.raises(DataError, match="cannot be read as a csv"):
+    with refused(DataError, "votes.csv.xz"):
         datasets.load(source, votes=votes)
     for data in (
         lzma.compress(ballots().encode())[:-20],
@@ -707,18 +702,18 @@ def test_unreadable_votes_are_refused(tmp_path, monkeypatch):
         b"\xff\xfe\xff",
     ):
         votes.write_bytes(data)
-        with pytest.raises(DataError, match="cannot be read as a csv"):
+        with refused(DataError, "votes.csv.xz"):
             datasets.load(source, votes=votes)
     votes.write_bytes(lzma.compress(b" " * 2000))
     monkeypatch.setattr(csv_lists, "_LARGEST_VOTES", 1000)
-    with pytest.raises(DataError, match=r"votes\.csv"):
+    with refused(DataError, "votes.csv.xz"):
         datasets.load(source, votes=votes)
 
 
 def test_votes_need_a_csv_source(tmp_path):
     votes = written(tmp_path / "votes.csv", ballots())
     for source in (lay(tmp_path / "a", small()), zipped(tmp_path / "a.zip", small())):
-        with pytest.raises(DataError, match="the source has class folders"):
+        with refused(DataError):
             datasets.load(source, votes=votes)
 
 
@@ -731,9 +726,8 @@ def test_rows_are_excluded_from_train_alone(tmp_path):
     data = datasets.load(source, exclude=listed)
     assert data.train.files == ("row 2", "row 3")
     assert data.excluded == (exclusions.Exclusion("exact", 1), exclusions.Exclusion("near", 1))
-    notes = " ".join(data.notes)
-    assert "1 lines of 'leaks.csv' name no image: 'row 99'" in notes
-    assert "2 lines of 'leaks.csv' name images outside train" in notes
+    assert any(has_line(note, 1, "'leaks.csv'", "'row 99'") for note in data.notes)
+    assert any(has_line(note, 2, "'leaks.csv'", "train") for note in data.notes)
     plain = datasets.load(source)
     assert data.val.fingerprint == plain.val.fingerprint
     assert data.test.fingerprint == plain.test.fingerprint
@@ -791,32 +785,30 @@ def test_an_empty_list_excludes_nothing_and_a_note_says_so(tmp_path, text):
     data, plain = datasets.load(source, exclude=written(tmp_path / "b.csv", text)), datasets.load(source)
     assert data.fingerprint == plain.fingerprint
     assert data.excluded == ()
-    assert data.notes == (*plain.notes, "'b.csv' has no lines and leaves nothing out")
+    assert data.notes[:-1] == plain.notes
+    assert "'b.csv'" in data.notes[-1]
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "names"),
     [
-        ("file\nfaces/1.png\nfaces/2.png\n", "no line of 'b.csv' names an image"),
-        ("name\ntrain/happy/0.png\n", "has no column row, file or sha256"),
-        ("", "has no column row, file or sha256"),
-        ("row\n1\n", "which only csv sources have"),
-        ("row,file\n1,\n", "no line of 'b.csv' names an image"),
-        (
-            "file\ntrain/sad/0.png\ntrain/sad/1.png\ntrain/sad/2.png\n",
-            "train has no image of the class sad after 3 were excluded",
-        ),
+        ("file\nfaces/1.png\nfaces/2.png\n", ["'b.csv'"]),
+        ("name\ntrain/happy/0.png\n", ["row, file or sha256"]),
+        ("", ["row, file or sha256"]),
+        ("row\n1\n", ["'b.csv'"]),
+        ("row,file\n1,\n", ["'b.csv'"]),
+        ("file\ntrain/sad/0.png\ntrain/sad/1.png\ntrain/sad/2.png\n", ["train", "sad", 3]),
     ],
 )
-def test_exclusions_that_cannot_be_used_are_refused(tmp_path, text, message):
+def test_exclusions_that_cannot_be_used_are_refused(tmp_path, text, names):
     source = lay(tmp_path / "a", small())
-    with pytest.raises(DataError, match=message):
+    with refused(DataError, *names):
         datasets.load(source, exclude=written(tmp_path / "b.csv", text))
 
 
 def test_exclusion_needs_a_train_split(tmp_path):
     source = lay(tmp_path / "a", small(splits=("test",)))
-    with pytest.raises(DataError, match="has no train split"):
+    with refused(DataError, "train"):
         datasets.load(source, exclude=written(tmp_path / "b.csv", "file\ntest/happy/0.png\n"))
 
 
@@ -887,9 +879,7 @@ def test_a_run_among_the_images_is_no_class(tmp_path: Path) -> None:
         (figures.parent / name).write_text("{}")
     after = datasets.load(tmp_path)
     assert after.fingerprint == before.fingerprint
-    assert any(
-        "runs/quick-1 is what mien trained" in note or "'runs/quick-1'" in note for note in after.notes
-    )
+    assert any("runs/quick-1" in note for note in after.notes)
 
 
 def test_an_empty_split_names_a_problem_of_its_own(tmp_path):
@@ -899,10 +889,10 @@ def test_an_empty_split_names_a_problem_of_its_own(tmp_path):
         *(row(label, face(label), "Training") for label in (3, 4) for _ in range(3)),
         "3,1 2,PublicTest",
     ]
-    with pytest.raises(DataError, match=r"the split val .*its first problem: row 7: .*2 pixels"):
+    with refused(DataError, "val", "row 7", "2 pixels"):
         datasets.load(written(tmp_path / "a.csv", "\n".join(lines)))
     files = small() | {f"val/{name}/0.png": b"" for name in ("happy", "sad")}
     files = {name: data for name, data in files.items() if not name.startswith("val/") or not data}
     files |= {"train/happy/bad.png": b"x"}
-    with pytest.raises(DataError, match=r"the split val .*its first problem: val/happy/0\.png"):
+    with refused(DataError, "val", "val/happy/0.png"):
         datasets.load(lay(tmp_path / "folders", files))

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import onnx
 import pytest
 
 import builders
+from builders import refused
 from mien.errors import MissingExtra, ModelError, RunError
 from mien.models import model_files, networks
 from mien.models.model_files import Card
@@ -133,7 +135,7 @@ def test_weights_go_back_into_a_fresh_network(tiny: Any) -> None:
     fresh.set_weights([found[variable.path] for variable in fresh.weights])
     pixels = images(8, 16)
     assert (answers(fresh, pixels) == answers(tiny, pixels)).all()
-    with pytest.raises(ModelError, match="not ONNX"):
+    with refused(ModelError):
         exporters.weights(b"\x0b")
 
 
@@ -167,7 +169,7 @@ def test_temperature_is_in_the_file(tiny: Any, tmp_path: Path) -> None:
     assert model_files.load(tmp_path / "soft").card.head().temperature == 2.5
     unsoftened = exporters.weights((tmp_path / "soft" / "model.onnx").read_bytes())
     assert (unsoftened["answer/kernel"] == tiny.get_layer("answer").kernel.numpy()).all()
-    with pytest.raises(ModelError, match="takes no temperature"):
+    with refused(ModelError):
         exporters.write_model(everything(), card(24, 5, heads=at(2.0)), tmp_path / "no", images=images(4, 24))
 
 
@@ -184,7 +186,7 @@ def test_offsets_are_in_the_file_and_come_after_the_temperature(tiny: Any, tmp_p
     again = exporters.rebuild(exporters.write_model(tiny, known, tmp_path / "c", images=pixels, at_least=0))
     np.testing.assert_allclose(answers(again, pixels), answers(tiny, pixels), atol=1e-6)
     short = {"labels": model_files.Head(logit_bias=(1.0, 2.0))}
-    with pytest.raises(ModelError, match="cannot be loaded"):
+    with refused(ModelError):
         exporters.write_model(tiny, card(heads=short), tmp_path / "no", images=pixels, at_least=0)
 
 
@@ -204,7 +206,7 @@ def test_two_answers_are_two_heads_each_with_its_temperature(tmp_path: Path) -> 
             made.run(pixels, head=name), chances / chances.sum(axis=1, keepdims=True), atol=1e-5
         )
     np.testing.assert_array_equal(made.run(pixels), made.run(pixels, head="fer2013"))
-    with pytest.raises(ModelError, match="no head 'votes'; it has fer2013, ferplus"):
+    with refused(ModelError, "'votes'", "fer2013, ferplus"):
         made.run(pixels, head="votes")
     known = card(heads=heads, recipe={"network": "tiny"})
     again = exporters.rebuild(exporters.write_model(model, known, tmp_path / "b", images=pixels, at_least=0))
@@ -213,7 +215,7 @@ def test_two_answers_are_two_heads_each_with_its_temperature(tmp_path: Path) -> 
     for kind in ("keras", "litert"):
         written = exporters.write(model, known, kind, tmp_path / kind, images=pixels, at_least=0)
         assert written.parity.largest_difference < 1e-4
-    with pytest.raises(ModelError, match="probabilities and features"):
+    with refused(ModelError, "features"):
         model_files.of((tmp_path / "two" / "model.onnx").read_bytes(), card())
 
 
@@ -247,7 +249,7 @@ def test_a_file_that_answers_otherwise_is_not_written(tmp_path: Path) -> None:
     x = layers.Conv2D(4, 3, name="features")(x)
     x = layers.Dense(7, activation="softmax")(layers.Flatten()(x))
     model = keras.Model(pixels, x)
-    with pytest.raises(ModelError, match="nothing was written"):
+    with refused(exporters.Unlike):
         exporters.write_model(model, card(), tmp_path / "wrong", images=images(8, 16), at_least=0)
     assert not (tmp_path / "wrong").exists()
 
@@ -258,17 +260,17 @@ def test_parity_refuses_differences_and_no_numbers(value: float) -> None:
     assert exporters.compare(expected + 5e-5, expected, "itself").largest_difference == pytest.approx(
         5e-5, 1e-2
     )
-    with pytest.raises(ModelError, match="nothing was written"):
+    with refused(exporters.Unlike):
         exporters.compare(expected + np.float32(value), expected, "itself")
 
 
 def test_cards_and_images_must_be_the_networks(tiny: Any, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="7 answers, its card 3 labels"):
+    with refused(ModelError, 7, 3):
         exporters.write_model(tiny, card(count=3), tmp_path / "x", images=images(4, 16))
-    with pytest.raises(ModelError, match="takes"):
+    with refused(ModelError, "[16, 16, 1]", "[20, 20, 1]"):
         exporters.write_model(tiny, card(size=20), tmp_path / "x", images=images(4, 20))
     for wrong in (images(4, 20), images(4, 16).astype(np.float32)):
-        with pytest.raises(ModelError, match="parity is measured on uint8 images"):
+        with refused(ModelError, "uint8"):
             exporters.write_model(tiny, card(), tmp_path / "x", images=wrong)
     assert not (tmp_path / "x").exists()
 
@@ -308,32 +310,28 @@ def bare_operation() -> Any:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: network(layers.UpSampling2D(name="up")), "'up' is a UpSampling2D"),
-        (bare_operation, "'add.*' is a Add"),
-        (
-            lambda: network(layers.Conv2D(4, 3, activation="gelu", name="odd")),
-            "'odd' has the activation 'gelu'",
-        ),
-        (lambda: network(layers.ReLU(negative_slope=0.1, name="leaky")), "'leaky' is a ReLU with a slope"),
-        (lambda: network(layers.BatchNormalization(axis=1, name="rows")), "'rows' normalises axis 1"),
-        (lambda: network(layers.Dense(4, name="deep")), "'deep' is dense over a map"),
-        (lambda: network(layers.Softmax(name="soft")), "'soft' is a softmax over a map"),
+        (lambda: network(layers.UpSampling2D(name="up")), ["'up'", "UpSampling2D"]),
+        (bare_operation, ["'add", "Add"]),
+        (lambda: network(layers.Conv2D(4, 3, activation="gelu", name="odd")), ["'odd'", "'gelu'"]),
+        (lambda: network(layers.ReLU(negative_slope=0.1, name="leaky")), ["'leaky'", "ReLU"]),
+        (lambda: network(layers.BatchNormalization(axis=1, name="rows")), ["'rows'", "axis 1"]),
+        (lambda: network(layers.Dense(4, name="deep")), ["'deep'"]),
+        (lambda: network(layers.Softmax(name="soft")), ["'soft'"]),
         (
             lambda: network(layers.AveragePooling2D(2, data_format="channels_first", name="cf")),
-            "channels_first",
+            ["channels_first"],
         ),
-        (shared, "'shared' twice"),
-        (two_outputs, "and has the outputs"),
-        (nameless, "no layer 'features'"),
-        (lambda: network(top=layers.Dense(7)), "does not end in a softmax"),
-        (lambda: network(shape=(16, 16, 3)), "square grey images"),
-        (lambda: network(shape=(16, 20, 1)), "square grey images"),
+        (shared, ["'shared'"]),
+        (two_outputs, ["outputs"]),
+        (nameless, ["'features'"]),
+        (lambda: network(top=layers.Dense(7)), ["softmax"]),
+        (lambda: network(shape=(16, 16, 3)), []),
+        (lambda: network(shape=(16, 20, 1)), []),
     ],
 )
-def test_what_cannot_be_exported_is_named(make: Any, says: str) -> None:
-    with pytest.raises(ModelError, match=says) as caught:
+def test_what_cannot_be_exported_is_named(make: Any, says: list[str]) -> None:
+    with refused(ModelError, *says):
         exporters.serialise(make())
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("kind", "suffix"), [("keras", ".keras"), ("h5", ".h5")])
@@ -390,7 +388,7 @@ def test_litert_without_its_own_package_is_asked_through_tensorflow(monkeypatch:
     if keras.backend.backend() == "tensorflow":
         assert exporters._interpreter().__module__.startswith("tensorflow")
     monkeypatch.setitem(sys.modules, "tensorflow.lite.python.interpreter", None)
-    with pytest.raises(MissingExtra, match=r"mien\[litert\]"):
+    with refused(MissingExtra, "mien[litert]"):
         exporters._interpreter()
 
 
@@ -435,13 +433,13 @@ def test_a_runs_model_becomes_keras_and_onnx(finished: runs.Run, tiny: Any, tmp_
     assert model_files.load(anew.path.parent).card == again.card
     assert anew.path == finished.path / "export" / "model.onnx"
     for place in (finished.bundle, finished.bundle / "model.onnx"):
-        with pytest.raises(ModelError, match="is what a run ships"):
+        with refused(ModelError, "bundle"):
             exporters.convert(finished, "onnx", place, at_least=7)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "labels.txt").write_text("my annotations")
-    with pytest.raises(ModelError, match="lists other labels"):
+    with refused(ModelError, "labels.txt"):
         exporters.convert(finished, "h5", tmp_path / "mine", at_least=7)
-    with pytest.raises(ModelError, match=r"ends in \.keras"):
+    with refused(ModelError, "labels.txt", ".keras"):
         exporters.convert(finished, "keras", tmp_path / "mine" / "labels.txt", at_least=7)
     assert (tmp_path / "mine" / "labels.txt").read_text() == "my annotations"
     assert (finished.bundle / "model.onnx").read_bytes() == shipped
@@ -453,36 +451,36 @@ def test_a_bundle_becomes_its_network_again(finished: runs.Run, tiny: Any, tmp_p
     assert model.trainable_weights
     assert all((a == b).all() for a, b in zip(model.get_weights(), tiny.get_weights(), strict=True))
     other = dataclasses.replace(loaded, card=dataclasses.replace(loaded.card, recipe={"network": "small"}))
-    with pytest.raises(ModelError, match="not those of the network 'small'"):
+    with refused(ModelError, "'small'"):
         exporters.rebuild(other)
     nameless = dataclasses.replace(loaded, card=dataclasses.replace(loaded.card, recipe={}))
-    with pytest.raises(ModelError, match="names no network"):
+    with refused(ModelError, "'made'"):
         exporters.rebuild(nameless)
     copied = model_files.write(loaded.read(), loaded.card, tmp_path / "copy")
     model_files.write(loaded.read(), dataclasses.replace(loaded.card, licence="other"), tmp_path / "copy")
-    with pytest.raises(ModelError, match="has changed since it was loaded"):
+    with refused(ModelError, "copy"):
         exporters.rebuild(copied)
 
 
 def test_a_run_without_a_bundle_is_refused(tmp_path: Path, finished: runs.Run) -> None:
     made = runs.create(recipes.get("quick"), {}, out=tmp_path / "young")
-    with pytest.raises(RunError, match=r"young has no model yet.*mien train --resume"):
+    with refused(RunError, "young", "mien train --resume"):
         exporters.convert(made, "keras")
-    with pytest.raises(ModelError, match="no format"):
+    with refused(ModelError, "'pickle'"):
         exporters.convert(finished, "pickle")
 
 
 def test_unknown_formats_and_unwritable_places(tiny: Any, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="'pickle'; choose from onnx, keras, h5, litert"):
+    with refused(ModelError, "'pickle'", "onnx, keras, h5, litert"):
         exporters.write(tiny, card(), "pickle", tmp_path, images=images(4, 16))
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ModelError, match=r"is a file; name a folder, or a file that ends in \.keras"):
+    with refused(ModelError, "file", ".keras"):
         exporters.write(tiny, card(), "keras", tmp_path / "file", images=images(4, 16), at_least=0)
 
 
 def test_without_onnx_the_extra_is_named(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(MissingExtra, match=r"mien\[train\]"):
+    with refused(MissingExtra, "mien[train]"):
         exporters.serialise(tiny)
 
 
@@ -490,7 +488,7 @@ def test_litert_on_another_backend_says_what_to_do(
     tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with pytest.raises(ModelError, match=r"Keras runs on jax.*KERAS_BACKEND=tensorflow"):
+    with refused(ModelError, "jax", "KERAS_BACKEND=tensorflow"):
         exporters.write(tiny, card(), "litert", tmp_path, images=images(4, 16), at_least=0)
 
 
@@ -514,7 +512,7 @@ def test_large_logits_are_allowed_more_and_not_everything(tiny: Any, tmp_path: P
     one, other = np.array([[0.6, 0.4]], np.float32), np.array([[0.601, 0.399]], np.float32)
     assert exporters.compare(one, other, "it", largest_logit=lambda: 1e3).largest_difference < 0.002
     for largest, difference in ((20, 0.001), (1e9, 0.02)):
-        with pytest.raises(exporters.Unlike, match="so nothing was written"):
+        with refused(exporters.Unlike):
             exporters.compare(one, one + np.float32(difference), "it", largest_logit=lambda at=largest: at)
 
 
@@ -549,17 +547,17 @@ def test_the_command_exports_by_name_and_by_file(
     assert cli.run(["export", "fast", "--format", "keras"]) == 0
     assert Path("fast-export/model.keras").is_file()
     said = capsys.readouterr().out
-    assert "float32 network" in said
-    assert "of 32 synthetic faces" in said
+    assert "float32" in said
+    assert re.search(r"\b32\b", said), "the faces that the two files were compared on"
     for name in ("fast.onnx", "fast.weights.npz", "fast.json"):
         Path(name).write_bytes((model_files.MODELS / name).read_bytes())
     assert cli.run(["export", "fast.onnx", "--format", "onnx", "--to", "fast.onnx"]) == 2
-    assert "would overwrite the input fast.onnx" in capsys.readouterr().err
+    assert "fast.onnx" in capsys.readouterr().err
     assert cli.run(["export", "fast.onnx", "--format", "onnx", "--to", "plain.onnx", "--json"]) == 0
     assert '"int8": {' in capsys.readouterr().out
     assert model_files.load("plain.onnx").card.precision == "float32"
     Path("fast.weights.npz").unlink()
     assert cli.run(["export", "fast.onnx"]) == 2
-    assert "has no 'fast.weights.npz' beside it" in capsys.readouterr().err
+    assert "'fast.weights.npz'" in capsys.readouterr().err
     assert cli.run(["export", "defualt"]) == 2
-    assert "did you mean 'default'?" in capsys.readouterr().err
+    assert "'default'" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 pytest.importorskip("keras", reason="shipping needs mien[train]")
 
 import dying
+from builders import has_line, refused
 from mien.cli import release
 from mien.data import synthetic
 from mien.data.datasets import Dataset, Split
@@ -126,7 +128,7 @@ def test_a_training_begins_from_what_ships(shipped: shipping.Shipped, tmp_path: 
         tolerance = max(np.abs(each[name]).max() for each in (one, two)) / 125 + 1e-7
         np.testing.assert_allclose(array, (one[name] + two[name]) / 2, atol=tolerance, rtol=0, err_msg=name)
     assert [each.name for each in mean.model.card.averaged] == ["tried"]
-    with pytest.raises(ModelError, match="twice"):
+    with refused(ModelError):
         shipping.make(made, noisy(), to=tmp_path, average=[shipped.model, shipped.model], name="twice")
     chance = trainer.fit(noisy(), recipe, out=tmp_path / "chance")
     assert made.history()[0]["accuracy"] > 0.1 + chance.history()[0]["accuracy"]
@@ -179,12 +181,12 @@ def test_what_ships_is_known_as_the_run_it_was_made_of(
     trained: runs.Run, gone_on: runs.Run, shipped: shipping.Shipped, tmp_path: Path
 ) -> None:
     assert shipped.model.card.made_from == model_files.load(trained.bundle).card.sha256
-    with pytest.raises(ModelError, match="twice"):
+    with refused(ModelError):
         shipping.make(trained, noisy(), to=tmp_path, average=[shipped.model])
     made = shipping.make(gone_on, noisy(), to=tmp_path, average=[shipped.model], name="mean")
     assert [each.name for each in made.model.card.averaged] == ["tried"]
     lone = shutil.copy(shipped.model.path, tmp_path / "lone.onnx")
-    with pytest.raises(ModelError, match=r"no 'lone.weights.npz' beside it, which holds the weights"):
+    with refused(ModelError, "'lone.weights.npz'"):
         shipping.make(gone_on, noisy(), to=tmp_path, average=[model_files.load(lone)])
 
 
@@ -195,17 +197,17 @@ def test_networks_that_have_no_mean_are_refused(trained: runs.Run, gone_on: runs
         shipping.average([one, dataclasses.replace(one, card=other)], tmp_path / "mean", images=images)
 
     card = model_files.load(trained.bundle).card
-    with pytest.raises(ModelError, match="'on' and 'run' did not begin from one another"):
+    with refused(ModelError, "'on'", "'run'"):
         together(dataclasses.replace(card, sha256="0" * 64))
-    with pytest.raises(ModelError, match="did not begin from one another"):
+    with refused(ModelError, "'on'", "'run'"):
         together(dataclasses.replace(card, recipe=card.recipe | {"network": "light"}))
-    with pytest.raises(ModelError, match="differ in their labels"):
+    with refused(ModelError, "labels"):
         together(dataclasses.replace(card, labels=("a", "b", "c")))
-    with pytest.raises(ModelError, match="does not name its data"):
+    with refused(ModelError, "data"):
         together(dataclasses.replace(card, data=None))
     assert not (tmp_path / "mean").exists()
     unfinished = runs.create(trained.recipe(), {"data": {}}, out=tmp_path / "unfinished")
-    with pytest.raises(RunError, match=r"unfinished has no model yet.*mien train --resume"):
+    with refused(RunError, "unfinished", "mien train --resume"):
         shipping.make(trained, noisy(), to=tmp_path, average=[unfinished])
 
 
@@ -214,22 +216,22 @@ def test_weights_that_are_not_the_models_are_named(shipped: shipping.Shipped, tm
         shutil.copy(path, tmp_path)
     model, file = model_files.load(tmp_path / "tried.onnx"), tmp_path / "tried.weights.npz"
     content = file.read_bytes()
-    with pytest.raises(ModelError, match="belongs to another model"):
+    with refused(ModelError, "tried.weights.npz"):
         initial_weights.read(model.path, "0" * 64)
     for spoilt in (content[:-100], content[: len(content) // 2], b"", b"PK" + content[2:400], b"[1]"):
         file.write_bytes(spoilt)
-        with pytest.raises(ModelError, match="is damaged"):
+        with refused(ModelError, "tried.weights.npz"):
             initialization.load(model)
     changed = bytearray(content)
     place = content.index(b"conv/kernel.npy") + 400
     changed[place] ^= 1
     file.write_bytes(changed)
-    with pytest.raises(ModelError, match="is damaged"):
+    with refused(ModelError, "tried.weights.npz"):
         initialization.load(model)
     file.unlink()
-    with pytest.raises(ModelError, match=r"'tried.onnx' has no 'tried.weights.npz' beside it.* mien ship"):
+    with refused(ModelError, "'tried.onnx'", "'tried.weights.npz'", "mien ship"):
         initialization.load(model)
-    with pytest.raises(ModelError, match="does not name its network and data"):
+    with refused(ModelError, "'tried"):
         initialization.load(dataclasses.replace(model, card=dataclasses.replace(model.card, data=None)))
 
 
@@ -342,7 +344,7 @@ def test_what_cannot_ship(
     trained: runs.Run, tmp_path: Path, make_blobs: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unfinished = runs.create(recipes.get("quick"), {}, out=tmp_path / "run")
-    with pytest.raises(RunError, match=r"has no model yet.*mien train --resume"):
+    with refused(RunError, "mien train --resume"):
         shipping.make(unfinished, noisy(), to=tmp_path)
     data = noisy()
     # One from before votes were noted.
@@ -350,32 +352,32 @@ def test_what_cannot_ship(
     facts = unnoted.facts()["data"]
     del facts["votes"]
     unnoted.update(data=facts)
-    with pytest.raises(DataError, match="no split 'val'"):
+    with refused(DataError, "'val'"):
         shipping.make(trained, dataclasses.replace(data, val=None), to=tmp_path)
     voteless = dataclasses.replace(data.split("val"), votes=None)
-    with pytest.raises(DataError, match="--votes"):
+    with refused(DataError, "--votes"):
         shipping.make(trained, dataclasses.replace(data, val=voteless), to=tmp_path)
-    with pytest.raises(DataError, match="no votes, which the head 'ferplus'"):
+    with refused(DataError, "'ferplus'"):
         shipping.make(unnoted, dataclasses.replace(data, val=voteless), to=tmp_path)
     others = noisy()
     others.split("val").votes[::2] = np.roll(others.split("val").votes[::2], 1, axis=1)
     assert others.fingerprint == data.fingerprint
-    with pytest.raises(DataError, match="votes"):
+    with refused(DataError, "votes"):
         shipping.make(trained, others, to=tmp_path)
-    with pytest.raises(DataError, match="not the data that run 'run' was trained on"):
+    with refused(DataError, "'run'"):
         shipping.make(trained, make_blobs({"train": 60, "val": 30}), to=tmp_path)
-    with pytest.raises(DataError, match="not the data that run 'run' was trained on"):
+    with refused(DataError, "'run'"):
         shipping.make(trained, dying.data(), to=tmp_path)
-    with pytest.raises(ModelError, match="twice"):
+    with refused(ModelError):
         shipping.make(trained, data, to=tmp_path, average=[trained])
     (tmp_path / "taken.json").mkdir()
-    with pytest.raises(ModelError, match=r"taken.json' is a folder"):
+    with refused(ModelError, "taken.json'"):
         shipping.make(trained, data, to=tmp_path, name="taken")
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
         shipping.make(trained, data, to=tmp_path / "file")
     for name in ("a/b", "a\nb", "a\x9bb", "a\ud800", "n" * 300):
-        with pytest.raises(ModelError, match="cannot be called"):
+        with refused(ModelError):
             shipping.make(trained, data, to=tmp_path / "odd", name=name)
     assert not (tmp_path / "odd").exists()
 
@@ -384,7 +386,7 @@ def test_what_cannot_ship(
 
     with monkeypatch.context() as patch:
         patch.setattr(shipping.tempfile, "TemporaryFile", refuse)
-        with pytest.raises(OutputError, match="permission denied"):
+        with refused(OutputError, tmp_path.name):
             shipping.make(trained, data, to=tmp_path)
     assert not list(tmp_path.glob("*.onnx"))
 
@@ -402,7 +404,7 @@ def test_nothing_is_calibrated_on_what_a_model_before_it_learnt(
     base = dataclasses.replace(model.card.base[0], data=learnt)
     for change in ({"base": (base,)}, {"averaged": (base,)}):
         model_files.write(model.read(), dataclasses.replace(model.card, **change), tmp_path / "on" / "bundle")
-        with pytest.raises(DataError, match=r"or a model that it was made from, learnt from: .* another val"):
+        with refused(DataError, "val"):
             shipping.make(runs.open_run(tmp_path / "on"), data, to=tmp_path)
     assert not list(tmp_path.glob("*.onnx"))
 
@@ -425,13 +427,13 @@ def test_a_calibration_that_costs_accuracy_is_told(
     assert said_of(shipped, capsys) == ""
     assert said_of(shipped, capsys, accuracy_before=0.01, accuracy_after=0.02) == ""
     said = said_of(shipped, capsys, accuracy_before=0.02, accuracy_after=0.01)
-    assert "fer2013: the calibration lowers the accuracy on val, cross-fitted, from 2.00% to 1.00%" in said
+    assert has_line(said, "fer2013:", "2.00%", "1.00%")
     # Of the file as it ships, where the folds show no loss.
     accuracy = shipped.evaluations["fer2013"].accuracy
     said = said_of(shipped, capsys, accuracy_before=1.0, accuracy_after=1.0)
-    assert f"fer2013: the calibration lowers the accuracy on val from 100.00% to {accuracy:.2%}" in said
+    assert has_line(said, "fer2013:", "100.00%", f"{accuracy:.2%}")
     agreement = shipped.evaluations["ferplus"].agreement.share
-    assert f"ferplus: the calibration lowers the accuracy on val from 100.00% to {agreement:.2%}" in said
+    assert has_line(said, "ferplus:", "100.00%", f"{agreement:.2%}")
 
 
 def test_offsets_that_cost_accuracy_are_told_of_what_ships(
@@ -450,7 +452,7 @@ def test_offsets_that_cost_accuracy_are_told_of_what_ships(
     assert (raw.argmax(axis=1) == val.labels).mean() > 0.8
     assert (made.model.run(val.images, head="fer2013").argmax(axis=1) != 0).all()
     release._warn(made)
-    assert "fer2013: the calibration lowers the accuracy on val from" in capsys.readouterr().err
+    assert has_line(capsys.readouterr().err, "fer2013:", f"{made.evaluations['fer2013'].accuracy:.2%}")
 
 
 def test_a_model_of_few_images_is_calibrated_with_a_prior_and_says_so(
@@ -465,11 +467,8 @@ def test_a_model_of_few_images_is_calibrated_with_a_prior_and_says_so(
         assert found.calibration.prior == calibration.PRIOR
         assert found.calibration.temperature == shipped.model.card.heads[name].temperature
     release._warn(shipped)
-    said = capsys.readouterr().err
-    assert "fer2013: calibrated on only 40 images, 13.3 per class" in said
-    assert "no logit biases are fitted" in said
-    assert "few images" in model_cards.model(shipped.model, shipped.document).lower()
-    assert "per class" not in said_of(shipped, capsys)
+    assert has_line(capsys.readouterr().err, "fer2013:", 40, 13.3)
+    assert re.search(r"\b40\b", model_cards.model(shipped.model, shipped.document))
 
 
 def test_a_head_at_chance_is_told_and_marked(
@@ -478,14 +477,15 @@ def test_a_head_at_chance_is_told_and_marked(
     made = shipped.model.card
     assert not any(head.at_chance for head in made.heads.values())
     release._warn(shipped)
-    assert "most frequent label" not in capsys.readouterr().err
+    before = capsys.readouterr().err.splitlines()
     split = noisy().split("train")
     raw = {name: (np.tile([0.5, 0.3, 0.2], (30, 1)), np.arange(30) % 3) for name in made.heads}
     poor = shipping._stated(made, raw, split)
     assert all(head.at_chance for head in poor.heads.values())
     bare = dataclasses.replace(shipped.model, card=poor)
     release._warn(dataclasses.replace(shipped, model=bare))
-    assert "fer2013: on val the model is not significantly better" in capsys.readouterr().err
+    told = [line for line in capsys.readouterr().err.splitlines() if line not in before]
+    assert [re.findall(r"\w+", line)[0] for line in told] == list(made.heads)
 
 
 def test_plenty_of_images_are_fitted_as_without_a_prior() -> None:
