@@ -452,6 +452,7 @@ def audit(
     recrops: bool = True,
     size: int = 48,
     seed: int = SPLIT_SEED,
+    reading: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     on_note: Note | None = None,
 ) -> AuditResult:
@@ -477,6 +478,7 @@ def audit(
         recrops: Look for re-cropped duplicates.
         size: Side in pixels that images are resized to.
         seed: Seed of the split, if the data has no splits of its own.
+        reading: Other arguments of `mien.load_dataset`, such as `{"rename": "contempt="}`; for a path.
         progress: Called with (what is done, done, total).
         on_note: Called with a sentence.
 
@@ -496,8 +498,8 @@ def audit(
     for name, path in {**given, "exclusions": exclusions, "html": html}.items():
         _files.check_path(name, path, NoneType)
     source = None if isinstance(data, datasets.Dataset) else data
-    if source is None and (votes or exclude or fix):
-        raise InputError("votes, exclude and fix need data that is a path, not a loaded data set")
+    if source is None and (votes or exclude or fix or reading):
+        raise InputError("votes, exclude, fix and reading need data that is a path, not a loaded data set")
     if regroup and fix is None:
         raise InputError("--regroup changes what --fix does with duplicates; add --fix FOLDER")
     outputs = {"--exclusions": exclusions, "--html": html, "--fix": fix}
@@ -509,7 +511,7 @@ def audit(
         checks.check_fix(source, fix)
     finder = None if detector is None else detectors.load(detector)
     stored = None if probabilities is None else stored_probabilities.read(probabilities)
-    origin = {"votes": votes, "exclude": exclude, "seed": seed}
+    origin = {"votes": votes, "exclude": exclude, "seed": seed, **(reading or {})}
     headers = None
     if isinstance(data, datasets.Dataset):
         dataset = data
@@ -589,6 +591,7 @@ def evaluate(
     votes: AnyPath | None = None,
     exclude: AnyPath | Sequence[AnyPath] | None = None,
     seed: int | None = None,
+    reading: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     on_note: Note | None = None,
 ) -> EvaluationResult:
@@ -618,6 +621,7 @@ def evaluate(
         votes: The file of FER+ votes.
         exclude: Files that list training images to exclude.
         seed: Seed of the split, if the data has no splits of its own; None for 42.
+        reading: Other arguments of `mien.load_dataset`, such as `{"rename": "contempt="}`; for a path.
         progress: Called with (what is done, done, total).
         on_note: Called with a sentence.
 
@@ -662,7 +666,7 @@ def evaluate(
     if isinstance(data, datasets.Dataset):
         dataset = data
     else:
-        given = {"votes": votes, "exclude": exclude, "seed": seed}
+        given = {"votes": votes, "exclude": exclude, "seed": seed, **(reading or {})}
         whole = bool(report) or split == "train"
         dataset = _evaluation_data(subjects, targets, source, given, whole=whole, listener=listener)
     part = dataset.split(split)
@@ -818,8 +822,9 @@ def _evaluation_data(
 
 
 def _named_options(given: Mapping[str, Any]) -> str:
-    names = {"votes": "--votes", "exclude": "--exclude", "seed": "--split-seed"}
-    return ", ".join(names[key] for key, value in given.items() if value is not None)
+    names = {"seed": "--split-seed", "rename": "--map", "images_dir": "--images"}
+    options = {key: names.get(key, f"--{key.replace('_', '-')}") for key in given}
+    return ", ".join(options[key] for key, value in given.items() if value is not None)
 
 
 def _count_evaluation(
@@ -965,6 +970,7 @@ def compare(
     exclude: AnyPath | Sequence[AnyPath] | None = None,
     size: int | None = None,
     seed: int | None = None,
+    reading: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     on_note: Note | None = None,
 ) -> ComparisonResult:
@@ -987,6 +993,7 @@ def compare(
         exclude: Files that list training images to exclude.
         size: Side of the images in pixels, for two files of probabilities.
         seed: Seed of the split, if the data has no splits of its own; None for 42.
+        reading: Other arguments of `mien.load_dataset`, such as `{"rename": "contempt="}`; for a path.
         progress: Called with (what is done, done, total).
         on_note: Called with a sentence.
 
@@ -1007,8 +1014,10 @@ def compare(
     for name, path in {"html": html, "votes": votes}.items():
         _files.check_path(name, path, NoneType)
     exclude = _paths("exclude", exclude) or None
-    if isinstance(data, datasets.Dataset) and (votes or exclude or seed is not None):
-        raise InputError("votes, exclude and seed need data that is a path; give them to load_dataset")
+    if isinstance(data, datasets.Dataset) and (votes or exclude or reading or seed is not None):
+        raise InputError(
+            "votes, exclude, seed and reading need data that is a path; give them to load_dataset"
+        )
     paths = [side for side in (a, b) if isinstance(side, str | os.PathLike)]
     run = next((path for path in paths if data is None and is_run(path)), None)
     source = None if isinstance(data, datasets.Dataset) else data
@@ -1016,7 +1025,7 @@ def compare(
     check_outputs({f"--html {html}": html}, inputs)
     sides = [_open_side(side) for side in (a, b)]
     sizes = _side_sizes(sides, size)
-    given = {"votes": votes, "exclude": exclude, "seed": seed}
+    given = {"votes": votes, "exclude": exclude, "seed": seed, **(reading or {})}
     sets = _comparison_data((a, b), run, data, sizes, given, split=split, listener=listener)
     first = sets[sizes[0]]
     part = first.split(split)

@@ -3,6 +3,8 @@
 With `--json`, stdout has one JSON document and nothing else; text for people goes to stderr.
 """
 
+import functools
+import inspect
 import json
 import math
 import sys
@@ -271,6 +273,71 @@ MinFace = Annotated[
 MinConfidence = Annotated[
     float, typer.Option(help="Ignore faces with a lower confidence of the detector, from 0 to 1.")
 ]
+#: Options that say how a data set is read, in commands that take one: each has the name of an argument of
+#: `mien.load_dataset`.
+_READING: dict[str, Any] = {
+    "label_from": Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Read labels from file names: a regular expression such as '(?P<label>[a-z]+)_'.",
+        ),
+    ],
+    "group_from": Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Read the person from file names: a regular expression such as '(?P<group>s[0-9]+)_'.",
+        ),
+    ],
+    "labels_order": Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME,...", help="What numbers as labels mean: names in their order, or 1=NAME,..."
+        ),
+    ],
+    "rename": Annotated[
+        str | None,
+        typer.Option(
+            "--map",
+            metavar="OLD=NEW,...",
+            help="Rename or merge classes; an empty new name leaves a class out.",
+        ),
+    ],
+}
+
+
+#: The argument that `reads_data` gives to a command.
+Reading = dict[str, Any] | None
+
+
+def reads_data(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the options that say how a data set is read to a command.
+
+    The command gets those that are given as one argument `reading`, a dictionary of arguments of
+    `mien.load_dataset`.
+    """
+    signature = inspect.signature(command, eval_str=True)
+
+    @functools.wraps(command)
+    def wrapped(**given: Any) -> int:
+        values = {name: given.pop(name) for name in _READING}
+        return command(**given, reading={name: value for name, value in values.items() if value is not None})
+
+    parameters: list[inspect.Parameter] = []
+    for parameter in signature.parameters.values():
+        if parameter.name == "reading":
+            parameters += [
+                inspect.Parameter(name, parameter.kind, default=None, annotation=kind)
+                for name, kind in _READING.items()
+            ]
+        else:
+            parameters.append(parameter)
+    wrapped.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    wrapped.__annotations__ = {each.name: each.annotation for each in parameters} | {"return": int}
+    return wrapped
+
+
 #: Range of each numeric option, and its description.
 _RANGES: dict[str, tuple[float, float, str]] = {
     "min_face": (1, math.inf, "at least 1 pixel"),

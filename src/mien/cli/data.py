@@ -65,6 +65,7 @@ def demo(
 FINDINGS = 1
 
 
+@common.reads_data
 def audit(
     data: Annotated[Path, typer.Argument(help="A folder, zip, tar or fer2013.csv.")],
     votes: common.Votes = None,
@@ -102,6 +103,7 @@ def audit(
     ] = "error",
     size: Annotated[int, typer.Option(help="Side in pixels that images are resized to.")] = 48,
     split_seed: common.SplitSeed = 42,
+    reading: common.Reading = None,
     json: common.Json = False,
 ) -> int:
     """Check a data set for duplicates across splits, blank images, wrong labels and other faults."""
@@ -125,6 +127,7 @@ def audit(
             recrops=recrops,
             size=size,
             seed=split_seed,
+            reading=reading,
             progress=progress,
             on_note=common.note,
         )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mien.evaluation.evaluation import BalanceRow, Evaluation, Interval, TrainingOverlap
 
 
+@common.reads_data
 def evaluate(
     context: typer.Context,
     models: Annotated[
@@ -65,6 +66,7 @@ def evaluate(
     votes: common.Votes = None,
     exclude: common.Exclude = None,
     split_seed: common.SplitSeed = 42,
+    reading: common.Reading = None,
     json: common.Json = False,
 ) -> int:
     """Evaluate a model, or the mean of several, on a split of a data set."""
@@ -91,6 +93,7 @@ def evaluate(
             votes=votes,
             exclude=exclude,
             seed=common.if_given(context, "split_seed", split_seed),
+            reading=reading,
             progress=progress,
             on_note=common.note,
         )
@@ -273,6 +276,7 @@ First = Annotated[
 Second = Annotated[str, typer.Argument(help="The model or probabilities to compare with.")]
 
 
+@common.reads_data
 def compare(
     context: typer.Context,
     a: First,
@@ -291,6 +295,7 @@ def compare(
         int | None, typer.Option(help="Side of the images in pixels, for two files of probabilities.")
     ] = None,
     split_seed: common.SplitSeed = 42,
+    reading: common.Reading = None,
     json: common.Json = False,
 ) -> int:
     """Compare two models on the same images, with tests of whether the difference is due to chance."""
@@ -310,6 +315,7 @@ def compare(
             exclude=exclude,
             size=size,
             seed=common.if_given(context, "split_seed", split_seed),
+            reading=reading,
             progress=progress,
             on_note=common.note,
         )
