@@ -88,7 +88,7 @@ def test_train_takes_a_data_set_a_recipe_file_and_a_base(place: Path) -> None:
     [
         ("data", {"data": 3}),
         ("recipe", {"recipe": 3}),
-        ("settings", {"settings": ["epochs=1"]}),
+        ("settings", {"settings": 3}),
         ("out", {"out": 3}),
         ("runs", {"runs": None}),
         ("votes", {"votes": 3}),
@@ -100,8 +100,31 @@ def test_train_takes_a_data_set_a_recipe_file_and_a_base(place: Path) -> None:
 )
 def test_train_names_an_argument_of_a_wrong_type(argument: str, options: dict[str, Any]) -> None:
     pytest.importorskip("keras", reason="training needs mien[train]")
-    with pytest.raises(mien.InputError, match=rf"^{argument} is "):
-        mien.train(**{"data": "faces.zip", **options})
+    functions = [mien.train] if argument in ("base", "teacher") else [mien.train, mien.train_folds]
+    for function in functions:
+        with pytest.raises(mien.InputError, match=rf"^{argument} is "):
+            function(**{"data": "faces.zip", **options})
+
+
+def test_resume_takes_data_that_has_moved_and_calls_back(place: Path) -> None:
+    pytest.importorskip("keras", reason="training needs mien[train]")
+    run = mien.train("faces.zip", settings=["epochs=1", "network=tiny", "size=16"])
+    dataset, seen = mien.load_dataset("faces.zip", size=16), []
+    Path("faces.zip").rename("moved.zip")
+    with pytest.raises(mien.InputError, match="--data"):
+        mien.resume(run)
+    for data in ("moved.zip", dataset):
+        assert mien.resume(run.path, data, on_dataset=seen.append).facts() == run.facts()
+    assert [each.fingerprint for each in seen] == [dataset.fingerprint] * 2
+    for argument, options in {"run": {"run": 3}, "data": {"data": 3}, "teacher": {"teacher": 3}}.items():
+        with pytest.raises(mien.InputError, match=rf"^{argument} is "):
+            mien.resume(**{"run": run, **options})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("folds", [1, 2.5, True])
+def test_folds_are_at_least_two(folds: Any) -> None:
+    with pytest.raises(mien.InputError, match="--folds"):
+        mien.train_folds("faces.zip", folds=folds)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mien.api import analyze_video, audit, compare, evaluate, explain, export, ship, train, write_card
+    from mien.api import (
+        analyze_video,
+        audit,
+        compare,
+        evaluate,
+        explain,
+        export,
+        resume,
+        ship,
+        train,
+        train_folds,
+        write_card,
+    )
     from mien.data.datasets import Dataset, Split
     from mien.data.datasets import load as load_dataset
     from mien.errors import (
@@ -63,8 +75,10 @@ _PUBLIC = {
     "predict_files": ("inference.batches", "predict_files"),
     "predict_many": ("inference.predictor", "predict_many"),
     "resolve": ("models.model_files", "resolve"),
+    "resume": ("api", "resume"),
     "ship": ("api", "ship"),
     "train": ("api", "train"),
+    "train_folds": ("api", "train_folds"),
     "write_card": ("api", "write_card"),
 }
 #: The errors, which `mien.errors` defines.
@@ -125,8 +139,10 @@ __all__ = [
     "predict_files",
     "predict_many",
     "resolve",
+    "resume",
     "ship",
     "train",
+    "train_folds",
     "write_card",
 ]
 

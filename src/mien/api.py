@@ -5,6 +5,7 @@ A function that takes long reports to `progress`, called with (what is done, don
 called with a sentence.
 """
 
+import importlib
 import importlib.util
 import inspect
 import io
@@ -200,15 +201,8 @@ def _count_use(subject: "Subject", *, what: str, listener: Listener, **scored: A
         return None
 
 
-def plot_run(run: "Run", dataset: "Dataset | None", *, on_note: Note | None = None) -> list[str]:
-    """Plot all figures of a run, and return their paths; without Matplotlib only note that.
-
-    Args:
-        run: The run.
-        dataset: The run's data, for figures of training images; None omits these.
-        on_note: Called with a sentence if something is omitted.
-    """
-    listener = _listener(None, on_note)
+def _draw(run: "Run", dataset: "Dataset | None", listener: Listener) -> list[str]:
+    """Plot all figures of a run, and return their paths; without Matplotlib only note that."""
     try:
         from mien.reports import plots
 
@@ -306,7 +300,7 @@ def train(
     data: "AnyPath | Dataset",
     recipe: "Recipe | AnyPath | None" = None,
     *,
-    settings: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | Sequence[str] = (),
     out: AnyPath | None = None,
     runs: AnyPath = "runs",
     base: "Model | AnyPath | None" = None,
@@ -315,13 +309,14 @@ def train(
     exclude: AnyPath | Sequence[AnyPath] | None = None,
     split_seed: int | None = None,
     progress: Progress | None = None,
+    on_dataset: "Callable[[Dataset], None] | None" = None,
     on_status: "Callable[[Status], None] | None" = None,
     on_note: Note | None = None,
 ) -> "Run":
     """Train a network, and write a run with its history, figures and model file.
 
     Sets the global seeds of Python, NumPy and Keras' backend. SIGINT and SIGTERM save the training and
-    raise `Stopped`; `mien train --resume` continues it.
+    raise `Stopped`; `resume` continues it.
 
     Example:
         >>> import mien
@@ -334,7 +329,7 @@ def train(
         data: A folder, zip, tar or fer2013.csv, or a loaded data set with images of the recipe's size. Only
             a run that was trained on a path can find its data again.
         recipe: A recipe, its name or a TOML file; None for `quick`, or `tune` with `base`.
-        settings: Changes of the recipe, such as `{"epochs": 5, "augment.rotation": 15}`.
+        settings: Changes of the recipe, such as `{"epochs": 5, "augment.rotation": 15}` or `["epochs=5"]`.
         out: The run's folder; None for the next free number in `runs`.
         runs: The folder of numbered runs.
         base: The model whose weights the training begins from, as `mien.resolve` takes it. A recipe that is
@@ -344,6 +339,7 @@ def train(
         exclude: Files that list training images to exclude; for a path.
         split_seed: Seed of the split, if the data has no splits of its own; None for 42; for a path.
         progress: Called with (what is done, done, total).
+        on_dataset: Called with the data set before the training begins.
         on_status: Called a few times a second with the loss, the accuracy and the speed of the training.
         on_note: Called with a sentence.
 
@@ -358,64 +354,337 @@ def train(
         OutputError: A file cannot be written.
         Stopped: A signal stopped the training.
     """
-    from mien.data import datasets, probabilities
+    from mien.data import datasets
     from mien.models import model_files, networks
     from mien.training.runs import check_empty
 
     _files.check_path("data", data, datasets.Dataset, error=DataError)
-    for name, path in {"out": out, "votes": votes}.items():
-        _files.check_path(name, path, NoneType)
+    _files.check_path("out", out, NoneType)
     _files.check_path("runs", runs)
     _files.check_path("base", base, model_files.Model, NoneType)
-    if settings is not None and not isinstance(settings, Mapping):
-        raise InputError(
-            f"settings is of type {type(settings).__name__}; give a dict, such as {{'epochs': 5}}"
-        )
-    if not isinstance(split_seed, int | None) or isinstance(split_seed, bool):
-        raise InputError(f"split_seed is {split_seed!r}; give a whole number")
-    excluded = _paths("exclude", exclude)
-    if isinstance(data, datasets.Dataset) and (votes or excluded or split_seed is not None):
-        raise InputError("votes, exclude and split_seed need data that is a path; give them to load_dataset")
+    origin = _training_origin(data, votes, exclude, split_seed)
     networks.require_keras()
     listener = _listener(progress, on_note)
     started = None if base is None else model_files.resolve(base).model
-    chosen = choose_recipe(recipe, settings or {}, started)
-    networks.get(chosen.network)
-    origin: dict[str, Any] = {}
-    taught = teacher if isinstance(teacher, probabilities.SavedPredictions) else None
-    if taught is None and (files := _paths("teacher", teacher)):
-        taught = probabilities.average([probabilities.read(file) for file in files])
-        origin["teacher"] = [str(Path(file).resolve()) for file in files]
+    chosen = choose_recipe(recipe, settings, started)
     if out is not None:
         check_empty(out)
-    if not isinstance(data, datasets.Dataset):
-        origin |= {
-            "source": str(Path(data).resolve()),
-            "votes": None if votes is None else str(Path(votes).resolve()),
-            "exclude": [str(Path(each).resolve()) for each in excluded] or None,
-            "seed": SPLIT_SEED if split_seed is None else split_seed,
-        }
-        data = load_data(data, size=chosen.size, listener=listener, listed="run.json", **origin)
+    networks.get(chosen.network)
+    taught, files = _read_teacher(teacher)
+    dataset, origin = _training_data(data, origin, chosen.size, listener, on_dataset, listed="run.json")
     networks.load_keras(chosen.network)
     from mien.training import trainer
+
+    run = trainer.fit(
+        dataset,
+        chosen,
+        out=out,
+        runs=runs,
+        teacher=taught,
+        base=started,
+        origin=origin | ({"teacher": files} if files else {}),
+        on_status=_report_epochs(listener, on_status),
+        on_note=listener.note,
+        on_progress=listener.progress,
+    )
+    _draw(run, dataset, listener)
+    return run
+
+
+def resume(
+    run: "Run | AnyPath",
+    data: "AnyPath | Dataset | None" = None,
+    *,
+    teacher: "SavedPredictions | AnyPath | Sequence[AnyPath] | None" = None,
+    votes: AnyPath | None = None,
+    exclude: AnyPath | Sequence[AnyPath] | None = None,
+    progress: Progress | None = None,
+    on_dataset: "Callable[[Dataset], None] | None" = None,
+    on_status: "Callable[[Status], None] | None" = None,
+    on_note: Note | None = None,
+) -> "Run":
+    """Continue a training that was stopped or killed, from its last saved state.
+
+    The finished run equals that of an uninterrupted training bit for bit.
+
+    Example:
+        >>> import mien
+        >>> settings = {"epochs": 1, "network": "tiny", "size": 16}
+        >>> run = mien.train("faces.zip", "quick", settings=settings, out="mine")
+        >>> mien.resume(run).facts()["status"]
+        'done'
+
+    Args:
+        run: The run, or its folder.
+        data: The data of the run, if it has moved; or the loaded data set.
+        teacher: The probabilities that the run distils from, if they have moved; as `train` takes them.
+        votes: The file of FER+ votes, if it has moved; for a path.
+        exclude: The files of excluded images, if they have moved; for a path.
+        progress: As in `train`.
+        on_dataset: As in `train`.
+        on_status: As in `train`.
+        on_note: As in `train`.
+
+    Raises:
+        DataError: The data, their votes or the teacher are not those of the run.
+        InputError: The data is not found, or an argument has a wrong type.
+        RunError: The run is damaged, or another process trains it.
+        MissingExtra: Keras is not installed.
+        TrainingError: As in `train`.
+        OutputError: As in `train`.
+        Stopped: As in `train`.
+    """
+    from mien.data import datasets
+    from mien.models import networks
+    from mien.training import runs
+
+    _files.check_path("run", run, runs.Run)
+    _files.check_path("data", data, datasets.Dataset, NoneType, error=DataError)
+    moved = _training_origin(data, votes, exclude, None)
+    networks.require_keras()
+    listener = _listener(progress, on_note)
+    opened = run if isinstance(run, runs.Run) else runs.open_run(run)
+    origin = opened.facts()["data"]["origin"]
+    origin |= {key: moved[key] for key in ("votes", "exclude") if moved.get(key)}
+    taught, _ = _read_teacher(origin.get("teacher") if teacher is None else teacher)
+    if isinstance(data, datasets.Dataset):
+        dataset = data
+    else:
+        dataset = load_run_data(opened, data, origin, listener=listener)
+    if on_dataset is not None:
+        on_dataset(dataset)
+    networks.load_keras(opened.recipe().network)
+    from mien.training import trainer
+
+    report = _report_epochs(listener, on_status)
+    trainer.resume(opened, dataset, teacher=taught, on_status=report, on_note=listener.note)
+    _draw(opened, dataset, listener)
+    return opened
+
+
+@dataclass(frozen=True)
+class FoldsResult:
+    """What `train_folds` wrote.
+
+    Args:
+        path: The file of probabilities for all training images (`mien.data.probabilities`).
+        folds: Number of folds.
+        images: Number of training images.
+        fingerprint: Fingerprint of the training images.
+        recipe: The recipe of each network.
+    """
+
+    path: Path
+    folds: int
+    images: int
+    fingerprint: str
+    recipe: "Recipe"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, which JSON can hold."""
+        return {key: value for key, value in vars(self).items() if key != "recipe"} | {"path": str(self.path)}
+
+
+def train_folds(
+    data: "AnyPath | Dataset",
+    recipe: "Recipe | AnyPath | None" = None,
+    *,
+    folds: int = 5,
+    settings: Mapping[str, Any] | Sequence[str] = (),
+    out: AnyPath | None = None,
+    runs: AnyPath = "runs",
+    votes: AnyPath | None = None,
+    exclude: AnyPath | Sequence[AnyPath] | None = None,
+    split_seed: int | None = None,
+    progress: Progress | None = None,
+    on_dataset: "Callable[[Dataset], None] | None" = None,
+    on_status: "Callable[[Status], None] | None" = None,
+    on_note: Note | None = None,
+) -> FoldsResult:
+    """Train a network for each fold of the training images, and predict the fold with the network without it.
+
+    The same call continues stopped folds. The probabilities can teach another network, or show wrong labels.
+
+    Example:
+        >>> import mien
+        >>> settings = {"epochs": 1, "network": "tiny", "size": 16}
+        >>> result = mien.train_folds("faces.zip", settings=settings, folds=2, out="folds")
+        >>> result.path.name
+        'out-of-fold.npz'
+
+    Args:
+        data: As `train` takes it.
+        recipe: A recipe, its name or a TOML file; None for `quick`.
+        folds: Number of folds, at least 2.
+        settings: As in `train`.
+        out: The folder of the folds' runs; None for `<recipe>-folds` in `runs`.
+        runs: The parent of that folder.
+        votes: As in `train`.
+        exclude: As in `train`.
+        split_seed: As in `train`.
+        progress: As in `train`.
+        on_dataset: As in `train`.
+        on_status: As in `train`.
+        on_note: As in `train`.
+
+    Raises:
+        DataError: A class has fewer distinct images than there are folds; or as in `train`.
+        InputError: There are fewer than 2 folds, an argument has a wrong type, or options conflict.
+        RecipeError: There is no such recipe or setting.
+        RunError: The folder holds runs of another recipe or other data.
+        MissingExtra: Keras is not installed.
+        TrainingError: As in `train`.
+        OutputError: As in `train`.
+        Stopped: As in `train`; the same call continues.
+    """
+    from mien.data import datasets
+    from mien.models import networks
+
+    _files.check_path("data", data, datasets.Dataset, error=DataError)
+    _files.check_path("out", out, NoneType)
+    _files.check_path("runs", runs)
+    if not isinstance(folds, int) or isinstance(folds, bool) or folds < 2:
+        raise InputError(f"--folds is {folds}; it must be a whole number of at least 2, such as 5")
+    origin = _training_origin(data, votes, exclude, split_seed)
+    networks.require_keras()
+    listener = _listener(progress, on_note)
+    chosen = choose_recipe(recipe, settings)
+    networks.get(chosen.network)
+    dataset, _ = _training_data(data, origin, chosen.size, listener, on_dataset)
+    networks.load_keras(chosen.network)
+    from mien.training import trainer
+
+    path = trainer.train_folds(
+        dataset,
+        chosen,
+        folds=folds,
+        out=out,
+        runs=runs,
+        on_status=_report_epochs(listener, on_status),
+        on_note=listener.note,
+    )
+    whole = dataset.split("train")
+    return FoldsResult(path, folds, len(whole), whole.fingerprint, chosen)
+
+
+def _training_origin(
+    data: "AnyPath | Dataset | None",
+    votes: AnyPath | None,
+    exclude: AnyPath | Sequence[AnyPath] | None,
+    split_seed: int | None,
+) -> dict[str, Any]:
+    """Check how data is to be read, and return what a run records about that; nothing if it is loaded."""
+    from mien.data import datasets
+
+    _files.check_path("votes", votes, NoneType)
+    if not isinstance(split_seed, int | None) or isinstance(split_seed, bool):
+        raise InputError(f"split_seed is {split_seed!r}; give a whole number")
+    excluded = _paths("exclude", exclude)
+    if isinstance(data, datasets.Dataset):
+        if votes or excluded or split_seed is not None:
+            raise InputError(
+                "votes, exclude and split_seed need data that is a path; give them to load_dataset"
+            )
+        return {}
+    return {
+        "votes": None if votes is None else str(Path(votes).resolve()),
+        "exclude": [str(Path(each).resolve()) for each in excluded] or None,
+        "seed": SPLIT_SEED if split_seed is None else split_seed,
+    }
+
+
+def _training_data(
+    data: "AnyPath | Dataset",
+    origin: Mapping[str, Any],
+    size: int,
+    listener: Listener,
+    on_dataset: "Callable[[Dataset], None] | None",
+    *,
+    listed: str = "",
+) -> "tuple[Dataset, dict[str, Any]]":
+    """Load the data if it is a path; return it, and what a run records about its origin."""
+    if not isinstance(data, str | os.PathLike):
+        dataset, known = data, {}
+    else:
+        dataset = load_data(data, size=size, listener=listener, listed=listed, **origin)
+        known = {"source": str(Path(data).resolve()), **origin}
+    if on_dataset is not None:
+        on_dataset(dataset)
+    return dataset, known
+
+
+def _read_teacher(
+    teacher: "SavedPredictions | AnyPath | Sequence[AnyPath] | None",
+) -> "tuple[SavedPredictions | None, list[str]]":
+    """Return the probabilities to distil from, and the absolute paths of their files."""
+    from mien.data import probabilities
+
+    if isinstance(teacher, probabilities.SavedPredictions):
+        return teacher, []
+    files = [str(Path(file).resolve()) for file in _paths("teacher", teacher)]
+    if not files:
+        return None, []
+    return probabilities.average([probabilities.read(file) for file in files]), files
+
+
+def _report_epochs(
+    listener: Listener, on_status: "Callable[[Status], None] | None"
+) -> "Callable[[Status], None]":
+    """Return a callable that reports the status of a training as progress too."""
 
     def report(status: "Status") -> None:
         listener.progress(f"epoch {status.epoch}/{status.epochs}", status.step, status.steps)
         if on_status is not None:
             on_status(status)
 
-    return trainer.fit(
-        data,
-        chosen,
-        out=out,
-        runs=runs,
-        teacher=taught,
-        base=started,
-        origin=origin,
-        on_status=report,
-        on_note=listener.note,
-        on_progress=listener.progress,
-    )
+    return report
+
+
+def plot_run(
+    run: "Run | AnyPath",
+    data: "AnyPath | Dataset | None" = None,
+    *,
+    progress: Progress | None = None,
+    on_dataset: "Callable[[Dataset], None] | None" = None,
+    on_note: Note | None = None,
+) -> list[str]:
+    """Plot the figures of a run again, and return their paths.
+
+    Without its data, the figures of training images are omitted.
+
+    Args:
+        run: The run, or its folder.
+        data: The data of the run, if it has moved; or the loaded data set.
+        progress: Called with (what is done, done, total).
+        on_dataset: Called with the data set, if it is found.
+        on_note: Called with a sentence if something is omitted.
+
+    Raises:
+        RunError: It is not a run, or no epoch is finished.
+        MissingExtra: Matplotlib is not installed.
+        OutputError: A figure cannot be written.
+    """
+    from mien.data import datasets
+    from mien.training import runs
+
+    _files.check_path("run", run, runs.Run)
+    _files.check_path("data", data, datasets.Dataset, NoneType, error=DataError)
+    listener = _listener(progress, on_note)
+    # Without Matplotlib this raises an error before the data is read.
+    importlib.import_module("mien.reports.plots")
+    opened = run if isinstance(run, runs.Run) else runs.open_run(run)
+    origin = opened.facts()["data"]["origin"]
+    dataset = None
+    if isinstance(data, datasets.Dataset):
+        dataset = data
+    else:
+        try:
+            dataset = load_run_data(opened, data, origin, listener=listener)
+        except InputError as error:
+            listener.note(f"no training images are plotted: {error}")
+    if dataset is not None and on_dataset is not None:
+        on_dataset(dataset)
+    return _draw(opened, dataset, listener)
 
 
 # Audit

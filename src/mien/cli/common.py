@@ -25,7 +25,6 @@ from mien._text import escape_terminal, format_duration
 from mien.errors import InputError
 
 if TYPE_CHECKING:
-    from mien.api import Listener
     from mien.training.checkpoints import Status
 
 
@@ -133,15 +132,6 @@ def live() -> Iterator[tuple[Callable[[str, int, int], None], Callable[["Status"
     finally:
         if progress.live.is_started:
             progress.stop()
-
-
-@contextmanager
-def listening() -> "Iterator[Listener]":
-    """Show the progress and the notes of a function of `mien.api` on stderr."""
-    from mien.api import Listener
-
-    with live() as (progress, _):
-        yield Listener(progress, note)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Commands for training: `train`, `plot`, `networks` and `recipes`."""
 
-import importlib
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mien.data.datasets import Dataset
-    from mien.data.probabilities import SavedPredictions
-    from mien.models.model_files import Model
     from mien.training.recipes import Recipe
     from mien.training.runs import Run
 
@@ -72,100 +70,62 @@ def train(
     json: common.Json = False,
 ) -> int:
     """Train a network, and write a run with its history, figures and model file."""
-    from mien.models.networks import require_keras
-    from mien.training.runs import check_empty
-
     timer = common.Timer()
-    require_keras()
     if resume is not None:
         if given := common.given_options(
             context, "recipe", "set_", "out", "runs", "split_seed", "folds", "from_"
         ):
             raise InputError(f"--resume continues a run unchanged, so it cannot be combined with {given}")
-        made, dataset = _go_on(resume, data, votes=votes, exclude=exclude, teacher=teacher)
-    else:
-        if data is None:
-            raise InputError("DATA is missing; try: mien train 'archive (4).zip' --recipe quick")
-        origin = {"votes": _absolute(votes), "exclude": _all_absolute(exclude), "seed": split_seed}
-        base = None if from_ is None else _base(from_)
-        chosen = api.choose_recipe(recipe or None, set_ or [], base)
-        if folds is not None:
-            _check_folds(folds, common.given_options(context, "teacher", "from_"))
-            asked = [recipe or "quick", *(word for each in set_ or () for word in ("--set", each))]
-            return _cross(data, chosen, folds, out, runs, origin, asked=asked, json=json)
-        if teacher:
-            origin["teacher"] = _all_absolute(teacher)
-        if out is not None:
-            check_empty(out)
-        made, dataset = _begin(data, chosen, base, out, runs, origin)
-    document = _document(made, dataset) | timer.seconds()
-    common.emit(document) if json else _tell(document, data if resume else None)
-    return common.SOME_BAD if dataset.problems else 0
-
-
-def _base(path: str) -> "Model":
-    from mien.models import model_files  # here, because it loads ONNX Runtime
-
-    return model_files.load(path)
-
-
-def _check_folds(folds: int, given: str) -> None:
-    if folds < 2:
-        raise InputError(f"--folds is {folds}; it must be at least 2, such as 5")
-    if given:
+    elif data is None:
+        raise InputError("DATA is missing; try: mien train 'archive (4).zip' --recipe quick")
+    if folds is not None and (given := common.given_options(context, "teacher", "from_")):
         raise InputError(f"--folds needs networks that have not seen the held-out images; omit {given}")
+    skipped = 0
+
+    def on_dataset(dataset: "Dataset") -> None:
+        nonlocal skipped
+        skipped = len(dataset.problems)
+        if resume is None:
+            _show_classes(dataset)
+        if resume is None and folds is None and from_ is None:
+            _recommend_base(dataset)
+
+    options: dict[str, Any] = {"votes": votes, "exclude": exclude, "on_dataset": on_dataset}
+    new: dict[str, Any] = {"settings": set_ or (), "out": out, "runs": runs, "split_seed": split_seed}
+    with common.live() as (progress, on_status):
+        options |= {"progress": progress, "on_status": on_status, "on_note": common.note}
+        made: Run | api.FoldsResult
+        if data is None or resume is not None:
+            assert resume is not None
+            made = api.resume(resume, data, teacher=teacher, **options)
+        elif folds is not None:
+            made = api.train_folds(data, recipe or None, folds=folds, **new, **options)
+        else:
+            made = api.train(data, recipe or None, base=from_, teacher=teacher, **new, **options)
+    if isinstance(made, api.FoldsResult):
+        common.emit(made.to_dict() | timer.seconds()) if json else _tell_folds(made, context.params)
+    else:
+        document = _document(made) | timer.seconds()
+        common.emit(document) if json else _tell(document, data if resume else None)
+    return common.SOME_BAD if skipped else 0
 
 
-def _document(made: "Run", dataset: "Dataset") -> dict[str, Any]:
-    """Plot the figures of a finished run, and return its facts."""
+def _document(made: "Run") -> dict[str, Any]:
+    """Return the facts of a finished run, with its evaluation on val."""
     import json
 
     report = json.loads((made.evaluation / "val.json").read_text(encoding="utf-8"))
-    drawn = api.plot_run(made, dataset, on_note=common.note)
-    return {"run": str(made.path), **made.facts(), "val": report, "figures": drawn}
+    figures = sorted(map(str, made.figures.glob("*")))
+    return {"run": str(made.path), **made.facts(), "val": report, "figures": figures}
 
 
-def _begin(
-    data: Path,
-    recipe: "Recipe",
-    base: "Model | None",
-    out: Path | None,
-    runs: Path,
-    origin: dict[str, Any],
-) -> tuple["Run", "Dataset"]:
-    from mien.models import networks
-
-    networks.get(recipe.network)
-    taught = _teacher(origin)
-    dataset = _load(data, recipe, origin, "run.json")
-    _show_classes(dataset)
-    if base is None and (n := len(dataset.split("train"))) < FEW:
+def _recommend_base(dataset: "Dataset") -> None:
+    """Note that a training on few images should begin from a trained model."""
+    if (n := len(dataset.split("train"))) < FEW:
         common.note(
             f"{n:,} training images are few; a shipped model as the start usually gives better accuracy: "
             "add --from default"
         )
-    networks.load_keras(recipe.network)
-    from mien.training import trainer
-
-    with common.live() as (move, on_status):
-        made = trainer.fit(
-            dataset,
-            recipe,
-            out=out,
-            runs=runs,
-            teacher=taught,
-            base=base,
-            origin={"source": str(data.resolve()), **origin},
-            on_status=on_status,
-            on_note=common.note,
-            on_progress=move,
-        )
-    return made, dataset
-
-
-def _load(data: Path, recipe: "Recipe", origin: dict[str, Any], listed: str = "") -> "Dataset":
-    with common.listening() as listener:
-        return api.load_data(data, size=recipe.size, listener=listener, listed=listed, **origin)
 
 
 def _show_classes(dataset: "Dataset") -> None:
@@ -198,55 +158,24 @@ def _counts(labels: "NDArray[np.int64]", dataset: "Dataset") -> "NDArray[np.int6
     return np.bincount(labels, minlength=len(dataset.labels))
 
 
-def _teacher(origin: dict[str, Any]) -> "SavedPredictions | None":
-    """Return the probabilities to distil from, if any."""
-    from mien.data import probabilities
+def _tell_folds(made: "api.FoldsResult", given: Mapping[str, Any]) -> None:
+    """Print where the probabilities are, and the command that trains a student with them.
 
-    files = origin.get("teacher")
-    return probabilities.average([probabilities.read(file) for file in files]) if files else None
-
-
-def _cross(
-    data: Path,
-    recipe: "Recipe",
-    folds: int,
-    out: Path | None,
-    runs: Path,
-    origin: dict[str, Any],
-    *,
-    asked: list[str],
-    json: bool,
-) -> int:
-    """Train the folds one after the other, and print where the probabilities are.
-
-    `asked` is the recipe in the words of the command line.
+    Args:
+        made: What was trained.
+        given: The parameters of the command.
     """
-    from mien.models import networks
-
-    timer = common.Timer()
-    networks.get(recipe.network)
-    dataset = _load(data, recipe, origin)
-    _show_classes(dataset)
-    networks.load_keras(recipe.network)
-    from mien.training import trainer
-
-    with common.live() as (_, on_status):
-        made = trainer.train_folds(
-            dataset, recipe, folds=folds, out=out, runs=runs, on_status=on_status, on_note=common.note
-        )
-    train = dataset.split("train")
-    if json:
-        document = {"path": str(made), "folds": folds, "images": len(train), "fingerprint": train.fingerprint}
-        common.emit(document | timer.seconds())
+    common.out.print(f"{made.path}: probabilities for {made.images:,} images", markup=False)
+    if made.recipe.name in _TEACHERS:
+        learner = _student(made.recipe)
     else:
-        common.out.print(f"{made}: probabilities for {len(train):,} images", markup=False)
-        learner = _student(recipe) if recipe.name in _TEACHERS else asked
-        words = ["mien", "train", str(data), "--recipe", *learner, "--teacher", str(made)]
-        words += [] if origin["votes"] is None else ["--votes", origin["votes"]]
-        words += [word for path in origin["exclude"] or () for word in ("--exclude", path)]
-        words += ["--split-seed", str(origin["seed"])] if origin["seed"] != 42 else []
-        common.out.print(f"next: {shlex.join(words)}", markup=False)
-    return common.SOME_BAD if dataset.problems else 0
+        learner = [given["recipe"] or "quick"]
+        learner += [word for each in given["set_"] or () for word in ("--set", each)]
+    words = ["mien", "train", str(given["data"]), "--recipe", *learner, "--teacher", str(made.path)]
+    words += [] if given["votes"] is None else ["--votes", str(given["votes"].resolve())]
+    words += [word for path in given["exclude"] or () for word in ("--exclude", str(path.resolve()))]
+    words += ["--split-seed", str(given["split_seed"])] if given["split_seed"] != api.SPLIT_SEED else []
+    common.out.print(f"next: {shlex.join(words)}", markup=False)
 
 
 def _student(teacher: "Recipe") -> list[str]:
@@ -259,40 +188,6 @@ def _student(teacher: "Recipe") -> list[str]:
     if not teacher.targets.ferplus:
         words += ["--set", "targets.ferplus=0"]
     return words
-
-
-def _go_on(
-    path: Path,
-    data: Path | None,
-    *,
-    votes: Path | None,
-    exclude: list[Path] | None,
-    teacher: list[Path] | None,
-) -> tuple["Run", "Dataset"]:
-    from mien.models import networks
-    from mien.training import runs
-
-    made = runs.open_run(path)
-    moved = {"votes": _absolute(votes), "exclude": _all_absolute(exclude)}
-    moved["teacher"] = _all_absolute(teacher)
-    origin = made.facts()["data"]["origin"] | {key: value for key, value in moved.items() if value}
-    taught = _teacher(origin)
-    with common.listening() as listener:
-        dataset = api.load_run_data(made, data, origin, listener=listener)
-    networks.load_keras(made.recipe().network)
-    from mien.training import trainer
-
-    with common.live() as (_, on_status):
-        trainer.resume(made, dataset, teacher=taught, on_status=on_status, on_note=common.note)
-    return made, dataset
-
-
-def _absolute(path: Path | None) -> str | None:
-    return None if path is None else str(path.resolve())
-
-
-def _all_absolute(paths: list[Path] | None) -> list[str] | None:
-    return [str(path.resolve()) for path in paths] if paths else None
 
 
 def _tell(document: dict[str, Any], moved: Path | None) -> None:
@@ -398,21 +293,17 @@ def plot(
     json: common.Json = False,
 ) -> int:
     """Plot the figures of a run again as PNG and SVG: loss, accuracy, confusion matrix, training images."""
-    from mien.training import runs
+    skipped = 0
 
-    # Without Matplotlib this raises an error before the data is read.
-    importlib.import_module("mien.reports.plots")
-    made = runs.open_run(run)
-    try:
-        with common.listening() as listener:
-            dataset = api.load_run_data(made, data, made.facts()["data"]["origin"], listener=listener)
-    except InputError as error:
-        common.note(f"no training images are plotted: {error}")
-        dataset = None
-    drawn = api.plot_run(made, dataset, on_note=common.note)
+    def on_dataset(dataset: "Dataset") -> None:
+        nonlocal skipped
+        skipped = len(dataset.problems)
+
+    with common.live() as (progress, _):
+        drawn = api.plot_run(run, data, progress=progress, on_dataset=on_dataset, on_note=common.note)
     if json:
-        common.emit({"run": str(made.path), "figures": drawn})
+        common.emit({"run": str(run), "figures": drawn})
     else:
         for path in drawn:
             common.out.print(path, markup=False)
-    return common.SOME_BAD if dataset is not None and dataset.problems else 0
+    return common.SOME_BAD if skipped else 0
