@@ -195,7 +195,7 @@ def _furnish(photo: Any) -> None:
     )
     for name in ("clean.csv", "leaks.csv", "out.csv"):
         Path(name).write_text("row\n2\n")
-    for name in ("holiday", "scans", "photos", "mine/calm", "mine/tense", "models"):
+    for name in ("holiday", "scans", "photos", "mine/calm", "mine/tense", "models", "people/sad"):
         Path(name).mkdir(parents=True)
     for name in ("photo.jpg", "a.jpg", "b.jpg", "holiday/one.jpg", "photos/one.jpg"):
         Image.fromarray(photo[:300, 60:460]).save(name, quality=95)
@@ -204,6 +204,10 @@ def _furnish(photo: Any) -> None:
     Image.fromarray(faces.train.images[0, ..., 0]).save("face.png")  # type: ignore[union-attr]
     for number, image in enumerate(synthetic.sample(40, seed=1, size=48)[0]):
         Image.fromarray(image[..., 0]).save(f"mine/{('calm', 'tense')[number % 2]}/{number}.png")
+    shutil.copytree("people/sad", "people/happy")
+    for number, image in enumerate(synthetic.sample(40, seed=2, size=48)[0]):
+        name = f"people/{('sad', 'happy')[number % 2]}/S{number // 4:03}_{number}.png"
+        Image.fromarray(image[..., 0]).save(name)
     shutil.copy("archive (4).zip", "faces.zip")
     for file in model_files.MODELS.iterdir():
         if file.is_file():

@@ -21,6 +21,7 @@ from mien import _files
 from mien.data import archives, exclusions, sources
 from mien.data.class_names import Naming, compile_pattern
 from mien.data.contents import SPLITS, Contents, Problem, ReadOptions
+from mien.data.division import SplitBy, divide
 from mien.data.exclusions import Exclusion
 from mien.errors import DataError
 
@@ -171,6 +172,7 @@ def load(
     rename: str | Mapping[str, str] | None = None,
     label_from: str | None = None,
     group_from: str | None = None,
+    split_by: SplitBy | None = None,
     limits: archives.Limits | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
@@ -201,6 +203,9 @@ def load(
             image below the source, such as `r"(?P<label>[a-z]+)_[0-9]+"`.
         group_from: A regular expression with a group `group`, which finds the person, or another group that a
             split keeps together, in the path of each image.
+        split_by: `group` keeps the images of a group in one split, also if the source's own splits do not;
+            `image` divides images whatever their group; None keeps the source's own splits, and divides
+            groups if they are known.
         limits: What an archive may contain.
         progress: Called with (done, total), in files or bytes.
 
@@ -227,7 +232,7 @@ def load(
     found = sources.read(path, options, progress)
     root = path.resolve().name
     _check_enough(found, root)
-    parts, notes = divide(found, seed)
+    parts, notes = divide(found, seed, split_by)
     excluded: tuple[Exclusion, ...] = ()
     if exclude:
         if "train" not in parts:
@@ -255,6 +260,7 @@ def load(
             rename=_text_of(rename),
             label_from=label_from,
             group_from=group_from,
+            split_by=split_by,
         ),
     )
 
@@ -333,77 +339,3 @@ def _gather(found: Contents, parts: dict[str, NDArray[np.intp]], size: int) -> d
             ballots = None if votes is None else votes[cut]
             splits[name] = Split(name, images[cut], labels[cut], ballots, files, own)
     return splits
-
-
-def divide(found: Contents, seed: int) -> tuple[dict[str, NDArray[np.intp]], tuple[str, ...]]:
-    """Divide images into train, val and test, with identical images in one split.
-
-    A source without splits gives a tenth of each class to val and a tenth to test. A source with train and
-    without val gives a tenth of train to val. At least one image of a class stays in train; a class of few
-    images gives val one before test.
-
-    Args:
-        found: The images, in an order that does not depend on the file system.
-        seed: Selects the images.
-
-    Returns:
-        Indices into `found` by split, ascending, without missing splits; and notes.
-
-    Raises:
-        DataError: A split that the source names has nothing readable, or nothing is left for val.
-    """
-    given = np.array(found.splits, dtype=object)
-    if not found.declared:
-        parts = _draw(np.arange(len(given)), found, ("val", "test"), seed)
-        note = f"the source has no splits: a tenth of each class is val and a tenth test, with seed {seed}"
-    else:
-        parts = {split: np.flatnonzero(given == split) for split in SPLITS if split in found.declared}
-        for split, members in parts.items():
-            if not members.size:
-                raise DataError(
-                    f"the split {split} has no readable image; fill it or remove it{_why(found, split)}"
-                )
-        if "train" not in parts or "val" in parts:
-            return parts, _missing(parts)
-        parts |= _draw(parts["train"], found, ("val",), seed)
-        note = f"the source has no val: a tenth of train's images of each class is val, with seed {seed}"
-    if not parts["val"].size:
-        raise DataError("there are too few images for a val split; give at least two of a class")
-    parts = {split: members for split, members in parts.items() if members.size}
-    return parts, (note, *_missing(parts))
-
-
-def _why(found: Contents, split: str) -> str:
-    """Return the first problem of a split, for a message."""
-    first = next((problem for problem in found.problems if problem.split == split), None)
-    return "" if first is None else f" (its first problem: {first.file}: {first.reason})"
-
-
-def _missing(parts: dict[str, NDArray[np.intp]]) -> tuple[str, ...]:
-    absent = [split for split in SPLITS if split not in parts]
-    return (f"there is no {' and no '.join(absent)} split",) if absent else ()
-
-
-def _draw(
-    members: NDArray[np.intp], found: Contents, others: tuple[str, ...], seed: int
-) -> dict[str, NDArray[np.intp]]:
-    groups: dict[bytes, list[int]] = {}
-    for member in members.tolist():
-        key = hashlib.blake2b(found.faces[member].tobytes(), digest_size=16).digest()
-        groups.setdefault(key, []).append(member)
-    drawn: dict[str, list[int]] = {split: [] for split in ("train", *others)}
-    random = np.random.default_rng(seed)
-    for label in range(len(found.classes)):
-        # A group of identical images with different labels counts for the first one's class.
-        mine = [group for group in groups.values() if found.labels[group[0]] == label]
-        quota = max(1, round(sum(map(len, mine)) / 10))
-        room = dict.fromkeys(others, quota)
-        for turn, place in enumerate(random.permutation(len(mine)).tolist()):
-            group = mine[place]
-            # The first one goes to train, so that train has every class.
-            fits = [split for split in others if turn and room[split] >= len(group)]
-            split = fits[0] if fits else "train"
-            drawn[split] += group
-            if fits:
-                room[split] -= len(group)
-    return {split: np.array(sorted(chosen), np.intp) for split, chosen in drawn.items()}
