@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mien.data import datasets, division
 from mien.data.contents import Contents
 from mien.errors import DataError
+from mien.training import folds
 from test_datasets import face, lay, png
 
 GROUP_FROM = r"(p\d+)_"
@@ -176,3 +177,55 @@ def test_own_splits_without_a_shared_person_stay(tmp_path):
     assert data.fingerprint == datasets.load(source, group_from=GROUP_FROM, split_by="group").fingerprint
     assert data.fingerprint == datasets.load(source).fingerprint
     assert not any("group" in note for note in data.notes)
+
+
+def split_of(labels, groups, pixels=None) -> datasets.Split:
+    """Return a split of noise; images with the same number in `pixels` are identical."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (len(labels), 12, 12, 1), dtype=np.uint8)
+    images = images[list(pixels if pixels is not None else range(len(labels)))]
+    files = tuple(map(str, range(len(labels))))
+    return datasets.Split("train", images, np.array(labels, np.int64), None, files, tuple(groups))
+
+
+@given(IMAGES, st.integers(2, 5), st.integers(0, 2**31))
+@settings(max_examples=60, deadline=None)
+def test_a_fold_keeps_people_and_copies_whole(images, number, seed):
+    copies, labels, groups = ([image[place] for image in images] for place in range(3))
+    pixels = [copies.index(each) for each in copies]
+    split = split_of(labels, groups, pixels)
+    names = ("a", "b", "c")
+    if len(set(labels)) < 3:
+        return
+    try:
+        parts = folds.assign_folds(split, names, number, seed=seed)
+    except DataError:
+        return
+    assert sorted(np.concatenate(parts).tolist()) == list(range(len(images)))
+    by_name = {str(place): part for place, part in enumerate(parts)}
+    assert all(len(found) == 1 for found in splits_of(by_name, groups).values())
+    assert all(len(found) == 1 for found in splits_of(by_name, pixels).values())
+    for part in parts:
+        assert set(np.delete(split.labels, part).tolist()) == {0, 1, 2}
+        assert part.size
+    again = folds.assign_folds(split, names, number, seed=seed)
+    assert [part.tolist() for part in again] == [part.tolist() for part in parts]
+
+
+def test_folds_of_alike_people_are_even():
+    labels = [label for _ in range(20) for label in (0, 1, 2)]
+    parts = folds.assign_folds(
+        split_of(labels, [f"p{place // 3}" for place in range(60)]), ("a", "b", "c"), 5, seed=3
+    )
+    assert [len(part) for part in parts] == [12] * 5
+    assert all(np.bincount(np.array(labels)[part]).tolist() == [4, 4, 4] for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("labels", "groups"),
+    [([0, 1, 2] * 4, ["one"] * 6 + ["two"] * 6), ([0] * 6 + [1, 2] * 6, ["p"] * 6 + list("abcdef") * 2)],
+)
+def test_folds_need_enough_groups_of_every_class(labels, groups):
+    with pytest.raises(DataError) as caught:
+        folds.assign_folds(split_of(labels, groups), ("a", "b", "c"), 3, seed=0)
+    assert "folds" in str(caught.value)

@@ -12,6 +12,7 @@ _MODULES = (
     "contents",
     "csv_lists",
     "datasets",
+    "division",
     "duplicates",
     "exclusions",
     "folders",

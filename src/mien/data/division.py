@@ -146,9 +146,9 @@ def deal(
     """Deal whole groups to parts, with about the same share of each class in a part.
 
     The groups are taken in a random order. Each goes to the part that most reduces the sum of
-    `(share of the class - share)² / share` over parts and classes. Of several orders the best result counts.
-    This is the criterion of a stratified division with groups, as scikit-learn's StratifiedGroupKFold has it,
-    for parts of any size.
+    `(share of the class - share)² / share` over parts and classes, and over parts for all images. Of several
+    orders the best result counts. This is the criterion of a stratified division with groups, as
+    scikit-learn's StratifiedGroupKFold has it, for parts of any size.
 
     Args:
         groups: Members of each group.
@@ -162,7 +162,9 @@ def deal(
         `(len(groups),)` the part of each group.
     """
     classes = int(labels.max()) + 1
-    counts = np.array([np.bincount(labels[list(group)], minlength=classes) for group in groups], np.int64)
+    # Images of any class count like one more class, so that parts have their share of the images too.
+    counts = np.array([np.bincount(labels[list(group)], minlength=classes + 1) for group in groups], np.int64)
+    counts[:, classes] = counts.sum(axis=1)
     wanted = np.array(shares)
     random = np.random.default_rng(seed)
     best: tuple[float, NDArray[np.intp]] | None = None

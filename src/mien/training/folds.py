@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data import duplicates, probabilities
+from mien.data import division, duplicates, probabilities
 from mien.data.datasets import Dataset, Split
 from mien.data.probabilities import SavedPredictions
 from mien.errors import DataError, RunError
@@ -56,9 +56,7 @@ def predict_out_of_fold(
     answers: dict[str, NDArray[np.float32]] = {}
     for number, held in enumerate(parts, start=1):
         kept = np.setdiff1d(np.arange(len(whole)), held)
-        part = replace(
-            dataset, train=select(whole, kept), val=replace(select(whole, held), name="val"), test=None
-        )
+        part = replace(dataset, train=whole.take(kept), val=replace(whole.take(held), name="val"), test=None)
         say(f"fold {number} of {folds}: trains on {len(kept):,} images, predicts {len(held):,}")
         made = _one(part, recipe, Path(to) / f"fold-{number}", fit=fit, resume=resume)
         shipped = model_files.load(made.bundle)
@@ -89,17 +87,22 @@ def assign_folds(split: Split, labels: Sequence[str], folds: int, *, seed: int) 
     """Divide a split into folds with an even share of each class.
 
     Exact and near duplicates stay in one fold, because a network that learned from a duplicate of an image
-    has memorised its label. Re-cropped duplicates are not searched for, because that takes too long.
+    has memorised its label. The images of a person or other group stay in one fold too, if groups are known.
+    Re-cropped duplicates are not searched for, because that takes too long.
 
     Returns:
         The indices of each fold, ascending; every image is in one of them.
 
     Raises:
-        DataError: A class has fewer distinct images than there are folds.
+        DataError: A class has fewer distinct images than there are folds; or, with groups, a fold would have
+            no image, or all images of a class.
     """
     if folds < 2:
         raise DataError(f"folds is {folds}; at least 2 are needed")
-    copies = {int(group[0]): group.tolist() for group in duplicates.find(split.images).groups()}
+    found = duplicates.find(split.images).groups()
+    if split.groups is not None:
+        return _whole_groups(split, labels, folds, found, seed=seed)
+    copies = {int(group[0]): group.tolist() for group in found}
     more = {index for group in copies.values() for index in group[1:]}
     groups = [copies.get(index, [index]) for index in range(len(split)) if index not in more]
     random = np.random.default_rng(seed)
@@ -121,12 +124,31 @@ def assign_folds(split: Split, labels: Sequence[str], folds: int, *, seed: int) 
     return [np.array(sorted(fold), np.intp) for fold in dealt]
 
 
-def select(split: Split, members: NDArray[np.intp]) -> Split:
-    """Return the images of a split at these indices."""
-    return Split(
-        name=split.name,
-        images=split.images[members],
-        labels=split.labels[members],
-        votes=None if split.votes is None else split.votes[members],
-        files=tuple(split.files[member] for member in members.tolist()),
+def _whole_groups(
+    split: Split, labels: Sequence[str], folds: int, copies: Sequence[NDArray[np.int64]], *, seed: int
+) -> list[NDArray[np.intp]]:
+    """Return folds that keep groups of the split, and sets of copies, whole."""
+    assert split.groups is not None
+    groups = division.connect(
+        len(split), (*division.sets_of(split.groups), *(each.tolist() for each in copies))
     )
+    dealt = np.empty(len(split), np.intp)
+    for group, fold in zip(
+        groups, division.deal(groups, split.labels, [1 / folds] * folds, seed=seed), strict=True
+    ):
+        dealt[group] = fold
+    counts = np.array(
+        [np.bincount(split.labels[dealt == fold], minlength=len(labels)) for fold in range(folds)]
+    )
+    if not counts.any(axis=1).all():
+        raise DataError(
+            f"there are {len(groups):,} groups of images to keep together, too few for {folds} folds; use "
+            "fewer folds"
+        )
+    for name, held in zip(labels, (counts > 0).sum(axis=0), strict=True):
+        if held < 2:
+            raise DataError(
+                f"all images of the class {name!r} are in one fold, because they belong to one group or few; "
+                "add images of other groups, or use fewer folds"
+            )
+    return [np.flatnonzero(dealt == fold) for fold in range(folds)]
