@@ -22,7 +22,7 @@ import tarfile
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,6 +150,7 @@ def members(
     archive: str | os.PathLike[str],
     *,
     limits: Limits = _DEFAULTS,
+    only_if: Callable[[Sequence[str]], bool] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[str, bytes]]:
     """Read the files of an archive one at a time, without unpacking it.
@@ -160,6 +161,7 @@ def members(
     Args:
         archive: A zip or tar (plain, gz, bz2, xz), whatever its name.
         limits: One file is in memory at a time, so `file_bytes` bounds the memory.
+        only_if: Called with the names of all files; if it returns False, no file is read.
         progress: Called with (bytes read, bytes in all) after every file.
 
     Yields:
@@ -171,6 +173,8 @@ def members(
     path = Path(archive)
     with _open(path) as file:
         contents = _Contents(file, path.name, limits)
+        if only_if is not None and not only_if([member.name for member in contents.tree.files]):
+            return
         done = 0
         for member in contents.tree.files:
             # Its buffer becomes the bytes without a copy, which joining the pieces would need.

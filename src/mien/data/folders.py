@@ -46,6 +46,26 @@ def may_be_image(name: str) -> bool:
     return _suffix(name) in _SUFFIXES
 
 
+def find_classes(names: Iterable[str], others: Collection[str] = ()) -> set[str]:
+    """Return the class folders that the names of images have, before an image is read.
+
+    Args:
+        names: Images, relative to the source, separated by `/`.
+        others: Other files; images beside those of a training by mien do not count.
+
+    Returns:
+        Names of folders; empty if no image is in a class folder.
+
+    Raises:
+        DataError: Two folders name one split.
+    """
+    runs = _runs(others)
+    names = [name for name in names if not _within(name, runs)]
+    if not names or (not _tops(names) and _misplaced_splits(names)):
+        return set()
+    return {folder for _, folder in _locate_all(names, _roots(names, [])).values()}
+
+
 def understand(
     faces: Mapping[str, NDArray[np.uint8] | str],
     *,
@@ -171,13 +191,8 @@ def _locate_all(names: Iterable[str], roots: Mapping[_Folders, str]) -> dict[str
 def _roots(names: list[str], notes: list[str]) -> dict[_Folders, str]:
     """Return the folders whose subfolders are the classes, each with its split (`""` for none)."""
     places = {_folders(name) for name in names}
-    tops: dict[_Folders, str] = {}
-    for folders in places:
-        for depth in range(len(folders) - 1, 0, -1):
-            if split := split_named(folders[depth - 1]):
-                tops[folders[:depth]] = split
-                break
-    if not tops and (wrong := sorted({part for folders in places for part in folders if split_named(part)})):
+    tops = _tops(names)
+    if not tops and (wrong := _misplaced_splits(names)):
         raise DataError(
             f"the folders {shorten(wrong)} are named like splits and contain no class folders; "
             "arrange the images as in train/happy/1.png"
@@ -193,6 +208,21 @@ def _roots(names: list[str], notes: list[str]) -> dict[_Folders, str]:
         if len(firsts) != 1 or not goes_on or canonical(next(iter(firsts))):
             return {(*top, *wrapping): split for top, split in roots.items()}
         wrapping += (firsts.pop(),)
+
+
+def _tops(names: Iterable[str]) -> dict[_Folders, str]:
+    """Return the folders that are named like splits and contain folders of images."""
+    tops: dict[_Folders, str] = {}
+    for folders in {_folders(name) for name in names}:
+        for depth in range(len(folders) - 1, 0, -1):
+            if split := split_named(folders[depth - 1]):
+                tops[folders[:depth]] = split
+                break
+    return tops
+
+
+def _misplaced_splits(names: Iterable[str]) -> list[str]:
+    return sorted({part for name in names for part in _folders(name) if split_named(part)})
 
 
 def _one_folder_a_split(tops: dict[_Folders, str], names: list[str], notes: list[str]) -> dict[_Folders, str]:

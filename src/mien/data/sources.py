@@ -14,7 +14,7 @@ from mien._text import shorten
 from mien.data import archives
 from mien.data.class_names import find_part
 from mien.data.contents import Contents, ReadOptions, check_room, split_named
-from mien.data.folders import is_junk, may_be_image, understand
+from mien.data.folders import find_classes, is_junk, may_be_image, understand
 from mien.data.listings import Entry, FolderReader, Listing, read_listing
 from mien.data.pixel_tables import is_table, read_table
 from mien.errors import DataError, ImageError
@@ -67,6 +67,10 @@ def _folder(source: Path, options: ReadOptions, progress: _Progress) -> Contents
     names, hidden, empty = _walk(source)
     if options.label_from is not None:
         return read_listing(_named_files(source, names, options), options, progress)
+    if not _has_classes(source, names):
+        table = next((name for name in _best_first(names) if _is_table(source / name)), None)
+        if table is not None:
+            return _csv(source / table, table, options, progress)
     candidates = [name for name in names if may_be_image(name)]
     check_room(len(candidates), options.size)
     faces: dict[str, NDArray[np.uint8] | str] = {}
@@ -83,12 +87,16 @@ def _folder(source: Path, options: ReadOptions, progress: _Progress) -> Contents
         is_image=lambda name: _may_be_image(source / name),
         naming=options.naming,
     )
-    table = None
-    if found is None or len(found.classes) < 2:
-        table = next((name for name in _best_first(names) if _is_table(source / name)), None)
-    if table is not None:
-        return _csv(source / table, table, options, progress)
     return _grouped(_chosen(source, found, names, options.votes), options)
+
+
+def _has_classes(source: Path, names: list[str]) -> bool:
+    """Return whether a folder has two or more class folders, by names."""
+    candidates = [name for name in names if may_be_image(name)]
+    # A file without an extension may be a README, so it counts only if no other file does.
+    telling = [name for name in candidates if "." in name.rpartition("/")[2]]
+    telling = telling or [name for name in candidates if images.is_image_file(source / name)]
+    return len(find_classes(telling, [name for name in names if not may_be_image(name)])) > 1
 
 
 def _archive(source: Path, options: ReadOptions, progress: _Progress) -> Contents:
