@@ -1,0 +1,107 @@
+"""The scripts in examples/ run, and print what they promise."""
+
+import importlib.util
+import runpy
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import mien
+from mien.data import synthetic
+from test_api import make_video
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SCRIPTS = sorted(path.name for path in EXAMPLES.glob("*.py"))
+
+
+@pytest.fixture
+def run(away: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run an example in a folder with photo.jpg, photos and faces; return what it prints."""
+    from skimage.data import astronaut
+
+    Image.fromarray(astronaut()[:320, :400]).save("photo.jpg", quality=95)
+    Path("photos").mkdir()
+    shutil.copy("photo.jpg", "photos/smile.jpg")
+    Path("photos/broken.jpg").write_bytes(b"\xff\xd8\xff")
+
+    def call(name: str, *arguments: str) -> str:
+        monkeypatch.setattr("sys.argv", [name, *arguments])
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        return capsys.readouterr().out
+
+    return call
+
+
+def needs(*modules: str) -> None:
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"needs {module}")
+
+
+def test_every_example_is_short_and_listed():
+    listed = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    for name in SCRIPTS:
+        assert len((EXAMPLES / name).read_text(encoding="utf-8").splitlines()) <= 40
+        assert f"({name})" in listed
+
+
+def test_photo(run):
+    face = mien.predict("photo.jpg").faces[0]
+    assert run("photo.py", "photo.jpg", "marked.png").startswith(f"{face.emotion} {face.confidence:.0%}")
+    with Image.open("marked.png") as marked:
+        assert marked.size == (400, 320)
+
+
+def test_folder_to_pandas(run):
+    needs("pandas")
+    shown = run("folder_to_pandas.py", "photos")
+    assert "photos/smile.jpg" in shown
+    assert "happy" in shown.splitlines()[-2]
+
+
+def test_video_timeline(run):
+    needs("av", "matplotlib")
+    make_video(Path("interview.mp4"))
+    shown = run("video_timeline.py", "interview.mp4", "timeline.png")
+    assert shown.startswith("person 1, 0.0 s to 0.2 s: happy")
+    with Image.open("timeline.png") as timeline:
+        assert timeline.size[0] > 400
+    assert Path("faces.csv").read_text().count("\n") > 1
+
+
+def test_webcam_takes_a_film(run):
+    needs("av", "cv2")
+    make_video(Path("interview.mp4"))
+    lines = run("webcam.py", "interview.mp4", "--headless").splitlines()
+    assert len(lines) == 6
+    assert all(line.startswith("happy") for line in lines)
+
+
+@pytest.mark.long
+def test_own_classes(run):
+    needs("tensorflow")
+    faces, labels, _ = synthetic.sample(60, seed=3, size=48)
+    for number, (face, label) in enumerate(zip(faces, labels, strict=True)):
+        path = Path("faces") / ("smile" if label == 3 else "other") / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(face[:, :, 0]).save(path)
+    assert "test images" in run("own_classes.py", "faces", "runs/mine")
+    assert mien.load_model("runs/mine").card.labels == ("other", "smile")
+
+
+@pytest.mark.parametrize("name", ["onnx", "litert"])
+def test_exported_models_need_no_mien(run, tiny_run, name):
+    if name == "litert":
+        needs("tensorflow", "ai_edge_litert")
+    model = mien.load_model(tiny_run)
+    target = f"model.{'tflite' if name == 'litert' else 'onnx'}"
+    mien.export(tiny_run, name, target)
+    pixels = synthetic.sample(1, seed=5, size=model.card.size)[0]
+    Image.fromarray(pixels[0, :, :, 0]).save("face.png")
+    lines = [line.split() for line in run(f"plain_{name}.py", target, "face.png").splitlines()]
+    assert [label for label, _ in lines] == list(model.card.labels)
+    shown = [float(probability) for _, probability in lines]
+    assert np.abs(np.array(shown) - model.run(pixels)[0]).max() < 2e-3
