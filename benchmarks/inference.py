@@ -1,13 +1,13 @@
-"""How fast faces are read: bundles of mien beside the network of the package fer, in one run.
+"""How fast faces are read: models of mien beside the network of the package fer, in one run.
 
-    python benchmarks/inference.py float32=RUN/bundle int8=OTHER/bundle --data fer2013.csv
+    python benchmarks/inference.py float32=RUN/model int8=OTHER/model --data fer2013.csv
 
 One face a call, and batches of 64, on one thread and on two. Every figure comes from a process of its own, in
 which one contender does one thing; contenders take turns, and another goes first in every repeat, so that a
 machine that slows down slows down all. Figures are the median of the repeats, with the least and the most.
 
 What is timed is the call on an input that is ready, which for fer leaves out resizing to 64 pixels and
-scaling to [-1, 1]; a bundle takes pixels as they are. fer runs its batches face by face, as the package does,
+scaling to [-1, 1]; a model takes pixels as they are. fer runs its batches face by face, as the package does,
 and once more with its input resized to all 64, which the package does not; the ratio is to the better of the
 two, repeat by repeat. The import is of what runs the network: of fer's, the interpreter alone, while the
 package itself imports TensorFlow and OpenCV.

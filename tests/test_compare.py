@@ -557,24 +557,24 @@ def test_a_run_knows_its_data(place: Path, capsys: pytest.CaptureFixture[str]) -
         size=SIZE,
         data=model_files.Data(name="data", fingerprint="0" * 64, splits=parts),
     )
-    model_files.write(meter("bad", (150, 170)), card, made.bundle)
+    model_files.write(meter("bad", (150, 170)), card, made.model_folder)
     assert cli.run(["compare", "good.onnx", "mine", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert (document["winner"], document["b"]["name"]) == ("a", "mine")
     assert "mine had these images as val" in document["warnings"][0]
     # Images that chose nothing are counted each time, and told of where another run was scored on them.
     other = replace(card, data=model_files.Data(name="data", fingerprint="0" * 64, splits={}))
-    model_files.write(meter("bad", (150, 170)), other, made.bundle)
+    model_files.write(meter("bad", (150, 170)), other, made.model_folder)
     assert cli.run(["compare", "good.onnx", "mine", "--json"]) == 0
     capsys.readouterr()
-    model_files.write(meter("bad", (140, 170)), other, made.bundle)
+    model_files.write(meter("bad", (140, 170)), other, made.model_folder)
     assert cli.run(["compare", "good.onnx", "mine", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)["warnings"]
     assert any("2 different models on these images" in each for each in said)
     (made.path / LOG_FILE).write_text("nonsense")
     assert cli.run(["compare", "good.onnx", "mine", "--json"]) == 0
     assert "the comparison is not counted" in capsys.readouterr().err
-    model_files.write(meter("bad", (150, 170)), card, made.bundle)
+    model_files.write(meter("bad", (150, 170)), card, made.model_folder)
     # A list of exclusions matters to train alone, and this one is gone.
     assert cli.run(["compare", "good.onnx", "mine", "--split", "train"]) == 2
     assert cli.run(["compare", "mine", "mine", "--data", "data", "--split", "train"]) == 0
@@ -620,7 +620,7 @@ def test_copies_are_those_that_the_models_learnt_from(
     parts = {each.name: model_files.Part(n=len(each), fingerprint=each.fingerprint) for each in data.splits}
     about = model_files.Data(name="data", fingerprint="0" * 64, splits=parts)
     card = model_files.Card(name="bad", labels=LABELS, size=SIZE, data=about)
-    model_files.write(meter("bad", (150, 170)), card, made.bundle)
+    model_files.write(meter("bad", (150, 170)), card, made.model_folder)
     assert cli.run(["compare", "mine", "mine"]) == 0
     # Three images of val stand in train anyway.
     assert "without the 4 images that training has too" in capsys.readouterr().out

@@ -35,7 +35,7 @@ def test_the_demo_leaves_what_it_lists(tmp_path: Path) -> None:
     assert list(dict.fromkeys(stages))[:3] == ["drawing faces", "extracting", "reading"]
     document = json.loads(json.dumps(shown.to_dict()))
     assert document["data"] == "synthetic"
-    assert model_files.load(to / "run" / "bundle").card.recipe["name"] == "demo"
+    assert model_files.load(to / "run" / "model").card.recipe["name"] == "demo"
 
     (to / "run" / "leftover").touch()
     again = demo.show(

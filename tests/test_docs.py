@@ -39,7 +39,7 @@ STANDS_FOR = {
     "DATA": "fer2013.csv",
     "D": "fer2013.csv",
     "RUN": "runs/quick-1",
-    "MODEL": "runs/quick-1/bundle",
+    "MODEL": "runs/quick-1/model",
     "A": "runs/quick-1",
     "B": "runs/release-1",
     "C": "default",

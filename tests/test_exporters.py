@@ -412,12 +412,12 @@ def finished(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> runs.Run:
         recipes.Recipe(name="made", network="tiny", size=16), {}, out=tmp_path_factory.mktemp("r") / "r"
     )
     known = card(recipe=recipes.to_dict(made.recipe()), licence="CC0", heads=at(1.5))
-    exporters.write_model(tiny, known, made.bundle, images=images(4, 16), at_least=0)
+    exporters.write_model(tiny, known, made.model_folder, images=images(4, 16), at_least=0)
     return made
 
 
 def test_a_runs_model_becomes_keras_and_onnx(finished: runs.Run, tiny: Any, tmp_path: Path) -> None:
-    pixels, before = images(8, 16), model_files.load(finished.bundle)
+    pixels, before = images(8, 16), model_files.load(finished.model_folder)
     seen: list[tuple[int, int]] = []
     made = exporters.convert(finished, "keras", progress=lambda *each: seen.append(each))
     assert made.path == finished.path / "export" / "model.keras"
@@ -428,12 +428,12 @@ def test_a_runs_model_becomes_keras_and_onnx(finished: runs.Run, tiny: Any, tmp_
     again = model_files.load(exporters.convert(finished, "onnx", tmp_path / "copy", at_least=7).path)
     assert again.card.licence == "CC0"
     np.testing.assert_allclose(again.run(pixels), before.run(pixels), atol=1e-6)
-    shipped = (finished.bundle / "model.onnx").read_bytes()
+    shipped = (finished.model_folder / "model.onnx").read_bytes()
     anew = exporters.convert(finished, "onnx", at_least=7)
     assert model_files.load(anew.path.parent).card == again.card
     assert anew.path == finished.path / "export" / "model.onnx"
-    for place in (finished.bundle, finished.bundle / "model.onnx"):
-        with refused(ModelError, "bundle"):
+    for place in (finished.model_folder, finished.model_folder / "model.onnx"):
+        with refused(ModelError, "model"):
             exporters.convert(finished, "onnx", place, at_least=7)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "labels.txt").write_text("my annotations")
@@ -442,11 +442,11 @@ def test_a_runs_model_becomes_keras_and_onnx(finished: runs.Run, tiny: Any, tmp_
     with refused(ModelError, "labels.txt", ".keras"):
         exporters.convert(finished, "keras", tmp_path / "mine" / "labels.txt", at_least=7)
     assert (tmp_path / "mine" / "labels.txt").read_text() == "my annotations"
-    assert (finished.bundle / "model.onnx").read_bytes() == shipped
+    assert (finished.model_folder / "model.onnx").read_bytes() == shipped
 
 
-def test_a_bundle_becomes_its_network_again(finished: runs.Run, tiny: Any, tmp_path: Path) -> None:
-    loaded = model_files.load(finished.bundle)
+def test_a_model_becomes_its_network_again(finished: runs.Run, tiny: Any, tmp_path: Path) -> None:
+    loaded = model_files.load(finished.model_folder)
     model = exporters.rebuild(loaded)
     assert model.trainable_weights
     assert all((a == b).all() for a, b in zip(model.get_weights(), tiny.get_weights(), strict=True))
@@ -462,7 +462,7 @@ def test_a_bundle_becomes_its_network_again(finished: runs.Run, tiny: Any, tmp_p
         exporters.rebuild(copied)
 
 
-def test_a_run_without_a_bundle_is_refused(tmp_path: Path, finished: runs.Run) -> None:
+def test_a_run_without_a_model_is_refused(tmp_path: Path, finished: runs.Run) -> None:
     made = runs.create(recipes.get("quick"), {}, out=tmp_path / "young")
     with refused(RunError, "young", "mien train --resume"):
         exporters.convert(made, "keras")

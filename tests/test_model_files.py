@@ -21,7 +21,7 @@ SIZE = 16
 
 
 def proto() -> onnx.ModelProto:
-    """A network of one convolution, written by hand: a bundle needs no Keras."""
+    """A network of one convolution, written by hand: a model needs no Keras."""
     random = np.random.default_rng(0)
     weights = {
         "conv/kernel": random.normal(0, 0.01, (4, 1, 3, 3)).astype(np.float32),
@@ -236,7 +236,7 @@ def test_a_card_with_wrong_values_is_not_written(tmp_path: Path) -> None:
     assert not (tmp_path / "bad").exists()
 
 
-def test_an_older_bundle_and_foreign_files_beside_it(folder: Path) -> None:
+def test_an_older_model_and_foreign_files_beside_it(folder: Path) -> None:
     (folder / "notes.txt").write_text("mine")
     old = model_files.load(folder).card
     new = model_files.write(
@@ -286,7 +286,7 @@ def test_places_that_cannot_be_written_to(tmp_path: Path) -> None:
     assert [each.name for each in (tmp_path / "taken").iterdir()] == ["model.onnx"]
 
 
-def test_no_bundle_no_answer(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_model_no_answer(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with refused(ModelError, "nowhere"):
         model_files.load(tmp_path / "nowhere")
     with refused(ModelError, tmp_path.name):
@@ -309,17 +309,20 @@ def test_a_runs_folder_is_its_model(away: Path) -> None:
     (made / "recipe.toml").touch()
     with refused(RunError, "mien train --resume runs/quick-1"):
         model_files.load("runs/quick-1")
-    written = model_files.write(MODEL, card(), made / "bundle")
-    for name in ("runs/quick-1", made, "runs/quick-1/bundle", "runs/quick-1/bundle/model.onnx"):
+    written = model_files.write(MODEL, card(), made / "model")
+    for name in ("runs/quick-1", made, "runs/quick-1/model", "runs/quick-1/model/model.onnx"):
         assert model_files.load(name).card == written.card
-    assert model_files.load("runs/quick-1").path == made / "bundle"
+    assert model_files.load("runs/quick-1").path == made / "model"
     assert model_files.load("runs/quick-1").read() == written.read()
+    (made / "model").rename(made / "bundle")
+    with refused(RunError, "runs/quick-1/bundle", "runs/quick-1/model"):
+        model_files.resolve("runs/quick-1")
 
 
 def test_a_name_of_the_package_goes_before_a_folder_of_that_name(away: Path) -> None:
     (away / "fast").mkdir()
     (away / "fast" / "recipe.toml").touch()
-    mine = model_files.write(MODEL, card(), away / "fast" / "bundle")
+    mine = model_files.write(MODEL, card(), away / "fast" / "model")
     assert model_files.load("fast").path == model_files.find("fast") == model_files.MODELS / "fast.onnx"
     assert not model_files.is_run("fast")
     assert model_files.is_run("./fast")
@@ -688,7 +691,7 @@ def test_a_file_beside_its_own_evaluation_or_what_is_none_loads(tmp_path: Path) 
     assert model_files.load(tmp_path / "one.onnx").card == made.card
 
 
-def test_using_a_bundle_needs_nothing_that_trains(folder: Path) -> None:
+def test_using_a_model_needs_nothing_that_trains(folder: Path) -> None:
     script = (
         "import sys\n"
         "from mien.models import model_files\n"
@@ -701,15 +704,15 @@ def test_using_a_bundle_needs_nothing_that_trains(folder: Path) -> None:
 
 def test_a_target_is_a_run_a_model_or_a_shipped_name(away: Path) -> None:
     content = (model_files.MODELS / "fast.onnx").read_bytes()
-    for folder in ("mine", "mine/bundle", "fast"):
+    for folder in ("mine", "mine/model", "fast"):
         Path(folder).mkdir(parents=True)
-    for file in ("mine/bundle/model.onnx", "mine/copy.onnx", "fast/model.onnx"):
+    for file in ("mine/model/model.onnx", "mine/copy.onnx", "fast/model.onnx"):
         Path(file).write_bytes(content)
     Path("mine/recipe.toml").write_text("")
     name = model_files.load("fast").card.name
     subject = model_files.resolve("mine")
     assert (subject.run, subject.name, subject.home) == (Path("mine"), "mine", Path("mine"))
-    for file in ("mine/bundle", "mine/bundle/model.onnx"):
+    for file in ("mine/model", "mine/model/model.onnx"):
         subject = model_files.resolve(file)
         assert (subject.run, subject.name, subject.home) == (None, name, Path("mine").resolve())
     for target in ("mine/copy.onnx", "fast", "./fast", None, subject.model):

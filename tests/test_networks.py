@@ -94,7 +94,7 @@ def test_every_network_survives_saving(tmp_path: Path, models: dict[str, Any], n
 def test_every_network_exports_alike(tmp_path: Path, models: dict[str, Any], name: str) -> None:
     images = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 1), dtype=np.uint8)
     card = Card(name=name, labels=tuple("abcdefg"), size=48)
-    shipped = exporters.write_model(models[name], card, tmp_path / "bundle", images=images, at_least=4)
+    shipped = exporters.write_model(models[name], card, tmp_path / "model", images=images, at_least=4)
     assert shipped.card.parity is not None
     assert shipped.card.parity.largest_difference <= 1e-4
 
@@ -218,7 +218,7 @@ from mien.models import model_files, networks
 from mien.training import trainer
 dying.compare_few()
 made = trainer.fit(dying.data(), dying.recipe("epochs=1"))
-assert model_files.load(made.bundle).card.parity.largest_difference < 1e-4
+assert model_files.load(made.model_folder).card.parity.largest_difference < 1e-4
 keras = networks.load_keras()
 assert keras.config.epsilon() == 1e-7
 model = networks.build("tiny", size=16)

@@ -102,7 +102,7 @@ def test_trains_measures_saves_and_shows_then_goes_on_after_a_disconnect(
         return
     # What is left on Drive when the machine is lost after the first epoch.
     history = made.history()
-    (made.bundle / model_files.MODEL).unlink()
+    (made.model_folder / model_files.MODEL).unlink()
     max((made.path / "checkpoints").glob("state-*.npz")).unlink()
     made.update(status="training", shipped={})
     second = execute(place, again="train", without="save")

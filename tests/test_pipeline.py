@@ -130,7 +130,7 @@ def test_archive_to_prediction(away: Path, archive: Path, ask: Json, real_figure
     assert (made.figures / "confusion-test.png").is_file()
 
     code, alone = ask(
-        "evaluate", str(made.bundle / "model.onnx"), "--data", "archive (4).zip", "--split", "test"
+        "evaluate", str(made.model_folder / "model.onnx"), "--data", "archive (4).zip", "--split", "test"
     )
     assert code == 0
     assert alone["accuracy"] == scored["accuracy"]
@@ -141,7 +141,7 @@ def test_archive_to_prediction(away: Path, archive: Path, ask: Json, real_figure
     assert any(path.endswith("confusion-test.svg") for path in figures["figures"])
 
     image = np.zeros((1, 48, 48, 1), np.uint8)
-    assert model_files.load(made.bundle).run(image).shape == (1, 7)
+    assert model_files.load(made.model_folder).run(image).shape == (1, 7)
 
 
 @pytest.mark.parametrize("format_", ["onnx", "keras", "h5", "litert"])
@@ -224,7 +224,7 @@ def test_exclusions_go_into_the_run_and_the_card(away: Path, archive: Path, ask:
     assert code == 0
     assert document["data"]["excluded"] == {"odd": 3}
     assert document["data"]["splits"]["train"]["n"] == 137
-    assert model_files.load("run/bundle").card.excluded == {"odd": 3}
+    assert model_files.load("run/model").card.excluded == {"odd": 3}
     assert ask("train", "--resume", "run")[1]["status"] == "done"
     Path("leave.csv").rename("moved.csv")
     assert ask("evaluate", "run")[1]["n"] == 42
@@ -241,8 +241,8 @@ def test_a_teacher_is_asked_about_the_images_that_training_keeps(
     rows = [hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest() for image in split.images[:3]]
     Path("leave.csv").write_text("sha256\n" + "\n".join(rows) + "\n")
     left_out = ["--exclude", "leave.csv"]
-    bundle_ = str(trained / "bundle")
-    asked = ["evaluate", bundle_, "--data", str(archive), "--split", "train", "--probabilities", "taught.npz"]
+    file_ = str(trained / "model")
+    asked = ["evaluate", file_, "--data", str(archive), "--split", "train", "--probabilities", "taught.npz"]
     code, scored = ask(*asked, *left_out)
     assert code == 0
     kept = scored["n"]
@@ -252,11 +252,11 @@ def test_a_teacher_is_asked_about_the_images_that_training_keeps(
     code, made = ask(*student, *left_out)
     assert code == 0
     assert made["data"]["splits"]["train"]["n"] == kept
-    beside = ["compare", "taught.npz", bundle_, "--data", str(archive), "--split", "train"]
+    beside = ["compare", "taught.npz", file_, "--data", str(archive), "--split", "train"]
     assert "exclusions that they were made with" in refuse(*beside)
     assert ask(*beside, *left_out)[1]["n"] == kept
     assert "--exclude" in refuse("evaluate", str(trained), *left_out)
-    assert "--exclude needs --data" in refuse("compare", str(trained), bundle_, *left_out)
+    assert "--exclude needs --data" in refuse("compare", str(trained), file_, *left_out)
     assert "input leave.csv" in refuse(*asked[:-1], "leave.csv", *left_out)
 
 
@@ -361,9 +361,9 @@ def test_folds_teach_a_student_and_several_models_are_averaged(
     assert code == 0
     assert made["path"] == "folds/out-of-fold.npz"
     assert made["images"] == 140
-    weights = Path("folds/fold-2/bundle/model.onnx").read_bytes()
+    weights = Path("folds/fold-2/model/model.onnx").read_bytes()
     assert ask("train", str(archive), "--folds", "2", "--out", "folds", *SETTINGS)[0] == 0
-    assert Path("folds/fold-2/bundle/model.onnx").read_bytes() == weights
+    assert Path("folds/fold-2/model/model.onnx").read_bytes() == weights
     assert "another recipe" in refuse("train", str(archive), "--folds", "2", "--out", "folds")
     assert "--teacher" in refuse("train", str(archive), "--folds", "2", "--teacher", "folds/out-of-fold.npz")
 
@@ -378,9 +378,9 @@ def test_folds_teach_a_student_and_several_models_are_averaged(
     synthetic.write_archive(Path("other.zip"), train=70, val=14, test=0, seed=1)
     assert "the data, size and exclusions" in refuse("train", "other.zip", *taught)
 
-    code, both = ask("evaluate", str(trained), "student/bundle", "--data", str(archive))
+    code, both = ask("evaluate", str(trained), "student/model", "--data", str(archive))
     assert code == 0
-    one, two = model_files.load(trained / "bundle"), model_files.load("student/bundle")
+    one, two = model_files.load(trained / "model"), model_files.load("student/model")
     val = datasets.load(archive).split("val")
     mean = one.run(val.images) + two.run(val.images)
     assert both["accuracy"] == (mean.argmax(axis=1) == val.labels).mean()
@@ -403,7 +403,7 @@ def test_the_mean_of_views_is_told_as_such_and_not_kept_for_the_run(
     assert probabilities.read(to).about.endswith(", 10 views, asked directly")
     assert kept.read_bytes() == before
     heads = "has the head 'fer2013' and"
-    several = ("evaluate", "default", str(trained / "bundle"), "--data", "nowhere.zip")
+    several = ("evaluate", "default", str(trained / "model"), "--data", "nowhere.zip")
     assert heads in refuse(*several, "--probabilities", str(to))
     assert "--views" in refuse("evaluate", str(trained), "--views", "3")
     assert "--views" in refuse("evaluate", str(trained), "--views", "2", "--robustness")
@@ -419,17 +419,17 @@ def test_any_other_classes_train_too(away: Path, archive: Path, ask: Json) -> No
     code, document = ask("train", "own", "--out", "run", *SETTINGS)
     assert code == 0
     assert document["labels"] == ["Awake", "tired", "élan"]
-    assert (Path("run/bundle") / "labels.txt").read_text(encoding="utf-8").split() == document["labels"]
+    assert (Path("run/model") / "labels.txt").read_text(encoding="utf-8").split() == document["labels"]
 
 
-def test_a_run_with_another_bundle_than_it_shipped_says_so(
+def test_a_run_with_another_model_than_it_shipped_says_so(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = shutil.copytree(trained, tmp_path / "run")
     assert cli.run(["evaluate", str(copy)]) == 0
     assert "this training shipped" not in capsys.readouterr().err
     packaged = model_files.MODELS / "fast.onnx"
-    model_files.write(packaged.read_bytes(), model_files.load("fast").card, copy / "bundle")
+    model_files.write(packaged.read_bytes(), model_files.load("fast").card, copy / "model")
     assert cli.run(["evaluate", str(copy)]) == 0
     assert "is not the file that its training wrote" in capsys.readouterr().err
 
@@ -482,7 +482,7 @@ def test_a_run_whose_data_moved_asks_for_it_and_takes_it(
         (["evaluate", "{run}", "--votes", "votes.csv"], "--votes"),
         (["evaluate", "full/cat.jpg"], "cat.jpg"),
         (["evaluate", "absent"], "absent"),
-        (["evaluate", "{run}/bundle"], "--data"),
+        (["evaluate", "{run}/model"], "--data"),
         (["evaluate", "{run}", "--split", "dev"], "dev"),
         (["evaluate", "{run}/recipe.toml", "--data", "{archive}"], "recipe.toml"),
         (["plot", "empty"], "empty"),
@@ -589,7 +589,7 @@ def test_litert_keeps_tensorflow_quiet(away: Path, trained: Path) -> None:
 def test_a_killed_run_names_how_to_finish_it(
     away: Path, trained: Path, archive: Path, refuse: Callable[..., str]
 ) -> None:
-    shutil.copytree(trained, "young", ignore=shutil.ignore_patterns("bundle"))
+    shutil.copytree(trained, "young", ignore=shutil.ignore_patterns("model"))
     assert "young has finished training" in refuse("evaluate", "young")
     runs.open_run("young").update(status="training")
     words = "mien train --resume young"
@@ -601,7 +601,7 @@ def test_a_killed_run_names_how_to_finish_it(
     assert words in refuse("export", "young")
     assert words in refuse("card", "young")
     assert words in refuse("train", str(archive), "--from", "young")
-    assert words in refuse("predict", "x.png", "--model", "young/bundle")
+    assert words in refuse("predict", "x.png", "--model", "young/model")
     with runs.open_run(Path("young")).lock():
         assert "it is being trained" in refuse("evaluate", "young")
     assert "is a folder; name one image" in refuse("explain", "young")

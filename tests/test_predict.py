@@ -660,7 +660,7 @@ def test_a_runs_folder_is_a_model(
     tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str], folder: Path
 ) -> None:
     run_ = tmp_path / "run-1"
-    model_files.write(predictor.model.read(), predictor.model.card, run_ / "bundle")
+    model_files.write(predictor.model.read(), predictor.model.card, run_ / "model")
     (run_ / "recipe.toml").write_text("")
     shown = [run(capsys, folder / "a.png", "--json", "--model", each) for each in ("default", run_)]
     assert shown[0] == shown[1]

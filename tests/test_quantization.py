@@ -118,7 +118,7 @@ def test_the_copy_answers_as_the_file_does(file: bytes, copy: bytes, faces: Data
     assert np.corrcoef(features[0].ravel(), features[1].ravel())[0, 1] > 0.999
 
 
-def test_the_copy_is_a_bundle_with_the_files_own_names(
+def test_the_copy_is_a_model_folder_with_the_files_own_names(
     file: bytes, copy: bytes, tmp_path: Path, faces: Dataset
 ) -> None:
     old, new = onnx.load_from_string(file), onnx.load_from_string(copy)

@@ -338,7 +338,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     runs.create(recipes.get("quick"), facts, out=place / "runs" / "one")
     about = model_files.Data(name=data.root, fingerprint=data.fingerprint, splits=splits)
-    model_files.write(model.read(), replace(model.card, data=about), place / "runs" / "one" / "bundle")
+    model_files.write(model.read(), replace(model.card, data=about), place / "runs" / "one" / "model")
     return place / "runs" / "one"
 
 
@@ -369,7 +369,7 @@ def test_a_run_counts_how_often_its_test_was_scored(made: Path, tmp_path: Path, 
         1,
         [],
     )
-    alone = ask(home / "bundle" / "model.onnx", "--data", made.parent.parent / "faces.zip", "--split", "test")
+    alone = ask(home / "model" / "model.onnx", "--data", made.parent.parent / "faces.zip", "--split", "test")
     assert alone["split_use"]["times"] == 3
     entries = json.loads((home / LOG_FILE).read_text())
     assert [entry["split_fingerprint"] for entry in entries] == [again["split_fingerprint"]] * 3
@@ -386,13 +386,13 @@ def test_only_a_runs_own_model_counts_in_it(
 ) -> None:
     home, archive = tmp_path / "one", made.parent.parent / "faces.zip"
     shutil.copytree(made, home)
-    shutil.copy(made / "bundle" / "model.onnx", home / "other.onnx")
+    shutil.copy(made / "model" / "model.onnx", home / "other.onnx")
     (home / "deep").mkdir()
     monkeypatch.chdir(home)
     for name in ("default", "other.onnx"):
         assert ask(name, "--data", archive, "--split", "test")["split_use"]["times"] is None
     assert not (home / LOG_FILE).exists()
-    for times, name in enumerate((".", "bundle", "bundle/model.onnx", "deep/../bundle"), start=1):
+    for times, name in enumerate((".", "model", "model/model.onnx", "deep/../model"), start=1):
         own = [] if name == "." else ["--data", archive]
         assert ask(name, *own, "--split", "test")["split_use"]["times"] == times
 
@@ -463,7 +463,7 @@ def excluding(place: Path, made: Path) -> Path:
     runs.create(recipes.get("quick"), facts, out=place / "runs" / "two")
     model = model_files.load()
     about = model_files.Data(name=data.root, fingerprint=data.fingerprint, splits=splits)
-    model_files.write(model.read(), replace(model.card, data=about), place / "runs" / "two" / "bundle")
+    model_files.write(model.read(), replace(model.card, data=about), place / "runs" / "two" / "model")
     return place / "runs" / "two"
 
 
@@ -548,7 +548,7 @@ def test_models_of_small_images_are_asked_for_no_recrops(
 def test_nothing_that_is_read_is_written_over(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    archive, model = made.parent.parent / "faces.zip", made / "bundle" / "model.onnx"
+    archive, model = made.parent.parent / "faces.zip", made / "model" / "model.onnx"
     groups = tmp_path / "g.csv"
     groups.write_text("file,age\nx,1\n")
     (tmp_path / "out").mkdir()

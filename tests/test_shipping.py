@@ -64,7 +64,7 @@ def shipped(trained: runs.Run, tmp_path_factory: pytest.TempPathFactory) -> ship
 def test_the_file_answers_as_the_run_does_at_its_temperature(
     trained: runs.Run, shipped: shipping.Shipped
 ) -> None:
-    before, val = model_files.load(trained.bundle), noisy().split("val")
+    before, val = model_files.load(trained.model_folder), noisy().split("val")
     alone = model_files.load(shipped.model.path)
     assert alone.card == shipped.model.card
     assert (alone.card.name, alone.card.licence) == ("tried", "CC0-1.0")
@@ -119,11 +119,11 @@ def test_a_training_begins_from_what_ships(shipped: shipping.Shipped, tmp_path: 
     recipe = dying.recipe("targets.ferplus=1", "epochs=1", "optimizer.learning_rate=1e-3")
     made = trainer.fit(noisy(), recipe, out=tmp_path / "run", base=model_files.load(shipped.model.path))
     assert made.facts()["base"][0]["name"] == "tried"
-    card = model_files.load(made.bundle).card
+    card = model_files.load(made.model_folder).card
     assert card.base[0].sha256 == shipped.model.card.sha256
     assert card.base[0].data == shipped.model.card.data
     mean = shipping.make(made, noisy(), to=tmp_path, average=[shipped.model], name="mean")
-    one, two = exporters.weights_of(model_files.load(made.bundle)), exporters.weights_of(shipped.model)
+    one, two = exporters.weights_of(model_files.load(made.model_folder)), exporters.weights_of(shipped.model)
     for name, array in exporters.weights_of(mean.model).items():
         tolerance = max(np.abs(each[name]).max() for each in (one, two)) / 125 + 1e-7
         np.testing.assert_allclose(array, (one[name] + two[name]) / 2, atol=tolerance, rtol=0, err_msg=name)
@@ -137,7 +137,7 @@ def test_a_training_begins_from_what_ships(shipped: shipping.Shipped, tmp_path: 
 def test_the_weights_beside_a_model_are_the_networks_to_a_byte(
     trained: runs.Run, shipped: shipping.Shipped
 ) -> None:
-    network = exporters.rebuild(model_files.load(trained.bundle))
+    network = exporters.rebuild(model_files.load(trained.model_folder))
     expected = {variable.path: variable.numpy() for variable in network.weights}
     found = initial_weights.read(shipped.model.path, shipped.model.card.sha256 or "")
     assert found.keys() == expected.keys()
@@ -157,12 +157,12 @@ def gone_on(trained: runs.Run, tmp_path_factory: pytest.TempPathFactory) -> runs
     """Another epoch from where `trained` ended."""
     recipe = dying.recipe("targets.ferplus=1", "epochs=1", "optimizer.ema=0")
     out = tmp_path_factory.mktemp("gone") / "on"
-    return trainer.fit(noisy(), recipe, out=out, base=model_files.load(trained.bundle))
+    return trainer.fit(noisy(), recipe, out=out, base=model_files.load(trained.model_folder))
 
 
 def test_the_weights_of_two_runs_are_averaged(trained: runs.Run, gone_on: runs.Run, tmp_path: Path) -> None:
     made = shipping.make(gone_on, noisy(), to=tmp_path, average=[trained], name="mean")
-    models = [model_files.load(each.bundle) for each in (gone_on, trained)]
+    models = [model_files.load(each.model_folder) for each in (gone_on, trained)]
     one, two = (exporters.weights_of(model) for model in models)
     for name, array in initialization.load(made.model).weights.items():
         expected = (one[name] + two[name]) / 2
@@ -174,13 +174,13 @@ def test_the_weights_of_two_runs_are_averaged(trained: runs.Run, gone_on: runs.R
     assert [each.name for each in card.base] == [trained.name]
     assert card.base[0].recipe == card.averaged[0].recipe == models[1].card.recipe
     assert card.name == "mean"
-    assert model_files.load(gone_on.bundle).card == models[0].card
+    assert model_files.load(gone_on.model_folder).card == models[0].card
 
 
 def test_what_ships_is_known_as_the_run_it_was_made_of(
     trained: runs.Run, gone_on: runs.Run, shipped: shipping.Shipped, tmp_path: Path
 ) -> None:
-    assert shipped.model.card.made_from == model_files.load(trained.bundle).card.sha256
+    assert shipped.model.card.made_from == model_files.load(trained.model_folder).card.sha256
     with refused(ModelError):
         shipping.make(trained, noisy(), to=tmp_path, average=[shipped.model])
     made = shipping.make(gone_on, noisy(), to=tmp_path, average=[shipped.model], name="mean")
@@ -192,11 +192,11 @@ def test_what_ships_is_known_as_the_run_it_was_made_of(
 
 def test_networks_that_have_no_mean_are_refused(trained: runs.Run, gone_on: runs.Run, tmp_path: Path) -> None:
     def together(other: model_files.Card) -> None:
-        one = model_files.load(gone_on.bundle)
+        one = model_files.load(gone_on.model_folder)
         images = noisy().split("val").images
         shipping.average([one, dataclasses.replace(one, card=other)], tmp_path / "mean", images=images)
 
-    card = model_files.load(trained.bundle).card
+    card = model_files.load(trained.model_folder).card
     with refused(ModelError, "'on'", "'run'"):
         together(dataclasses.replace(card, sha256="0" * 64))
     with refused(ModelError, "'on'", "'run'"):
@@ -243,7 +243,7 @@ def test_a_float32_model_holds_its_weights_itself_and_none_of_old_stay(
     old.write_bytes(b"an older model's")
     made = shipping.make(trained, noisy(), to=tmp_path)
     assert (made.weights, old.exists()) == (None, False)
-    network = exporters.rebuild(model_files.load(trained.bundle))
+    network = exporters.rebuild(model_files.load(trained.model_folder))
     assert initialization.load(made.model).weights.keys() == {variable.path for variable in network.weights}
 
 
@@ -251,7 +251,7 @@ def test_offsets_ship_where_they_are_worth_it_on_images_they_did_not_see(
     trained: runs.Run, shipped: shipping.Shipped
 ) -> None:
     val = noisy().split("val")
-    raw = model_files.load(trained.bundle).run(val.images, head="fer2013")
+    raw = model_files.load(trained.model_folder).run(val.images, head="fer2013")
     alone, shifted = (
         calibration.measure(raw, val.labels, logit_bias=logit_bias) for logit_bias in (False, True)
     )
@@ -396,14 +396,14 @@ def test_nothing_is_calibrated_on_what_a_model_before_it_learnt(
 ) -> None:
     data = noisy()
     shutil.copytree(gone_on.path, tmp_path / "on")
-    model = model_files.load(gone_on.bundle)
+    model = model_files.load(gone_on.model_folder)
     learnt = dataclasses.replace(
         model.card.base[0].data,
         splits={"train": model_files.Part(n=1, fingerprint=data.split("val").fingerprint)},
     )
     base = dataclasses.replace(model.card.base[0], data=learnt)
     for change in ({"base": (base,)}, {"averaged": (base,)}):
-        model_files.write(model.read(), dataclasses.replace(model.card, **change), tmp_path / "on" / "bundle")
+        model_files.write(model.read(), dataclasses.replace(model.card, **change), tmp_path / "on" / "model")
         with refused(DataError, "val"):
             shipping.make(runs.open_run(tmp_path / "on"), data, to=tmp_path)
     assert not list(tmp_path.glob("*.onnx"))
@@ -448,7 +448,7 @@ def test_offsets_that_cost_accuracy_are_told_of_what_ships(
     monkeypatch.setattr(shipping, "_calibration", spoilt)
     made = shipping.make(trained, noisy(), to=tmp_path)
     val = noisy().split("val")
-    raw = model_files.load(trained.bundle).run(val.images, head="fer2013")
+    raw = model_files.load(trained.model_folder).run(val.images, head="fer2013")
     assert (raw.argmax(axis=1) == val.labels).mean() > 0.8
     assert (made.model.run(val.images, head="fer2013").argmax(axis=1) != 0).all()
     release._warn(made)

@@ -19,8 +19,8 @@ def test_they_are_finished_and_small(tiny_run: Path, tiny_run_votes: Path) -> No
         assert made.facts()["status"] == "done"
         state, complaints = made.load()
         assert (state is not None, complaints) == (True, [])
-        assert model_files.load(made.bundle).card.sha256 == made.facts()["shipped"]["sha256"]
-    assert [len(model_files.load(path / "bundle").card.heads) for path in (tiny_run, tiny_run_votes)] == [
+        assert model_files.load(made.model_folder).card.sha256 == made.facts()["shipped"]["sha256"]
+    assert [len(model_files.load(path / "model").card.heads) for path in (tiny_run, tiny_run_votes)] == [
         1,
         2,
     ]
@@ -33,7 +33,7 @@ def test_the_script_makes_them_again(tmp_path: Path) -> None:
     pytest.importorskip("keras", reason="training needs mien[train]")
     make_tiny_run.make(tmp_path)
     for name in NAMES:
-        for file in ("bundle/card.json", "run.json", "evaluation/val.json"):
+        for file in ("model/card.json", "run.json", "evaluation/val.json"):
             kept, again = (
                 json.loads((root / name / file).read_text()) for root in (make_tiny_run.HERE, tmp_path)
             )

@@ -75,7 +75,7 @@ def ending(path: Path) -> Ending:
     rows = [{key: row[key] for key in row if key not in runs.CLOCKS} for row in made.history()]
     val = dying.data().split("val")
     return Ending(
-        rows, dict(state.arrays), made.facts()["shipped"], model_files.load(made.bundle).run(val.images)
+        rows, dict(state.arrays), made.facts()["shipped"], model_files.load(made.model_folder).run(val.images)
     )
 
 
@@ -315,7 +315,7 @@ def test_a_training_learns_and_leaves_a_whole_run(
     assert facts["environment"]["keras"]
     assert any(f"ships epoch {best + 1} of" in note for note in notes)
 
-    shipped = model_files.load(made.bundle)
+    shipped = model_files.load(made.model_folder)
     report = evaluator.evaluate(shipped, data.split("val"), labels=data.labels)
     assert report.accuracy == pytest.approx(history[best]["val_accuracy"])
     assert report.accuracy > 0.6
@@ -324,7 +324,7 @@ def test_a_training_learns_and_leaves_a_whole_run(
     assert shipped.card.parity.images >= 1000
     assert shipped.card.recipe == recipes.to_dict(made.recipe())
     assert shipped.card.sha256 == facts["shipped"]["sha256"]
-    assert str(made.path) not in (made.bundle / "card.json").read_text()
+    assert str(made.path) not in (made.model_folder / "card.json").read_text()
 
     names = sorted(path.name for path in made.weights.iterdir())
     kept = {best + 1, len(history)}
@@ -346,7 +346,7 @@ def test_weight_files_load_in_plain_keras(
     epoch = made.facts()["shipped"]["epoch"]
     model.load_weights(next(made.weights.glob(f"ep{epoch:03d}-*")))
     images = data.split("val").images
-    ours = model_files.load(made.bundle).run(images)
+    ours = model_files.load(made.model_folder).run(images)
     np.testing.assert_allclose(model.predict(images, verbose=0), ours, atol=1e-4)
 
 
@@ -456,7 +456,7 @@ def test_a_loss_that_is_no_number_stops_within_an_epoch(tmp_path: Path) -> None:
     assert "epoch 1" in str(caught.value)
     made = runs.open_run(tmp_path / "run")
     assert made.facts()["status"] == "failed"
-    assert not made.bundle.exists()
+    assert not made.model_folder.exists()
 
 
 def test_a_validation_loss_that_is_no_number_stops_before_it_ships(
@@ -472,7 +472,7 @@ def test_a_validation_loss_that_is_no_number_stops_before_it_ships(
         trainer.fit(dying.data(), dying.recipe("select=last"), out=tmp_path / "run")
     made = runs.open_run(tmp_path / "run")
     assert made.facts()["status"] == "failed"
-    assert not made.bundle.exists()
+    assert not made.model_folder.exists()
 
 
 @pytest.mark.parametrize("settings", [("optimizer.warmup=0", "select=last"), ("select=val_loss",)])
@@ -514,7 +514,7 @@ def test_when_it_diverges_later_the_best_model_is_kept(
     made = runs.open_run(tmp_path / "run")
     assert made.facts()["status"] == "failed"
     assert made.facts()["shipped"]["epoch"] == 1
-    assert model_files.load(made.bundle).card.labels == ("angry", "disgust", "fear")
+    assert model_files.load(made.model_folder).card.labels == ("angry", "disgust", "fear")
 
 
 def test_a_network_that_no_file_can_stand_for_is_kept_aside(
@@ -534,7 +534,7 @@ def test_a_network_that_no_file_can_stand_for_is_kept_aside(
     assert str(made.path / "diverged") in said
     monkeypatch.undo()
     assert exporters.weights((made.path / "diverged" / "model.onnx").read_bytes())
-    assert not (made.bundle / "model.onnx").exists()
+    assert not (made.model_folder / "model.onnx").exists()
     assert trainer.resume(made, dying.data()).facts()["status"] == "done"
 
 
@@ -608,7 +608,7 @@ def test_a_run_has_thresholds_and_frequencies(tmp_path: Path) -> None:
     data, notes = dying.data(), []
     settings = ("targets.ferplus=1", "epochs=4", "optimizer.ema=0", "augment.flip=false")
     made = trainer.fit(data, dying.recipe(*settings), out=tmp_path / "run", on_note=notes.append)
-    model, val, split = model_files.load(made.bundle), data.split("val"), data.split("train")
+    model, val, split = model_files.load(made.model_folder), data.split("val"), data.split("train")
     shares = np.bincount(split.labels) / len(split)
     for name, head in model.card.heads.items():
         np.testing.assert_allclose(head.frequencies, shares, atol=1e-6)
@@ -636,7 +636,7 @@ def test_a_model_at_chance_flags_all_its_answers(tmp_path: Path) -> None:
     data, notes = dying.data(), []
     settings = ("epochs=1", "optimizer.learning_rate=1e-9", "optimizer.ema=0")
     made = trainer.fit(data, dying.recipe(*settings), out=tmp_path / "run", on_note=notes.append)
-    model = model_files.load(made.bundle)
+    model = model_files.load(made.model_folder)
     assert model.card.head().at_chance
     (said,) = [each for each in notes if "chance" in each]
     assert "uncertain" in said
@@ -658,7 +658,7 @@ def test_an_epoch_that_was_better_than_the_last_is_named() -> None:
 def test_bfloat16_trains_and_ships_in_float32(tmp_path: Path) -> None:
     made = trainer.fit(dying.data(), dying.recipe("precision=bfloat16", "epochs=2"), out=tmp_path / "run")
     assert made.facts()["precision"] == "mixed_bfloat16"
-    parity = model_files.load(made.bundle).card.parity
+    parity = model_files.load(made.model_folder).card.parity
     assert parity is not None
     assert parity.largest_difference <= 1e-4
 
@@ -810,7 +810,7 @@ def test_a_second_answer_learns_the_votes(tmp_path: Path) -> None:
     )
     rows = made.history()
     assert {"ferplus_accuracy", "val_ferplus_accuracy"} <= rows[-1].keys()
-    shipped = model_files.load(made.bundle)
+    shipped = model_files.load(made.model_folder)
     assert list(shipped.card.heads) == ["fer2013", "ferplus"]
     val = data.split("val")
     for name, truth in (("fer2013", val.labels), ("ferplus", val.votes.argmax(axis=1))):
@@ -956,7 +956,7 @@ def test_teachers_take_a_few_steps_in_bfloat16_on_the_jax_backend(tmp_path: Path
     assert made.facts()["environment"]["backend"].startswith("jax")
     assert made.facts()["precision"] == "mixed_bfloat16"
     assert len(made.history()) == 2
-    assert list(model_files.load(made.bundle).card.heads) == ["fer2013", "ferplus"]
+    assert list(model_files.load(made.model_folder).card.heads) == ["fer2013", "ferplus"]
 
 
 @pytest.mark.parametrize("folds", [2, 5])

@@ -35,7 +35,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> model_files.Model:
     """A model that has learnt its data well."""
     recipe = dying.recipe("epochs=6", "optimizer.ema=0", "checkpoints.minutes=5")
     return model_files.load(
-        trainer.fit(dying.data(), recipe, out=tmp_path_factory.mktemp("base") / "first").bundle
+        trainer.fit(dying.data(), recipe, out=tmp_path_factory.mktemp("base") / "first").model_folder
     )
 
 
@@ -64,16 +64,16 @@ def test_a_training_goes_on_from_there_and_says_so(
     assert made.history()[0]["loss"] < 0.5 * chance.history()[0]["loss"]
 
     shipped = base.card
-    card = model_files.load(made.bundle).card
+    card = model_files.load(made.model_folder).card
     (first,) = card.base
     assert (first.name, first.sha256, first.data) == ("first", shipped.sha256, shipped.data)
     assert first.recipe == shipped.recipe
     assert card.learnt_from == (card.data, shipped.data)
     assert made.facts()["base"][0]["sha256"] == shipped.sha256
-    assert model_files.load(chance.bundle).card.base == ()
+    assert model_files.load(chance.model_folder).card.base == ()
 
-    third = trainer.fit(data, short(), out=tmp_path / "third", base=model_files.load(made.bundle))
-    assert [each.name for each in model_files.load(third.bundle).card.base] == ["second", "first"]
+    third = trainer.fit(data, short(), out=tmp_path / "third", base=model_files.load(made.model_folder))
+    assert [each.name for each in model_files.load(third.model_folder).card.base] == ["second", "first"]
 
 
 def test_a_result_that_is_worse_than_its_start_says_so(base: model_files.Model, tmp_path: Path) -> None:
@@ -89,12 +89,12 @@ def test_a_result_that_is_worse_than_its_start_says_so(base: model_files.Model, 
         on_progress=lambda *each: stages.append(each),
     )
     assert stages[-1] == ("scoring first on val", 40, 40)
-    card = model_files.load(made.bundle).card
+    card = model_files.load(made.model_folder).card
     began = card.began
     assert began is not None
     first, second = (
         evaluator.evaluate(each, data.split("val"), labels=data.labels)
-        for each in (base, model_files.load(made.bundle))
+        for each in (base, model_files.load(made.model_folder))
     )
     assert (began.name, began.n, began.learnt) == ("first", 40, False)
     assert (began.accuracy, began.accuracy_interval) == (first.accuracy, first.accuracy_interval)
@@ -107,9 +107,9 @@ def test_a_result_that_is_worse_than_its_start_says_so(base: model_files.Model, 
     (row,) = training._beside(kept)
     assert row[1].endswith("the trained model is worse")
     told = evaluator.measure_all(
-        [model_files.load(made.bundle)],
+        [model_files.load(made.model_folder)],
         data,
-        evaluator.predict(model_files.load(made.bundle), data.split("val"), labels=data.labels),
+        evaluator.predict(model_files.load(made.model_folder), data.split("val"), labels=data.labels),
     )
     assert told.models[0].began["worse"] is True
     assert any(
@@ -117,7 +117,7 @@ def test_a_result_that_is_worse_than_its_start_says_so(base: model_files.Model, 
     )
     # A mean of both has other weights, of which this says nothing.
     mean = shipping.average(
-        [model_files.load(made.bundle), base], tmp_path / "mean", images=data.split("val").images
+        [model_files.load(made.model_folder), base], tmp_path / "mean", images=data.split("val").images
     )
     assert mean.card.began is None
 
@@ -130,14 +130,14 @@ def test_a_result_that_is_not_worse_says_nothing(
     made = trainer.fit(
         data, short("optimizer.learning_rate=1e-9"), out=tmp_path / "same", base=base, on_note=notes.append
     )
-    began = model_files.load(made.bundle).card.began
+    began = model_files.load(made.model_folder).card.began
     assert began is not None
     assert not began.worse
     assert not any("worse" in each for each in notes)
     assert not training._beside(made.facts()["began"])[0][1].endswith("worse")
     # In classes that the first cannot answer there is nothing to compare.
     strange = trainer.fit(other(make_blobs), short(), out=tmp_path / "strange", base=base)
-    assert model_files.load(strange.bundle).card.began is None
+    assert model_files.load(strange.model_folder).card.began is None
     assert training._beside(strange.facts()["began"]) == []
 
 
@@ -145,7 +145,7 @@ def test_what_the_first_learnt_from_is_no_measure_of_the_second(
     base: model_files.Model, tmp_path: Path, make_blobs: Callable[..., Dataset]
 ) -> None:
     made = trainer.fit(other(make_blobs), short(), out=tmp_path / "second", base=base)
-    card = model_files.load(made.bundle).card
+    card = model_files.load(made.model_folder).card
     for name in ("train", "val"):
         assert find_role(card, dying.data().split(name).fingerprint).role == name
         assert find_role(card, other(make_blobs).split(name).fingerprint).role == name
@@ -154,7 +154,7 @@ def test_what_the_first_learnt_from_is_no_measure_of_the_second(
     val = dying.data().split("val")
     taught = replace(other(make_blobs), train=replace(val, name="train"))
     again = trainer.fit(replace(taught, labels=dying.data().labels), short(), out=tmp_path / "on", base=base)
-    assert find_role(model_files.load(again.bundle).card, val.fingerprint).role == "train"
+    assert find_role(model_files.load(again.model_folder).card, val.fingerprint).role == "train"
 
 
 @pytest.mark.parametrize(
@@ -183,9 +183,13 @@ def test_heads_that_are_left_behind_are_named(base: model_files.Model, tmp_path:
     two = trainer.fit(dying.data(), short("targets.ferplus=1"), out=tmp_path / "two", base=base)
     notes: list[str] = []
     made = trainer.fit(
-        dying.data(), short(), out=tmp_path / "one", base=model_files.load(two.bundle), on_note=notes.append
+        dying.data(),
+        short(),
+        out=tmp_path / "one",
+        base=model_files.load(two.model_folder),
+        on_note=notes.append,
     )
-    assert len(model_files.load(made.bundle).card.heads) == 1
+    assert len(model_files.load(made.model_folder).card.heads) == 1
     assert any("has the heads fer2013 and ferplus" in note and "targets.ferplus=1" in note for note in notes)
 
 
@@ -193,11 +197,11 @@ def test_what_averaged_models_learnt_from_is_learnt_from(
     base: model_files.Model, tmp_path: Path, make_blobs: Callable[..., Dataset]
 ) -> None:
     data = other(make_blobs, labels=dying.data().labels)
-    on = model_files.load(trainer.fit(data, short(), out=tmp_path / "on", base=base).bundle)
+    on = model_files.load(trainer.fit(data, short(), out=tmp_path / "on", base=base).model_folder)
     mean = shipping.average([base, on], tmp_path / "mean", images=data.split("val").images)
     assert [each.name for each in mean.card.averaged] == ["on"]
     third = make_blobs({"train": 60, "val": 30}, seed=11, labels=data.labels)
-    card = model_files.load(trainer.fit(third, short(), out=tmp_path / "last", base=mean).bundle).card
+    card = model_files.load(trainer.fit(third, short(), out=tmp_path / "last", base=mean).model_folder).card
     assert {each.name for each in card.base} == {"first", "on"}
     assert find_role(card, data.split("train").fingerprint).role == "train"
 
@@ -209,7 +213,7 @@ def test_other_classes_are_named(
     data = other(make_blobs, labels=("calm", "tense"))
     made = trainer.fit(data, short(), out=tmp_path / "second", base=base, on_note=notes.append)
     assert any("answer begins with random weights" in note for note in notes)
-    assert model_files.load(made.bundle).card.labels == ("calm", "tense")
+    assert model_files.load(made.model_folder).card.labels == ("calm", "tense")
 
 
 def test_killed_and_resumed_is_as_if_never_killed(base: model_files.Model, tmp_path: Path) -> None:

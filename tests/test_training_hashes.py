@@ -100,7 +100,7 @@ def test_models_that_learnt_the_same_share_a_file(tmp_path: Path) -> None:
     assert training_hashes.read(one) is None
     paths = {training_hashes.write(each.path, learnt) for each in (one, other)}
     assert len(paths) == 1
-    assert paths.pop().name.startswith("known-")
+    assert paths.pop().name.startswith("training-hashes-")
     found = training_hashes.read(model_files.load(tmp_path / "one.onnx"))
     assert found is not None
     assert (found.size, found.n, len(found.hashes)) == (SIZE, 4, 4)
@@ -124,7 +124,7 @@ def test_damaged_hashes_are_named(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(ModelError, match="is missing or damaged"):
         training_hashes.read(model)
-    for named in ("known.npz", {"file": "../known-00000000.npz", "n": 1}, {"n": 1}, 5):
+    for named in ("training-hashes.npz", {"file": "../training-hashes-00000000.npz", "n": 1}, {"n": 1}, 5):
         document = json.loads((tmp_path / "hand.json").read_text()) | {"training_hashes": named}
         (tmp_path / "hand.json").write_text(json.dumps(document))
         with pytest.raises(ModelError, match="training_hashes"):

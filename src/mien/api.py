@@ -51,7 +51,7 @@ Note = Callable[[str], None]
 #: Seed of the split, if the data has no splits of its own.
 SPLIT_SEED = 42
 #: Files in a run's folder that only the run itself writes.
-_RUN_FILES = ("bundle", "checkpoints", "weights", "recipe.toml", "run.json", "history.csv", "scored.json")
+_RUN_FILES = ("model", "checkpoints", "weights", "recipe.toml", "run.json", "history.csv", "scored.json")
 _Square = tuple[float, float, float]
 
 
@@ -1072,6 +1072,7 @@ def _evaluation_data(
 
     Exclusions change only train, so without `whole` their files need not exist.
     """
+    from mien.models import model_files
     from mien.training import runs
 
     run = subjects[0].run
@@ -1082,7 +1083,7 @@ def _evaluation_data(
     if options := _named_options(given):
         raise InputError(
             f"{run} is a run, which records how its data was read, so it cannot be combined with {options}; "
-            f"evaluate {run / 'bundle'} with --data instead"
+            f"evaluate {run / model_files.IN_RUN} with --data instead"
         )
     opened = runs.open_run(run)
     origin = opened.facts()["data"]["origin"]
@@ -1838,7 +1839,7 @@ def write_card(target: "Run | Model | AnyPath", to: AnyPath | None = None) -> Ca
     _files.check_path("to", to, NoneType)
     if isinstance(target, model_files.Model):
         folder = target.path.parent if target.path.name == model_files.MODEL else target.path
-        inside = folder.name == "bundle" and model_files.is_run(folder.parent)
+        inside = folder.name == model_files.IN_RUN and model_files.is_run(folder.parent)
         target = folder.parent if inside else target.path
     elif isinstance(target, runs.Run):
         target = target.path

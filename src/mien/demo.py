@@ -122,7 +122,7 @@ def _score(
     made: runs.Run, faces: datasets.Dataset, *, progress: Callable[[int, int], None]
 ) -> dict[str, Any]:
     report = evaluator.evaluate(
-        model_files.load(made.bundle),
+        model_files.load(made.model_folder),
         faces.split("test"),
         labels=faces.labels,
         data="synthetic faces",
@@ -145,7 +145,9 @@ def _list(
         Made("synthetic faces, as an archive", archive, _bytes(archive)),
         Made("the extracted archive", folder.root, f"{folder.files} files"),
         Made("the run with recipe, history and weights", made.path, f"{len(made.history())} epochs"),
-        Made("the model file with its card", made.bundle, _bytes(made.bundle / model_files.MODEL)),
+        Made(
+            "the model file with its card", made.model_folder, _bytes(made.model_folder / model_files.MODEL)
+        ),
         Made("the model for Keras", keras_file, _bytes(keras_file)),
         Made("figures", made.figures, f"{len(figures)} files"),
         Made(

@@ -1,6 +1,6 @@
 """Compare two models on the same images: paired tests, intervals and a verdict in words.
 
-one, other = (comparison.predict_side(load_model(path), split) for path in ("runs/a/bundle", "runs/b/bundle"))
+one, other = (comparison.predict_side(load_model(path), split) for path in ("runs/a/model", "runs/b/model"))
 found = comparison.compare(one, other, split, labels=data.labels, data=data.root)
 found.verdict                              # in words
 found.winner, found.accuracy.interval      # "a", "b" or None

@@ -79,6 +79,8 @@ __all__ = [
 ]
 
 MODEL, CARD, LABELS = "model.onnx", "card.json", "labels.txt"
+#: Name of a model's folder in the folder of its run.
+IN_RUN = "model"
 #: The models of the package, the default first, and their folder.
 SHIPPED = ("default", "fast")
 MODELS = Path(__file__).parent / "weights"
@@ -227,7 +229,7 @@ class Subject:
         model: The loaded model.
         run: The run's folder if the user named a run; None for a model file or a shipped model.
         name: The name of the run's folder if the user named a run, else the model's name.
-        home: The run's folder that the model file belongs to, also if the user named `run/bundle` or the file
+        home: The run's folder that the model file belongs to, also if the user named `run/model` or the file
             in it; None for other models.
     """
 
@@ -264,7 +266,7 @@ def resolve(target: Model | str | os.PathLike[str] | None = None, *, threads: in
         return Subject(model, place, place.resolve().name, place)
     folder = place.resolve()
     folder = folder.parent if folder.is_file() and folder.name == MODEL else folder
-    inside = folder.name == "bundle" and is_run(folder.parent)
+    inside = folder.name == IN_RUN and is_run(folder.parent)
     return Subject(model, None, model.card.name, folder.parent if inside else None)
 
 
@@ -295,13 +297,13 @@ def find(path: str | os.PathLike[str] | None = None) -> Path:
     assert path is not None
     place = Path(path)
     if is_run(path):
-        if not (place / "bundle" / MODEL).is_file():
+        if not (place / IN_RUN / MODEL).is_file():
             raise unfinished(place)
-        return place / "bundle"
+        return place / IN_RUN
     try:
         place.stat()
     except FileNotFoundError:
-        if place.name == "bundle" and is_run(place.parent):
+        if place.name == IN_RUN and is_run(place.parent):
             raise unfinished(place.parent) from None
         raise ModelError(f"there is no {os.fspath(path)!r}{_suggest(place)}; {_CHOICES}") from None
     except (OSError, ValueError) as error:  # a name that is too long, or that holds a null character
@@ -318,6 +320,11 @@ def find(path: str | os.PathLike[str] | None = None) -> Path:
 def unfinished(folder: str | os.PathLike[str]) -> RunError:
     """Return the error for a run without a model: the reason, and what to do."""
     place = Path(folder)
+    if (place / "bundle" / MODEL).is_file():
+        return RunError(
+            f"{place} is of an earlier version of mien, which called the model's folder 'bundle'; rename "
+            f"{place / 'bundle'} to {place / IN_RUN}"
+        )
     try:
         facts = json.loads((place / "run.json").read_bytes())
     except (OSError, ValueError):
@@ -329,7 +336,7 @@ def unfinished(folder: str | os.PathLike[str]) -> RunError:
     if facts.get("status") == "done":
         return RunError(
             f"{place} has finished training, but its model is missing or incomplete; restore "
-            f"{place / 'bundle'} from a copy, or train again"
+            f"{place / IN_RUN} from a copy, or train again"
         )
     return RunError(
         f"{place} has no model yet, because its training was stopped before the end; finish it with: "
@@ -368,7 +375,7 @@ def load(
     Args:
         path: One of these; None means the first of `SHIPPED`:
 
-            - the folder of a run: the model that its training selected, in the folder's `bundle`
+            - the folder of a run: the model that its training selected, in the folder's `model`
             - the folder of a model
             - an ONNX file, which has the card inside
             - the name of a model in the package, one of `SHIPPED`; `./default` means a folder or file of

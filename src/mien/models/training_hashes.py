@@ -2,7 +2,7 @@
 
     made = training_hashes.of(train.images)                   # uint8 (n, size, size, 1)
     exact, near = made.find(images)                           # whether each was in training or looks like it
-    training_hashes.write("models/mine.onnx", train.images)   # known-1a2b3c4d.npz, named in mine.json
+    training_hashes.write("models/mine.onnx", train.images)   # training-hashes-1a2b3c4d.npz
     training_hashes.read(model.load("models/mine.onnx"))      # the same, or None if there is no such file
 
 The file is named after its content, so that models of the same training images share one.
@@ -45,7 +45,7 @@ SMALLEST = 16
 #: Largest file in bytes that is read, and most that it may unpack to.
 _MAX_BYTES = 1 << 26
 _FACTS = "__facts__"
-_NAME = re.compile(r"known-[0-9a-f]{8}\.npz")
+_NAME = re.compile(r"training-hashes-[0-9a-f]{8}\.npz")
 _BLOCK = 512
 
 
@@ -173,7 +173,7 @@ def pack(found: Known) -> tuple[str, bytes]:
     facts = {"schema": 1, "size": found.size, "n": found.n, "sha256": digest}
     buffer = io.BytesIO()
     np.savez(buffer, **{_FACTS: np.frombuffer(json.dumps(facts).encode(), np.uint8)}, **arrays)  # type: ignore[arg-type]
-    return f"known-{digest[:8]}.npz", buffer.getvalue()
+    return f"training-hashes-{digest[:8]}.npz", buffer.getvalue()
 
 
 def put(folder: str | os.PathLike[str], found: Known) -> dict[str, Any]:
@@ -247,7 +247,7 @@ def _read(path: Path) -> Known:
             arrays = unpack(file.read(_MAX_BYTES + 1), _MAX_BYTES)
         facts = json.loads(arrays.pop(_FACTS).tobytes())
         size, n, digest = int(facts["size"]), int(facts["n"]), str(facts["sha256"])
-        if digest != _digest(arrays, size, n) or not path.name.startswith(f"known-{digest[:8]}."):
+        if digest != _digest(arrays, size, n) or not path.name.startswith(f"training-hashes-{digest[:8]}."):
             raise ValueError("its hash is not the one it names")
         return _checked(arrays, size, n)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:

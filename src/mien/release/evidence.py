@@ -167,14 +167,14 @@ def of_run(made: Run) -> Evidence:
         RunError: There is no model yet; or a report is damaged, or belongs to another file.
         ModelError: The model is damaged.
     """
-    if not (made.bundle / model_files.MODEL).is_file():
+    if not (made.model_folder / model_files.MODEL).is_file():
         raise model_files.unfinished(made.path)
-    model = model_files.load(made.bundle)
+    model = model_files.load(made.model_folder)
     facts = _facts(made)
     return Evidence(
         card=model.card,
         file=model_files.MODEL,
-        bytes=(made.bundle / model_files.MODEL).stat().st_size,
+        bytes=(made.model_folder / model_files.MODEL).stat().st_size,
         evaluations=tuple(_reports(made, model.card)),
         teacher=facts.teacher.about if facts.teacher else "",
     )

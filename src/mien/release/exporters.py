@@ -153,15 +153,17 @@ def convert(
         place = Path(f"{source.card.name}-export")
     file_for(place, format)
     if any(
-        (folder.parent / "run.json").is_file() for folder in (place, place.parent) if folder.name == "bundle"
+        (folder.parent / "run.json").is_file()
+        for folder in (place, place.parent)
+        if folder.name == model_files.IN_RUN
     ):
         raise ModelError(
             f"{str(place)!r} is what a run ships, and its scores are of that file; name another place"
         )
     if isinstance(source, Run):
-        if not (source.bundle / model_files.MODEL).is_file():
+        if not (source.model_folder / model_files.MODEL).is_file():
             raise model_files.unfinished(source.path)
-        source = model_files.load(source.bundle)
+        source = model_files.load(source.model_folder)
     model, card = rebuild(source), source.card
     images, _, _ = synthetic.sample(at_least, seed=0, size=card.size)
     if card.precision == "int8":

@@ -49,11 +49,11 @@ _MOST_NAMED = 10
 _Scored = tuple[Evidence, Evaluation]
 
 
-def model(bundle: Model, document: Mapping[str, Any]) -> str:
+def model(model: Model, document: Mapping[str, Any]) -> str:
     """Return the model card of a model that ships.
 
     Args:
-        bundle: The model; only its card and its file's name are used.
+        model: The model; only its card and its file's name are used.
         document: Its evaluation, as `mien ship` writes it beside the file.
 
     Returns:
@@ -64,7 +64,7 @@ def model(bundle: Model, document: Mapping[str, Any]) -> str:
 
     Source: Mitchell et al. 2019, arXiv:1810.03993.
     """
-    return models([(bundle, document)])
+    return models([(model, document)])
 
 
 def models(pairs: Sequence[tuple[Model, Mapping[str, Any]]]) -> str:
@@ -80,14 +80,14 @@ def models(pairs: Sequence[tuple[Model, Mapping[str, Any]]]) -> str:
 
 
 def of_run(made: Run) -> str:
-    """Return the model card of a run: its bundle, with every report in its folder.
+    """Return the model card of a run: its model, with every report in its folder.
 
     Args:
         made: A finished run, of any classes.
 
     Raises:
-        RunError: The run has no model yet; or a report is damaged, or scores another file than the bundle's.
-        ModelError: The bundle is damaged.
+        RunError: The run has no model yet; or a report is damaged, or scores another file than the model's.
+        ModelError: The model is damaged.
     """
     return _render_card([evidence.of_run(made)])
 
@@ -100,7 +100,7 @@ def datasheet(made: Run) -> str:
 
     Raises:
         RunError: As `of_run`; or `run.json` says nothing of the data.
-        ModelError: The bundle is damaged.
+        ModelError: The model is damaged.
 
     Source: Gebru et al. 2021, arXiv:1803.09010.
     """

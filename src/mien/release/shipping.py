@@ -172,9 +172,9 @@ def _silent(done: int, total: int) -> None:
 def _trained(parts: Sequence[Run | Model], val: Split, aside: Path) -> Model:
     """Load the model of a run; with others, make the mean of their weights in the folder `aside`."""
     for each in parts:
-        if isinstance(each, Run) and not (each.bundle / model_files.MODEL).is_file():
+        if isinstance(each, Run) and not (each.model_folder / model_files.MODEL).is_file():
             raise model_files.unfinished(each.path)
-    models = [model_files.load(each.bundle) if isinstance(each, Run) else each for each in parts]
+    models = [model_files.load(each.model_folder) if isinstance(each, Run) else each for each in parts]
     named = [digest for model in models for digest in hashes_of(model.card)]
     if len(set(named)) < len(named):
         raise ModelError("a model is named twice among those to average; name each once")

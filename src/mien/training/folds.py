@@ -59,7 +59,7 @@ def predict_out_of_fold(
         part = replace(dataset, train=whole.take(kept), val=replace(whole.take(held), name="val"), test=None)
         say(f"fold {number} of {folds}: trains on {len(kept):,} images, predicts {len(held):,}")
         made = _one(part, recipe, Path(to) / f"fold-{number}", fit=fit, resume=resume)
-        shipped = model_files.load(made.bundle)
+        shipped = model_files.load(made.model_folder)
         for name, head in shipped.card.heads.items():
             found = shipped.run(whole.images[held], head=name)
             answers.setdefault(head.output, np.empty((len(whole), found.shape[1]), np.float32))[held] = found

@@ -5,7 +5,7 @@
     RUN/history.csv                 one row per epoch
     RUN/checkpoints/state-*.npz     all that a killed training needs to go on; the last two states
     RUN/weights/ep*.weights.h5      weights of epochs, for people
-    RUN/bundle/                     the model that ships
+    RUN/model/                      the model that ships
     RUN/evaluation/*.json           its scores, a file a split
     RUN/scored.json                 a log of evaluations on images other than train and val
     RUN/figures/                    plots of history and evaluations
@@ -81,9 +81,9 @@ class Run:
         return self.path.resolve().name
 
     @property
-    def bundle(self) -> Path:
+    def model_folder(self) -> Path:
         """The folder of the model that ships."""
-        return self.path / "bundle"
+        return self.path / "model"
 
     @property
     def weights(self) -> Path:

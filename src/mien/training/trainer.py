@@ -252,7 +252,7 @@ def fit(
         on_progress: Called with (task, images done, images in all) while `base` is evaluated on val.
 
     Returns:
-        The run; its bundle holds the weights of the epoch that the recipe's `select` names.
+        The run; its model has the weights of the epoch that the recipe's `select` names.
 
     Raises:
         DataError: A split is missing, or its images do not have the recipe's size; the recipe needs votes
@@ -540,7 +540,7 @@ def _finish(
     val = dataset.split("val")
     card = make_card(made.name, made.facts(), dataset, recipe)
     try:
-        shipped = exporters.write_model(model, card, made.bundle, images=val.images[: exporters.IMAGES])
+        shipped = exporters.write_model(model, card, made.model_folder, images=val.images[: exporters.IMAGES])
     except exporters.Unlike as error:
         raise _diverged(made, error, row, f"epoch {index + 1} of {len(callback.history)}") from error
     answers = {
@@ -555,7 +555,7 @@ def _finish(
         heads=_finish_heads(card, answers, dataset.split("train"), say),
         began=began,
     )
-    shipped = model_files.write((made.bundle / model_files.MODEL).read_bytes(), card, made.bundle)
+    shipped = model_files.write((made.model_folder / model_files.MODEL).read_bytes(), card, made.model_folder)
     if began is not None:
         made.update(began=asdict(began) | {"worse": began.worse})
         if began.worse:
@@ -661,7 +661,7 @@ def _fail(
         except (TrainingError, OutputError) as second:
             error.args = (f"{error}; of the best epoch before that: {second}",)
             return
-        error.args = (f"{error}; the best epoch before that is in {made.bundle}",)
+        error.args = (f"{error}; the best epoch before that is in {made.model_folder}",)
 
 
 def _check_unchanged(made: Run, recipe: Recipe, begun: dict[str, Any]) -> None:
