@@ -95,7 +95,7 @@ def test_a_wrong_setting_is_named_in_one_line(setting: str, says: str) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("name = ", "not TOML"),
+        ("name = ", "not valid TOML"),
         ("epochs = 3", "name"),
         ('name = "a"\nnetwork = "seed"\nepoch = 3', "did you mean 'epochs'"),
         ('name = "a"\nnetwork = "seed"\n[augment]\nrotate = 3', "did you mean 'augment.rotation'"),
@@ -127,7 +127,7 @@ def test_the_table_says_in_short_what_was_measured() -> None:
         assert bool(brief.score) == bool(brief.time) == bool(measured), name
         if measured:
             assert brief.score.partition("%")[0] in measured
-            words = brief.time.replace(" more", "").replace("90s", "a minute and a half")
+            words = brief.time.replace(" more", "").replace("90s", "90 seconds")
             assert words in measured.replace("\n", " ")
 
 

@@ -1,8 +1,8 @@
-"""Networks by name, each a Keras functional model that takes raw pixels.
+"""Networks by name: Keras functional models that take raw pixels.
 
 Every network takes images `(n, size, size, 1)` with pixels in [0, 255], rescales them inside, and ends in a
 softmax over the classes, computed in float32. The layer called `features` is the last feature map
-`(n, h, w, c)`; mien explains an answer from it. Importing this module does not import Keras; building does.
+`(n, h, w, c)`; mien explains predictions with it. Importing this module does not import Keras; building does.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class Network:
     """A named architecture.
 
     Args:
-        name: What recipes call it.
-        about: One line for people.
-        build: Makes the Keras model from the input's side in pixels and the number of classes.
-        smallest: The smallest input side in pixels it can take.
-        parameters: How many numbers it has, at 48 pixels and seven classes; tests count them again.
+        name: Its name in recipes.
+        about: A description in one line.
+        build: Builds the Keras model from the side of the input in pixels and the number of classes.
+        smallest: The smallest side of the input in pixels.
+        parameters: Number of parameters, with 48 pixels and seven classes; a test checks it.
         flops: Floating-point operations of one forward pass, also at 48 pixels and seven classes.
-        wide: Whether its convolutions are so wide that TensorFlow's own kernels are as fast as any.
+        wide: Whether its convolutions are so wide that TensorFlow's default kernels are the fastest.
     """
 
     name: str
@@ -53,8 +53,8 @@ def build(name: str, *, size: int = 48, classes: int = 7, ferplus: bool = False)
     Args:
         name: One of `NETWORKS`.
         size: Side of the square grey input in pixels.
-        classes: Number of answers.
-        ferplus: Give the network a second answer beside the first, from the same features.
+        classes: Number of classes.
+        ferplus: Add a second output, from the same features.
 
     Returns:
         A model from `(n, size, size, 1)` pixels in [0, 255] to `(n, classes)` probabilities; with a second
@@ -404,7 +404,7 @@ NETWORKS: dict[str, Network] = {
     for network in (
         Network(
             "seed",
-            "five wide convolutions; the network mien grew out of",
+            "baseline: five wide convolutions",
             _seed,
             16,
             parameters=5_173_959,
@@ -413,7 +413,7 @@ NETWORKS: dict[str, Network] = {
         ),
         Network(
             "small",
-            "residual, 24 to 160 channels, on the image's middle; the network of `fast`",
+            "residual, 24 to 160 channels, central crop; the network of `fast`",
             _residual("small", (24, 48, 96, 160), dropout=0.2, crop=True),
             16,
             parameters=560_927,
@@ -421,7 +421,7 @@ NETWORKS: dict[str, Network] = {
         ),
         Network(
             "medium",
-            "residual, 32 to 224 channels, on the image's middle; twice small's work",
+            "residual, 32 to 224 channels, central crop; about twice the operations of small",
             _residual("medium", (32, 64, 128, 224), dropout=0.3, crop=True),
             16,
             parameters=1_050_695,
@@ -429,7 +429,7 @@ NETWORKS: dict[str, Network] = {
         ),
         Network(
             "large",
-            "residual, 32 to 256 channels, five blocks, on the image's middle; half the size of xlarge",
+            "residual, 32 to 256 channels, five blocks, central crop; half the size of xlarge",
             _residual("large", (32, 64, 128, 256), blocks=(1, 1, 2, 1), dropout=0.3, crop=True),
             16,
             parameters=1_526_439,
@@ -445,7 +445,7 @@ NETWORKS: dict[str, Network] = {
         ),
         Network(
             "light",
-            "residual, 16 to 160 channels, on the image's middle; for video and weak machines",
+            "residual, 16 to 160 channels, central crop; for video and slow machines",
             _residual("light", (16, 40, 88, 160), dropout=0.2, crop=True),
             16,
             parameters=506_423,

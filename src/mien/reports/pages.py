@@ -106,4 +106,4 @@ def _summary(report: AuditReport) -> str:
         for name in ("error", "warning", "note")
         if (n := sum(each.severity == name for each in report.findings))
     ]
-    return f"{', '.join(numbers)}." if numbers else "Nothing was found."
+    return f"{', '.join(numbers)}." if numbers else "No findings."

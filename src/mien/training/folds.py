@@ -73,7 +73,7 @@ def _one(part: Dataset, recipe: Recipe, path: Path, *, fit: Fit, resume: Resume)
     if not path.exists():
         return fit(part, path)
     made = open_run(path)
-    if made.recipe() != recipe:
+    if _settings(made.recipe()) != _settings(recipe):
         raise RunError(f"{path} is a run of another recipe; choose another folder with --out")
     if made.facts()["status"] != "done":
         return resume(made, part)
@@ -81,6 +81,11 @@ def _one(part: Dataset, recipe: Recipe, path: Path, *, fit: Fit, resume: Resume)
         raise RunError(f"{path} was trained on other data; choose another folder with --out")
     made.check_votes(part.votes_fingerprint)
     return made
+
+
+def _settings(recipe: Recipe) -> Recipe:
+    """Return a recipe without its texts, which do not change the training."""
+    return replace(recipe, about="", command="", measured="")
 
 
 def assign_folds(split: Split, labels: Sequence[str], folds: int, *, seed: int) -> list[NDArray[np.intp]]:

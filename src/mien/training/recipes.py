@@ -1,8 +1,8 @@
-"""Named training recipes as data: what to train, how, and the score it reached.
+"""Named training recipes as data: network, settings, and the measured score.
 
-A recipe is frozen. Change one with `override(recipe, ["epochs=5", "augment.rotation=15"])`; read and write
-it as TOML with `parse` and `to_toml`. `RECIPES` holds the named ones; each says the command that runs it and
-what it measured.
+A recipe is frozen. To change one, use `override(recipe, ["epochs=5", "augment.rotation=15"])`; to read and
+write it as TOML, use `parse` and `to_toml`. `RECIPES` has the named recipes; each states the command that
+runs it and what was measured.
 """
 
 import difflib
@@ -32,30 +32,30 @@ def _check_order(shares: tuple[float, float]) -> tuple[float, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """Random changes to a training face, drawn again for every image and epoch.
+    """Random changes to a training face, sampled again for each image and epoch.
 
     Args:
         rotation: Degrees; the angle is uniform in ±rotation.
-        zoom: Fraction; the scale is uniform in 1 ± zoom, drawn apart for x and y.
-        zoom_together: Draw one scale for both axes instead, which keeps the face's proportions.
+        zoom: Fraction; the scale is uniform in 1 ± zoom, sampled separately for x and y.
+        zoom_together: Sample one scale for both axes instead, which keeps the proportions of the face.
         aspect: Fraction; x is scaled by a factor uniform in 1 ± aspect and y by its inverse, after the zoom.
-        shift: Fraction of the side; uniform in ±shift, drawn apart for x and y.
-        flip: Mirror left and right half the time.
+        shift: Fraction of the side; uniform in ±shift, sampled separately for x and y.
+        flip: Mirror left and right with a probability of 0.5.
         brightness: Fraction of the range; a grey offset uniform in ±brightness × 255.
         contrast: Fraction; the factor about the image's mean is uniform in 1 ± contrast.
         gamma: Grey levels in [0, 1] are raised to the power exp(g), where g is uniform in ±gamma.
-        resolution: Fraction; every second face is shrunk to a share of its side that is uniform in
-            [1 - resolution, 1], and enlarged again.
-        blur: Fraction of the side; every second face is blurred, as by a lens that is not sharp, with a
-            Gaussian whose standard deviation is uniform in [0, blur × side] pixels.
-        noise: Fraction of the range; each face gets noise over all of it, close to normal, whose standard
+        resolution: Fraction; with a probability of 0.5, a face is shrunk to a share of its side that is
+            uniform in [1 - resolution, 1], and enlarged again.
+        blur: Fraction of the side; with a probability of 0.5, a face is blurred, as by a lens out of focus,
+            with a Gaussian whose standard deviation is uniform in [0, blur × side] pixels.
+        noise: Fraction of the range; each face gets approximately normal noise on all pixels, whose standard
             deviation is uniform in [0, noise × 255] grey levels.
         erase: Probability of one erased rectangle, filled with noise.
         erase_area: Smallest and largest share of the image that a rectangle covers.
         fill: How uncovered pixels are filled: the nearest pixel, a reflection, or black.
         interpolation: `linear` blurs faces a little; `cubic` keeps them sharp.
-        mixup: Blends each image, and its target, with another of its batch; the other's share is drawn from
-            Beta(mixup, mixup) and is at most a half. 0 for no mixup.
+        mixup: Blends each image and its target with another one of the batch; the share of the other is
+            sampled from Beta(mixup, mixup) and is at most a half. 0 for no mixup.
     """
 
     __pydantic_config__ = _STRICT
@@ -81,17 +81,17 @@ class Augment:
 
 @dataclass(frozen=True, kw_only=True)
 class TargetSettings:
-    """What an image's answer should be.
+    """The targets that the network learns.
 
     Args:
-        smoothing: Share of each label spread evenly over all classes.
-        votes: Share of the label given up for the distribution of FER+'s votes.
-        ferplus: Weight of a second answer's loss, which learns the votes alone; 0 for no second answer.
-        teacher: Share of the loss that asks for the teacher's probabilities, where one is given.
-        temperature: What the logits of teacher and student are divided by for that share.
-        balance: How much of the classes' unequal frequencies training takes upon itself, so that the first
-            answer favours rare classes more: 0 learns the frequencies too, 1 answers as if all classes were
-            equally frequent. Validation loss is measured alike.
+        smoothing: Label smoothing: the share of each label that is spread evenly over all classes.
+        votes: Share of the target that is the distribution of the FER+ votes instead of the label.
+        ferplus: Weight of the loss of a second output, which learns the votes only; 0 for no second output.
+        teacher: Share of the loss that compares with the probabilities of the teacher, if there is a teacher.
+        temperature: Divides the logits of teacher and student in that share of the loss.
+        balance: Strength of the logit adjustment by class frequencies, which makes the first
+            output predict rare classes more often: 0 learns the frequencies, 1 predicts as if all classes
+            were equally frequent. The validation loss is adjusted in the same way.
     """
 
     __pydantic_config__ = _STRICT
@@ -106,19 +106,19 @@ class TargetSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer:
-    """How weights move.
+    """The optimizer and its learning rate.
 
     Args:
         name: Keras' Adam, AdamW, or SGD with Nesterov momentum.
-        learning_rate: The peak, where the schedule has one.
-        schedule: `constant`; `cosine` down to a hundredth; `one-cycle`, a straight line up during
-            `warmup` and down to a hundredth after it.
+        learning_rate: The learning rate; with a schedule, its maximum.
+        schedule: `constant`; `cosine` down to 1 %; `one-cycle`, which rises linearly during
+            `warmup` and falls linearly to 1 % after it.
         warmup: Share of all steps during which the learning rate rises.
-        momentum: SGD's.
-        weight_decay: Per step and times the learning rate, on kernels alone.
-        ema: Momentum of the moving average of weights that is validated and shipped, and of batch
-            normalisation's statistics, if theirs is smaller; 0 for none.
-        clip_norm: Largest norm of all gradients together; 0 for no limit.
+        momentum: Momentum of SGD.
+        weight_decay: Per step, multiplied by the learning rate; on kernels only.
+        ema: Momentum of the moving average of the weights, which is validated and exported, and of batch
+            normalisation's statistics, if theirs is smaller; 0 for no average.
+        clip_norm: Maximum global norm of the gradients; 0 for no limit.
     """
 
     __pydantic_config__ = _STRICT
@@ -150,12 +150,13 @@ class Stopping:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoints:
-    """What is kept of the way.
+    """Which weights and states a run keeps.
 
     Args:
-        weights: Which weight files stay in `weights/`: of every epoch, or of the last `keep` and the best.
-        keep: How many of the last epochs' weight files stay when `weights` is `last`.
-        minutes: Largest time between two saved states, from which a killed run goes on.
+        weights: Which weight files stay in `weights/`: those of all epochs, or of the last `keep` and of the
+            best.
+        keep: Number of the last epochs whose weight files stay if `weights` is `last`.
+        minutes: Maximum time between two saved states, from which a stopped run continues.
     """
 
     __pydantic_config__ = _STRICT
@@ -167,21 +168,21 @@ class Checkpoints:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything that decides what a training makes of a data set.
+    """All settings of a training.
 
     Args:
-        name: Its name, and the run folder's.
+        name: The name of the recipe, and of the run folder.
         network: One of `mien networks`.
         size: Side of the network's input in pixels.
-        epochs: Times every training image is seen.
-        batch_size: Images a step.
-        seed: Decides initial weights, order, augmentation and dropout.
-        precision: `auto` computes in bfloat16 where the processor has it, else in float32.
-        select: Which epoch's weights ship: the one with the lowest validation loss, the highest
-            validation accuracy, or the last.
-        about: One line for people.
-        command: What runs it.
-        measured: What it reached, with data, machine and date.
+        epochs: Number of passes over the training images.
+        batch_size: Images per step.
+        seed: Seed of initial weights, order, augmentation and dropout.
+        precision: `auto` computes in bfloat16 if the processor supports it, else in float32.
+        select: The epoch whose weights are exported: the one with the lowest validation loss, with the
+            highest validation accuracy, or the last one.
+        about: A description in one line.
+        command: The command that runs it.
+        measured: The measured scores, with data, machine and date.
     """
 
     __pydantic_config__ = _STRICT
@@ -206,11 +207,11 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Brief:
-    """What a recipe's `measured` says, short enough for a table.
+    """A short form of a recipe's `measured`, for tables.
 
     Args:
-        time: How long it took; empty where nothing was measured.
-        score: What it reached.
+        time: Duration of the training; empty if it was not measured.
+        score: The measured score.
     """
 
     time: str = ""
@@ -227,7 +228,7 @@ _SEED = Recipe(
     augment=Augment(rotation=10, zoom=0.1, flip=True),
     stopping=Stopping(patience=10),
     checkpoints=Checkpoints(weights="all"),
-    about="The network and training that mien grew out of, as its README has them.",
+    about="Baseline: the network and training of the project that mien is based on.",
     command="mien train DATA --recipe seed",
 )
 
@@ -241,10 +242,10 @@ _QUICK = Recipe(
     augment=Augment(rotation=8, zoom=0.08, shift=0.042, flip=True, interpolation="cubic"),
     stopping=Stopping(patience=0),
     select="last",
-    about="A small residual network in at most ten CPU-minutes on FER2013.",
+    about="A small residual network that trains on FER2013 in at most 10 minutes of CPU time.",
     command="mien train DATA --recipe quick",
-    measured="60.1 ± 0.6 % of FER2013's PublicTest over 3 seeds, without its unchanged copies, in 8m 36s of "
-    "CPU, two busy AVX2 cores, 2026-11-26",
+    measured="60.1 ± 0.6 % of FER2013's PublicTest over 3 seeds, trained without exact and near duplicates "
+    "of it, in 8m 36s of CPU time on two busy AVX2 cores, 2026-11-26",
 )
 
 _HUMAN = replace(
@@ -254,10 +255,12 @@ _HUMAN = replace(
     targets=TargetSettings(smoothing=0.1, ferplus=1.0),
     optimizer=replace(_QUICK.optimizer, weight_decay=5e-4),
     augment=replace(_QUICK.augment, interpolation="linear", erase=0.25),
-    about="The shortest way to 65 % of FER2013, which is what people reach, on labels and FER+ votes.",
+    about="The fastest recipe that reaches human accuracy on FER2013 (65 %); it learns labels and FER+ "
+    "votes.",
     command="mien train fer2013.csv --recipe human --votes VOTES --exclude LIST",
-    measured="65.4 ± 0.1 % of FER2013's PublicTest over 3 seeds, without its unchanged copies, 80.4 % with "
-    "most people (one seed), in 27m to 29m of CPU, two busy AVX2 cores, 2026-11-26",
+    measured="65.4 ± 0.1 % of FER2013's PublicTest over 3 seeds, trained without exact and near duplicates "
+    "of it, 80.4 % agreement with most annotators (one seed), in 27m to 29m of CPU time on two busy "
+    "AVX2 cores, 2026-11-26",
 )
 
 _RELEASE = Recipe(
@@ -270,11 +273,12 @@ _RELEASE = Recipe(
     augment=Augment(rotation=12, zoom=0.12, shift=0.0625, flip=True, brightness=0.1, contrast=0.2, erase=0.5),
     stopping=Stopping(patience=0),
     select="last",
-    about="The network that ships, on labels, FER+ votes and a teacher's word, in three hours of CPU.",
+    about="A large network that learns labels, FER+ votes and a teacher's probabilities, in 3 hours of CPU "
+    "time.",
     command="mien train fer2013.csv --recipe release --votes VOTES --exclude LIST --teacher FILE",
-    measured="66.7 % of FER2013's PublicTest (65.1 to 68.2) without its unchanged copies, "
-    "82.2 % of the votes' labels, "
-    "in 3h 04m of CPU, two AVX2 cores, 2026-11-22; its teacher took 1h 25m",
+    measured="66.7 % of FER2013's PublicTest (65.1 to 68.2), trained without exact and near duplicates of "
+    "it, 82.2 % agreement with most annotators, in 3h 04m of CPU time on two AVX2 cores, 2026-11-22; "
+    "its teacher took 1h 25m",
 )
 
 _POLISH = replace(
@@ -283,11 +287,11 @@ _POLISH = replace(
     epochs=12,
     optimizer=replace(_RELEASE.optimizer, learning_rate=0.03, warmup=0.0),
     augment=replace(_RELEASE.augment, contrast=0.5, interpolation="cubic", blur=0.02, noise=0.03),
-    about="A last stage for `release`, on faces as sharp, blurred and grainy as photos have them.",
+    about="A final stage after `release`, with sharp, blurred and noisy faces as in photos.",
     command="mien train fer2013.csv --from RUN --recipe polish --votes VOTES --exclude LIST --teacher FILE",
-    measured="67.7 % of FER2013's PublicTest (66.1 to 69.2) without its unchanged copies, "
-    "27m of CPU after release, "
-    "two AVX2 cores, 2026-11-23; averaged with another seed of itself and with release 68.3 %: what ships",
+    measured="67.7 % of FER2013's PublicTest (66.1 to 69.2), trained without exact and near duplicates of "
+    "it, in 27m of CPU time after release on two AVX2 cores, 2026-11-23; 68.3 % if its weights are "
+    "averaged with those of another seed and of release",
 )
 
 _FAST = replace(
@@ -297,11 +301,12 @@ _FAST = replace(
     epochs=45,
     targets=replace(_RELEASE.targets, smoothing=0.05),
     augment=replace(_POLISH.augment, erase=0.25),
-    about="The small network for video and weak machines, taught by the one that ships.",
+    about="A small network for video and slow machines, distilled from a larger one.",
     command="mien train fer2013.csv --recipe fast --votes VOTES --exclude LIST --teacher FILE",
-    measured="65.3 ± 0.2 % of FER2013's PublicTest over 3 seeds, without its unchanged copies, 81.5 % with "
-    "most people, in 51m of CPU, two busy AVX2 cores, 2026-11-26; what ships is of 2026-11-23, on linear "
-    "interpolation, and has a last stage: 66.1 %",
+    measured="65.3 ± 0.2 % of FER2013's PublicTest over 3 seeds, trained without exact and near duplicates "
+    "of it, 81.5 % agreement with most annotators, in 51m of CPU time on two busy AVX2 cores, "
+    "2026-11-26; the shipped model `fast` is from 2026-11-23, with linear interpolation and a final "
+    "stage: 66.1 %",
 )
 
 _TUNE = replace(
@@ -312,11 +317,11 @@ _TUNE = replace(
     optimizer=replace(_QUICK.optimizer, learning_rate=0.02, warmup=0.1),
     augment=replace(_QUICK.augment, erase=0.25),
     select="val_loss",
-    about="Ten epochs from a trained run, on faces and classes of one's own.",
+    about="Fine-tuning of a trained model on your own faces and classes, in 10 epochs.",
     command="mien train DATA --from RUN",
-    measured="79.4 ± 0.3 % of 1,484 faces in three classes of one's own over 3 seeds, from `default` and 500 "
-    "faces, in a minute of CPU, 2026-11-26; from chance 50.9 ± 0.9 %, by `quick` in 40 "
-    "epochs 52.7 ± 1.2 %",
+    measured="79.4 ± 0.3 % of 1,484 faces in three own classes over 3 seeds, from `default` with 500 "
+    "training faces, in a minute of CPU time, 2026-11-26; 50.9 ± 0.9 % from random weights, and 52.7 ± "
+    "1.2 % with `quick` in 40 epochs",
 )
 
 _TEACHER = Recipe(
@@ -346,7 +351,7 @@ _TEACHER = Recipe(
     ),
     stopping=Stopping(patience=0),
     select="last",
-    about="For a GPU (KERAS_BACKEND=jax): a large residual network that teaches those that ship.",
+    about="For a GPU (KERAS_BACKEND=jax): a large residual network, as a teacher for smaller ones.",
     command="mien train fer2013.csv --recipe teacher --votes VOTES --exclude LIST --folds 5",
 )
 
@@ -375,13 +380,13 @@ _DEMO = Recipe(
     augment=Augment(shift=0.04, flip=True),
     stopping=Stopping(patience=0),
     select="last",
-    about="A tiny residual network on synthetic faces; what mien demo trains.",
+    about="A tiny residual network for synthetic faces, which mien demo trains.",
     command="mien demo",
-    measured="90.9 % (88.5 to 92.8) of synthetic test faces, 4 % of the labels wrong on purpose, in a minute "
-    "and a half for the whole demo, two AVX2 cores, 2026-11-23",
+    measured="90.9 % (88.5 to 92.8) of synthetic test faces, 4 % of the labels wrong on purpose, in 90 "
+    "seconds for the whole demo on two AVX2 cores, 2026-11-23",
 )
 
-#: Every named recipe.
+#: All named recipes.
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -462,7 +467,7 @@ def parse(text: str) -> Recipe:
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"the recipe is not TOML: {error}") from None
+        raise RecipeError(f"the recipe is not valid TOML: {error}; correct it") from None
     return from_dict(values)
 
 
@@ -470,7 +475,7 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     """Change single values of a recipe.
 
     Args:
-        recipe: The recipe to start from; it is left as it is.
+        recipe: The recipe to start from; it is not changed.
         settings: `key=value` each; a key inside a group has a dot: `augment.rotation=15`.
 
     Raises:
