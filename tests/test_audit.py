@@ -1119,6 +1119,60 @@ def test_the_command_looks_for_faces(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "'nobody'" in capsys.readouterr().err
 
 
+def with_groups(data: datasets.Dataset, **groups: list[str]) -> datasets.Dataset:
+    """Return data whose splits name a group for each image; the last name counts for all further images."""
+    named = {
+        split.name: replace(
+            split, groups=tuple((groups[split.name] + groups[split.name][-1:] * len(split))[: len(split)])
+        )
+        for split in data.splits
+        if split.name in groups
+    }
+    return replace(data, **named)
+
+
+def test_persons_in_two_splits_are_found() -> None:
+    images = synthetic.sample(40, seed=5)[0][..., 0]
+    data = data_of(train=images[:20], val=images[20:30], test=images[30:])
+    named = with_groups(
+        data,
+        train=["ann", "ann", "bob", "", "cem"],
+        val=["dora", "bob", "bob", ""],
+        test=["ann", "bob", "eve"],
+    )
+    report = audit.inspect(named, recrops=False)
+    finding = kinds(report)["person in two splits"]
+    assert report.counts["person_in_two_splits"] == 2
+    assert finding.severity == "error"
+    assert [case.text for case in finding.cases] == [
+        "bob: train 1, val 2, test 1",
+        "ann: train 2, test 1",
+    ]
+    assert finding.cases[1].files == (named.split("train").files[0], named.split("test").files[0])
+    assert "2 of 5" in finding.evidence
+    assert "2 of the 10 images of val" in finding.evidence
+    assert "2 of the 10 images of test" in finding.evidence
+    apart = audit.inspect(with_groups(data, train=["ann"], val=["bob"], test=["cem"]), recrops=False)
+    assert apart.counts["person_in_two_splits"] == 0
+    assert "person in two splits" not in kinds(apart)
+    assert "person_in_two_splits" not in audit.inspect(data, recrops=False).counts
+
+
+@pytest.mark.parametrize(("copies", "found"), [(25, True), (19, False)])
+def test_many_near_copies_suggest_persons_in_two_splits(copies: int, found: bool) -> None:
+    images = synthetic.sample(60, seed=6)[0][..., 0]
+    mirrored = images[:copies, :, ::-1]
+    data = data_of(train=images[:30], val=np.concatenate([mirrored, images[30:]]))
+    report = audit.inspect(data, recrops=False)
+    finding = kinds(report).get("persons probably in two splits")
+    assert (finding is not None) == found
+    if finding is not None:
+        assert finding.severity == "warning"
+        assert f"{report.counts['val_in_train_near']} of the {copies + 30}" in finding.evidence
+        named = with_groups(data, train=["ann"], val=["bob"])
+        assert "persons probably in two splits" not in kinds(audit.inspect(named, recrops=False))
+
+
 @pytest.mark.slow
 @pytest.mark.real
 def test_known_answers_on_fer2013(fer2013: datasets.Dataset) -> None:
@@ -1137,6 +1191,7 @@ def test_known_answers_on_fer2013(fer2013: datasets.Dataset) -> None:
     # Near copies beside the 280: 1.2 points of PrivateTest's are near and not equal, and so about are these.
     assert 60 <= report.counts["val_in_train_near"] <= 150
     assert not [finding.kind for finding in report.findings if "unlike" in finding.kind]
+    assert "persons probably in two splits" in kinds(report)
     reasons = Counter(removal.reason for removal in report.removals)
     assert reasons["exact duplicate of an image of val"] == 351
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data import duplicates
-from mien.data.audit import cleaning, copies, images, labels
+from mien.data.audit import cleaning, copies, images, labels, people
 from mien.data.audit.cleaning import Change
 from mien.data.audit.copies import SplitRecrops
 from mien.data.audit.findings import SEVERITIES, Case, Finding, Material, Removal, Severity, gather
@@ -136,8 +136,10 @@ def inspect(
             material, found, progress=lambda done, total: tell(share + (100 - share) * done // total, 100)
         )
     headers = headers or {}
+    duplicated = copies.count(material, found, recropped)
     results = [
         *copies.findings(material, found, recropped),
+        *people.findings(material, duplicated),
         *images.findings(material, measures),
         *images.file_findings(material, headers),
         *images.faceless_findings(material, measures, faces),
@@ -146,7 +148,8 @@ def inspect(
     ]
     counts = {
         "images": len(material.images),
-        **copies.count(material, found, recropped),
+        **people.count(material),
+        **duplicated,
         **images.count(measures),
         **images.count_files(material, headers),
         **labels.count(material),

@@ -99,6 +99,7 @@ class Material:
         files: The images' names.
         splits: `(n,)` the index of each image's split in `dataset.splits`.
         votes: `(n, 10)` float32, FER+ votes, or None.
+        groups: The person or other group of each image, `""` if unknown; None if the source names none.
     """
 
     dataset: Dataset
@@ -107,6 +108,7 @@ class Material:
     files: tuple[str, ...]
     splits: NDArray[np.intp]
     votes: NDArray[np.float32] | None
+    groups: tuple[str, ...] | None
     names: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -147,6 +149,9 @@ def gather(dataset: Dataset) -> Material:
         files=tuple(file for split in splits for file in split.files),
         splits=np.repeat(np.arange(len(splits)), [len(split) for split in splits]),
         votes=None if splits[0].votes is None else np.concatenate([_votes(split) for split in splits]),
+        groups=None
+        if all(split.groups is None for split in splits)
+        else tuple(group for split in splits for group in split.groups or ("",) * len(split)),
     )
 
 
