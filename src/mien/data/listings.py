@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +43,7 @@ class Listing:
 
     Args:
         entries: In the order of the source.
-        open: Returns the content of an entry's file.
+        open: Returns the content of an entry's file, or its pixels as `images.read` takes them.
         how: How the source was read, for a note.
         known: A key of `class_names.LABEL_ORDERS`, if labels are numbers of this data set.
         problems: Files or rows that cannot be entries.
@@ -50,7 +51,7 @@ class Listing:
     """
 
     entries: Sequence[Entry]
-    open: Callable[[str], bytes]
+    open: Callable[[str], bytes | NDArray[Any]]
     how: str
     known: str = ""
     problems: tuple[Problem, ...] = ()
@@ -159,7 +160,7 @@ def read_listing(
     )
 
 
-def _read_face(data: bytes, entry: Entry, size: int) -> NDArray[np.uint8]:
+def _read_face(data: bytes | NDArray[Any], entry: Entry, size: int) -> NDArray[np.uint8]:
     pixels = images.read(data)
     if entry.box is None:
         return images.fit(pixels, size)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien._text import shorten
-from mien.data import archives
+from mien.data import archives, huggingface
 from mien.data.class_names import find_part
 from mien.data.contents import Contents, ReadOptions, check_room, split_named
 from mien.data.folders import find_classes, is_junk, may_be_image, understand
@@ -50,6 +50,8 @@ def _read(source: Path, options: ReadOptions, progress: _Progress) -> Contents:
         return _folder(source, options, progress)
     if not source.is_file():
         raise DataError(f"'{source}' does not exist; give a folder, an archive or a csv of labelled faces")
+    if (listing := huggingface.list_file(source, options)) is not None:
+        return _listed(source, listing, options, progress)
     if archives.is_archive(source):
         if options.label_from is not None:
             return _unpacked(source, options, progress)
@@ -65,12 +67,18 @@ def _csv(path: Path, name: str, options: ReadOptions, progress: _Progress) -> Co
 
 def _folder(source: Path, options: ReadOptions, progress: _Progress) -> Contents:
     names, hidden, empty = _walk(source)
-    if options.label_from is not None:
+    if listing := huggingface.list_folder(source, names, options):
+        return _listed(source, listing, options, progress)
+    if options.label_from is not None and any(map(_named_as_image, names)):
         return read_listing(_named_files(source, names, options), options, progress)
     if not _has_classes(source, names):
         table = next((name for name in _best_first(names) if _is_table(source / name)), None)
         if table is not None:
             return _csv(source / table, table, options, progress)
+        if listing := huggingface.list_tables(source, names, options):
+            return _listed(source, listing, options, progress)
+    if options.label_from is not None:
+        return read_listing(_named_files(source, names, options), options, progress)
     candidates = [name for name in names if may_be_image(name)]
     check_room(len(candidates), options.size)
     faces: dict[str, NDArray[np.uint8] | str] = {}
@@ -90,11 +98,16 @@ def _folder(source: Path, options: ReadOptions, progress: _Progress) -> Contents
     return _grouped(_chosen(source, found, names, options.votes), options)
 
 
+def _named_as_image(name: str) -> bool:
+    """Return whether a file has the extension of an image; files without one may be a README."""
+    return may_be_image(name) and "." in name.rpartition("/")[2]
+
+
 def _has_classes(source: Path, names: list[str]) -> bool:
     """Return whether a folder has two or more class folders, by names."""
     candidates = [name for name in names if may_be_image(name)]
-    # A file without an extension may be a README, so it counts only if no other file does.
-    telling = [name for name in candidates if "." in name.rpartition("/")[2]]
+    # A file without an extension counts only if no other file does.
+    telling = [name for name in candidates if _named_as_image(name)]
     telling = telling or [name for name in candidates if images.is_image_file(source / name)]
     return len(find_classes(telling, [name for name in names if not may_be_image(name)])) > 1
 
@@ -127,6 +140,15 @@ def _archive(source: Path, options: ReadOptions, progress: _Progress) -> Content
         ((name, data),) = csvs.items()
         return read_table(io.BytesIO(data), name=name, total=len(data), options=options)
     return _grouped(_chosen(source, found, names, options.votes), options)
+
+
+def _listed(source: Path, listing: Listing, options: ReadOptions, progress: _Progress) -> Contents:
+    if options.votes is not None:
+        raise DataError(
+            f"the votes '{options.votes.name}' belong to rows of a csv of pixels, and "
+            f"'{source.resolve().name}' is none; leave the votes out"
+        )
+    return read_listing(listing, options, progress)
 
 
 def _unpacked(source: Path, options: ReadOptions, progress: _Progress) -> Contents:
