@@ -1548,9 +1548,10 @@ def explain(
         OutputError: A picture cannot be written.
     """
     from mien.evaluation import explanation
-    from mien.inference.predictor import find_faces, name_of
+    from mien.inference.predictor import name_of
     from mien.models import model_files, priors
     from mien.vision import detectors, images
+    from mien.vision.faces import find_faces
 
     listener = _listener(progress, None)
     if method is not None and method not in explanation.METHODS:

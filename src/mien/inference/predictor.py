@@ -8,7 +8,6 @@
 """
 
 import inspect
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,8 +25,9 @@ from mien.models.model_files import Model
 from mien.models.priors import Adjustment, as_groups, as_prior, is_number
 from mien.types import Box, Face, Flag, Prediction, Problem
 from mien.vision import detectors, images
-from mien.vision.detectors import Detection, Detector, orientation
-from mien.vision.images import Picture, Source
+from mien.vision.detectors import Detector
+from mien.vision.faces import find_faces
+from mien.vision.images import Source
 
 #: Sharpness of a crop below which it is blurred. 1 of FER2013's 3,589 validation faces is below, and 19 of 20
 #: after a Gaussian blur of 1.5 pixels (measured: docs/predict.md).
@@ -85,9 +85,6 @@ def sharpness(crop: NDArray[np.uint8]) -> float:
     return float(rough.std() / max(float(x.std()), 1.0))
 
 
-#: Default width of the smallest face: in pixels, or as a share of the image's longer side, the larger one. So
-#: one detection at 960 pixels or fewer is enough for any photo.
-SMALLEST, SHARE = 30, 1 / 40
 #: Faces in one batch, and most images that wait for a batch.
 BATCH = 32
 
@@ -281,14 +278,11 @@ class Predictor:
             min_confidence=self.min_confidence,
             auto_rotate=self.auto_rotate if auto_rotate is None else auto_rotate,
         )
-        upright = (seen.pixels.shape[1], seen.pixels.shape[0])
-        squares, crops = [], np.empty((len(seen.faces), side, side, 1), np.uint8)
+        crops = np.empty((len(seen.faces), side, side, 1), np.uint8)
+        squares = []
         for number, (_, face) in enumerate(seen.faces):
-            left, top, wide = self.detector.crop.square(face)
-            crops[number] = images.cut(seen.pixels, (left, top, wide), side)
-            back = Detection(left, top, wide, wide, face.score)
-            back = orientation.turned(back, -seen.rotation // 90, upright)
-            squares.append((back.left, back.top, wide))
+            crops[number] = seen.crop(self.detector, face, side)
+            squares.append(seen.square(self.detector, face))
         boxes = tuple(box for box, _ in seen.faces)
         sure = tuple(face.score for _, face in seen.faces)
         return _Seen(name, size, looked, boxes, sure, tuple(squares), crops, seen.rotation)
@@ -380,59 +374,6 @@ def predict_many(sources: Iterable[Source], **options: Any) -> Iterator[Predicti
     return Predictor(**options).images(sources, **call)
 
 
-@dataclass(frozen=True)
-class Detected:
-    """The faces of an image before they are classified.
-
-    Args:
-        pixels: The image, rotated so that the faces are upright.
-        faces: The largest first: the box of each face in the original, and the detection in `pixels`.
-        rotation: Rotation of the pixels clockwise in degrees: 0, 90, 180 or 270.
-    """
-
-    pixels: NDArray[np.uint8]
-    faces: tuple[tuple[Box, Detection], ...]
-    rotation: int
-
-
-def find_faces(
-    detector: Detector,
-    picture: Picture,
-    *,
-    smallest: int | None = None,
-    min_confidence: float = 0.0,
-    auto_rotate: bool = True,
-) -> Detected:
-    """Return the faces of an image in the order of a prediction.
-
-    Args:
-        detector: The detector.
-        picture: The image, as `mien.vision.images` reads it.
-        smallest: As `Predictor` takes it, in pixels of the original.
-        min_confidence: As `Predictor` takes it.
-        auto_rotate: As `Predictor` takes it.
-
-    Returns:
-        The faces inside the image with enough confidence.
-    """
-    pixels, size, scale = picture.pixels, (picture.width, picture.height), picture.scale
-    wanted = smallest or max(SMALLEST, math.ceil(SHARE * max(size)))
-    width = max(1, math.floor(wanted / max(scale)))
-    found = detector.find(pixels, smallest=width)
-    turns = orientation.quarter_turns(detector, pixels, found, smallest=width) if auto_rotate else 0
-    if turns:
-        pixels = np.ascontiguousarray(np.rot90(pixels, -turns))
-        found = detector.find(pixels, smallest=width)
-    upright = (pixels.shape[1], pixels.shape[0])
-    faces = [
-        (box, face)
-        for face in found
-        if face.score >= min_confidence
-        and (box := _inside(orientation.turned(face, -turns, upright), size, scale)) is not None
-    ]
-    return Detected(pixels, tuple(sorted(faces, key=lambda pair: -pair[0].area)), 90 * turns)
-
-
 def name_of(source: Source, number: int | None = None) -> str:
     """Return the name of a source in predictions: its path as given, its file name, or a number from 0."""
     if isinstance(source, str | os.PathLike):
@@ -441,14 +382,3 @@ def name_of(source: Source, number: int | None = None) -> str:
     if isinstance(named, str) and named:
         return named
     return "image" if number is None else f"image {number}"
-
-
-def _inside(face: Detection, size: tuple[int, int], scale: tuple[float, float]) -> Box | None:
-    """Return the part of a detection inside the image, in whole pixels of the original."""
-    (width, height), (across, down) = size, scale
-    left, top = max(0, round(face.left * across)), max(0, round(face.top * down))
-    right = min(width, round((face.left + face.width) * across))
-    bottom = min(height, round((face.top + face.height) * down))
-    if right <= left or bottom <= top:
-        return None
-    return Box(left, top, right - left, bottom - top)
