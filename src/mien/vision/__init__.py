@@ -10,6 +10,7 @@ from mien._lazy import submodules
 _MODULES = (
     "annotation",
     "detectors",
+    "faces",
     "fonts",
     "images",
     "large_images",
