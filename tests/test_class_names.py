@@ -1,11 +1,17 @@
 """Names of classes: numbers, emotions, renamed and left out classes, labels from file names."""
 
+import json
+from functools import partial
+
 import numpy as np
 import pytest
 
+import builders
+import mien
+from mien import cli
 from mien.data import datasets
 from mien.data.class_names import LABEL_ORDERS, Naming, name_classes
-from mien.errors import DataError
+from mien.errors import DataError, InputError
 from mien.labels import EMOTIONS
 from test_datasets import face, lay, png, row, zipped
 
@@ -139,3 +145,34 @@ def test_patterns_that_do_not_fit_are_refused(tmp_path, options, named):
     with pytest.raises(DataError) as caught:
         datasets.load(source, **options)
     assert named in str(caught.value)
+
+
+def test_a_run_records_how_its_data_were_read(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("tensorflow")
+    names = [f"p{n % 5}_{label}_{n}.png" for n in range(20) for label in ("sad", "joy", "contempt")]
+    lay(tmp_path / "a", flat(names))
+    monkeypatch.chdir(tmp_path)
+    builders.add_toy_network()
+    reading = ["--label-from", "_(?P<label>[a-z]+)_", "--group-from", "(p[0-9])_", "--map", "contempt="]
+    settings = [word for each in ("network=toy", "size=16", "epochs=1") for word in ("--set", each)]
+    assert cli.run(["train", "a", *reading, *settings, "--out", "run"]) == 0
+    shown = capsys.readouterr().err
+    assert "contempt" not in shown.split("Examples")[1].split("epoch")[0]
+    assert sum(name in shown for name in names) == 6
+    assert cli.run(["evaluate", "run", "--json"]) == 0
+    known = json.loads((tmp_path / "run/run.json").read_text())["data"]
+    data = datasets.load(**known["origin"], size=16)
+    assert known["splits"]["train"]["fingerprint"] == data.split("train").fingerprint
+    assert data.labels == ("happy", "sad")
+    # A loaded data set is found again too.
+    run = mien.train(data, "quick", settings={"network": "toy", "size": 16, "epochs": 1}, out="other")
+    assert mien.evaluate(run.path).evaluation.n == len(data.split("val"))
+
+
+def test_options_of_reading_are_refused_where_the_data_are_loaded(tmp_path):
+    names = [f"{folder}/{number}.png" for folder in ("sad", "joy") for number in range(4)]
+    data = datasets.load(lay(tmp_path / "a", flat(names)))
+    for call in (mien.audit, mien.train, partial(mien.compare, "fast", "default")):
+        with pytest.raises(InputError) as caught:
+            call(data=data, reading={"rename": "sad="})
+        assert "reading" in str(caught.value)

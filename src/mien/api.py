@@ -308,6 +308,7 @@ def train(
     votes: AnyPath | None = None,
     exclude: AnyPath | Sequence[AnyPath] | None = None,
     split_seed: int | None = None,
+    reading: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     on_dataset: "Callable[[Dataset], None] | None" = None,
     on_status: "Callable[[Status], None] | None" = None,
@@ -326,8 +327,7 @@ def train(
         1
 
     Args:
-        data: A folder, zip, tar or fer2013.csv, or a loaded data set with images of the recipe's size. Only
-            a run that was trained on a path can find its data again.
+        data: A folder, zip, tar or fer2013.csv, or a loaded data set with images of the recipe's size.
         recipe: A recipe, its name or a TOML file; None for `quick`, or `tune` with `base`.
         settings: Changes of the recipe, such as `{"epochs": 5, "augment.rotation": 15}` or `["epochs=5"]`.
         out: The run's folder; None for the next free number in `runs`.
@@ -338,6 +338,7 @@ def train(
         votes: The file of FER+ votes; for a path.
         exclude: Files that list training images to exclude; for a path.
         split_seed: Seed of the split, if the data has no splits of its own; None for 42; for a path.
+        reading: Other arguments of `mien.load_dataset`, such as `{"rename": "contempt="}`; for a path.
         progress: Called with (what is done, done, total).
         on_dataset: Called with the data set before the training begins.
         on_status: Called a few times a second with the loss, the accuracy and the speed of the training.
@@ -362,7 +363,7 @@ def train(
     _files.check_path("out", out, NoneType)
     _files.check_path("runs", runs)
     _files.check_path("base", base, model_files.Model, NoneType)
-    origin = _training_origin(data, votes, exclude, split_seed)
+    origin = _training_origin(data, votes, exclude, split_seed, reading)
     networks.require_keras()
     listener = _listener(progress, on_note)
     started = None if base is None else model_files.resolve(base).model
@@ -371,7 +372,7 @@ def train(
         check_empty(out)
     networks.get(chosen.network)
     taught, files = _read_teacher(teacher)
-    dataset, origin = _training_data(data, origin, chosen.size, listener, on_dataset, listed="run.json")
+    dataset = _training_data(data, origin, chosen.size, listener, on_dataset, listed="run.json")
     networks.load_keras(chosen.network)
     from mien.training import trainer
 
@@ -382,7 +383,7 @@ def train(
         runs=runs,
         teacher=taught,
         base=started,
-        origin=origin | ({"teacher": files} if files else {}),
+        origin={**dataset.origin, **({"teacher": files} if files else {})},
         on_status=_report_epochs(listener, on_status),
         on_note=listener.note,
         on_progress=listener.progress,
@@ -496,6 +497,7 @@ def train_folds(
     votes: AnyPath | None = None,
     exclude: AnyPath | Sequence[AnyPath] | None = None,
     split_seed: int | None = None,
+    reading: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     on_dataset: "Callable[[Dataset], None] | None" = None,
     on_status: "Callable[[Status], None] | None" = None,
@@ -522,6 +524,7 @@ def train_folds(
         votes: As in `train`.
         exclude: As in `train`.
         split_seed: As in `train`.
+        reading: As in `train`.
         progress: As in `train`.
         on_dataset: As in `train`.
         on_status: As in `train`.
@@ -545,12 +548,12 @@ def train_folds(
     _files.check_path("runs", runs)
     if not isinstance(folds, int) or isinstance(folds, bool) or folds < 2:
         raise InputError(f"--folds is {folds}; it must be a whole number of at least 2, such as 5")
-    origin = _training_origin(data, votes, exclude, split_seed)
+    origin = _training_origin(data, votes, exclude, split_seed, reading)
     networks.require_keras()
     listener = _listener(progress, on_note)
     chosen = choose_recipe(recipe, settings)
     networks.get(chosen.network)
-    dataset, _ = _training_data(data, origin, chosen.size, listener, on_dataset)
+    dataset = _training_data(data, origin, chosen.size, listener, on_dataset)
     networks.load_keras(chosen.network)
     from mien.training import trainer
 
@@ -572,8 +575,9 @@ def _training_origin(
     votes: AnyPath | None,
     exclude: AnyPath | Sequence[AnyPath] | None,
     split_seed: int | None,
+    reading: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Check how data is to be read, and return what a run records about that; nothing if it is loaded."""
+    """Check how data is to be read, and return the arguments that read it; nothing if it is loaded."""
     from mien.data import datasets
 
     _files.check_path("votes", votes, NoneType)
@@ -581,15 +585,16 @@ def _training_origin(
         raise InputError(f"split_seed is {split_seed!r}; give a whole number")
     excluded = _paths("exclude", exclude)
     if isinstance(data, datasets.Dataset):
-        if votes or excluded or split_seed is not None:
+        if votes or excluded or reading or split_seed is not None:
             raise InputError(
-                "votes, exclude and split_seed need data that is a path; give them to load_dataset"
+                "votes, exclude, split_seed and reading need data that is a path; give them to load_dataset"
             )
         return {}
     return {
         "votes": None if votes is None else str(Path(votes).resolve()),
         "exclude": [str(Path(each).resolve()) for each in excluded] or None,
         "seed": SPLIT_SEED if split_seed is None else split_seed,
+        **(reading or {}),
     }
 
 
@@ -601,16 +606,13 @@ def _training_data(
     on_dataset: "Callable[[Dataset], None] | None",
     *,
     listed: str = "",
-) -> "tuple[Dataset, dict[str, Any]]":
-    """Load the data if it is a path; return it, and what a run records about its origin."""
-    if not isinstance(data, str | os.PathLike):
-        dataset, known = data, {}
-    else:
-        dataset = load_data(data, size=size, listener=listener, listed=listed, **origin)
-        known = {"source": str(Path(data).resolve()), **origin}
+) -> "Dataset":
+    """Load the data if it is a path, and return it."""
+    if isinstance(data, str | os.PathLike):
+        data = load_data(data, size=size, listener=listener, listed=listed, **origin)
     if on_dataset is not None:
-        on_dataset(dataset)
-    return dataset, known
+        on_dataset(data)
+    return data
 
 
 def _read_teacher(

@@ -328,6 +328,17 @@ def reads_data(command: Callable[..., int]) -> Callable[..., int]:
     return wrapped
 
 
+def reading_words(given: Mapping[str, Any]) -> list[str]:
+    """Return the options of `reads_data` among the parameters of a command, as words of a command line."""
+    words = []
+    for name, kind in _READING.items():
+        if given.get(name) is not None:
+            [option] = kind.__metadata__
+            flag = option.default if isinstance(option.default, str) else f"--{name.replace('_', '-')}"
+            words += [flag, str(given[name])]
+    return words
+
+
 #: Range of each numeric option, and its description.
 _RANGES: dict[str, tuple[float, float, str]] = {
     "min_face": (1, math.inf, "at least 1 pixel"),

@@ -30,6 +30,7 @@ _MOST_CLASSES = 30
 _TEACHERS, _STUDENT = ("teacher", "teacher-vgg", "teacher-dense"), "release"
 
 
+@common.reads_data
 def train(
     context: typer.Context,
     data: Annotated[
@@ -67,13 +68,14 @@ def train(
         int | None, typer.Option(help="Train this many folds, and write out-of-fold probabilities.")
     ] = None,
     split_seed: common.SplitSeed = 42,
+    reading: common.Reading = None,
     json: common.Json = False,
 ) -> int:
     """Train a network, and write a run with its history, figures and model file."""
     timer = common.Timer()
     if resume is not None:
         if given := common.given_options(
-            context, "recipe", "set_", "out", "runs", "split_seed", "folds", "from_"
+            context, "recipe", "set_", "out", "runs", "split_seed", "folds", "from_", *(reading or ())
         ):
             raise InputError(f"--resume continues a run unchanged, so it cannot be combined with {given}")
     elif data is None:
@@ -92,6 +94,7 @@ def train(
 
     options: dict[str, Any] = {"votes": votes, "exclude": exclude, "on_dataset": on_dataset}
     new: dict[str, Any] = {"settings": set_ or (), "out": out, "runs": runs, "split_seed": split_seed}
+    new["reading"] = reading
     with common.live() as (progress, on_status):
         options |= {"progress": progress, "on_status": on_status, "on_note": common.note}
         made: Run | api.FoldsResult
@@ -137,6 +140,7 @@ def _show_classes(dataset: "Dataset") -> None:
     common.table(f"{dataset.root}: classes", ("class", *counts), rows[:_MOST_CLASSES], on=common.err)
     if len(rows) > _MOST_CLASSES:
         common.note(f"{len(rows) - _MOST_CLASSES:,} more classes are not shown")
+    common.table("Examples", ("image", "class"), _examples(dataset), whole="image", on=common.err)
     if not any(labels.canonical(name) for name in dataset.labels):
         common.note(
             "no class has the name of an emotion; each folder of images counts as a class, so stop and move "
@@ -150,6 +154,22 @@ def _show_classes(dataset: "Dataset") -> None:
             f"fewer than {FEW_OF_A_CLASS} training images: {named}{more}; add images of these classes or "
             "remove their folders"
         )
+
+
+#: Images that are shown before a training, with their classes.
+_EXAMPLES = 6
+
+
+def _examples(dataset: "Dataset") -> list[tuple[str, str]]:
+    """Return the names of a few training images of different classes, and their classes."""
+    import numpy as np
+
+    split = dataset.split("train")
+    places = [np.flatnonzero(split.labels == label) for label in range(len(dataset.labels))]
+    found: list[int] = []
+    for turn in range(_EXAMPLES):
+        found += [int(own[turn]) for own in places if turn < len(own)]
+    return [(split.files[place], dataset.labels[split.labels[place]]) for place in found[:_EXAMPLES]]
 
 
 def _counts(labels: "NDArray[np.int64]", dataset: "Dataset") -> "NDArray[np.int64]":
@@ -175,6 +195,7 @@ def _tell_folds(made: "api.FoldsResult", given: Mapping[str, Any]) -> None:
     words += [] if given["votes"] is None else ["--votes", str(given["votes"].resolve())]
     words += [word for path in given["exclude"] or () for word in ("--exclude", str(path.resolve()))]
     words += ["--split-seed", str(given["split_seed"])] if given["split_seed"] != api.SPLIT_SEED else []
+    words += common.reading_words(given)
     common.out.print(f"next: {shlex.join(words)}", markup=False)
 
 
