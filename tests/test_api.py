@@ -15,6 +15,7 @@ from PIL import Image
 from skimage.data import astronaut
 
 import mien
+from builders import refused
 from mien.training.recipes import get, override, to_toml
 
 NEEDS = {"analyze_video": "av", "audit": "jinja2", "ship": "keras", "train": "keras"}
@@ -171,6 +172,20 @@ def test_functions_take_what_is_loaded(place: Path) -> None:
     pixels = np.asarray(Image.open("photo.jpg"))
     for image in (pixels, Path("photo.jpg").read_bytes()):
         assert mien.explain(image, to="why", model=model).faces[0].why.answer == "happy"
+
+
+@pytest.mark.parametrize(
+    "given", [{"votes": "v.csv"}, {"exclude": "x.csv"}, {"seed": 0}, {"seed": 1, "exclude": ["x.csv"]}]
+)
+@pytest.mark.parametrize("function", ["evaluate", "compare"])
+def test_a_loaded_data_set_is_not_read_in_another_way(
+    function: str, given: dict[str, Any], place: Path
+) -> None:
+    dataset = mien.load_dataset("faces.zip")
+    with refused(mien.InputError, *given, "load_dataset"):
+        getattr(mien, function)(
+            *(["fast"] if function == "evaluate" else ["fast", "fast"]), data=dataset, **given
+        )
 
 
 def test_a_video_takes_a_model_and_a_rate(place: Path) -> None:

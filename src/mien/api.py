@@ -231,6 +231,17 @@ def _paths(name: str, value: Any) -> list[AnyPath]:
     return listed
 
 
+def _check_loaded(data: Any, **given: Any) -> None:
+    """Refuse arguments that say how to read data if the data is loaded."""
+    from mien.data.datasets import Dataset
+
+    names = [name for name, value in given.items() if value is not None and value not in ([], {})]
+    if isinstance(data, Dataset) and names:
+        raise InputError(
+            f"a loaded data set cannot be combined with {', '.join(names)}; give load_dataset these arguments"
+        )
+
+
 # Training
 
 
@@ -584,11 +595,8 @@ def _training_origin(
     if not isinstance(split_seed, int | None) or isinstance(split_seed, bool):
         raise InputError(f"split_seed is {split_seed!r}; give a whole number")
     excluded = _paths("exclude", exclude)
+    _check_loaded(data, votes=votes, exclude=excluded, split_seed=split_seed, reading=reading)
     if isinstance(data, datasets.Dataset):
-        if votes or excluded or reading or split_seed is not None:
-            raise InputError(
-                "votes, exclude, split_seed and reading need data that is a path; give them to load_dataset"
-            )
         return {}
     return {
         "votes": None if votes is None else str(Path(votes).resolve()),
@@ -919,6 +927,7 @@ def evaluate(
     for name, path in {**options, "votes": votes}.items():
         _files.check_path(name, path, NoneType)
     exclude = _paths("exclude", exclude) or None
+    _check_loaded(data, votes=votes, exclude=exclude, seed=seed, reading=reading)
     shipped = balance == 0 and not prior
     _check_evaluation_options(table, report, views, robustness=robustness, recrops=recrops)
     if not shipped and (report is not None or probabilities is not None or robustness or balance_table):
@@ -1286,10 +1295,7 @@ def compare(
     for name, path in {"html": html, "votes": votes}.items():
         _files.check_path(name, path, NoneType)
     exclude = _paths("exclude", exclude) or None
-    if isinstance(data, datasets.Dataset) and (votes or exclude or reading or seed is not None):
-        raise InputError(
-            "votes, exclude, seed and reading need data that is a path; give them to load_dataset"
-        )
+    _check_loaded(data, votes=votes, exclude=exclude, seed=seed, reading=reading)
     paths = [side for side in (a, b) if isinstance(side, str | os.PathLike)]
     run = next((path for path in paths if data is None and is_run(path)), None)
     source = None if isinstance(data, datasets.Dataset) else data
@@ -1841,9 +1847,7 @@ def write_card(target: "Run | Model | AnyPath", to: AnyPath | None = None) -> Ca
     _files.check_path("target", target, runs.Run, model_files.Model)
     _files.check_path("to", to, NoneType)
     if isinstance(target, model_files.Model):
-        folder = target.path.parent if target.path.name == model_files.MODEL else target.path
-        inside = folder.name == model_files.IN_RUN and model_files.is_run(folder.parent)
-        target = folder.parent if inside else target.path
+        target = model_files.run_of(target.path) or target.path
     elif isinstance(target, runs.Run):
         target = target.path
     if model_files.is_run(target):

@@ -73,6 +73,7 @@ __all__ = [
     "of",
     "parse",
     "resolve",
+    "run_of",
     "to_json",
     "unfinished",
     "write",
@@ -264,10 +265,14 @@ def resolve(target: Model | str | os.PathLike[str] | None = None, *, threads: in
     place = Path(target)
     if is_run(target):
         return Subject(model, place, place.resolve().name, place)
-    folder = place.resolve()
+    return Subject(model, None, model.card.name, run_of(place))
+
+
+def run_of(place: str | os.PathLike[str]) -> Path | None:
+    """Return the run's folder that a model file, or the folder of one, belongs to; None if to no run."""
+    folder = Path(place).resolve()
     folder = folder.parent if folder.is_file() and folder.name == MODEL else folder
-    inside = folder.name == IN_RUN and is_run(folder.parent)
-    return Subject(model, None, model.card.name, folder.parent if inside else None)
+    return folder.parent if folder.name == IN_RUN and is_run(folder.parent) else None
 
 
 def is_run(path: str | os.PathLike[str]) -> bool:
