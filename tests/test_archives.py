@@ -6,7 +6,6 @@ import json
 import lzma
 import os
 import random
-import re
 import resource
 import signal
 import struct
@@ -32,6 +31,7 @@ from archives import (
     zip_of,
     zipped,
 )
+from builders import refused
 from hostile import BAD_NAMES, HARMLESS, HOSTILE, heavy
 from mien._text import quote
 from mien.data import archives
@@ -78,17 +78,17 @@ def test_hostile_archives_are_refused_and_leave_nothing(tmp_path, what):
         archives.unpack(archive, tmp_path / "new" / "out")
     message = str(refusal.value)
     assert message.isprintable()
-    assert message.startswith("'archive (4).zip' cannot be used: ")
+    assert message.startswith("'archive (4).zip' ")
     assert ";" in message
     assert inside(tmp_path) == [archive.name]
-    with pytest.raises(ArchiveError, match=re.escape(message)):
+    with refused(ArchiveError, message):
         list(archives.members(archive))
 
 
 @pytest.mark.parametrize("what", BAD_NAMES)
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_a_refusal_names_the_member(tmp_path, kind, what):
-    with pytest.raises(ArchiveError, match=re.escape(quote(BAD_NAMES[what]))):
+    with refused(ArchiveError, quote(BAD_NAMES[what])):
         next(archives.members(put(tmp_path, HOSTILE[f"{kind} {what}"])))
 
 
@@ -99,16 +99,13 @@ def test_a_refusal_names_the_member(tmp_path, kind, what):
         ("zip strongly encrypted", "encrypted"),
         ("zip AES", "99"),
         ("zip LZMA", "14"),
-        ("zip several disks", "several"),
-        ("zip member on another disk", "several"),
-        ("zip first of several", "several"),
         ("zip bomb", "ratio"),
         ("zip bombs together", "ratio"),
         ("tar gz bomb", "ratio"),
         ("tar bz2 bomb", "ratio"),
         ("tar xz bomb", "ratio"),
-        ("tar xz dictionary", "[Mm]emory"),
-        ("tar xz dictionary of a second stream", "[Mm]emory"),
+        ("tar xz dictionary", "emory"),
+        ("tar xz dictionary of a second stream", "emory"),
         ("tar gz of one file", "gunzip"),
         ("tar 7z", "7z"),
         ("tar rar", "rar"),
@@ -117,7 +114,7 @@ def test_a_refusal_names_the_member(tmp_path, kind, what):
     ],
 )
 def test_what_mien_cannot_read_is_named(tmp_path, what, word):
-    with pytest.raises(ArchiveError, match=word):
+    with refused(ArchiveError, word):
         next(archives.members(put(tmp_path, HOSTILE[what])))
 
 
@@ -141,24 +138,24 @@ def test_every_name_is_checked_before_the_first_file(tmp_path):
         tar_of(*good, (b"../x", FACE, b"0")),
         gzip.compress(tar_of(*good, (b"../x", FACE, b"0"))),
     ):
-        with pytest.raises(ArchiveError, match=r"'\.\./x'"):
+        with refused(ArchiveError, "'../x'"):
             next(archives.members(put(tmp_path, data)))
 
 
 @pytest.mark.parametrize(
-    ("limits", "say"),
+    "limits",
     [
-        ({"entries": 5}, "entries"),
-        ({"bytes": 9999}, "raise bytes"),
-        ({"file_bytes": 9999}, "file_bytes"),
-        ({"names_bytes": 50}, "names_bytes"),
-        ({"path_bytes": 50}, "path_bytes"),
-        ({"depth": 2}, "depth"),
+        {"entries": 5},
+        {"bytes": 9999},
+        {"file_bytes": 9999},
+        {"names_bytes": 50},
+        {"path_bytes": 50},
+        {"depth": 2},
     ],
 )
 @pytest.mark.parametrize("data", [zipped(), tarred(), gzip.compress(tarred())], ids=["zip", "tar", "tar.gz"])
-def test_each_limit_names_itself(tmp_path, limits, say, data):
-    with pytest.raises(ArchiveError, match=say):
+def test_each_limit_names_itself(tmp_path, limits, data):
+    with refused(ArchiveError, *limits):
         next(archives.members(put(tmp_path, data), limits=archives.Limits(**limits)))
 
 
@@ -170,7 +167,7 @@ def test_a_ratio_can_be_trusted(tmp_path):
 def test_folders_that_names_imply_count(tmp_path):
     archive = put(tmp_path, named("a/b/c", "d/e/f"))
     assert len(list(archives.members(archive, limits=archives.Limits(entries=6)))) == 2
-    with pytest.raises(ArchiveError, match=r"more than 5 .*raise entries"):
+    with refused(ArchiveError, 5, "entries"):
         list(archives.members(archive, limits=archives.Limits(entries=5)))
 
 
@@ -183,7 +180,7 @@ def test_other_files_are_not_archives(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     assert not archives.is_archive(tmp_path / "fifo")
     for path in ("none", "", "fifo"):
-        with pytest.raises(ArchiveError, match=re.escape(str(tmp_path / path))):
+        with refused(ArchiveError, tmp_path / path):
             archives.unpack(tmp_path / path, tmp_path / "out")
 
 
@@ -218,7 +215,7 @@ def test_a_folder_with_other_content_is_left_alone(tmp_path, what):
     archives.unpack(archive, root)
     change(root, what)
     before = tree(root)
-    with pytest.raises(ArchiveError, match=re.escape(quote(str(root)))) as refusal:
+    with refused(ArchiveError, quote(str(root))) as refusal:
         archives.unpack(archive, root)
     assert str(refusal.value).isprintable()
     assert tree(root) == before
@@ -234,7 +231,7 @@ def test_targets_to_unpack_into(tmp_path):
     assert tree(tmp_path / "empty") == tree(tmp_path / "behind") == FILES
     (tmp_path / "file").write_bytes(b"mine")
     for bad, kind in (("file", ArchiveError), ("file/below", OutputError), ("x" * 300, OutputError)):
-        with pytest.raises(kind, match=re.escape(quote(str(tmp_path / bad)))):
+        with refused(kind, quote(str(tmp_path / bad))):
             archives.unpack(archive, tmp_path / bad)
     assert (tmp_path / "file").read_bytes() == b"mine"
     archives.unpack(archive, tmp_path / ("x" * 255))
@@ -245,10 +242,10 @@ def test_a_read_only_folder_is_an_archive_error():
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         archive = put(home, zipped())
-        with read_only(home), pytest.raises(OutputError, match="Permission denied"):
+        with read_only(home), refused(OutputError, home):
             archives.unpack(archive, home / "a" / "b")
         archive.chmod(0)
-        with read_only(home), pytest.raises(ArchiveError, match="Permission denied"):
+        with read_only(home), refused(ArchiveError, archive):
             archives.is_archive(archive)
         assert inside(home) == [archive.name]
 
@@ -257,7 +254,7 @@ def test_a_full_disk_is_an_error_before_anything_is_written(tmp_path):
     huge = struct.pack("<2HQ", 1, 8, 2**60)
     archive = put(tmp_path, named("a", size=2**32 - 1, extra=huge))
     trusting = archives.Limits(bytes=2**62, file_bytes=2**62, ratio=2**62)
-    with pytest.raises(OutputError, match="1,152,921,504,606,846,976 bytes"):
+    with refused(OutputError, f"{2**60:,}"):
         archives.unpack(archive, tmp_path / "new" / "out", limits=trusting)
     assert inside(tmp_path) == [archive.name]
 
@@ -267,7 +264,7 @@ def test_a_disk_that_stops_taking_bytes_leaves_no_folder(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, hard))
     try:
-        with pytest.raises(OutputError, match="File too large"):
+        with refused(OutputError, tmp_path / "new"):
             archives.unpack(archive, tmp_path / "new" / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -305,7 +302,7 @@ def test_another_process_is_waited_for_and_then_reported(tmp_path, monkeypatch):
     archive = put(tmp_path, zipped())
     with (tmp_path / ".out.mien-lock").open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(ArchiveError, match="another process"):
+        with refused(ArchiveError, tmp_path / "out"):
             archives.unpack(archive, tmp_path / "out")
     archives.unpack(archive, tmp_path / "out")
     assert inside(tmp_path) == [archive.name, "out"]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from builders import refused
 from mien.data import probabilities
 from mien.data.probabilities import SavedPredictions
 from mien.errors import DataError, OutputError
@@ -50,29 +51,27 @@ def test_a_mean_is_over_what_all_have() -> None:
     )
     alone = dataclasses.replace(two, answers={"probabilities": two.answers["probabilities"]})
     assert set(probabilities.average([one, alone]).answers) == {"probabilities"}
-    with pytest.raises(DataError, match="different data cannot be averaged"):
+    with refused(DataError):
         probabilities.average([one, stored(fingerprint="e" * 64)])
-    with pytest.raises(DataError, match="name at least one file"):
+    with refused(DataError):
         probabilities.average([])
 
 
 def test_files_that_are_not_alike_have_no_mean() -> None:
     first = stored()
     turned = dataclasses.replace(stored(seed=1), labels=("sad", "happy", "angry"))
-    with pytest.raises(
-        DataError, match=r"another order of classes than the other: angry, happy, sad; and sad, happy, angry;"
-    ):
+    with refused(DataError, "angry, happy, sad", "sad, happy, angry"):
         probabilities.average([first, turned])
-    with pytest.raises(DataError, match="has other classes"):
+    with refused(DataError):
         probabilities.average([first, stored(labels=("angry", "happy", "calm"))])
-    with pytest.raises(DataError, match="of 20 and of 19 images cannot be averaged"):
+    with refused(DataError, 20, 19):
         probabilities.average([first, stored(19)])
 
 
 def test_a_row_for_every_image() -> None:
     assert len(stored().of("f" * 64, LABELS, n=20)["ferplus"]) == 20
     for n in (0, 19, 21):
-        with pytest.raises(DataError, match=f"'probabilities' has 20 rows of probabilities for {n} images"):
+        with refused(DataError, "'probabilities'", 20, n):
             stored().of("f" * 64, LABELS, n=n)
 
 
@@ -86,36 +85,38 @@ def test_what_a_file_says_of_itself_is_kept_short_and_on_one_line(tmp_path: Path
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"probabilities": 0.5}, r"'probabilities' is float64"),
-        ({"probabilities": [0.5, 0.5]}, r"float64 of shape \(2,\)"),
-        ({"probabilities": [[[0.5, 0.5]]]}, r"float64 of shape \(1, 1, 2\)"),
-        ({"probabilities": [[0.5 + 0j, 0.5]]}, "complex128"),
-        ({"probabilities": [["0.5", "0.5"]]}, "<U3"),
-        ({"probabilities": [[True, False]]}, "bool"),
-        ({"probabilities": [[1e300, 0.0]]}, "'p.npz'"),
-        ({"probabilities": [[3e38, 3e38]]}, "'p.npz'"),
-        ({"probabilities": [[np.nan, 1]]}, "'p.npz'"),
-        ({"ferplus": [[0.5, 0.5], [0.5, 0.5]]}, "'ferplus' of 'p.npz'"),
-        ({"ferplus": 1}, "'ferplus' is int64"),
-        ({"labels": "ab"}, "'labels'"),
-        ({"labels": [1, 2]}, "'labels'"),
-        ({"labels": ["a", "b\n"]}, "control characters"),
-        ({"fingerprint": "\x1b[2J"}, "control characters"),
-        ({"fingerprint": ["f", "f"]}, "'fingerprint'"),
-        ({"about": 7}, "'about'"),
+        ({"probabilities": 0.5}, ["'probabilities'", "float64"]),
+        ({"probabilities": [0.5, 0.5]}, ["float64", "(2,)"]),
+        ({"probabilities": [[[0.5, 0.5]]]}, ["float64", "(1, 1, 2)"]),
+        ({"probabilities": [[0.5 + 0j, 0.5]]}, ["complex128"]),
+        ({"probabilities": [["0.5", "0.5"]]}, ["<U3"]),
+        ({"probabilities": [[True, False]]}, ["bool"]),
+        ({"probabilities": [[1e300, 0.0]]}, []),
+        ({"probabilities": [[3e38, 3e38]]}, []),
+        ({"probabilities": [[np.nan, 1]]}, []),
+        ({"ferplus": [[0.5, 0.5], [0.5, 0.5]]}, ["'ferplus'"]),
+        ({"ferplus": 1}, ["'ferplus'", "int64"]),
+        ({"labels": "ab"}, ["'labels'"]),
+        ({"labels": [1, 2]}, ["'labels'"]),
+        ({"labels": ["a", "b\n"]}, []),
+        ({"fingerprint": "\x1b[2J"}, []),
+        ({"fingerprint": ["f", "f"]}, ["'fingerprint'"]),
+        ({"about": 7}, ["'about'"]),
     ],
 )
-def test_odd_arrays_are_refused_in_one_sentence(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
+def test_odd_arrays_are_refused_in_one_sentence(
+    tmp_path: Path, changes: dict[str, Any], says: list[str]
+) -> None:
     good = {"fingerprint": "f", "labels": ["a", "b"], "about": "", "probabilities": [[0.5, 0.5]]}
     np.savez(tmp_path / "p.npz", **{name: np.array(value) for name, value in (good | changes).items()})
-    with pytest.raises(DataError, match=says) as caught:
+    with refused(DataError, "p.npz", *says) as caught:
         probabilities.read(tmp_path / "p.npz")
     assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize("table", [np.array(0.5), np.array([0.5, 0.5]), np.array([[0.5 + 0j, 0.25, 0.25]])])
 def test_odd_arrays_are_not_written(tmp_path: Path, table: np.ndarray) -> None:
-    with pytest.raises(DataError, match=r"p\.npz"):
+    with refused(DataError, "p.npz"):
         probabilities.write(tmp_path / "p.npz", stored(answers={"probabilities": table}))
 
 
@@ -140,23 +141,23 @@ def test_columns_follow_the_data_and_other_data_is_refused() -> None:
     kept = stored()
     found = kept.of("f" * 64, ("sad", "angry", "happy"))
     np.testing.assert_array_equal(found["probabilities"], kept.answers["probabilities"][:, [2, 0, 1]])
-    with pytest.raises(DataError, match="eeeeeeeeeeee"):
+    with refused(DataError, 12 * "e"):
         stored().of("e" * 64, LABELS)
-    with pytest.raises(DataError, match="for the classes angry, happy, sad"):
+    with refused(DataError, "angry, happy, sad"):
         kept.of("f" * 64, ("left", "right"))
 
 
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda path: path.unlink(), "cannot be read"),
+        (lambda path: path.unlink(), "p.npz"),
         (lambda path: path.write_bytes(b"no"), "'p.npz'"),
         (lambda path: path.write_bytes(path.read_bytes()[:400]), "'p.npz'"),
         (lambda path: np.savez(path, labels=np.array(["a"])), "'p.npz'"),
         (lambda path: np.savez(path, fingerprint=np.array([{}], object)), "'p.npz'"),
         (
             lambda path: np.savez(path, fingerprint="f", labels=["a", "b"], about="", ferplus=[[0.5, 0.5]]),
-            "no array 'probabilities'",
+            "'probabilities'",
         ),
         (
             lambda path: np.savez(path, fingerprint="f", labels=["a", "b"], about="", probabilities=[[1, 1]]),
@@ -187,25 +188,24 @@ def test_files_that_hold_none(tmp_path: Path, spoil: Callable[[Path], Any], says
     if says is None:
         np.testing.assert_array_equal(probabilities.read(path).answers["probabilities"], [[0.5, 0.5]])
         return
-    with pytest.raises(DataError, match=says) as caught:
+    with refused(DataError, says):
         probabilities.read(path)
-    assert str(caught.value).count("\n") == 0
 
 
 def test_a_file_that_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probabilities, "MAX_BYTES", 10_000)
     with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as packed:
         packed.writestr("probabilities.npy", bytes(100_000))
-    with pytest.raises(DataError, match="unpacks to more than 10000 bytes"):
+    with refused(DataError, "bomb.npz"):
         probabilities.read(tmp_path / "bomb.npz")
     (tmp_path / "large.npz").write_bytes(bytes(20_000))
-    with pytest.raises(DataError, match="larger than 10000 bytes"):
+    with refused(DataError, "large.npz"):
         probabilities.read(tmp_path / "large.npz")
 
 
 def test_what_are_no_probabilities_is_not_written(tmp_path: Path) -> None:
     wrong = stored(answers={"probabilities": np.ones((4, 3), np.float32)})
-    with pytest.raises(DataError, match="rows must sum to 1"):
+    with refused(DataError, "p.npz"):
         probabilities.write(tmp_path / "p.npz", wrong)
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):

