@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from builders import has_line, refused
 from mien import cli
 from mien.data import audit, datasets, probabilities, recrops, synthetic
 from mien.data.audit import images
@@ -338,7 +339,7 @@ def test_lists_that_cannot_be_used_are_refused(tmp_path: Path, faces: tuple[np.n
     report = audit.inspect(datasets.load(folder(tmp_path / "data", faces)))
     before = tmp_path / "before.csv"
     before.write_text("image,reason\n1,odd\n")
-    with pytest.raises(DataError, match="no column row, file or sha256"):
+    with refused(DataError, "row, file or sha256"):
         audit.exclude(report, tmp_path / "list.csv", also=before)
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
@@ -637,7 +638,7 @@ def test_confident_learning_by_hand() -> None:
     turned = probabilities.SavedPredictions(split.fingerprint, ("b", "a"), {"probabilities": values[:, ::-1]})
     assert suspects(split, turned, ("a", "b")).tolist() == [2, 3]
     short = probabilities.SavedPredictions(split.fingerprint, ("a", "b"), {"probabilities": values[:5]})
-    with pytest.raises(DataError, match="has 5 rows of probabilities for 6 images"):
+    with refused(DataError, 5, 6):
         suspects(split, short, ("a", "b"))
 
 
@@ -683,12 +684,12 @@ def test_the_command_reads_probabilities_for_the_same_size_and_exclusions(
     [
         ({"fingerprint": "0" * 64}, "fingerprint"),
         ({"labels": tuple("abcdefg")}, "classes"),
-        ({"answers": {"ferplus": np.eye(7, dtype=np.float32)}}, "no array 'probabilities'"),
+        ({"answers": {"ferplus": np.eye(7, dtype=np.float32)}}, "'probabilities'"),
     ],
 )
 def test_probabilities_for_others_are_refused(changes: dict[str, object], message: str) -> None:
     data = data_of(train=alike(41, 7))
-    with pytest.raises(DataError, match=message):
+    with refused(DataError, message):
         audit.inspect(data, probabilities=stored(data.train, np.eye(7, dtype=np.float32), **changes))
 
 
@@ -823,20 +824,15 @@ def test_lists_with_odd_lines_are_refused_by_line(
 ) -> None:
     table = fer(tmp_path / "faces.csv", faces[0][:14], np.arange(14) % 7, ["Training"] * 14)
     for text, says in (
-        ("row\n1\n" + "9" * 5000 + "\n", "line 3 of 'odd.csv' names a row by 5,000 digits"),
-        (
-            "row,reason\n1,x\n2," + "y" * 200_000 + "\n",
-            "line 3 of 'odd.csv' is not a line of a csv: field larger",
-        ),
-        ("row," + "y" * 200_000 + "\n1,x\n", "line 1 of 'odd.csv' is not a line of a csv: field larger"),
+        ("row\n1\n" + "9" * 5000 + "\n", "line 3"),
+        ("row,reason\n1,x\n2," + "y" * 200_000 + "\n", "line 3"),
+        ("row," + "y" * 200_000 + "\n1,x\n", "line 1"),
     ):
         (tmp_path / "odd.csv").write_text(text)
         assert cli.run(["audit", str(table), "--exclude", str(tmp_path / "odd.csv")]) == 2
-        said = capsys.readouterr().err
-        assert says in said
-        assert "internal error" not in said
+        assert has_line(capsys.readouterr().err, says, "'odd.csv'")
     report = audit.inspect(datasets.load(table))
-    with pytest.raises(DataError, match=r"line 1 of 'odd\.csv'"):
+    with refused(DataError, "line 1", "'odd.csv'"):
         audit.exclude(report, tmp_path / "new.csv", also=tmp_path / "odd.csv")
 
 
@@ -908,10 +904,10 @@ def test_a_copy_never_overlaps_with_what_is_there(
     root = folder(tmp_path / "data", faces)
     report = audit.inspect(datasets.load(root))
     for out in (root, root / "clean", tmp_path):
-        with pytest.raises(DataError, match="overlap"):
+        with refused(DataError):
             audit.fix(report, root, out)
     (tmp_path / "there").mkdir()
-    with pytest.raises(DataError, match="there"):
+    with refused(DataError, "there'"):
         audit.fix(report, root, tmp_path / "there")
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
@@ -919,7 +915,7 @@ def test_a_copy_never_overlaps_with_what_is_there(
     packed = zipped(tmp_path / "data.zip", root)
     (root / "train" / "angry" / "000.png").unlink()
     zipped(packed, root)
-    with pytest.raises(DataError, match=r"000\.png"):
+    with refused(DataError, "000.png"):
         audit.fix(report, packed, tmp_path / "clean")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "data.zip", "file", "there"]
 
@@ -934,7 +930,7 @@ def test_a_copy_that_fails_leaves_nothing_and_two_at_once_are_told(
         patch.setattr(
             "mien.data.audit.cleaning._list", lambda changes: (_ for _ in ()).throw(OSError(28, "full"))
         )
-        with pytest.raises(OutputError, match="disk is full"):
+        with refused(OutputError, out):
             audit.fix(report, root, out)
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
     seen = []
@@ -944,7 +940,7 @@ def test_a_copy_that_fails_leaves_nothing_and_two_at_once_are_told(
         if done == total // 2:  # another process writes the same copy, from its start to its end
             audit.fix(report, root, out)
 
-    with pytest.raises(DataError, match="another process"):
+    with refused(DataError, out):
         audit.fix(report, root, out, progress=meanwhile)
     assert [path.name for path in out.parent.iterdir()] == ["clean"]
     assert sum(path.is_file() for path in out.rglob("*")) == 211
@@ -959,7 +955,7 @@ def test_unreadable_images_are_reported_with_their_split(
         (root / "train" / "fear" / f"{number}-broken.png").write_bytes(b"")
     assert cli.run(["audit", str(root)]) == 0
     said = capsys.readouterr().err
-    assert "5 unreadable" in said
+    assert has_line(said, 5)
     assert "run.json" not in said
 
 
@@ -972,7 +968,7 @@ def test_a_copy_that_cannot_be_is_refused_before_the_audit(
     monkeypatch.setattr(datasets, "load", never)
     (tmp_path / "data").mkdir()
     (tmp_path / "there").mkdir()
-    for out, says in (("there", "there'"), (".", "overlap")):
+    for out, says in (("there", "there'"), (".", tmp_path.name)):
         assert cli.run(["audit", str(tmp_path / "data"), "--fix", str(tmp_path / out)]) == 2
         assert says in capsys.readouterr().err
 
@@ -1037,7 +1033,7 @@ def test_a_copy_that_could_not_be_loaded_is_refused(
     for index, label in enumerate(("happy", "sad", "fear")):
         save(tmp_path / "data", "test", label, f"{index}.png", faces[0][30 + index])
     report = audit.inspect(datasets.load(tmp_path / "data"))
-    with pytest.raises(DataError, match="fear"):
+    with refused(DataError, "fear"):
         audit.fix(report, tmp_path / "data", tmp_path / "clean")
     assert not (tmp_path / "clean").exists()
 
@@ -1085,7 +1081,7 @@ def test_images_without_a_face_that_a_detector_finds_are_told() -> None:
     assert not [removal for removal in report.removals if "face" in removal.reason]
     assert "no face found" not in kinds(audit.inspect(data, faces=np.ones(14, bool)))
     assert "no_face_found" not in audit.inspect(data).counts
-    with pytest.raises(DataError, match=r"13 images .* 14;"):
+    with refused(DataError, 13, 14):
         audit.inspect(data, faces=faces[:13])
 
 
@@ -1099,8 +1095,7 @@ def test_images_without_a_face_by_votes_come_first(
     files = [file for split in data.splits for file in split.files]
     found = kinds(audit.inspect(data, faces=~np.isin(files, ["row 4", "row 9"])))["no face found"]
     assert found.files == ("row 9", "row 4")
-    assert " 2 images" in found.evidence
-    assert "annotators call 1 of them" in found.evidence
+    assert has_line(found.evidence, 2, 1)
 
 
 def test_the_command_looks_for_faces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

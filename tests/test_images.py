@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageOps
 
+from builders import refused
 from mien.errors import ImageError
 from mien.vision import images
 
@@ -197,9 +198,9 @@ def test_undeclared_ranges_are_told_by_the_pixels(dtype, factor):
 
 @pytest.mark.parametrize("value", [-1.0, 65536.0, np.nan, np.inf])
 def test_values_out_of_every_range_are_refused(value):
-    with pytest.raises(ImageError, match="holds values from"):
+    with refused(ImageError):
         images.read(np.array([[0.0, value]], np.float32))
-    with pytest.raises(ImageError, match="holds values from"):
+    with refused(ImageError):
         images.read(packed(Image.fromarray(np.array([[0.0, value]], np.float32)), "TIFF"))
 
 
@@ -254,7 +255,7 @@ def test_bgr_is_named_and_touches_arrays_alone():
         images.read(with_alpha[:, :, [2, 1, 0, 3]], channels="bgr"), images.read(with_alpha)
     )
     np.testing.assert_array_equal(images.read(packed(Image.fromarray(pixels)), channels="bgr"), pixels)
-    with pytest.raises(ImageError, match="'rgb' or 'bgr'"):
+    with refused(ImageError, "'rgb'", "'bgr'"):
         images.read(pixels, channels="gbr")
 
 
@@ -268,14 +269,14 @@ def test_the_first_frame_is_taken(kind):
 
 @pytest.mark.parametrize(("width", "height"), [(8000, 8000), (13000, 13000), (20000, 20000), (40_000_001, 1)])
 def test_too_many_pixels_are_refused_by_the_header(width, height):
-    with pytest.raises(ImageError, match="40,000,000 pixels"):
+    with refused(ImageError, "40,000,000"):
         images.read(png(width, height))
 
 
 def test_the_cap_holds_for_arrays_and_pil_images():
-    with pytest.raises(ImageError, match="40,000,000"):
+    with refused(ImageError, "40,000,000"):
         images.read(np.broadcast_to(np.uint8(0), (6400, 6400)))
-    with pytest.raises(ImageError, match="40,000,000"):
+    with refused(ImageError, "40,000,000"):
         images.read(Image.new("1", (6400, 6400)))
 
 
@@ -285,7 +286,7 @@ def test_too_many_bytes_are_refused(monkeypatch, tmp_path):
     path.write_bytes(data)
     monkeypatch.setattr(images, "MAX_BYTES", 1000)
     for source in (data, path, io.BytesIO(data)):
-        with pytest.raises(ImageError, match="is larger than"):
+        with refused(ImageError):
             images.read(source)
 
 
@@ -293,10 +294,8 @@ def test_too_many_bytes_are_refused(monkeypatch, tmp_path):
 def test_truncated_files_are_refused(kind):
     data = packed(Image.fromarray(colours()), kind)
     for end in (len(data) // 2, len(data) * 3 // 4, 40, 12):
-        with pytest.raises(ImageError) as caught:
+        with refused(ImageError):
             images.read(data[:end])
-        assert str(caught.value).startswith("the image ")
-        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -305,9 +304,7 @@ def test_truncated_files_are_refused(kind):
 def test_what_is_no_image_is_refused(data, tmp_path):
     path = tmp_path / "face.jpg"
     path.write_bytes(data)
-    with pytest.raises(
-        ImageError, match=r"face\.jpg.*mien reads JPEG, PNG, WEBP, BMP, GIF, TIFF, AVIF and HEIC"
-    ):
+    with refused(ImageError, "face.jpg", "JPEG, PNG, WEBP, BMP, GIF, TIFF, AVIF and HEIC"):
         images.read(path)
 
 
@@ -322,23 +319,23 @@ def test_unusable_sources_are_named(tmp_path):
     closed.close()
     cases = [
         (closed, "the image cannot be read: I/O operation on closed file"),
-        (b"", "the image is empty"),
-        (io.BytesIO(), "the image is empty"),
-        (tmp_path / "absent.png", "cannot be read as an image: No such file"),
-        (tmp_path, "cannot be read as an image: Is a directory"),
-        ("nul\0.png", "cannot be read as an image"),
-        (io.StringIO("text"), "a file opened as text"),
-        (17, "int cannot"),
-        ([[1, 2]], "a list cannot"),
-        (np.zeros((2, 2, 5), np.uint8), r"shape \(2, 2, 5\)"),
-        (np.zeros((3, 4, 4, 1), np.uint8), r"shape \(3, 4, 4, 1\)"),
-        (np.zeros(4, np.uint8), r"shape \(4,\)"),
-        (np.zeros((0, 4), np.uint8), "4 × 0 pixels"),
-        (np.array([["a"]]), "integers or fractions"),
-        (np.zeros((2, 2), complex), "integers or fractions"),
+        (b"", ""),
+        (io.BytesIO(), ""),
+        (tmp_path / "absent.png", "absent.png"),
+        (tmp_path, tmp_path.name),
+        ("nul\0.png", "nul"),
+        (io.StringIO("text"), ""),
+        (17, "int"),
+        ([[1, 2]], "list"),
+        (np.zeros((2, 2, 5), np.uint8), "(2, 2, 5)"),
+        (np.zeros((3, 4, 4, 1), np.uint8), "(3, 4, 4, 1)"),
+        (np.zeros(4, np.uint8), "(4,)"),
+        (np.zeros((0, 4), np.uint8), "4 × 0"),
+        (np.array([["a"]]), ""),
+        (np.zeros((2, 2), complex), ""),
     ]
-    for source, message in cases:
-        with pytest.raises(ImageError, match=message):
+    for source, names in cases:
+        with refused(ImageError, names):
             images.read(source)
 
 
@@ -509,7 +506,7 @@ def test_cut_keeps_mirror_images_mirrored(left, top, side):
 
 @pytest.mark.parametrize("square", [(0, 0, 0), (0, 0, -3), (float("nan"), 0, 9), (0, 0, float("inf"))])
 def test_cut_refuses_a_square_that_is_none(square):
-    with pytest.raises(ImageError, match="the square of side"):
+    with refused(ImageError):
         images.cut(colours(), square, 48)
 
 
@@ -577,7 +574,7 @@ def test_forty_megapixels_are_read_and_a_pixel_more_is_not():
     assert pixels.size == images.MAX_PIXELS
     pixels[-1, -1] = 9
     assert images.read(packed(Image.fromarray(pixels), compress_level=1))[-1, -1] == 9
-    with pytest.raises(ImageError, match="40,000,000"):
+    with refused(ImageError, "40,000,000"):
         images.read(png(1, images.MAX_PIXELS + 1))
 
 
@@ -597,7 +594,7 @@ def test_a_path_of_bytes_is_a_path(tmp_path: Path) -> None:
 
     Image.new("L", (3, 2), 7).save(tmp_path / "a.png")
     assert (images.read(Old(os.fsencode(tmp_path / "a.png"))) == 7).all()  # type: ignore[arg-type]
-    with pytest.raises(ImageError, match="'gone' cannot be read"):
+    with refused(ImageError, "'gone'"):
         images.read(Old(b"gone"))  # type: ignore[arg-type]
 
 
@@ -606,5 +603,5 @@ def test_fractions_may_overshoot_as_resizing_leaves_them() -> None:
     over = plain.copy()
     over[0, 0], over[-1, -1] = -0.04, 1.04
     np.testing.assert_array_equal(images.read(over), images.read(plain))
-    with pytest.raises(ImageError, match="holds values from"):
+    with refused(ImageError):
         images.read(np.full((2, 2), -0.2))

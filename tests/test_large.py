@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from skimage.data import astronaut
 
+from builders import has_line, refused
 from mien import cli
 from mien.errors import ImageError
 from mien.inference import image_files
@@ -82,12 +83,12 @@ def test_damaged_large_files_are_refused(kind, small_is_large):
     data = packed(Image.fromarray(PHOTO), kind)
     assert images.read(data).shape == (160, 200, 3)
     for end in (len(data) // 2, len(data) * 9 // 10):
-        with pytest.raises(ImageError, match="damaged"):
+        with refused(ImageError):
             images.read(data[:end])
     broken = bytearray(data)
     broken[len(data) // 2] ^= 255
     if kind == "PNG":
-        with pytest.raises(ImageError, match="damaged"):
+        with refused(ImageError):
             images.read(bytes(broken))
 
 
@@ -111,7 +112,7 @@ def test_progressive_jpegs_are_read_as_far_as_memory_goes(small_is_large, monkey
     assert large_images.header(io.BytesIO(packed(Image.fromarray(PHOTO), "JPEG"))).held == 0
     assert images.read(data).shape == (160, 200, 3)
     monkeypatch.setattr(images, "_MAX_BUFFER", 300_000)
-    with pytest.raises(ImageError, match="progressive JPEG files like this of up to"):
+    with refused(ImageError):
         images.read(data)
 
 
@@ -127,15 +128,15 @@ def claimed(width: int, height: int, *, depth: int = 8, colour: int = 2, interla
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (claimed(8000, 8000), "only files with more than"),
-        (claimed(20000, 20000), "PNG files of up to 250,000,000"),
-        (claimed(40_000_001, 1), "sides of up to 65,535"),
-        (claimed(8000, 6000, interlaced=1) + bytes(10**6), "without interlacing"),
-        (claimed(8000, 6000, depth=16) + bytes(10**6), "three channels of 16 bits"),
+        (claimed(8000, 8000), ""),
+        (claimed(20000, 20000), "250,000,000"),
+        (claimed(40_000_001, 1), "65,535"),
+        (claimed(8000, 6000, interlaced=1) + bytes(10**6), "interlac"),
+        (claimed(8000, 6000, depth=16) + bytes(10**6), "16"),
     ],
 )
 def test_bombs_are_refused_by_the_header(data, said):
-    with pytest.raises(ImageError, match=f"above 40,000,000 pixels mien reads .*{said}.*shrink it first"):
+    with refused(ImageError, "40,000,000", said):
         images.read(data)
 
 
@@ -143,7 +144,7 @@ def test_a_jpegs_claim_is_refused_by_the_header():
     data = bytearray(packed(Image.fromarray(PHOTO), "JPEG"))
     place = data.index(b"\xff\xc0") + 5
     data[place : place + 4] = struct.pack(">HH", 15000, 15000)
-    with pytest.raises(ImageError, match="only files with more than"):
+    with refused(ImageError, "40,000,000"):
         images.read(bytes(data))
 
 
@@ -204,7 +205,7 @@ def test_large_heic_is_averaged(small_is_large):
 def test_damaged_heic_is_refused():
     data = as_heic(PHOTO)
     for end in (40, 200, len(data) // 2):
-        with pytest.raises(ImageError, match="the image is damaged"):
+        with refused(ImageError):
             images.read(data[:end])
 
 
@@ -215,17 +216,14 @@ def test_heic_without_the_extra_is_a_problem_that_names_it(monkeypatch, tmp_path
         (tmp_path / name).write_bytes(b"x")
     assert cli.run(["predict", str(tmp_path)]) == 0
     told = capsys.readouterr()
-    assert "in 2 images" in told.out
+    assert has_line(told.out, 2)
     err = " ".join(told.err.split())
-    assert "2 images in formats that mien cannot read" in err
-    assert "c.CR2" in err
+    assert has_line(err, 2, "c.CR2")
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    with pytest.raises(ImageError) as caught:
+    with refused(ImageError, "photo.heic'", "pip install 'mien[heic]'"):
         images.read(tmp_path / "photo.heic")
-    said = "photo.heic': HEIC images need the extra 'heic'; run: pip install 'mien[heic]'"
-    assert str(caught.value).endswith(said)
     assert cli.run(["predict", str(tmp_path)]) == 3
-    assert "need the extra" in capsys.readouterr().err
+    assert "mien[heic]" in capsys.readouterr().err
 
 
 def test_what_is_heic_is_told_by_its_brands():

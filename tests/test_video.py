@@ -9,6 +9,7 @@ import inspect
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from PIL import Image
 from pyarrow import parquet
 from skimage import data
 
+from builders import has_line, refused
 from mien import _files, _tables, cli
 from mien.cli import inference
 from mien.errors import DataError, InputError, MissingExtra, OutputError, VideoError
@@ -224,6 +226,7 @@ def test_damage_in_the_middle_costs_some_frames_and_is_told(tmp_path: Path) -> N
 
 
 def test_what_is_no_video_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "folder.mp4").mkdir()
     (tmp_path / "empty.mp4").write_bytes(b"")
     (tmp_path / "text.mp4").write_text("not a video")
     (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/x.ts\n#EXT-X-ENDLIST\n")
@@ -234,16 +237,8 @@ def test_what_is_no_video_is_refused_in_a_sentence(tmp_path: Path) -> None:
         piece = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.int16), format="s16", layout="mono")
         piece.sample_rate = 16000
         out.mux(tone.encode(piece))
-    for name, said in {
-        "empty.mp4": "is not a video",
-        "text.mp4": "is not a video",
-        "list.m3u8": "is not a video",
-        "photo.jpg": "is not a video",
-        "sound.wav": "no video stream",
-        "missing.mp4": "does not exist",
-        ".": "is not a file",
-    }.items():
-        with pytest.raises(VideoError, match=said):
+    for name in ("empty.mp4", "text.mp4", "list.m3u8", "photo.jpg", "sound.wav", "missing.mp4", "folder.mp4"):
+        with refused(VideoError, name):
             video.track(tmp_path / name)
 
 
@@ -286,14 +281,14 @@ def test_a_file_of_which_nothing_can_be_decoded_is_refused(tmp_path: Path) -> No
     for place, size in places:
         content[place + 5 : place + size] = bytes(size - 5)
     path.write_bytes(content)
-    with pytest.raises(VideoError, match="no picture"):
+    with refused(VideoError, "gone.mkv"):
         decoded(path)
 
 
 def test_pictures_too_large_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make(tmp_path / "small.mp4", plain(2))
     monkeypatch.setattr("mien.vision.images.MAX_PIXELS", 64 * 36 - 1)
-    with pytest.raises(VideoError, match="64 × 36 pixels"):
+    with refused(VideoError, 64, 36):
         video.track(path)
 
 
@@ -342,7 +337,7 @@ def test_every_and_rate_choose_frames_by_number_and_by_time(tmp_path: Path, pred
 def test_options_out_of_range_are_refused(tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         video.track(tmp_path / "none.mp4", **options)
-    with pytest.raises(InputError, match="look is 10"):
+    with refused(InputError, "look", 10):
         video.make_predictor(look=10)
 
 
@@ -466,11 +461,11 @@ def test_odd_sizes_and_times_that_stand_still_are_written_too(tmp_path: Path) ->
 
 def test_films_that_cannot_be_written_are_refused(tmp_path: Path, crossing: Path) -> None:
     with Clip(crossing) as clip:
-        with pytest.raises(VideoError, match=r"\.mp4"):
+        with refused(VideoError, "film.txt", ".mp4"):
             Film(tmp_path / "film.txt", clip)
         with (
             Film(tmp_path / "film.webm", clip) as film,
-            pytest.raises(VideoError, match=r"aac.*\.mkv"),
+            refused(VideoError, "aac", ".mkv"),
         ):
             film.add(0, scene())
         (tmp_path / "file").write_text("")
@@ -533,7 +528,7 @@ def test_a_log_of_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "log"
     with video.open_log(path, {"bytes": 1}, resume=False) as log:
         log.add({"frame": 0, "faces": []})
-    with pytest.raises(InputError, match="--bytes"):
+    with refused(InputError, "--bytes"):
         video.open_log(path, {"bytes": 2}, resume=True)
     with video.open_log(path, {"bytes": 1}, resume=True) as log:
         assert log.known == 1
@@ -562,7 +557,7 @@ def test_a_log_that_does_not_fit_the_frames_is_refused(
     with (
         video.open_log(tmp_path / "log", {}, resume=True) as log,
         video.track(crossing, predictor=predictor, log=log) as tracked,
-        pytest.raises(VideoError, match="another video"),
+        refused(VideoError),
     ):
         list(tracked)
 
@@ -647,20 +642,20 @@ def test_parquet_is_written_in_groups(
 
 
 def test_rows_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"rows\.xml"):
+    with refused(InputError, "rows.xml"):
         table(tmp_path / "rows.xml", ["a"])
     (tmp_path / "file").write_text("")
     for kind in ("csv", "parquet"):
-        with pytest.raises(OutputError, match=f"rows.{kind}"):
+        with refused(OutputError, f"rows.{kind}"):
             table(tmp_path / "file" / f"rows.{kind}", ["a"])
     (tmp_path / "taken.csv").mkdir()
-    with table(tmp_path / "taken.csv", ["a"]) as rows, pytest.raises(OutputError, match="taken"):
+    with table(tmp_path / "taken.csv", ["a"]) as rows, refused(OutputError, "taken"):
         rows.keep()
 
 
 def test_parquet_without_pyarrow_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(MissingExtra, match=r"mien\[parquet\]"):
+    with refused(MissingExtra, "mien[parquet]"):
         table(tmp_path / "rows.parquet", ["a"])
 
 
@@ -668,7 +663,7 @@ def test_without_pyav_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "av", None)
     for name in [name for name in sys.modules if name.startswith("mien.inference.video")]:
         monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(MissingExtra, match=r"mien\[video\]"):
+    with refused(MissingExtra, "mien[video]"):
         importlib.import_module("mien.inference.video")
 
 
@@ -685,7 +680,7 @@ def test_a_full_disk_is_told_in_a_sentence(
         assert command(crossing, *words, "--look", 200) == 2
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert "cannot be written: file too large" in capsys.readouterr().err
+    assert words[1] in capsys.readouterr().err
     assert all(each.suffix == ".log" for each in away.iterdir())
 
 
@@ -718,7 +713,7 @@ def test_a_timeline_is_drawn_whatever_people_show(tmp_path: Path) -> None:
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     for length in (0.5, 5000.0):
         assert plots.draw_timeline([], tmp_path / "d", name="none", begin=0.0, end=length)[0].is_file()
-    with pytest.raises(DataError, match="no length"):
+    with refused(DataError):
         plots.draw_timeline(people, tmp_path, name="course", begin=1.0, end=1.0)
 
 
@@ -813,7 +808,7 @@ def test_a_video_without_a_face_gives_no_rows(away: Path, capsys: pytest.Capture
     make(away / "empty.mp4", [scene()] * 3)
     words = ("--to", "rows.csv", "--look", 320, "--timeline", "course.png")
     assert command("empty.mp4", *words) == 0
-    assert "no face in 3 frames" in capsys.readouterr().out
+    assert has_line(capsys.readouterr().out, "empty.mp4", 3)
     assert len(Path("rows.csv").read_text().splitlines()) == 1
 
 
@@ -826,7 +821,7 @@ def test_a_broken_video_gives_what_it_holds_and_exits_with_3(
     assert command("cut.mkv", "--to", "rows.jsonl", "--look", 320) == 3
     captured = capsys.readouterr()
     assert 2 <= len(Path("rows.jsonl").read_text().splitlines()) < 20
-    assert "s" in captured.err
+    assert captured.err
 
 
 def test_a_saved_film_hides_every_face_and_holds_the_last_look_between(crossing: Path, away: Path) -> None:
@@ -845,8 +840,8 @@ def test_a_saved_film_hides_every_face_and_holds_the_last_look_between(crossing:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["none.mp4"], "does not exist"),
-        (["note.txt"], "is not a video"),
+        (["none.mp4"], "none.mp4"),
+        (["note.txt"], "note.txt"),
         (["clip.mp4", "--blur"], "--save"),
         (["clip.mp4", "--save", "x.mp4", "--blur", "--every", "2"], "--blur"),
         (["clip.mp4", "--resume"], "--to"),
@@ -854,16 +849,16 @@ def test_a_saved_film_hides_every_face_and_holds_the_last_look_between(crossing:
         (["clip.mp4", "--to", "x.csv", "--to", "x.csv"], "--to"),
         (["clip.mp4", "--to", "x.xml"], "x.xml"),
         (["clip.mp4", "--csv", "--jsonl"], "--csv"),
-        (["clip.mp4", "--save", "clip.mp4"], "would overwrite"),
-        (["clip.mp4", "--save", "x/../clip.mp4"], "would overwrite"),
-        (["clip.mp4", "--fps", "inf"], "--fps is inf"),
-        (["clip.mp4", "--smoothing", "nan"], "--smoothing is nan"),
-        (["clip.mp4", "--fps", "0"], "--fps is 0"),
-        (["clip.mp4", "--every", "2", "--fps", "5"], "--every and --fps"),
-        (["clip.mp4", "--every", "0"], "--every is 0"),
-        (["clip.mp4", "--look", "10"], "--look is 10"),
-        (["clip.mp4", "--max-gap", "-1"], "--max-gap is -1.0"),
-        (["clip.mp4", "--min-confidence", "nan"], "--min-confidence is nan"),
+        (["clip.mp4", "--save", "clip.mp4"], "--save"),
+        (["clip.mp4", "--save", "x/../clip.mp4"], "--save"),
+        (["clip.mp4", "--fps", "inf"], "--fps"),
+        (["clip.mp4", "--smoothing", "nan"], "--smoothing"),
+        (["clip.mp4", "--fps", "0"], "--fps"),
+        (["clip.mp4", "--every", "2", "--fps", "5"], "--fps"),
+        (["clip.mp4", "--every", "0"], "--every"),
+        (["clip.mp4", "--look", "10"], "--look"),
+        (["clip.mp4", "--max-gap", "-1"], "--max-gap"),
+        (["clip.mp4", "--min-confidence", "nan"], "--min-confidence"),
         (["clip.mp4", "--detector", "eyes"], "'eyes'"),
         (["clip.mp4", "--model", "none"], "'none'"),
         (["clip.mp4", "--save", "x.txt"], "x.txt"),
@@ -900,7 +895,7 @@ def test_after_a_kill_the_command_goes_on_and_gives_the_same_bytes(
     assert not Path("rows.csv").exists()
     assert command(*words) == 0
     captured = capsys.readouterr()
-    assert int(captured.err.split(" frames analyzed in an earlier run")[0].split()[-1]) >= 10
+    assert max(map(int, re.findall(r"\b\d+\b", captured.err))) >= 10, "the frames of the earlier run"
     resumed = json.loads(captured.out)
     assert Path("rows.csv").read_bytes() == Path("whole.csv").read_bytes()
     assert [each.pts for each in decoded(Path("film.mp4"))] == [
@@ -956,7 +951,7 @@ def test_a_damaged_log_continues_before_the_damage(tmp_path: Path, line: bytes) 
 def test_two_runs_do_not_share_a_log(tmp_path: Path) -> None:
     with (
         video.open_log(tmp_path / "log", {}, resume=False),
-        pytest.raises(InputError, match="another run"),
+        refused(InputError, "log"),
     ):
         video.open_log(tmp_path / "log", {}, resume=False)
 
@@ -969,7 +964,7 @@ def test_no_other_run_writes_any_of_the_files(
         assert command(crossing, "--to", "rows.csv", "--save", "film.mp4", "--every", 9) == 2
     finally:
         _files.let_go(lock)
-    assert "another run is writing" in capsys.readouterr().err
+    assert "film.mp4" in capsys.readouterr().err
     assert not list(away.iterdir())
 
 
@@ -984,7 +979,7 @@ def test_no_other_name_of_the_video_is_written_to(
     Path("other.mp4").hardlink_to("clip.mp4")
     for name in ("deep/../clip.mp4", "link/clip.mp4", "other.mp4"):
         assert command("clip.mp4", "--save", name) == 2
-        assert "would overwrite" in capsys.readouterr().err
+        assert "--save" in capsys.readouterr().err
     for words in (["--to", "x.csv", "--to", "link/x.csv"], ["--to", "x.csv", "--to", "x.csv"]):
         assert command("clip.mp4", *words) == 2
     assert clip.read_bytes() == before
@@ -1000,14 +995,14 @@ def test_any_name_is_shown_on_a_strict_terminal(tmp_path: Path) -> None:
     strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=strict)
     assert (done.returncode, done.stderr.strip()) == (0, "")
-    assert "\\udcff.mp4: no face" in done.stdout
+    assert "\\udcff.mp4" in done.stdout
 
 
 @pytest.mark.parametrize(
     ("arguments", "missing", "said"),
     [
-        (["--timeline", "people.png"], "matplotlib", "--timeline needs packages"),
-        (["--to", "rows.parquet"], "pyarrow", "Parquet needs packages"),
+        (["--timeline", "people.png"], "matplotlib", "--timeline"),
+        (["--to", "rows.parquet"], "pyarrow", "mien[parquet]"),
         (["--save", "film.gif"], "none", "film.gif"),
     ],
 )

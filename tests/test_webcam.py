@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage import data
 
+from builders import has_line, refused
 from mien import cli
 from mien.errors import InputError, MissingExtra
 from mien.inference import video, webcam
@@ -206,7 +207,8 @@ def test_a_camera_that_falls_silent_counts_as_gone_and_holds_nothing_up() -> Non
 
     with Live(source(), Nobody(lambda: None), silence=0.3, name="it") as live:  # type: ignore[arg-type]
         assert len(list(live)) == 1
-        assert live.problem == "it sent no picture for 0.3 seconds"
+        assert live.problem
+        assert has_line(live.problem, "it", 0.3)
         hanging.set()
 
 
@@ -247,7 +249,7 @@ def pattern(monkeypatch: pytest.MonkeyPatch) -> str:
 def test_a_camera_gives_pictures_until_it_is_lost(pattern: str) -> None:
     frames = iter(webcam.camera(pattern))
     first = [next(frames) for _ in range(10)]
-    with pytest.raises(InputError, match="is gone: it sends no more pictures"):
+    with refused(InputError):
         next(frames)
     assert all(due is None for due, _ in first)
     seen = [pixels() for _, pixels in first]
@@ -264,13 +266,13 @@ def test_the_command_ends_cleanly_when_the_camera_is_lost(
     lines = [json.loads(line) for line in captured.out.splitlines()]
     assert lines
     assert all(line["faces"] == [] and line["width"] == 320 for line in lines)
-    assert "is gone" in captured.err
+    assert "testsrc" in captured.err
 
 
 def test_what_cannot_be_opened_is_told_in_a_sentence(pattern: str) -> None:
-    with pytest.raises(InputError, match="cannot be opened"):
+    with refused(InputError, "nonsense!"):
         webcam.camera("nonsense!")
-    with pytest.raises(InputError, match="sends no pictures"):
+    with refused(InputError):
         webcam.camera("sine=duration=1")
 
 
@@ -293,7 +295,7 @@ def test_a_camera_that_is_unplugged_is_told_and_closed() -> None:
     container = Unplugged()
     frames = webcam._pictures(container, "0")  # type: ignore[arg-type]
     assert next(frames)[1]().shape == (300, 480, 3)
-    with pytest.raises(InputError, match="the camera '0' is gone: No such device"):
+    with refused(InputError, "'0'", "No such device"):
         next(frames)
     assert container.closed
 
@@ -318,16 +320,16 @@ def test_cameras_are_found_by_number_name_and_part_of_a_name(monkeypatch: pytest
     assert webcam._address("avfoundation", "logitech") == "1"
     assert webcam._address("dshow", "1") == "video=1"
     assert webcam._address("dshow", "facetime") == "video=0"
-    with pytest.raises(InputError, match="no camera '2'; choose one of 'FaceTime HD', 'Logitech C920'"):
+    with refused(InputError, "'2'", "'FaceTime HD', 'Logitech C920'"):
         webcam._address("dshow", "2")
-    with pytest.raises(InputError, match="no camera at /dev/video97; connect one"):
+    with refused(InputError, "/dev/video97"):
         webcam._address("v4l2", "97")
     assert webcam._address("v4l2", "/dev/null") == "/dev/null"
 
 
 def test_a_system_without_cameras_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "plan9")
-    with pytest.raises(InputError, match="plan9"):
+    with refused(InputError, "plan9"):
         webcam.camera()
 
 
@@ -336,7 +338,7 @@ def test_a_camera_that_may_not_be_used_is_told_apart(monkeypatch: pytest.MonkeyP
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(av, "open", refuse)
-    with pytest.raises(InputError, match="permission"):
+    with refused(InputError, "'0'", "permission"):
         webcam._open("/dev/video0", "v4l2", "0")
 
 
@@ -364,7 +366,7 @@ def test_headless_prints_a_prediction_a_line(clip: Path, capsys: pytest.CaptureF
         assert line["frame"] < 20
         assert line["source"] == "clip.mp4"
         assert [face["track"] for face in line["faces"]] == [1]
-    assert "of 20 frames analyzed" in captured.err
+    assert has_line(captured.err, 20)
 
 
 @pytest.mark.parametrize("spoken", ["ascii", "utf-8:strict"])
@@ -409,23 +411,23 @@ def test_without_a_display_it_prints_lines_and_says_so(
     assert cli.run(["webcam", "--camera", str(clip), "--seconds", "0.2"]) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out.splitlines()[0])["frame"] == 0
-    assert "needs a display; printing JSON lines instead" in captured.err
+    assert "display" in captured.err
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--headless", "--json"], "--headless"),
-        (["--seconds", "0"], "--seconds is 0.0"),
-        (["--smoothing", "-1"], "--smoothing is -1.0"),
-        (["--smoothing", "inf"], "--smoothing is inf"),
-        (["--max-gap", "nan"], "--max-gap is nan"),
-        (["--seconds", "inf"], "--seconds is inf"),
-        (["--look", "10"], "--look is 10"),
-        (["--min-confidence", "2"], "--min-confidence is 2.0"),
-        (["--camera", "nowhere.mp4"], "'nowhere.mp4' does not exist"),
-        (["--camera", "97"], "no camera"),
-        (["--camera", "no such camera"], "no camera 'no such camera'"),
+        (["--seconds", "0"], "--seconds"),
+        (["--smoothing", "-1"], "--smoothing"),
+        (["--smoothing", "inf"], "--smoothing"),
+        (["--max-gap", "nan"], "--max-gap"),
+        (["--seconds", "inf"], "--seconds"),
+        (["--look", "10"], "--look"),
+        (["--min-confidence", "2"], "--min-confidence"),
+        (["--camera", "nowhere.mp4"], "'nowhere.mp4'"),
+        (["--camera", "97"], "97"),
+        (["--camera", "no such camera"], "'no such camera'"),
     ],
 )
 def test_the_command_refuses_in_one_sentence(
@@ -451,7 +453,7 @@ def test_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib
 
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(MissingExtra, match=r"mien\[video\]"):
+    with refused(MissingExtra, "mien[video]"):
         importlib.reload(webcam)
 
 
@@ -621,7 +623,7 @@ def test_a_picture_that_cannot_be_saved_is_told_in_the_window(
     drive(window, "q", lambda: said, never)
     with Live(standing(), Nobody(lambda: None)) as live:  # type: ignore[arg-type]
         window.run(live)
-    assert "cannot be written" in said[0]
+    assert str(tmp_path / "file") in said[0]
 
 
 def test_the_command_opens_a_window_and_sums_up(
@@ -648,7 +650,7 @@ def test_json_needs_the_window_it_sums_up(
 
 def test_a_python_without_tk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tkinter", None)
-    with pytest.raises(InputError, match="install python3-tk"):
+    with refused(InputError, "python3-tk"):
         webcam.Window()
 
 
