@@ -1,6 +1,7 @@
 """A network, data and files that tests build, each as small as its purpose allows."""
 
 import contextlib
+import ctypes
 import shutil
 import sys
 from collections.abc import Iterator
@@ -173,6 +174,21 @@ def refused(error: type[BaseException], *names: object) -> Iterator[Any]:
 def has_line(text: str, *names: object) -> bool:
     """Return whether one line of `text` has all of `names` in it."""
     return any(all(str(name) in line for name in names) for line in text.splitlines())
+
+
+@contextlib.contextmanager
+def small_disk(path: Path, *, kilobytes: int) -> Iterator[None]:
+    """A disk of a few kilobytes, where the system lets us mount one."""
+    import pytest
+
+    path.mkdir()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"none", str(path).encode(), b"tmpfs", 0, f"size={kilobytes}k".encode()) != 0:
+        pytest.skip("this machine lets nobody mount a small disk")
+    try:
+        yield
+    finally:
+        libc.umount2(str(path).encode(), 2)
 
 
 def random_answers(n: int, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,13 +6,12 @@ import multiprocessing
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from builders import refused
+from builders import refused, small_disk
 from mien import _files
 from mien.errors import OutputError, RunError
 from mien.training import recipes, runs
@@ -242,19 +241,6 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.Monkey
         _files.write(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
-
-
-@contextlib.contextmanager
-def small_disk(path: Path, *, kilobytes: int) -> Iterator[None]:
-    """A disk of a few kilobytes, where the system lets us mount one."""
-    path.mkdir()
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"none", str(path).encode(), b"tmpfs", 0, f"size={kilobytes}k".encode()) != 0:
-        pytest.skip("this machine lets nobody mount a small disk")
-    try:
-        yield
-    finally:
-        libc.umount2(str(path).encode(), 2)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")

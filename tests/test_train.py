@@ -22,6 +22,7 @@ import pytest
 
 import builders
 import dying
+from builders import has_line, refused
 from mien.data import probabilities
 from mien.data.datasets import Dataset, Split
 from mien.errors import DataError, MissingExtra, OutputError, RunError, TrainingError
@@ -363,7 +364,7 @@ def test_other_data_cannot_go_on(
     learnt: tuple[runs.Run, Dataset, list[trainer.Status], list[str]], make_blobs: Callable[..., Dataset]
 ) -> None:
     made = learnt[0]
-    with pytest.raises(DataError, match="fingerprint"):
+    with refused(DataError):
         trainer.resume(made, make_blobs({"train": 150, "val": 40}, seed=5))
 
 
@@ -384,13 +385,13 @@ def test_other_votes_cannot_go_on(
 ) -> None:
     made, data, _, _ = learnt
     assert made.facts()["data"]["votes"] == data.votes_fingerprint
-    with pytest.raises(DataError, match=f"{data.votes_fingerprint[:12]}, .*--votes"):
+    with refused(DataError, data.votes_fingerprint[:12], "--votes"):
         trainer.resume(made, other_votes(dying.data()))
-    with pytest.raises(DataError, match="--votes"):
+    with refused(DataError, "--votes"):
         trainer.resume(made, without_votes(data))
     facts = made.facts()
     made.update(data=facts["data"] | {"votes": None})
-    with pytest.raises(DataError, match="votes"):
+    with refused(DataError, "votes"):
         trainer.resume(made, data)
 
 
@@ -410,7 +411,7 @@ def test_a_changed_recipe_cannot_go_on(
     made, data, _, _ = learnt
     changed = replace(made.recipe(), batch_size=16, epochs=9)
     (made.path / "recipe.toml").write_text(recipes.to_toml(changed))
-    with pytest.raises(RunError, match="epochs, batch_size"):
+    with refused(RunError, "epochs, batch_size"):
         trainer.resume(made, data)
 
 
@@ -429,13 +430,13 @@ def test_a_run_older_than_a_setting_goes_on(
     assert trainer.resume(made, data).facts()["status"] == "done"
     facts["recipe"]["augment"]["noise"] = "loud"
     (made.path / "run.json").write_text(json.dumps(facts))
-    with pytest.raises(RunError, match=r"run\.json.* is damaged: recipe setting augment\.noise='loud'"):
+    with refused(RunError, "run.json", "augment.noise='loud'"):
         trainer.resume(made, data)
 
 
 def test_a_state_of_another_network_is_refused() -> None:
     model = trainer.build_network(dying.recipe(), classes=3, policy="float32")
-    with pytest.raises(TrainingError, match="does not fit"):
+    with refused(TrainingError):
         checkpoints._assign(model.variables, [np.zeros(3)])
 
 
@@ -443,17 +444,16 @@ def test_two_trainings_of_one_folder_refuse(tmp_path: Path, make_blobs: Callable
     recipe = dying.recipe()
     facts = {"data": {"fingerprint": dying.data().fingerprint}, "precision": "float32"}
     made = runs.create(recipe, facts, out=tmp_path / "run")
-    with pytest.raises(RunError, match="--resume"):
+    with refused(RunError, "--resume"):
         trainer.fit(dying.data(), recipe, out=made.path)
-    with made.lock(), pytest.raises(RunError, match="another process"):
+    with made.lock(), refused(RunError, made.path):
         trainer.resume(made, dying.data())
 
 
 def test_a_loss_that_is_no_number_stops_within_an_epoch(tmp_path: Path) -> None:
     recipe = dying.recipe("optimizer.learning_rate=1e30", "optimizer.ema=0")
-    with pytest.raises(TrainingError, match=r"learning rate 1e\+30 is too large") as caught:
+    with refused(TrainingError, "learning rate 1e+30", "epoch 1"):
         trainer.fit(dying.data(), recipe, out=tmp_path / "run")
-    assert "epoch 1" in str(caught.value)
     made = runs.open_run(tmp_path / "run")
     assert made.facts()["status"] == "failed"
     assert not made.model_folder.exists()
@@ -468,7 +468,7 @@ def test_a_validation_loss_that_is_no_number_stops_before_it_ships(
         sound(self, epoch, logs | {"val_loss": float("inf")})
 
     monkeypatch.setattr(checkpoints.CheckpointCallback, "on_epoch_end", planted)
-    with pytest.raises(TrainingError, match="validation loss after epoch 1 is inf"):
+    with refused(TrainingError, "epoch 1", "inf"):
         trainer.fit(dying.data(), dying.recipe("select=last"), out=tmp_path / "run")
     made = runs.open_run(tmp_path / "run")
     assert made.facts()["status"] == "failed"
@@ -478,7 +478,7 @@ def test_a_validation_loss_that_is_no_number_stops_before_it_ships(
 @pytest.mark.parametrize("settings", [("optimizer.warmup=0", "select=last"), ("select=val_loss",)])
 def test_a_real_divergence_is_named(tmp_path: Path, settings: tuple[str, ...]) -> None:
     recipe = dying.recipe("batch_size=150", "optimizer.learning_rate=1e30", "optimizer.ema=0", *settings)
-    with pytest.raises(TrainingError, match=r"is (nan|inf): the learning rate 1e\+30 is too large"):
+    with refused(TrainingError, "learning rate 1e+30"):
         trainer.fit(dying.data(), recipe, out=tmp_path / "run")
     assert runs.open_run(tmp_path / "run").facts()["status"] == "failed"
 
@@ -486,15 +486,12 @@ def test_a_real_divergence_is_named(tmp_path: Path, settings: tuple[str, ...]) -
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
 @pytest.mark.parametrize("kilobytes", [300, 1200])
 def test_a_disk_that_fills_while_training_ends_in_a_sentence(tmp_path: Path, kilobytes: int) -> None:
-    from test_run import small_disk
-
-    with small_disk(tmp_path / "disk", kilobytes=kilobytes):
+    with builders.small_disk(tmp_path / "disk", kilobytes=kilobytes):
         path = tmp_path / "disk" / "run"
-        with pytest.raises(OutputError, match=r"disk is full.*go on with: mien train --resume") as caught:
+        with refused(OutputError, "mien train --resume"):
             trainer.fit(
                 dying.data(), dying.recipe("network=tiny", "epochs=30", "checkpoints.weights=all"), out=path
             )
-        assert "\n" not in str(caught.value)
         state, complaints = runs.open_run(path).load()
         assert complaints == []
         assert (state is None) == (kilobytes == 300)
@@ -509,7 +506,7 @@ def test_when_it_diverges_later_the_best_model_is_kept(
         sound(self, batch, logs | {"loss": float("nan")} if self.epoch == 1 and batch == 2 else logs)
 
     monkeypatch.setattr(checkpoints.CheckpointCallback, "on_train_batch_end", planted)
-    with pytest.raises(TrainingError, match=r"epoch 2, step 3.*best epoch before that is in"):
+    with refused(TrainingError, "epoch 2, step 3", "run"):
         trainer.fit(dying.data(), dying.recipe(), out=tmp_path / "run")
     made = runs.open_run(tmp_path / "run")
     assert made.facts()["status"] == "failed"
@@ -524,14 +521,10 @@ def test_a_network_that_no_file_can_stand_for_is_kept_aside(
 
     monkeypatch.setattr(exporters, "TOLERANCE", -1.0)
     monkeypatch.setattr(exporters, "LOOSEST", -1.0)
-    with pytest.raises(TrainingError, match=r"probabilities differ by .* has probably diverged") as caught:
+    with refused(TrainingError, "--set optimizer.learning_rate=0.0125", tmp_path / "run" / "diverged"):
         trainer.fit(dying.data(), dying.recipe("epochs=1"), out=tmp_path / "run")
-    said = str(caught.value)
-    assert "nothing was written" not in said
-    assert "--set optimizer.learning_rate=0.0125" in said
     made = runs.open_run(tmp_path / "run")
     assert made.facts()["status"] == "failed"
-    assert str(made.path / "diverged") in said
     monkeypatch.undo()
     assert exporters.weights((made.path / "diverged" / "model.onnx").read_bytes())
     assert not (made.model_folder / "model.onnx").exists()
@@ -543,7 +536,7 @@ def test_training_stops_early_and_ships_the_best(tmp_path: Path) -> None:
     recipe = dying.recipe("epochs=40", "stopping.patience=1", "stopping.min_delta=10", "optimizer.ema=0")
     made = trainer.fit(dying.data(), recipe, out=tmp_path / "run", on_note=notes.append)
     assert len(made.history()) == 2
-    assert any("stopped early after epoch 2" in note for note in notes)
+    assert any(has_line(note, "epoch 2") for note in notes)
 
 
 def test_averaged_weights_come_with_the_statistics_that_fit_them(
@@ -576,9 +569,9 @@ def test_averaged_weights_come_with_the_statistics_that_fit_them(
 def test_a_split_that_is_missing_or_of_another_size_is_named(
     tmp_path: Path, make_blobs: Callable[..., Dataset]
 ) -> None:
-    with pytest.raises(DataError, match="val"):
+    with refused(DataError, "val"):
         trainer.fit(make_blobs({"train": 30}), dying.recipe(), out=tmp_path / "a")
-    with pytest.raises(DataError, match="size=16"):
+    with refused(DataError, "size=16"):
         trainer.fit(make_blobs({"train": 30, "val": 9}, size=24), dying.recipe(), out=tmp_path / "b")
     assert not list(tmp_path.iterdir())
 
@@ -737,9 +730,9 @@ def test_votes_become_targets() -> None:
 
 def test_votes_that_are_not_there_are_asked_for(make_blobs: Callable[..., Dataset]) -> None:
     blobs = make_blobs({"train": 6})
-    with pytest.raises(DataError, match="--votes"):
+    with refused(DataError, "--votes"):
         targets.vote_shares(blobs.split("train"), EMOTIONS)
-    with pytest.raises(DataError, match="'contempt'"):
+    with refused(DataError, "'contempt'"):
         targets.vote_shares(voted([[1] * 10]), (*EMOTIONS, "contempt"))
 
 
@@ -988,7 +981,7 @@ def test_a_teacher_that_was_cut_short_is_refused(make_blobs: Callable[..., Datas
     short = probabilities.SavedPredictions(
         data.split("train").fingerprint, data.labels, {"probabilities": said}, "short"
     )
-    with pytest.raises(DataError, match="29 rows of probabilities for 30 images"):
+    with refused(DataError, 29, 30):
         targets.make_targets(data, recipes.get("quick"), short)
 
 
@@ -997,9 +990,9 @@ def test_too_few_different_images_for_the_folds_are_refused(make_blobs: Callable
     images = whole.images.copy()
     images[::3] = images[0]
     images[3, 0, 0] ^= 1  # near the others of its class, and equal to none
-    with pytest.raises(DataError, match=r"'left' has 1 .* 2 folds"):
+    with refused(DataError, "'left'", 1, 2):
         folds.assign_folds(replace(whole, images=images), ("left", "middle", "right"), 2, seed=0)
-    with pytest.raises(DataError, match="at least 2"):
+    with refused(DataError, 2):
         folds.assign_folds(whole, ("left", "middle", "right"), 1, seed=0)
 
 
@@ -1009,7 +1002,7 @@ def test_folds_go_on_with_their_own_votes_alone(tmp_path: Path, monkeypatch: pyt
     before = made.read_bytes()
     for status in ("done", "training"):  # one is kept, the other goes on
         runs.open_run(tmp_path / "fold-1").update(status=status)
-        with pytest.raises(DataError, match=r"fold-1 .*votes"):
+        with refused(DataError, "fold-1", "votes"):
             trainer.train_folds(other_votes(dying.data()), recipe, folds=2, out=tmp_path)
     made.unlink()
     assert trainer.train_folds(dying.data(), recipe, folds=2, out=tmp_path).read_bytes() == before
@@ -1017,7 +1010,7 @@ def test_folds_go_on_with_their_own_votes_alone(tmp_path: Path, monkeypatch: pyt
 
 def test_folds_that_cannot_go_on_say_what_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = dying.recipe("epochs=1", "optimizer.learning_rate=1e30", "optimizer.ema=0")
-    with pytest.raises(TrainingError, match=r"learning_rate=3\.3e\+29 and another --out") as caught:
+    with refused(TrainingError, "learning_rate=3.3e+29", "--out") as caught:
         trainer.train_folds(dying.data(), recipe, folds=2, out=tmp_path / "diverged")
     assert "--resume" not in str(caught.value)
 
@@ -1026,7 +1019,7 @@ def test_folds_that_cannot_go_on_say_what_can(tmp_path: Path, monkeypatch: pytes
 
     with monkeypatch.context() as patched:
         patched.setattr(runs.Run, "save", full)
-        with pytest.raises(OutputError, match=r"go on with: the same command$"):
+        with refused(OutputError):
             trainer.train_folds(dying.data(), dying.recipe("epochs=1"), folds=2, out=tmp_path / "full")
     made = trainer.train_folds(dying.data(), dying.recipe("epochs=1"), folds=2, out=tmp_path / "full")
     assert made.is_file()
@@ -1067,14 +1060,13 @@ def test_quick_reaches_its_score_on_fer2013(tmp_path: Path) -> None:
     [
         (lambda data: replace(data, labels=("a\nb", *data.labels[1:])), "labels.0"),
         (lambda data: replace(data, labels=("$\\frac{$", *data.labels[1:])), "labels.0"),
-        (lambda data: replace(data, labels=("\udcff", *data.labels[1:])), "not valid text"),
+        (lambda data: replace(data, labels=("\udcff", *data.labels[1:])), ""),
         (lambda data: replace(data, root="a\\b"), "data.name"),
     ],
 )
 def test_what_no_card_can_hold_is_refused_before_anything_is_trained(
     tmp_path: Path, change: Callable[[Any], Any], says: str
 ) -> None:
-    with pytest.raises(DataError, match=says) as caught:
+    with refused(DataError, says):
         trainer.fit(change(dying.data()), dying.recipe(), out=tmp_path / "run")
-    assert "rename" in str(caught.value)
     assert not (tmp_path / "run").exists()

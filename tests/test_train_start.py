@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import dying
+from builders import refused
 from mien.cli import training
 from mien.data.datasets import Dataset
 from mien.errors import ModelError, RecipeError, RunError
@@ -242,7 +243,7 @@ def test_one_killed_before_its_weights_were_saved_is_not_resumed_from_chance(
 ) -> None:
     made = trainer.fit(dying.data(), short(), out=tmp_path / "second", base=base)
     shutil.rmtree(made.path / "checkpoints")
-    with pytest.raises(RunError, match=r"second .*--from"):
+    with refused(RunError, "second", "--from"):
         trainer.resume(made, dying.data())
 
 
@@ -253,14 +254,14 @@ def test_a_model_that_cannot_be_begun_from_is_named(
         recipe = dying.recipe(*settings)
         trainer.fit(data or dying.data(), recipe, out=tmp_path / "second", base=replace(base, card=card))
 
-    with pytest.raises(RecipeError, match=r"first .*network toy.*small"):
+    with refused(RecipeError, "first", "toy", "small"):
         begin(base.card, "network=small")
-    with pytest.raises(RecipeError, match=r"first .*size 16.*size 20"):
+    with refused(RecipeError, "first", 16, 20):
         begin(base.card, "size=20", data=make_blobs({"train": 60, "val": 30}, size=20))
     for spoilt in (replace(base.card, data=None), replace(base.card, recipe={})):
-        with pytest.raises(ModelError, match="network and data"):
+        with refused(ModelError):
             begin(spoilt)
     light = replace(base.card, recipe=base.card.recipe | {"network": "light"})
-    with pytest.raises(ModelError, match="'light'"):
+    with refused(ModelError, "'light'"):
         begin(light, "network=light")
     assert not (tmp_path / "second").exists()

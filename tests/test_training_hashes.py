@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from builders import has_line, refused
 from mien import cli
 from mien.data import synthetic
 from mien.data.datasets import Dataset
@@ -81,7 +82,7 @@ def test_what_cannot_be_hashed_or_looked_up_is_refused(faces: np.ndarray) -> Non
     for wrong in (faces[0], faces.astype(np.float32), faces[:, :40], faces[:0]):
         with pytest.raises(ModelError):
             training_hashes.of(wrong)
-    with pytest.raises(ModelError, match="48 pixels a side are known here"):
+    with refused(ModelError, 48):
         training_hashes.of(faces[:5]).find(faces[:5, :40, :40])
 
 
@@ -108,7 +109,7 @@ def test_models_that_learnt_the_same_share_a_file(tmp_path: Path) -> None:
 
 
 def test_a_model_without_an_evaluation_gets_no_hashes(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"has no 'none\.json' beside it"):
+    with refused(ModelError, "'none.json'"):
         training_hashes.write(tmp_path / "none.onnx", split([1], [0]).images)
 
 
@@ -119,15 +120,15 @@ def test_damaged_hashes_are_named(tmp_path: Path) -> None:
     other = training_hashes.pack(training_hashes.of(split([30], [0]).images))[1]
     for content in (b"", whole[:-30], whole[:200] + b"x" + whole[201:], other):
         path.write_bytes(content)
-        with pytest.raises(ModelError, match="is missing or damaged"):
+        with refused(ModelError, path.name):
             training_hashes.read(model)
     path.unlink()
-    with pytest.raises(ModelError, match="is missing or damaged"):
+    with refused(ModelError, path.name):
         training_hashes.read(model)
     for named in ("training-hashes.npz", {"file": "../training-hashes-00000000.npz", "n": 1}, {"n": 1}, 5):
         document = json.loads((tmp_path / "hand.json").read_text()) | {"training_hashes": named}
         (tmp_path / "hand.json").write_text(json.dumps(document))
-        with pytest.raises(ModelError, match="training_hashes"):
+        with refused(ModelError, "training_hashes"):
             training_hashes.read(model)
 
 
@@ -194,16 +195,16 @@ def test_commands_warn_of_images_that_a_model_learnt_from(
         9,
         "unknown",
     )
-    assert "3 of the 12 images" in captured.err
+    assert has_line(captured.err, 3, 12)
     assert cli.run(few) == 0
-    assert "n = 9" in capsys.readouterr().out
+    assert has_line(capsys.readouterr().out, 9)
     assert cli.run(["evaluate", "one.onnx", "other.onnx", "--data", "data", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["memorised"]["exact"], told["split_use"]["role"]) == (8, "train")
     assert cli.run(["compare", "one.onnx", "other.onnx", "--data", "data", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["known"], told["without_known"]["n"], told["winner"]) == (8, 4, None)
-    assert any("8 of the 12 images" in each for each in told["warnings"])
+    assert any(has_line(each, 8, 12) for each in told["warnings"])
 
 
 @pytest.mark.parametrize("name", model_files.SHIPPED)
