@@ -138,7 +138,9 @@ def test_every_command_answers_help_and_refuses_an_unknown_option(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.run([name, "--help"]) == 0
-    assert name in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert name in shown
+    assert not re.search(r"<(list|str|int|float|path|file|bool)", shown), "give the option a metavar"
     assert cli.run([name, "--nonsense"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""

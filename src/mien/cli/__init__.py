@@ -7,15 +7,17 @@ Exit codes: 0 done, 1 findings, 2 bad input or nothing usable, 3 done but some i
 import errno
 import io
 import os
+import re
 import signal
 import sys
 import traceback
 import warnings
 from functools import partial
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand
 
 from mien import __version__
 from mien._text import escape_terminal
@@ -23,6 +25,27 @@ from mien.cli import common, data, evaluation, inference, release, training
 from mien.errors import InputError, MienError
 
 FAULT = 70
+#: The type that typer prints after the name of an argument.
+_TYPE = re.compile(r" <[^ ]+>$")
+
+
+class _Command(TyperCommand):
+    """A command whose help shows what a user writes, not types of Python or braces."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [re.sub("[{}]", "", piece) for piece in super().collect_usage_pieces(ctx)]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        rows: dict[str, list[tuple[str, str]]] = {"argument": [], "option": []}
+        for parameter in self.get_params(ctx):
+            if (row := parameter.get_help_record(ctx)) is not None:
+                name = _TYPE.sub("", row[0]) if parameter.param_type_name == "argument" else row[0]
+                rows[parameter.param_type_name].append((name, row[1]))
+        for kind, listed in rows.items():
+            if listed:
+                with formatter.section(f"{kind.capitalize()}s"):
+                    formatter.write_dl(listed)
+
 
 app = typer.Typer(
     name="mien",
@@ -66,7 +89,7 @@ for command in (
     training.networks,
     training.recipes,
 ):
-    app.command()(command)
+    app.command(cls=_Command)(command)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

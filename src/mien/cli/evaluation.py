@@ -21,15 +21,18 @@ def evaluate(
     context: typer.Context,
     models: Annotated[
         list[str],
-        typer.Argument(help="A run's folder, a model file or a shipped model; several are averaged."),
+        typer.Argument(
+            metavar="MODEL", help="A run's folder, a model file or a shipped model; several are averaged."
+        ),
     ],
     data: Annotated[
-        Path | None, typer.Option(help="The data set to evaluate on; by default the data of the run.")
+        Path | None,
+        typer.Option(metavar="DATA", help="The data set to evaluate on; by default the data of the run."),
     ] = None,
     split: common.SplitName = "val",
     head: common.Head = None,
     report: Annotated[
-        Path | None, typer.Option(help="Write report.json and report.html to this folder.")
+        Path | None, typer.Option(metavar="PATH", help="Write report.json and report.html to this folder.")
     ] = None,
     groups: Annotated[
         str | None,
@@ -43,7 +46,8 @@ def evaluate(
         bool, typer.Option("--robustness", help="Evaluate corrupted images too; takes 20 times as long.")
     ] = False,
     table: Annotated[
-        str | None, typer.Option(help="Print the main figures as a table for a paper: md or latex.")
+        str | None,
+        typer.Option(metavar="md|latex", help="Print the main figures as a table for a paper."),
     ] = None,
     views: Annotated[
         int,
@@ -61,7 +65,9 @@ def evaluate(
     ] = False,
     probabilities: Annotated[
         Path | None,
-        typer.Option(help="Write the probabilities to this .npz file, for mien train --teacher."),
+        typer.Option(
+            metavar="PATH", help="Write the probabilities to this .npz file, for mien train --teacher."
+        ),
     ] = None,
     votes: common.Votes = None,
     exclude: common.Exclude = None,
@@ -271,9 +277,11 @@ def _share(value: float | None) -> str:
 
 First = Annotated[
     str,
-    typer.Argument(help="A run's folder, a model file, a shipped model, or probabilities (.npz)."),
+    typer.Argument(
+        metavar="A", help="A run's folder, a model file, a shipped model, or probabilities (.npz)."
+    ),
 ]
-Second = Annotated[str, typer.Argument(help="The model or probabilities to compare with.")]
+Second = Annotated[str, typer.Argument(metavar="B", help="The model or probabilities to compare with.")]
 
 
 @common.reads_data
@@ -282,17 +290,22 @@ def compare(
     a: First,
     b: Second,
     data: Annotated[
-        Path | None, typer.Option(help="The data set to compare on; by default the data of the first run.")
+        Path | None,
+        typer.Option(
+            metavar="DATA", help="The data set to compare on; by default the data of the first run."
+        ),
     ] = None,
     split: common.SplitName = "val",
     head: common.Head = None,
     html: Annotated[
-        Path | None, typer.Option(help="Write a page with the images on which the models disagree.")
+        Path | None,
+        typer.Option(metavar="PATH", help="Write a page with the images on which the models disagree."),
     ] = None,
     votes: common.Votes = None,
     exclude: common.Exclude = None,
     size: Annotated[
-        int | None, typer.Option(help="Side of the images in pixels, for two files of probabilities.")
+        int | None,
+        typer.Option(metavar="PIXELS", help="Side of the images in pixels, for two files of probabilities."),
     ] = None,
     split_seed: common.SplitSeed = 42,
     reading: common.Reading = None,
@@ -350,15 +363,21 @@ def _print_comparison(found: "Comparison") -> None:
 
 def explain(
     context: typer.Context,
-    image: Annotated[Path, typer.Argument(help="A photo, or a picture of one face with --whole-image.")],
-    to: Annotated[Path, typer.Option(help="The folder for the pictures.")] = Path("mien-explain"),
+    image: Annotated[
+        Path, typer.Argument(metavar="IMAGE", help="A photo, or a picture of one face with --whole-image.")
+    ],
+    to: Annotated[Path, typer.Option(metavar="PATH", help="The folder for the pictures.")] = Path(
+        "mien-explain"
+    ),
     emotion: Annotated[
-        str | None, typer.Option(help="Explain this emotion; by default the predicted one.")
+        str | None,
+        typer.Option(metavar="EMOTION", help="Explain this emotion; by default the predicted one."),
     ] = None,
     method: Annotated[
         str | None,
         typer.Option(
-            help="cam (fast) or occlusion (sharp, slower); by default cam if the model supports it."
+            metavar="cam|occlusion",
+            help="cam (fast) or occlusion (sharp, slower); by default cam if the model supports it.",
         ),
     ] = None,
     model: common.ModelOption = None,

@@ -31,7 +31,8 @@ _CROP = 128
 def predict(
     context: typer.Context,
     paths: Annotated[
-        list[str], typer.Argument(help="Image files, folders or patterns; - reads an image from stdin.")
+        list[str],
+        typer.Argument(metavar="PATH", help="Image files, folders or patterns; - reads an image from stdin."),
     ],
     model: common.ModelOption = None,
     head: common.Head = None,
@@ -44,16 +45,19 @@ def predict(
     prior: common.Prior = None,
     group: common.Group = None,
     to: Annotated[
-        Path | None, typer.Option(help="Write the predictions to this .jsonl, .csv or .parquet file.")
+        Path | None,
+        typer.Option(metavar="PATH", help="Write the predictions to this .jsonl, .csv or .parquet file."),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="With --to: continue where an earlier run stopped.")
     ] = False,
     save: Annotated[
         Path | None,
-        typer.Option(help="Write each image with its faces marked, and each face, to this folder."),
+        typer.Option(
+            metavar="PATH", help="Write each image with its faces marked, and each face, to this folder."
+        ),
     ] = None,
-    workers: Annotated[int, typer.Option(help="Number of processes that detect faces.")] = 1,
+    workers: Annotated[int, typer.Option(metavar="N", help="Number of processes that detect faces.")] = 1,
     json: common.Json = False,
     jsonl: Annotated[
         bool, typer.Option("--jsonl", help="Print each prediction as a line of JSON as soon as it is ready.")
@@ -200,24 +204,34 @@ def _report_problems(counts: _Counts) -> int:
 
 
 def video(
-    file: Annotated[Path, typer.Argument(help="A video file, such as mp4, mkv, webm, mov or avi.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="VIDEO", help="A video file, such as mp4, mkv, webm, mov or avi.")
+    ],
     to: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Write one row per frame and person to this .jsonl, .csv or .parquet file. Repeatable."
+            metavar="PATH",
+            help="Write one row per frame and person to this .jsonl, .csv or .parquet file. Repeatable.",
         ),
     ] = None,
     save: Annotated[
         Path | None,
-        typer.Option(help="Write a copy of the video with boxes and emotions; the sound is kept."),
+        typer.Option(
+            metavar="PATH", help="Write a copy of the video with boxes and emotions; the sound is kept."
+        ),
     ] = None,
     blur: Annotated[bool, typer.Option("--blur", help="With --save: make the faces unrecognisable.")] = False,
     timeline: Annotated[
         Path | None,
-        typer.Option(help="Plot each person's emotions over time to this .png file, and to an .svg file."),
+        typer.Option(
+            metavar="PATH",
+            help="Plot each person's emotions over time to this .png file, and to an .svg file.",
+        ),
     ] = None,
     every: Annotated[int, typer.Option(metavar="N", help="Analyze every Nth frame.")] = 1,
-    fps: Annotated[float | None, typer.Option(help="Analyze at most this many frames per second.")] = None,
+    fps: Annotated[
+        float | None, typer.Option(metavar="N", help="Analyze at most this many frames per second.")
+    ] = None,
     model: common.ModelOption = None,
     head: common.Head = None,
     detector: common.DetectorName = None,
@@ -335,14 +349,21 @@ class _Seen:
 
 def webcam(
     camera: Annotated[
-        str, typer.Option(help="A camera's number or name, or a video file to play like a camera.")
+        str,
+        typer.Option(
+            metavar="NAME", help="A camera's number or name, or a video file to play like a camera."
+        ),
     ] = "0",
     headless: Annotated[
         bool, typer.Option("--headless", help="Open no window; print each analyzed frame as a line of JSON.")
     ] = False,
     mirror: Annotated[bool, typer.Option("--mirror", help="Swap left and right, like a mirror.")] = False,
-    seconds: Annotated[float | None, typer.Option(help="Stop after this many seconds.")] = None,
-    save: Annotated[Path, typer.Option(help="The folder for pictures that the key s saves.")] = Path(),
+    seconds: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Stop after this many seconds.")
+    ] = None,
+    save: Annotated[
+        Path, typer.Option(metavar="PATH", help="The folder for pictures that the key s saves.")
+    ] = Path(),
     model: common.ModelOption = None,
     head: common.Head = None,
     detector: common.DetectorName = None,

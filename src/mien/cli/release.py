@@ -20,10 +20,16 @@ def export(
         str,
         typer.Argument(metavar="MODEL", help="A run's folder, a model file or a shipped model."),
     ],
-    format_: Annotated[str, typer.Option("--format", help="onnx, keras, h5 or litert.")] = "onnx",
+    format_: Annotated[
+        str, typer.Option("--format", metavar="onnx|keras|h5|litert", help="The format of the file.")
+    ] = "onnx",
     to: Annotated[
         Path | None,
-        typer.Option("--to", help="The file or folder to write; by default in the run, or NAME-export here."),
+        typer.Option(
+            "--to",
+            metavar="PATH",
+            help="The file or folder to write; by default in the run, or NAME-export here.",
+        ),
     ] = None,
     json: common.Json = False,
 ) -> int:
@@ -60,9 +66,9 @@ def export(
 
 
 def ship(
-    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
     to: Annotated[
-        Path, typer.Option("--to", help="The folder for the model file and its evaluation.")
+        Path, typer.Option("--to", metavar="PATH", help="The folder for the model file and its evaluation.")
     ] = Path("models"),
     average: Annotated[
         list[str] | None,
@@ -73,11 +79,16 @@ def ship(
         ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="The name of the model; by default the name of the run.")
+        str | None,
+        typer.Option(metavar="NAME", help="The name of the model; by default the name of the run."),
     ] = None,
-    licence: Annotated[str, typer.Option(help="The licence of the model.")] = "",
-    data: Annotated[Path | None, typer.Option(help="The data of the run, if it has moved.")] = None,
-    votes: Annotated[Path | None, typer.Option(help="The FER+ votes of the run, if they have moved.")] = None,
+    licence: Annotated[str, typer.Option(metavar="NAME", help="The licence of the model.")] = "",
+    data: Annotated[
+        Path | None, typer.Option(metavar="DATA", help="The data of the run, if it has moved.")
+    ] = None,
+    votes: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="The FER+ votes of the run, if they have moved.")
+    ] = None,
     json: common.Json = False,
 ) -> int:
     """Calibrate a model, quantize it if that costs nothing, evaluate it, and write one file."""
@@ -190,11 +201,15 @@ def _print_shipped(shipped: "Shipped") -> None:
 def card(
     path: Annotated[
         str,
-        typer.Argument(help="A run's folder; a model that mien ship wrote, or a folder of such models."),
+        typer.Argument(
+            metavar="MODEL", help="A run's folder; a model that mien ship wrote, or a folder of such models."
+        ),
     ],
     to: Annotated[
         Path | None,
-        typer.Option("--to", help="The file of the model card; by default the run's own, or stdout."),
+        typer.Option(
+            "--to", metavar="PATH", help="The file of the model card; by default the run's own, or stdout."
+        ),
     ] = None,
     json: common.Json = False,
 ) -> int:

@@ -35,26 +35,40 @@ def train(
     context: typer.Context,
     data: Annotated[
         Path | None,
-        typer.Argument(help="A folder, zip, tar or fer2013.csv; with --resume only if it has moved."),
+        typer.Argument(
+            metavar="DATA", help="A folder, zip, tar or fer2013.csv; with --resume only if it has moved."
+        ),
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(help="A recipe's name or TOML file; by default quick, or tune with --from."),
+        typer.Option(
+            metavar="RECIPE", help="A recipe's name or TOML file; by default quick, or tune with --from."
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Change a setting of the recipe, such as epochs=5. Repeatable."),
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Change a setting of the recipe, such as epochs=5. Repeatable.",
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The folder of the run; by default the next free number in --runs.")
+        Path | None,
+        typer.Option(
+            metavar="PATH", help="The folder of the run; by default the next free number in --runs."
+        ),
     ] = None,
-    runs: Annotated[Path, typer.Option(help="The folder of numbered runs.")] = Path("runs"),
-    resume: Annotated[Path | None, typer.Option(help="Continue this run.")] = None,
+    runs: Annotated[Path, typer.Option(metavar="PATH", help="The folder of numbered runs.")] = Path("runs"),
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Continue this run.")] = None,
     votes: common.Votes = None,
     exclude: common.Exclude = None,
     teacher: Annotated[
         list[Path] | None,
-        typer.Option(help="Distil from this file of probabilities, or from the mean of several. Repeatable."),
+        typer.Option(
+            metavar="PATH",
+            help="Distil from this file of probabilities, or from the mean of several. Repeatable.",
+        ),
     ] = None,
     from_: Annotated[
         str | None,
@@ -65,7 +79,8 @@ def train(
         ),
     ] = None,
     folds: Annotated[
-        int | None, typer.Option(help="Train this many folds, and write out-of-fold probabilities.")
+        int | None,
+        typer.Option(metavar="N", help="Train this many folds, and write out-of-fold probabilities."),
     ] = None,
     split_seed: common.SplitSeed = 42,
     reading: common.Reading = None,
@@ -276,7 +291,7 @@ def networks(json: common.Json = False) -> int:
 
 def recipes(
     name: Annotated[
-        str | None, typer.Argument(help="Print this recipe as TOML, to start your own from.")
+        str | None, typer.Argument(metavar="NAME", help="Print this recipe as TOML, to start your own from.")
     ] = None,
     json: common.Json = False,
 ) -> int:
@@ -309,8 +324,10 @@ def recipes(
 
 
 def plot(
-    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
-    data: Annotated[Path | None, typer.Option(help="The data of the run, if it has moved.")] = None,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    data: Annotated[
+        Path | None, typer.Option(metavar="DATA", help="The data of the run, if it has moved.")
+    ] = None,
     json: common.Json = False,
 ) -> int:
     """Plot the figures of a run again as PNG and SVG: loss, accuracy, confusion matrix, training images."""
