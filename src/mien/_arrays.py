@@ -2,10 +2,15 @@
 
 import io
 import lzma
+import math
 import struct
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,25 +36,86 @@ _DAMAGE = (
 _LONGEST = 120
 
 
-def unpack(content: bytes, most: int) -> dict[str, NDArray[np.generic]]:
+@dataclass(frozen=True)
+class Header:
+    """What an npz file declares about an array.
+
+    Args:
+        shape: Its shape.
+        dtype: Its type.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+def headers(path: Path) -> dict[str, Header]:
+    """Return what an npz file declares about its arrays by name, before they are read.
+
+    Raises:
+        ValueError: The file is damaged or not an npz file, an array needs pickle, or an array has fewer bytes
+            than it declares; the message is the reason.
+    """
+    found: dict[str, Header] = {}
+    try:
+        with zipfile.ZipFile(path) as packed:
+            for entry in packed.infolist():
+                name = entry.filename.removesuffix(".npy")
+                if name == entry.filename:
+                    raise ValueError(f"{name[:_LONGEST]!r} is not an array")
+                if name in found:
+                    raise ValueError(f"it has the array {name[:_LONGEST]!r} twice")
+                with packed.open(entry) as stream:
+                    found[name] = header = _header(stream)
+                if header.dtype.hasobject:
+                    raise ValueError(
+                        f"the array {name[:_LONGEST]!r} has Python objects, which are not loaded"
+                    )
+                if math.prod(header.shape) * header.dtype.itemsize > entry.file_size:
+                    raise ValueError(f"the array {name[:_LONGEST]!r} declares more values than it has")
+    except (ValueError, *_DAMAGE) as error:
+        raise ValueError(_reason(error)) from error
+    return found
+
+
+def _header(stream: IO[bytes]) -> Header:
+    version = np.lib.format.read_magic(stream)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in readers:
+        raise ValueError(f"the array has the format {version[0]}.{version[1]}")
+    shape, _, dtype = readers[version](stream)
+    return Header(shape, dtype)
+
+
+def unpack(
+    content: bytes | Path, most: int, *, names: Collection[str] | None = None
+) -> dict[str, NDArray[np.generic]]:
     """Return the arrays of an npz file by name.
 
     Args:
-        content: The file's bytes.
+        content: The file's bytes, or its path.
         most: Maximum size in bytes, both of the file and of its unpacked content.
+        names: Arrays to return; None for all. Only these count for the unpacked content.
 
     Raises:
         ValueError: The file is larger, damaged, or not an npz file; the message is the reason.
     """
-    if len(content) > most:
-        raise ValueError(f"it is larger than {most} bytes")
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as packed:
-            total = sum(entry.file_size for entry in packed.infolist())
+        size = content.stat().st_size if isinstance(content, Path) else len(content)
+        if size > most:
+            raise ValueError(f"it is larger than {most} bytes")
+        with zipfile.ZipFile(content if isinstance(content, Path) else io.BytesIO(content)) as packed:
+            chosen = [
+                entry
+                for entry in packed.infolist()
+                if names is None or entry.filename.removesuffix(".npy") in names
+            ]
+            total = sum(entry.file_size for entry in chosen)
         if total > most:
             raise ValueError(f"it unpacks to more than {most} bytes")
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files}
+        source = content if isinstance(content, Path) else io.BytesIO(content)
+        with np.load(source, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in arrays.files if names is None or name in names}
     except (ValueError, *_DAMAGE) as error:
         raise ValueError(_reason(error)) from error
     for name, array in found.items():

@@ -143,8 +143,8 @@ _OPENERS: Mapping[str, Callable[[Path, str, str, Callable[[str], bytes]], Shard]
 _KINDS = {".parquet": "Parquet", ".arrow": "Arrow"}
 
 
-def list_folder(source: Path, names: Sequence[str], options: ReadOptions) -> Listing | None:
-    """List what `save_to_disk` wrote, or images that a metadata.jsonl describes; None for other folders.
+def list_saved(source: Path, names: Sequence[str], options: ReadOptions) -> Listing | None:
+    """List the images of a folder that `save_to_disk` wrote; None for other folders.
 
     Args:
         source: The folder.
@@ -155,15 +155,13 @@ def list_folder(source: Path, names: Sequence[str], options: ReadOptions) -> Lis
         DataError: A file is damaged, or lacks a column.
         MissingExtra: pyarrow is not installed.
     """
-    reader = FolderReader(options.images or source)
     if _DICT in names or (_STATE in names and _INFO in names):
-        return _list_saved(source, names, options, reader)
-    described = {name: source / name for name in names if name.rpartition("/")[2].lower() == METADATA}
-    return _list_metadata(described, options, reader, whole=False) if described else None
+        return _list_saved(source, names, options, FolderReader(options.images or source))
+    return None
 
 
 def list_tables(source: Path, names: Sequence[str], options: ReadOptions) -> Listing | None:
-    """List the images in the Parquet or Arrow files of a folder; None if there are none.
+    """List the images that a metadata.jsonl, Parquet or Arrow files of a folder name; None without these.
 
     Args:
         source: The folder.
@@ -175,6 +173,9 @@ def list_tables(source: Path, names: Sequence[str], options: ReadOptions) -> Lis
         MissingExtra: pyarrow is not installed.
     """
     reader = FolderReader(options.images or source)
+    described = {name: source / name for name in names if name.rpartition("/")[2].lower() == METADATA}
+    if described and (listing := _list_metadata(described, options, reader, whole=False)):
+        return listing
     for suffix, opener in _OPENERS.items():
         tables = [name for name in names if name.lower().endswith(suffix)]
         if not tables:

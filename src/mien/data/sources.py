@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien._text import shorten
-from mien.data import archives, huggingface
+from mien.data import archives, array_sources, huggingface
 from mien.data.class_names import find_part
 from mien.data.contents import Contents, ReadOptions, check_room, split_named
 from mien.data.folders import find_classes, is_junk, may_be_image, understand
@@ -52,6 +52,8 @@ def _read(source: Path, options: ReadOptions, progress: _Progress) -> Contents:
         raise DataError(f"'{source}' does not exist; give a folder, an archive or a csv of labelled faces")
     if (listing := huggingface.list_file(source, options)) is not None:
         return _listed(source, listing, options, progress)
+    if source.suffix.lower() == ".npz":
+        return _listed(source, array_sources.list_npz(source, options), options, progress)
     if archives.is_archive(source):
         if options.label_from is not None:
             return _unpacked(source, options, progress)
@@ -67,7 +69,7 @@ def _csv(path: Path, name: str, options: ReadOptions, progress: _Progress) -> Co
 
 def _folder(source: Path, options: ReadOptions, progress: _Progress) -> Contents:
     names, hidden, empty = _walk(source)
-    if listing := huggingface.list_folder(source, names, options):
+    if listing := huggingface.list_saved(source, names, options):
         return _listed(source, listing, options, progress)
     if options.label_from is not None and any(map(_named_as_image, names)):
         return read_listing(_named_files(source, names, options), options, progress)
