@@ -3,6 +3,7 @@
 import contextlib
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from mien import cli
-from mien.data import columnar, datasets
+from mien.data import columnar, datasets, huggingface
 from mien.errors import DataError, MissingExtra
 from mien.labels import EMOTIONS
 from test_datasets import face, lay, png
@@ -90,7 +91,7 @@ def check(data: datasets.Dataset, first: int = 0) -> None:
         np.testing.assert_array_equal(pixels, face(first + row))
 
 
-def refused(source: Path, *names: str, **options: Any) -> str:
+def refused(source: Any, *names: str, **options: Any) -> str:
     with pytest.raises(DataError) as caught:
         datasets.load(source, **options)
     text = str(caught.value)
@@ -302,6 +303,98 @@ def test_lines_without_labels_leave_class_folders_as_they_are(tmp_path):
     )
     lay(tmp_path, {"metadata.jsonl": b'{"file_name": "fear/1.png", "text": "a face"}\n'})
     assert datasets.load(tmp_path).labels == ("fear", "sad")
+
+
+# Objects
+
+
+@dataclass
+class Features:
+    arrow_schema: Any
+
+
+class Table:
+    """What mien uses of `datasets.Dataset`; the test with the library itself runs if that is installed."""
+
+    def __init__(self, table: Any, arrow: bool = False) -> None:
+        self.table, self.arrow = table, arrow
+        self.features, self.num_rows = Features(table.schema), table.num_rows
+
+    def with_format(self, type: str) -> "Table":  # noqa: A002 the library's name
+        return Table(self.table, type == "arrow")
+
+    def select_columns(self, column_names: list[str]) -> "Table":
+        return Table(self.table.select(column_names), self.arrow)
+
+    def __getitem__(self, rows: slice) -> Any:
+        assert self.arrow
+        return self.table[rows]
+
+
+class IterableDataset:
+    """A stream, which mien refuses by the name of its class."""
+
+
+def table_of(count: int = 8, first: int = 0) -> Table:
+    return Table(hub({"image": struct(count, first), "label": labels(count)}))
+
+
+def test_an_object_is_read(monkeypatch):
+    check(datasets.load(table_of(200)))
+    monkeypatch.setattr(huggingface, "_LABEL_ROWS", 7)
+    monkeypatch.setattr(huggingface, "_IMAGE_ROWS", 3)
+    data = datasets.load(table_of(20))
+    check(data)
+    assert data.origin["source"] is None
+
+
+def test_a_dictionary_of_objects_has_splits():
+    data = datasets.load({"train": table_of(), "validation": table_of(4, 50), "test": table_of(6, 80)})
+    assert [len(split) for split in data.splits] == [8, 4, 6]
+    np.testing.assert_array_equal(data.test.images[5, :, :, 0], face(85))
+
+
+def test_an_object_can_name_files_anywhere_but_no_addresses(tmp_path):
+    lay(tmp_path, {f"{number}.png": png(face(number)) for number in range(8)})
+    cells = [{"bytes": None, "path": str(tmp_path / f"{number}.png")} for number in range(8)]
+    cells += [
+        {"bytes": None, "path": "hf://faces/9.png"},
+        {"bytes": None, "path": str(tmp_path / "gone.png")},
+    ]
+    data = datasets.load(Table(hub({"image": cells, "label": labels(10)})))
+    check(data)
+    assert [problem.file for problem in data.problems] == ["row 8", "row 9"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        IterableDataset(),
+        {"train": IterableDataset()},
+        Table(pa.table({"image": struct(2)})),
+        Table(pa.table({"label": [1, 2]})),
+        {},
+        {"train": 3},
+        [1],
+    ],
+    ids=["stream", "streams", "no labels", "no images", "empty", "number", "list"],
+)
+def test_other_objects_are_refused(given):
+    refused(given)
+
+
+def test_the_library_itself(tmp_path):
+    library = pytest.importorskip("datasets")
+    features = library.Features({"image": library.Image(), "label": library.ClassLabel(names=NAMES)})
+    images = [{"bytes": png(face(number)), "path": None} for number in range(20)]
+    made = library.Dataset.from_dict({"image": images, "label": labels(20)}, features=features)
+    check(datasets.load(made))
+    parts = library.DatasetDict({"train": made, "test": made.select([3, 1])})
+    np.testing.assert_array_equal(datasets.load(parts).test.images[0, :, :, 0], face(3))
+    parts.save_to_disk(tmp_path / "saved")
+    assert datasets.load(tmp_path / "saved").fingerprint == datasets.load(parts).fingerprint
+    made.to_parquet(tmp_path / "x.parquet")
+    assert datasets.load(tmp_path / "x.parquet").fingerprint == datasets.load(made).fingerprint
 
 
 # Broken twins

@@ -127,6 +127,11 @@ def load_run_data(
         InputError: The data is not where the run says, and `data` is None.
     """
     if data is None:
+        if origin.get("source", "") is None:
+            raise InputError(
+                f"{run.name} was trained on images in memory, which have no source; give data with --data "
+                "(in Python: data=)"
+            )
         if "source" not in origin:
             raise InputError(
                 f"{run.name} does not record where its data is; give it with --data (in Python: data=)"

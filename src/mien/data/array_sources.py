@@ -225,9 +225,9 @@ def _scale(arrays: Sequence[NDArray[Any]], name: str) -> tuple[float, str]:
         )
     if fractions and high <= 1:
         return 255.0, "fractions in 0..1 are multiplied by 255"
-    if not fractions and high <= 1:
+    if not fractions and high == 1:
         raise DataError(
-            f"{name} has only the whole numbers {low:g} to {high:g}; give fractions, or grey levels in 0..255"
+            f"{name} has only the whole numbers 0 and 1; give fractions, or grey levels in 0..255"
         )
     return 1.0, "grey levels in 0..255"
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien import _files
-from mien.data import archives, exclusions, sources
+from mien.data import archives, array_sources, exclusions, huggingface, sources
 from mien.data.class_names import Naming, compile_pattern
 from mien.data.contents import SPLITS, Contents, Problem, ReadOptions
 from mien.data.division import SplitBy, divide
 from mien.data.exclusions import Exclusion
+from mien.data.huggingface import TableDataset
+from mien.data.listings import Listing
 from mien.errors import DataError
+from mien.vision.images import Source
 
 __all__ = ["SPLITS", "Dataset", "Exclusion", "Problem", "Split", "load"]
 
@@ -162,8 +165,12 @@ class Dataset:
 
 
 def load(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | TableDataset | Mapping[str, TableDataset] | None = None,
     *,
+    images: NDArray[Any] | Sequence[Source] | None = None,
+    labels: NDArray[Any] | Sequence[int | str] | None = None,
+    groups: NDArray[Any] | Sequence[int | str] | None = None,
+    splits: NDArray[Any] | Sequence[str] | None = None,
     size: int = 48,
     votes: str | os.PathLike[str] | None = None,
     exclude: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
@@ -186,10 +193,22 @@ def load(
         >>> import mien
         >>> [split.name for split in mien.load_dataset("faces.zip").splits]
         ['train', 'val', 'test']
+        >>> import numpy as np
+        >>> faces = np.random.default_rng(0).integers(0, 256, (20, 48, 48), dtype=np.uint8)
+        >>> mien.load_dataset(images=faces, labels=["happy", "sad"] * 10).train.images.shape
+        (16, 48, 48, 1)
 
     Args:
         source: A folder or archive with class folders, with or without splits; or fer2013.csv or
-            icml_face_data.csv, plain or within a folder or archive.
+            icml_face_data.csv, plain or within a folder or archive; a Parquet file or a folder of these, an
+            .npz file, or a folder that `datasets` saved. Or a `datasets.Dataset` or `DatasetDict` of Hugging
+            Face. None with `images`.
+        images: Images in place of a source: an array `(n, h, w)`, `(n, h, w, 1)`, `(n, h, w, 3)` or
+            `(n, h * h)` with values in 0..255, or fractions in 0..1; or a list of paths, arrays, bytes or PIL
+            images.
+        labels: The class of each of `images`: names, or numbers, which mean what `labels_order` says.
+        groups: The person, or another group that a split keeps together, of each of `images`.
+        splits: The split of each of `images`: `train`, `val` or `test`; None to draw val and test.
         size: Side in pixels; images are resized to it.
         votes: FER+'s csv of annotator votes for the rows of a csv source, plain, `.xz` or `.gz`.
         exclude: Csv files of training images to leave out, by `row`, `file` or `sha256`.
@@ -210,17 +229,18 @@ def load(
         progress: Called with (done, total), in files or bytes.
 
     Returns:
-        The data set; its splits are views of one array.
+        The data set; its splits are views of one array. If it has no path, `origin` says so.
 
     Raises:
-        DataError: The source has no usable images, or its splits, classes, votes or exclusions do not fit.
+        DataError: There is neither a source nor images, or both; there are no usable images; or splits,
+            classes, votes or exclusions do not fit.
         ArchiveError: The archive is damaged, unsafe or beyond `limits`.
     """
-    _files.check_path("source", source, error=DataError)
+    arrays = _Arrays(images, labels, groups, splits)
+    _check_source(source, arrays)
     for name, number, least in (("size", size, 1), ("seed", seed, 0)):
         if not isinstance(number, int | np.integer) or number < least:
             raise DataError(f"{name} is {number!r}; give a whole number of at least {least}")
-    path = Path(source)
     options = ReadOptions(
         size=size,
         votes=None if votes is None else Path(votes),
@@ -229,8 +249,15 @@ def load(
         group_from=compile_pattern(group_from, "group-from", "group"),
         naming=Naming.parse(_text_of(labels_order), _text_of(rename)),
     )
-    found = sources.read(path, options, progress)
-    root = path.resolve().name
+    path = None
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        found, root = sources.read(path, options, progress), path.resolve().name
+    elif source is None:
+        found, root = sources.read_objects(arrays.listing(options), options, progress), "images"
+    else:
+        listing = huggingface.list_dataset(source, options)
+        found, root = sources.read_objects(listing, options, progress), huggingface.name_of(source)
     _check_enough(found, root)
     parts, notes = divide(found, seed, split_by)
     excluded: tuple[Exclusion, ...] = ()
@@ -241,13 +268,13 @@ def load(
         parts["train"], excluded, more = exclusions.exclude([Path(each) for each in lists], found, parts)
         notes += more
     notes += _check_classes(found, parts, left_out=sum(item.count for item in excluded))
-    splits = _gather(found, parts, size)
+    made = _gather(found, parts, size)
     return Dataset(
         root=root,
         labels=found.classes,
-        train=splits.get("train"),
-        val=splits.get("val"),
-        test=splits.get("test"),
+        train=made.get("train"),
+        val=made.get("val"),
+        test=made.get("test"),
         problems=found.problems,
         excluded=excluded,
         notes=found.notes + notes,
@@ -265,6 +292,38 @@ def load(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Arrays:
+    """The arguments of `load` that take the place of a source."""
+
+    images: Any
+    labels: Any
+    groups: Any
+    splits: Any
+
+    def given(self) -> list[str]:
+        """Return the names of those that are given."""
+        return [each.name for each in fields(self) if getattr(self, each.name) is not None]
+
+    def listing(self, options: ReadOptions) -> Listing:
+        return array_sources.list_arrays(self.images, self.labels, self.groups, self.splits, options)
+
+
+def _check_source(source: object, arrays: _Arrays) -> None:
+    """Refuse both a source and images, neither of them, and a source of another type."""
+    given = arrays.given()
+    if source is None:
+        if "images" not in given:
+            raise DataError("source is missing; give a path, or images and labels")
+        return
+    if given:
+        raise DataError(
+            f"source and {' and '.join(given)} cannot be combined; give a source, or images with their labels"
+        )
+    if not huggingface.is_dataset(source):
+        _files.check_path("source", source, error=DataError)
+
+
 def _text_of(given: str | Sequence[str] | Mapping[Any, str] | None) -> str | None:
     """Return names of classes as the text of their option."""
     if given is None or isinstance(given, str):
@@ -274,11 +333,11 @@ def _text_of(given: str | Sequence[str] | Mapping[Any, str] | None) -> str | Non
     return ",".join(given)
 
 
-def _origin(source: Path, *, seed: int, exclude: Any, votes: Any, **options: Any) -> dict[str, Any]:
+def _origin(source: Path | None, *, seed: int, exclude: Any, votes: Any, **options: Any) -> dict[str, Any]:
     """Return the arguments of `load` for `run.json`: with absolute paths, and without unused options."""
     lists = [exclude] if isinstance(exclude, str | os.PathLike) else exclude or []
     return {
-        "source": str(source.resolve()),
+        "source": None if source is None else str(source.resolve()),
         "votes": None if votes is None else str(Path(votes).resolve()),
         "exclude": [str(Path(each).resolve()) for each in lists] or None,
         "seed": int(seed),

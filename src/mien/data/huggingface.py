@@ -61,9 +61,15 @@ def _is_table(given: object) -> bool:
     return isinstance(given, TableDataset) or type(given).__name__ == "IterableDataset"
 
 
-def list_dataset(
-    given: TableDataset | Mapping[str, TableDataset], options: ReadOptions, progress: object = None
-) -> Listing:
+def name_of(given: TableDataset | Mapping[str, TableDataset]) -> str:
+    """Return the name of a data set of `datasets`, or a general one."""
+    first = next(iter(given.values())) if isinstance(given, Mapping) else given
+    info = getattr(first, "info", None)
+    name = getattr(info, "dataset_name", None) or getattr(info, "builder_name", None)
+    return name if isinstance(name, str) else "dataset"
+
+
+def list_dataset(given: TableDataset | Mapping[str, TableDataset], options: ReadOptions) -> Listing:
     """List the images of a data set of `datasets`, or of a dictionary of these by split.
 
     Raises:

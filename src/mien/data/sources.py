@@ -45,6 +45,22 @@ def read(
         raise DataError(f"'{source}' cannot be read: {error.strerror}; check its permissions") from error
 
 
+def read_objects(listing: Listing, options: ReadOptions, progress: _Progress = None) -> Contents:
+    """Read the images of a listing of objects in memory.
+
+    Args:
+        listing: The images.
+        options: How to read them.
+        progress: Called with (done, total) images.
+
+    Raises:
+        DataError: There is no image, or names of classes or votes do not fit.
+    """
+    if options.votes is not None:
+        raise DataError("votes belong to rows of a csv of pixels; leave them out")
+    return read_listing(listing, options, progress)
+
+
 def _read(source: Path, options: ReadOptions, progress: _Progress) -> Contents:
     if source.is_dir():
         return _folder(source, options, progress)
