@@ -1,15 +1,24 @@
 """Persons and other groups: splits and folds that keep each on one side, audit, intervals by group."""
 
+import json
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mien.data import datasets, division
+import builders
+from mien import api, cli
+from mien.data import datasets, division, synthetic
 from mien.data.contents import Contents
-from mien.errors import DataError
+from mien.errors import DataError, InputError
+from mien.evaluation import clusters
+from mien.evaluation.evaluation import Evaluation
+from mien.evaluation.metrics import compute_metrics, wilson_interval
+from mien.labels import EMOTIONS
 from mien.training import folds
 from test_datasets import face, lay, png
 
@@ -229,3 +238,133 @@ def test_folds_need_enough_groups_of_every_class(labels, groups):
     with pytest.raises(DataError) as caught:
         folds.assign_folds(split_of(labels, groups), ("a", "b", "c"), 3, seed=0)
     assert "folds" in str(caught.value)
+
+
+# Intervals by group
+
+
+def test_images_without_a_group_are_groups_of_their_own():
+    assert clusters.number_groups(("b", "a", "", "b", "")).tolist() == [0, 1, 2, 0, 3]
+    assert clusters.number_groups(None) is None
+    assert clusters.number_groups(("a", "a")) is None
+
+
+def test_a_group_counts_like_one_image():
+    right = np.random.default_rng(0).random(80) < 0.7
+    single = clusters.share_interval(right, np.arange(80))
+    for each in (2, 7):
+        assert clusters.share_interval(right.repeat(each), np.arange(80).repeat(each)) == single
+    assert single == pytest.approx(wilson_interval(int(right.sum()), 80), abs=0.03)
+
+
+def test_known_intervals_of_two_groups():
+    right = np.array([True] * 50 + [False] * 50)
+    # Of two draws, a quarter are all right and a quarter all wrong.
+    assert clusters.share_interval(right, np.repeat([0, 1], 50)) == (0.0, 1.0)
+    assert clusters.share_interval(np.ones(100, bool), np.repeat([0, 1], 50)) == wilson_interval(2, 2)
+
+
+def test_the_width_is_that_of_the_ratio_estimator():
+    random = np.random.default_rng(3)
+    sizes = random.integers(5, 40, 60)
+    groups = np.repeat(np.arange(60), sizes)
+    right = random.random(len(groups)) < np.repeat(random.beta(4, 2, 60), sizes)
+    hits = np.bincount(groups, right)
+    error = np.sqrt(((hits - right.mean() * sizes) ** 2).sum()) / sizes.sum()
+    low, high = clusters.share_interval(right, groups)
+    assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1)
+    assert (low + high) / 2 == pytest.approx(right.mean(), abs=error / 2)
+
+
+def test_intervals_by_group_hold_the_truth_where_intervals_by_image_do_not():
+    random = np.random.default_rng(4)
+    groups = np.arange(30).repeat(20)
+    held = np.zeros(2)
+    for turn in range(60):
+        right = random.random(600) < random.beta(4, 12 / 7, 30).repeat(20)
+        by_group, by_image = (
+            clusters.share_interval(right, groups, seed=turn),
+            wilson_interval(right.sum(), 600),
+        )
+        held += [low <= 0.7 <= high for low, high in (by_group, by_image)]
+    assert held[0] >= 50
+    assert held[1] <= 48
+
+
+@given(st.integers(2, 30), st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_groups_change_intervals_alone(count, seed):
+    chances, labels = builders.random_answers(90, 4, seed)
+    groups = np.random.default_rng(seed).integers(0, count, 90)
+    numbers = clusters.number_groups([f"p{group}" for group in groups])
+    if numbers is None:
+        return
+    found = compute_metrics(chances, labels, "abcd")
+    by_group = clusters.with_group_intervals(found, chances.argmax(axis=1), labels, numbers)
+    assert by_group == clusters.with_group_intervals(found, chances.argmax(axis=1), labels, numbers)
+    assert by_group.interval_groups == len(set(groups.tolist()))
+    assert ("unreliable" in by_group.interval_note) == (by_group.interval_groups < 10)
+    named = (by_group.accuracy_interval, by_group.macro_f1_interval, by_group.balanced_accuracy_interval)
+    for low, high in named:
+        assert 0 <= low <= high <= 1
+    for score in by_group.per_class.values():
+        for low, high in filter(None, (score.recall_interval, score.precision_interval, score.f1_interval)):
+            assert 0 <= low <= high <= 1
+    restored = replace(
+        by_group,
+        interval_by="image",
+        interval_groups=None,
+        per_class=found.per_class,
+        **{f"{name}_interval": getattr(found, f"{name}_interval") for name in ("accuracy", "macro_f1")},
+        balanced_accuracy_interval=found.balanced_accuracy_interval,
+    )
+    assert restored == found
+    assert Evaluation.from_dict(json.loads(json.dumps(by_group.to_dict()))) == by_group
+
+
+@pytest.fixture(scope="module")
+def photographed(tmp_path_factory) -> Path:
+    """Synthetic faces in class folders, with persons p00 to p11 in their names."""
+    images, labels, _ = synthetic.sample(120, seed=9)
+    files: dict[str, bytes] = {}
+    for number, (image, label) in enumerate(zip(images[..., 0], labels, strict=True)):
+        files[f"test/{EMOTIONS[label]}/p{number % 12:02}_{number}.png"] = png(image)
+    return lay(tmp_path_factory.mktemp("people") / "data", files)
+
+
+def test_evaluate_resamples_groups_if_they_are_known(photographed, capsys):
+    data = datasets.load(photographed, group_from=GROUP_FROM)
+    found = api.evaluate("fast", data=data, split="test").evaluation
+    assert (found.interval_by, found.interval_groups) == ("group", 12)
+    by_image = api.evaluate("fast", data=data, split="test", interval_by="image").evaluation
+    assert by_image.interval_by == "image"
+    assert "interval_groups" not in by_image.to_dict()
+    assert by_image == api.evaluate("fast", data=photographed, split="test").evaluation
+    assert by_image.accuracy == found.accuracy
+    assert by_image.accuracy_interval != found.accuracy_interval
+    asked = ["evaluate", "fast", "--data", str(photographed), "--split", "test", "--group-from", GROUP_FROM]
+    assert cli.run([*asked, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy_interval"] == list(found.accuracy_interval)
+    assert cli.run(asked) == 0
+    assert found.interval_note in " ".join(capsys.readouterr().out.split())
+    assert cli.run([*asked, "--interval-by", "image"]) == 0
+    assert "by group" not in capsys.readouterr().out
+
+
+def test_intervals_by_group_need_groups(photographed):
+    data = datasets.load(photographed, group_from=GROUP_FROM)
+    with builders.refused(InputError, "--interval-by", "--group-from"):
+        api.evaluate("fast", data=photographed, split="test", interval_by="group")
+    with builders.refused(InputError, "--interval-by"):
+        api.evaluate("fast", data=data, split="test", interval_by="person")
+    one = replace(data, test=replace(data.split("test"), groups=("p",) * 120))
+    with builders.refused(InputError, "--interval-by"):
+        api.evaluate("fast", data=one, split="test", interval_by="group")
+    notes: list[str] = []
+    assert (
+        api.evaluate("fast", data=one, split="test", on_note=notes.append).evaluation.interval_by == "image"
+    )
+    assert any("one group" in note for note in notes)
+    few = replace(data, test=replace(data.split("test"), groups=("p", "q", "r") * 40))
+    api.evaluate("fast", data=few, split="test", on_note=notes.append)
+    assert any("only 3 groups" in note for note in notes)

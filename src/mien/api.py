@@ -876,6 +876,7 @@ def evaluate(
     exclude: AnyPath | Sequence[AnyPath] | None = None,
     seed: int | None = None,
     reading: Mapping[str, Any] | None = None,
+    interval_by: str | None = None,
     progress: Progress | None = None,
     on_note: Note | None = None,
 ) -> EvaluationResult:
@@ -906,11 +907,13 @@ def evaluate(
         exclude: Files that list training images to exclude.
         seed: Seed of the split, if the data has no splits of its own; None for 42.
         reading: Other arguments of `mien.load_dataset`, such as `{"rename": "contempt="}`; for a path.
+        interval_by: What intervals resample: `image`, or `group` for persons or other groups; None for
+            `group` if the split names two groups or more.
         progress: Called with (what is done, done, total).
         on_note: Called with a sentence.
 
     Raises:
-        InputError: Options conflict, or an output is an input.
+        InputError: Options conflict, an output is an input, or intervals by group need groups.
         DataError: The data cannot be used.
         ModelError: A model cannot be used, or does not fit the data.
         OutputError: A file cannot be written.
@@ -934,6 +937,7 @@ def evaluate(
     exclude = _paths("exclude", exclude) or None
     _check_loaded(data, votes=votes, exclude=exclude, seed=seed, reading=reading)
     shipped = balance == 0 and not prior
+    _check_interval_by(interval_by)
     _check_evaluation_options(table, report, views, robustness=robustness, recrops=recrops)
     if not shipped and (report is not None or probabilities is not None or robustness or balance_table):
         raise InputError(
@@ -954,7 +958,7 @@ def evaluate(
         given = {"votes": votes, "exclude": exclude, "seed": seed, **(reading or {})}
         whole = bool(report) or split == "train"
         dataset = _evaluation_data(subjects, targets, source, given, whole=whole, listener=listener)
-    part = dataset.split(split)
+    part = _with_intervals_by(dataset.split(split), interval_by, listener)
     if listed is not None:
         metrics.assign_groups(listed, part.files)
     heads = loaded[0].card.heads
@@ -1000,6 +1004,42 @@ def evaluate(
     for sentence in _changed_models(subjects):
         listener.note(sentence)
     return replace(result, skipped=len(dataset.problems))
+
+
+def _check_interval_by(interval_by: str | None) -> None:
+    if interval_by not in (None, "image", "group"):
+        raise InputError(f"--interval-by is {interval_by!r}; choose image or group")
+
+
+def _with_intervals_by(part: "Split", interval_by: str | None, listener: Listener) -> "Split":
+    """Return the split with its groups if intervals are to be by group, and without them if by image."""
+    from mien.evaluation import clusters
+    from mien.evaluation.evaluation import FEW_GROUPS
+
+    if interval_by == "image":
+        return part if part.groups is None else replace(part, groups=None)
+    if part.groups is None:
+        if interval_by == "group":
+            raise InputError(
+                "--interval-by group needs groups, and the data name none; name persons by a column, or by "
+                "--group-from"
+            )
+        return part
+    numbers = clusters.number_groups(part.groups)
+    if numbers is None:
+        if interval_by == "group":
+            raise InputError(
+                f"--interval-by group needs two groups or more, and split {part.name!r} has one; use "
+                "--interval-by image"
+            )
+        listener.note(f"split {part.name!r} has one group, so intervals are by image and probably too narrow")
+        return replace(part, groups=None)
+    if (count := int(numbers.max()) + 1) < FEW_GROUPS:
+        listener.note(
+            f"split {part.name!r} has only {count} groups (persons); fewer than {FEW_GROUPS} make intervals "
+            "by group unreliable, and mostly too narrow"
+        )
+    return part
 
 
 def _check_evaluation_options(

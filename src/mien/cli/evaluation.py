@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from mien.evaluation.evaluation import BalanceRow, Evaluation, Interval, TrainingOverlap
 
 
+IntervalBy = Annotated[
+    str | None,
+    typer.Option(
+        metavar="image|group",
+        help="Resample images or groups (persons) for intervals; by default groups if they are known.",
+    ),
+]
+
+
 @common.reads_data
 def evaluate(
     context: typer.Context,
@@ -69,6 +78,7 @@ def evaluate(
             metavar="PATH", help="Write the probabilities to this .npz file, for mien train --teacher."
         ),
     ] = None,
+    interval_by: IntervalBy = None,
     votes: common.Votes = None,
     exclude: common.Exclude = None,
     split_seed: common.SplitSeed = 42,
@@ -96,6 +106,7 @@ def evaluate(
             prior=frequent["prior"],
             balance_table=balance_table,
             probabilities=probabilities,
+            interval_by=interval_by,
             votes=votes,
             exclude=exclude,
             seed=common.if_given(context, "split_seed", split_seed),
@@ -157,6 +168,8 @@ def print_evaluation(found: "Evaluation") -> None:
         ("figure", "value", "95 % interval"),
         rows,
     )
+    if found.interval_note:
+        common.out.print(f"All {found.interval_note}.", markup=False)
     common.table(
         "By class",
         ("class", "n", "precision", "recall", "F1"),

@@ -8,6 +8,7 @@ from mien._lazy import submodules
 _MODULES = (
     "balance",
     "calibration",
+    "clusters",
     "comparison",
     "corruptions",
     "evaluation",

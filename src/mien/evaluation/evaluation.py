@@ -25,6 +25,10 @@ SCHEMA = 2
 Interval = tuple[float, float]
 Role = Literal["train", "val", "other", "unknown"]
 Against = Literal["labels", "votes"]
+IntervalBy = Literal["image", "group"]
+
+#: Number of groups below which intervals by group are not reliable.
+FEW_GROUPS = 10
 
 _MEASURED = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece")
 _WITH_INTERVAL = _MEASURED[:3]
@@ -540,7 +544,7 @@ class Evaluation:
         n: Images.
         labels: Names of the classes, in the order of `confusion`.
         accuracy: Share of images named right.
-        accuracy_interval: Wilson.
+        accuracy_interval: Wilson; with `interval_by` group, this and all others are a bootstrap over groups.
         balanced_accuracy: Mean recall of the classes that have images.
         balanced_accuracy_interval: Bootstrap over images.
         macro_f1: Mean F1 of the classes that have images.
@@ -578,6 +582,9 @@ class Evaluation:
         dataset: The data set that the split is part of.
         preprocessing: What is done to the images.
         versions: Version of each program that took part.
+        interval_by: What the intervals resample: images; or groups such as persons, if the split names them.
+        interval_groups: Number of groups that were resampled; an image without a group counts as one. None
+            if intervals are by image.
     """
 
     n: int
@@ -621,6 +628,18 @@ class Evaluation:
     dataset: EvaluatedData | None = None
     preprocessing: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    interval_by: IntervalBy = "image"
+    interval_groups: int | None = None
+
+    @property
+    def interval_note(self) -> str:
+        """How the intervals were made, if they are by group; empty if they are by image."""
+        if self.interval_by == "image" or self.interval_groups is None:
+            return ""
+        note = f"intervals are by group: a bootstrap over {self.interval_groups:,} groups"
+        if self.interval_groups < FEW_GROUPS:
+            note += f"; fewer than {FEW_GROUPS} groups make them unreliable, and mostly too narrow"
+        return note
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, without the sections that were not measured."""
@@ -668,7 +687,7 @@ class Evaluation:
 _SECTIONS = (
     *("heads", "split_use", "memorised", "groups", "training_overlap", "calibration", "quantization"),
     *("temperatures", "selective", "robustness", "balance_table", "worst", "uncertain", "models", "dataset"),
-    *("preprocessing", "versions"),
+    *("preprocessing", "versions", "interval_groups"),
 )
 
 

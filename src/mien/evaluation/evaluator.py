@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from mien.errors import DataError, InputError, ModelError
 from mien.evaluation import calibration, corruptions
+from mien.evaluation.clusters import number_groups, share_interval, with_group_intervals
 from mien.evaluation.evaluation import (
     Agreement,
     CorruptionScore,
@@ -244,17 +245,21 @@ def predict(
 
 
 def evaluate_predictions(answers: Predictions) -> Evaluation:
-    """Compute the figures of predictions.
+    """Compute the figures of predictions, with intervals by group if the split has two groups or more.
 
     Raises:
         DataError: The predictions are empty.
     """
     split = answers.split
+    found = compute_metrics(answers.probabilities, answers.truth, answers.names)
+    named = number_groups(split.groups)
+    if named is not None:
+        found = with_group_intervals(found, answers.probabilities.argmax(axis=1), answers.truth, named)
     return replace(
-        compute_metrics(answers.probabilities, answers.truth, answers.names),
+        found,
         agreement=None
         if split.votes is None
-        else compute_agreement(answers.probabilities, split.votes, answers.names),
+        else compute_agreement(answers.probabilities, split.votes, answers.names, clusters=named),
         head=answers.head,
         model=answers.model,
         split=split.name,
@@ -320,7 +325,11 @@ def predict_mean(
 
 
 def compute_agreement(
-    probabilities: npt.NDArray[np.floating[Any]], votes: npt.NDArray[np.floating[Any]], names: Sequence[str]
+    probabilities: npt.NDArray[np.floating[Any]],
+    votes: npt.NDArray[np.floating[Any]],
+    names: Sequence[str],
+    *,
+    clusters: npt.NDArray[np.intp] | None = None,
 ) -> Agreement | None:
     """Measure how often answers are what most of FER+'s annotators chose.
 
@@ -328,6 +337,7 @@ def compute_agreement(
         probabilities: `(n, k)`.
         votes: `(n, 10)`, how many annotators chose each of `emotions.VOTES`.
         names: The k class names.
+        clusters: `(n,)` the group of each image, for an interval by group; None for one by image.
 
     Returns:
         The agreement; None where no image's plurality is one of `names`.
@@ -336,11 +346,11 @@ def compute_agreement(
     n = int(decided.sum())
     if n == 0:
         return None
-    right = int((probabilities.argmax(axis=1) == seen)[decided].sum())
+    hits = (probabilities.argmax(axis=1) == seen)[decided]
+    right = int(hits.sum())
     ece = expected_calibration_error(probabilities[decided], seen[decided])
-    return Agreement(
-        n=n, share=right / n, interval=wilson_interval(right, n), left_out=len(votes) - n, ece=ece
-    )
+    interval = wilson_interval(right, n) if clusters is None else share_interval(hits, clusters[decided])
+    return Agreement(n=n, share=right / n, interval=interval, left_out=len(votes) - n, ece=ece)
 
 
 def measure_all(
@@ -601,19 +611,23 @@ def measure_robustness(
         progress: Called with (what is done, done, total).
     """
     shared = all(answers.head in each.card.heads for each in models)
+    named = number_groups(answers.split.groups)
     clean = float((answers.probabilities.argmax(axis=1) == answers.truth).mean())
     rows = []
     for number, (name, corruption) in enumerate(corruptions.CORRUPTIONS.items(), start=1):
         images = corruptions.corrupt(answers.split.images, corruption, seed=seed)
         chances = predict_mean(models, images, head=answers.head if shared else None)
-        right = int((chances.argmax(axis=1) == answers.truth).sum())
+        hits = chances.argmax(axis=1) == answers.truth
+        right = int(hits.sum())
         rows.append(
             CorruptionScore(
                 corruption=name,
                 kind=corruption.kind,
                 strength=corruption.strength,
                 accuracy=right / len(answers),
-                interval=wilson_interval(right, len(answers)),
+                interval=wilson_interval(right, len(answers))
+                if named is None
+                else share_interval(hits, named),
                 loss=clean - right / len(answers),
             )
         )

@@ -124,7 +124,7 @@ def find_plurality(
     return decided, numbers[votes[:, columns].argmax(axis=1)]
 
 
-def wilson_interval(right: int, n: int) -> Interval:
+def wilson_interval(right: float, n: int) -> Interval:
     """Return the 95 % interval of a share of which `right` of `n` were counted."""
     share = right / n
     centre = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
@@ -154,12 +154,13 @@ def _f1_interval(right: int, either: int) -> Interval:
 def _means(confusions: npt.NDArray[np.integer[Any]]) -> tuple[Floats, Floats]:
     """Return balanced accuracy and macro F1 of each of `(m, k, k)` confusions."""
     right = np.diagonal(confusions, axis1=1, axis2=2)
-    return _means_of(right, confusions.sum(axis=2), confusions.sum(axis=1))
+    return mean_recall_and_f1(right, confusions.sum(axis=2), confusions.sum(axis=1))
 
 
-def _means_of(
+def mean_recall_and_f1(
     right: npt.NDArray[Any], n: npt.NDArray[Any], answered: npt.NDArray[Any]
 ) -> tuple[Floats, Floats]:
+    """Return balanced accuracy and macro F1 `(m,)` of counts `(m, k)` of right images, images and answers."""
     there = n > 0
     classes = there.sum(axis=1)
     recall = np.where(there, right / np.maximum(n, 1), 0.0).sum(axis=1) / classes
@@ -178,7 +179,7 @@ def _bootstrap(confusion: npt.NDArray[np.int64], seed: int) -> tuple[Interval, I
     counts = np.random.default_rng(seed).multinomial(n, confusion[truth, answer] / n, RESAMPLES)
     rows, columns = np.eye(k)[truth], np.eye(k)[answer]
     drawn = counts.astype(np.float64)
-    means = _means_of(drawn @ (rows * columns), drawn @ rows, drawn @ columns)
+    means = mean_recall_and_f1(drawn @ (rows * columns), drawn @ rows, drawn @ columns)
     low, high = np.percentile(means, (2.5, 97.5), axis=1)
     return (float(low[0]), float(high[0])), (float(low[1]), float(high[1]))
 

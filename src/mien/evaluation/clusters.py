@@ -1,0 +1,131 @@
+"""Intervals by group: the groups of images, such as persons, are resampled instead of the images.
+
+The images of a person resemble each other, so 300 images of 10 persons tell less about new persons than 300
+images of 300 persons. Intervals over images do not show this; intervals over persons do.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mien.evaluation.evaluation import Evaluation, Interval
+from mien.evaluation.metrics import RESAMPLES, mean_recall_and_f1, wilson_interval
+
+#: Counts that one block of the bootstrap may hold.
+_CELLS = 4_000_000
+
+Floats = npt.NDArray[np.float64]
+Clusters = npt.NDArray[np.intp]
+
+
+def number_groups(groups: Sequence[str] | None) -> Clusters | None:
+    """Return the number of each image's group `(n,)`, from 0; None with fewer than two groups.
+
+    Args:
+        groups: The group of each image; an image without a group, `""`, is a group of its own. None if no
+            groups are known.
+    """
+    if groups is None:
+        return None
+    numbers: dict[object, int] = {}
+    keys = (group or place for place, group in enumerate(groups))
+    found = np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.intp)
+    return found if len(numbers) > 1 else None
+
+
+def resample(values: npt.NDArray[Any], clusters: Clusters, *, seed: int = 0) -> Floats:
+    """Return sums over groups that are drawn with replacement, as many as there are: `(RESAMPLES, c)`.
+
+    Args:
+        values: `(n, c)` numbers of each image.
+        clusters: `(n,)` the group of each image, as `number_groups` returns it.
+        seed: Seed of the draws.
+
+    Source: cluster bootstrap, Field and Welsh 2007, doi:10.1111/j.1467-9868.2007.00593.x.
+    """
+    count = int(clusters.max()) + 1
+    sums = np.stack(
+        [np.bincount(clusters, column, minlength=count) for column in values.T.astype(np.float64)], axis=1
+    )
+    random = np.random.default_rng(seed)
+    drawn = np.empty((RESAMPLES, sums.shape[1]))
+    block = max(1, _CELLS // count)
+    for start in range(0, RESAMPLES, block):
+        part = drawn[start : start + block]
+        times = [np.bincount(random.integers(count, size=count), minlength=count) for _ in part]
+        part[:] = np.array(times, np.float64) @ sums
+    return drawn
+
+
+def share_interval(right: npt.NDArray[np.bool_], clusters: Clusters, *, seed: int = 0) -> Interval:
+    """Return the 95 % interval of the share of images for which `right` `(n,)` is true, by group."""
+    known, numbers = np.unique(clusters, return_inverse=True)
+    drawn = resample(np.stack([right, np.ones(len(right), bool)], axis=1), numbers, seed=seed)
+    return _share_interval(drawn[:, 0], drawn[:, 1], float(right.mean()), len(known))
+
+
+def with_group_intervals(
+    found: Evaluation,
+    answers: npt.NDArray[np.int64],
+    labels: npt.NDArray[np.integer[Any]],
+    clusters: Clusters,
+    *,
+    seed: int = 0,
+) -> Evaluation:
+    """Return an evaluation with intervals by group.
+
+    Args:
+        found: The figures.
+        answers: `(n,)` the predicted class of each image.
+        labels: `(n,)` the true classes.
+        clusters: `(n,)` the group of each image, as `number_groups` returns it.
+        seed: Seed of the bootstrap.
+    """
+    k = len(found.labels)
+    truth, given = np.eye(k, dtype=bool)[labels], np.eye(k, dtype=bool)[answers]
+    drawn = resample(np.hstack([truth & given, truth, given]), clusters, seed=seed)
+    right, true, told = np.split(drawn, 3, axis=1)
+    groups = int(clusters.max()) + 1
+    low, high = np.percentile(mean_recall_and_f1(right, true, told), (2.5, 97.5), axis=1)
+    per_class = {}
+    for place, (name, score) in enumerate(found.per_class.items()):
+        hits, n, answered = (each[:, place] for each in (right, true, told))
+        of_class, either = truth[:, place], truth[:, place] | given[:, place]
+        if score.recall is not None:
+            recall = _share_interval(hits, n, score.recall, _count(clusters, of_class))
+            score = replace(score, recall_interval=recall)
+        if score.precision is not None:
+            count = _count(clusters, given[:, place])
+            precision = _share_interval(hits, answered, score.precision, count)
+            score = replace(score, precision_interval=precision)
+        if score.f1 is not None:
+            # By the share j of the images of either kind that are right: F1 = 2 j / (1 + j).
+            j = score.f1 / (2 - score.f1)
+            ends = _share_interval(hits, n + answered - hits, j, _count(clusters, either))
+            score = replace(score, f1_interval=(2 * ends[0] / (1 + ends[0]), 2 * ends[1] / (1 + ends[1])))
+        per_class[name] = score
+    return replace(
+        found,
+        interval_by="group",
+        interval_groups=groups,
+        accuracy_interval=_share_interval(right.sum(axis=1), true.sum(axis=1), found.accuracy, groups),
+        balanced_accuracy_interval=(float(low[0]), float(high[0])),
+        macro_f1_interval=(float(low[1]), float(high[1])),
+        per_class=per_class,
+    )
+
+
+def _count(clusters: Clusters, members: npt.NDArray[np.bool_]) -> int:
+    return len(np.unique(clusters[members]))
+
+
+def _share_interval(hits: Floats, n: Floats, share: float, groups: int) -> Interval:
+    """Return the percentile interval of `hits / n`; if all resamples agree, Wilson's for as many groups."""
+    there = n > 0
+    low, high = np.percentile(hits[there] / n[there], (2.5, 97.5))
+    if low == high:
+        return wilson_interval(share * groups, groups)
+    return float(low), float(high)
