@@ -576,11 +576,10 @@ def test_rows_of_any_square_are_fitted(tmp_path):
 
 def test_csv_that_cannot_be_used(tmp_path, monkeypatch):
     cases = {
-        "emotion,image,Usage\n": ["'pixels'"],
+        "emotion,size,Usage\n": ["'pixels'"],
+        "emotion,image,Usage\n": ["'a.csv'"],
         "words\n": ["'emotion'", "'pixels'"],
         "": ["'a.csv'"],
-        table().replace(",", ";"): ["semicolon"],
-        table().replace(",", "\t"): ["tab"],
         "emotion,pixels,Usage\n": ["'a.csv'"],
         table(("Training",) * 4).replace("\n4,", "\n3,"): ["'happy'"],
         table(("Training",)): ["'a.csv'"],

@@ -22,6 +22,7 @@ _MODULES = (
     "recrops",
     "sources",
     "synthetic",
+    "tables",
 )
 
 __getattr__, __dir__ = submodules(__name__, _MODULES)

@@ -179,6 +179,7 @@ def load(
     rename: str | Mapping[str, str] | None = None,
     label_from: str | None = None,
     group_from: str | None = None,
+    images_dir: str | os.PathLike[str] | None = None,
     split_by: SplitBy | None = None,
     limits: archives.Limits | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -225,6 +226,7 @@ def load(
         split_by: `group` keeps the images of a group in one split, also if the source's own splits do not;
             `image` divides images whatever their group; None keeps the source's own splits, and divides
             groups if they are known.
+        images_dir: The folder that the paths of a table are relative to, if it is not that of the table.
         limits: What an archive may contain.
         progress: Called with (done, total), in files or bytes.
 
@@ -247,6 +249,7 @@ def load(
         limits=limits,
         label_from=compile_pattern(label_from, "label-from", "label"),
         group_from=compile_pattern(group_from, "group-from", "group"),
+        images=_folder_of_images(images_dir),
         naming=Naming.parse(_text_of(labels_order), _text_of(rename)),
     )
     path = None
@@ -288,6 +291,7 @@ def load(
             label_from=label_from,
             group_from=group_from,
             split_by=split_by,
+            images_dir=None if images_dir is None else str(Path(images_dir).resolve()),
         ),
     )
 
@@ -322,6 +326,15 @@ def _check_source(source: object, arrays: _Arrays) -> None:
         )
     if not huggingface.is_dataset(source):
         _files.check_path("source", source, error=DataError)
+
+
+def _folder_of_images(given: str | os.PathLike[str] | None) -> Path | None:
+    if given is None:
+        return None
+    _files.check_path("images_dir", given, error=DataError)
+    if not Path(given).is_dir():
+        raise DataError(f"images_dir (--images) is '{given}', which is not a folder")
+    return Path(given)
 
 
 def _text_of(given: str | Sequence[str] | Mapping[Any, str] | None) -> str | None:

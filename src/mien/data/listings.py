@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -58,6 +59,9 @@ class Listing:
     notes: tuple[str, ...] = field(default=())
 
 
+_OUTSIDE = "the path leads outside the folder by a link; only files in it are read"
+
+
 class FolderReader:
     """Read files that a listing names, and nothing outside its folder.
 
@@ -76,6 +80,36 @@ class FolderReader:
         Raises:
             ImageError: The name is absolute, leads outside the folder, also by a link, or is not a file.
         """
+        path = self._locate(name)
+        if path.is_symlink() and not self._is_inside(path):
+            raise ImageError(_OUTSIDE)
+        if not path.is_file():
+            raise ImageError("the file does not exist" if not os.path.lexists(path) else "it is not a file")
+        return path
+
+    def listed(self, folder: str) -> dict[str, bool] | None:
+        """Return the names in a folder, and whether each is a file and not a link.
+
+        Returns:
+            None if the folder is outside, or cannot be listed.
+        """
+        try:
+            with os.scandir(self._locate(f"{folder}/x" if folder else "x").parent) as found:
+                return {entry.name: entry.is_file(follow_symlinks=False) for entry in found}
+        except (ImageError, OSError, ValueError):
+            return None
+
+    def folders(self, most: int) -> list[str]:
+        """Return the names of the first `most` folders directly in the folder, without links."""
+        try:
+            with os.scandir(self.root) as found:
+                folders = (entry.name for entry in found if entry.is_dir(follow_symlinks=False))
+                return sorted(islice(folders, most))
+        except OSError:
+            return []
+
+    def _locate(self, name: str) -> Path:
+        """Return the path of a name whose folder is inside the root."""
         name = name.replace("\\", "/")
         parts = PurePosixPath(name).parts
         if not parts or name.startswith("/") or ":" in parts[0] or ".." in parts or "\0" in name:
@@ -84,10 +118,8 @@ class FolderReader:
         parent = str(path.parent)
         if parent not in self._inside:
             self._inside[parent] = self._is_inside(parent)
-        if not self._inside[parent] or (path.is_symlink() and not self._is_inside(path)):
-            raise ImageError("the path leads outside the folder by a link; only files in it are read")
-        if not path.is_file():
-            raise ImageError("the file does not exist" if not os.path.lexists(path) else "it is not a file")
+        if not self._inside[parent]:
+            raise ImageError(_OUTSIDE)
         return path
 
     def _is_inside(self, path: str | Path) -> bool:

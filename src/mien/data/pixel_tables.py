@@ -1,13 +1,14 @@
 """Read csv files with one image of pixels a row, such as fer2013.csv, and their FER+ votes."""
 
+import codecs
 import csv
 import io
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +26,12 @@ _LONGEST_LINE = 16 * 2**20
 _NEEDED = ("emotion", "pixels")
 
 _WANTED = (
-    "give class folders, an archive of them, or a csv with emotion, pixels and Usage, as fer2013.csv has"
+    "give class folders, an archive of them, a csv with emotion, pixels and Usage, as fer2013.csv has, or a "
+    "table with a column path and a column label"
 )
 
-#: Other separators of columns that some programs write.
-_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+#: Separators of columns.
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,23 @@ class _BadRowError(Exception):
 
 def is_table(stream: BinaryIO) -> bool:
     """Return whether the first line of a csv names the columns of fer2013.csv."""
-    return set(_NEEDED) <= set(_columns(stream.readline(_LONGEST_LINE)))
+    stream = _in_utf8(stream)
+    first = stream.readline(_LONGEST_LINE)
+    return set(_NEEDED) <= set(_columns(first, _delimiter(first)))
+
+
+def _in_utf8(stream: BinaryIO) -> BinaryIO:
+    """Return a stream in UTF-8 if it begins with the byte order mark of UTF-16."""
+    start = stream.read(2)
+    stream.seek(0)
+    if start not in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return stream
+    return cast(BinaryIO, codecs.EncodedFile(stream, "utf-8", "utf-16", errors="replace"))
+
+
+def _delimiter(first: bytes) -> str:
+    """Return what separates the columns of a first line."""
+    return next((each for each in _DELIMITERS if set(_NEEDED) <= set(_split_names(first, each))), ",")
 
 
 def read_table(
@@ -72,13 +90,11 @@ def read_table(
     """
     if not total:
         raise DataError(f"'{name}' is empty; {_WANTED}")
+    stream = _in_utf8(stream)
     first = stream.readline(_LONGEST_LINE)
-    columns = _columns(first)
+    delimiter = _delimiter(first)
+    columns = _columns(first, delimiter)
     if missing := [column for column in _NEEDED if column not in columns]:
-        if delimiter := next((each for each in _DELIMITERS if _is_split_by(first, each)), None):
-            raise DataError(
-                f"the columns of '{name}' are separated by {_DELIMITERS[delimiter]}; save the csv with commas"
-            )
         raise DataError(
             f"'{name}' is not a folder or an archive, and its first line does not name the "
             f"column{'s' if len(missing) > 1 else ''} {shorten(missing)}; {_WANTED}"
@@ -98,7 +114,7 @@ def read_table(
             continue
         split = ""
         try:
-            fields = _fields_of_row(line, columns)
+            fields = _fields_of_row(line, columns, delimiter)
             split = _split(fields, columns)
             # Before its pixels are read, because a split exists even if all of its rows are bad.
             declared |= {split} - {""}
@@ -116,7 +132,11 @@ def read_table(
     votes = None
     if options.votes is not None:
         votes = _votes_of(options.votes, row, dict(zip(rows, good, strict=True)))
-    return _found(good, rows, problems, options, declared=frozenset(declared), votes=votes)
+    found = _found(good, rows, problems, options, declared=frozenset(declared), votes=votes)
+    if delimiter == ",":
+        return found
+    how = f"'{name}' is read as a table of pixels; columns are separated by {_DELIMITERS[delimiter]}"
+    return replace(found, notes=(how, *found.notes))
 
 
 def _votes_of(path: Path, count: int, rows: dict[int, _Row]) -> NDArray[np.float32]:
@@ -166,32 +186,30 @@ def _found(
     )
 
 
-def _is_split_by(first: bytes, delimiter: str) -> bool:
-    """Return whether a first line names the needed columns if it is split by `delimiter`."""
-    names = first.decode("utf-8-sig", errors="replace").split(delimiter)
-    return set(_NEEDED) <= {name.strip().strip('"').lower() for name in names}
-
-
-def _columns(first: bytes) -> dict[str, int]:
-    """Return the index of each column by its name in lower case; `icml_face_data.csv` has spaces in them."""
+def _split_names(first: bytes, delimiter: str) -> list[str]:
     line = first.decode("utf-8-sig", errors="replace")
     try:
-        names = _fields(line) if line else []
+        return _fields(line, delimiter) if line else []
     except csv.Error:
-        return {}
+        return []
+
+
+def _columns(first: bytes, delimiter: str) -> dict[str, int]:
+    """Return the index of each column by its name in lower case; `icml_face_data.csv` has spaces in them."""
+    names = _split_names(first, delimiter)
     if twice := {name for name in names if name in (*_NEEDED, "usage") and names.count(name) > 1}:
         raise DataError(f"the csv names the column {shorten(sorted(twice))} twice; leave one of each")
     return {name: place for place, name in enumerate(names)}
 
 
-def _fields(line: str) -> list[str]:
-    parts = next(csv.reader([line])) if '"' in line else line.split(",")
+def _fields(line: str, delimiter: str) -> list[str]:
+    parts = next(csv.reader([line], delimiter=delimiter)) if '"' in line else line.split(delimiter)
     return [part.strip().lower() for part in parts]
 
 
-def _fields_of_row(line: bytes, columns: dict[str, int]) -> list[str]:
+def _fields_of_row(line: bytes, columns: dict[str, int], delimiter: str) -> list[str]:
     try:
-        fields = _fields(line.decode("utf-8"))
+        fields = _fields(line.decode("utf-8"), delimiter)
     except (UnicodeDecodeError, csv.Error) as error:
         raise _BadRowError(f"the row is not a line of a csv: {error}") from error
     if len(fields) < len(columns):

@@ -3,7 +3,7 @@
 import io
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien._text import shorten
-from mien.data import archives, array_sources, huggingface
+from mien.data import archives, array_sources, huggingface, tables
 from mien.data.class_names import find_part
 from mien.data.contents import Contents, ReadOptions, check_room, split_named
 from mien.data.folders import find_classes, is_junk, may_be_image, understand
@@ -74,10 +74,22 @@ def _read(source: Path, options: ReadOptions, progress: _Progress) -> Contents:
         if options.label_from is not None:
             return _unpacked(source, options, progress)
         return _archive(source, options, progress)
+    if _is_table(source):
+        return _csv(source, source.name, options, progress)
+    if (listing := _list_file(source, options, progress)) is not None:
+        return _grouped(_listed(source, listing, options, progress), options)
+    tables.explain(source, source.name)
     return _csv(source, source.name, options, progress)
 
 
+def _list_file(source: Path, options: ReadOptions, progress: _Progress) -> Listing | None:
+    """List the images of a table of paths; None if the file is another one."""
+    table = tables.open_table(source, source.name, "", tables.files_of(source.parent, (), options))
+    return None if table is None else tables.read_tables(source.parent, [table], options, progress=progress)
+
+
 def _csv(path: Path, name: str, options: ReadOptions, progress: _Progress) -> Contents:
+    _check_images(options, f"'{name}' is not one")
     with path.open("rb") as stream:
         total = path.stat().st_size
         return read_table(stream, name=name, total=total, options=options, progress=progress)
@@ -89,12 +101,17 @@ def _folder(source: Path, options: ReadOptions, progress: _Progress) -> Contents
         return _listed(source, listing, options, progress)
     if options.label_from is not None and any(map(_named_as_image, names)):
         return read_listing(_named_files(source, names, options), options, progress)
-    if not _has_classes(source, names):
-        table = next((name for name in _best_first(names) if _is_table(source / name)), None)
-        if table is not None:
-            return _csv(source / table, table, options, progress)
+    # The folder of a table's images says that a table is meant.
+    has_classes = options.images is None and _has_classes(source, names)
+    if not has_classes:
+        pixels = next((name for name in _best_first(names) if _is_table(source / name)), None)
+        if pixels is not None:
+            return _csv(source / pixels, pixels, options, progress)
         if listing := huggingface.list_tables(source, names, options):
             return _listed(source, listing, options, progress)
+        if found_tables := tables.find_tables(source, names, options):
+            listing = tables.read_tables(source, found_tables, options, names=names, progress=progress)
+            return _grouped(_listed(source, listing, options, progress), options)
     if options.label_from is not None:
         return read_listing(_named_files(source, names, options), options, progress)
     candidates = [name for name in names if may_be_image(name)]
@@ -113,12 +130,25 @@ def _folder(source: Path, options: ReadOptions, progress: _Progress) -> Contents
         is_image=lambda name: _may_be_image(source / name),
         naming=options.naming,
     )
-    return _grouped(_chosen(source, found, names, options.votes), options)
+    if has_classes:
+        found = _noted(found, tables.find_unused(source, names))
+    return _grouped(_chosen(source, found, names, options), options)
 
 
 def _named_as_image(name: str) -> bool:
     """Return whether a file has the extension of an image; files without one may be a README."""
     return may_be_image(name) and "." in name.rpartition("/")[2]
+
+
+def _noted(found: Contents | None, unused: Sequence[str]) -> Contents | None:
+    """Add a note about tables of paths that class folders make useless."""
+    if found is None or not unused:
+        return found
+    note = (
+        f"labels are the names of folders; {shorten(unused)} is not used: give the table itself as the data "
+        "to use its labels"
+    )
+    return replace(found, notes=(*found.notes, note))
 
 
 def _has_classes(source: Path, names: list[str]) -> bool:
@@ -131,12 +161,22 @@ def _has_classes(source: Path, names: list[str]) -> bool:
 
 
 def _archive(source: Path, options: ReadOptions, progress: _Progress) -> Contents:
+    """Read an archive without unpacking it, unless it is like a folder that a table or layout describes."""
+    limits = options.limits or archives.Limits()
     faces: dict[str, NDArray[np.uint8] | str] = {}
     csvs: dict[str, bytes] = {}
     names: list[str] = []
     hidden: list[str] = []
+    unused: list[str] = []
     pictures: set[str] = set()
-    for name, data in archives.members(source, limits=options.limits or archives.Limits(), progress=progress):
+    streamed = True
+
+    def is_streamed(every: Sequence[str]) -> bool:
+        nonlocal streamed
+        streamed = not _needs_folder([name for name in every if not is_junk(name)])
+        return streamed
+
+    for name, data in archives.members(source, limits=limits, only_if=is_streamed, progress=progress):
         if is_junk(name):
             if not is_junk(name.rpartition("/")[0]):
                 hidden.append(name)
@@ -150,22 +190,34 @@ def _archive(source: Path, options: ReadOptions, progress: _Progress) -> Content
         elif _best_first([name, *csvs])[:1] == [name] and is_table(io.BytesIO(data)):
             # Only one is kept, because each may be large.
             csvs = {name: data}
+        elif tables.may_be_table(name) and tables.is_headed(data[: 2**16]):
+            unused.append(name)
+    if not streamed:
+        return _unpacked(source, options, progress)
     others = [name for name in names if name not in faces]
     found = understand(
         faces, others=others, hidden=hidden, is_image=pictures.__contains__, naming=options.naming
     )
-    if csvs and (found is None or len(found.classes) < 2):
-        ((name, data),) = csvs.items()
-        return read_table(io.BytesIO(data), name=name, total=len(data), options=options)
-    return _grouped(_chosen(source, found, names, options.votes), options)
+    if found is None or len(found.classes) < 2:
+        if csvs:
+            ((name, data),) = csvs.items()
+            return read_table(io.BytesIO(data), name=name, total=len(data), options=options)
+        if unused:
+            return _unpacked(source, options, progress)
+    return _grouped(_chosen(source, _noted(found, unused), names, options), options)
+
+
+def _needs_folder(names: Sequence[str]) -> bool:
+    """Return whether an archive has images without class folders, and files that can describe them."""
+    pictures = [name for name in names if _named_as_image(name)]
+    others = [name for name in names if not may_be_image(name)]
+    return (
+        bool(pictures) and any(map(tables.may_be_table, others)) and len(find_classes(pictures, others)) < 2
+    )
 
 
 def _listed(source: Path, listing: Listing, options: ReadOptions, progress: _Progress) -> Contents:
-    if options.votes is not None:
-        raise DataError(
-            f"the votes '{options.votes.name}' belong to rows of a csv of pixels, and "
-            f"'{source.resolve().name}' is none; leave the votes out"
-        )
+    _check_votes(options, f"'{source.resolve().name}' has none")
     return read_listing(listing, options, progress)
 
 
@@ -287,7 +339,7 @@ def _is_table(path: Path) -> bool:
         return is_table(stream)
 
 
-def _chosen(source: Path, found: Contents | None, names: list[str], votes: Path | None) -> Contents:
+def _chosen(source: Path, found: Contents | None, names: list[str], options: ReadOptions) -> Contents:
     """Return the class folders, if there are any and nothing needs a csv."""
     if found is None:
         held = f"it contains {shorten(names)}" if names else "it is empty"
@@ -295,9 +347,19 @@ def _chosen(source: Path, found: Contents | None, names: list[str], votes: Path 
             f"'{source.resolve().name}' has no images in class folders (as in train/happy/1.png) and no "
             f"fer2013.csv; {held}"
         )
-    if votes is not None:
+    _check_votes(options, "the source has class folders")
+    _check_images(options, f"'{source.resolve().name}' contains none")
+    return found
+
+
+def _check_images(options: ReadOptions, why: str) -> None:
+    if options.images is not None:
+        raise DataError(f"images_dir (--images) belongs to a table of paths, and {why}; leave it out")
+
+
+def _check_votes(options: ReadOptions, why: str) -> None:
+    if options.votes is not None:
         raise DataError(
-            f"the votes '{votes.name}' belong to rows of a csv, and the source has class folders; "
+            f"the votes '{options.votes.name}' belong to rows of a csv, and {why}; "
             "give fer2013.csv or icml_face_data.csv, or leave the votes out"
         )
-    return found
