@@ -16,6 +16,7 @@ from onnx import TensorProto, numpy_helper
 from PIL import Image
 from scipy.stats import spearmanr
 
+from builders import has_line, refused
 from mien import cli
 from mien.data import datasets, synthetic
 from mien.errors import InputError, ModelError
@@ -183,7 +184,7 @@ def test_each_head_has_weights_of_its_own() -> None:
     one, other = (checks.read_weights(model.read(), head.weights) for head in model.card.heads.values())
     assert one.shape == other.shape
     assert not np.allclose(one, other)
-    with pytest.raises(ModelError, match="nothing"):
+    with refused(ModelError, "nothing"):
         checks.read_weights(model.read(), "nothing")
 
 
@@ -562,15 +563,15 @@ def test_a_sheet_shows_the_face_the_map_and_a_legend() -> None:
 
 def test_errors_say_what_there_is(tmp_path: Path) -> None:
     image = astronaut_face()
-    with pytest.raises(InputError, match="no emotion 'bored'; choose from angry"):
+    with refused(InputError, "'bored'", "angry"):
         explain.face(shipped(), image, emotion="bored")
-    with pytest.raises(InputError, match="'magic' is not a method; choose from cam, occlusion"):
+    with refused(InputError, "'magic'", "cam, occlusion"):
         explain.face(shipped(), image, method="magic")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="mean of its features; use occlusion"):
+    with refused(InputError, "occlusion"):
         explain.face(planted(tmp_path, "most"), image, method="cam")
-    with pytest.raises(ModelError, match="no head 'x'"):
+    with refused(ModelError, "'x'"):
         explain.face(shipped(), image, head="x")
-    with pytest.raises(ModelError, match="of shape"):
+    with refused(ModelError, "shape"):
         explain.face(shipped(), image[:20])
     with pytest.raises(ModelError):
         checks.read_weights(b"no onnx", "answer/kernel")
@@ -580,7 +581,7 @@ def test_a_file_without_a_feature_map_has_to_be_exported_again(tmp_path: Path) -
     model = planted(tmp_path, "mean")
     old = model_files.of(model.read(), replace(model.card, feature_map=None), threads=1)
     for method in (None, "cam"):
-        with pytest.raises(InputError, match="export"):
+        with refused(InputError, "export"):
             explain.face(old, spotted(row=8, column=8), method=method)
     assert explain.face(old, spotted(row=8, column=8), method="occlusion").map.max() == 1
 
@@ -625,9 +626,9 @@ def test_the_command_says_that_an_emotion_is_close_to_nothing(
     photo: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.run(["explain", "photo.png", "--emotion", "fear"]) == 0
-    assert "face 2: the probability of fear is only 0.0%" in " ".join(capsys.readouterr().err.split())
+    assert has_line(" ".join(capsys.readouterr().err.split()), "face 2", "fear", "0.0%")
     assert cli.run(["explain", "photo.png"]) == 0
-    assert "close to nothing" not in capsys.readouterr().err
+    assert "face 2" not in capsys.readouterr().err
 
 
 def test_faces_have_the_numbers_that_predict_gives_them(
@@ -675,15 +676,15 @@ def test_a_whole_image_is_the_face_that_training_sees(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--method", "magic"], "--method is 'magic'"),
-        (["--emotion", "bored"], "--emotion is 'bored'"),
-        (["--head", "x"], "no head 'x'"),
+        (["--method", "magic"], "--method"),
+        (["--emotion", "bored"], "--emotion"),
+        (["--head", "x"], "'x'"),
         (["--whole-image", "--min-face", "30"], "--min-face"),
         (["--whole-image", "--min-confidence", "0.5"], "--min-confidence"),
-        (["--min-face", "0"], "--min-face is 0"),
-        (["--min-confidence", "1.5"], "--min-confidence is 1.5"),
-        (["--model", "nowhere"], "there is no 'nowhere'"),
-        (["--to", "photo.png"], "cannot be written"),
+        (["--min-face", "0"], "--min-face"),
+        (["--min-confidence", "1.5"], "--min-confidence"),
+        (["--model", "nowhere"], "'nowhere'"),
+        (["--to", "photo.png"], "photo.png"),
     ],
 )
 def test_the_command_refuses_in_one_sentence(

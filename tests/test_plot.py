@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
+from builders import refused
 from mien import _files
 from mien.data import datasets
 from mien.errors import DataError, OutputError, RunError
@@ -244,11 +245,11 @@ def test_history_draws_the_columns_it_has(tmp_path):
 
 
 def test_history_refuses_what_it_cannot_show(tmp_path):
-    with pytest.raises(RunError, match="no rows"):
+    with refused(RunError):
         plots.draw_history([], tmp_path, title="empty")
-    with pytest.raises(RunError, match="epoch 9 is said to ship, and the history holds epochs 1 to 3"):
+    with refused(RunError, 9, "1 to 3"):
         plots.draw_history(rows(3), tmp_path, title="r", best=9)
-    with pytest.raises(RunError, match=r"the history holds epoch 1$"):
+    with refused(RunError, "epoch 1"):
         plots.draw_history(rows(1), tmp_path, title="r", best=2)
     assert list(tmp_path.iterdir()) == []
 
@@ -326,7 +327,7 @@ def test_cell_text_stands_out_on_every_colour():
     [{}, {"labels": []}, {"confusion": [[1, 2]]}, {"confusion": [[0.5] * 7] * 7}, {"labels": ["one"]}],
 )
 def test_confusion_refuses_what_is_no_report(tmp_path, broken):
-    with pytest.raises(DataError, match="a row and a column for each label"):
+    with refused(DataError):
         plots.draw_confusion_matrix(report() | broken if broken else {}, tmp_path, name="val")
     assert list(tmp_path.iterdir()) == []
 
@@ -375,7 +376,7 @@ def test_reliability_colours_only_what_is_beyond_chance(tmp_path, monkeypatch):
 
 
 def test_reliability_needs_bins(tmp_path):
-    with pytest.raises(DataError, match="no reliability bins"):
+    with refused(DataError):
         plots.draw_reliability(report() | {"reliability": []}, tmp_path, name="val")
 
 
@@ -481,7 +482,7 @@ def test_run_that_ships_nothing_yet_has_a_history(tmp_path):
 def test_run_names_a_damaged_report(tmp_path):
     made = make_run(tmp_path, "val", "test")
     (made.evaluation / "test.json").write_text("{", encoding="utf-8")
-    with pytest.raises(RunError, match=r"test\.json is damaged"):
+    with refused(RunError, "test.json"):
         plots.draw_run(made)
 
 
@@ -553,12 +554,12 @@ except MissingExtra as error:
     done = subprocess.run(
         [sys.executable, "-c", code], check=True, timeout=120, capture_output=True, text=True
     )
-    assert "run: pip install 'mien[plot]', or in a clone of mien pip install '.[plot]'" in done.stdout
+    assert "pip install 'mien[plot]'" in done.stdout
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "a\\b", "nul\0"])
 def test_a_name_stays_in_its_folder(tmp_path, name):
-    with pytest.raises(DataError, match="cannot be a figure's file name"):
+    with refused(DataError):
         plots.draw_reliability(report(), tmp_path, name=name)
     assert list(tmp_path.iterdir()) == []
 

@@ -12,6 +12,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 import builders
+from builders import refused
 from mien.data.datasets import Dataset
 from mien.errors import MissingExtra, ModelError
 from mien.evaluation.evaluation import Quantization
@@ -405,7 +406,7 @@ def test_a_verdict_stands_on_both_figures() -> None:
     ("before", "after", "n"), [((0, 2), (0, 2), 0), ((3, 2), (3, 3), 3), ((3, 2), (3, 2), 4), ((3,), (3,), 3)]
 )
 def test_answers_that_do_not_fit_are_refused(before: tuple[int, ...], after: tuple[int, ...], n: int) -> None:
-    with pytest.raises(ModelError, match="the same labelled images"):
+    with refused(ModelError):
         quantization.acceptable(np.ones(before), np.ones(after), np.zeros(n, np.int64))
 
 
@@ -419,33 +420,33 @@ def test_answers_that_do_not_fit_are_refused(before: tuple[int, ...], after: tup
     ],
 )
 def test_images_that_do_not_fit_are_refused(file: bytes, images: np.ndarray) -> None:
-    with pytest.raises(ModelError, match=r"uint8 images of shape \('n', 16, 16, 1\), not"):
+    with refused(ModelError, "uint8", "('n', 16, 16, 1)"):
         quantization.quantise(file, images)
 
 
 def test_what_cannot_be_made_int8_is_refused(file: bytes, copy: bytes) -> None:
     images = np.zeros((1, 16, 16, 1), np.uint8)
-    with pytest.raises(ModelError, match="an int8 copy already; give the float32 file"):
+    with refused(ModelError, "int8", "float32"):
         quantization.quantise(copy, images)
-    with pytest.raises(ModelError, match="not ONNX"):
+    with refused(ModelError):
         quantization.quantise(b"\x0b", images)
     pixels = helper.make_tensor_value_info("images", onnx.TensorProto.UINT8, ["n", 16, 16, 1])
     answer = helper.make_tensor_value_info("features", onnx.TensorProto.FLOAT, ["n", 16, 16, 1])
     cast = helper.make_node("Cast", ["images"], ["features"], to=onnx.TensorProto.FLOAT)
     graph = helper.make_graph([cast], "empty", [pixels], [answer])
     empty = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
-    with pytest.raises(ModelError, match="nothing to make int8"):
+    with refused(ModelError):
         quantization.quantise(empty.SerializeToString(), images)
 
 
 def test_a_copy_is_not_trained_further(copy: bytes) -> None:
-    with pytest.raises(ModelError, match=r"an int8 copy.*float32 model it was made of"):
+    with refused(ModelError, "int8", "float32"):
         exporters.weights(copy)
 
 
 def test_without_onnx_the_extra_is_named(file: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(MissingExtra, match=r"mien\[train\]"):
+    with refused(MissingExtra, "mien[train]"):
         quantization.quantise(file, np.zeros((1, 16, 16, 1), np.uint8))
 
 
