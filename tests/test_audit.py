@@ -470,11 +470,11 @@ def test_a_split_that_looks_unlike_the_others_is_found(measure: str, change: obj
     ]
     changed = np.stack([change(image) for image in train])  # type: ignore[operator]
     found = kinds(audit.inspect(data_of(train=changed, val=val, test=test), recrops=False))
-    finding = found[f"splits unlike in {measure}"]
+    finding = found[f"splits differ in {measure}"]
     assert finding.severity == "warning"
     assert {file.split("/")[0] for file in finding.files} == {"train", "val", "test"}
     if measure != "brightness":
-        assert "splits unlike in brightness" not in found
+        assert "splits differ in brightness" not in found
 
 
 def test_blurred_dark_and_light_images_are_found() -> None:
@@ -696,7 +696,7 @@ def test_probabilities_for_others_are_refused(changes: dict[str, object], messag
 def test_classes_that_are_rare_missing_or_of_unlike_shares_are_told() -> None:
     images = alike(43, 400)
     data = data_of(train=images[:200], val=images[200:])
-    assert not {"class balance", "class missing", "splits unlike in classes"} & set(
+    assert not {"class balance", "class missing", "splits differ in classes"} & set(
         kinds(audit.inspect(data, recrops=False))
     )
     rare = np.where(np.arange(200) < 197, np.arange(200) % 6, 6)
@@ -705,9 +705,9 @@ def test_classes_that_are_rare_missing_or_of_unlike_shares_are_told() -> None:
     assert "disgust" not in found["class balance"].evidence
     assert "3 of neutral" in found["class balance"].evidence
     assert "happy, sad, surprise, neutral" in found["class missing"].evidence
-    assert found["splits unlike in classes"].severity == "note"
+    assert found["splits differ in classes"].severity == "note"
     only = replace(data, train=None)
-    assert "splits unlike in classes" not in kinds(audit.inspect(only))
+    assert "splits differ in classes" not in kinds(audit.inspect(only))
 
 
 def test_labels_that_no_tagger_chose_are_told(tmp_path: Path) -> None:
@@ -812,8 +812,8 @@ def test_images_left_out_by_a_list_are_among_the_changes(
         ]
     assert sorted(listed) == sorted(
         [
-            (train[0], "drop", "train", "left out by a list: odd"),
-            (train[5], "drop", "train", "left out by a list: =sum"),
+            (train[0], "drop", "train", "excluded by a list: odd"),
+            (train[5], "drop", "train", "excluded by a list: =sum"),
         ]
     )
     assert len(datasets.load(tmp_path / "clean").split("train")) == 138
@@ -1206,4 +1206,4 @@ def test_a_blurred_training_split_of_fer2013_is_found(fer2013: datasets.Dataset)
         ),
     )
     found = kinds(audit.inspect(changed))
-    assert [kind for kind in found if "unlike" in kind] == ["splits unlike in sharpness"]
+    assert [kind for kind in found if "unlike" in kind] == ["splits differ in sharpness"]

@@ -223,7 +223,7 @@ def test_the_same_seed_finds_the_same(faces: np.ndarray, monkeypatch: pytest.Mon
         (np.zeros((0, 48, 48, 1), np.uint8), {}, "one image or more"),
         (np.zeros((2, 48, 48, 1), np.float32), {}, "float32"),
         (np.zeros((2, 8, 8, 1), np.uint8), {}, "8 pixels a side"),
-        (np.zeros((2, 48, 48, 1), np.uint8), {"shift": 3}, "a shift of 3"),
+        (np.zeros((2, 48, 48, 1), np.uint8), {"shift": 3}, "shift is 3"),
         (np.zeros((2, 48, 48, 1), np.uint8), {"near": 1.0}, "between 0 and 1"),
     ],
 )

@@ -255,21 +255,21 @@ except errors.MienError as error:
             ["torch"],
             {"KERAS_BACKEND": "torch"},
             None,
-            "MissingBackend KERAS_BACKEND asks Keras to run on torch, which is not installed; "
+            "MissingBackend KERAS_BACKEND selects the Keras backend torch, which is not installed; "
             "run: pip install torch, or set KERAS_BACKEND=tensorflow",
         ),
         (
             ["jax", "tensorflow"],
             {"KERAS_BACKEND": "jax"},
             None,
-            "MissingBackend KERAS_BACKEND asks Keras to run on jax, which is not installed; "
+            "MissingBackend KERAS_BACKEND selects the Keras backend jax, which is not installed; "
             "run: pip install 'mien[jax]', or",
         ),
         (
             ["torch"],
             {},
             '{"backend": "torch"}',
-            "keras.json' asks Keras to run on torch, which is not installed",
+            "keras.json' selects the Keras backend torch, which is not installed",
         ),
         (
             ["tensorflow"],
@@ -287,8 +287,8 @@ except errors.MienError as error:
             [],
             {"KERAS_BACKEND": "theano"},
             None,
-            "RecipeError KERAS_BACKEND asks Keras for the backend 'theano', which mien does not know; it "
-            "knows tensorflow, jax, torch: set KERAS_BACKEND=tensorflow",
+            "RecipeError KERAS_BACKEND selects the Keras backend 'theano', which mien does not support; it "
+            "supports tensorflow, jax, torch: set KERAS_BACKEND=tensorflow",
         ),
     ],
 )

@@ -240,7 +240,7 @@ def test_a_model_answers_at_a_balance_and_with_a_prior(model: model_files.Model)
     np.testing.assert_allclose(only.sum(axis=1), 1, atol=1e-6)
     bare = {name: replace(each, frequencies=()) for name, each in model.card.heads.items()}
     silent = model_files.of(model_files.load("default").read(), replace(model.card, heads=bare))
-    with pytest.raises(InputError, match="does not state"):
+    with pytest.raises(InputError, match="frequencies"):
         silent.run(faces, balance=1)
 
 

@@ -100,7 +100,9 @@ class MissingBackend(MissingExtra):
     """
 
     def __init__(self, backend: str, asked: str, remedy: str) -> None:
-        MienError.__init__(self, f"{asked} asks Keras to run on {backend}, which is not installed; {remedy}")
+        MienError.__init__(
+            self, f"{asked} selects the Keras backend {backend}, which is not installed; {remedy}"
+        )
         self.extra = backend
 
 

@@ -52,7 +52,7 @@ _XZ_MEMORY = 2**27
 _KINDS = "a zip or tar (plain, gz, bz2 or xz)"
 _REPACK = "pack the archive again without it"
 _FETCH = "download the archive again"
-_CUT_OFF = f"it is cut off; {_FETCH}"
+_CUT_OFF = f"it is incomplete; {_FETCH}"
 _VOLUMES = "it is one part of several; join the parts into one zip first"
 
 _MAGIC = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\0": "xz"} | dict.fromkeys(
@@ -388,7 +388,7 @@ def _scan_zip(file: BinaryIO, tree: "_Tree") -> Callable[[_Member], Iterator[byt
         path = _safe(name, tree.limits)
         _check_entry(entry, name, tree.limits)
         if entry.header_offset + entry.compress_size > end:
-            raise _refused(name, "overlaps what follows it", _FETCH)
+            raise _refused(name, "overlaps the next member", _FETCH)
         if name.endswith("/"):
             tree.add_folder(path)
         else:
@@ -572,7 +572,7 @@ class _Stream:
         while piece := self._some(_PIECE):
             padding += len(piece)
             if piece.strip(b"\0") or padding > _MAX_PADDING:
-                raise ArchiveError(f"it continues after its end; {_FETCH}")
+                raise ArchiveError(f"it has data after its end; {_FETCH}")
 
 
 def _safe(name: str, limits: Limits) -> str:

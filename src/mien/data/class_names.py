@@ -58,7 +58,10 @@ class Naming:
             if "=" in labels_order:
                 numbers = _pairs(labels_order, "labels-order", "1=neutral,2=happy")
                 if wrong := [key for key in numbers if not key.isdecimal()]:
-                    raise DataError(f"labels-order gives names to numbers, and {shorten(wrong)} is not one")
+                    raise DataError(
+                        f"labels-order has {shorten(wrong)}, which is not a number; write it "
+                        "as 1=neutral,2=happy"
+                    )
                 numbers = {str(int(key)): name for key, name in numbers.items()}
             else:
                 names = tuple(name.strip() for name in labels_order.split(","))
@@ -78,8 +81,8 @@ class Naming:
         labels = sorted(set(labels))
         if wrong := [label for label in labels if not label.isdecimal()]:
             raise DataError(
-                f"labels-order gives names to numbers, and the label {shorten(wrong)} is not a number; "
-                "rename labels with map"
+                f"labels-order is for labels that are numbers, and {shorten(wrong)} is not a number; use "
+                "map instead"
             )
         known = dict(self.numbers)
         if self.names:
@@ -103,7 +106,7 @@ def _pairs(text: str, option: str, example: str) -> dict[str, str]:
         if not equals or not key:
             raise DataError(f"{option} has {part.strip()!r}; write it as {example}")
         if key in pairs:
-            raise DataError(f"{option} names {key!r} twice; leave one")
+            raise DataError(f"{option} names {key!r} twice; remove one")
         pairs[key] = value
     return pairs
 
@@ -153,7 +156,7 @@ def name_classes(
     meanings = {label: label for label in raw}
     if raw and (naming.numbers or naming.names):
         meanings = naming.meanings(raw)
-        notes.append(f"the numbers mean, by labels-order: {_read(meanings)}")
+        notes.append(f"the numbers mean (by labels-order): {_read(meanings)}")
     elif raw and all(label.isdecimal() for label in raw):
         source = known or _guess({str(int(label)) for label in raw})
         if source:
@@ -162,14 +165,14 @@ def name_classes(
             notes.append(f"{kind} named by numbers are read as {what}: {_read(meanings)}")
     renamed = _rename(meanings, naming.renames)
     if raw and not any(meanings.values()):
-        raise DataError("map leaves out every class; keep at least two")
+        raise DataError("map removes every class; keep at least two")
     named = {label: name for label, name in meanings.items() if name}
     spelled = {label: canonical(name) for label, name in named.items()}
     if own := [name for label, name in named.items() if spelled[label] is None]:
         if emotions := [name for label, name in named.items() if spelled[label] is not None]:
             notes.append(
-                f"{shorten(sorted(set(own)))}: not an emotion; so all {kind} are own classes, "
-                f"{shorten(sorted(set(emotions)))} too"
+                f"{shorten(sorted(set(own)))}: not an emotion, so all {kind} are own classes, also "
+                f"{shorten(sorted(set(emotions)))}"
             )
     else:
         named = {label: emotion for label, emotion in spelled.items() if emotion is not None}

@@ -29,7 +29,7 @@ def text_of(path: str | os.PathLike[str]) -> str:
         raise DataError(f"'{path}' cannot be read as a csv: {error}; check the path") from error
     if len(data) > _LARGEST_VOTES:
         raise DataError(
-            f"'{path.name}' is above {_LARGEST_VOTES // 2**20} MiB; give a csv that belongs to these images"
+            f"'{path.name}' is above {_LARGEST_VOTES // 2**20} MiB; give the csv that belongs to these images"
         )
     return text
 
@@ -78,7 +78,7 @@ def row_number(value: str, line: int, name: str) -> str:
     """
     if len(value) > _LONGEST_ROW:
         raise DataError(
-            f"line {line} of {name!r} names a row by {len(value):,} digits; name it by its number from 0"
+            f"line {line} of {name!r} has a row number of {len(value):,} digits; rows are numbered from 0"
         )
     return str(int(value))
 
@@ -89,6 +89,4 @@ def _records(lines: "csv._reader", name: str) -> Iterator[tuple[int, list[str]]]
             if record:
                 yield lines.line_num, record
     except csv.Error as error:
-        raise DataError(
-            f"line {lines.line_num} of {name!r} is not a line of a csv: {error}; correct it"
-        ) from None
+        raise DataError(f"line {lines.line_num} of {name!r} is not valid csv: {error}; correct it") from None

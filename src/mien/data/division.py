@@ -67,11 +67,11 @@ def divide(found: Contents, seed: int, split_by: str | None = None) -> tuple[Par
     if not parts:
         parts, shares = draw(np.arange(len(found.labels)), found, ("val", "test"), seed)
         why = "" if notes else "the source has no splits: "
-        notes += (f"{why}a tenth of each class is val and a tenth test{shares}, with seed {seed}",)
+        notes += (f"{why}10 % of each class is val and 10 % test{shares}, with seed {seed}",)
     elif "train" in parts and "val" not in parts:
         drawn, shares = draw(parts["train"], found, ("val",), seed)
         parts |= drawn
-        why = "the source has no val: a tenth of train's images of each class is val"
+        why = "the source has no val: 10 % of each class in train is val"
         notes += (f"{why}{shares}, with seed {seed}",)
     if "val" in parts and not parts["val"].size:
         few = "groups of which train can do without one" if whole else "images"
@@ -231,7 +231,7 @@ def _named_splits(found: Contents) -> Parts:
     for split, members in parts.items():
         if not members.size:
             raise DataError(
-                f"the split {split} has no readable image; fill it or remove it{_why(found, split)}"
+                f"the split {split} has no readable image; add images or remove it{_why(found, split)}"
             )
     return parts
 

@@ -157,15 +157,18 @@ def check(images: NDArray[np.uint8], near: float, smallest: int = _SMALLEST) -> 
         raise DataError(f"the images are {images.dtype}; give uint8, 0..255")
     size = images.shape[1]
     if size < smallest:
-        raise DataError(f"the images have {size} pixels a side; copies are looked for from {smallest} pixels")
+        raise DataError(
+            f"the images have {size} pixels a side; the search for duplicates needs at least "
+            f"{smallest} pixels"
+        )
     if not 0 < near < 1:
-        raise DataError(f"near is a correlation between 0 and 1, not {near}; choose one such as {NEAR}")
+        raise DataError(f"near is {near}; it must be a correlation between 0 and 1, such as {NEAR}")
 
 
 def _shift(size: int, shift: int | None) -> int:
     shift = size // 24 if shift is None else shift
     if not 0 <= shift <= size // 24:
-        raise DataError(f"a shift of {shift} pixels is out of 0..{size // 24}, a 24th of the side")
+        raise DataError(f"shift is {shift} pixels; it must be from 0 to {size // 24}, a 24th of the side")
     return shift
 
 

@@ -89,7 +89,7 @@ def _exclude(path: Path, found: Contents, train: set[int], reasons: dict[int, st
         )
     notes = []
     if not lines:
-        notes.append(f"'{path.name}' has no lines and leaves nothing out")
+        notes.append(f"'{path.name}' has no lines, so it excludes nothing")
     if unmatched:
         notes.append(f"{len(unmatched):,} lines of '{path.name}' name no image: {shorten(unmatched)}")
     if elsewhere:

@@ -117,10 +117,10 @@ def understand(
         raise DataError(f"the class folder {shorten(bare)} is empty; put images into it or remove it")
     classes, index = _classes({*located.values(), *hollow}, naming, notes)
     if left := sorted(faces.keys() - located.keys() - unlike):
-        notes.append(f"{len(left):,} images outside the class folders are left out: {shorten(left)}")
+        notes.append(f"{len(left):,} images outside the class folders are skipped: {shorten(left)}")
     left_out = {name for name, (_, folder) in located.items() if folder not in index}
     if left_out:
-        notes.append(f"{len(left_out):,} images of classes that map leaves out are skipped")
+        notes.append(f"{len(left_out):,} images of classes that map removes are skipped")
         located = {name: at for name, at in located.items() if name not in left_out}
     order = sorted(located, key=lambda name: (index[located[name][1]], name))
     good = [(name, face) for name in order if not isinstance(face := faces[name], str)]
@@ -238,7 +238,7 @@ def _one_folder_a_split(tops: dict[_Folders, str], names: list[str], notes: list
                 f"the folders '{'/'.join(twin)}' and '{'/'.join(top)}' contain the split {tops[top]} and "
                 "differ; merge them or remove one"
             )
-        notes.append(f"'{'/'.join(top)}' contains the same names as '{'/'.join(twin)}' and is left out")
+        notes.append(f"'{'/'.join(top)}' contains the same names as '{'/'.join(twin)}' and is skipped")
     return kept
 
 

@@ -163,7 +163,7 @@ def read_listing(
     check_room(len(entries), options.size)
     notes = [listing.how, *listing.notes, *classes.notes]
     if left := len(listing.entries) - len(entries):
-        notes.append(f"{left:,} images of classes that map leaves out are skipped")
+        notes.append(f"{left:,} images of classes that map removes are skipped")
     good: list[Entry] = []
     faces: list[NDArray[np.uint8]] = []
     problems = list(listing.problems)

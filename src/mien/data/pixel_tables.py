@@ -108,7 +108,7 @@ def read_table(
         done += len(line)
         if len(line) == _LONGEST_LINE:
             raise DataError(
-                f"'{name}' has a line above {_LONGEST_LINE // 2**20} MiB; give a csv with one image a line"
+                f"'{name}' has a line above {_LONGEST_LINE // 2**20} MiB; give a csv with one image per line"
             )
         if not line.strip():
             continue
@@ -166,7 +166,7 @@ def _found(
     classes = name_classes((row.label for row in good), options.naming, known="FER2013")
     notes = list(classes.notes) if options.naming else []
     if left := [place for place, row in enumerate(good) if row.label not in classes.index]:
-        notes.append(f"{len(left):,} images of classes that map leaves out are skipped")
+        notes.append(f"{len(left):,} images of classes that map removes are skipped")
         kept = sorted(set(range(len(good))) - set(left))
         good, rows = [good[place] for place in kept], [rows[place] for place in kept]
         votes = None if votes is None else votes[kept]
@@ -198,7 +198,7 @@ def _columns(first: bytes, delimiter: str) -> dict[str, int]:
     """Return the index of each column by its name in lower case; `icml_face_data.csv` has spaces in them."""
     names = _split_names(first, delimiter)
     if twice := {name for name in names if name in (*_NEEDED, "usage") and names.count(name) > 1}:
-        raise DataError(f"the csv names the column {shorten(sorted(twice))} twice; leave one of each")
+        raise DataError(f"the csv names the column {shorten(sorted(twice))} twice; remove one of them")
     return {name: place for place, name in enumerate(names)}
 
 
@@ -211,7 +211,7 @@ def _fields_of_row(line: bytes, columns: dict[str, int], delimiter: str) -> list
     try:
         fields = _fields(line.decode("utf-8"), delimiter)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise _BadRowError(f"the row is not a line of a csv: {error}") from error
+        raise _BadRowError(f"the row is not valid csv: {error}") from error
     if len(fields) < len(columns):
         raise _BadRowError(f"the row has {len(fields)} fields; the header has {len(columns)}")
     return fields
@@ -222,14 +222,14 @@ def _split(fields: list[str], columns: dict[str, int]) -> str:
         return ""
     usage = fields[columns["usage"]]
     if (split := split_named(usage)) is None:
-        raise _BadRowError(f"the usage is '{usage[:20]}'; it is Training, PublicTest or PrivateTest")
+        raise _BadRowError(f"the usage is '{usage[:20]}'; it must be Training, PublicTest or PrivateTest")
     return split
 
 
 def _row(fields: list[str], columns: dict[str, int], split: str, options: ReadOptions) -> _Row:
     label = fields[columns["emotion"]]
     if not label or (not options.naming and canonical(label) is None):
-        raise _BadRowError(f"the label is '{label[:20]}'; it is 0 to 6 or an emotion's name")
+        raise _BadRowError(f"the label is '{label[:20]}'; it must be 0 to 6 or the name of an emotion")
     pixels = _pixels(fields[columns["pixels"]])
     return _Row(label, split, images.fit(pixels, options.size), len(pixels))
 
@@ -245,10 +245,10 @@ def _pixels(text: str) -> NDArray[np.uint8]:
     side = math.isqrt(values.size)
     if side == 0 or side * side != values.size:
         raise _BadRowError(
-            f"the row has {values.size} pixels; a square image has 48 × 48 = 2304, or another square"
+            f"the row has {values.size} pixels; images must be square, such as 48 × 48 = 2304 pixels"
         )
     if values.min() < 0 or values.max() > 255:
-        raise _BadRowError(f"pixels go from {values.min()} to {values.max()}; the range is 0..255")
+        raise _BadRowError(f"pixels go from {values.min()} to {values.max()}; they must be 0..255")
     return values.astype(np.uint8).reshape(side, side)
 
 
@@ -289,8 +289,10 @@ def read_votes(path: str | os.PathLike[str], rows: int) -> tuple[NDArray[np.floa
             splits.append(split_named(record[header.index("usage")]) or "" if "usage" in header else "")
         except (ValueError, IndexError) as error:
             raise DataError(
-                f"row {number} of the votes '{path.name}' is not ten numbers; correct it"
+                f"row {number} of the votes '{path.name}' must have ten numbers; correct it"
             ) from error
     if not (np.isfinite(votes).all() and (votes >= 0).all()):
-        raise DataError(f"the votes '{path.name}' hold a number that is negative or not finite; correct it")
+        raise DataError(
+            f"the votes '{path.name}' contain a number that is negative or not finite; correct it"
+        )
     return votes, splits

@@ -72,8 +72,8 @@ class SavedPredictions:
         """
         if self.fingerprint != fingerprint:
             raise DataError(
-                f"the probabilities are for images with the fingerprint {self.fingerprint[:12]}, and these "
-                f"have {fingerprint[:12]}; give the data, size and exclusions that they were made with"
+                f"the probabilities are for images with the fingerprint {self.fingerprint[:12]}, but these "
+                f"images have {fingerprint[:12]}; use the data, size and exclusions that they were made with"
             )
         if sorted(self.labels) != sorted(labels):
             raise DataError(
@@ -160,7 +160,7 @@ def _check_alike(first: SavedPredictions, other: SavedPredictions) -> None:
     if other.labels != first.labels:
         what = "another order of" if sorted(other.labels) == sorted(first.labels) else "other"
         raise DataError(
-            f"probabilities cannot be averaged where one file has {what} classes than the other: "
+            f"probabilities cannot be averaged if one file has {what} classes than the other: "
             f"{', '.join(first.labels)}; and {', '.join(other.labels)}; make both with the same labels"
         )
     rows = [len(each.answers["probabilities"]) for each in (first, other)]
@@ -181,7 +181,7 @@ def _unpack(content: bytes) -> SavedPredictions:
     if any(unicodedata.category(letter) in _UNSHOWABLE for letter in "".join((str(fingerprint), *names))):
         raise ValueError("its fingerprint or labels have control characters")
     if len(set(names)) < len(names):
-        raise ValueError("its labels name a class twice")
+        raise ValueError("its labels contain a class twice")
     answers = {name: _rows(name, found[name]) for name in _OUTPUTS if name in found}
     said = "".join(letter for letter in str(about) if letter.isprintable())
     return SavedPredictions(str(fingerprint), names, answers, said[:_LONGEST])

@@ -147,24 +147,24 @@ class Head:
 
 
 #: The only head of a model with one answer, and the two of a model with two.
-ONE_HEAD = {"labels": Head(about="the data set's own labels")}
+ONE_HEAD = {"labels": Head(about="the labels of the data set")}
 TWO_HEADS = {
-    "fer2013": Head(about="FER2013's label, which the literature compares by"),
-    "ferplus": Head(output="ferplus", about="what ten people see, as FER+'s votes have it"),
+    "fer2013": Head(about="the label of FER2013, which publications use"),
+    "ferplus": Head(output="ferplus", about="the choice of ten FER+ annotators"),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Began:
-    """How a trained model does beside the model that its training began from, on the same images of val.
+    """Accuracy of a trained model and of the model that it started from, on the same images of val.
 
     Args:
-        name: The name of the model that it began from.
+        name: The name of the model that it started from.
         n: Number of images.
-        accuracy: Share that the model it began from names right, by its first head.
+        accuracy: Accuracy of the model that it started from, with its first head.
         accuracy_interval: 95 %, Wilson.
-        learnt: Whether that model learnt from these images, so that its accuracy is too high.
-        after: Share that the trained model names right, by its first head.
+        learnt: Whether that model was trained on these images, so that its accuracy is too high.
+        after: Accuracy of the trained model, with its first head.
         after_interval: 95 %, Wilson.
     """
 
@@ -180,20 +180,20 @@ class Began:
 
     @property
     def worse(self) -> bool:
-        """Whether the trained model names fewer images right."""
+        """Whether the trained model has a lower accuracy."""
         return self.after < self.accuracy
 
     @property
     def sentence(self) -> str:
-        """How the two compare, for people."""
+        """The comparison as a sentence."""
         than = "worse than" if self.worse else "better than" if self.after > self.accuracy else "as good as"
         (low, high), (low_after, high_after) = self.accuracy_interval, self.after_interval
         said = (
-            f"the trained model is {than} {self.name}, which it began from: of the same {self.n:,} images of "
-            f"val it names {self.after:.1%} right ({low_after:.1%} to {high_after:.1%}), and {self.name} "
-            f"{self.accuracy:.1%} ({low:.1%} to {high:.1%})"
+            f"the trained model is {than} {self.name}, from which it started: its accuracy on the same "
+            f"{self.n:,} images of val is {self.after:.1%} ({low_after:.1%} to {high_after:.1%}), and that "
+            f"of {self.name} is {self.accuracy:.1%} ({low:.1%} to {high:.1%})"
         )
-        return f"{said}; {self.name} learnt from these images" if self.learnt else said
+        return f"{said}; {self.name} was trained on these images" if self.learnt else said
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,7 +289,7 @@ class Card:
     schema: Literal[1] = 1
     colour: Literal["grey"] = "grey"
     pixel_range: tuple[Literal[0], Literal[255]] = (0, 255)
-    framing: str = "the whole image, as the data set has it"
+    framing: str = "the whole image, as in the data set"
     precision: Literal["float32", "int8"] = "float32"
     heads: Annotated[dict[Name, Head], Field(min_length=1)] = field(default_factory=lambda: dict(ONE_HEAD))
     feature_map: FeatureMap | None = None
@@ -383,7 +383,7 @@ def _check_frequencies(name: str, head: Head, labels: int) -> None:
             f"{labels} labels; it must have one for each, with the sum 1, or none"
         )
     if head.balance and not given:
-        raise ModelError(f"the card's head {name!r} has a balance, which needs frequencies, and has none")
+        raise ModelError(f"the card's head {name!r} has a balance but no frequencies, which it needs")
 
 
 def without_hash(card: Card) -> Card:

@@ -163,7 +163,7 @@ def _check_attribute(attribute: memoryview, limit: int) -> None:
         elif number in (3, 8):
             for whole in integers(value):
                 if not -largest <= whole <= largest:
-                    raise ModelError(f"the model has the setting {whole}, beyond {largest}; it is damaged")
+                    raise ModelError(f"the model has the setting {whole}, above {largest}; it is damaged")
         elif number in (6, 9, 10, 11, 14, 15, 22, 23):
             raise ModelError("the model file has a graph inside an operation; it must have one plain graph")
 
@@ -172,7 +172,7 @@ def _check_tensor(tensor: memoryview, limit: int) -> None:
     elements = 1
     for number, value in fields(tensor):
         if number == 13 or (number == 14 and value != 0):
-            raise ModelError("the model has weights in another file; it must have all of them itself")
+            raise ModelError("the model has weights in another file; the model file must contain all of them")
         if number == 1:
             for side in integers(value):
                 elements *= side
@@ -229,7 +229,7 @@ def _spans(message: memoryview) -> Iterator[tuple[int, int | memoryview, int]]:
                 length, place = _varint(message, place)
             value = message[place : place + length]
             if len(value) != length:
-                raise ModelError("the model file ends in the middle; it is damaged or was cut short")
+                raise ModelError("the model file is incomplete")
             place += length
         else:
             raise ModelError("the model file is not ONNX, or it is damaged")
@@ -324,11 +324,11 @@ def read_card(model: bytes, name: str) -> bytes:
     if kept != [None, None]:
         of_model, of_card = kept
         if of_model != own:
-            raise _changed(name, "its model does not have the hash that it was written with")
+            raise _changed(name, "the checksum of its model does not match")
         if card is None or of_card != _hash(card):
-            raise _changed(name, "its card does not have the hash that it was written with")
+            raise _changed(name, "the checksum of its card does not match")
     if card is None:
-        raise ModelError(f"{name!r} has no card; export the model with mien export")
+        raise ModelError(f"{name!r} has no model card; export the model with mien export")
     return card
 
 

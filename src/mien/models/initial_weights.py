@@ -66,8 +66,8 @@ def read(model: str | os.PathLike[str], digest: str) -> dict[str, npt.NDArray[np
     path = beside(model)
     if not path.is_file():
         raise ModelError(
-            f"{Path(model).name!r} has no {path.name!r} beside it, which holds the weights to go on from; "
-            "make both with mien ship, or name the run it was made of"
+            f"{Path(model).name!r} has no {path.name!r} with the float32 weights in its folder; create both "
+            "with mien ship, or name the run of the model"
         )
     try:
         with path.open("rb") as file:
@@ -75,7 +75,7 @@ def read(model: str | os.PathLike[str], digest: str) -> dict[str, npt.NDArray[np
         facts = json.loads(arrays.pop(_FACTS).tobytes())
         owner = str(facts["model"])
         if facts["sha256"] != _digest(arrays):
-            raise ValueError("its hash is not the one it names")
+            raise ValueError("its checksum does not match")
         scales = {
             name.removesuffix(_SCALE): array.astype(np.float32)
             for name, array in arrays.items()
@@ -90,8 +90,8 @@ def read(model: str | os.PathLike[str], digest: str) -> dict[str, npt.NDArray[np
         raise ModelError(f"{path.name!r} is damaged: {error}; ship the model again") from None
     if owner != digest:
         raise ModelError(
-            f"{path.name!r} belongs to another model: it names the sha256 {owner[:12]}, "
-            f"{Path(model).name!r} has {digest[:12]}; ship the model again"
+            f"{path.name!r} belongs to another model: it has the sha256 {owner[:12]}, {Path(model).name!r} "
+            f"has {digest[:12]}; ship the model again"
         )
     return found
 

@@ -90,7 +90,7 @@ MAX_BYTES = 256 << 20
 #: Images run at once. More take memory, 256 through the seed's network more than a GiB, and gain little speed
 #: (measured: docs/model-file.md).
 BATCH_SIZE = 32
-_CHOICES = "name a run's folder, a model's .onnx file, or a model of the package: " + " or ".join(SHIPPED)
+_CHOICES = "name a run's folder, an .onnx file of a model, or a shipped model: " + " or ".join(SHIPPED)
 
 
 @dataclass(frozen=True, repr=False)
@@ -522,11 +522,11 @@ def _check_shipped(name: str, digest: str) -> None:
         expected = json.loads(_read(MODELS / f"{name}.json", MAX_BYTES))["sha256"]
     except (ValueError, TypeError, KeyError, RecursionError):
         raise ModelError(
-            f"the evaluation of the package's model {name!r} is damaged; install mien again"
+            f"the evaluation of the shipped model {name!r} is damaged; install mien again"
         ) from None
     if expected != digest:
         raise ModelError(
-            f"the package's model {name!r} is damaged: its sha256 is {digest}, not {expected}; install mien "
+            f"the shipped model {name!r} is damaged: its sha256 is {digest}, not {expected}; install mien "
             "again"
         )
 
@@ -542,9 +542,9 @@ def _check_evaluation(file: Path, digest: str) -> None:
         return
     if found["sha256"] != digest:
         raise ModelError(
-            f"the evaluation {beside.name!r} beside {file.name!r} is another file's: it names the sha256 "
-            f"{str(found['sha256'])[:12]!r}, the file has {digest[:12]!r}; ship the model again with mien "
-            f"ship, or put {beside.name!r} elsewhere"
+            f"the evaluation {beside.name!r} beside {file.name!r} belongs to another file: it has the "
+            f"sha256 {str(found['sha256'])[:12]!r}, but the file has {digest[:12]!r}; ship the model again "
+            f"with mien ship, or move {beside.name!r}"
         )
 
 
@@ -553,8 +553,8 @@ def _check_beside(folder: Path, inside: Card, digest: str) -> None:
     beside = parse(_read(folder / CARD, MAX_BYTES))
     if beside.sha256 != digest:
         raise ModelError(
-            f"{MODEL} in {folder.name!r} is not the file its card was written for: its sha256 is {digest}, "
-            f"the card's {beside.sha256}"
+            f"{MODEL} in {folder.name!r} does not belong to its card: its sha256 is {digest}, and the card "
+            f"has {beside.sha256}"
         )
     if without_hash(beside) != without_hash(inside):
         raise ModelError(f"{CARD} in {folder.name!r} differs from the card inside {MODEL}")
@@ -589,16 +589,20 @@ def _check_fit(model: Model) -> None:
     takes = [(each.name, each.type, list(each.shape[1:])) for each in session.get_inputs()]
     wanted = [("images", "tensor(uint8)", [card.size, card.size, 1])]
     if takes != wanted or isinstance(session.get_inputs()[0].shape[0], int):
-        raise ModelError(f"the model takes {takes}; with this card it must take any number of {wanted}")
+        raise ModelError(
+            f"the inputs of the model are {takes}; this card needs {wanted} with any number of images"
+        )
     outputs = [head.output for head in card.heads.values()]
     gives = {each.name: (each.type, len(each.shape)) for each in session.get_outputs()}
     if gives != {"features": ("tensor(float)", 4)} | dict.fromkeys(outputs, ("tensor(float)", 2)):
         raise ModelError(
-            f"the model gives {gives}; with this card it must give {', '.join(outputs)} and features"
+            f"the outputs of the model are {gives}; this card needs {', '.join(outputs)} and features"
         )
     for each in session.get_outputs():
         if each.name in outputs and each.shape[1] != len(card.labels):
-            raise ModelError(f"the model has {each.shape[1]} answers, its card {len(card.labels)} labels")
+            raise ModelError(
+                f"the model has {each.shape[1]} outputs, but its card has {len(card.labels)} labels"
+            )
     probe = np.zeros((2, card.size, card.size, 1), np.uint8)
     probe[1] = 255
     for name in card.heads:

@@ -211,7 +211,7 @@ def _no_keras(error: ImportError | ValueError) -> Exception:
     if backend not in _BACKENDS:
         if asked:
             return RecipeError(
-                f"{asked} asks Keras for the backend {backend!r}, which mien does not know; it knows "
+                f"{asked} selects the Keras backend {backend!r}, which mien does not support; it supports "
                 f"{', '.join(_BACKENDS)}: {undo}"
             )
         return error

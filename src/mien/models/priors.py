@@ -61,7 +61,7 @@ class Adjustment:
         if not 0 <= self.balance <= 1:
             raise InputError(f"the balance is {self.balance}; it must be a number from 0 to 1")
         if self.balance and self.prior:
-            raise InputError("a balance and a prior both state how frequent emotions are; give one of them")
+            raise InputError("balance and prior both set the frequencies of emotions; use one of them")
         for name, share in self.prior.items():
             if not 0 <= share < math.inf:
                 raise InputError(f"the prior of {name!r} is {share}; it must be a number of at least 0")
@@ -70,7 +70,7 @@ class Adjustment:
         owner: dict[str, str] = {}
         for group, members in self.groups.items():
             if not members:
-                raise InputError(f"the group {group!r} holds no emotion; name at least one")
+                raise InputError(f"the group {group!r} has no emotion; name at least one")
             for name in members:
                 if name in owner:
                     raise InputError(
@@ -105,21 +105,21 @@ class Adjustment:
         for group in self.groups:
             if group in labels and group not in grouped:
                 raise InputError(
-                    f"the group {group!r} has the name of an emotion that is in no group; put it into one, "
-                    "or choose another name"
+                    f"the group {group!r} has the name of an emotion that is in no group; add the emotion "
+                    "to a group, or choose another name"
                 )
         if not self.changes:
             return
         if len(frequencies) != len(labels):
             raise InputError(
-                "the model's card does not state how frequent emotions were in training, so it takes no "
-                "balance and no prior; make the model again with mien train or mien ship"
+                "the model card has no frequencies of the emotions in training, so balance and prior cannot "
+                "be used; create the model again with mien train or mien ship"
             )
         if self.prior and not any(
             self.prior.get(name, 0) and share for name, share in zip(labels, frequencies, strict=True)
         ):
             raise InputError(
-                "the prior leaves only emotions that the model saw no image of; name one of the others"
+                "the prior is 0 for every emotion that the training data has; set one of these above 0"
             )
 
     def apply(self, probabilities: Floats, labels: Sequence[str], frequencies: Sequence[float]) -> Floats:

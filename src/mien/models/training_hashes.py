@@ -82,7 +82,7 @@ class Known:
         """
         if images.dtype != np.uint8 or images.shape[1:] != (self.size, self.size, 1):
             raise ModelError(
-                f"images of {self.size} pixels a side are known here, uint8 of shape "
+                f"the hashes are for uint8 images of shape "
                 f"{('n', self.size, self.size, 1)}, not {images.dtype} of shape {images.shape}"
             )
         self._check(images)
@@ -118,7 +118,7 @@ class Known:
     def _check(self, images: npt.NDArray[np.uint8]) -> None:
         if images.dtype != np.uint8 or images.shape[1:] != (self.size, self.size, 1):
             raise ModelError(
-                f"images of {self.size} pixels a side are known here, uint8 of shape "
+                f"the hashes are for uint8 images of shape "
                 f"{('n', self.size, self.size, 1)}, not {images.dtype} of shape {images.shape}"
             )
 
@@ -152,7 +152,7 @@ def of(images: npt.NDArray[np.uint8]) -> Known:
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (images.shape[1],) * 2 + (1,):
         raise ModelError(f"the images are {images.dtype} of shape {images.shape}; give uint8 (n, s, s, 1)")
     if not len(images):
-        raise ModelError("there are no images to take hashes of")
+        raise ModelError("there are no images to compute hashes of")
     size, pixels = images.shape[1], images[_telling(images), :, :, 0]
     medians = np.zeros(BITS, np.float32)
     signatures = np.empty((0, BITS // 8), np.uint8)
@@ -204,7 +204,9 @@ def write(model: str | os.PathLike[str], images: npt.NDArray[np.uint8]) -> Path:
     beside = Path(model).with_suffix(".json")
     document = _document(beside)
     if document is None:
-        raise ModelError(f"{Path(model).name!r} has no {beside.name!r} beside it; make both with mien ship")
+        raise ModelError(
+            f"{Path(model).name!r} has no {beside.name!r} in its folder; create both with mien ship"
+        )
     named = put(beside.parent, of(images))
     _files.write(beside, (json.dumps(document | {"training_hashes": named}, indent=1) + "\n").encode())
     return beside.with_name(str(named["file"]))
@@ -229,7 +231,9 @@ def read(model: "Model") -> Known | None:
         raise ModelError(f"{beside.name!r} has no file name under 'training_hashes'; ship the model again")
     found = _read(beside.with_name(name))
     if found.size != model.card.size:
-        raise ModelError(f"{name!r} is of images of another size than {model.path.name!r} takes")
+        raise ModelError(
+            f"{name!r} was made from images of another size than the input of {model.path.name!r}"
+        )
     return found
 
 
@@ -248,7 +252,7 @@ def _read(path: Path) -> Known:
         facts = json.loads(arrays.pop(_FACTS).tobytes())
         size, n, digest = int(facts["size"]), int(facts["n"]), str(facts["sha256"])
         if digest != _digest(arrays, size, n) or not path.name.startswith(f"training-hashes-{digest[:8]}."):
-            raise ValueError("its hash is not the one it names")
+            raise ValueError("its checksum does not match")
         return _checked(arrays, size, n)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         why = _files.reason(error) if isinstance(error, OSError) else error
@@ -261,9 +265,9 @@ def _read(path: Path) -> Known:
 def _checked(arrays: Mapping[str, npt.NDArray[np.generic]], size: int, n: int) -> Known:
     wanted = {"hashes": (np.uint64, 1), "signatures": (np.uint8, 2), "medians": (np.float32, 1)}
     if {name: (array.dtype.type, array.ndim) for name, array in arrays.items()} != wanted:
-        raise ValueError("it holds other arrays than hashes, signatures and medians")
+        raise ValueError("it has other arrays than hashes, signatures and medians")
     if arrays["signatures"].shape[1] != BITS // 8 or len(arrays["medians"]) != BITS:
-        raise ValueError(f"its signatures have other than {BITS} bits")
+        raise ValueError(f"its signatures do not have {BITS} bits")
     return Known(size, n, **arrays)  # type: ignore[arg-type]
 
 

@@ -534,7 +534,7 @@ def _on_ground(image: Image.Image) -> NDArray[np.uint8]:
 
 def _from_array(array: NDArray[Any], channels: str) -> NDArray[np.uint8]:
     if channels not in ("rgb", "bgr"):
-        raise ImageError(f"channels is '{channels}'; an array's colours are in the order 'rgb' or 'bgr'")
+        raise ImageError(f"channels is '{channels}'; the order of an array's colours must be 'rgb' or 'bgr'")
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 2, 3, 4)):
         raise ImageError(
             f"the array has the shape {array.shape}; an image is (h, w) or (h, w, channels) "
@@ -562,7 +562,7 @@ def _to_8_bit(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
     if kind == "b":
         return values.astype(np.uint8) * np.uint8(255)
     if kind not in "uif":
-        raise ImageError(f"{name} holds {values.dtype}; pixels must be integers or fractions")
+        raise ImageError(f"{name} has pixels of type {values.dtype}; they must be integers or floats")
     if kind == "u" and values.dtype.itemsize == 2:
         return (values >> 8).astype(np.uint8)
     low, high = values.min(), values.max()
@@ -572,7 +572,7 @@ def _to_8_bit(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
     # This form refuses NaN as well.
     if not (low >= 0 and high <= 65535):
         raise ImageError(
-            f"{name} holds values from {low} to {high}; scale them to 0..1, 0..255 or 0..65535 first"
+            f"{name} has values from {low} to {high}; scale them to 0..1, 0..255 or 0..65535 first"
         )
     if kind == "f":
         values = np.rint(values * 255 if high <= 1 else values)

@@ -93,7 +93,7 @@ def plan(
     for problem in material.dataset.problems:
         work.changes.append(Change(problem.file, "drop", "", "", f"unreadable: {problem.reason}"))
     for item in material.dataset.excluded:
-        reason = f"left out by a list: {item.reason}"
+        reason = f"excluded by a list: {item.reason}"
         work.changes += [Change(file, "drop", "train", "", reason) for file in item.files]
     for place in np.flatnonzero(~measures.has_content).tolist():
         work.drop(place, "constant" if measures.contrast[place] == 0 else "nearly blank")
@@ -173,10 +173,10 @@ def _agree(work: _Work, group: NDArray[np.int64]) -> None:
     names_of = ", ".join(sorted(work.material.dataset.labels[label] for label in labels))
     for place in places:
         if weight[best] == weight[others[0]]:
-            work.drop(place, f"exact duplicates have the labels {names_of}, which tie")
+            work.drop(place, f"exact duplicates have the labels {names_of}, equally often")
         else:
-            by = "most frequent" if votes is None else "voted for most"
-            work.relabel(place, best, f"exact duplicates have the labels {names_of}; this is {by}")
+            by = "most frequent" if votes is None else "most voted"
+            work.relabel(place, best, f"exact duplicates have the labels {names_of}; kept the {by} label")
 
 
 def _linking(found: Duplicates, recrops: tuple[SplitRecrops, ...]) -> Duplicates:
@@ -203,7 +203,7 @@ def _regroup(work: _Work, found: Duplicates) -> None:
         # Splits are in the order train, val, test.
         target = min((int(work.splits[image]) for image in images), default=0)
         for image in images:
-            work.move(image, target, f"a copy is in {work.material.names[target]}")
+            work.move(image, target, f"a duplicate is in {work.material.names[target]}")
 
 
 #: Names of the splits in fer2013.csv.
@@ -274,8 +274,8 @@ def _check_classes(material: Material, plan: Plan) -> None:
     left = set(plan.labels[plan.kept & here].tolist())
     if missing := [names[label] for label in sorted({*plan.labels[plan.kept].tolist()} - left)]:
         raise DataError(
-            f"the clean copy would have images of the class {', '.join(missing)} in val or test and none in "
-            "train; add images that are not duplicates to train, or remove the class from val and test"
+            f"the clean copy would have the class {', '.join(missing)} in val or test but not in train; add "
+            "images that are not duplicates to train, or remove the class from val and test"
         )
 
 

@@ -24,8 +24,8 @@ _PAIRS = (
 _MOST_CASES = 1000
 
 _LEAK_ADVICE = (
-    "Leave the copies out of training with --exclusions and mien train --exclude, or write a clean copy with "
-    "--fix."
+    "Exclude the duplicates from training with --exclusions and mien train --exclude, or write a clean copy "
+    "with --fix."
 )
 
 
@@ -152,15 +152,18 @@ def _leaks(material: Material, found: Duplicates) -> Iterator[Finding]:
     for split, home in (("val", "train"), ("test", "train"), ("test", "val")):
         asked = material.members(split)
         exact, near = found.again(asked, material.members(home))
-        for word, how, hits in (("exact", "byte for byte", exact), ("near", "almost unchanged", near)):
+        for word, how, hits in (
+            ("exact", "with the same pixels", exact),
+            ("near", "with small changes", near),
+        ):
             if not hits.any():
                 continue
             twins = _twins(material, found, asked[hits], home, near=word == "near")
             yield Finding(
                 kind=f"{word} duplicates across splits",
                 severity="error",
-                evidence=f"{hits.sum():,} of the {len(asked):,} images of {split} ({hits.mean():.1%}) are in "
-                f"{home} too, {how}, so a score on {split} partly measures memory.",
+                evidence=f"{hits.sum():,} of the {len(asked):,} images of {split} ({hits.mean():.1%}) are "
+                f"also in {home}, {how}, so scores on {split} partly measure memorisation.",
                 advice=_LEAK_ADVICE,
                 cases=tuple(
                     material.case(
@@ -182,7 +185,8 @@ def _conflicts(material: Material, found: Duplicates) -> Iterator[Finding]:
             kind="exact duplicates with conflicting labels",
             severity="warning",
             evidence=f"{len(cases):,} groups of exact duplicates have more than one label.",
-            advice="Keep one label of each group; --fix takes the annotators' choice or the most frequent.",
+            advice="Keep one label of each group; --fix keeps the label with the most annotator votes, or "
+            "the most frequent one.",
             cases=tuple(cases),
         )
 
@@ -194,8 +198,9 @@ def _repetitions(material: Material, found: Duplicates) -> Iterator[Finding]:
         yield Finding(
             kind="exact duplicates",
             severity="note",
-            evidence=f"{beyond:,} images repeat an earlier one exactly, in {len(groups):,} groups.",
-            advice="Keep the first of each group, so that no image counts more than others.",
+            evidence=f"{beyond:,} images are exact duplicates of an earlier image, in {len(groups):,} "
+            "groups.",
+            advice="Keep the first of each group, so that each image counts once.",
             cases=tuple(material.case(group, f"{len(group)} times") for group in groups),
         )
 
@@ -223,7 +228,7 @@ def _near_duplicates(material: Material, found: Duplicates) -> Iterator[Finding]
         severity="note",
         evidence=f"{sum(map(len, groups)):,} images are near duplicates, in {len(groups):,} groups: shifted, "
         f"brightened, re-encoded or mirrored copies.{_not_listed(len(groups))}",
-        advice="Keep one of each group, or keep all of it in one split.",
+        advice="Keep one image of each group, or keep the whole group in one split.",
         cases=tuple(cases),
     )
 
@@ -255,9 +260,10 @@ def _near_conflicts(material: Material, found: Duplicates) -> Iterator[Finding]:
     yield Finding(
         kind="near duplicates with conflicting labels",
         severity="warning",
-        evidence=f"{len(order):,} of the {len(found.pairs):,} pairs of near duplicates have two labels."
-        f"{_not_listed(len(order))}",
-        advice="Look at them and correct the labels, or leave one of each pair out: --fix changes none.",
+        evidence=f"{len(order):,} of the {len(found.pairs):,} pairs of near duplicates have different "
+        f"labels.{_not_listed(len(order))}",
+        advice="Check them and correct the labels, or exclude one image of each pair; --fix does not "
+        "change them.",
         cases=tuple(_pair(material, found, int(pair)) for pair in order[:_MOST_CASES]),
     )
 
@@ -277,16 +283,16 @@ def _recrops(material: Material, found: Duplicates, recropped: tuple[SplitRecrop
         yield Finding(
             kind="re-cropped duplicates across splits",
             severity="error",
-            evidence=f"{only:,} of the {asked:,} images of {each.asked} ({only / asked:.1%}), without exact "
-            f"and near duplicates, show a photograph that {each.home} contains in another crop; "
-            f"{len(np.unique(each.other)):,} images of {each.home} show one of {each.asked}'s. So a score on "
-            f"{each.asked} partly measures memory.",
+            evidence=f"{only:,} of the {asked:,} images of {each.asked} ({only / asked:.1%}), without "
+            f"exact and near duplicates, are re-crops of photographs in {each.home}; "
+            f"{len(np.unique(each.other)):,} images of {each.home} are re-crops of photographs in "
+            f"{each.asked}. So scores on {each.asked} partly measure memorisation.",
             advice=_LEAK_ADVICE,
             cases=tuple(
                 material.case(
                     (image, twin),
                     f"{each.asked}: {material.label(image)}; {each.home}: {material.label(twin)}; "
-                    f"details correlate {similarity:.2f}",
+                    f"correlation of details {similarity:.2f}",
                 )
                 for image, (twin, similarity) in sorted(best.items(), key=lambda item: -item[1][1])
             ),

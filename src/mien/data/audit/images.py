@@ -136,8 +136,8 @@ class _Fault:
 
 
 def _faults(measures: Measures) -> dict[str, _Fault]:
-    drop = "Leave them out: --exclusions lists those of train, --fix drops all."
-    look = "Look at them, and leave out those in which no expression can be recognised."
+    drop = "Exclude them: --exclusions lists those in train, --fix removes all of them."
+    look = "Check them, and exclude those in which no expression can be recognised."
     visible = measures.has_content
     constant = measures.contrast == 0
     return {
@@ -152,7 +152,7 @@ def _faults(measures: Measures) -> dict[str, _Fault]:
         "nearly blank": _Fault(
             ~visible & ~constant,
             "warning",
-            f"deviate by less than {FLAT:g} grey levels and show no face",
+            f"have a standard deviation below {FLAT:g} grey levels and show no face",
             drop,
             "deviation",
             measures.contrast,
@@ -211,12 +211,12 @@ def _unlike(material: Material, measures: Measures) -> Iterator[Finding]:
         (one, other), distance = max(apart.items(), key=lambda item: item[1])
         middle = [images[np.argsort(values[images])[len(images) // 2]] for images in splits.values()]
         yield Finding(
-            kind=f"splits unlike in {what}",
+            kind=f"splits differ in {what}",
             severity="warning",
             evidence=f"The distributions of {what} in {one} and {other} differ by {distance:.2f}, from 0 to "
             f"1; medians: {', '.join(f'{name} {value:.3g}' for name, value in medians.items())}.",
-            advice="Download the data again, or find out how one split was processed: a model trains on one "
-            "kind of image and is evaluated on another.",
+            advice="Download the data again, or find out how the splits were processed, because a model "
+            "would be trained on one kind of image and evaluated on another.",
             cases=(material.case(middle, f"the median {what} of {', '.join(splits)}"),),
         )
 
@@ -302,7 +302,7 @@ def file_findings(material: Material, headers: Mapping[str, Header]) -> Iterator
             kind="unreadable",
             severity="warning",
             evidence=f"{len(problems):,} images could not be read, and were skipped.",
-            advice="Get them again from their source, or delete them.",
+            advice="Download them again, or delete them.",
             cases=tuple(Case((problem.file,), problem.reason) for problem in problems),
         )
     images = {name: image for image, name in enumerate(material.files)}
@@ -326,12 +326,12 @@ _FILE_TEXTS: dict[str, tuple[Severity, str, str]] = {
     ),
     "odd size": (
         "note",
-        "{:,} images have another size than at least 90 % of the images.",
+        "{:,} images differ in size from at least 90 % of the images.",
         "Check whether they come from another source; a model may learn the source instead of the face.",
     ),
     "odd colour": (
         "note",
-        "{:,} images are grey, and at least 90 % have colours, or the other way round.",
+        "{:,} images are grey in a data set with at least 90 % colour images, or the reverse.",
         "Check whether they come from another source; a model may learn the source instead of the face.",
     ),
     "not square": (
@@ -342,7 +342,7 @@ _FILE_TEXTS: dict[str, tuple[Severity, str, str]] = {
     "enlarged": (
         "note",
         "{:,} images are smaller than the network's input, and were enlarged.",
-        "Take a smaller input size, or larger images.",
+        "Use a smaller input size, or larger images.",
     ),
 }
 
@@ -444,8 +444,8 @@ def check_faces(material: Material, found: NDArray[np.bool_] | None) -> None:
     """
     if found is not None and len(found) != len(material.images):
         raise DataError(
-            f"the detector has seen {len(found):,} images and the data set has {len(material.images):,}; run "
-            "audit.seek on this data set"
+            f"the detector ran on {len(found):,} images, but the data set has {len(material.images):,}; run "
+            "the detector on this data set"
         )
 
 
@@ -462,14 +462,18 @@ def faceless_findings(
     if not images.size:
         return
     by_votes = np.isin(images, faceless(material))
-    voted = f"; annotators call {by_votes.sum():,} of them no face" if material.votes is not None else ""
+    voted = (
+        f"; for {by_votes.sum():,} of them most annotators also chose 'no face'"
+        if material.votes is not None
+        else ""
+    )
     order = np.argsort(~by_votes, kind="stable")
     yield Finding(
         kind="no face found",
         severity="note",
         evidence=f"A detector finds no face in {len(images):,} images "
         f"({len(images) / len(material.images):.1%}){voted}.",
-        advice="Look at them: many are faces that are turned away, cropped or tilted, which detectors miss. "
-        "Nothing is left out for this reason alone.",
+        advice="Check them: detectors miss many faces that are turned away, cropped or tilted. No image is "
+        "excluded for this reason alone.",
         cases=tuple(material.case([image], material.describe(image)) for image in images[order].tolist()),
     )

@@ -118,8 +118,10 @@ def doubts(material: Material, stored: SavedPredictions) -> list[Finding]:
             kind="label errors",
             severity="warning",
             evidence=f"{len(suspect):,} of the {len(split):,} labels of train are probably wrong "
-            f"({len(suspect) / len(split):.1%}), according to models that did not learn from them.",
-            advice="Look at the first of them; correct wrong ones, or leave them out with train --exclude.",
+            f"({len(suspect) / len(split):.1%}), according to models that were not trained on these "
+            "images.",
+            advice="Check the first ones; correct the wrong labels, or exclude these images with mien "
+            "train --exclude.",
             cases=tuple(cases),
         )
     ]
@@ -133,8 +135,8 @@ def _balance(material: Material) -> Iterator[Finding]:
             yield Finding(
                 kind="class missing",
                 severity="warning",
-                evidence=f"{split} has no image of {', '.join(missing)}, so it cannot measure that class.",
-                advice=f"Add images of it to {split}, or divide the data again.",
+                evidence=f"{split} has no image of {', '.join(missing)}, so this class cannot be evaluated.",
+                advice=f"Add images of this class to {split}, or split the data again.",
             )
         elif split == "train" and counts[many] >= UNEVEN * counts[few]:
             yield Finding(
@@ -142,7 +144,8 @@ def _balance(material: Material) -> Iterator[Finding]:
                 severity="note",
                 evidence=f"train has {counts[many]:,} images of {many} and {counts[few]:,} of {few}, "
                 f"{counts[many] / counts[few]:.0f} times fewer.",
-                advice="Read macro F1 and each class's recall, because rare classes hardly affect accuracy.",
+                advice="Look at macro F1 and the recall of each class, because rare classes hardly affect "
+                "accuracy.",
             )
 
 
@@ -158,10 +161,10 @@ def _shares(material: Material) -> Iterator[Finding]:
         # Samples of this size differ by about so much if their classes are the same.
         if distance > max(UNLIKE, 2 * (len(train) / images) ** 0.5):
             yield Finding(
-                kind="splits unlike in classes",
+                kind="splits differ in classes",
                 severity="note",
                 evidence=f"The shares of classes in {split} and train differ by {distance:.2f}, from 0 to 1.",
-                advice="Compare balanced accuracy and macro F1, which do not change with the shares.",
+                advice="Compare balanced accuracy and macro F1, which do not depend on the shares.",
             )
 
 
@@ -198,8 +201,8 @@ def _faceless(material: Material) -> Iterator[Finding]:
         yield Finding(
             kind="without a face",
             severity="warning",
-            evidence=f"More than half of the annotators call {len(images):,} images no face.",
-            advice="Leave them out: --exclusions lists those of train, --fix drops all.",
+            evidence=f"For {len(images):,} images, more than half of the annotators chose 'no face'.",
+            advice="Exclude them: --exclusions lists those in train, --fix removes all of them.",
             cases=tuple(
                 material.case([image], f"{material.describe(image)}; {_votes_for_no_face(material, image)}")
                 for image in images.tolist()
@@ -226,7 +229,7 @@ def _disagreement(material: Material) -> Iterator[Finding]:
         kind="label without a vote",
         severity="warning",
         evidence=f"No annotator chose the label of {len(images):,} images ({share:.1%}); "
-        f"{_unlike_plurality(material):,} labels are not the choice of most annotators.",
+        f"{_unlike_plurality(material):,} labels are not the most frequent choice of the annotators.",
         advice="Train on votes too, and evaluate a model by both the label and the votes.",
         cases=cases,
     )

@@ -103,7 +103,9 @@ def sample(
             [0, 1].
     """
     if count < 0:
-        raise DataError(f"the number of faces is {count}; give 0 or more, at least 7 to see every emotion")
+        raise DataError(
+            f"the number of faces is {count}; it must be at least 0, or at least 7 to have every emotion"
+        )
     if not 0 <= label_noise <= 1:
         raise DataError(f"the label noise is {label_noise}; give a probability in [0, 1], such as 0.04")
     check_seed(seed)
@@ -153,7 +155,8 @@ def write_archive(
     counts = {"train": train, "val": val, "test": test}
     if min(counts.values()) < 0:
         raise DataError(
-            f"a split has {min(counts.values())} faces; give 0 or more, at least 7 to see every emotion"
+            f"a split has {min(counts.values())} faces; it must have at least 0, or at least 7 to have "
+            "every emotion"
         )
     images, labels, _ = sample(sum(counts.values()), seed=seed, progress=progress)
     splits = np.repeat(list(counts), list(counts.values()))
