@@ -1,12 +1,14 @@
 """The demo: the whole chain, small."""
 
+import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 
+from builders import refused
 from mien import cli, demo
-from mien.errors import InputError
+from mien.errors import InputError, MissingExtra
 from mien.models import model_files
 
 pytest.importorskip("keras", reason="training needs mien[train]")
@@ -55,6 +57,17 @@ def test_what_no_demo_made_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--to"):
         demo.show(tmp_path / "file")
     assert (tmp_path / "photos" / "cat.jpg").exists()
+
+
+def test_all_missing_extras_are_named_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find, missing = importlib.util.find_spec, {"keras", "matplotlib"}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in missing else find(name))
+    with refused(MissingExtra, "'mien[cpu,plot]'"):
+        demo.show(tmp_path / "demo")
+    missing.remove("keras")
+    with refused(MissingExtra, "'mien[plot]'"):
+        demo.show(tmp_path / "demo")
+    assert not (tmp_path / "demo").exists()
 
 
 @pytest.mark.slow

@@ -557,6 +557,15 @@ def test_classes_are_shown_before_a_training(away: Path, capsys: pytest.CaptureF
     assert "'2019 Italy' (4)" in before
 
 
+def test_a_damaged_run_is_refused_once_by_plot(
+    away: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained, "run")
+    Path("run/run.json").write_text("{")
+    assert cli.run(["plot", "run"]) == 2
+    assert capsys.readouterr().err.count("run.json") == 1
+
+
 def test_plotting_without_matplotlib_is_refused(trained: Path) -> None:
     code = (
         "import sys\nsys.modules['matplotlib'] = None\nfrom mien import cli\n"

@@ -204,6 +204,7 @@ class ResumableLog(Generic[T]):
         parse: Returns what a line holds; for a damaged line it raises a ValueError, TypeError, KeyError or
             AttributeError.
         resume: Keep the lines of an earlier run; otherwise start with an empty file.
+        output: The file that the user named, for errors; None for `path`.
 
     Raises:
         InputError: The earlier run had other facts, or another process writes the file.
@@ -217,17 +218,19 @@ class ResumableLog(Generic[T]):
         parse: Callable[[Any], T],
         *,
         resume: bool,
+        output: str | os.PathLike[str] | None = None,
     ) -> None:
         self.path = path = Path(path)
+        self._output = Path(output or path)
         #: Lines of an earlier run, and whether damaged ones after them were dropped.
         self.known, self.damaged = 0, False
         self._parse, self._facts = parse, json.loads(json.dumps({"log": 1, **facts}))
         header = json.dumps(self._facts, sort_keys=True).encode() + b"\n"
         self._begin = self._end = len(header)
         self._lines = 0
-        self._lock = lock(path)
+        self._lock = lock(path, output)
         try:
-            with _files.writing(path):
+            with _files.writing(self._output):
                 end = self._check(header) if resume and path.is_file() else 0
                 self._file: IO[bytes] = path.open("r+b" if end else "w+b")
                 self._file.truncate(end)
@@ -257,7 +260,7 @@ class ResumableLog(Generic[T]):
         Raises:
             OutputError: It cannot be written.
         """
-        with _files.writing(self.path):
+        with _files.writing(self._output):
             self._file.seek(0, os.SEEK_END)
             self._file.write(json.dumps(document).encode() + b"\n")
             self._file.flush()
@@ -293,7 +296,7 @@ class ResumableLog(Generic[T]):
             if first != header:
                 names = differing(_document(first), self._facts)
                 raise InputError(
-                    f"'{self.path}' was started with another {', '.join(names)}; use the same, or run "
+                    f"'{self._output}' was started with another {', '.join(names)}; use the same, or run "
                     "without --resume to start again"
                 )
             end = file.tell()
@@ -310,19 +313,29 @@ class ResumableLog(Generic[T]):
         return end
 
 
-def lock(path: str | os.PathLike[str]) -> filelock.BaseFileLock:
+def log_path(output: str | os.PathLike[str]) -> Path:
+    """Return the path of the log of a run that writes the file `output`."""
+    path = Path(output)
+    return path.with_name(f".{path.name}.log")
+
+
+def lock(path: str | os.PathLike[str], output: str | os.PathLike[str] | None = None) -> filelock.BaseFileLock:
     """Return a lock on a file, so that no other run writes it; create the file's folder.
+
+    Args:
+        path: The file.
+        output: The file that the user named, for errors; None for `path`.
 
     Raises:
         InputError: Another process holds the lock.
         OutputError: The lock cannot be created.
     """
-    path = Path(path)
-    with _files.writing(path):
+    path, named = Path(path), Path(output or path)
+    with _files.writing(named):
         path.parent.mkdir(parents=True, exist_ok=True)
         held = _files.hold(path.with_name(f"{path.name}.lock"))
     if held is None:
-        raise InputError(f"another run is writing '{path}'; wait for it, or write to another file")
+        raise InputError(f"another run is writing '{named}'; wait for it, or write to another file")
     return held
 
 

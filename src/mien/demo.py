@@ -3,22 +3,23 @@
 Figures on synthetic faces show that the stages work; they say nothing about real faces.
 """
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mien import _files
 from mien.data import archives, datasets, synthetic
-from mien.errors import InputError
+from mien.errors import InputError, MissingBackend, MissingExtra
 from mien.evaluation import evaluator
-from mien.models import model_files
-from mien.release import exporters
-from mien.reports import plots
-from mien.training import recipes, runs, trainer
-from mien.training.checkpoints import Status
+from mien.models import model_files, networks
+from mien.training import recipes, runs
+
+if TYPE_CHECKING:
+    from mien.training.checkpoints import Status
 
 #: Number of synthetic faces in each split.
 TRAIN, VAL, TEST = 4_900, 700, 700
@@ -66,7 +67,7 @@ def show(
     test_images: int = TEST,
     settings: tuple[str, ...] = (),
     progress: Callable[[str, int, int], None] | None = None,
-    on_status: Callable[[Status], None] | None = None,
+    on_status: "Callable[[Status], None] | None" = None,
     on_note: Callable[[str], None] | None = None,
 ) -> Demo:
     """Run all stages on synthetic faces, and write everything to the folder `to`.
@@ -83,8 +84,14 @@ def show(
 
     Raises:
         InputError: `to` holds something that no demo made.
+        MissingExtra: Keras, its backend or Matplotlib is not installed; all missing extras are named.
         Stopped: A signal came while training.
     """
+    _require()
+    from mien.release import exporters
+    from mien.reports import plots
+    from mien.training import trainer
+
     move = progress or (lambda stage, done, total: None)
     to = Path(to)
     _empty(to)
@@ -116,6 +123,23 @@ def show(
     figures = plots.draw_run(made, faces)
     keras_file = exporters.convert(made, "keras", to / "export", progress=stage("exporting")).path
     return Demo(_list(archive, folder, made, figures, keras_file, report), report)
+
+
+def _require() -> None:
+    """Check that all packages are installed, so that one error names all extras."""
+    extras = []
+    try:
+        networks.require_keras()
+        if any(importlib.util.find_spec(name) is None for name in ("cv2", "onnx")):
+            extras.append("train")
+    except MissingBackend:
+        raise
+    except MissingExtra as error:
+        extras.append(error.extra)
+    if importlib.util.find_spec("matplotlib") is None:
+        extras.append("plot")
+    if extras:
+        raise MissingExtra("mien demo", ",".join(extras))
 
 
 def _score(

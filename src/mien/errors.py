@@ -79,7 +79,7 @@ class MissingExtra(MienError):
 
     Args:
         what: The feature that needs it, as the subject of a sentence: `"training"`.
-        extra: The extra of the package that installs it: `"train"`.
+        extra: The extra of the package that installs it, `"train"`, or several, `"cpu,plot"`.
     """
 
     def __init__(self, what: str, extra: str) -> None:

@@ -229,13 +229,13 @@ class FilePredictions:
         facts = self.predictor.facts
         if self._resume and not self._redo and self._is_finished(facts):
             return
-        path = _log_of(self.to)
+        path = _tables.log_path(self.to)
         left = path.is_file()
-        with _tables.ResumableLog(path, facts, _parse, resume=self._resume) as log:
+        with _tables.ResumableLog(path, facts, _parse, resume=self._resume, output=self.to) as log:
             if left and not self._resume:
                 self._note("deleted the log of an earlier run; --resume would have continued it")
             if log.damaged:
-                self._note(f"part of '{path}' is damaged; these images are predicted again")
+                self._note(f"part of the log of '{self.to}' is damaged; these images are predicted again")
             known = {item.source for item in log.items()} & set(self._sources)
             if self._resume:
                 self._note(f"{pluralize(len(known), 'image')} predicted in an earlier run")
@@ -293,7 +293,7 @@ class FilePredictions:
         """
         to = self.to
         assert to is not None
-        if not to.is_file() or _log_of(to).is_file():
+        if not to.is_file() or _tables.log_path(to).is_file():
             return False
         known, bad = facts_of(to)
         if not set(self._sources) <= sources(to) | bad:
@@ -373,10 +373,6 @@ def predict_files(
         progress=progress,
         on_note=on_note,
     )
-
-
-def _log_of(to: Path) -> Path:
-    return to.with_name(f".{to.name}.log")
 
 
 def _named(paths: Sequence[str], most: int) -> str:

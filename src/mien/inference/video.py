@@ -575,18 +575,18 @@ def _open_log(
     """Open the log of a run beside its first output, and lock the other outputs."""
     with Clip(path):  # raises an error if it is not a video, before there is a log
         facts = facts | {"video": fingerprint(path)}
-    paths = [each.with_name(f".{each.name}.log") for each in outputs]
-    left = paths[0].is_file()
+    beside = _tables.log_path(outputs[0])
+    left = beside.is_file()
     with contextlib.ExitStack() as stack:
-        for other in paths[1:]:
-            stack.callback(_files.let_go, _tables.lock(other))
-        log = stack.enter_context(open_log(paths[0], facts, resume=resume))
+        for other in outputs[1:]:
+            stack.callback(_files.let_go, _tables.lock(_tables.log_path(other), other))
+        log = stack.enter_context(open_log(beside, facts, resume=resume, output=outputs[0]))
         if left and not resume:
             note("deleted the log of an earlier run; --resume would have continued it")
         if resume:
             note(f"{pluralize(log.known, 'frame')} analyzed in an earlier run")
         if log.damaged:
-            note(f"part of '{paths[0]}' is damaged; these frames are analyzed again")
+            note(f"part of the log of '{outputs[0]}' is damaged; these frames are analyzed again")
         try:
             yield log
         except (KeyboardInterrupt, SystemExit):
@@ -594,7 +594,13 @@ def _open_log(
             raise
 
 
-def open_log(path: str | os.PathLike[str], facts: Mapping[str, Any], *, resume: bool) -> FrameLog:
+def open_log(
+    path: str | os.PathLike[str],
+    facts: Mapping[str, Any],
+    *,
+    resume: bool,
+    output: str | os.PathLike[str] | None = None,
+) -> FrameLog:
     """Return a log of the faces in each frame, from which a stopped run continues.
 
     A resumed run decodes the video again and takes the faces from the log, so its results are equal to those
@@ -604,12 +610,13 @@ def open_log(path: str | os.PathLike[str], facts: Mapping[str, Any], *, resume: 
         path: The file of the log.
         facts: What the faces depend on: the video, the model, the options.
         resume: As `ResumableLog` takes it.
+        output: As `ResumableLog` takes it.
 
     Raises:
         InputError: The log belongs to another video, model or options, or another process writes it.
         OutputError: It cannot be written.
     """
-    return _tables.ResumableLog(path, facts, _parse_frame, resume=resume)
+    return _tables.ResumableLog(path, facts, _parse_frame, resume=resume, output=output)
 
 
 def _parse_frame(document: Mapping[str, Any]) -> tuple[int, tuple[Face, ...]]:
