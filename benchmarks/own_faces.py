@@ -10,7 +10,8 @@ Writes faces of FER2013's PublicTest as class folders: 500 to train on, 300 for 
 Faces with an exact, near or re-cropped duplicate in FER2013's Training are left out, for the
 models in the package may have memorised them; looking for them takes minutes. The classes are three that no
 model in the package answers in: negative (angry, disgust, fear, sad), neutral and positive (happy); surprise
-is left out. Run again with another `--set seed=N` for the spread.
+is left out. With `--emotions` they are the seven emotions. `--train N` writes N faces to train on. Run again
+with another `--set seed=N` for the spread.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from PIL import Image
 
 from mien.data import datasets
 from mien.evaluation.memorised import find_training_duplicates
+from mien.labels import EMOTIONS
 
 CLASSES = {"neutral": "neutral", "happy": "positive"} | dict.fromkeys(
     ("angry", "disgust", "fear", "sad"), "negative"
@@ -37,7 +39,10 @@ def main() -> None:
     )
     parser.add_argument("data", type=Path)
     parser.add_argument("--to", type=Path, required=True, help="a folder that is not there yet")
+    parser.add_argument("--train", type=int, default=TRAIN, help="faces to train on")
+    parser.add_argument("--emotions", action="store_true", help="keep the seven emotions as classes")
     options = parser.parse_args()
+    classes = {emotion: emotion for emotion in EMOTIONS} if options.emotions else CLASSES
     found = datasets.load(options.data)
     faces = found.split("val")
     again = find_training_duplicates(faces.images, found.split("train").images, include_recrops=True)
@@ -45,15 +50,15 @@ def main() -> None:
     kept = [
         index
         for index in order.tolist()
-        if found.labels[faces.labels[index]] in CLASSES and not again.any[index]
+        if found.labels[faces.labels[index]] in classes and not again.any[index]
     ]
     options.to.mkdir(parents=True)
     for place, index in enumerate(kept):
-        part = "train" if place < TRAIN else "val" if place < TRAIN + VAL else "test"
-        folder = options.to / part / CLASSES[found.labels[faces.labels[index]]]
+        part = "train" if place < options.train else "val" if place < options.train + VAL else "test"
+        folder = options.to / part / classes[found.labels[faces.labels[index]]]
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(faces.images[index, :, :, 0]).save(folder / f"{index:04d}.png")
-    print(f"{options.to}: {TRAIN} train, {VAL} val, {len(kept) - TRAIN - VAL} test")
+    print(f"{options.to}: {options.train} train, {VAL} val, {len(kept) - options.train - VAL} test")
 
 
 if __name__ == "__main__":

@@ -532,7 +532,9 @@ def test_few_images_are_told_of_a_start(
     away: Path, archive: Path, trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.run(["train", str(archive), "--set", "epochs=1", "--set", "network=toy"]) == 0
-    assert "140 training images are few" in capsys.readouterr().err
+    told = " ".join(capsys.readouterr().err.split())
+    assert "140 training images are few" in told
+    assert f"mien train {shlex.quote(str(archive))} --from default" in told
     assert cli.run(["train", str(archive), "--from", str(trained), "--set", "epochs=1"]) == 0
     assert "are few" not in capsys.readouterr().err
 

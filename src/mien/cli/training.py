@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from mien.training.runs import Run
 
 #: Number of training images below which a note recommends `--from`.
-FEW = 3000
+FEW = 5000
+#: The shipped model that the note recommends.
+_BASE = "default"
 #: Number of training images of a class below which a note names the class.
 FEW_OF_A_CLASS = 10
 #: Classes in the table before a training; the others are counted.
@@ -105,7 +107,7 @@ def train(
         if resume is None:
             _show_classes(dataset)
         if resume is None and folds is None and from_ is None:
-            _recommend_base(dataset)
+            _recommend_base(dataset, context.params)
 
     options: dict[str, Any] = {"votes": votes, "exclude": exclude, "on_dataset": on_dataset}
     new: dict[str, Any] = {"settings": set_ or (), "out": out, "runs": runs, "split_seed": split_seed}
@@ -137,13 +139,28 @@ def _document(made: "Run") -> dict[str, Any]:
     return {"run": str(made.path), **made.facts(), "val": report, "figures": figures}
 
 
-def _recommend_base(dataset: "Dataset") -> None:
+def _recommend_base(dataset: "Dataset", given: Mapping[str, Any]) -> None:
     """Note that a training on few images should begin from a trained model."""
-    if (n := len(dataset.split("train"))) < FEW:
-        common.note(
-            f"{n:,} training images are few; a shipped model as the start usually gives better accuracy: "
-            "add --from default"
-        )
+    from mien.models import model_files
+
+    if (n := len(dataset.split("train"))) >= FEW:
+        return
+    known = set(dataset.labels) <= set(model_files.load(_BASE).card.labels)
+    fits = "has these classes" if known else "can learn these classes"
+    words = ["mien", "train", *_data_words(given), "--from", _BASE]
+    common.note(
+        f"{n:,} training images are few; the shipped model {_BASE} {fits}, and a training that starts from "
+        f"it is usually much more accurate: {shlex.join(words)}"
+    )
+
+
+def _data_words(given: Mapping[str, Any]) -> list[str]:
+    """Return the data and the options that read it, among the parameters of the command, as words."""
+    words = [str(given["data"])]
+    words += [] if given["votes"] is None else ["--votes", str(given["votes"].resolve())]
+    words += [word for path in given["exclude"] or () for word in ("--exclude", str(path.resolve()))]
+    words += ["--split-seed", str(given["split_seed"])] if given["split_seed"] != api.SPLIT_SEED else []
+    return words + common.reading_words(given)
 
 
 def _show_classes(dataset: "Dataset") -> None:
@@ -206,11 +223,8 @@ def _tell_folds(made: "api.FoldsResult", given: Mapping[str, Any]) -> None:
     else:
         learner = [given["recipe"] or "quick"]
         learner += [word for each in given["set_"] or () for word in ("--set", each)]
-    words = ["mien", "train", str(given["data"]), "--recipe", *learner, "--teacher", str(made.path)]
-    words += [] if given["votes"] is None else ["--votes", str(given["votes"].resolve())]
-    words += [word for path in given["exclude"] or () for word in ("--exclude", str(path.resolve()))]
-    words += ["--split-seed", str(given["split_seed"])] if given["split_seed"] != api.SPLIT_SEED else []
-    words += common.reading_words(given)
+    source, *reading = _data_words(given)
+    words = ["mien", "train", source, "--recipe", *learner, "--teacher", str(made.path), *reading]
     common.out.print(f"next: {shlex.join(words)}", markup=False)
 
 
