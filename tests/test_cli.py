@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from mien import __version__, cli
 from mien.cli import common
+from mien.data import synthetic
 from mien.errors import MissingExtra, Stopped
 
 
@@ -201,3 +204,28 @@ def test_a_full_or_closed_stdout_is_no_fault_of_ours() -> None:
     assert done.stderr == "mien: the output cannot be written because the disk is full; free some space\n"
     closed = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *command], capture_output=True, check=False)
     assert (closed.returncode, closed.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        (1, ["audit", "faces.zip", "--no-recrops"]),
+        (1, ["card", "fast"]),
+        (1, ["compare", "fast", "fast", "--data", "faces.zip"]),
+        (2, ["evaluate", "fast", "--data", "faces.zip"]),
+        (1, ["explain", "face.png", "--whole-image", "--model", "fast"]),
+        (1, ["export", "fast", "--to", "export"]),
+        (1, ["extract", "faces.zip", "--to", "data"]),
+        (1, ["predict", "face.png", "--whole-image", "--model", "fast"]),
+    ],
+)
+def test_json_has_the_version_of_its_schema(
+    schema: int, words: list[str], away: Path, faces: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if words[0] == "export":
+        pytest.importorskip("keras", reason="export needs mien[train]")
+    shutil.copy(faces / "faces.zip", "faces.zip")
+    Image.fromarray(synthetic.sample(1, seed=0, size=48)[0][0, ..., 0]).save("face.png")
+    assert cli.run([*words, "--json"]) in (0, 1)
+    document = json.loads(capsys.readouterr().out)
+    assert (document[0] if words[0] == "predict" else document)["schema"] == schema

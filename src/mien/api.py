@@ -50,6 +50,9 @@ Note = Callable[[str], None]
 
 #: Seed of the split, if the data has no splits of its own.
 SPLIT_SEED = 42
+#: Version of the JSON of `audit`, `compare`, `explain`, `export`, `extract` and `card`; it increases when a
+#: key changes its meaning or is removed.
+SCHEMA = 1
 #: Files in a run's folder that only the run itself writes.
 _RUN_FILES = ("model", "checkpoints", "weights", "recipe.toml", "run.json", "history.csv", "scored.json")
 _Square = tuple[float, float, float]
@@ -719,7 +722,7 @@ class AuditResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, which JSON can hold."""
-        return self.report.to_dict() | dict(self.files)
+        return {"schema": SCHEMA, **self.report.to_dict(), **self.files}
 
 
 def audit(
@@ -1281,7 +1284,8 @@ class ComparisonResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, which JSON can hold."""
-        return self.comparison.to_dict() | ({} if self.html is None else {"html": self.html})
+        html = {} if self.html is None else {"html": self.html}
+        return {"schema": SCHEMA, **self.comparison.to_dict(), **html}
 
 
 def compare(
@@ -1549,7 +1553,7 @@ class ImageExplanation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, which JSON can hold."""
-        return {**vars(self), "faces": [face.to_dict() for face in self.faces]}
+        return {"schema": SCHEMA, **vars(self), "faces": [face.to_dict() for face in self.faces]}
 
 
 def explain(
@@ -1866,6 +1870,12 @@ class CardResult:
     text: str
     model_card: str | None = None
     datasheet: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, which JSON can hold; the text only if no file has it."""
+        paths = {"model_card": self.model_card, "datasheet": self.datasheet}
+        text = {"text": self.text} if self.model_card is None else {}
+        return {"schema": SCHEMA, "models": list(self.models), **paths, **text}
 
 
 def write_card(target: "Run | Model | AnyPath", to: AnyPath | None = None) -> CardResult:

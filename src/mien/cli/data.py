@@ -23,12 +23,14 @@ def extract(
     json: common.Json = False,
 ) -> int:
     """Extract an archive safely into a folder."""
+    from mien import api
     from mien.data import archives
 
     timer = common.Timer()
     with common.bar("extracting") as progress:
         result = archives.unpack(archive, to, progress=progress)
     document = {
+        "schema": api.SCHEMA,
         "root": str(result.root),
         "files": result.files,
         "bytes": result.bytes,

@@ -42,6 +42,7 @@ def export(
         result = api.export(model, format_, to, progress=progress)
     if json:
         document: dict[str, Any] = {
+            "schema": api.SCHEMA,
             "format": format_,
             "path": str(result.path),
             "images": result.parity.images,
@@ -218,12 +219,7 @@ def card(
 
     written = api.write_card(path, to)
     if json:
-        document: dict[str, Any] = {
-            "models": list(written.models),
-            "model_card": written.model_card,
-            "datasheet": written.datasheet,
-        }
-        common.emit(document | ({"text": written.text} if written.model_card is None else {}))
+        common.emit(written.to_dict())
     elif written.model_card is None:
         sys.stdout.write(written.text)
     else:
