@@ -16,6 +16,7 @@ _MODULES = (
     "duplicates",
     "exclusions",
     "folders",
+    "layouts",
     "listings",
     "pixel_tables",
     "probabilities",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien._text import shorten
-from mien.data import archives, array_sources, huggingface, tables
+from mien.data import archives, array_sources, huggingface, layouts, tables
 from mien.data.class_names import find_part
 from mien.data.contents import Contents, ReadOptions, check_room, split_named
 from mien.data.folders import find_classes, is_junk, may_be_image, understand
@@ -76,10 +76,19 @@ def _read(source: Path, options: ReadOptions, progress: _Progress) -> Contents:
         return _archive(source, options, progress)
     if _is_table(source):
         return _csv(source, source.name, options, progress)
-    if (listing := _list_file(source, options, progress)) is not None:
+    listing = _list_layout(source, options) or _list_file(source, options, progress)
+    if listing is not None:
         return _grouped(_listed(source, listing, options, progress), options)
     tables.explain(source, source.name)
     return _csv(source, source.name, options, progress)
+
+
+def _list_layout(source: Path, options: ReadOptions) -> Listing | None:
+    """List the images of the list of a public data set; None if the file is another one."""
+    if source.name.lower() not in layouts.LISTS:
+        return None
+    folder = options.images or source.parent
+    return layouts.find_list(source, folder, _walk(folder)[0])
 
 
 def _list_file(source: Path, options: ReadOptions, progress: _Progress) -> Listing | None:
@@ -101,6 +110,8 @@ def _folder(source: Path, options: ReadOptions, progress: _Progress) -> Contents
         return _listed(source, listing, options, progress)
     if options.label_from is not None and any(map(_named_as_image, names)):
         return read_listing(_named_files(source, names, options), options, progress)
+    if (listing := layouts.find(source, names, options, progress)) is not None:
+        return _grouped(_listed(source, listing, options, progress), options)
     # The folder of a table's images says that a table is meant.
     has_classes = options.images is None and _has_classes(source, names)
     if not has_classes:
@@ -208,7 +219,9 @@ def _archive(source: Path, options: ReadOptions, progress: _Progress) -> Content
 
 
 def _needs_folder(names: Sequence[str]) -> bool:
-    """Return whether an archive has images without class folders, and files that can describe them."""
+    """Return whether files of an archive can describe its images, other than by class folders."""
+    if layouts.may_describe(names):
+        return True
     pictures = [name for name in names if _named_as_image(name)]
     others = [name for name in names if not may_be_image(name)]
     return (

@@ -7,7 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -713,30 +713,12 @@ def find_tables(source: Path, names: Sequence[str], options: ReadOptions) -> lis
     candidates = sorted(filter(may_be_table, names), key=lambda name: (name.count("/"), name))[:_MOST_FILES]
     if not candidates:
         return []
-    files = files_of(source, names, options)
-    found: list[Table] = []
-    for name in candidates:
-        if (source / name).is_file() and _stays_inside(source, name):
-            table = open_table(source / name, name, _folder_of(name, options), files)
-            if table is not None:
-                found.append(table)
-    if found and found[0].columns.is_affectnet:
-        found += _headless_siblings(source, candidates, found)
+    found = open_tables(source, candidates, names, options)
     if len(found) < 2:
         return found
     splits = [_split_of(table.name) for table in found]
     if all(splits) and len(set(splits)) == len(splits):
-        return [
-            Table(
-                path=table.path,
-                name=table.name,
-                columns=table.columns,
-                skip=table.skip,
-                folder=table.folder,
-                split=split,
-            )
-            for table, split in zip(found, splits, strict=True)
-        ]
+        return [replace(table, split=split) for table, split in zip(found, splits, strict=True)]
     raise DataError(
         f"'{source.resolve().name}' has several tables of images: "
         f"{shorten([table.name for table in found], 12)}; give one of them as the data, "
@@ -744,10 +726,46 @@ def find_tables(source: Path, names: Sequence[str], options: ReadOptions) -> lis
     )
 
 
+def open_tables(
+    source: Path, candidates: Sequence[str], names: Sequence[str], options: ReadOptions
+) -> list[Table]:
+    """Return those of some files of a folder that are tables of paths.
+
+    Lists without a header count only if no file has one.
+
+    Args:
+        source: The folder.
+        candidates: The files, relative to it.
+        names: All files in the folder.
+        options: How to read it.
+
+    Raises:
+        DataError: A table has two columns of the same meaning.
+    """
+    inside = [name for name in candidates if _stays_inside(source, name)]
+    for files in (None, files_of(source, names, options)):
+        opened = (open_table(source / name, name, _folder_of(name, options), files) for name in inside)
+        if found := [table for table in opened if table is not None]:
+            return found + (
+                _headless_siblings(source, inside, found) if found[0].columns.is_affectnet else []
+            )
+    return []
+
+
+def finds_images(source: Path, table: Table, names: Sequence[str], options: ReadOptions) -> bool:
+    """Return whether an image of the first rows of a table exists."""
+    rows = islice(_open_rows(table, None), _SAMPLE)
+    place = table.columns.path
+    paths = [_clean(record[place]) for _, record in rows if len(record) > place]
+    return _choose_base(paths, table.folder, files_of(source, names, options), table.name) is not None
+
+
 def find_unused(source: Path, names: Sequence[str]) -> list[str]:
     """Return the tables of paths with a header, in a folder that has class folders."""
     candidates = sorted(filter(may_be_table, names), key=lambda name: (name.count("/"), name))[:_MOST_FILES]
-    return [name for name in candidates if (source / name).is_file() and is_headed(_start_of(source / name))]
+    return [
+        name for name in candidates if _stays_inside(source, name) and is_headed(_start_of(source / name))
+    ]
 
 
 def _headless_siblings(source: Path, candidates: Sequence[str], found: Sequence[Table]) -> list[Table]:
@@ -755,7 +773,9 @@ def _headless_siblings(source: Path, candidates: Sequence[str], found: Sequence[
     first = found[0]
     more = []
     for name in candidates:
-        if any(table.name == name for table in found) or not _split_of(name):
+        if any(table.name == name for table in found) or not (
+            _split_of(name) and _stays_inside(source, name)
+        ):
             continue
         records = _records(_decode(_start_of(source / name)), first.columns.delimiter, 1)
         if records and len(records[0]) == len(first.columns.names) and may_be_image(records[0][0]):
@@ -897,10 +917,9 @@ class _Gathered:
             )
             where = f"; paths are relative to '{place or '.'}'"
         where += f", without their extension {base.suffix}" if base.suffix else ""
+        kind = "AffectNet's table of paths" if table.columns.is_affectnet else "a table of paths"
         split = f" of the split {table.split}" if table.split and table.columns.split is None else ""
-        self.how.append(
-            f"'{table.name}' is read as a table of paths{split}: {table.columns.describe()}{where}"
-        )
+        self.how.append(f"'{table.name}' is read as {kind}{split}: {table.columns.describe()}{where}")
         self.notes += table.columns.unused
         splits = self._splits(rows, table)
         _check_pixels(rows, table)
@@ -973,11 +992,14 @@ class _Gathered:
         if self._boxless:
             self.notes.append(f"{self._boxless:,} images have no face box, so the whole image is used")
         if self._others:
-            shown = ", ".join(
-                f"{count:,} {AFFECTNET_OTHERS[label]}" for label, count in sorted(self._others.items())
-            )
-            self.notes.append(f"images whose expression is not an emotion are left out: {shown}")
+            self.notes.append(describe_others(self._others))
         return [entry for index, entry in enumerate(self.entries) if index not in self._doubtful]
+
+
+def describe_others(counts: Mapping[str, int]) -> str:
+    """Return a note about images of AffectNet without an emotion, by label."""
+    shown = ", ".join(f"{count:,} {AFFECTNET_OTHERS[label]}" for label, count in sorted(counts.items()))
+    return f"images of AffectNet without an emotion are left out: {shown}"
 
 
 def _check_pixels(rows: Sequence[_Row], table: Table) -> None:
