@@ -112,7 +112,7 @@ def _read(source: AnyPath, size: int, listener: Listener, origin: Mapping[str, A
 
 
 def _announce(found: "Dataset", listener: Listener, listed: str = "") -> None:
-    for sentence in found.notes:
+    for sentence in (*found.notes, *found.stored):
         listener.note(sentence)
     if found.problems:
         some = "; ".join(f"{problem.file}: {problem.reason}" for problem in found.problems[:3])

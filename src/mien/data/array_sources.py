@@ -92,7 +92,7 @@ def list_npz(path: Path, options: ReadOptions) -> Listing:
         )
     for split in splits:
         count = headers[roles["images", split]].shape[:1]
-        check_room(count[0] if count else 0, options.size)
+        check_room(count[0] if count else 0, options)
     try:
         arrays = _arrays.unpack(path, MAX_PIXEL_BYTES, names=set(roles.values()))
     except ValueError as error:
@@ -177,7 +177,7 @@ def _list(
     for part in parts:
         prefix = f"{part.name} row " if len(parts) > 1 else "row "
         count = len(part.images)
-        check_room(count, options.size)
+        check_room(count, options)
         if isinstance(part.images, np.ndarray):
             read, paths = _array_reader(part.images, scale), [""] * count
         else:

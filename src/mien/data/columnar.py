@@ -251,7 +251,7 @@ def list_rows(shards: Sequence[Shard], options: ReadOptions, kind: str) -> Listi
         notes.append(f"not train, val or test by the name, and skipped: {shorten(lost)}")
         shards = [shard for shard in shards if shard.split]
     columns = [_find_columns(shard, options) for shard in shards]
-    check_room(sum(shard.rows or 0 for shard in shards), options.size)
+    check_room(sum(shard.rows or 0 for shard in shards), options)
     entries: list[Entry] = []
     problems: list[Problem] = []
     for shard, chosen in zip(shards, columns, strict=True):

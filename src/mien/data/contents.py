@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,14 @@ from numpy.typing import NDArray
 
 from mien.data.archives import Limits
 from mien.data.class_names import Naming
+from mien.data.face_crops import FaceReader
+from mien.data.image_cache import AUTO_CACHE_BYTES, TooLargeForMemory
 from mien.errors import DataError
 
 #: The three splits, in this order everywhere.
 SPLITS = ("train", "val", "test")
 
-#: Bytes of pixels above which a data set is refused: 3.7 million images of 48 × 48.
+#: Bytes of pixels above which a data set is refused if it is kept in memory: 3.7 million images of 48 × 48.
 MAX_PIXEL_BYTES = 8 * 2**30
 
 _SPELLINGS = {
@@ -85,6 +88,7 @@ class ReadOptions:
         label_from: Finds the label in the path of each image.
         group_from: Finds the person or other group in the path of each image.
         naming: What the user says about the names of classes.
+        reader: Reads images and keeps the faces; None for faces in memory.
     """
 
     size: int
@@ -94,6 +98,12 @@ class ReadOptions:
     label_from: re.Pattern[str] | None = None
     group_from: re.Pattern[str] | None = None
     naming: Naming = field(default_factory=Naming)
+    reader: FaceReader | None = None
+
+    @cached_property
+    def faces(self) -> FaceReader:
+        """What reads the images and keeps the faces."""
+        return self.reader or FaceReader(self.size)
 
 
 def split_named(name: str) -> str | None:
@@ -101,12 +111,21 @@ def split_named(name: str) -> str | None:
     return _MEANING.get(re.sub(r"[\s._-]+", "", name.lower()))
 
 
-def check_room(images: int, size: int) -> None:
+def check_room(images: int, options: ReadOptions) -> None:
     """Refuse a data set whose pixels would not fit in memory, before they are all read.
 
+    A file for the images gets their number, so that it can check the free space.
+
     Raises:
-        DataError: `images` of `size` × `size` are more than `MAX_PIXEL_BYTES`.
+        DataError: The faces are kept in memory, and `images` of them are more than `MAX_PIXEL_BYTES`.
+        TooLargeForMemory: They should be kept in a file.
     """
+    size, reader = options.size, options.faces
+    if reader.store is not None:
+        reader.store.expect(images)
+        return
+    if reader.automatic and images * size * size > AUTO_CACHE_BYTES:
+        raise TooLargeForMemory
     if images * size * size > MAX_PIXEL_BYTES:
         raise DataError(
             f"the data set has {images:,} images or more, which at {size} × {size} pixels is above the limit "

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien import _files
-from mien.data import archives, array_sources, exclusions, huggingface, sources
+from mien.data import (
+    archives,
+    array_sources,
+    exclusions,
+    face_crops,
+    huggingface,
+    image_cache,
+    sources,
+)
 from mien.data.class_names import Naming, compile_pattern
 from mien.data.contents import SPLITS, Contents, Problem, ReadOptions
 from mien.data.division import SplitBy, divide
 from mien.data.exclusions import Exclusion
+from mien.data.face_crops import Crop
 from mien.data.huggingface import TableDataset
+from mien.data.image_cache import TooLargeForMemory
 from mien.data.listings import Listing
 from mien.errors import DataError
 from mien.vision.images import Source
@@ -86,7 +96,8 @@ class Split:
     def fingerprint(self) -> str:
         """SHA-256 of the images' shape, pixels and labels, in their order."""
         digest = hashlib.sha256(json.dumps(self.images.shape).encode())
-        digest.update(np.ascontiguousarray(self.images).data)
+        for part in image_cache.blocks(self.images):
+            digest.update(np.ascontiguousarray(part).data)
         digest.update(self.labels.astype("<i8").tobytes())
         return digest.hexdigest()
 
@@ -110,6 +121,7 @@ class Dataset:
         excluded: Training images that a list leaves out, by reason.
         notes: Remarks about results: splits that were made, classes that are missing.
         origin: The arguments of `load` that load these data again; empty if they were not loaded.
+        stored: Remarks about files that keep the images.
     """
 
     root: str
@@ -121,6 +133,7 @@ class Dataset:
     excluded: tuple[Exclusion, ...] = ()
     notes: tuple[str, ...] = ()
     origin: Mapping[str, Any] = field(default_factory=dict)
+    stored: tuple[str, ...] = ()
 
     @property
     def splits(self) -> tuple[Split, ...]:
@@ -181,6 +194,9 @@ def load(
     group_from: str | None = None,
     images_dir: str | os.PathLike[str] | None = None,
     split_by: SplitBy | None = None,
+    crop: Crop = "none",
+    detector: str | os.PathLike[str] | None = None,
+    cache: str | os.PathLike[str] | None = None,
     limits: archives.Limits | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
@@ -227,6 +243,12 @@ def load(
             `image` divides images whatever their group; None keeps the source's own splits, and divides
             groups if they are known.
         images_dir: The folder that the paths of a table are relative to, if it is not that of the table.
+        crop: `faces` cuts the largest face of each photograph, or the box that the source gives, as
+            `mien.predict` does; images without a face are skipped. `none` takes images as they are.
+        detector: The detector for `crop`, as `mien.Predictor` takes its name or file.
+        cache: A folder for images and crops. Splits are then mapped from a file there, and a second call
+            reads only what has changed. None caches crops in `image_cache.default_folder()`, and keeps images
+            in memory up to `image_cache.AUTO_CACHE_BYTES` of pixels, else there too.
         limits: What an archive may contain.
         progress: Called with (done, total), in files or bytes.
 
@@ -243,6 +265,7 @@ def load(
     for name, number, least in (("size", size, 1), ("seed", seed, 0)):
         if not isinstance(number, int | np.integer) or number < least:
             raise DataError(f"{name} is {number!r}; give a whole number of at least {least}")
+    face_crops.check_options(crop, detector, cache)
     options = ReadOptions(
         size=size,
         votes=None if votes is None else Path(votes),
@@ -252,48 +275,81 @@ def load(
         images=_folder_of_images(images_dir),
         naming=Naming.parse(_text_of(labels_order), _text_of(rename)),
     )
-    path = None
+    path: Path | None = None
+    tables: TableDataset | Mapping[str, TableDataset] | None = None
     if isinstance(source, str | os.PathLike):
-        path = Path(source)
-        found, root = sources.read(path, options, progress), path.resolve().name
+        path, root = Path(source), Path(source).resolve().name
     elif source is None:
-        found, root = sources.read_objects(arrays.listing(options), options, progress), "images"
+        root = "images"
     else:
-        listing = huggingface.list_dataset(source, options)
-        found, root = sources.read_objects(listing, options, progress), huggingface.name_of(source)
-    _check_enough(found, root)
-    parts, notes = divide(found, seed, split_by)
-    excluded: tuple[Exclusion, ...] = ()
-    if exclude:
-        if "train" not in parts:
-            raise DataError(f"'{root}' has no train split, and exclusions apply to train only")
-        lists = [exclude] if isinstance(exclude, str | os.PathLike) else exclude
-        parts["train"], excluded, more = exclusions.exclude([Path(each) for each in lists], found, parts)
-        notes += more
-    notes += _check_classes(found, parts, left_out=sum(item.count for item in excluded))
-    made = _gather(found, parts, size)
-    return Dataset(
-        root=root,
-        labels=found.classes,
-        train=made.get("train"),
-        val=made.get("val"),
-        test=made.get("test"),
-        problems=found.problems,
-        excluded=excluded,
-        notes=found.notes + notes,
-        origin=_origin(
-            path,
-            votes=votes,
-            exclude=exclude,
-            seed=seed,
-            labels_order=_text_of(labels_order),
-            rename=_text_of(rename),
-            label_from=label_from,
-            group_from=group_from,
-            split_by=split_by,
-            images_dir=None if images_dir is None else str(Path(images_dir).resolve()),
-        ),
+        tables, root = source, huggingface.name_of(source)
+    lists = [exclude] if isinstance(exclude, str | os.PathLike) else exclude or []
+    origin = _origin(
+        path,
+        votes=votes,
+        exclude=exclude,
+        seed=seed,
+        labels_order=_text_of(labels_order),
+        rename=_text_of(rename),
+        label_from=label_from,
+        group_from=group_from,
+        split_by=split_by,
+        images_dir=None if images_dir is None else str(Path(images_dir).resolve()),
+        crop=None if crop == "none" else crop,
+        detector=None if detector is None else _as_recorded(detector),
+        cache=None if cache is None else str(Path(cache).resolve()),
     )
+
+    def load_with(reader: face_crops.FaceReader) -> Dataset:
+        own = replace(options, reader=reader)
+        if path is not None:
+            found = sources.read(path, own, progress)
+        else:
+            listing = arrays.listing(own) if tables is None else huggingface.list_dataset(tables, own)
+            found = sources.read_objects(listing, own, progress)
+        _check_enough(found, root)
+        parts, notes = divide(found, seed, split_by)
+        excluded: tuple[Exclusion, ...] = ()
+        if lists:
+            if "train" not in parts:
+                raise DataError(f"'{root}' has no train split, and exclusions apply to train only")
+            parts["train"], excluded, more = exclusions.exclude([Path(each) for each in lists], found, parts)
+            notes += more
+        notes += _check_classes(found, parts, left_out=sum(item.count for item in excluded))
+        made = _gather(found, parts, reader, progress)
+        return Dataset(
+            root=root,
+            labels=found.classes,
+            train=made.get("train"),
+            val=made.get("val"),
+            test=made.get("test"),
+            problems=found.problems,
+            excluded=excluded,
+            notes=found.notes + notes + _faceless(found),
+            origin=origin,
+            stored=tuple(reader.describe()),
+        )
+
+    files: dict[str, Any] = {"crop": crop, "detector": detector, "cache": cache}
+    try:
+        with face_crops.open_reader(path or root, size, **files) as reader:
+            return load_with(reader)
+    except TooLargeForMemory:
+        with face_crops.open_reader(path or root, size, large=True, **files) as reader:
+            return load_with(reader)
+
+
+def _as_recorded(detector: str | os.PathLike[str]) -> str:
+    """Return a detector for `run.json`: its name, or the absolute path of its file."""
+    name = os.fspath(detector)
+    return str(Path(name).resolve()) if name.lower().endswith(".onnx") else name
+
+
+def _faceless(found: Contents) -> tuple[str, ...]:
+    count = sum(problem.reason == face_crops.NO_FACE for problem in found.problems)
+    if not count:
+        return ()
+    return (f"{count:,} images are skipped because {face_crops.NO_FACE}",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -360,9 +416,9 @@ def _origin(source: Path | None, *, seed: int, exclude: Any, votes: Any, **optio
 
 def _check_enough(found: Contents, root: str) -> None:
     first = f" (the first: {found.problems[0].file}: {found.problems[0].reason})" if found.problems else ""
-    if not found.faces and not found.problems:
+    if not len(found.faces) and not found.problems:
         raise DataError(f"'{root}' has no image; add a row for each image, below the names of the columns")
-    if not found.faces:
+    if not len(found.faces):
         raise DataError(f"none of the {len(found.problems):,} images of '{root}' can be read{first}")
     if len(found.faces) == 1:
         raise DataError(
@@ -390,15 +446,18 @@ def _check_classes(found: Contents, parts: dict[str, NDArray[np.intp]], *, left_
     return tuple(notes)
 
 
-def _gather(found: Contents, parts: dict[str, NDArray[np.intp]], size: int) -> dict[str, Split]:
-    """Copy the faces into one array, split after split, and return views of it."""
+def _gather(
+    found: Contents,
+    parts: dict[str, NDArray[np.intp]],
+    reader: face_crops.FaceReader,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, Split]:
+    """Arrange the faces in one array, split after split, and return views of it."""
     order = np.concatenate([parts[name] for name in SPLITS if name in parts])
-    images = np.empty((len(order), size, size, 1), np.uint8)
-    for place, member in enumerate(order.tolist()):
-        images[place] = found.faces[member]
+    images = reader.arrange(found.faces, order.tolist(), progress)
     labels = found.labels[order]
     votes = None if found.votes is None else found.votes[order]
-    for array in (images, labels, votes):
+    for array in (labels, votes):
         if array is not None:
             array.flags.writeable = False
     splits = {}

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.data import image_cache
 from mien.data.contents import SPLITS, Contents
 from mien.errors import DataError
 
@@ -264,8 +265,9 @@ def _warn(shared: Mapping[str, tuple[str, ...]], split_by: str | None) -> str:
     )
 
 
-def _pixel_key(found: Contents, member: int) -> bytes:
-    return hashlib.blake2b(found.faces[member].tobytes(), digest_size=16).digest()
+def _pixel_keys(found: Contents, members: NDArray[np.intp]) -> list[bytes]:
+    faces = image_cache.each(found.faces[member] for member in members.tolist())
+    return [hashlib.blake2b(face.tobytes(), digest_size=16).digest() for face in faces]
 
 
 def _draw_groups(
@@ -274,7 +276,7 @@ def _draw_groups(
     """Draw whole groups; return the splits, and the shares reached for a note."""
     assert found.groups is not None
     names = [found.groups[member] for member in members.tolist()]
-    pixels = [_pixel_key(found, member) for member in members.tolist()]
+    pixels = _pixel_keys(found, members)
     groups = connect(len(members), (*sets_of(names), *sets_of(pixels)))
     labels = found.labels[members]
     shares = [1 - _SHARE * len(others), *[_SHARE] * len(others)]
@@ -307,8 +309,8 @@ def _draw_images(
     members: NDArray[np.intp], found: Contents, others: tuple[str, ...], seed: int
 ) -> tuple[Parts, str]:
     groups: dict[bytes, list[int]] = {}
-    for member in members.tolist():
-        groups.setdefault(_pixel_key(found, member), []).append(member)
+    for member, key in zip(members.tolist(), _pixel_keys(found, members), strict=True):
+        groups.setdefault(key, []).append(member)
     drawn: dict[str, list[int]] = {split: [] for split in ("train", *others)}
     random = np.random.default_rng(seed)
     for label in range(len(found.classes)):

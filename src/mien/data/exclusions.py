@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien._text import shorten
-from mien.data import csv_lists
+from mien.data import csv_lists, image_cache
 from mien.data.contents import Contents
 from mien.errors import DataError
 
@@ -141,6 +141,6 @@ def _names(found: Contents, keys: set[str]) -> dict[str, dict[str, list[int]]]:
     if "file" in keys:
         names["file"] = {file: [index] for index, file in enumerate(found.files)}
     if "sha256" in keys:
-        for index, face in enumerate(found.faces):
+        for index, face in enumerate(image_cache.each(found.faces)):
             names["sha256"].setdefault(hashlib.sha256(face.tobytes()).hexdigest(), []).append(index)
     return names

@@ -294,7 +294,7 @@ def _list_metadata(
                 entries.append(_described(row, name.rpartition("/")[0], options))
             except BadRowError as error:
                 problems.append(Problem(f"{name} line {number}", str(error)))
-            check_room(len(entries), options.size)
+            check_room(len(entries), options)
     if not entries:
         if not whole:
             return None

@@ -143,7 +143,7 @@ def _lines(path: Path, name: str) -> Iterator[tuple[int, str]]:
         with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE), "")):
                 if number % 65536 == 0:
-                    check_room(number, 48)
+                    check_room(number, ReadOptions(size=48))
                 if line.strip():
                     yield number, line.strip()
     except UnicodeDecodeError as error:

@@ -1,6 +1,6 @@
 """Read the images of a listing: the files of a source with their labels, splits, people and face boxes."""
 
-import math
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -60,6 +60,19 @@ class Listing:
 
 
 _OUTSIDE = "the path leads outside the folder by a link; only files in it are read"
+
+
+def file_state(path: Path, name: str) -> str:
+    """Return text that changes if a file does: its name, size and time of change.
+
+    Raises:
+        ImageError: The file cannot be read.
+    """
+    try:
+        facts = path.stat()
+    except OSError as error:
+        raise ImageError(f"the file cannot be read: {error.strerror}") from error
+    return f"{name}\n{facts.st_size}\n{facts.st_mtime_ns}"
 
 
 class FolderReader:
@@ -122,6 +135,14 @@ class FolderReader:
             raise ImageError(_OUTSIDE)
         return path
 
+    def state(self, name: str) -> str:
+        """Return text that changes if a file inside the folder does.
+
+        Raises:
+            ImageError: As `path`; or the file cannot be read.
+        """
+        return file_state(self.path(name), name)
+
     def _is_inside(self, path: str | Path) -> bool:
         real = os.path.realpath(path)
         return real == self._real or real.startswith(self._real.rstrip(os.sep) + os.sep)
@@ -160,7 +181,7 @@ def read_listing(
         raise DataError(f"no labelled image was found; {listing.how}{first}")
     classes = name_classes((entry.label for entry in listing.entries), options.naming, known=listing.known)
     entries = [entry for entry in listing.entries if entry.label in classes.index]
-    check_room(len(entries), options.size)
+    check_room(len(entries), options)
     notes = [listing.how, *listing.notes, *classes.notes]
     if left := len(listing.entries) - len(entries):
         notes.append(f"{left:,} images of classes that map removes are skipped")
@@ -168,11 +189,12 @@ def read_listing(
     faces: list[NDArray[np.uint8]] = []
     problems = list(listing.problems)
     for done, entry in enumerate(entries, start=1):
-        try:
-            faces.append(_read_face(listing.open(entry.file), entry, options.size))
+        face = _read_face(listing, entry, options)
+        if isinstance(face, str):
+            problems.append(Problem(entry.file, face, entry.split))
+        else:
+            faces.append(face)
             good.append(entry)
-        except ImageError as error:
-            problems.append(Problem(entry.file, str(error), entry.split))
         if progress:
             progress(done, len(entries))
     have_votes = bool(good) and all(entry.votes is not None for entry in good)
@@ -192,37 +214,10 @@ def read_listing(
     )
 
 
-def _read_face(data: bytes | NDArray[Any], entry: Entry, size: int) -> NDArray[np.uint8]:
-    pixels = images.read(data)
-    if entry.box is None:
-        return images.fit(pixels, size)
-    return images.cut(pixels, square_of(entry.box, pixels), size)
-
-
-def square_of(
-    box: tuple[float, float, float, float], pixels: NDArray[np.uint8]
-) -> tuple[float, float, float]:
-    """Return the square around a face box: its centre, with the longer side.
-
-    Args:
-        box: Left, top, width and height in pixels.
-        pixels: The image `(h, w)` or `(h, w, 3)`.
-
-    Returns:
-        Left, top and side in pixels; it can extend beyond the image.
-
-    Raises:
-        ImageError: The box is empty, or not inside the image.
-    """
-    left, top, width, height = box
-    if not all(map(math.isfinite, box)) or width <= 0 or height <= 0:
-        raise ImageError(f"the face box {_shown(box)} is empty or not finite")
-    rows, columns = pixels.shape[:2]
-    if left >= columns or top >= rows or left + width <= 0 or top + height <= 0:
-        raise ImageError(f"the face box {_shown(box)} is outside the image of {columns} × {rows} pixels")
-    side = max(width, height)
-    return left + (width - side) / 2, top + (height - side) / 2, side
-
-
-def _shown(box: Sequence[float]) -> str:
-    return " ".join(f"{number:g}" for number in box)
+def _read_face(listing: Listing, entry: Entry, options: ReadOptions) -> NDArray[np.uint8] | str:
+    known_as = ""
+    if options.faces.store is not None and isinstance(listing.open, FolderReader):
+        # If the file cannot be read, opening it says why.
+        with contextlib.suppress(ImageError):
+            known_as = listing.open.state(entry.file)
+    return options.faces.read(lambda: listing.open(entry.file), known_as=known_as, box=entry.box)

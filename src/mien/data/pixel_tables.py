@@ -124,7 +124,7 @@ def read_table(
             problems.append(Problem(f"row {row}", str(reason), split))
         row += 1
         if row % 1024 == 0:
-            check_room(len(good), options.size)
+            check_room(len(good), options)
             if progress:
                 progress(done, total)
     if progress:
@@ -230,8 +230,16 @@ def _row(fields: list[str], columns: dict[str, int], split: str, options: ReadOp
     label = fields[columns["emotion"]]
     if not label or (not options.naming and canonical(label) is None):
         raise _BadRowError(f"the label is '{label[:20]}'; it must be 0 to 6 or the name of an emotion")
-    pixels = _pixels(fields[columns["pixels"]])
-    return _Row(label, split, images.fit(pixels, options.size), len(pixels))
+    text = fields[columns["pixels"]]
+    sides: list[int] = []
+
+    def read_face() -> NDArray[np.uint8]:
+        pixels = _pixels(text)
+        sides.append(len(pixels))
+        return images.fit(pixels, options.size)
+
+    face = options.faces.keep(text, read_face)
+    return _Row(label, split, face, sides[0] if sides else math.isqrt(len(text.split())))
 
 
 def _pixels(text: str) -> NDArray[np.uint8]:

@@ -1,10 +1,12 @@
 """Read the labelled images of a source: class folders, an archive of them, or a csv of pixels."""
 
+import contextlib
 import io
 import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -15,7 +17,7 @@ from mien.data import archives, array_sources, huggingface, layouts, tables
 from mien.data.class_names import find_part
 from mien.data.contents import Contents, ReadOptions, check_room, split_named
 from mien.data.folders import find_classes, is_junk, may_be_image, understand
-from mien.data.listings import Entry, FolderReader, Listing, read_listing
+from mien.data.listings import Entry, FolderReader, Listing, file_state, read_listing
 from mien.data.pixel_tables import is_table, read_table
 from mien.errors import DataError, ImageError
 from mien.vision import images
@@ -126,10 +128,10 @@ def _folder(source: Path, options: ReadOptions, progress: _Progress) -> Contents
     if options.label_from is not None:
         return read_listing(_named_files(source, names, options), options, progress)
     candidates = [name for name in names if may_be_image(name)]
-    check_room(len(candidates), options.size)
+    check_room(len(candidates), options)
     faces: dict[str, NDArray[np.uint8] | str] = {}
     for done, name in enumerate(candidates, start=1):
-        faces[name] = _face_in(source / name, options.size)
+        faces[name] = _face_in(source, name, options)
         if progress:
             progress(done, len(candidates))
     others = [name for name in names if not may_be_image(name)]
@@ -180,6 +182,7 @@ def _archive(source: Path, options: ReadOptions, progress: _Progress) -> Content
     hidden: list[str] = []
     unused: list[str] = []
     pictures: set[str] = set()
+    state = file_state(source, source.name)
     streamed = True
 
     def is_streamed(every: Sequence[str]) -> bool:
@@ -196,8 +199,8 @@ def _archive(source: Path, options: ReadOptions, progress: _Progress) -> Content
         if images.starts_like_image(data[:64]):
             pictures.add(name)
         if may_be_image(name):
-            check_room(len(faces) + 1, options.size)
-            faces[name] = _face(data, options.size)
+            check_room(len(faces) + 1, options)
+            faces[name] = options.faces.read(partial(bytes, data), known_as=f"{state}\n{name}")
         elif _best_first([name, *csvs])[:1] == [name] and is_table(io.BytesIO(data)):
             # Only one is kept, because each may be large.
             csvs = {name: data}
@@ -240,6 +243,7 @@ def _unpacked(source: Path, options: ReadOptions, progress: _Progress) -> Conten
         unpacked = archives.unpack(
             source, Path(folder) / source.name, limits=options.limits or archives.Limits(), progress=progress
         )
+        options.faces.by_content = True  # the times of the files are new
         return _folder(unpacked.root, options, progress)
 
 
@@ -286,28 +290,30 @@ def _grouped(found: Contents, options: ReadOptions) -> Contents:
     return replace(found, groups=groups, notes=(*found.notes, *([note] if missing else [])))
 
 
-def _face_in(path: Path, size: int) -> NDArray[np.uint8] | str:
+def _face_in(source: Path, name: str, options: ReadOptions) -> NDArray[np.uint8] | str:
+    path = source / name
     if not path.is_file():
         return "it is not a file, or a broken link"
-    try:
-        with path.open("rb") as file:
-            data = file.read(images.MAX_BYTES + 1)
-    except OSError as error:
-        return f"the file cannot be read: {error.strerror}"
-    return _face(data, size)
+
+    def content() -> bytes:
+        try:
+            with path.open("rb") as file:
+                return file.read(images.MAX_BYTES + 1)
+        except OSError as error:
+            raise ImageError(f"the file cannot be read: {error.strerror}") from error
+
+    known_as = ""
+    if options.faces.store is not None:
+        # If the file cannot be read, opening it says why.
+        with contextlib.suppress(ImageError):
+            known_as = file_state(path, name)
+    return options.faces.read(content, known_as=known_as)
 
 
 def _may_be_image(path: Path) -> bool:
     """Return whether a file is an image by its content, or by its missing extension if it cannot be read."""
     found = images.is_image_file(path)
     return not path.suffix if found is None else found
-
-
-def _face(data: bytes, size: int) -> NDArray[np.uint8] | str:
-    try:
-        return images.fit(images.read(data), size)
-    except ImageError as error:
-        return str(error)
 
 
 def _walk(source: Path) -> tuple[list[str], list[str], list[str]]:

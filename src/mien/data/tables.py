@@ -903,7 +903,7 @@ class _Gathered:
             except _BadRowError as reason:
                 self._fail(f"row {number}", str(reason), "", table)
             if number % 65536 == 0:
-                check_room(len(self.entries) + len(rows), options.size)
+                check_room(len(self.entries) + len(rows), options)
         if not rows and not self.problems:
             raise DataError(
                 f"'{table.name}' has no rows; add one for each image, below the names of the columns"
