@@ -1,5 +1,6 @@
 """Persons and other groups: splits and folds that keep each on one side, audit, intervals by group."""
 
+import itertools
 import json
 from collections import Counter
 from dataclasses import replace
@@ -15,7 +16,7 @@ from mien import api, cli
 from mien.data import datasets, division, synthetic
 from mien.data.contents import Contents
 from mien.errors import DataError, InputError
-from mien.evaluation import clusters
+from mien.evaluation import clusters, comparison
 from mien.evaluation.evaluation import Evaluation
 from mien.evaluation.metrics import compute_metrics, wilson_interval
 from mien.labels import EMOTIONS
@@ -368,3 +369,58 @@ def test_intervals_by_group_need_groups(photographed):
     few = replace(data, test=replace(data.split("test"), groups=("p", "q", "r") * 40))
     api.evaluate("fast", data=few, split="test", on_note=notes.append)
     assert any("only 3 groups" in note for note in notes)
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 5))
+@settings(max_examples=40, deadline=None)
+def test_one_image_in_each_group_gives_mcnemars_test(only_a, only_b, neither):
+    right_a = np.array([True] * only_a + [False] * (only_b + neither))
+    right_b = np.array([False] * only_a + [True] * only_b + [False] * neither)
+    if not len(right_a):
+        return
+    found = comparison.mcnemar_by_group(right_a, right_b, np.arange(len(right_a)))
+    known = comparison.mcnemar(only_a, only_b)
+    assert found.p == pytest.approx(known.p, rel=1e-9)
+    assert (found.only_a, found.only_b, found.method) == (only_a, only_b, known.method)
+    assert found.groups == only_a + only_b
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_the_test_by_group_counts_all_signs(seed):
+    random = np.random.default_rng(seed)
+    differences, groups = random.integers(-1, 2, 40), random.integers(0, 8, 40)
+    sums = np.bincount(groups, differences)
+    signed = [abs(np.dot(signs, sums)) for signs in itertools.product((1, -1), repeat=len(sums))]
+    exact, middle, count = clusters.sign_flip_test(differences, groups)
+    assert exact == pytest.approx(np.mean(np.array(signed) >= abs(sums.sum()) - 1e-9))
+    assert middle <= exact
+    assert count == np.count_nonzero(sums)
+
+
+def test_comparisons_are_by_group_if_groups_are_known(photographed, capsys):
+    data = datasets.load(photographed, group_from=GROUP_FROM)
+    by_group = api.compare("default", "fast", data=data, split="test").comparison
+    by_image = api.compare("default", "fast", data=data, split="test", interval_by="image").comparison
+    assert by_image == api.compare("default", "fast", data=photographed, split="test").comparison
+    assert (by_group.interval_by, by_group.interval_groups, by_image.interval_by) == ("group", 12, "image")
+    assert by_group.mcnemar.groups is not None
+    assert by_group.mcnemar.only_a == by_image.mcnemar.only_a
+    assert by_group.a.evaluation.interval_by == "group"
+    assert by_group.accuracy.difference == by_image.accuracy.difference
+    assert by_group.accuracy.interval != by_image.accuracy.interval
+    swapped = api.compare("fast", "default", data=data, split="test").comparison
+    assert swapped.accuracy == comparison.reverse(by_group.accuracy)
+    assert swapped.mcnemar.p == by_group.mcnemar.p
+    asked = ["compare", "default", "fast", "--data", str(photographed), "--split", "test"]
+    assert cli.run([*asked, "--group-from", GROUP_FROM]) == 0
+    assert "by group: 12 groups" in " ".join(capsys.readouterr().out.split())
+    with builders.refused(InputError, "--interval-by", "--group-from"):
+        api.compare("default", "fast", data=photographed, split="test", interval_by="group")
+
+
+def test_models_that_always_agree_have_an_interval_with_a_width():
+    right = np.array([True, False] * 20)
+    found = comparison.compare_shares(right, right, np.repeat(np.arange(10), 4))
+    assert found == comparison.compare_shares(right[:10], right[:10])
+    assert found.interval[0] < 0 < found.interval[1]

@@ -1301,6 +1301,7 @@ def compare(
     size: int | None = None,
     seed: int | None = None,
     reading: Mapping[str, Any] | None = None,
+    interval_by: str | None = None,
     progress: Progress | None = None,
     on_note: Note | None = None,
 ) -> ComparisonResult:
@@ -1324,11 +1325,12 @@ def compare(
         size: Side of the images in pixels, for two files of probabilities.
         seed: Seed of the split, if the data has no splits of its own; None for 42.
         reading: Other arguments of `mien.load_dataset`, such as `{"rename": "contempt="}`; for a path.
+        interval_by: As in `evaluate`; the test is by group too.
         progress: Called with (what is done, done, total).
         on_note: Called with a sentence.
 
     Raises:
-        InputError: Options conflict, no data is known, or the output is an input.
+        InputError: Options conflict, no data is known, the output is an input, or there are no groups.
         DataError: The data cannot be used, or probabilities belong to other images.
         ModelError: A model cannot be used, or does not fit the data.
         OutputError: The page cannot be written.
@@ -1350,12 +1352,13 @@ def compare(
     source = None if isinstance(data, datasets.Dataset) else data
     inputs = [*paths, source, votes, *(exclude or ()), *(() if run is None else run_inputs(run))]
     check_outputs({f"--html {html}": html}, inputs)
+    _check_interval_by(interval_by)
     sides = [_open_side(side) for side in (a, b)]
     sizes = _side_sizes(sides, size)
     given = {"votes": votes, "exclude": exclude, "seed": seed, **(reading or {})}
     sets = _comparison_data((a, b), run, data, sizes, given, split=split, listener=listener)
     first = sets[sizes[0]]
-    part = first.split(split)
+    part = _with_intervals_by(first.split(split), interval_by, listener)
     parts = [sets[own].split(split) for own in sizes]
     one, other = (
         _predict_side(side, each, path, head, listener)

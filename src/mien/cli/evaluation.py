@@ -314,6 +314,7 @@ def compare(
         Path | None,
         typer.Option(metavar="PATH", help="Write a page with the images on which the models disagree."),
     ] = None,
+    interval_by: IntervalBy = None,
     votes: common.Votes = None,
     exclude: common.Exclude = None,
     size: Annotated[
@@ -337,6 +338,7 @@ def compare(
             split=split,
             head=head,
             html=html,
+            interval_by=interval_by,
             votes=votes,
             exclude=exclude,
             size=size,

@@ -129,3 +129,40 @@ def _share_interval(hits: Floats, n: Floats, share: float, groups: int) -> Inter
     if low == high:
         return wilson_interval(share * groups, groups)
     return float(low), float(high)
+
+
+def sign_flip_test(differences: npt.NDArray[np.integer[Any]], clusters: Clusters) -> tuple[float, float, int]:
+    """Test whether two models are equally often right, with the images of a group kept together.
+
+    If they are, exchanging the models' answers in a group changes only the sign of its sum. So the sum of all
+    groups is compared with its distribution over all signs, which is computed without approximation. With one
+    image in each group this is the exact test of McNemar.
+
+    Args:
+        differences: `(n,)` 1 if only A is right, -1 if only B, else 0.
+        clusters: `(n,)` the group of each image.
+
+    Returns:
+        The exact two-sided p-value, the mid-p-value, and the number of groups whose sum is not 0.
+
+    Source: randomisation test of paired data, Fisher 1935, The Design of Experiments, section 21; clustered
+        pairs, Durkalski et al. 2003, doi:10.1002/sim.1438.
+    """
+    sums = np.bincount(clusters, differences).astype(np.int64)
+    sizes, counts = np.unique(np.abs(sums[sums != 0]), return_counts=True)
+    chances = np.ones(1)
+    for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
+        spaced = np.zeros(2 * size * count + 1)
+        spaced[:: 2 * size] = _binomial(count)
+        chances = np.convolve(chances, spaced)
+    # Entry k of the distribution is the sum k - middle.
+    middle, found = len(chances) // 2, abs(int(sums.sum()))
+    exact = 2 * float(chances[middle + found :].sum())
+    return min(1.0, exact), min(1.0, exact - float(chances[middle + found])), int(counts.sum())
+
+
+def _binomial(n: int) -> Floats:
+    """Return the chances of 0 .. n heads of n fair coins."""
+    logs = np.concatenate([[0.0], np.log(np.arange(1, n + 1)).cumsum()])
+    chances: Floats = np.exp(logs[n] - logs - logs[::-1] - n * np.log(2))
+    return chances

@@ -17,10 +17,11 @@ import numpy.typing as npt
 from mien._text import format_p_value, format_points
 from mien.data.probabilities import SavedPredictions
 from mien.errors import DataError, ModelError
-from mien.evaluation.evaluation import Evaluation, Interval
+from mien.evaluation.clusters import Clusters, number_groups, resample, sign_flip_test
+from mien.evaluation.evaluation import Evaluation, Interval, IntervalBy, describe_intervals
 from mien.evaluation.evaluation_log import find_choices
-from mien.evaluation.evaluator import compute_agreement, predict_mean
-from mien.evaluation.metrics import RESAMPLES, Z, compute_metrics, find_plurality
+from mien.evaluation.evaluator import Predictions, evaluate_predictions, predict_mean
+from mien.evaluation.metrics import RESAMPLES, Z, find_plurality, mean_recall_and_f1
 from mien.models.model_files import ONE_HEAD, TWO_HEADS, Model
 
 if TYPE_CHECKING:
@@ -52,12 +53,18 @@ class McNemar:
         only_b: Images that only B names right.
         p: Two-sided p-value in [0, 1].
         method: `exact` or `mid-p`.
+        groups: Number of groups in which the models differ, if the test is by group.
     """
 
     only_a: int
     only_b: int
     p: float
     method: Literal["exact", "mid-p"]
+    groups: int | None = None
+
+    def __str__(self) -> str:
+        by = "" if self.groups is None else ", by group"
+        return f"McNemar p {format_p_value(self.p)} ({self.method}{by})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,27 +120,69 @@ def mcnemar(only_a: int, only_b: int) -> McNemar:
     return McNemar(only_a=only_a, only_b=only_b, p=min(1.0, p), method="exact")
 
 
-def compare_shares(right_a: npt.NDArray[np.bool_], right_b: npt.NDArray[np.bool_]) -> Difference:
+def mcnemar_by_group(
+    right_a: npt.NDArray[np.bool_], right_b: npt.NDArray[np.bool_], named: Clusters
+) -> McNemar:
+    """Test as `mcnemar` does, with the images of a group kept together (`clusters.sign_flip_test`).
+
+    With fewer than 25 groups in which the models differ, the test is exact, otherwise mid-p.
+
+    Args:
+        right_a: `(n,)` whether A is right.
+        right_b: `(n,)` whether B is right.
+        named: `(n,)` the group of each image, as `clusters.number_groups` returns it.
+    """
+    only_a, only_b = right_a & ~right_b, right_b & ~right_a
+    exact, middle, groups = sign_flip_test(only_a.astype(np.int64) - only_b, named)
+    return McNemar(
+        only_a=int(only_a.sum()),
+        only_b=int(only_b.sum()),
+        p=middle if groups >= MANY else exact,
+        method="mid-p" if groups >= MANY else "exact",
+        groups=groups,
+    )
+
+
+def compare_shares(
+    right_a: npt.NDArray[np.bool_], right_b: npt.NDArray[np.bool_], named: Clusters | None = None
+) -> Difference:
     """Compare the accuracy of two models on the same n images, at least one.
 
     The interval is valid for few images too, and if no image is named right by only one model; a bootstrap
-    would then have no width.
+    would then have no width. With `named`, the group of each image `(n,)`, it is a bootstrap over groups; if
+    that has no width, it is the interval for as many images as there are groups.
 
     Source: Bonett and Price 2012, doi:10.3102/1076998611411915: one is added to either count, two to n.
     """
     n = len(right_a)
-    only_a = (int((right_a & ~right_b).sum()) + 1) / (n + 2)
-    only_b = (int((right_b & ~right_a).sum()) + 1) / (n + 2)
-    middle = only_a - only_b
-    half = Z * math.sqrt(max(0.0, only_a + only_b - middle**2) / (n + 2))
+    only_a, only_b = float((right_a & ~right_b).sum()), float((right_b & ~right_a).sum())
     a, b = float(right_a.mean()), float(right_b.mean())
-    return Difference(
-        a=a, b=b, difference=a - b, interval=(max(-1.0, middle - half), min(1.0, middle + half))
-    )
+    interval = None
+    if named is not None:
+        known, numbers = np.unique(named, return_inverse=True)
+        drawn = resample(np.stack([right_a, right_b, np.ones(len(right_a), bool)], axis=1), numbers)
+        low, high = np.percentile((drawn[:, 0] - drawn[:, 1]) / drawn[:, 2], (2.5, 97.5))
+        interval = None if low == high else (float(low), float(high))
+        only_a, only_b, n = only_a / n * len(known), only_b / n * len(known), len(known)
+    return Difference(a=a, b=b, difference=a - b, interval=interval or _bonett_price(only_a, only_b, n))
+
+
+def _bonett_price(only_a: float, only_b: float, n: float) -> Interval:
+    share_a, share_b = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
+    middle = share_a - share_b
+    half = Z * math.sqrt(max(0.0, share_a + share_b - middle**2) / (n + 2))
+    return max(-1.0, middle - half), min(1.0, middle + half)
 
 
 def bootstrap_differences(
-    truth: Whole, a: Whole, b: Whole, classes: int, *, seed: int = 0, resamples: int = RESAMPLES
+    truth: Whole,
+    a: Whole,
+    b: Whole,
+    classes: int,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    named: Clusters | None = None,
 ) -> tuple[Difference, Difference]:
     """Compare accuracy and macro F1 of two models on the same images.
 
@@ -147,24 +196,31 @@ def bootstrap_differences(
         classes: Number of classes; those without images are left out of the mean.
         seed: Seed of the draws.
         resamples: Number of draws.
+        named: `(n,)` the group of each image, to draw groups with replacement; None to draw images.
 
     Returns:
         The differences in accuracy and in macro F1, with percentile intervals.
     """
     if a.tobytes() > b.tobytes():
         # The same draws in either order, so that exchanging A and B only changes the sign.
-        accuracy, macro = bootstrap_differences(truth, b, a, classes, seed=seed, resamples=resamples)
+        accuracy, macro = bootstrap_differences(
+            truth, b, a, classes, seed=seed, resamples=resamples, named=named
+        )
         return reverse(accuracy), reverse(macro)
     cells, counts = np.unique(np.stack([truth, a, b]), axis=1, return_counts=True)
-    n = int(counts.sum())
-    random = np.random.default_rng(seed)
-    block = max(1, _CELLS // len(counts))
-    drawn = [
-        _accuracy_and_f1(cells, random.multinomial(n, counts / n, min(block, resamples - start)), classes)
-        for start in range(0, resamples, block)
-    ]
     own = _accuracy_and_f1(cells, counts[None], classes)
-    apart = np.concatenate([figures[:, 0] - figures[:, 1] for figures in drawn])
+    if named is None:
+        n = int(counts.sum())
+        random = np.random.default_rng(seed)
+        block = max(1, _CELLS // len(counts))
+        drawn = [
+            _accuracy_and_f1(cells, random.multinomial(n, counts / n, min(block, resamples - start)), classes)
+            for start in range(0, resamples, block)
+        ]
+        apart = np.concatenate([figures[:, 0] - figures[:, 1] for figures in drawn])
+    else:
+        one, other = (_resample_groups(truth, said, classes, named, seed) for said in (a, b))
+        apart = one - other
     low, high = np.percentile(apart, (2.5, 97.5), axis=0)
     accuracy, macro = (
         Difference(
@@ -194,7 +250,17 @@ def _accuracy_and_f1(cells: Whole, counts: npt.NDArray[np.integer[Any]], classes
     return figures
 
 
-def detectable_difference(n: int, apart: int) -> float | None:
+def _resample_groups(truth: Whole, answers: Whole, classes: int, named: Clusters, seed: int) -> Floats:
+    """Return accuracy and macro F1 `(RESAMPLES, 2)` on drawn groups; a seed draws the same for each model."""
+    true, given = np.eye(classes, dtype=bool)[truth], np.eye(classes, dtype=bool)[answers]
+    right, n, answered = np.split(
+        resample(np.hstack([true & given, true, given]), named, seed=seed), 3, axis=1
+    )
+    accuracy = right.sum(axis=1) / n.sum(axis=1)
+    return np.stack([accuracy, mean_recall_and_f1(right, n, answered)[1]], axis=1)
+
+
+def detectable_difference(n: float, apart: float) -> float | None:
     """Return the difference in accuracy that is found with a power of 80 %, in (0, 1].
 
     Found means p < 0.05. The more images only one model names right, the larger the difference.
@@ -455,6 +521,8 @@ class Comparison:
         verdict: The result in words.
         notes: Classes in which one model is better, and the results on votes and without copies.
         warnings: Reasons to doubt the comparison.
+        interval_by: What intervals and the test take together: images, or groups if the split names them.
+        interval_groups: Number of groups; None by image.
     """
 
     data: str
@@ -479,6 +547,8 @@ class Comparison:
     verdict: str = ""
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    interval_by: IntervalBy = "image"
+    interval_groups: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values; file names that are not UTF-8 contain JSON escapes."""
@@ -531,7 +601,7 @@ def _describe_memorised(found: Comparison) -> Iterator[str]:
 def _write_verdict(found: Comparison) -> str:
     """Return in one or two sentences whether one model is better."""
     where = f"{found.data}, split {found.split}" if found.data else f"split {found.split}"
-    test = f"McNemar p {format_p_value(found.mcnemar.p)} ({found.mcnemar.method})"
+    test = str(found.mcnemar)
     if found.winner is None and found.known and (ahead := _find_winner(found.accuracy, found.mcnemar)):
         better, worse, apart = found.a.name, found.b.name, found.accuracy
         if ahead == "b":
@@ -613,6 +683,8 @@ def _question(head: str) -> str:
 def _write_notes(found: Comparison) -> Iterator[str]:
     """Yield the classes in which one model is better, and the results on votes and without copies."""
     names = found.a.name, found.b.name
+    if found.interval_groups is not None:
+        yield describe_intervals("the test and intervals are", found.interval_groups)
     for side, sign in ((found.a, 1), (found.b, -1)):
         ahead = [
             f"{label} ({format_points(sign * each.recall.difference)})"
@@ -732,8 +804,9 @@ def compare(
     names = tuple(dict.fromkeys((*labels, *a.labels, *b.labels)))
     said_a, said_b = (_predicted_classes(side, names, labels, len(split)) for side in (a, b))
     right_a, right_b = said_a == split.labels, said_b == split.labels
-    test = mcnemar(int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum()))
-    accuracy, macro = bootstrap_differences(split.labels, said_a, said_b, len(names), seed=seed)
+    named = number_groups(split.groups)
+    test = _test(right_a, right_b, named)
+    accuracy, macro = bootstrap_differences(split.labels, said_a, said_b, len(names), seed=seed, named=named)
     found = Comparison(
         data=data,
         split=split.name,
@@ -745,17 +818,21 @@ def compare(
         accuracy=accuracy,
         macro_f1=macro,
         mcnemar=test,
-        visible=detectable_difference(len(split), test.only_a + test.only_b),
-        per_class=_compare_classes(split.labels, right_a, right_b, labels),
-        agreement=_compare_agreement(split, said_a, said_b, names),
+        visible=_detectable(right_a, right_b, named),
+        per_class=_compare_classes(split.labels, right_a, right_b, labels, named),
+        agreement=_compare_agreement(split, said_a, said_b, names, named),
         without_copies=None
         if copies is None or not copies.any()
-        else _compare_part(right_a, right_b, ~copies),
+        else _compare_part(right_a, right_b, ~copies, named),
         copies_learnt=learnt,
         known=None if known is None else int(known.sum()),
-        without_known=None if known is None or not known.any() else _compare_part(right_a, right_b, ~known),
+        without_known=None
+        if known is None or not known.any()
+        else _compare_part(right_a, right_b, ~known, named),
         disagreements=_list_disagreements(a, b, said_a, said_b, split, names),
         winner=_find_winner(accuracy, test),
+        interval_by="image" if named is None else "group",
+        interval_groups=None if named is None else int(named.max()) + 1,
         warnings=tuple(_find_warnings(a, b, split, data)),
     )
     found = replace(
@@ -767,17 +844,10 @@ def compare(
 
 
 def _evaluate_side(side: SidePredictions, split: "Split", labels: Sequence[str], data: str) -> Evaluation:
-    order = np.array([side.labels.index(label) for label in labels], np.int64)
-    votes = split.votes
-    return replace(
-        compute_metrics(side.probabilities, order[split.labels], side.labels),
-        agreement=None if votes is None else compute_agreement(side.probabilities, votes, side.labels),
-        head=side.head,
-        model=side.model,
-        split=split.name,
-        split_fingerprint=side.fingerprint or split.fingerprint,
-        data=data,
-    )
+    truth = np.array([side.labels.index(label) for label in labels], np.int64)[split.labels]
+    answers = Predictions(split, side.labels, side.probabilities, truth, side.head, side.model, data)
+    found = evaluate_predictions(answers)
+    return replace(found, split_fingerprint=side.fingerprint or found.split_fingerprint)
 
 
 def _rename_apart(a: SidePredictions, b: SidePredictions) -> tuple[SidePredictions, SidePredictions]:
@@ -807,14 +877,39 @@ def _predicted_classes(
     return said
 
 
+def _test(right_a: npt.NDArray[np.bool_], right_b: npt.NDArray[np.bool_], named: Clusters | None) -> McNemar:
+    if named is not None:
+        return mcnemar_by_group(right_a, right_b, named)
+    return mcnemar(int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum()))
+
+
+def _detectable(
+    right_a: npt.NDArray[np.bool_], right_b: npt.NDArray[np.bool_], named: Clusters | None
+) -> float | None:
+    """Return `detectable_difference`; with groups for as many images as tell as much as these.
+
+    Groups multiply the variance of the difference by the sum of squares over groups, divided by that over
+    images (the design effect; Kish 1965).
+    """
+    apart = int((right_a != right_b).sum())
+    effect = 1.0
+    if named is not None and apart:
+        sums = np.bincount(named, right_a.astype(np.int64) - right_b)
+        effect = max(1.0, float((sums**2).sum()) / apart)
+    return detectable_difference(len(right_a) / effect, apart / effect)
+
+
 def _compare_part(
-    right_a: npt.NDArray[np.bool_], right_b: npt.NDArray[np.bool_], chosen: npt.NDArray[np.bool_]
+    right_a: npt.NDArray[np.bool_],
+    right_b: npt.NDArray[np.bool_],
+    chosen: npt.NDArray[np.bool_],
+    named: Clusters | None,
 ) -> Part | None:
     one, other = right_a[chosen], right_b[chosen]
     if not one.size:
         return None
-    test = mcnemar(int((one & ~other).sum()), int((other & ~one).sum()))
-    return Part(n=len(one), share=compare_shares(one, other), mcnemar=test)
+    own = None if named is None else named[chosen]
+    return Part(n=len(one), share=compare_shares(one, other, own), mcnemar=_test(one, other, own))
 
 
 def _compare_classes(
@@ -822,8 +917,11 @@ def _compare_classes(
     right_a: npt.NDArray[np.bool_],
     right_b: npt.NDArray[np.bool_],
     labels: Sequence[str],
+    named: Clusters | None,
 ) -> dict[str, ClassDifference]:
-    parts = {label: _compare_part(right_a, right_b, truth == number) for number, label in enumerate(labels)}
+    parts = {
+        label: _compare_part(right_a, right_b, truth == number, named) for number, label in enumerate(labels)
+    }
     there = {label: part for label, part in parts.items() if part is not None}
     held = holm([part.mcnemar.p for part in there.values()])
     return {
@@ -833,12 +931,16 @@ def _compare_classes(
 
 
 def _compare_agreement(
-    split: "Split", said_a: npt.NDArray[np.int64], said_b: npt.NDArray[np.int64], names: Sequence[str]
+    split: "Split",
+    said_a: npt.NDArray[np.int64],
+    said_b: npt.NDArray[np.int64],
+    names: Sequence[str],
+    named: Clusters | None,
 ) -> Part | None:
     if split.votes is None:
         return None
     decided, seen = find_plurality(split.votes, names)
-    return _compare_part(said_a == seen, said_b == seen, decided)
+    return _compare_part(said_a == seen, said_b == seen, decided, named)
 
 
 def _list_disagreements(

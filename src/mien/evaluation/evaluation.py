@@ -636,10 +636,7 @@ class Evaluation:
         """How the intervals were made, if they are by group; empty if they are by image."""
         if self.interval_by == "image" or self.interval_groups is None:
             return ""
-        note = f"intervals are by group: a bootstrap over {self.interval_groups:,} groups"
-        if self.interval_groups < FEW_GROUPS:
-            note += f"; fewer than {FEW_GROUPS} groups make them unreliable, and mostly too narrow"
-        return note
+        return describe_intervals("intervals are", self.interval_groups)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, without the sections that were not measured."""
@@ -682,6 +679,14 @@ class Evaluation:
             values["agreement"] = self.agreement.share
             intervals["agreement"] = self.agreement.interval
         return Measured(n=self.n, values=values, intervals=intervals)
+
+
+def describe_intervals(what: str, groups: int) -> str:
+    """Return a statement that something is by group, and a warning if the groups are few."""
+    note = f"{what} by group: {groups:,} groups are resampled"
+    if groups < FEW_GROUPS:
+        note += f"; with fewer than {FEW_GROUPS} groups, intervals are unreliable and mostly too narrow"
+    return note
 
 
 _SECTIONS = (
