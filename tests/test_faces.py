@@ -29,6 +29,19 @@ def test_a_row_for_each_face_and_one_for_an_image_without() -> None:
     assert (row["left"], row["top"], row["width"], row["height"]) == (3, 4, 50, 60)
     assert (row["angry"], row["happy"], row["sad"], row["flags"]) == (0.25, 0.5, 0.25, "small cut")
     assert Prediction("b.jpg", 1, 1, ()).rows() == [{"source": "b.jpg"}]
+    assert Prediction.columns(FACE.scores) == {
+        "source": "string",
+        "face": "int64",
+        "left": "int64",
+        "top": "int64",
+        "width": "int64",
+        "height": "int64",
+        "detected": "float32",
+        "emotion": "string",
+        "confidence": "float32",
+        **dict.fromkeys(FACE.scores, "float32"),
+        "flags": "string",
+    }
 
 
 def test_flags_are_the_four_that_are_documented() -> None:

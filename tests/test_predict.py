@@ -666,7 +666,7 @@ def test_a_runs_folder_is_a_model(
 
 def as_csv(predictions: list[Prediction], labels: Sequence[str]) -> str:
     stream = io.StringIO()
-    lines = _tables.Lines(stream, "csv", batches.columns(labels))
+    lines = _tables.Lines(stream, "csv", list(Prediction.columns(labels)))
     for each in predictions:
         lines.add(each.to_dict(), each.rows())
     return stream.getvalue()

@@ -3,12 +3,15 @@
 `Prediction.to_dict` is the JSON format of predictions in all commands and files.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 #: Version of the JSON format; it increases when a key changes its meaning or is removed.
 SCHEMA = 1
+
+#: Types of columns in Parquet by their pyarrow names.
+_PARQUET = {int: "int64", float: "float32", str: "string"}
 
 Flag = Literal["uncertain", "small", "blurred", "cut"]
 FLAGS: tuple[Flag, ...] = get_args(Flag)
@@ -146,6 +149,13 @@ class Prediction:
             }
             for number, face in enumerate(self.faces, start=1)
         ]
+
+    @classmethod
+    def columns(cls, labels: Iterable[str]) -> dict[str, str]:
+        """Return the columns of `rows` for a model with these labels, and their types in Parquet by name."""
+        face = Face(Box(0, 0, 1, 1), 0.0, dict.fromkeys(labels, 0.0))
+        (row,) = cls("", 1, 1, (face,)).rows()
+        return {name: _PARQUET[type(value)] for name, value in row.items()}
 
 
 @dataclass(frozen=True)

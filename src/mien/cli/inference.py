@@ -150,9 +150,9 @@ class _Counts:
 
 def _print_lines(predictions: "Iterable[Prediction]", kind: str, labels: Sequence[str]) -> None:
     from mien import _tables
-    from mien.inference import batches
+    from mien.types import Prediction
 
-    lines = _tables.Lines(sys.stdout, kind, batches.columns(labels))
+    lines = _tables.Lines(sys.stdout, kind, list(Prediction.columns(labels)))
     for each in predictions:
         lines.add(each.to_dict(), each.rows())
         sys.stdout.flush()

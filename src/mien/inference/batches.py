@@ -35,10 +35,6 @@ from mien.vision.images import Source
 
 #: Files that a note names; it counts the others.
 _NAMED, _EXAMPLES = 10, 3
-#: Columns of whole numbers and of text in a table of predictions.
-_WHOLE = ("face", "left", "top", "width", "height")
-_TEXT = ("source", "emotion", "flags")
-_TYPES = dict.fromkeys(_WHOLE, "int64") | dict.fromkeys(_TEXT, "string")
 
 #: Images in one task of a process; few, so that all processes are busy to the end.
 _SHARE = 8
@@ -393,16 +389,12 @@ def write(path: str | os.PathLike[str], items: Iterable[Prediction | Problem], l
         MissingExtra: It is Parquet, and pyarrow is not installed.
         OutputError: The file cannot be written.
     """
-    with _tables.Table(path, columns(labels), _TYPES) as table:
+    columns = Prediction.columns(labels)
+    with _tables.Table(path, list(columns), columns) as table:
         for item in items:
             if isinstance(item, Prediction):
                 table.add(item.to_dict(), item.rows())
         table.keep()
-
-
-def columns(labels: Sequence[str]) -> list[str]:
-    """Return the names of the columns of a table of predictions."""
-    return ["source", *_WHOLE, "detected", "emotion", "confidence", *labels, "flags"]
 
 
 def sources(path: str | os.PathLike[str]) -> set[str]:
