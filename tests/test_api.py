@@ -103,7 +103,7 @@ def test_train_names_an_argument_of_a_wrong_type(argument: str, options: dict[st
     pytest.importorskip("keras", reason="training needs mien[train]")
     functions = [mien.train] if argument in ("base", "teacher") else [mien.train, mien.train_folds]
     for function in functions:
-        with pytest.raises(mien.InputError, match=rf"^{argument} is "):
+        with pytest.raises(mien.InputError, match=rf"^{argument}\b"):
             function(**{"data": "faces.zip", **options})
 
 
@@ -118,7 +118,7 @@ def test_resume_takes_data_that_has_moved_and_calls_back(place: Path) -> None:
         assert mien.resume(run.path, data, on_dataset=seen.append).facts() == run.facts()
     assert [each.fingerprint for each in seen] == [dataset.fingerprint] * 2
     for argument, options in {"run": {"run": 3}, "data": {"data": 3}, "teacher": {"teacher": 3}}.items():
-        with pytest.raises(mien.InputError, match=rf"^{argument} is "):
+        with pytest.raises(mien.InputError, match=rf"^{argument}\b"):
             mien.resume(**{"run": run, **options})  # type: ignore[arg-type]
 
 
@@ -149,13 +149,13 @@ def test_folds_are_at_least_two(folds: Any) -> None:
 def test_an_argument_of_a_wrong_type_is_named(
     argument: str, function: str, given: list[Any], options: dict[str, Any], place: Path
 ) -> None:
-    with pytest.raises(mien.InputError, match=rf"^{argument} is "):
+    with pytest.raises(mien.InputError, match=rf"^{argument}\b"):
         getattr(mien, function)(*given, **options)
 
 
 @pytest.mark.parametrize("name", ["predict", "predict_many", "analyze_video"])
 def test_an_unknown_keyword_names_the_function(name: str) -> None:
-    with pytest.raises(TypeError, match=rf"^{name}\(\).*'modell'"):
+    with refused(TypeError, f"{name}()", "'modell'"):
         getattr(mien, name)(["photo.jpg"], modell="fast")
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from builders import refused
 from mien.errors import DataError
 from mien.evaluation import calibration
 from mien.evaluation.metrics import compute_metrics
@@ -95,9 +96,9 @@ def test_a_class_without_images_keeps_a_finite_offset() -> None:
     labels = np.arange(300) % 6  # never the last
     _, logit_bias = calibration.fit_logit_bias(chances, labels)
     assert -20 < logit_bias[6] < -1
-    with pytest.raises(DataError, match="7 classes"):
+    with refused(DataError, 7):
         calibration.apply(chances, 1.0, logit_bias[:3])
-    with pytest.raises(DataError, match="finite"):
+    with refused(DataError):
         calibration.apply(chances, 1.0, [np.nan] * 7)
 
 
@@ -309,45 +310,45 @@ def test_votes_count_by_their_likeliest_class() -> None:
 
 
 @pytest.mark.parametrize(
-    ("chances", "labels", "says"),
+    ("chances", "labels"),
     [
-        (np.empty((0, 3)), np.empty(0, np.int64), "hold no answers"),
-        (np.ones(3), np.zeros(3, np.int64), "hold no answers"),
-        (np.full((2, 2), 0.6), np.zeros(2, np.int64), "sum to 1"),
-        (np.array([[1.5, -0.5]]), np.zeros(1, np.int64), "sum to 1"),
-        (np.array([[np.nan, 1.0]]), np.zeros(1, np.int64), "sum to 1"),
-        (np.full((2, 2), 0.5), np.array([0, 2]), "do not fit 2 classes"),
-        (np.full((2, 2), 0.5), np.array([-1, 0]), "do not fit 2 classes"),
-        (np.full((2, 2), 0.5), np.array([0.0, 1.0]), "a row of shares"),
-        (np.full((2, 2), 0.5), np.zeros((2, 3)), "a row of shares"),
-        (np.full((2, 2), 0.5), np.array([[1.0, 0.0], [0.0, 0.0]]), "leave such images out"),
-        (np.full((2, 2), 0.5), np.array([[1.0, 0.0], [2.0, -1.0]]), "leave such images out"),
-        (np.full((2, 2), 0.5), np.array([[1.0, 0.0], [np.nan, 1.0]]), "leave such images out"),
+        (np.empty((0, 3)), np.empty(0, np.int64)),
+        (np.ones(3), np.zeros(3, np.int64)),
+        (np.full((2, 2), 0.6), np.zeros(2, np.int64)),
+        (np.array([[1.5, -0.5]]), np.zeros(1, np.int64)),
+        (np.array([[np.nan, 1.0]]), np.zeros(1, np.int64)),
+        (np.full((2, 2), 0.5), np.array([0, 2])),
+        (np.full((2, 2), 0.5), np.array([-1, 0])),
+        (np.full((2, 2), 0.5), np.array([0.0, 1.0])),
+        (np.full((2, 2), 0.5), np.zeros((2, 3))),
+        (np.full((2, 2), 0.5), np.array([[1.0, 0.0], [0.0, 0.0]])),
+        (np.full((2, 2), 0.5), np.array([[1.0, 0.0], [2.0, -1.0]])),
+        (np.full((2, 2), 0.5), np.array([[1.0, 0.0], [np.nan, 1.0]])),
     ],
 )
-def test_what_does_not_fit_is_refused(chances: np.ndarray, labels: np.ndarray, says: str) -> None:
+def test_what_does_not_fit_is_refused(chances: np.ndarray, labels: np.ndarray) -> None:
     for verb in (calibration.fit, calibration.fit_logit_bias, calibration.measure):
-        with pytest.raises(DataError, match=says):
+        with refused(DataError):
             verb(chances, labels)
 
 
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"folds": 1}, "1 folds cannot"),
-        ({"folds": 11}, "11 folds cannot be made of 10"),
-        ({"answered": 0.0}, "above 0"),
-        ({"answered": 1.1}, "at most 1"),
-        ({"prior": -1.0}, "at least 0"),
-        ({"prior": float("inf")}, "finite"),
+        ({"folds": 1}, 1),
+        ({"folds": 11}, 11),
+        ({"answered": 0.0}, 0),
+        ({"answered": 1.1}, 1),
+        ({"prior": -1.0}, 0),
+        ({"prior": float("inf")}, 0),
     ],
 )
-def test_senseless_settings_are_refused(settings: dict[str, Any], says: str) -> None:
-    with pytest.raises(DataError, match=says):
+def test_senseless_settings_are_refused(settings: dict[str, Any], says: int) -> None:
+    with refused(DataError, says):
         calibration.measure(*honest(10), **settings)
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_senseless_temperature_is_refused(temperature: float) -> None:
-    with pytest.raises(DataError, match="a number above 0"):
+    with refused(DataError, 0):
         calibration.apply(np.array([[0.5, 0.5]]), temperature)

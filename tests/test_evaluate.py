@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from sklearn import metrics as judge
 
 import builders
+from builders import refused
 from mien.data.datasets import Split
 from mien.errors import DataError, ModelError
 from mien.evaluation import evaluator
@@ -197,7 +198,7 @@ def test_many_classes_are_no_burden() -> None:
     ],
 )
 def test_what_does_not_fit_together_is_refused(chances: np.ndarray, labels: list[int]) -> None:
-    with pytest.raises(DataError, match="do not fit"):
+    with refused(DataError):
         compute_metrics(chances, np.array(labels, np.int64), LABELS)
 
 
@@ -229,15 +230,15 @@ def test_labels_are_matched_by_name() -> None:
 
 def test_what_cannot_be_scored_is_refused() -> None:
     model = thermometer()
-    with pytest.raises(ModelError, match="class 'contempt'"):
+    with refused(ModelError, "'contempt'"):
         evaluator.evaluate(model, split([1], [0]), labels=("happy", "contempt"))
-    with pytest.raises(DataError, match="no images"):
+    with refused(DataError):
         evaluator.evaluate(model, split([], []), labels=LABELS)
     for label in (-1, 3):
-        with pytest.raises(DataError, match="beyond its 3 classes"):
+        with refused(DataError, 3):
             evaluator.evaluate(model, split([1], [label]), labels=LABELS)
     images = np.zeros((1, 48, 48, 1), np.uint8)
-    with pytest.raises(ModelError, match=r"\(1, 48, 48, 1\)"):
+    with refused(ModelError, "(1, 48, 48, 1)"):
         evaluator.evaluate(model, Split("val", images, np.zeros(1, np.int64), None, ("a",)), labels=LABELS)
 
 

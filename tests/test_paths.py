@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from builders import refused
 from mien import _files, _tables
 from mien.data import audit, datasets, synthetic
 from mien.data.datasets import Dataset
@@ -77,16 +78,11 @@ def test_the_search_finds_what_takes_paths() -> None:
     assert _takes_path_alone(wrong) == ["path", "other", "many"]
 
 
-@pytest.mark.parametrize("name", PUBLIC)
-def test_every_public_function_that_takes_a_path_takes_text(name: str) -> None:
+def test_every_public_function_that_takes_a_path_takes_text() -> None:
     # mypy, which checks the sources strictly, makes sure that the function can use what it says it takes.
-    assert not _takes_path_alone(PUBLIC[name]), f"mien.{name} takes only Path; take str | os.PathLike[str]"
-
-
-@pytest.mark.parametrize("path", MODULES)
-def test_every_name_that_a_module_exports_exists(path: str) -> None:
-    module = importlib.import_module(f"mien.{path}")
-    assert not [name for name in getattr(module, "__all__", ()) if not hasattr(module, name)]
+    assert not {name: found for name, function in PUBLIC.items() if (found := _takes_path_alone(function))}, (
+        "take str | os.PathLike[str]"
+    )
 
 
 def test_text_works_as_a_path(away: Path, make_blobs: Callable[..., Dataset]) -> None:
@@ -94,7 +90,7 @@ def test_text_works_as_a_path(away: Path, make_blobs: Callable[..., Dataset]) ->
     made = runs.create(get("quick"), {}, runs="runs")
     assert runs.open_run("runs/quick-1") == runs.open_run(Path("runs/quick-1")) == made
     assert runs.create(get("quick"), {}, out="mine").path == Path("mine")
-    with pytest.raises(RunError, match="nowhere"):
+    with refused(RunError, "nowhere"):
         runs.open_run("nowhere")
     _files.write("below/file", b"2")
     lock = _files.hold("below/lock")
@@ -109,11 +105,11 @@ def test_text_works_as_a_path(away: Path, make_blobs: Callable[..., Dataset]) ->
     audit.exclude(report, "list.csv")
     audit.exclude(report, "more.csv", also="list.csv")
     audit.check_fix("drawn.zip", "clean")
-    with pytest.raises(DataError, match="overlap"):
+    with refused(DataError, "drawn.zip"):
         audit.check_fix("drawn.zip", "drawn.zip")
     audit.fix(report, "drawn.zip", "clean")
     assert datasets.load("clean").labels == faces.labels
-    with pytest.raises(InputError, match=r"a\.txt"):
+    with refused(InputError, "a.txt"):
         batches.write("a.txt", [], blobs.labels)
     batches.write("a.csv", [], blobs.labels)
     assert batches.sources("a.csv") == set()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from skimage.data import astronaut
 
+from builders import refused
 from mien import _tables, cli
 from mien.cli import evaluation
 from mien.data.datasets import Split
@@ -139,8 +140,7 @@ def test_a_prior_and_groups_may_be_the_command_lines_text(model: model_files.Mod
 def test_an_option_of_another_type_is_an_input_error(
     model: model_files.Model, options: dict[str, Any]
 ) -> None:
-    (name,) = options
-    with pytest.raises(InputError, match="|".join((name, "cannot be read"))):
+    with refused(InputError):
         Predictor(model, whole_image=True, **options)
 
 
@@ -148,7 +148,7 @@ def test_an_option_of_another_type_is_an_input_error(
     "options", [{"balance": None}, {"balance": "1"}, {"prior": 3}, {"prior": {"sad": None}}]
 )
 def test_a_model_takes_no_option_of_another_type(model: model_files.Model, options: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=next(iter(options))):
+    with refused(InputError, *options):
         model.run(np.zeros((1, 48, 48, 1), np.uint8), **options)
 
 
@@ -240,7 +240,7 @@ def test_a_model_answers_at_a_balance_and_with_a_prior(model: model_files.Model)
     np.testing.assert_allclose(only.sum(axis=1), 1, atol=1e-6)
     bare = {name: replace(each, frequencies=()) for name, each in model.card.heads.items()}
     silent = model_files.of(model_files.load("default").read(), replace(model.card, heads=bare))
-    with pytest.raises(InputError, match="frequencies"):
+    with refused(InputError):
         silent.run(faces, balance=1)
 
 

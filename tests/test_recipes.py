@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from builders import refused
 from mien.errors import RecipeError
 from mien.models import networks
 from mien.training import recipes
@@ -70,49 +71,46 @@ def test_settings_change_a_copy() -> None:
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
-        ("epocs=5", "did you mean 'epochs'"),
-        ("augment.rotatoin=5", "did you mean 'augment.rotation'"),
-        ("zzzzzz=5", "known: name, network"),
+        ("epocs=5", "'epochs'"),
+        ("augment.rotatoin=5", "'augment.rotation'"),
+        ("zzzzzz=5", "name, network"),
         ("epochs", "key=value"),
         ("epochs=five", "epochs='five'"),
-        ("epochs=0", "greater than or equal to 1"),
+        ("epochs=0", "epochs=0"),
         ("epochs=2.5", "epochs=2.5"),
-        ("optimizer.name=lion", "'adam', 'adamw' or 'sgd'"),
-        ("optimizer.learning_rate=-1", "greater than 0"),
-        ("optimizer.learning_rate=nan", "finite"),
-        ("augment.zoom=1", "less than 1"),
+        ("optimizer.name=lion", "'adam', 'adamw'"),
+        ("optimizer.learning_rate=-1", "optimizer.learning_rate=-1"),
+        ("optimizer.learning_rate=nan", "optimizer.learning_rate=nan"),
+        ("augment.zoom=1", "augment.zoom=1"),
         ("augment=5", "augment"),
-        ("seed=-1", "greater than or equal to 0"),
-        ("name=../up", "match pattern"),
+        ("seed=-1", "seed=-1"),
+        ("name=../up", "name="),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_line(setting: str, says: str) -> None:
-    with pytest.raises(RecipeError, match=r"^[^\n]*$") as caught:
+    with refused(RecipeError, says):
         recipes.override(recipes.get("seed"), [setting])
-    assert says in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("name = ", "not valid TOML"),
+        ("name = ", "TOML"),
         ("epochs = 3", "name"),
-        ('name = "a"\nnetwork = "seed"\nepoch = 3', "did you mean 'epochs'"),
-        ('name = "a"\nnetwork = "seed"\n[augment]\nrotate = 3', "did you mean 'augment.rotation'"),
+        ('name = "a"\nnetwork = "seed"\nepoch = 3', "'epochs'"),
+        ('name = "a"\nnetwork = "seed"\n[augment]\nrotate = 3', "'augment.rotation'"),
         ('name = "a"\nnetwork = 3', "network=3"),
     ],
 )
 def test_a_wrong_file_is_named_in_one_line(text: str, says: str) -> None:
-    with pytest.raises(RecipeError) as caught:
+    with refused(RecipeError, says):
         recipes.parse(text)
-    assert says in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_the_nearest_recipe_is_named() -> None:
-    with pytest.raises(RecipeError, match="did you mean 'quick'"):
+    with refused(RecipeError, "'quick'"):
         recipes.get("quik")
-    with pytest.raises(RecipeError, match="known: "):
+    with refused(RecipeError, *recipes.RECIPES):
         recipes.get("zzz")
 
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from sklearn import metrics as judge
 
+from builders import has_line, refused
 from html_pages import Page, without_pictures
 from mien import _files, cli
 from mien.data import datasets, recrops, synthetic
@@ -307,7 +308,7 @@ def test_tables_hold_the_figures_and_escape_names(found: Evaluation) -> None:
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert {len(cells(row, r"(?<!\\)&")) for row in rows} == {8, 5}
-    with pytest.raises(InputError, match="'csv'"):
+    with refused(InputError, "'csv'"):
         evaluation_report.table(found, "csv")
 
 
@@ -411,7 +412,7 @@ def test_what_was_asked_for_is_kept_in_the_run(made: Path, tmp_path: Path, ask: 
         assert not {"worst", "uncertain", "report", "table"} & kept.keys()
     assert kept["training_overlap"] == told["training_overlap"]
     assert (tmp_path / "out" / "table.md").read_text() == told["table"]
-    assert "and groups by half" in " ".join(model_cards.of_run(runs.open_run(home)).split())
+    assert "### By half: " in model_cards.of_run(runs.open_run(home))
 
 
 def test_groups_of_other_images_are_refused_before_the_count(
@@ -422,7 +423,7 @@ def test_groups_of_other_images_are_refused_before_the_count(
     (tmp_path / "g.csv").write_text("file,half\nnone.png,h\n")
     groups = ["--groups", str(tmp_path / "g.csv")]
     assert cli.run(["evaluate", str(home), "--split", "test", *groups]) == 2
-    assert "names an image of this split" in capsys.readouterr().err
+    assert "g.csv" in capsys.readouterr().err
     assert not (home / LOG_FILE).exists()
 
 
@@ -430,7 +431,7 @@ def test_a_report_is_written_whole_or_not_at_all(
     found: Evaluation, answers: evaluator.Predictions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "there" / evaluation_report.HTML).mkdir(parents=True)
-    with pytest.raises(OutputError, match="is a directory"):
+    with refused(OutputError, evaluation_report.HTML):
         evaluation_report.write(found, answers, tmp_path / "there")
     assert [path.name for path in (tmp_path / "there").iterdir()] == [evaluation_report.HTML]
     real = _files.write
@@ -442,7 +443,7 @@ def test_a_report_is_written_whole_or_not_at_all(
 
     with monkeypatch.context() as patch:
         patch.setattr(_files, "write", full)
-        with pytest.raises(OutputError, match="disk is full"):
+        with refused(OutputError, tmp_path / "new"):
             evaluation_report.write(found, answers, tmp_path / "new" / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
     evaluation_report.write(found, answers, tmp_path / "new" / "out", more={"table.md": "|"})
@@ -485,7 +486,7 @@ def test_what_a_run_left_out_stays_in_other_data(
         assert cli.run(["evaluate", str(home), "--split", "train", "--data", str(other), "--json"]) == 0
         captured = capsys.readouterr()
         assert json.loads(captured.out)["n"] == len(datasets.load(other).split("train")) == 126
-        assert f"images that two excluded from training are included from {other.name}: " in captured.err
+        assert has_line(captured.err, "two", other.name)
 
 
 def test_words_tables_groups_and_pages_come_from_the_command(
@@ -511,11 +512,11 @@ def test_words_tables_groups_and_pages_come_from_the_command(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--table", "csv"], "md or latex"),
-        (["--report", "{file}"], "is a file"),
-        (["--probabilities", "{folder}"], "is a folder"),
+        (["--table", "csv"], "--table"),
+        (["--report", "{file}"], "--report"),
+        (["--probabilities", "{folder}"], "--probabilities"),
         (["--recrops"], "--report"),
-        (["--groups", "{file}"], "no column row or file"),
+        (["--groups", "{file}"], "--groups"),
         (["--groups", "absent.csv"], "absent.csv"),
     ],
 )
@@ -565,7 +566,7 @@ def test_nothing_that_is_read_is_written_over(
     ):
         assert cli.run(["evaluate", *map(str, arguments)]) == 2
         said = capsys.readouterr().err
-        assert "would overwrite" in said
+        assert ("--report" if "--report" in arguments else "--probabilities") in said
         assert said.count("\n") == 1
     assert [path.read_bytes() for path in (archive, model, groups)] == before
 
