@@ -53,15 +53,6 @@ try:
 except ImportError as error:
     raise MissingExtra("plotting", "plot") from error
 
-__all__ = [
-    "draw_confusion_matrix",
-    "draw_history",
-    "draw_reliability",
-    "draw_run",
-    "draw_samples",
-    "draw_timeline",
-]
-
 # Blue and vermilion stay apart for every kind of colour vision: Okabe & Ito 2008, Color Universal Design.
 _BLUE, _VERMILION = "#0072B2", "#D55E00"
 _INK, _SOFT, _FAINT = "#1B1E23", "#5A626E", "#DDE1E6"
@@ -106,12 +97,7 @@ _settings = threading.Lock()
 
 @contextmanager
 def _open_figure(width: float, height: float) -> Iterator[Figure]:
-    """Open a page in mien's style, whatever the user's matplotlib settings are; they come back afterwards.
-
-    Args:
-        width: Inches that the axes fill; labels outside them widen the file.
-        height: Inches.
-    """
+    """Open a page of inches in mien's style; the user's settings of matplotlib come back afterwards."""
     style: dict[Any, Any] = dict(matplotlib.rcParamsDefault) | _STYLE
     style |= {"font.family": list(families())}
     # The backend is the user's: setting it, even to what it is, can start a window system.
@@ -123,54 +109,29 @@ def _open_figure(width: float, height: float) -> Iterator[Figure]:
 
 
 def _write_headline(axes: Axes, title: str, notes: Sequence[str], *, rise: float = 12) -> None:
-    """Write a title and notes above `axes`, from its left edge.
-
-    Args:
-        axes: The topmost axes.
-        title: One line.
-        notes: Smaller lines under it.
-        rise: Points between the axes and the lowest line.
-    """
+    """Write a title and smaller notes above `axes`, the lowest line `rise` points above its left edge."""
     for note in reversed(notes):
-        _above(axes, note, rise, size=9.5, color=_SOFT, weight="normal")
+        _annotate(axes, note, (0, 1), (0, rise), xycoords="axes fraction", fontsize=9.5, color=_SOFT)
         rise += 14
-    _above(axes, title, rise + 3, size=13, color=_INK, weight="bold")
+    _annotate(axes, title, (0, 1), (0, rise + 3), xycoords="axes fraction", fontsize=13, fontweight="bold")
 
 
-def _above(axes: Axes, text: str, rise: float, *, size: float, color: str, weight: str) -> None:
-    axes.annotate(
-        text,
-        xy=(0, 1),
-        xycoords="axes fraction",
-        xytext=(0, rise),
-        textcoords="offset points",
-        fontsize=size,
-        color=color,
-        fontweight=weight,
-        annotation_clip=False,
-    )
+def _annotate(
+    axes: Axes, text: str, at: tuple[float, float], shift: tuple[float, float], **look: Any
+) -> None:
+    """Write a text `shift` points from a place, also outside the axes."""
+    axes.annotate(text, at, shift, textcoords="offset points", annotation_clip=False, **look)
 
 
-def _name_what_was_scored(report_name: str, split: str, data: str, n: int) -> tuple[str, str]:
+def _name_what_was_scored(report: Mapping[str, Any], name: str) -> tuple[str, str]:
     """Return what was scored, for a title, and on how many images, for the line under it."""
-    what = shorten(make_drawable(split or report_name), 40)
-    source = shorten(make_drawable(base_name(data)), 48)
-    return what, pluralize(n, "image") + (f" of {source}" if source else "")
+    what = shorten(make_drawable(report.get("split") or name), 40)
+    source = shorten(make_drawable(base_name(report.get("data", ""))), 48)
+    return what, pluralize(report["n"], "image") + (f" of {source}" if source else "")
 
 
 def _save_figure(figure: Figure, to: str | os.PathLike[str], stem: str, *, tight: bool = True) -> list[Path]:
-    """Write a drawing as PNG and SVG.
-
-    Args:
-        figure: A page's figure, inside its `with`.
-        to: The folder; it is made if need be.
-        stem: The file's name without its ending.
-        tight: Widen or cut the page to what is drawn, and a margin.
-
-    Raises:
-        DataError: `stem` is not a file name.
-        OutputError: A file cannot be written.
-    """
+    """Write a figure as PNG and SVG into a folder; if `tight`, the page has the size of what is drawn."""
     if stem != Path(stem).name or "\\" in stem or "\0" in stem:
         raise DataError(f"{stem!r} cannot be a figure's file name; give a name without separators")
     # Measured once: print_figure's own "tight" would arrange every text again for each file.
@@ -192,38 +153,12 @@ def _save_figure(figure: Figure, to: str | os.PathLike[str], stem: str, *, tight
 _FONT = "DejaVu Sans"
 #: Asked in this order, where installed, for characters that `_FONT` lacks.
 _FALLBACKS = (
-    "Noto Sans CJK SC",
-    "Noto Sans CJK JP",
-    "Source Han Sans SC",
-    "WenQuanYi Micro Hei",
-    "PingFang SC",
-    "Hiragino Sans",
-    "Apple SD Gothic Neo",
-    "Microsoft YaHei",
-    "Yu Gothic",
-    "Malgun Gothic",
-    "Arial Unicode MS",
-    "Nirmala UI",
-    "Noto Sans JP",
-    "Noto Sans KR",
-    "Noto Serif CJK SC",
-    "Noto Serif CJK JP",
-    "WenQuanYi Zen Hei",
-    "Droid Sans Fallback",
-    "IPAGothic",
-    "IPAexGothic",
-    "TakaoGothic",
-    "MS Gothic",
-    "SimHei",
-    "Noto Sans",
-    "Noto Sans Arabic",
-    "Noto Sans Devanagari",
-    "Noto Sans Hebrew",
-    "Noto Sans Thai",
-    "Noto Emoji",
-    "Segoe UI Symbol",
-    "Segoe UI Emoji",
-    "STIXGeneral",
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Micro Hei", "PingFang SC"),
+    *("Hiragino Sans", "Apple SD Gothic Neo", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic"),
+    *("Arial Unicode MS", "Nirmala UI", "Noto Sans JP", "Noto Sans KR", "Noto Serif CJK SC"),
+    *("Noto Serif CJK JP", "WenQuanYi Zen Hei", "Droid Sans Fallback", "IPAGothic", "IPAexGothic"),
+    *("TakaoGothic", "MS Gothic", "SimHei", "Noto Sans", "Noto Sans Arabic", "Noto Sans Devanagari"),
+    *("Noto Sans Hebrew", "Noto Sans Thai", "Noto Emoji", "Segoe UI Symbol", "Segoe UI Emoji", "STIXGeneral"),
 )
 
 
@@ -316,11 +251,9 @@ _SKEWED = 20.0
 
 @dataclass(frozen=True)
 class _Measure:
-    """What one figure shows: its columns, and how its numbers are written."""
+    """What one figure shows: a column, the same on validation (`val_`), and how its numbers are written."""
 
     name: str
-    training: str
-    validation: str
     write: Callable[[float], str]
     percent: bool
 
@@ -334,8 +267,8 @@ class _Curve:
 
 
 _MEASURES = (
-    _Measure("loss", "loss", "val_loss", format_decimal, percent=False),
-    _Measure("accuracy", "accuracy", "val_accuracy", format_percent, percent=True),
+    _Measure("loss", format_decimal, percent=False),
+    _Measure("accuracy", format_percent, percent=True),
 )
 
 
@@ -417,8 +350,8 @@ def _curves_of(measure: _Measure, rows: Sequence[Mapping[str, float]]) -> list[_
     return [
         _Curve(name, _column(rows, key), colour, width)
         for name, key, colour, width in (
-            ("training", measure.training, _BLUE, 1.5),
-            ("validation", measure.validation, _VERMILION, 2.2),
+            ("training", measure.name, _BLUE, 1.5),
+            ("validation", f"val_{measure.name}", _VERMILION, 2.2),
         )
         if any(key in row for row in rows)
     ]
@@ -465,25 +398,17 @@ def _loss_scale(axes: Axes, measure: _Measure, values: Floats) -> None:
 
 
 def _draw_curve(axes: Axes, epochs: Floats, curve: _Curve) -> None:
-    colour, width = curve.colour, curve.width
+    width = curve.width
+    look: dict[str, Any] = {"color": curve.colour, "clip_on": False}
     there = _drawable(curve.values)
     shown = np.where(there, curve.values, np.nan)
-    axes.plot(epochs, shown, color=colour, linewidth=width, solid_capstyle="round", clip_on=False, zorder=3)
+    axes.plot(epochs, shown, linewidth=width, solid_capstyle="round", zorder=3, **look)
     # A line needs two points; a single point between gaps would vanish.
     alone = there & ~np.append(False, there[:-1]) & ~np.append(there[1:], False)
     dots = there if len(epochs) <= 30 else alone
-    axes.plot(epochs[dots], shown[dots], "o", color=colour, markersize=2 + width, clip_on=False, zorder=3)
-    axes.plot(
-        epochs[~there],
-        np.full(np.count_nonzero(~there), 0.975),
-        "x",
-        color=colour,
-        markersize=5 + width,
-        markeredgewidth=width,
-        transform=axes.get_xaxis_transform(),
-        clip_on=False,
-        zorder=4,
-    )
+    axes.plot(epochs[dots], shown[dots], "o", markersize=2 + width, zorder=3, **look)
+    look |= {"markersize": 5 + width, "markeredgewidth": width, "transform": axes.get_xaxis_transform()}
+    axes.plot(epochs[~there], np.full(np.count_nonzero(~there), 0.975), "x", zorder=4, **look)
 
 
 def _epoch_axis(axes: Axes, epochs: Floats) -> None:
@@ -509,17 +434,9 @@ def _label_ends(axes: Axes, curves: list[_Curve], measure: _Measure) -> None:
         middle, upper = sum(places) / 2, int(places[1] >= places[0])
         moved[upper], moved[1 - upper] = middle + _LINE / 2, middle - _LINE / 2
     for number, curve in enumerate(curves):
-        axes.annotate(
-            f"{curve.name} {measure.write(ends[number])}",
-            xy=(1, heights[number]),
-            xycoords=("axes fraction", "data"),
-            xytext=(8, moved[number] - places[number]),
-            textcoords="offset points",
-            color=curve.colour,
-            fontweight="bold",
-            va="center",
-            annotation_clip=False,
-        )
+        text, shift = f"{curve.name} {measure.write(ends[number])}", (8, moved[number] - places[number])
+        look = {"color": curve.colour, "fontweight": "bold", "va": "center"}
+        _annotate(axes, text, (1, heights[number]), shift, xycoords=("axes fraction", "data"), **look)
 
 
 def _summary(measure: _Measure, epochs: Floats, curves: list[_Curve], best: int | None) -> str:
@@ -533,16 +450,8 @@ def _summary(measure: _Measure, epochs: Floats, curves: list[_Curve], best: int 
 
 def _mark_epoch(axes: Axes, best: int, epochs: Floats, curves: list[_Curve]) -> None:
     axes.axvline(best, color=_INK, linewidth=0.9, linestyle=(0, (2, 2)), zorder=2)
-    axes.annotate(
-        "ships",
-        xy=(best, 1),
-        xycoords=("data", "axes fraction"),
-        xytext=(0, 5),
-        textcoords="offset points",
-        ha="center",
-        fontsize=8.5,
-        annotation_clip=False,
-    )
+    above = ("data", "axes fraction")
+    _annotate(axes, "ships", (best, 1), (0, 5), xycoords=above, ha="center", fontsize=8.5)
     for curve in curves:
         there = (epochs == best) & _drawable(curve.values)
         axes.plot(
@@ -568,16 +477,8 @@ def _draw_rate(axes: Axes, epochs: Floats, rate: Floats) -> None:
     axes.tick_params(axis="y", labelsize=8)
     axes.grid(axis="y")
     axes.set_xlabel("epoch")
-    axes.annotate(
-        f"learning rate {rate[-1]:.2g}",
-        xy=(1, rate[-1]),
-        xycoords=("axes fraction", "data"),
-        xytext=(8, 0),
-        textcoords="offset points",
-        color=_SOFT,
-        va="center",
-        annotation_clip=False,
-    )
+    text, beside = f"learning rate {rate[-1]:.2g}", ("axes fraction", "data")
+    _annotate(axes, text, (1, rate[-1]), (8, 0), xycoords=beside, color=_SOFT, va="center")
 
 
 Counts = npt.NDArray[np.int64]
@@ -601,22 +502,14 @@ _SPACING = 1.2
 
 @dataclass(frozen=True)
 class _MatrixLayout:
-    """How a matrix of k classes is laid out.
-
-    Args:
-        k: Classes.
-        cell: Inches.
-        names: Size of the class names, in points.
-        count: Size of the counts in the cells, in points; 0 for none.
-        share: Size of the percents in the cells, in points; 0 for none.
-        step: Every so many classes have their name written.
-    """
+    """How a matrix of k classes is laid out: cells in inches, type in points (0 for none)."""
 
     k: int
     cell: float
     names: float
     count: float
     share: float
+    #: Every so many classes have their name written.
     step: int
 
     @property
@@ -655,7 +548,9 @@ def draw_confusion_matrix(report: Mapping[str, Any], to: str | os.PathLike[str],
     colours = matplotlib.colormaps["Blues"]
     with _open_figure(grid.side, grid.side) as figure:
         axes = figure.add_axes((0, 0, 1, 1))
-        shares = _row_shares(counts)
+        totals = counts.sum(axis=1, keepdims=True)
+        # A class without images has no shares.
+        shares = np.where(totals > 0, counts / np.maximum(totals, 1), np.nan)
         _draw_cells(axes, shares, grid, colours)
         _class_axes(axes, names, counts.sum(axis=1), grid)
         if grid.share:
@@ -685,13 +580,7 @@ def _lay_out_matrix(counts: Counts, longest: int) -> _MatrixLayout:
     )
 
 
-def _row_shares(counts: Counts) -> npt.NDArray[np.float64]:
-    """Return each row's shares; NaN where a class has no images."""
-    totals = counts.sum(axis=1, keepdims=True)
-    return np.where(totals > 0, counts / np.maximum(totals, 1), np.nan)
-
-
-def _draw_cells(axes: Axes, shares: npt.NDArray[np.float64], grid: _MatrixLayout, colours: Colormap) -> None:
+def _draw_cells(axes: Axes, shares: Floats, grid: _MatrixLayout, colours: Colormap) -> None:
     axes.imshow(
         np.ma.masked_invalid(shares),
         cmap=colours.with_extremes(bad=_FAINT),
@@ -709,9 +598,7 @@ def _draw_cells(axes: Axes, shares: npt.NDArray[np.float64], grid: _MatrixLayout
     axes.tick_params(length=0, labelsize=grid.names, labelcolor="black", pad=5)
 
 
-def _write_cells(
-    axes: Axes, counts: Counts, shares: npt.NDArray[np.float64], grid: _MatrixLayout, colours: Colormap
-) -> None:
+def _write_cells(axes: Axes, counts: Counts, shares: Floats, grid: _MatrixLayout, colours: Colormap) -> None:
     for row, column in np.ndindex(counts.shape):
         share, count = shares[row, column], counts[row, column]
         if math.isnan(share):
@@ -767,16 +654,8 @@ def _class_axes(axes: Axes, names: list[str], n: Counts, grid: _MatrixLayout) ->
             label.set(rotation=slant, ha="right", va="center", rotation_mode="anchor")
     header = -9 / (grid.cell * _POINTS)
     for row, text in [(header, "n"), *((place + 0.5, f"{n[place]:,}") for place in places)]:
-        axes.annotate(
-            text,
-            xy=(grid.k, row),
-            xytext=(7, 0),
-            textcoords="offset points",
-            va="center_baseline",
-            color=_SOFT,
-            fontsize=grid.names,
-            annotation_clip=False,
-        )
+        look = {"va": "center_baseline", "color": _SOFT, "fontsize": grid.names}
+        _annotate(axes, text, (grid.k, row), (7, 0), **look)
 
 
 def _color_scale(figure: Figure, grid: _MatrixLayout, colours: Colormap) -> None:
@@ -790,13 +669,9 @@ def _color_scale(figure: Figure, grid: _MatrixLayout, colours: Colormap) -> None
 
 
 def _matrix_headline(axes: Axes, report: Mapping[str, Any], name: str, grid: _MatrixLayout) -> None:
-    what, on = _name_what_was_scored(name, report.get("split", ""), report.get("data", ""), report["n"])
-    low, high = report["accuracy_interval"]
-    notes = [
-        on,
-        f"accuracy {format_percent(report['accuracy'])} "
-        f"(95% interval {format_percent(low)} to {format_percent(high)})",
-    ]
+    what, on = _name_what_was_scored(report, name)
+    share, low, high = map(format_percent, (report["accuracy"], *report["accuracy_interval"]))
+    notes = [on, f"accuracy {share} (95% interval {low} to {high})"]
     if grid.count:
         notes.append("in each cell: images, and their share of the row")
     elif grid.share:
@@ -837,12 +712,9 @@ def draw_reliability(report: Mapping[str, Any], to: str | os.PathLike[str], *, n
             each.xaxis.set_major_locator(FixedLocator(_FIFTHS))
             each.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
         axes.tick_params(axis="x", labelbottom=False)
-        what, on = _name_what_was_scored(name, report.get("split", ""), report.get("data", ""), report["n"])
-        _write_headline(
-            axes,
-            f"Reliability, {what}: ECE {report['ece']:.3f}",
-            [on, "whiskers: 95% intervals, grey where they reach the diagonal"],
-        )
+        what, on = _name_what_was_scored(report, name)
+        notes = [on, "whiskers: 95% intervals, grey where they reach the diagonal"]
+        _write_headline(axes, f"Reliability, {what}: ECE {report['ece']:.3f}", notes)
         return _save_figure(figure, to, f"reliability-{name}")
 
 
@@ -853,20 +725,9 @@ def _draw_bins(axes: Axes, bins: list[Mapping[str, Any]]) -> None:
     axes.set_ylabel("answers that are right")
     axes.grid(True)
     axes.plot((0, 1), (0, 1), color=_SOFT, linewidth=1, linestyle=(0, (4, 3)), zorder=2)
-    for (x, y), side, text, colour in (
-        ((0.02, 0.97), "left", "right more often\nthan it is sure", _BLUE),
-        ((0.98, 0.03), "right", "surer than\nit is right", _VERMILION),
-    ):
-        axes.text(
-            x,
-            y,
-            text,
-            ha=side,
-            va="top" if side == "left" else "bottom",
-            color=colour,
-            size=9,
-            linespacing=1.3,
-        )
+    look: dict[str, Any] = {"size": 9, "linespacing": 1.3}
+    axes.text(0.02, 0.97, "right more often\nthan it is sure", ha="left", va="top", color=_BLUE, **look)
+    axes.text(0.98, 0.03, "surer than\nit is right", ha="right", va="bottom", color=_VERMILION, **look)
     for each in bins:
         if not each["n"]:
             continue
@@ -892,15 +753,8 @@ def _draw_counts(axes: Axes, counts: list[int]) -> None:
         return
     for number, count in enumerate(counts):
         if count:
-            axes.annotate(
-                format_count(count),
-                xy=((number + 0.45) * width, count),
-                xytext=(0, 2.5),
-                textcoords="offset points",
-                ha="center",
-                color=_SOFT,
-                fontsize=size,
-            )
+            at, look = ((number + 0.45) * width, count), {"ha": "center", "color": _SOFT, "fontsize": size}
+            _annotate(axes, format_count(count), at, (0, 2.5), **look)
 
 
 Images = npt.NDArray[np.uint8]
