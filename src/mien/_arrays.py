@@ -1,13 +1,15 @@
-"""Read npz files that may be damaged or hostile."""
+"""Write npz files with facts beside the arrays, and read npz files that may be damaged or hostile."""
 
+import hashlib
 import io
+import json
 import lzma
 import math
 import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -34,6 +36,41 @@ _DAMAGE = (
 )
 #: Maximum length of a reason that comes from another library.
 _LONGEST = 120
+_FACTS = "__facts__"
+
+
+def pack(arrays: Mapping[str, NDArray[np.generic]], facts: Mapping[str, Any]) -> bytes:
+    """Return an npz file of arrays and of facts, which are plain JSON values; `read` returns both."""
+    buffer = io.BytesIO()
+    packed = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+    np.savez(buffer, **{_FACTS: packed}, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def read(path: Path, most: int) -> tuple[dict[str, NDArray[np.generic]], Any]:
+    """Return the arrays and the facts of a file that `pack` made.
+
+    Args:
+        path: The file.
+        most: As in `unpack`.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: As in `unpack`, or the facts are not JSON.
+        KeyError: There are no facts.
+    """
+    with path.open("rb") as file:
+        arrays = unpack(file.read(most + 1), most)
+    return arrays, json.loads(arrays.pop(_FACTS).tobytes())
+
+
+def digest(arrays: Mapping[str, NDArray[np.generic]], start: str = "") -> str:
+    """Return the SHA-256 of a text and of arrays with their names, types and shapes, in hexadecimal."""
+    found = hashlib.sha256(start.encode())
+    for name, array in sorted(arrays.items()):
+        found.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,10 @@
 """The card: what a model is, what it learnt from and how well it does, in one JSON document."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
 from mien.errors import ModelError
 
@@ -22,6 +21,7 @@ Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^/\\\x00-\
 Labels = Annotated[tuple[Name, ...], Field(min_length=2, max_length=1000)]
 
 
+@with_config(_STRICT)
 @dataclass(frozen=True, kw_only=True)
 class Part:
     """One split of the data a model was made with.
@@ -31,12 +31,11 @@ class Part:
         fingerprint: sha256 over pixels, labels and order.
     """
 
-    __pydantic_config__ = _STRICT
-
     n: Count
     fingerprint: Sha256
 
 
+@with_config(_STRICT)
 @dataclass(frozen=True, kw_only=True)
 class Data:
     """What a model was trained on.
@@ -47,13 +46,12 @@ class Data:
         splits: Each split by name.
     """
 
-    __pydantic_config__ = _STRICT
-
     name: Name
     fingerprint: Sha256
     splits: dict[Name, Part] = field(default_factory=dict)
 
 
+@with_config(_STRICT)
 @dataclass(frozen=True, kw_only=True)
 class Base:
     """A trained model that another was made from, by its weights.
@@ -66,8 +64,6 @@ class Base:
         teacher: The models it was distilled from; empty if none or unknown.
     """
 
-    __pydantic_config__ = _STRICT
-
     name: Name
     sha256: Sha256
     data: Data
@@ -75,6 +71,7 @@ class Base:
     teacher: str = ""
 
 
+@with_config(_STRICT)
 @dataclass(frozen=True, kw_only=True)
 class Measured:
     """Metrics of a model on one split.
@@ -85,13 +82,12 @@ class Measured:
         intervals: 95 % intervals (low, high) of those that have one.
     """
 
-    __pydantic_config__ = _STRICT
-
     n: Count
     values: dict[Name, float] = field(default_factory=dict)
     intervals: dict[Name, tuple[float, float]] = field(default_factory=dict)
 
 
+@with_config(_STRICT)
 @dataclass(frozen=True, kw_only=True)
 class Head:
     """An output head: one of the answers that a model gives to an image.
@@ -113,8 +109,6 @@ class Head:
         at_chance: Whether the head is not measurably better on val than always answering the most frequent
             label (`mien.evaluation.metrics.at_chance`); then all its answers count as uncertain.
     """
-
-    __pydantic_config__ = _STRICT
 
     output: Literal["probabilities", "ferplus"] = "probabilities"
     about: str = ""
@@ -154,6 +148,7 @@ TWO_HEADS = {
 }
 
 
+@with_config(_STRICT)
 @dataclass(frozen=True, kw_only=True)
 class Began:
     """Accuracy of a trained model and of the model that it started from, on the same images of val.
@@ -167,8 +162,6 @@ class Began:
         after: Accuracy of the trained model, with its first head.
         after_interval: 95 %, Wilson.
     """
-
-    __pydantic_config__ = _STRICT
 
     name: Name
     n: Count
@@ -196,6 +189,7 @@ class Began:
         return f"{said}; {self.name} was trained on these images" if self.learnt else said
 
 
+@with_config(_STRICT)
 @dataclass(frozen=True, kw_only=True)
 class FeatureMap:
     """Where the cells of the last feature map are in the image: cell i is centred on `first + step * i`.
@@ -205,12 +199,11 @@ class FeatureMap:
         step: Rows and columns in pixels from one cell to the next.
     """
 
-    __pydantic_config__ = _STRICT
-
     first: tuple[float, float]
     step: tuple[float, float]
 
 
+@with_config(_STRICT)
 @dataclass(frozen=True, kw_only=True)
 class Parity:
     """How close the shipped file answers to the network it was written from.
@@ -221,13 +214,12 @@ class Parity:
         against: What the file was compared with.
     """
 
-    __pydantic_config__ = _STRICT
-
     images: Count
     largest_difference: Fraction
     against: str
 
 
+@with_config(_STRICT)
 @dataclass(frozen=True, kw_only=True)
 class Fusion:
     """How differently an int8 file answers where the runtime does not fuse its operations.
@@ -239,14 +231,13 @@ class Fusion:
         mean_difference: Mean absolute difference.
     """
 
-    __pydantic_config__ = _STRICT
-
     images: Count
     agreement: Fraction
     largest_difference: Fraction
     mean_difference: Fraction
 
 
+@with_config(_STRICT)
 @dataclass(frozen=True, kw_only=True)
 class Card:
     """Facts about a model: in a file beside the ONNX file and inside it.
@@ -280,8 +271,6 @@ class Card:
         licence: The terms for use; empty if the author named none.
         versions: Version of each program that made it.
     """
-
-    __pydantic_config__ = _STRICT
 
     name: Name
     labels: Labels
@@ -364,37 +353,28 @@ def parse(text: str | bytes) -> Card:
         card: Card = _ADAPTER.validate_json(text, strict=True)
     except ValidationError as error:
         raise ModelError(_explain(error)) from None
-    _require_distinct(card.labels)
+    if twice := sorted({label for label in card.labels if card.labels.count(label) > 1}):
+        raise ModelError(f"the card names the label {twice[0]!r} twice; every label must have its own name")
     for name, head in card.heads.items():
         if head.logit_bias and len(head.logit_bias) != len(card.labels):
             raise ModelError(
                 f"the card's head {name!r} has {len(head.logit_bias)} logit biases for {len(card.labels)} "
                 "labels; it must have one for each, or none"
             )
-        _check_frequencies(name, head, len(card.labels))
+        shares = head.frequencies
+        if shares and (len(shares) != len(card.labels) or abs(sum(shares) - 1) > 1e-3):
+            raise ModelError(
+                f"the card's head {name!r} has {len(shares)} frequencies with the sum {sum(shares):.3f} for "
+                f"{len(card.labels)} labels; it must have one for each, with the sum 1, or none"
+            )
+        if head.balance and not shares:
+            raise ModelError(f"the card's head {name!r} has a balance but no frequencies, which it needs")
     return card
-
-
-def _check_frequencies(name: str, head: Head, labels: int) -> None:
-    given = head.frequencies
-    if given and (len(given) != labels or abs(sum(given) - 1) > 1e-3):
-        raise ModelError(
-            f"the card's head {name!r} has {len(given)} frequencies with the sum {sum(given):.3f} for "
-            f"{labels} labels; it must have one for each, with the sum 1, or none"
-        )
-    if head.balance and not given:
-        raise ModelError(f"the card's head {name!r} has a balance but no frequencies, which it needs")
 
 
 def without_hash(card: Card) -> Card:
     """Return `card` without the hash, as it is inside the ONNX file."""
     return replace(card, sha256=None)
-
-
-def _require_distinct(labels: Sequence[str]) -> None:
-    twice = sorted({label for label in labels if labels.count(label) > 1})
-    if twice:
-        raise ModelError(f"the card names the label {twice[0]!r} twice; every label must have its own name")
 
 
 def _explain(error: ValidationError) -> str:

@@ -5,9 +5,6 @@ An int8 file has no weights for training, because normalization is merged into i
 each output channel, which makes it as large as the model, and everything else in float32.
 """
 
-import hashlib
-import io
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mien._arrays import unpack
+from mien import _arrays
 from mien.errors import ModelError
 
-_FACTS, _SCALE = "__facts__", ":scale"
+_SCALE = ":scale"
 #: Largest file in bytes that is read, and most that it may unpack to.
 _MAX_BYTES = 1 << 28
 
@@ -44,10 +41,7 @@ def pack(weights: Mapping[str, npt.NDArray[np.float32]], model: str) -> bytes:
         scale = np.where(scale == 0, 1, scale).astype(np.float32)
         arrays[name] = np.rint(array / scale).astype(np.int8)
         arrays[name + _SCALE] = scale
-    facts = {"schema": 1, "model": model, "sha256": _digest(arrays)}
-    buffer = io.BytesIO()
-    np.savez(buffer, **{_FACTS: np.frombuffer(json.dumps(facts).encode(), np.uint8)}, **arrays)  # type: ignore[arg-type]
-    return buffer.getvalue()
+    return _arrays.pack(arrays, {"schema": 1, "model": model, "sha256": _arrays.digest(arrays)})
 
 
 def read(model: str | os.PathLike[str], digest: str) -> dict[str, npt.NDArray[np.float32]]:
@@ -70,11 +64,9 @@ def read(model: str | os.PathLike[str], digest: str) -> dict[str, npt.NDArray[np
             "with mien ship, or name the run of the model"
         )
     try:
-        with path.open("rb") as file:
-            arrays = unpack(file.read(_MAX_BYTES + 1), _MAX_BYTES)
-        facts = json.loads(arrays.pop(_FACTS).tobytes())
+        arrays, facts = _arrays.read(path, _MAX_BYTES)
         owner = str(facts["model"])
-        if facts["sha256"] != _digest(arrays):
+        if facts["sha256"] != _arrays.digest(arrays):
             raise ValueError("its checksum does not match")
         scales = {
             name.removesuffix(_SCALE): array.astype(np.float32)
@@ -94,11 +86,3 @@ def read(model: str | os.PathLike[str], digest: str) -> dict[str, npt.NDArray[np
             f"has {digest[:12]}; ship the model again"
         )
     return found
-
-
-def _digest(arrays: dict[str, npt.NDArray[np.generic]]) -> str:
-    digest = hashlib.sha256()
-    for name, array in sorted(arrays.items()):
-        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()

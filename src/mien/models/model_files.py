@@ -7,6 +7,7 @@ gets it.
 """
 
 import difflib
+import functools
 import hashlib
 import json
 import os
@@ -111,7 +112,8 @@ class Model:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the model's bytes, from which another process makes a session of its own."""
-        return _unpickled, (self._content, self.card, self.path, self._threads, self._optimization)
+        again = functools.partial(of, path=self.path, threads=self._threads, optimization=self._optimization)
+        return again, (self._content, self.card)
 
     def __repr__(self) -> str:
         card = self.card
@@ -470,16 +472,6 @@ def write(model: bytes, card: Card, to: str | os.PathLike[str], *, threads: int 
         _files.write(place / LABELS, listed(card.labels))
         _files.write(place / CARD, to_json(loaded.card).encode())
     return loaded
-
-
-def _unpickled(
-    content: bytes,
-    card: Card,
-    path: Path,
-    threads: int | None,
-    optimization: Literal["all", "basic"],
-) -> Model:
-    return of(content, card, path=path, threads=threads, optimization=optimization)
 
 
 def listed(labels: Sequence[str]) -> bytes:

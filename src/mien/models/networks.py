@@ -41,7 +41,7 @@ class Network:
     name: str
     about: str
     build: Callable[[int, int], keras.Model]
-    smallest: int
+    smallest: int = 16
     parameters: int = field(kw_only=True)
     flops: int = field(kw_only=True)
     wide: bool = False
@@ -264,6 +264,21 @@ def _seed(size: int, classes: int) -> keras.Model:
     return load_keras().Model(pixels, answer, name="fer_model")
 
 
+def _classifier(name: str, body: Callable[[Any], Any], dropout: float) -> Callable[[int, int], keras.Model]:
+    """Return a builder: pixels in [-1, 1], maps by `body`, and a softmax over the mean of the last map."""
+
+    def make(size: int, classes: int) -> keras.Model:
+        layers = load_keras().layers
+        pixels = layers.Input((size, size, 1), name="pixels")
+        x = body(layers.Rescaling(1 / 127.5, offset=-1.0, name="rescale")(pixels))
+        x = layers.GlobalAveragePooling2D(name="pool")(x)
+        x = layers.Dropout(dropout, name="dropout")(x)
+        answer = layers.Dense(classes, activation="softmax", dtype="float32", name="answer")(x)
+        return load_keras().Model(pixels, answer, name=name)
+
+    return make
+
+
 def _residual(
     name: str,
     widths: tuple[int, ...],
@@ -285,12 +300,10 @@ def _residual(
     Source: He et al. 2016, arXiv:1603.05027; the pooled short way is ResNet-D's, arXiv:1812.01187.
     """
 
-    def make(size: int, classes: int) -> keras.Model:
+    def body(x: Any) -> Any:
         layers = load_keras().layers
-        pixels = layers.Input((size, size, 1), name="pixels")
-        x = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescale")(pixels)
         if crop:
-            x = layers.Cropping2D(size // 12, name="crop")(x)
+            x = layers.Cropping2D(x.shape[1] // 12, name="crop")(x)
         x = _convolve(x, widths[0], "stem", stride=stem)
         x = layers.ReLU(name="stem_relu")(x)
         for stage, filters in enumerate(widths, start=1):
@@ -299,12 +312,9 @@ def _residual(
                 last = stage == len(widths) and index == deep - 1
                 stride = 2 if stage > 1 and index == 0 else 1
                 x = _block(x, filters, f"stage{stage}_{index + 1}", stride=stride, last=last)
-        x = layers.GlobalAveragePooling2D(name="pool")(x)
-        x = layers.Dropout(dropout, name="dropout")(x)
-        answer = layers.Dense(classes, activation="softmax", dtype="float32", name="answer")(x)
-        return load_keras().Model(pixels, answer, name=name)
+        return x
 
-    return make
+    return _classifier(name, body, dropout)
 
 
 def _convolve(x: Any, filters: int, label: str, *, kernel: int = 3, stride: int = 1) -> Any:
@@ -343,10 +353,8 @@ def _stacked(
     Source: Simonyan & Zisserman 2015, arXiv:1409.1556, with batch normalisation.
     """
 
-    def make(size: int, classes: int) -> keras.Model:
+    def body(x: Any) -> Any:
         layers = load_keras().layers
-        pixels = layers.Input((size, size, 1), name="pixels")
-        x = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescale")(pixels)
         for stage, (filters, count) in enumerate(stages, start=1):
             for index in range(1, count + 1):
                 x = _convolve(x, filters, f"stage{stage}_{index}")
@@ -354,12 +362,9 @@ def _stacked(
                 x = layers.ReLU(name="features" if last else f"stage{stage}_{index}_relu")(x)
             if stage < len(stages):
                 x = layers.MaxPooling2D(2, name=f"stage{stage}_pool")(x)
-        x = layers.GlobalAveragePooling2D(name="pool")(x)
-        x = layers.Dropout(dropout, name="dropout")(x)
-        answer = layers.Dense(classes, activation="softmax", dtype="float32", name="answer")(x)
-        return load_keras().Model(pixels, answer, name=name)
+        return x
 
-    return make
+    return _classifier(name, body, dropout)
 
 
 def _dense(
@@ -371,10 +376,8 @@ def _dense(
         blocks).
     """
 
-    def make(size: int, classes: int) -> keras.Model:
+    def body(x: Any) -> Any:
         layers = load_keras().layers
-        pixels = layers.Input((size, size, 1), name="pixels")
-        x = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescale")(pixels)
         x = _convolve(x, 2 * growth, "stem")
         x = layers.ReLU(name="stem_relu")(x)
         for block, count in enumerate(blocks, start=1):
@@ -390,12 +393,9 @@ def _dense(
             x = layers.ReLU(name="features" if last else f"block{block}_relu")(x)
             if not last:
                 x = layers.AveragePooling2D(2, name=f"block{block}_pool")(x)
-        x = layers.GlobalAveragePooling2D(name="pool")(x)
-        x = layers.Dropout(dropout, name="dropout")(x)
-        answer = layers.Dense(classes, activation="softmax", dtype="float32", name="answer")(x)
-        return load_keras().Model(pixels, answer, name=name)
+        return x
 
-    return make
+    return _classifier(name, body, dropout)
 
 
 #: Every named network.
@@ -406,7 +406,6 @@ NETWORKS: dict[str, Network] = {
             "seed",
             "baseline: five wide convolutions",
             _seed,
-            16,
             parameters=5_173_959,
             flops=7_725_518_336,
             wide=True,
@@ -415,7 +414,6 @@ NETWORKS: dict[str, Network] = {
             "small",
             "residual, 24 to 160 channels, central crop; the network of `fast`",
             _residual("small", (24, 48, 96, 160), dropout=0.2, crop=True),
-            16,
             parameters=560_927,
             flops=28_283_840,
         ),
@@ -423,7 +421,6 @@ NETWORKS: dict[str, Network] = {
             "medium",
             "residual, 32 to 224 channels, central crop; about twice the operations of small",
             _residual("medium", (32, 64, 128, 224), dropout=0.3, crop=True),
-            16,
             parameters=1_050_695,
             flops=51_206_208,
         ),
@@ -431,7 +428,6 @@ NETWORKS: dict[str, Network] = {
             "large",
             "residual, 32 to 256 channels, five blocks, central crop; half the size of xlarge",
             _residual("large", (32, 64, 128, 256), blocks=(1, 1, 2, 1), dropout=0.3, crop=True),
-            16,
             parameters=1_526_439,
             flops=69_177_856,
         ),
@@ -439,7 +435,6 @@ NETWORKS: dict[str, Network] = {
             "xlarge",
             "residual, 32 to 256 channels, seven blocks, no stride in the stem; the network of `default`",
             _residual("xlarge", (32, 64, 128, 256), blocks=(1, 2, 2, 2), dropout=0.2, crop=True, stem=1),
-            16,
             parameters=2_782_375,
             flops=374_480_384,
         ),
@@ -447,7 +442,6 @@ NETWORKS: dict[str, Network] = {
             "light",
             "residual, 16 to 160 channels, central crop; for video and slow machines",
             _residual("light", (16, 40, 88, 160), dropout=0.2, crop=True),
-            16,
             parameters=506_423,
             flops=19_890_240,
         ),
@@ -455,7 +449,6 @@ NETWORKS: dict[str, Network] = {
             "resnet18",
             "residual, 64 to 512 channels, two blocks a stage, no stride in the stem; a teacher for a GPU",
             _residual("resnet18", (64, 128, 256, 512), blocks=2, dropout=0.4, stem=1),
-            16,
             parameters=11_180_871,
             flops=2_494_077_952,
             wide=True,
@@ -464,7 +457,6 @@ NETWORKS: dict[str, Network] = {
             "vgg",
             "ten plain convolutions of 64 to 512 channels; a teacher for a GPU",
             _stacked("vgg", ((64, 2), (128, 2), (256, 3), (512, 3)), dropout=0.5),
-            16,
             parameters=7_645_767,
             flops=1_276_681_216,
             wide=True,
@@ -473,7 +465,6 @@ NETWORKS: dict[str, Network] = {
             "densenet",
             "densely connected, 3 blocks of 8 to 16 layers, growth 24; a teacher for a GPU",
             _dense("densenet", (8, 12, 16), growth=24, dropout=0.3),
-            16,
             parameters=2_035_345,
             flops=2_398_433_556,
         ),
@@ -481,7 +472,6 @@ NETWORKS: dict[str, Network] = {
             "tiny",
             "residual, 16 to 64 channels, one block a stage; for synthetic faces and tests",
             _residual("tiny", (16, 32, 64), dropout=0.1),
-            16,
             parameters=78_231,
             flops=13_732_736,
         ),

@@ -9,7 +9,6 @@ The file is named after its content, so that models of the same training images 
 """
 
 import hashlib
-import io
 import json
 import os
 import re
@@ -21,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mien import _files
-from mien._arrays import unpack
+from mien import _arrays, _files
 from mien.data import duplicates
 from mien.errors import ModelError
 
@@ -44,7 +42,6 @@ SMALLEST = 16
 
 #: Largest file in bytes that is read, and most that it may unpack to.
 _MAX_BYTES = 1 << 26
-_FACTS = "__facts__"
 _NAME = re.compile(r"training-hashes-[0-9a-f]{8}\.npz")
 _BLOCK = 512
 
@@ -80,11 +77,6 @@ class Known:
         Raises:
             ModelError: The images have another size.
         """
-        if images.dtype != np.uint8 or images.shape[1:] != (self.size, self.size, 1):
-            raise ModelError(
-                f"the hashes are for uint8 images of shape "
-                f"{('n', self.size, self.size, 1)}, not {images.dtype} of shape {images.shape}"
-            )
         self._check(images)
         exact = np.isin(_hashes(images), self.hashes)
         near = np.zeros(len(images), bool)
@@ -171,9 +163,7 @@ def pack(found: Known) -> tuple[str, bytes]:
     }
     digest = _digest(arrays, found.size, found.n)
     facts = {"schema": 1, "size": found.size, "n": found.n, "sha256": digest}
-    buffer = io.BytesIO()
-    np.savez(buffer, **{_FACTS: np.frombuffer(json.dumps(facts).encode(), np.uint8)}, **arrays)  # type: ignore[arg-type]
-    return f"training-hashes-{digest[:8]}.npz", buffer.getvalue()
+    return f"training-hashes-{digest[:8]}.npz", _arrays.pack(arrays, facts)
 
 
 def put(folder: str | os.PathLike[str], found: Known) -> dict[str, Any]:
@@ -247,9 +237,7 @@ def _document(path: Path) -> dict[str, Any] | None:
 
 def _read(path: Path) -> Known:
     try:
-        with path.open("rb") as file:
-            arrays = unpack(file.read(_MAX_BYTES + 1), _MAX_BYTES)
-        facts = json.loads(arrays.pop(_FACTS).tobytes())
+        arrays, facts = _arrays.read(path, _MAX_BYTES)
         size, n, digest = int(facts["size"]), int(facts["n"]), str(facts["sha256"])
         if digest != _digest(arrays, size, n) or not path.name.startswith(f"training-hashes-{digest[:8]}."):
             raise ValueError("its checksum does not match")
@@ -272,11 +260,7 @@ def _checked(arrays: Mapping[str, npt.NDArray[np.generic]], size: int, n: int) -
 
 
 def _digest(arrays: Mapping[str, npt.NDArray[np.generic]], size: int, n: int) -> str:
-    digest = hashlib.sha256(f"{size} {n}\n".encode())
-    for name, array in sorted(arrays.items()):
-        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+    return _arrays.digest(arrays, f"{size} {n}\n")
 
 
 def _hashes(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
@@ -302,10 +286,7 @@ def _signed(pixels: npt.NDArray[np.uint8], medians: npt.NDArray[np.float32]) -> 
 
 
 def _coefficients(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Return the `BITS` lowest frequencies of each image `(n, s, s)` but the mean, as vectors of length 1.
-
-    Source: DCT-II. Contrast goes with the length, brightness with the mean.
-    """
+    """Return the `BITS` lowest frequencies (DCT-II) of images `(n, s, s)` but the mean, as unit vectors."""
     size = pixels.shape[1]
     pairs = sorted(
         ((down, across) for down in range(SMALLEST) for across in range(SMALLEST) if down + across),
