@@ -30,6 +30,11 @@ PULLS = (0.0, 1.0, 10.0, 70.0, 300.0, 1e6)
 Fit = Callable[[NDArray, NDArray], tuple[float, tuple[float, ...]]]
 
 
+def temperature_alone(probabilities: NDArray, labels: NDArray) -> tuple[float, tuple[float, ...]]:
+    """Fit a temperature without a prior, and no logit biases."""
+    return calibration.fit(probabilities, labels, prior=0.0), ()
+
+
 def main() -> None:
     """Fit, judge and print."""
     parser = argparse.ArgumentParser(
@@ -47,8 +52,8 @@ def main() -> None:
     new = ~find_training_duplicates(val.images, data.split("train").images, include_recrops=True).any
     everything = np.ones(len(val), bool)
     ways: list[tuple[str, Fit, NDArray]] = [
-        ("a temperature, on all", calibration._fit_alone, everything),
-        ("a temperature, on new", calibration._fit_alone, new),
+        ("a temperature, on all", temperature_alone, everything),
+        ("a temperature, on new", temperature_alone, new),
         ("with logit biases, on all", calibration.fit_logit_bias, everything),
         ("with logit biases, on new", calibration.fit_logit_bias, new),
         *((f"logit biases pulled {pull:g} times, on all", pulled(pull), everything) for pull in PULLS),

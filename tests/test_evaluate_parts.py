@@ -491,7 +491,7 @@ def test_a_head_is_stated_with_a_threshold_for_every_balance() -> None:
     for balance in priors.OFFERED:
         adjusted = priors.Adjustment(balance=balance).apply(chances, ("a", "b", "c"), shares)
         assert (adjusted.max(axis=1) >= found.threshold_at(balance)).sum() == 160
-        assert found.threshold_at(balance) == calibration.threshold(adjusted)
+        assert found.threshold_at(balance) == calibration._threshold(adjusted.max(axis=1), 0.8)
     poor = add_thresholds(found, chances, (truth + 1) % 3, ("a", "b", "c"), shares)
     assert poor.at_chance
     assert {poor.threshold_at(balance) for balance in (0, 0.3, 1)} == {np.inf}

@@ -6,7 +6,6 @@ and change answers. What a fit is worth is measured on images it did not see: ev
 by fold.
 """
 
-import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -204,7 +203,12 @@ def measure(
     if not 0 < answered <= 1:
         raise DataError(f"a share of {answered} cannot be answered; it must be above 0 and at most 1")
     prior = _prior(prior, *logits.shape)
-    learn = fit_logit_bias if logit_bias and not prior else functools.partial(_fit_alone, prior=prior)
+
+    def learn(probabilities: Probabilities, labels: Labels) -> tuple[float, tuple[float, ...]]:
+        if logit_bias and not prior:
+            return fit_logit_bias(probabilities, labels)
+        return fit(probabilities, labels, prior=prior), ()
+
     after, sure = np.empty_like(logits), np.empty(n, np.bool_)
     for here in _folds(truth, folds, seed):
         found = learn(probabilities[~here], targets[~here])
@@ -232,21 +236,6 @@ def measure(
         accuracy_answered_interval=wilson_interval(right, count) if count else None,
         prior=prior,
     )
-
-
-def threshold(probabilities: Probabilities, *, answered: float = 0.8) -> float:
-    """Return the confidence that at least a share of the images reach.
-
-    Args:
-        probabilities: `(n, k)` in [0, 1], each row summing to 1, as the model ships.
-        answered: Share of images to be answered, above 0 and at most 1.
-
-    Raises:
-        DataError: There are no images, or the share is out of range.
-    """
-    if len(probabilities) == 0 or not 0 < answered <= 1:
-        raise DataError(f"a share of {answered} of {len(probabilities)} images cannot be answered")
-    return _threshold(probabilities.max(axis=1).astype(np.float64), answered)
 
 
 def _checked(probabilities: Probabilities, labels: Labels) -> tuple[Floats, Floats]:
@@ -288,20 +277,8 @@ def _prior(given: float | None, n: int, k: int) -> float:
     return given
 
 
-def _fit_alone(
-    probabilities: Probabilities, labels: Labels, *, prior: float = 0.0
-) -> tuple[float, tuple[float, ...]]:
-    return fit(probabilities, labels, prior=prior), ()
-
-
 def _bend(at: Floats, logits: Floats, targets: Floats) -> tuple[float, Floats, Floats]:
-    """Return the cross entropy with its prior, its slope `(1 + k,)` and its curvature `(1 + k, 1 + k)`.
-
-    Args:
-        at: One over the temperature, and k logit biases.
-        logits: `(n, k)`.
-        targets: `(n, k)`, each row summing to 1.
-    """
+    """Return cross entropy with its prior, slope and curvature at one over the temperature and k biases."""
     n, k = logits.shape
     scaled = logits * at[0] + at[1:]
     scaled -= scaled.max(axis=1, keepdims=True)

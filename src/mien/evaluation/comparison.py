@@ -602,10 +602,8 @@ def _write_verdict(found: Comparison) -> str:
     """Return in one or two sentences whether one model is better."""
     where = f"{found.data}, split {found.split}" if found.data else f"split {found.split}"
     test = str(found.mcnemar)
-    if found.winner is None and found.known and (ahead := _find_winner(found.accuracy, found.mcnemar)):
-        better, worse, apart = found.a.name, found.b.name, found.accuracy
-        if ahead == "b":
-            better, worse, apart = worse, better, reverse(apart)
+    better, worse, apart = _ordered((found.a.name, found.b.name), found.accuracy)
+    if found.winner is None and found.known and _find_winner(found.accuracy, found.mcnemar):
         return (
             f"{better} has a higher accuracy than {worse} on {where}: {_both(apart)}, {test}; but a model "
             f"learned from {found.known:,} of the {found.n:,} images, and without them there is no "
@@ -616,9 +614,7 @@ def _write_verdict(found: Comparison) -> str:
             f"No significant difference between {found.a.name} and {found.b.name} on {where}: accuracy "
             f"{_both(found.accuracy)}, {test}. {_power(found)}"
         )
-    better, worse, apart, macro = found.a.name, found.b.name, found.accuracy, found.macro_f1
-    if found.winner == "b":
-        better, worse, apart, macro = worse, better, reverse(apart), reverse(macro)
+    macro = found.macro_f1 if found.winner == "a" else reverse(found.macro_f1)
     sentence = f"{better} is better than {worse} on {where}: accuracy {_both(apart)}, {test}."
     if macro.interval[1] < 0:
         return f"{sentence} On macro F1 {worse} is better: {_both(macro)}."
@@ -745,27 +741,14 @@ def figure_rows(found: Comparison) -> tuple[tuple[str, ...], list[tuple[str, ...
 def class_rows(found: Comparison) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the columns and rows of the classes' figures."""
     rows = [_row(label, each.n, each.recall, each.p_held) for label, each in found.per_class.items()]
-    return (
-        "recall of",
-        "n",
-        found.a.name,
-        found.b.name,
-        *_PAIRED,
-        "p, adjusted for several comparisons",
-    ), rows
+    adjusted = "p, adjusted for several comparisons"
+    return ("recall of", "n", found.a.name, found.b.name, *_PAIRED, adjusted), rows
 
 
 def _row(what: str, n: int, each: Difference, p: float | None) -> tuple[str, ...]:
+    apart = format_points(each.difference), _format_interval(each)
     shown = "" if p is None else format_p_value(p).removeprefix("= ")
-    return (
-        what,
-        f"{n:,}",
-        f"{each.a:.1%}",
-        f"{each.b:.1%}",
-        format_points(each.difference),
-        _format_interval(each),
-        shown,
-    )
+    return what, f"{n:,}", f"{each.a:.1%}", f"{each.b:.1%}", *apart, shown
 
 
 def compare(
@@ -821,25 +804,18 @@ def compare(
         visible=_detectable(right_a, right_b, named),
         per_class=_compare_classes(split.labels, right_a, right_b, labels, named),
         agreement=_compare_agreement(split, said_a, said_b, names, named),
-        without_copies=None
-        if copies is None or not copies.any()
-        else _compare_part(right_a, right_b, ~copies, named),
+        without_copies=_compare_rest(right_a, right_b, copies, named),
         copies_learnt=learnt,
         known=None if known is None else int(known.sum()),
-        without_known=None
-        if known is None or not known.any()
-        else _compare_part(right_a, right_b, ~known, named),
+        without_known=_compare_rest(right_a, right_b, known, named),
         disagreements=_list_disagreements(a, b, said_a, said_b, split, names),
         winner=_find_winner(accuracy, test),
         interval_by="image" if named is None else "group",
         interval_groups=None if named is None else int(named.max()) + 1,
         warnings=tuple(_find_warnings(a, b, split, data)),
     )
-    found = replace(
-        found,
-        winner=_confirm_winner(found),
-        warnings=(*found.warnings, *_describe_memorised(found)),
-    )
+    warnings = (*found.warnings, *_describe_memorised(found))
+    found = replace(found, winner=_confirm_winner(found), warnings=warnings)
     return replace(found, verdict=_write_verdict(found), notes=tuple(_write_notes(found)))
 
 
@@ -910,6 +886,18 @@ def _compare_part(
         return None
     own = None if named is None else named[chosen]
     return Part(n=len(one), share=compare_shares(one, other, own), mcnemar=_test(one, other, own))
+
+
+def _compare_rest(
+    right_a: npt.NDArray[np.bool_],
+    right_b: npt.NDArray[np.bool_],
+    left_out: npt.NDArray[np.bool_] | None,
+    named: Clusters | None,
+) -> Part | None:
+    """Compare on all images but some; None if there are no such images."""
+    if left_out is None or not left_out.any():
+        return None
+    return _compare_part(right_a, right_b, ~left_out, named)
 
 
 def _compare_classes(

@@ -6,7 +6,6 @@ counts, in `scored.json`, every scoring of images that it neither learnt from no
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -37,31 +36,23 @@ def find_role(card: Card, fingerprint: str, split: str = "", name: str = "") -> 
             images, may hold what the model learnt from: the training images that a fold is cut from do.
     """
     if card.data is None:
-        return SplitUse(
-            role="unknown",
-            warnings=(
-                "the model's card does not name its data: whether it has seen these images is unknown",
-            ),
-        )
-    for known in ("train", "val"):
+        why = "the model's card does not name its data: whether it has seen these images is unknown"
+        return SplitUse(role="unknown", warnings=(why,))
+    roles: tuple[Role, Role] = ("train", "val")
+    for known in roles:
         for data in card.learnt_from:
             part = data.splits.get(known)
             if part is not None and part.fingerprint == fingerprint:
                 what = f"the split {split} is {known}, which" if split not in ("", known) else known
-                return SplitUse(role=_ROLES[known], warnings=(f"{what} {_why(known, card, fingerprint)}",))
+                return SplitUse(role=known, warnings=(f"{what} {_why(known, card, fingerprint)}",))
     for data in card.learnt_from:
         if split in ("train", "val") and split in data.splits and data.name == name:
-            return SplitUse(
-                role="unknown",
-                warnings=(
-                    f"the model learnt from or chose by a split {split} of {name} with other images than "
-                    f"these {split} has: which of these it has seen is unknown",
-                ),
+            why = (
+                f"the model learnt from or chose by a split {split} of {name} with other images than "
+                f"these {split} has: which of these it has seen is unknown"
             )
+            return SplitUse(role="unknown", warnings=(why,))
     return SplitUse(role="other")
-
-
-_ROLES: Mapping[str, Role] = {"train": "train", "val": "val"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,12 +47,11 @@ from mien.evaluation.metrics import (
     risk_coverage_area,
     wilson_interval,
 )
-from mien.models.model_files import BATCH_SIZE, Model
+from mien.models.model_files import BATCH_SIZE, Card, Model
 from mien.models.priors import as_prior
 
 if TYPE_CHECKING:
     from mien.data.datasets import Dataset, Split
-    from mien.models.model_files import Card
 
 
 #: Numbers of views there are: as it is; its mirror image too; those and both moved to four corners.
@@ -142,56 +141,10 @@ class Predictions:
 
 
 def evaluate(
-    model: Model | Sequence[Model],
-    split: "Split",
-    *,
-    labels: Sequence[str],
-    head: str | None = None,
-    data: str = "",
-    views: int = 1,
-    batch_size: int = BATCH_SIZE,
-    progress: Callable[[int, int], None] | None = None,
-    balance: float = 0.0,
-    prior: Mapping[str, float] | str | None = None,
+    model: Model | Sequence[Model], split: "Split", *, labels: Sequence[str], **options: Any
 ) -> Evaluation:
-    """Measure how often `model` names the right class on `split`.
-
-    Args:
-        model: The model as it ships; or several with the same classes, whose probabilities are averaged.
-        split: Images `(n, size, size, 1)` uint8 in [0, 255], and a number into `labels` for each.
-        labels: The data set's class names, in its own order; they are matched with the model's by name.
-        head: Which of the model's heads answers; None for its first.
-        data: The data set's name, for the report.
-        views: Of each image, one of `VIEWS`: as it is; mirrored too; those and both moved to four corners.
-            The probabilities are their mean.
-        batch_size: Images run at once; changes memory and speed, never the result.
-        progress: Called with (images done, images in all).
-        balance: As `mien.models.model_files.Model.run` takes it.
-        prior: As `mien.models.model_files.Model.run` takes it.
-
-    Returns:
-        The figures, and what they were measured with.
-
-    Raises:
-        InputError: There is no such number of views, or balance or prior cannot be used with a model.
-        ModelError: The data has a class that the model cannot answer, or images of another size; the model
-            has no such head; or several models have different classes.
-        DataError: The split has no images.
-    """
-    return evaluate_predictions(
-        predict(
-            model,
-            split,
-            labels=labels,
-            head=head,
-            data=data,
-            views=views,
-            batch_size=batch_size,
-            progress=progress,
-            balance=balance,
-            prior=prior,
-        )
-    )
+    """Measure how often `model` names the right class on `split`; arguments and errors as in `predict`."""
+    return evaluate_predictions(predict(model, split, labels=labels, **options))
 
 
 def predict(
@@ -207,7 +160,27 @@ def predict(
     balance: float = 0.0,
     prior: Mapping[str, float] | str | None = None,
 ) -> Predictions:
-    """Return the predictions for every image of a split; arguments and errors as in `evaluate`."""
+    """Return the predictions for every image of a split.
+
+    Args:
+        model: The model as it ships; or several with the same classes, whose probabilities are averaged.
+        split: Images `(n, size, size, 1)` uint8 in [0, 255], and a number into `labels` for each.
+        labels: The data set's class names, in its own order; they are matched with the model's by name.
+        head: Which of the model's heads answers; None for its first.
+        data: The data set's name, for the report.
+        views: Of each image, one of `VIEWS`: as it is; mirrored too; those and both moved to four corners.
+            The probabilities are their mean.
+        batch_size: Images run at once; changes memory and speed, never the result.
+        progress: Called with (images done, images in all).
+        balance: As `mien.models.model_files.Model.run` takes it.
+        prior: As `mien.models.model_files.Model.run` takes it.
+
+    Raises:
+        InputError: There is no such number of views, or balance or prior cannot be used with a model.
+        ModelError: The data has a class that the model cannot answer, or images of another size; the model
+            has no such head; or several models have different classes.
+        DataError: The split has no images.
+    """
     models = [model] if isinstance(model, Model) else list(model)
     classes = models[0].card.labels
     strange = [label for label in labels if label not in classes]
@@ -412,8 +385,8 @@ def measure_all(
         training_overlap=_overlap(card, dataset, answers, use, recrops=recrops, progress=progress),
         groups=grouped,
         robustness=measure_robustness(models, answers, progress=progress) if robustness else None,
-        worst=_examples(answers, "worst", _SHOWN),
-        uncertain=_examples(answers, "uncertain", _SHOWN),
+        worst=_examples(answers, "worst"),
+        uncertain=_examples(answers, "uncertain"),
     )
 
 
@@ -468,12 +441,7 @@ def _temperatures(
     *,
     progress: _Progress = None,
 ) -> list[TemperatureCheck]:
-    """Measure how far confidence can be believed, with a temperature and without.
-
-    A model that ships with one, or with logit biases, is measured without too. To one that has none, a
-    temperature is fitted: on the validation split; or, if that split is scored, fold by fold, each
-    judged by what the others taught. On few images the fit has a prior, whose weight is under `prior`.
-    """
+    """Measure calibration as the model ships, and without its own temperature or with a fitted one."""
     card = models[0].card
     head = card.head(answers.head if answers.head in card.heads else None)
     shares = answers.probabilities
@@ -548,7 +516,7 @@ def _answers_on_val(
 
 
 def _overlap(
-    card: "Card",
+    card: Card,
     dataset: "Dataset",
     answers: Predictions,
     use: SplitUse,
@@ -589,7 +557,7 @@ def measure_overlap(answers: Predictions, found: TrainingDuplicates) -> Training
     )
 
 
-def _learnt(card: "Card", train: "Split") -> bool | None:
+def _learnt(card: Card, train: "Split") -> bool | None:
     """Return whether the model learned from this training split; None if its card does not say."""
     parts = [data.splits["train"] for data in card.learnt_from if "train" in data.splits]
     return any(part.fingerprint == train.fingerprint for part in parts) if parts else None
@@ -644,18 +612,8 @@ def measure_robustness(
     )
 
 
-def _examples(answers: Predictions, kind: Literal["worst", "uncertain"], most: int) -> tuple[Example, ...]:
-    """Choose images to look at.
-
-    Args:
-        answers: What is chosen from.
-        kind: `worst` are those answered wrongly whose true label got the least probability, `uncertain` those
-            whose highest probability is the least.
-        most: How many.
-
-    Returns:
-        The first of them; `place` is an image's place in the split.
-    """
+def _examples(answers: Predictions, kind: Literal["worst", "uncertain"]) -> tuple[Example, ...]:
+    """Choose wrong answers with the least probability of the label, or answers with the least confidence."""
     shares, truth = answers.probabilities, answers.truth
     given, told = shares.argmax(axis=1), shares.max(axis=1)
     if kind == "worst":
@@ -674,7 +632,7 @@ def _examples(answers: Predictions, kind: Literal["worst", "uncertain"], most: i
                 name: float(share) for name, share in zip(answers.names, shares[place], strict=True)
             },
         )
-        for place in order[:most].tolist()
+        for place in order[:_SHOWN].tolist()
     )
 
 
