@@ -87,13 +87,8 @@ def weights(file: bytes) -> dict[str, npt.NDArray[np.float32]]:
         array = onnx.numpy_helper.to_array(tensor)
         if kernels.get(tensor.name) == "DepthwiseConv2D":
             # In ONNX the number of input channels is only in the node's group.
-            (group,) = (
-                attribute.i
-                for node in graph.node
-                if len(node.input) > 1 and node.input[1] == tensor.name
-                for attribute in node.attribute
-                if attribute.name == "group"
-            )
+            (node,) = (each for each in graph.node if tensor.name in each.input[1:2])
+            (group,) = (attribute.i for attribute in node.attribute if attribute.name == "group")
             array = array.reshape(group, -1, *array.shape[2:]).transpose(2, 3, 0, 1)
         elif tensor.name in kernels:
             array = array.transpose(2, 3, 1, 0)
@@ -247,6 +242,11 @@ class Graph:
         """Keep a Keras variable under its own path."""
         return self.constant(variable.path, arrange(np.asarray(variable.value).astype(np.float32)))
 
+    def weighted(self, layer: Any, arrange: Callable[[Array], Array] = np.asarray) -> list[str]:
+        """Return what goes into `layer`, its kernel, and its bias if it has one."""
+        inputs = [*self.inputs(layer), self.weight(layer.kernel, arrange)]
+        return [*inputs, self.weight(layer.bias)] if layer.use_bias else inputs
+
     def finish(self) -> Any:
         """Return the whole model."""
         helper, floats = self.onnx.helper, self.onnx.TensorProto.FLOAT
@@ -261,21 +261,13 @@ class Graph:
         pixels = helper.make_tensor_value_info(
             "images", self.onnx.TensorProto.UINT8, ["n", self.side, self.side, 1]
         )
-        outputs = [
-            *(
-                helper.make_tensor_value_info(name, floats, ["n", self.classes])
-                for name in self.answers.values()
-            ),
-            helper.make_tensor_value_info("features", floats, ["n", *layer.output.shape[1:]]),
-        ]
+        shapes = {name: ["n", self.classes] for name in self.answers.values()}
+        shapes["features"] = ["n", *layer.output.shape[1:]]
+        outputs = [helper.make_tensor_value_info(name, floats, shape) for name, shape in shapes.items()]
         constants = [self.onnx.numpy_helper.from_array(value, name) for name, value in self.constants.items()]
         graph = helper.make_graph(self.nodes, self.model.name, [pixels], outputs, constants)
-        file = helper.make_model(
-            graph,
-            producer_name="mien",
-            ir_version=IR_VERSION,
-            opset_imports=[helper.make_opsetid("", OPSET)],
-        )
+        opsets = [helper.make_opsetid("", OPSET)]
+        file = helper.make_model(graph, producer_name="mien", ir_version=IR_VERSION, opset_imports=opsets)
         self.onnx.checker.check_model(file)
         return file
 
@@ -313,29 +305,22 @@ def _conv(graph: Graph, layer: Any) -> str:
     kind = type(layer).__name__
     sides, dilation = tuple(layer.kernel_size), tuple(layer.dilation_rate)
     reach = tuple((side - 1) * rate + 1 for side, rate in zip(sides, dilation, strict=True))
-    if kind == "DepthwiseConv2D":
-        groups = int(layer.input.shape[-1])
+    depthwise = kind == "DepthwiseConv2D"
 
-        def arrange(kernel: Array) -> Array:
+    def arrange(kernel: Array) -> Array:
+        if depthwise:
             return kernel.transpose(2, 3, 0, 1).reshape(-1, 1, *sides)
-    else:
-        groups = layer.groups
+        return kernel.transpose(3, 2, 0, 1)
 
-        def arrange(kernel: Array) -> Array:
-            return kernel.transpose(3, 2, 0, 1)
-
-    inputs = [*graph.inputs(layer), graph.weight(layer.kernel, arrange)]
-    if layer.use_bias:
-        inputs.append(graph.weight(layer.bias))
     output = graph.node(
         "Conv",
-        inputs,
+        graph.weighted(layer, arrange),
         f"{layer.name}/out",
         doc=kind,
         kernel_shape=sides,
         strides=tuple(layer.strides),
         dilations=dilation,
-        group=groups,
+        group=int(layer.input.shape[-1]) if depthwise else layer.groups,
         pads=_padding(layer, reach, tuple(layer.strides)),
     )
     return _activate(graph, layer, layer.activation, output)
@@ -344,10 +329,7 @@ def _conv(graph: Graph, layer: Any) -> str:
 def _dense(graph: Graph, layer: Any) -> str:
     if len(layer.input.shape) != 2:
         raise ModelError(f"the network's layer {layer.name!r} is dense over a map; flatten or pool before it")
-    inputs = [*graph.inputs(layer), graph.weight(layer.kernel)]
-    if layer.use_bias:
-        inputs.append(graph.weight(layer.bias))
-    output = graph.node("Gemm", inputs, f"{layer.name}/out")
+    output = graph.node("Gemm", graph.weighted(layer), f"{layer.name}/out")
     return _activate(graph, layer, layer.activation, output)
 
 
@@ -357,32 +339,23 @@ def _normalise(graph: Graph, layer: Any) -> str:
         raise ModelError(
             f"the network's layer {layer.name!r} normalises axis {layer.axis}; mien exports the last"
         )
-    channels = int(layer.input.shape[-1])
-    gamma = (
-        graph.weight(layer.gamma) if layer.scale else graph.constant(f"{layer.name}.ones", np.ones(channels))
-    )
+    ones = np.ones(int(layer.input.shape[-1]))
+    gamma = graph.weight(layer.gamma) if layer.scale else graph.constant(f"{layer.name}.ones", ones)
     beta = (
         graph.weight(layer.beta)
         if layer.center
-        else graph.constant(f"{layer.name}.zeros", np.zeros(channels))
+        else graph.constant(f"{layer.name}.zeros", np.zeros_like(ones))
     )
-    mean, variance = graph.weight(layer.moving_mean), graph.weight(layer.moving_variance)
-    return graph.node(
-        "BatchNormalization",
-        [*graph.inputs(layer), gamma, beta, mean, variance],
-        f"{layer.name}/out",
-        epsilon=float(layer.epsilon),
-    )
+    moving = graph.weight(layer.moving_mean), graph.weight(layer.moving_variance)
+    inputs = [*graph.inputs(layer), gamma, beta, *moving]
+    return graph.node("BatchNormalization", inputs, f"{layer.name}/out", epsilon=float(layer.epsilon))
 
 
 def _pool(graph: Graph, layer: Any) -> str:
     average = type(layer).__name__ == "AveragePooling2D"
     sides, strides = tuple(layer.pool_size), tuple(layer.strides)
-    settings: dict[str, Any] = {
-        "kernel_shape": sides,
-        "strides": strides,
-        "pads": _padding(layer, sides, strides),
-    }
+    pads = _padding(layer, sides, strides)
+    settings: dict[str, Any] = {"kernel_shape": sides, "strides": strides, "pads": pads}
     if average:  # Keras' mean is over the pixels inside the map; those added around it do not count
         settings["count_include_pad"] = 0
     kind = "AveragePool" if average else "MaxPool"
@@ -443,10 +416,8 @@ def _relu(graph: Graph, layer: Any) -> str:
     output = graph.node("Relu", [name], f"{layer.name}/out")
     if layer.max_value is None:
         return output
-    zero = graph.constant(f"{layer.name}.zero", 0.0)
-    return graph.node(
-        "Clip", [output, zero, graph.constant(f"{layer.name}.most", layer.max_value)], f"{layer.name}/most"
-    )
+    limits = graph.constant(f"{layer.name}.zero", 0.0), graph.constant(f"{layer.name}.most", layer.max_value)
+    return graph.node("Clip", [output, *limits], f"{layer.name}/most")
 
 
 def _softmax(graph: Graph, layer: Any) -> str:

@@ -348,13 +348,8 @@ def _rows(net: Net, node: Any, values: Array, random: np.random.Generator) -> Ar
     """Return what some windows of a convolution see, `(windows, inputs)`; a dense layer sees whole rows."""
     if node.op_type == "Gemm":
         return values
-    settings = {
-        "strides": (1, 1),
-        "dilations": (1, 1),
-        "pads": (0, 0, 0, 0),
-        "group": 1,
-        **net.settings(node),
-    }
+    usual: dict[str, Any] = {"strides": (1, 1), "dilations": (1, 1), "pads": (0, 0, 0, 0), "group": 1}
+    settings = usual | net.settings(node)
     if settings["group"] != 1:
         return None
     top, left, bottom, right = settings["pads"]
@@ -514,14 +509,9 @@ def _fold_mean(net: Net, pool: Any) -> None:
         return
     sides = tuple(mean["kernel_shape"])
     net.constants[conv.input[1]] = np.tile(kernel / np.float32(np.prod(sides)), (1, 1, *sides))
-    net.nodes[net.nodes.index(conv)] = net.node(
-        "Conv",
-        [pool.input[0], *conv.input[1:]],
-        conv.output[0],
-        kernel_shape=sides,
-        strides=mean.get("strides", [1, 1]),
-        pads=[0, 0, 0, 0],
-    )
+    moves = {"kernel_shape": sides, "strides": mean.get("strides", [1, 1]), "pads": [0, 0, 0, 0]}
+    inputs = [pool.input[0], *conv.input[1:]]
+    net.nodes[net.nodes.index(conv)] = net.node("Conv", inputs, conv.output[0], **moves)
     net.nodes.remove(pool)
 
 
