@@ -258,14 +258,7 @@ def write(
     file = file_for(to, format)
     _check_place(file, card)
     if format == "onnx":
-        made = write_model(
-            model,
-            card,
-            to,
-            images=images,
-            at_least=at_least,
-            progress=progress,
-        )
+        made = write_model(model, card, to, images=images, at_least=at_least, progress=progress)
         _files.write(file.with_name(model_files.LABELS), model_files.listed(card.labels))
         assert made.card.parity is not None
         return Exported(file, made.card.parity)
@@ -275,9 +268,7 @@ def write(
     images = _enough(images, card.size, at_least)
     content, answers = _keras_file(model, format, images)
     expected = predict_network(model, images, progress=progress)
-    parity = compare(
-        answers, expected, "Keras in float32", largest_logit=lambda: _largest_logit(model, images)
-    )
+    parity = _compare_in_float32(answers, expected, model, images)
     _files.write(file.with_name(model_files.LABELS), model_files.listed(card.labels))
     _files.write(file, content)
     return Exported(file, parity)
@@ -326,12 +317,7 @@ def write_model(
             expected.append(predict_network(network, batch))
             if progress is not None:
                 progress(start + len(batch), len(images))
-        parity = compare(
-            np.concatenate(answers),
-            np.concatenate(expected),
-            "Keras in float32",
-            largest_logit=lambda: _largest_logit(network, images),
-        )
+        parity = _compare_in_float32(np.concatenate(answers), np.concatenate(expected), network, images)
     except ModelError as error:
         raise Unlike(str(error), file) from None
     return model_files.write(file, replace(card, parity=parity), to)
@@ -370,6 +356,14 @@ def compare(
     return Parity(images=len(answers), largest_difference=difference, against=against)
 
 
+def _compare_in_float32(
+    answers: Probabilities, expected: Probabilities, network: keras.Model, images: Pixels
+) -> Parity:
+    return compare(
+        answers, expected, "Keras in float32", largest_logit=lambda: _largest_logit(network, images)
+    )
+
+
 def _largest_logit(model: keras.Model, images: Pixels) -> float:
     """Return the largest number, absolute, that a model's last softmax takes; 0 where it has none."""
     keras = networks.load_keras()
@@ -387,9 +381,7 @@ def _largest_logit(model: keras.Model, images: Pixels) -> float:
 
 def in_float32(model: keras.Model) -> keras.Model:
     """Return `model` computing in float32 with the same weights; the model itself where it already does."""
-    if all(layer.compute_dtype == "float32" for layer in model.layers):
-        return model
-    return _copy(model)
+    return model if all(layer.compute_dtype == "float32" for layer in model.layers) else _copy(model)
 
 
 def _copy(model: keras.Model) -> keras.Model:
@@ -402,11 +394,7 @@ def _copy(model: keras.Model) -> keras.Model:
 
 
 def _scaled(model: keras.Model, card: Card) -> keras.Model:
-    """Return `model` with the card's temperatures and logit biases in its last weights: the same function.
-
-    Raises:
-        ModelError: A last layer of the network's is not a dense softmax, so there are no such weights.
-    """
+    """Return `model` with the card's temperatures and logit biases in its last weights: the same function."""
     if all(head.temperature == 1.0 and not head.logit_bias for head in card.heads.values()):
         return model
     copy = _copy(model)
@@ -457,7 +445,8 @@ def file_for(to: str | os.PathLike[str], format: str) -> Path:  # noqa: A002 - a
     Raises:
         ModelError: The format is unknown; or `to` has the extension of another format and is not a folder.
     """
-    _check_format(format)
+    if format not in FORMATS:
+        raise ModelError(f"there is no format {format!r}; choose from {', '.join(FORMATS)}")
     place, ending = Path(to), FORMATS[format]
     if place.suffix.lower() == ending and not place.is_dir():
         return place
@@ -470,23 +459,8 @@ def file_for(to: str | os.PathLike[str], format: str) -> Path:  # noqa: A002 - a
     return place / f"model{ending}"
 
 
-def _check_format(name: str) -> None:
-    if name not in FORMATS:
-        raise ModelError(f"there is no format {name!r}; choose from {', '.join(FORMATS)}")
-
-
 def _keras_file(model: keras.Model, kind: str, images: Pixels) -> tuple[bytes, Probabilities]:
-    """Return a file of `model`, and what the file, read back, answers to `images`.
-
-    Args:
-        model: A network that computes in float32.
-        kind: One of `SUFFIXES`.
-        images: `(n, size, size, 1)` uint8 in [0, 255].
-
-    Raises:
-        ModelError: LiteRT is asked for on another backend than TensorFlow.
-        MissingExtra: What runs LiteRT files is not installed.
-    """
+    """Return a file of a float32 network, and what the file, read back, answers to `images`."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"model{FORMATS[kind]}"
         with _quiet(), quietly() if kind == "litert" else contextlib.nullcontext():
@@ -494,11 +468,10 @@ def _keras_file(model: keras.Model, kind: str, images: Pixels) -> tuple[bytes, P
                 _require_tensorflow()
                 _interpreter()  # what would be missed after the work is missed now
                 model.export(file, format="litert", verbose=False)
+                answers = _ask_litert(file, images)
             else:
                 model.save(file)
-            answers = (
-                _ask_litert(file, images) if kind == "litert" else predict_network(_load_saved(file), images)
-            )
+                answers = predict_network(load_keras().models.load_model(file, compile=False), images)
         return file.read_bytes(), answers
 
 
@@ -515,10 +488,6 @@ def predict_network(
         if progress is not None:
             progress(start + len(batch), len(images))
     return np.concatenate(found)
-
-
-def _load_saved(file: Path) -> Any:
-    return load_keras().models.load_model(file, compile=False)
 
 
 def _require_tensorflow() -> None:

@@ -111,7 +111,8 @@ def make(
         trained = _trained([run, *average], dataset.split("val"), Path(aside))
         _check_data(run, dataset)
         _check_val(trained, dataset)
-        return _make(trained, dataset, folder, name=name, licence=licence, tell=progress or _silent)
+        tell = progress or (lambda done, total: None)
+        return _make(trained, dataset, folder, name=name, licence=licence, tell=tell)
 
 
 def _check_places(folder: Path, name: str) -> None:
@@ -163,10 +164,6 @@ def _check_val(trained: Model, dataset: Dataset) -> None:
             f"val of {dataset.root} is what {trained.card.name!r}, or a model that it was made from, learnt "
             "from: a temperature and figures from it would say nothing of new images; train with another val"
         )
-
-
-def _silent(done: int, total: int) -> None:
-    pass
 
 
 def _trained(parts: Sequence[Run | Model], val: Split, aside: Path) -> Model:
@@ -271,11 +268,7 @@ def _write(
 
 
 def _known(dataset: Dataset, card: Card) -> TrainingDuplicates | None:
-    """Return which images of val are also in training; None if unknown.
-
-    It is unknown if the images are too small, or if a model that this one was made from was trained on other
-    images, because they are not available here.
-    """
+    """Return which images of val are also in training; None if they are too small or training had others."""
     train, val = dataset.split("train"), dataset.split("val")
     learnt = {data.splits["train"].fingerprint for data in card.learnt_from if "train" in data.splits}
     if train.images.shape[1] < recrops.SMALLEST or learnt - {train.fingerprint}:
@@ -293,10 +286,7 @@ def _truth(head: str, card: Card, val: Split) -> tuple[NDArray[np.bool_], NDArra
 
 
 def _calibration(raw: NDArray[np.float64], truth: NDArray[np.int64]) -> Calibration:
-    """Fit a head's temperature, and logit biases where they are worth it, whatever is in the file already.
-
-    They are fitted if, across folds, they lower the cross entropy and do not lower the accuracy.
-    """
+    """Fit a temperature, and logit biases if, across folds, cross entropy falls and accuracy does not."""
     alone, shifted = (calibration.measure(raw, truth, logit_bias=logit_bias) for logit_bias in (False, True))
     better = shifted.nll_after < alone.nll_after and shifted.accuracy_after >= alone.accuracy_after
     return shifted if better else alone
@@ -328,15 +318,7 @@ def _calibrated(card: Card, calibrations: dict[str, Calibration]) -> Card:
 
 
 def _stated(card: Card, raw: Mapping[str, _Raw], train: Split) -> Card:
-    """Return a calibrated card with frequencies, the balance for photographs, and a threshold for each.
-
-    A head that is at chance on val is marked.
-
-    Args:
-        card: With temperatures and logit biases.
-        raw: What `_raw` gives of each head.
-        train: The images that the model learnt from.
-    """
+    """Return a calibrated card with frequencies, thresholds, the balance for photos, and heads at chance."""
     heads = {}
     for name, head in card.heads.items():
         shares = frequencies(card, name, train)
@@ -455,13 +437,12 @@ def hashes_of(card: Card) -> set[str | None]:
 def _check_alike(first: Card, other: Card) -> None:
     # Calibrations may differ, because the mean is calibrated again.
     outputs = [{head.output for head in card.heads.values()} for card in (first, other)]
-    differ = {
-        "labels": first.labels != other.labels,
-        "size": first.size != other.size,
-        "heads": not outputs[0] <= outputs[1],
-    }
-    for what, apart in differ.items():
-        if apart:
+    for what, alike in (
+        ("labels", first.labels == other.labels),
+        ("size", first.size == other.size),
+        ("heads", outputs[0] <= outputs[1]),
+    ):
+        if not alike:
             raise ModelError(
                 f"{first.name!r} and {other.name!r} differ in their {what}, so their weights have no mean; "
                 "average runs of one recipe's kind"
