@@ -89,14 +89,7 @@ def shift_table(
         for shift, weights in shifts.items():
             accuracy, ece = _weighted(chances[which], right, weights[right])
             rows.append(
-                ShiftRow(
-                    head=head,
-                    balance=balance,
-                    against=against,
-                    shift=shift,
-                    accuracy=accuracy,
-                    ece=ece,
-                )
+                ShiftRow(head=head, balance=balance, against=against, shift=shift, accuracy=accuracy, ece=ece)
             )
     return tuple(rows)
 

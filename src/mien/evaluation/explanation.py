@@ -299,8 +299,7 @@ def colours() -> NDArray[np.uint8]:
 
 
 def overlay(
-    image: NDArray[np.uint8],
-    explanations: Sequence[tuple[tuple[float, float, float], Explanation]],
+    image: NDArray[np.uint8], explanations: Sequence[tuple[tuple[float, float, float], Explanation]]
 ) -> NDArray[np.uint8]:
     """Lay maps over an image, each scaled by its explanation's strength.
 

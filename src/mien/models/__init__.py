@@ -6,14 +6,6 @@ The shipped models are in the folder `weights`.
 
 from mien._lazy import submodules
 
-_MODULES = (
-    "card",
-    "checks",
-    "initial_weights",
-    "model_files",
-    "networks",
-    "priors",
-    "training_hashes",
-)
+_MODULES = ("card", "checks", "initial_weights", "model_files", "networks", "priors", "training_hashes")
 
 __getattr__, __dir__ = submodules(__name__, _MODULES)

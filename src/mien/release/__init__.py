@@ -5,13 +5,6 @@
 
 from mien._lazy import submodules
 
-_MODULES = (
-    "exporters",
-    "evidence",
-    "model_cards",
-    "onnx_graph",
-    "quantization",
-    "shipping",
-)
+_MODULES = ("exporters", "evidence", "model_cards", "onnx_graph", "quantization", "shipping")
 
 __getattr__, __dir__ = submodules(__name__, _MODULES)

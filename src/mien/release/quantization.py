@@ -93,10 +93,7 @@ def acceptable(
 
 
 def quantise(
-    file: bytes,
-    images: npt.NDArray[np.uint8],
-    *,
-    progress: Callable[[int, int], None] | None = None,
+    file: bytes, images: npt.NDArray[np.uint8], *, progress: Callable[[int, int], None] | None = None
 ) -> bytes:
     """Return an int8 copy of a model, with the same input, outputs and metadata.
 

@@ -5,12 +5,6 @@
 
 from mien._lazy import submodules
 
-_MODULES = (
-    "charts",
-    "evaluation_report",
-    "pages",
-    "plots",
-    "rendering",
-)
+_MODULES = ("charts", "evaluation_report", "pages", "plots", "rendering")
 
 __getattr__, __dir__ = submodules(__name__, _MODULES)

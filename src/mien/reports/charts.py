@@ -80,9 +80,7 @@ def interval_bar(value: float, interval: Sequence[float], title: str) -> Markup:
     )
 
 
-def recall_differences(
-    differences: Mapping[str, tuple[float, tuple[float, float], bool]],
-) -> Markup:
+def recall_differences(differences: Mapping[str, tuple[float, tuple[float, float], bool]]) -> Markup:
     """Draw the difference in recall of each class as a point with its interval, about a line at 0.
 
     Args:

@@ -7,14 +7,6 @@ one.
 
 from mien._lazy import submodules
 
-_MODULES = (
-    "annotation",
-    "detectors",
-    "faces",
-    "fonts",
-    "images",
-    "large_images",
-    "tracking",
-)
+_MODULES = ("annotation", "detectors", "faces", "fonts", "images", "large_images", "tracking")
 
 __getattr__, __dir__ = submodules(__name__, _MODULES)

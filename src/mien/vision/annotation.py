@@ -261,27 +261,19 @@ class _Ground:
 
 @dataclass(frozen=True)
 class _Kept:
-    """A label of an earlier frame.
+    """A label of an earlier frame: below or inside its face, or with a line to it."""
 
-    Args:
-        box: Box of the face when the place was chosen.
-        level: Index of the text, from 0 for the longest.
-        points: Font size in pixels.
-        middle: Offset of the label from the face in pixels: horizontal between the centres, vertical between
-            the upper edges.
-        below: Whether the label is below the face; then the vertical offset is from its lower edge.
-        line: Whether a line connects it to its face.
-        inside: Whether it is inside its face.
-        age: Number of frames since the place was chosen.
-    """
-
+    #: Of the face, when the place was chosen.
     box: Box
+    #: Index of the text, from 0 for the longest.
     level: int
     points: int
+    #: Pixels right, between the centres, and down, between the upper edges; if `below`, from the lower edge.
     middle: tuple[int, int]
     below: bool
     line: bool
     inside: bool
+    #: Number of frames since the place was chosen.
     age: int = 0
 
 

@@ -18,20 +18,9 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 #: Font files of operating systems and Matplotlib, in the order in which they are tried.
 _NAMES = (
-    "DejaVuSans.ttf",
-    "NotoSans-Regular.ttf",
-    "LiberationSans-Regular.ttf",
-    "segoeui.ttf",
-    "arial.ttf",
-    "Arial Unicode.ttf",
-    "NotoSansCJK-Regular.ttc",
-    "wqy-microhei.ttc",
-    "wqy-zenhei.ttc",
-    "msyh.ttc",
-    "msgothic.ttc",
-    "malgun.ttf",
-    "Hiragino Sans GB.ttc",
-    "AppleSDGothicNeo.ttc",
+    *("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "segoeui.ttf", "arial.ttf"),
+    *("Arial Unicode.ttf", "NotoSansCJK-Regular.ttc", "wqy-microhei.ttc", "wqy-zenhei.ttc", "msyh.ttc"),
+    *("msgothic.ttc", "malgun.ttf", "Hiragino Sans GB.ttc", "AppleSDGothicNeo.ttc"),
 )
 #: Transliterations of letters that Unicode does not decompose into a plain letter and a mark.
 _TRANSLITERATIONS = {
@@ -142,11 +131,8 @@ def _has(number: int, character: str) -> bool:
 
 def _needs_shaping(character: str) -> bool:
     """Return whether a character needs Raqm: from right to left, or a combining mark."""
-    return unicodedata.bidirectional(character) in ("R", "AL") or unicodedata.category(character) in (
-        "Mn",
-        "Mc",
-        "Me",
-    )
+    from_right = unicodedata.bidirectional(character) in ("R", "AL")
+    return from_right or unicodedata.category(character) in ("Mn", "Mc", "Me")
 
 
 def _picture(number: int, character: str) -> tuple[tuple[int, int], bytes]:

@@ -374,11 +374,11 @@ def _from_heic(name: str, data: bytes, size: int) -> Picture:
         ) from error
     if opened.width * opened.height <= MAX_PIXELS:
         # Not by `_decode`, because pillow-heif removes the orientation from its result.
-        return _whole(_turned(_decode(opened.pillow(), name), opened.turned))
+        return _whole(_turned(_decode(opened.image.to_pillow(), name), opened.turned))
     by = _reduced(name, "HEIC", opened.width, opened.height, size)
     if opened.depth > 8 and opened.width * opened.height > _MAX_DEEP:
         raise _too_many(name, opened.width, opened.height, f"HEIC files with 10 bits of up to {_MAX_DEEP:,}")
-    whole = opened.array()
+    whole = np.asarray(opened.image)
     rows = 64 * by
     strips = (_of_array(whole[top : top + rows], "rgb") for top in range(0, opened.height, rows))
     return _picture(_averaged(strips, by), opened.width, opened.height, opened.turned)
@@ -428,11 +428,7 @@ def _averaged(strips: Iterable[NDArray[np.uint8]], by: int) -> NDArray[np.uint8]
 
 
 def _reduced(name: str, kind: str, width: int, height: int, size: int) -> int:
-    """Return the reduction factor of a large picture.
-
-    Raises:
-        ImageError: It has too many pixels, a side is too long, or the file is too small for its pixels.
-    """
+    """Return the reduction factor of a large picture; refuse one that is too large or packed too densely."""
     if width * height > MAX_LARGE[kind]:
         raise _too_many(name, width, height, f"{kind} files of up to {MAX_LARGE[kind]:,}")
     if max(width, height) > _LONGEST_SIDE:
@@ -597,30 +593,15 @@ def _is_heic(start: bytes) -> bool:
 
 @dataclass(frozen=True)
 class _Heic:
-    """A HEIC file with its header read.
-
-    Args:
-        width: Width in pixels.
-        height: Height in pixels.
-        depth: Bits per channel.
-        turned: EXIF orientation that the decoder does not apply.
-        image: The image of pillow-heif.
-    """
+    """A HEIC file with its header read: an image of pillow-heif, which is decoded when it is used."""
 
     width: int
     height: int
+    #: Bits per channel.
     depth: int
+    #: EXIF orientation that the decoder does not apply.
     turned: int
     image: Any
-
-    def pillow(self) -> Image.Image:
-        """Return the decoded image."""
-        image: Image.Image = self.image.to_pillow()
-        return image
-
-    def array(self) -> NDArray[np.uint8]:
-        """Return the decoded pixels without a second copy: `(h, w)`, `(h, w, 3)` or `(h, w, 4)`."""
-        return np.asarray(self.image)
 
 
 def _open_heic(data: bytes) -> _Heic:
@@ -628,10 +609,6 @@ def _open_heic(data: bytes) -> _Heic:
 
     The decoder applies the rotation and mirroring of the file; by the standard, EXIF then only repeats them.
     Converters write files with an EXIF orientation only, so it counts if the file has no rotation.
-
-    Raises:
-        ImportError: pillow-heif is not installed.
-        Exception: The data are damaged; pillow-heif raises errors of many kinds.
     """
     import pillow_heif  # here, because it loads 20 MB of libraries
 

@@ -201,12 +201,13 @@ class Png:
 
     def _keep(self, kind: bytes, length: int) -> None:
         """Skip a chunk; keep it if it defines colours or can hold the orientation."""
-        wanted = kind in (b"PLTE", b"tRNS") or kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
+        colours = kind in (b"PLTE", b"tRNS")
+        wanted = colours or kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
         if not wanted or length + len(self._metadata) > _MAX_METADATA:
             self._file.seek(length + 4, io.SEEK_CUR)
             return
         chunk = struct.pack(">I", length) + kind + self._file.read(length + 4)
-        if kind in (b"PLTE", b"tRNS"):
+        if colours:
             self._colours += chunk
             self._plain = self._plain and kind != b"tRNS"
         else:

@@ -334,11 +334,7 @@ _FILE_TEXTS: dict[str, tuple[Severity, str, str]] = {
         "{:,} images are grey in a data set with at least 90 % colour images, or the reverse.",
         "Check whether they come from another source; a model may learn the source instead of the face.",
     ),
-    "not square": (
-        "note",
-        "{:,} images are not square, and were padded.",
-        "Crop them to the face.",
-    ),
+    "not square": ("note", "{:,} images are not square, and were padded.", "Crop them to the face."),
     "enlarged": (
         "note",
         "{:,} images are smaller than the network's input, and were enlarged.",

@@ -263,11 +263,7 @@ def describe(emotion: str, *, seed: int | Sequence[int]) -> Face:
     check_seed(seed)
     rng = np.random.default_rng(seed)
     return Face(
-        emotion=emotion,
-        actions=draw(emotion, rng),
-        head=_head(rng),
-        view=_view(rng),
-        light=_light(rng),
+        emotion=emotion, actions=draw(emotion, rng), head=_head(rng), view=_view(rng), light=_light(rng)
     )
 
 

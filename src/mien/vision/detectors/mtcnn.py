@@ -97,18 +97,9 @@ class Cascade:
 
 
 def _refine(
-    network: Any,
-    side: int,
-    image: NDArray[np.uint8],
-    rows: Rows,
-    score: float,
-    *,
-    mirrored: bool = False,
+    network: Any, side: int, image: NDArray[np.uint8], rows: Rows, score: float, *, mirrored: bool = False
 ) -> Rows:
-    """Run a network on squares around the boxes, and return its boxes with a score above `score`.
-
-    With `mirrored`, the output is the mean over the image and its mirror image.
-    """
+    """Return a network's boxes with a score above `score`; `mirrored`, the mean with the mirror image."""
     kept = [np.empty((0, 5))]
     squares = _squares(rows)
     for start in range(0, len(squares), BATCH):
@@ -203,10 +194,7 @@ def _patches(image: NDArray[np.uint8], squares: Rows, side: int) -> NDArray[np.u
 
 
 def _suppress(rows: Rows, most: float, *, of_smaller: bool = False) -> Rows:
-    """Return the box with the highest score of those that overlap by more than `most`.
-
-    The overlap is relative to the union, or with `of_smaller` to the smaller box.
-    """
+    """Return the best box of those that overlap by more than `most` of their union, or of the smaller box."""
     rows = rows[np.argsort(-rows[:, 4], kind="stable")]
     areas = (rows[:, 2] - rows[:, 0]) * (rows[:, 3] - rows[:, 1])
     left, kept = np.arange(len(rows)), []
