@@ -245,19 +245,7 @@ class _Member(NamedTuple):
 
 
 class _Contents:
-    """The checked contents of an open archive.
-
-    Args:
-        file: The archive, in use until the last file is read.
-        name: What errors call it.
-        limits: What it may contain.
-
-    Attributes:
-        tree: Its files, in the order of their bytes, and its folders.
-
-    Raises:
-        ArchiveError: The file is not an archive, or is damaged, unsafe, beyond the limits, or without data.
-    """
+    """The checked contents of an open archive, which errors call `name`; `tree` has its files and folders."""
 
     def __init__(self, file: BinaryIO, name: str, limits: Limits) -> None:
         self._name = name
@@ -497,19 +485,11 @@ _OPENERS: dict[str, Callable[[BinaryIO], Any]] = {
 
 
 class _Stream:
-    """The bytes of a tar, read forwards only; `tarfile` reads its headers from here.
-
-    Args:
-        file: Read from its start.
-        kind: `tar`, `gz`, `bz2` or `xz`.
-        limits: Bounds the ratio.
-
-    Attributes:
-        headers: Bytes of headers that `tarfile` has read; set it to 0 when a member is complete.
-    """
+    """The bytes of a tar, read forwards only; `tarfile` reads its headers from here."""
 
     def __init__(self, file: BinaryIO, kind: str, limits: Limits) -> None:
         file.seek(0)
+        #: Bytes of headers that `tarfile` has read; to be set to 0 when a member is complete.
         self.headers = 0
         self._file, self._packed, self._limits = file, kind != "tar", limits
         self._content = _OPENERS[kind](file)
@@ -560,11 +540,7 @@ class _Stream:
             pass
 
     def finish(self) -> None:
-        """Read to the end, where a compressed stream has its checksum.
-
-        Raises:
-            ArchiveError: `tarfile` stopped at something else than the end of the archive, or data follows.
-        """
+        """Read to the end, where a compressed stream has its checksum; refuse data after the archive."""
         if self._last != bytes(tarfile.BLOCKSIZE):
             short = len(self._last) < tarfile.BLOCKSIZE
             raise ArchiveError(_CUT_OFF if short else f"its tar headers are damaged; {_FETCH}")
@@ -576,11 +552,7 @@ class _Stream:
 
 
 def _safe(name: str, limits: Limits) -> str:
-    """Return a member's relative posix path, without a leading `./`; empty for the archive's own root.
-
-    Raises:
-        ArchiveError: The name leads elsewhere, cannot be printed, or is too long or too deep.
-    """
+    """Return a member's relative posix path, without a leading `./`; empty for the archive's own root."""
     for character in name if not name.isprintable() else "":
         if "\udc80" <= character <= "\udcff":
             raise _refused(name, "has a name that is not UTF-8")
@@ -630,19 +602,15 @@ def _folded(path: str) -> str:
 
 
 class _Tree:
-    """The names and sizes of an archive; refuses those that cannot exist side by side on every disk.
-
-    Attributes:
-        limits: What the archive may contain.
-        files: In the order in which they were added, without junk.
-        folders: Every folder, including implied ones, a parent before its children.
-        bytes: All files so far, unpacked.
-    """
+    """The names and sizes of an archive; refuses those that cannot exist side by side on every disk."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        #: In the order in which they were added, without junk.
         self.files: list[_Member] = []
+        #: Every folder, including implied ones, a parent before its children.
         self.folders: dict[str, None] = {}
+        #: Of all files so far, unpacked.
         self.bytes = 0
         self._names_bytes = 0
         self._spelled: dict[str, str] = {}
@@ -746,11 +714,7 @@ def _locked(root: Path, target: Path) -> Iterator[None]:
 
 
 def _find(root: Path, target: Path, digest: str) -> Extraction | None:
-    """Return the extraction of this archive that `target` contains already; None if there is nothing.
-
-    Raises:
-        ArchiveError: `target` contains something else.
-    """
+    """Return the extraction of this archive in `target`, None if it is empty; refuse anything else in it."""
     if not target.exists():
         return None
     name, other = quote(str(root)), "move it away or choose another folder"

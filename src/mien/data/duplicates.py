@@ -197,10 +197,7 @@ def _likely(
 
     Every view of an image is a vector: its centre, unshifted and shifted by half of `shift`, upright and
     mirrored. For every shift of up to `shift` between two copies, some view of one is at most half of `shift`
-    away from the other's centre, along each axis.
-
-    Returns:
-        `(m, 3)` smaller index, larger index, mirrored 0 or 1.
+    away from the other's centre, along each axis. The pairs are as in `_Pairs.all`.
     """
     if len(chosen) < 2:
         return np.empty((0, 3), np.int64)
@@ -353,9 +350,6 @@ def _root(parents: NDArray[np.int64], index: int) -> int:
     while parents[index] != index:
         parents[index] = index = int(parents[parents[index]])
     return index
-
-
-_BLOCK = 2048
 
 
 def blocks(count: int, size: int | None = None) -> Iterator[slice]:

@@ -335,17 +335,13 @@ def _fit(one: _Floats, other: _Floats, maps: _Floats, steps: int, stride: int) -
     x, y = across / half, down / half
     slopes = np.gradient(one, axis=(1, 2))
     target = other[:, ::stride, ::stride].reshape(len(other), -1)
+    ridge = np.float32(1e-3) * np.eye(8, dtype=np.float32)
     for _ in range(steps):
         (seen, right, below), inside = _warp((one, slopes[1], slopes[0]), maps, stride)
         columns = (right * x, right * y, right, below * x, below * y, below, seen, np.ones_like(seen))
         design = np.stack(columns, axis=2) * inside[:, :, None]
         square = design.transpose(0, 2, 1) @ design
-        square += (
-            np.float32(1e-3)
-            * np.eye(8, dtype=np.float32)
-            * np.trace(square, axis1=1, axis2=2)[:, None, None]
-            / 8
-        )
+        square += ridge * np.trace(square, axis1=1, axis2=2)[:, None, None] / 8
         solved = np.linalg.solve(square, design.transpose(0, 2, 1) @ (target * inside)[:, :, None])[:, :, 0]
         gain = solved[:, 6]
         step = solved[:, :6] / np.where(np.abs(gain) > 0.1, gain, np.inf)[:, None]
@@ -390,9 +386,7 @@ def _similarity(one: _Floats, other: _Floats, maps: _Floats) -> _Floats:
     mask = inside.reshape(one.shape)
     held = mask.astype(np.float32)
     reach = np.maximum(_blur(held, _COARSE), 1e-3)
-    details = []
-    for image in (seen.reshape(one.shape), other):
-        details.append(image - _blur(image * held, _COARSE) / reach)
+    details = [image - _blur(image * held, _COARSE) / reach for image in (seen.reshape(one.shape), other)]
     mask = _shrunk(mask, max(1, round(_RIM * size)))
     number = np.maximum(mask.sum(axis=(1, 2)), 1)
     a, b = (

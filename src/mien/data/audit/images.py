@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mien.data import archives
-from mien.data.audit.findings import Case, Finding, Material, Removal, Severity
+from mien.data.audit.findings import Case, Finding, Material, Removal
 from mien.data.audit.labels import faceless
 from mien.data.datasets import Dataset
 from mien.data.duplicates import FLAT
@@ -94,9 +94,9 @@ def findings(material: Material, measures: Measures) -> list[Finding]:
     faults = [
         Finding(
             kind=kind,
-            severity=fault.severity,
+            severity="warning" if fault.blank else "note",
             evidence=f"{fault.hits.sum():,} images {fault.what}.",
-            advice=fault.advice,
+            advice=_DROP if fault.blank else _LOOK,
             cases=tuple(_cases(material, fault)),
         )
         for kind, fault in _faults(measures).items()
@@ -126,58 +126,52 @@ def unlikeness(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
 @dataclass(frozen=True, eq=False)
 class _Fault:
     hits: NDArray[np.bool_]
-    severity: Severity
     what: str
-    advice: str
     name: str
     amount: NDArray[np.generic]
     #: 1 if small amounts are the worst, -1 if large ones are.
     order: int = 1
+    #: Whether the images show nothing.
+    blank: bool = False
+
+
+_DROP = "Exclude them: --exclusions lists those in train, --fix removes all of them."
+_LOOK = "Check them, and exclude those in which no expression can be recognised."
 
 
 def _faults(measures: Measures) -> dict[str, _Fault]:
-    drop = "Exclude them: --exclusions lists those in train, --fix removes all of them."
-    look = "Check them, and exclude those in which no expression can be recognised."
     visible = measures.has_content
     constant = measures.contrast == 0
     return {
         "constant": _Fault(
             constant,
-            "warning",
             "have only one grey level and show no face",
-            drop,
             "grey level",
             measures.brightness,
+            blank=True,
         ),
         "nearly blank": _Fault(
             ~visible & ~constant,
-            "warning",
             f"have a standard deviation below {FLAT:g} grey levels and show no face",
-            drop,
             "deviation",
             measures.contrast,
+            blank=True,
         ),
         "blurred": _Fault(
             visible & (measures.sharpness < BLURRED),
-            "note",
             f"have a sharpness below {BLURRED:g}; faces have about 0.8",
-            look,
             "sharpness",
             measures.sharpness,
         ),
         "too dark": _Fault(
             visible & (measures.high < DARK),
-            "note",
             f"are darker than {DARK} of 255 almost everywhere",
-            look,
             "95th percentile",
             measures.high,
         ),
         "too light": _Fault(
             visible & (measures.low > LIGHT),
-            "note",
             f"are lighter than {LIGHT} of 255 almost everywhere",
-            look,
             "5th percentile",
             measures.low,
             order=-1,
@@ -307,36 +301,32 @@ def file_findings(material: Material, headers: Mapping[str, Header]) -> Iterator
         )
     images = {name: image for image, name in enumerate(material.files)}
     for kind, odd in _odd(material, headers).items():
-        severity, evidence, advice = _FILE_TEXTS[kind]
+        evidence, advice = _FILE_TEXTS[kind]
         if odd:
             yield Finding(
                 kind=kind,
-                severity=severity,
+                severity="note",
                 evidence=evidence.format(len(odd)),
                 advice=advice,
                 cases=tuple(material.case([images[name]], text) for name, text in odd.items()),
             )
 
 
-_FILE_TEXTS: dict[str, tuple[Severity, str, str]] = {
+_FILE_TEXTS = {
     "wrong suffix": (
-        "note",
         "The file extension of {:,} files does not match their content.",
         "Rename them: mien reads them, but other programs may not.",
     ),
     "odd size": (
-        "note",
         "{:,} images differ in size from at least 90 % of the images.",
         "Check whether they come from another source; a model may learn the source instead of the face.",
     ),
     "odd colour": (
-        "note",
         "{:,} images are grey in a data set with at least 90 % colour images, or the reverse.",
         "Check whether they come from another source; a model may learn the source instead of the face.",
     ),
-    "not square": ("note", "{:,} images are not square, and were padded.", "Crop them to the face."),
+    "not square": ("{:,} images are not square, and were padded.", "Crop them to the face."),
     "enlarged": (
-        "note",
         "{:,} images are smaller than the network's input, and were enlarged.",
         "Use a smaller input size, or larger images.",
     ),
