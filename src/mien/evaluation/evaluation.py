@@ -94,21 +94,7 @@ class Agreement:
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """The main figures on some of the images; None for those that were not measured.
-
-    Args:
-        n: Images.
-        accuracy: Share of images named right.
-        accuracy_interval: Wilson.
-        macro_f1: Mean F1 of the classes that have images.
-        macro_f1_interval: Bootstrap over images.
-        balanced_accuracy: Mean recall of the classes that have images.
-        balanced_accuracy_interval: Bootstrap over images.
-        nll: Mean negative log-likelihood of the true label, in nats.
-        brier: Mean over images of the squared error summed over classes, in [0, 2].
-        ece: Expected calibration error.
-        agreement: With the plurality of FER+'s annotators.
-    """
+    """The main figures of an `Evaluation`, on some of its images; None for those that were not measured."""
 
     n: int
     accuracy: float
@@ -125,18 +111,11 @@ class Figures:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """The figures of one group of images.
+    """The figures of one group of images, as in `Evaluation`.
 
     Args:
         name: As the csv has it.
-        n: Images.
         few: Whether there are so few images that the figures say little.
-        accuracy: Share of images named right.
-        accuracy_interval: Wilson.
-        balanced_accuracy: Mean recall of the classes that have images in the group.
-        balanced_accuracy_interval: Bootstrap over images.
-        macro_f1: Mean F1 of the classes that have images in the group.
-        macro_f1_interval: Bootstrap over images.
     """
 
     name: str
@@ -322,16 +301,12 @@ class Quantization:
 
 @dataclass(frozen=True, kw_only=True)
 class TemperatureCheck:
-    """Calibration with one temperature.
+    """Calibration with one temperature; figures as in `Evaluation`, None for those that were not measured.
 
     Args:
         name: Where the temperature comes from, such as `as it ships`.
         temperature: What logits are divided by; None for a mean of models.
         prior: The weight, in images, of the prior that it was fitted with; 0 for none.
-        nll: Mean negative log-likelihood of the true label, in nats.
-        brier: In [0, 2]; None if it was not measured.
-        ece: Expected calibration error.
-        reliability: The bins that `ece` is taken over; None if they were not measured.
     """
 
     name: str

@@ -62,7 +62,8 @@ def compute_metrics(
     confusion = np.bincount(labels * k + answers, minlength=k * k).reshape(k, k)
     right = answers == labels
     truth = np.eye(k)[labels]
-    balanced, macro = _means(confusion[None])
+    counts = confusion.diagonal()[None], confusion.sum(axis=1)[None], confusion.sum(axis=0)[None]
+    balanced, macro = mean_recall_and_f1(*counts)
     balanced_interval, macro_interval = _bootstrap(confusion, seed)
     reliability = _reliability(chances.max(axis=1), right, bins)
     return Evaluation(
@@ -151,12 +152,6 @@ def _f1_interval(right: int, either: int) -> Interval:
     return 2 * low / (1 + low), 2 * high / (1 + high)
 
 
-def _means(confusions: npt.NDArray[np.integer[Any]]) -> tuple[Floats, Floats]:
-    """Return balanced accuracy and macro F1 of each of `(m, k, k)` confusions."""
-    right = np.diagonal(confusions, axis1=1, axis2=2)
-    return mean_recall_and_f1(right, confusions.sum(axis=2), confusions.sum(axis=1))
-
-
 def mean_recall_and_f1(
     right: npt.NDArray[Any], n: npt.NDArray[Any], answered: npt.NDArray[Any]
 ) -> tuple[Floats, Floats]:
@@ -169,11 +164,8 @@ def mean_recall_and_f1(
 
 
 def _bootstrap(confusion: npt.NDArray[np.int64], seed: int) -> tuple[Interval, Interval]:
-    """Return 95 % percentile intervals of balanced accuracy and macro F1.
-
-    Drawing n images with replacement is drawing the counts of the confusion's cells from a multinomial, so
-    no image is touched again. Only cells that hold an image can be drawn.
-    """
+    """Return 95 % percentile intervals of balanced accuracy and macro F1."""
+    # Drawing n images with replacement is drawing the counts of the confusion's cells from a multinomial.
     k, n = len(confusion), int(confusion.sum())
     truth, answer = np.nonzero(confusion)
     counts = np.random.default_rng(seed).multinomial(n, confusion[truth, answer] / n, RESAMPLES)

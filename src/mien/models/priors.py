@@ -56,10 +56,8 @@ class Adjustment:
     def __post_init__(self) -> None:
         object.__setattr__(self, "prior", as_prior(self.prior))
         object.__setattr__(self, "groups", as_groups(self.groups))
-        if not is_number(self.balance):
+        if not (is_number(self.balance) and 0 <= self.balance <= 1):
             raise InputError(f"the balance is {self.balance!r}; it must be a number from 0 to 1")
-        if not 0 <= self.balance <= 1:
-            raise InputError(f"the balance is {self.balance}; it must be a number from 0 to 1")
         if self.balance and self.prior:
             raise InputError("balance and prior both set the frequencies of emotions; use one of them")
         for name, share in self.prior.items():

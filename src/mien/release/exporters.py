@@ -34,27 +34,6 @@ if TYPE_CHECKING:
     import keras
 
 
-__all__ = [
-    "FORMATS",
-    "IMAGES",
-    "LOOSEST",
-    "RELATIVE",
-    "TOLERANCE",
-    "Agreement",
-    "Exported",
-    "Unlike",
-    "compare",
-    "convert",
-    "file_for",
-    "in_float32",
-    "rebuild",
-    "serialise",
-    "weights",
-    "weights_of",
-    "write",
-    "write_model",
-]
-
 #: What a network can be written as, and how each one's file ends.
 FORMATS = {"onnx": ".onnx", "keras": ".keras", "h5": ".h5", "litert": ".tflite"}
 #: Largest difference between two probabilities, file against network, with which an export is kept.

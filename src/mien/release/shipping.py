@@ -31,7 +31,7 @@ from mien.evaluation.memorised import TrainingDuplicates, find_training_duplicat
 from mien.evaluation.metrics import add_thresholds, find_plurality
 from mien.models import initial_weights, model_files, priors, training_hashes
 from mien.models.model_files import Base, Card, Fusion, Model
-from mien.release import exporters, quantization
+from mien.release import exporters, onnx_graph, quantization
 from mien.training.runs import Run
 from mien.training.targets import frequencies
 
@@ -380,7 +380,7 @@ def _put_weights(trained: Model, made: Model) -> Path | None:
     """Write what a training can begin from beside an int8 file; beside another leave no older file's."""
     path = initial_weights.beside(made.path)
     if made.card.precision == "int8":
-        _files.write(path, initial_weights.pack(exporters.weights(trained.read()), made.card.sha256 or ""))
+        _files.write(path, initial_weights.pack(onnx_graph.weights(trained.read()), made.card.sha256 or ""))
         return path
     with _files.writing(path):
         path.unlink(missing_ok=True)
