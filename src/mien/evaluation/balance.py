@@ -24,15 +24,10 @@ Floats = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class ShiftRow:
-    """The figures of one head at one balance for other class frequencies. Fractions in [0, 1].
+    """The figures of a `BalanceRow` for other class frequencies: images are weighted.
 
     Args:
-        head: As in `BalanceRow`.
-        balance: As in `BalanceRow`.
-        against: As in `BalanceRow`.
         shift: `equal` for equal frequencies; or the class whose images count three times.
-        accuracy: Weighted accuracy.
-        ece: Expected calibration error over 15 bins, weighted.
     """
 
     head: str
@@ -70,15 +65,8 @@ def shift_table(
 ) -> tuple[ShiftRow, ...]:
     """Measure the same with equal class frequencies, and with each class three times as frequent.
 
-    Images are weighted. With each class in turn, its images count three times and the others once.
-
-    Args:
-        answers: As in `balance_table`.
-        frequencies: As in `balance_table`.
-
-    Raises:
-        DataError: As `balance_table`.
-        InputError: As `balance_table`.
+    Images are weighted. With each class in turn, its images count three times and the others once. Arguments
+    and errors are as in `balance_table`.
     """
     rows = []
     for head, balance, against, chances, truth, which in _cells(answers, frequencies):

@@ -94,17 +94,10 @@ def fit_logit_bias(probabilities: Probabilities, labels: Labels) -> tuple[float,
     The cross entropy is convex in one over the temperature and the logit biases together; Newton's method
     finds its minimum. A normal distribution of deviation 1 draws the biases towards 0, which says little
     beside some dozen images and keeps those of a class without images finite. They sum to 0. The temperature
-    has no prior; `measure` fits no logit biases to few images.
-
-    Args:
-        probabilities: As in `fit`.
-        labels: As in `fit`.
+    has no prior; `measure` fits no logit biases to few images. Arguments and errors are as in `fit`.
 
     Returns:
         A temperature in [0.05, 20], and a logit bias `(k,)`.
-
-    Raises:
-        DataError: As in `fit`.
 
     Source: Alexandari et al. 2020, arXiv:1901.06852 (bias-corrected temperature scaling).
     """
@@ -155,16 +148,7 @@ def apply(probabilities: Probabilities, temperature: float, logit_bias: Sequence
 
 
 def undo(probabilities: Probabilities, temperature: float, logit_bias: Sequence[float] = ()) -> Floats:
-    """Return what probabilities were before `apply` made them of a temperature and offsets.
-
-    Args:
-        probabilities: As in `apply`.
-        temperature: As in `apply`.
-        logit_bias: As in `apply`.
-
-    Raises:
-        DataError: As in `apply`.
-    """
+    """Return the probabilities from which `apply`, with the same arguments and errors, made these."""
     return _soften(_logits(probabilities), 1 / temperature, [-bias * temperature for bias in logit_bias])
 
 

@@ -257,15 +257,8 @@ def predict_mean(
 ) -> npt.NDArray[np.float32]:
     """Return the mean of several models' probabilities `(n, k)`, in the order of the first one's labels.
 
-    Args:
-        models: One model or more.
-        images: `(n, size, size, 1)` uint8 in [0, 255].
-        head: Which of the models' heads answers; None for the first of each.
-        views: Of each image, as in `score`.
-        batch_size: Images run at once; changes memory and speed, never the result.
-        progress: Called with (images done, images in all), all models and views together.
-        balance: As `mien.models.model_files.Model.run` takes it.
-        prior: As `mien.models.model_files.Model.run` takes it.
+    Arguments are as in `predict`; images are `(n, size, size, 1)` uint8 in [0, 255]. Without a head, the
+    first of each model answers. `progress` counts all models and views together.
 
     Raises:
         InputError: There is no such number of views, or balance or prior cannot be used with a model.
@@ -343,7 +336,7 @@ def measure_all(
         models: Whose answers these are; of several, the mean.
         dataset: Where the split comes from; its training split is compared with it, its validation split
             gives a temperature to models that have none.
-        answers: As `answer` gives them.
+        answers: As `predict` gives them.
         evaluation: What is measured already; what it holds of `heads`, `split_use` and `memorised` stays.
         groups: Which group each image belongs to.
         robustness: Whether to measure under each corruption of `corruptions` too, which takes as many times

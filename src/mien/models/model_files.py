@@ -289,11 +289,7 @@ def is_run(path: str | os.PathLike[str]) -> bool:
 def find(path: str | os.PathLike[str] | None = None) -> Path:
     """Return the path of the model that a path or a name means, without reading the model.
 
-    Args:
-        path: As in `load`.
-
-    Returns:
-        A model's folder, or an ONNX file.
+    The path is one that `load` takes; the result is a model's folder or an ONNX file.
 
     Raises:
         RunError: No training has finished in this run.

@@ -87,15 +87,11 @@ class Known:
     def apart(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
         """Return in how many bits the signature of each image differs from the nearest one.
 
-        Args:
-            images: As `find` takes them.
+        Images and errors are as in `find`.
 
         Returns:
             `(n,)` the least of all shifts, upright and mirrored; `BITS` where none is close, or where an
             image shows too little to have a signature.
-
-        Raises:
-            ModelError: As `find`.
         """
         self._check(images)
         least = np.full(len(images), BITS, np.int64)

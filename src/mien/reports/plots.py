@@ -525,7 +525,7 @@ def draw_confusion_matrix(report: Mapping[str, Any], to: str | os.PathLike[str],
     of the row, as long as there is room for readable type.
 
     Args:
-        report: A report as `Report.to_dict` gives it, or as JSON brings it back.
+        report: An evaluation as `Evaluation.to_dict` gives it, or as JSON brings it back.
         to: The folder to write into.
         name: What was scored, for the files' names: `val`.
 
@@ -687,7 +687,7 @@ def draw_reliability(report: Mapping[str, Any], to: str | os.PathLike[str], *, n
     """Draw how often answers are right against how sure they are, bin by bin, with the images in each bin.
 
     Args:
-        report: A report as `Report.to_dict` gives it, or as JSON brings it back.
+        report: An evaluation as `Evaluation.to_dict` gives it, or as JSON brings it back.
         to: The folder to write into.
         name: What was scored, for the files' names: `val`.
 
@@ -719,10 +719,9 @@ def draw_reliability(report: Mapping[str, Any], to: str | os.PathLike[str], *, n
 
 
 def _draw_bins(axes: Axes, bins: list[Mapping[str, Any]]) -> None:
-    axes.set_ylim(0, 1)
+    axes.set(ylim=(0, 1), ylabel="answers that are right")
     axes.yaxis.set_major_locator(FixedLocator(_FIFTHS))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
-    axes.set_ylabel("answers that are right")
     axes.grid(True)
     axes.plot((0, 1), (0, 1), color=_SOFT, linewidth=1, linestyle=(0, (4, 3)), zorder=2)
     look: dict[str, Any] = {"size": 9, "linespacing": 1.3}

@@ -86,10 +86,7 @@ def _detect(network: Any, image: NDArray[np.uint8]) -> list[Detection]:
     padded[0, :, : image.shape[0], : image.shape[1]] = image[:, :, ::-1].transpose(2, 0, 1)
     names = [f"{part}_{grid}" for grid in GRIDS for part in _PARTS]
     answers = dict(zip(names, network.run(names, {source.name: padded}), strict=True))
-    boxes = [
-        _boxes(answers[f"cls_{grid}"], answers[f"obj_{grid}"], answers[f"bbox_{grid}"], grid, wide // grid)
-        for grid in GRIDS
-    ]
+    boxes = [_boxes(answers, grid, wide // grid) for grid in GRIDS]
     # The factors differ a little, because a resized image has whole pixels.
     across, down = width / image.shape[1], height / image.shape[0]
     kept = _suppress(np.concatenate(boxes))
@@ -99,14 +96,9 @@ def _detect(network: Any, image: NDArray[np.uint8]) -> list[Detection]:
     ]
 
 
-def _boxes(
-    faces: NDArray[np.float32],
-    objects: NDArray[np.float32],
-    places: NDArray[np.float32],
-    grid: int,
-    columns: int,
-) -> NDArray[np.float64]:
+def _boxes(answers: dict[str, NDArray[np.float32]], grid: int, columns: int) -> NDArray[np.float64]:
     """Return the faces of one grid, `(n, 5)`: left, top, width, height, score."""
+    faces, objects, places = (answers[f"{part}_{grid}"] for part in _PARTS)
     sure = np.sqrt(np.clip(faces.ravel(), 0, 1) * np.clip(objects.ravel(), 0, 1)).astype(np.float64)
     cells = np.flatnonzero(sure >= MIN_SCORE)
     offsets = places.reshape(-1, 4)[cells].astype(np.float64)
