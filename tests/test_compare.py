@@ -476,7 +476,8 @@ def test_the_command_compares_models_of_other_sizes(place: Path, capsys: pytest.
     )
     document = json.loads(capsys.readouterr().out)
     assert document["winner"] == "a"
-    assert document["mcnemar"] == {"only_a": 20, "only_b": 0, "p": 2 * 0.5**20, "method": "exact"}
+    test = {"only_a": 20, "only_b": 0, "p": 2 * 0.5**20, "method": "exact", "groups": None}
+    assert document["mcnemar"] == test
     assert (document["a"]["name"], document["b"]["name"]) == ("good", "bad")
     assert {each["truth"] for each in document["disagreements"]} == {"sad"}
     assert document["html"] == "page.html"
