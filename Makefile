@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PLAIN := README.md CHANGELOG.md CONTRIBUTING.md CODE_OF_CONDUCT.md docs src
 READY := $(VENV)/.ready
 
-.PHONY: demo test slow check docs wheel clean
+.PHONY: demo test slow check docs pictures wheel clean
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("mien needs Python 3.11 or later, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
@@ -31,7 +31,11 @@ check: $(READY)
 	$(BIN)/python tools/language.py $(PLAIN)
 
 docs: $(READY)
-	$(BIN)/python -m pytest tests/test_readme.py tests/test_house.py
+	$(BIN)/python tools/make_reference.py
+	$(BIN)/zensical build --strict --clean
+
+pictures: $(READY)
+	$(BIN)/python docs/make_pictures.py
 
 wheel: $(READY)
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

@@ -305,8 +305,14 @@ def _check(command: str) -> None:
         raise AssertionError(f"no test knows how to check: {command}")
 
 
-PYTHON = [page for page in PAGES if any(b.page == page and b.kind == "python" for b in BLOCKS)]
-SHELL = [block for block in BLOCKS if block.kind == "shell"]
+#: Pages whose blocks build on each other: they run in their order, in one folder.
+STORIES = [page for page in PAGES if page.parent.name == "guides" or page.name == "start.md"]
+PYTHON = [
+    page
+    for page in PAGES
+    if page not in STORIES and any(b.page == page and b.kind == "python" for b in BLOCKS)
+]
+SHELL = [block for block in BLOCKS if block.kind == "shell" and block.page not in STORIES]
 
 
 #: In full, trainings and exports have the sizes and networks that the pages name.
@@ -407,6 +413,23 @@ def test_the_commands_of_a_page_run_as_they_are(
     with work(size):
         for command in runs:
             _run(command)
+
+
+@pytest.mark.long
+@SIZES
+@pytest.mark.parametrize("page", STORIES, ids=lambda page: page.name)
+def test_a_guide_runs_from_top_to_bottom(page: Path, at: Path, size: str) -> None:
+    if page.name in ("video.md", "webcam.md"):
+        _clip(at / "interview.mp4")
+    names: dict[str, Any] = {}
+    with work(size):
+        for block in (each for each in BLOCKS if each.page == page):
+            if block.kind == "python" and not block.excuse:
+                exec(compile("\n" * block.line + block.text, str(page), "exec"), names)
+            for command in _commands(block) if block.kind == "shell" else ():
+                _check(command)
+                if command.startswith("mien ") and not block.excuse and not _is_synopsis(command):
+                    _run(command)
 
 
 @pytest.mark.parametrize("block", [each for each in BLOCKS if each.kind == "python"], ids=str)

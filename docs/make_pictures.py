@@ -1,0 +1,167 @@
+"""Make the pictures of the documentation from drawn faces.
+
+python docs/make_pictures.py [NAME...]
+
+Needs the extras cpu, plot and video, and Chromium.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image
+
+import mien
+from mien.data import synthetic
+from mien.data.synthetic.faces import Actions, Face
+from mien.vision import annotation
+
+PICTURES = Path(__file__).parent / "pictures"
+#: The faces of the group picture: an emotion and the seed of a face.
+GROUP = (("happy", 8), ("surprise", 13), ("sad", 34), ("fear", 3))
+
+
+def calm(emotion: str, seed: int) -> Face:
+    """Return a drawn face from the front, in even light."""
+    face = synthetic.describe(emotion, seed=seed)
+    view = replace(face.view, roll=0.0, yaw=0.0, pitch=0.0, scale=0.92, right=0.0, down=0.0, cover=None)
+    light = replace(face.light, blur=0.0, noise=2.0, background=(150, 150), brightness=140.0, contrast=52.0)
+    return replace(face, view=view, light=light)
+
+
+def group_picture() -> np.ndarray:
+    """Return drawn faces side by side, as a grey picture."""
+    tiles = [synthetic.paint(calm(emotion, seed), size=240) for emotion, seed in GROUP]
+    return np.pad(np.hstack(tiles), ((20, 20), (0, 0)), mode="edge")
+
+
+def blend(a: Actions, b: Actions, share: float) -> Actions:
+    """Return the action units between two expressions."""
+    values = {each.name: getattr(a, each.name) for each in fields(Actions)}
+    for name, value in values.items():
+        values[name] = (1 - share) * value + share * getattr(b, name)
+    return Actions(**values)
+
+
+def film(path: Path, seconds: int = 12, rate: int = 12) -> None:
+    """Write a film of two drawn people whose expressions change."""
+    plots = ((8, ("neutral", "happy", "surprise", "neutral")), (5, ("neutral", "sad", "angry", "neutral")))
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=rate)
+        stream.width, stream.height, stream.pix_fmt = 480, 240, "yuv420p"
+        for number in range(seconds * rate):
+            at = 3 * number / (seconds * rate - 1)
+            tiles = []
+            for seed, emotions in plots:
+                faces = [calm(emotion, seed) for emotion in emotions]
+                step = min(2, int(at))
+                share = min(1.0, max(0.0, 2 * (at - step) - 0.5))
+                mixed = blend(faces[step].actions, faces[step + 1].actions, share)
+                tiles.append(synthetic.paint(replace(faces[0], actions=mixed), size=240))
+            pixels = np.repeat(np.hstack(tiles)[:, :, np.newaxis], 3, axis=2)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
+        out.mux(stream.encode())
+
+
+def screenshot(page: Path, target: Path, *, width: int = 1000, height: int = 1100) -> None:
+    """Take a picture of an HTML page with Chromium."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        sys.exit("Chromium is not installed; install it, such as with: apt install chromium")
+    size = f"--window-size={width},{height}"
+    flags = ["--headless", "--no-sandbox", "--hide-scrollbars", "--disable-gpu", size]
+    command = [chromium, *flags, f"--screenshot={target}", page.resolve().as_uri()]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+
+
+def save(picture: Image.Image, name: str, *, colours: int = 200) -> None:
+    """Save a picture with few colours, so that it is small."""
+    PICTURES.mkdir(exist_ok=True)
+    flat = picture.convert("RGB").quantize(colours, dither=Image.Dither.NONE)
+    flat.save(PICTURES / name, optimize=True)
+    print(PICTURES / name, (PICTURES / name).stat().st_size)
+
+
+def make_marked(work: Path) -> None:
+    """Mark the group picture."""
+    pixels = group_picture()
+    Image.fromarray(pixels).save(work / "group.png")
+    faces = mien.predict(work / "group.png").faces
+    print([(face.emotion, round(face.confidence, 2)) for face in faces])
+    save(Image.fromarray(annotation.draw(pixels, faces)), "marked.png")
+
+
+def make_timeline(work: Path) -> None:
+    """Plot the emotions in a film."""
+    film(work / "film.mp4")
+    mien.analyze_video(work / "film.mp4", fps=6, timeline=work / "timeline.png")
+    with Image.open(work / "timeline.png") as picture:
+        save(picture, "timeline.png")
+
+
+def make_explanation(work: Path) -> None:
+    """Explain the prediction for one drawn face."""
+    Image.fromarray(synthetic.paint(calm("happy", 8), size=240)).save(work / "face.png")
+    mien.explain(work / "face.png", to=work / "why", method="occlusion")
+    for path in sorted((work / "why").glob("*.png")):
+        print(path)
+    with Image.open(sorted((work / "why").glob("*.png"))[0]) as picture:
+        save(picture, "explanation.png")
+
+
+def make_run(work: Path) -> None:
+    """Train on drawn faces; make the curves, the confusion matrix and the page of a report."""
+    archive = work / "faces.zip"
+    synthetic.write_archive(archive, train=4900, val=700, test=700, seed=0)
+    run = mien.train(archive, "quick", settings={"epochs": 8}, out=work / "run")
+    for name, target in (("accuracy", "curves.png"), ("confusion-val", "confusion.png")):
+        with Image.open(work / "run" / "figures" / f"{name}.png") as picture:
+            save(picture, target)
+    mien.evaluate(run.path, split="test", report=work / "report")
+    screenshot(work / "report" / "report.html", work / "report.png")
+    with Image.open(work / "report.png") as picture:
+        save(picture, "report.png", colours=64)
+
+
+def make_audit(work: Path) -> None:
+    """Make the page of an audit."""
+    mien.data.archives.unpack(
+        synthetic.write_archive(work / "faces.zip", train=490, val=70, test=70, seed=0), work / "faces"
+    )
+    train = sorted((work / "faces").rglob("train/*/*.png"))
+    for source in train[5::90]:  # training images in the test split
+        shutil.copy(source, str(source).replace("/train/", "/test/").replace(".png", "-copy.png"))
+    Image.new("L", (48, 48), 90).save(train[0].with_name("blank.png"))
+    with Image.open(train[40]) as picture:
+        picture.point(lambda level: level // 9).save(train[40].with_name("dark.png"))
+    # A search for other crops of one photo would find drawn faces that are only alike.
+    mien.audit(work / "faces", html=work / "audit.html", recrops=False)
+    screenshot(work / "audit.html", work / "audit.png")
+    with Image.open(work / "audit.png") as picture:
+        save(picture, "audit.png", colours=64)
+
+
+MAKERS: dict[str, Callable[[Path], None]] = {
+    "marked": make_marked,
+    "timeline": make_timeline,
+    "explanation": make_explanation,
+    "run": make_run,
+    "audit": make_audit,
+}
+
+
+def main() -> None:
+    """Make all pictures, or those that are named."""
+    with tempfile.TemporaryDirectory() as work:
+        for name in sys.argv[1:] or MAKERS:
+            MAKERS[name](Path(work))
+
+
+if __name__ == "__main__":
+    main()
