@@ -259,7 +259,8 @@ def video(
     common.check_ranges(min_confidence=min_confidence)
     frequent = common.prior_options(balance, prior, group)
     api.check_timeline(timeline)
-    videos.check_options(file, to or (), save, blur=blur, every=every, rate=fps, resume=resume)
+    videos.check_files(file, to or (), save, blur=blur, resume=resume)
+    videos.check_sampling(every, fps, blur=blur)
     predictor = videos.make_predictor(
         model, detector=detector, head=head, look=look, min_confidence=min_confidence, **frequent
     )

@@ -181,7 +181,6 @@ def bootstrap_differences(
     classes: int,
     *,
     seed: int = 0,
-    resamples: int = RESAMPLES,
     named: Clusters | None = None,
 ) -> tuple[Difference, Difference]:
     """Compare accuracy and macro F1 of two models on the same images.
@@ -195,7 +194,6 @@ def bootstrap_differences(
         b: `(n,)` B's answers.
         classes: Number of classes; those without images are left out of the mean.
         seed: Seed of the draws.
-        resamples: Number of draws.
         named: `(n,)` the group of each image, to draw groups with replacement; None to draw images.
 
     Returns:
@@ -203,9 +201,7 @@ def bootstrap_differences(
     """
     if a.tobytes() > b.tobytes():
         # The same draws in either order, so that exchanging A and B only changes the sign.
-        accuracy, macro = bootstrap_differences(
-            truth, b, a, classes, seed=seed, resamples=resamples, named=named
-        )
+        accuracy, macro = bootstrap_differences(truth, b, a, classes, seed=seed, named=named)
         return reverse(accuracy), reverse(macro)
     cells, counts = np.unique(np.stack([truth, a, b]), axis=1, return_counts=True)
     own = _accuracy_and_f1(cells, counts[None], classes)
@@ -214,8 +210,8 @@ def bootstrap_differences(
         random = np.random.default_rng(seed)
         block = max(1, _CELLS // len(counts))
         drawn = [
-            _accuracy_and_f1(cells, random.multinomial(n, counts / n, min(block, resamples - start)), classes)
-            for start in range(0, resamples, block)
+            _accuracy_and_f1(cells, random.multinomial(n, counts / n, min(block, RESAMPLES - start)), classes)
+            for start in range(0, RESAMPLES, block)
         ]
         apart = np.concatenate([figures[:, 0] - figures[:, 1] for figures in drawn])
     else:

@@ -47,8 +47,8 @@ from mien.evaluation.metrics import (
     risk_coverage_area,
     wilson_interval,
 )
-from mien.models.model_files import BATCH_SIZE, Card, Model
-from mien.models.priors import as_prior
+from mien.models.model_files import Card, Model
+from mien.models.priors import Adjustment, as_prior
 
 if TYPE_CHECKING:
     from mien.data.datasets import Dataset, Split
@@ -155,7 +155,6 @@ def predict(
     head: str | None = None,
     data: str = "",
     views: int = 1,
-    batch_size: int = BATCH_SIZE,
     progress: Callable[[int, int], None] | None = None,
     balance: float = 0.0,
     prior: Mapping[str, float] | str | None = None,
@@ -170,7 +169,6 @@ def predict(
         data: The data set's name, for the report.
         views: Of each image, one of `VIEWS`: as it is; mirrored too; those and both moved to four corners.
             The probabilities are their mean.
-        batch_size: Images run at once; changes memory and speed, never the result.
         progress: Called with (images done, images in all).
         balance: As `mien.models.model_files.Model.run` takes it.
         prior: As `mien.models.model_files.Model.run` takes it.
@@ -202,10 +200,8 @@ def predict(
             split.images,
             head=head,
             views=views,
-            batch_size=batch_size,
             progress=progress,
-            balance=balance,
-            prior=prior,
+            adjustment=Adjustment(balance=balance, prior=as_prior(prior)),
         ),
         truth=order[split.labels],
         head=head or next(iter(models[0].card.heads)),
@@ -250,15 +246,14 @@ def predict_mean(
     *,
     head: str | None = None,
     views: int = 1,
-    batch_size: int = BATCH_SIZE,
     progress: Callable[[int, int], None] | None = None,
-    balance: float = 0.0,
-    prior: Mapping[str, float] | str | None = None,
+    adjustment: Adjustment | None = None,
 ) -> npt.NDArray[np.float32]:
     """Return the mean of several models' probabilities `(n, k)`, in the order of the first one's labels.
 
     Arguments are as in `predict`; images are `(n, size, size, 1)` uint8 in [0, 255]. Without a head, the
-    first of each model answers. `progress` counts all models and views together.
+    first of each model answers. `progress` counts all models and views together. `adjustment` has the balance
+    and the prior.
 
     Raises:
         InputError: There is no such number of views, or balance or prior cannot be used with a model.
@@ -267,6 +262,7 @@ def predict_mean(
     if not models:
         raise ModelError("no model was named; name at least one")
     first = models[0].card.labels
+    adjusted = adjustment or Adjustment()
     total = np.zeros((len(images), len(first)), np.float32)
     for model in models:
         if sorted(model.card.labels) != sorted(first):
@@ -283,7 +279,7 @@ def predict_mean(
                     progress(before + count, of * asked)
 
             answers = model.run(
-                view, head=head, batch_size=batch_size, progress=done, balance=balance, prior=prior
+                view, head=head, progress=done, balance=adjusted.balance, prior=adjusted.prior
             )
             total += answers[:, [model.card.labels.index(label) for label in first]]
     total /= asked

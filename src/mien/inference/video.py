@@ -489,7 +489,8 @@ def analyze(
     path, tables = Path(path), [Path(each) for each in to]
     film = None if save is None else Path(save)
     outputs = [*tables, *([film] if film else [])]
-    check_options(path, tables, film, blur=blur, every=every, rate=rate, resume=resume)
+    check_files(path, tables, film, blur=blur, resume=resume)
+    check_sampling(every, rate, blur=blur)
     used = predictor or make_predictor()
     with contextlib.ExitStack() as stack:
         log = None
@@ -534,20 +535,18 @@ def analyze(
         )
 
 
-def check_options(
+def check_files(
     path: str | os.PathLike[str],
     to: Sequence[str | os.PathLike[str]],
     save: str | os.PathLike[str] | None,
     *,
     blur: bool = False,
-    every: int = 1,
-    rate: float | None = None,
     resume: bool = False,
 ) -> None:
-    """Check the options of `analyze` before a model is loaded.
+    """Check the files of `analyze` before a model is loaded.
 
     Raises:
-        InputError: An option is out of range or conflicts with another, or an output is the input.
+        InputError: An option needs a file that is missing, or an output is the input.
         MissingExtra: A file is Parquet, and pyarrow is not installed.
         VideoError: The extension of `save` names no video format.
     """
@@ -555,9 +554,6 @@ def check_options(
         _tables.format_of(each)
     if blur and save is None:
         raise InputError("--blur changes the video that --save writes; add --save FILE")
-    if blur and (every != 1 or rate is not None):
-        raise InputError("--blur must analyze every frame; omit --every and --fps")
-    _sampling(every, rate)
     if resume and not to and save is None:
         raise InputError("--resume continues a file; add --to FILE or --save FILE")
     if save is not None:
@@ -566,6 +562,17 @@ def check_options(
     if len(files) < len(to):
         raise InputError("--to names the same file twice; choose different names")
     _files.check_outputs(files | {f"--save {save}": None if save is None else Path(save)}, [Path(path)])
+
+
+def check_sampling(every: int = 1, rate: float | None = None, *, blur: bool = False) -> None:
+    """Check which frames `analyze` is to analyze, before a model is loaded.
+
+    Raises:
+        InputError: A number is out of range, or options conflict.
+    """
+    if blur and (every != 1 or rate is not None):
+        raise InputError("--blur must analyze every frame; omit --every and --fps")
+    _sampling(every, rate)
 
 
 @contextlib.contextmanager
