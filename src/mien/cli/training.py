@@ -91,10 +91,12 @@ def train(
     """Train a network, and write a run with its history, figures and model file."""
     timer = common.Timer()
     if resume is not None:
-        if given := common.given_options(
-            context, "recipe", "set_", "out", "runs", "split_seed", "folds", "from_", *(reading or ())
-        ):
-            raise InputError(f"--resume continues a run unchanged, so it cannot be combined with {given}")
+        given = common.given_options(context, "recipe", "set_", "out", "runs", "split_seed", "folds", "from_")
+        refused = [*([given] if given else []), *common.reading_words(context.params)[::2]]
+        if refused:
+            raise InputError(
+                f"--resume continues a run unchanged, so it cannot be combined with {', '.join(refused)}"
+            )
     elif data is None:
         raise InputError("DATA is missing; try: mien train 'archive (4).zip' --recipe quick")
     if folds is not None and (given := common.given_options(context, "teacher", "from_")):
