@@ -224,9 +224,13 @@ def test_neighbours_join_without_a_copy(photos: Path, tmp_path: Path) -> None:
     joined = image_cache.join(parts)
     np.testing.assert_array_equal(joined, np.concatenate(parts))
     assert image_cache.is_mapped(joined)
-    assert not image_cache.is_mapped(image_cache.join(parts[::-1]))
+    assert not image_cache.is_mapped(image_cache.join([part.copy() for part in parts]))
     np.testing.assert_array_equal(image_cache.join(parts[1:]), np.concatenate(parts[1:]))
-    assert not image_cache.is_mapped(image_cache.join([parts[0], parts[2]]))
+    # Others are copied into a file, which is gone afterwards.
+    for some in ([parts[0], parts[2]], parts[::-1], [parts[1].copy(), parts[0]]):
+        np.testing.assert_array_equal(image_cache.join(some), np.concatenate(some))
+        assert image_cache.is_mapped(image_cache.join(some))
+    assert len(files_of(tmp_path, "*")) == 4
 
 
 # Large data sets

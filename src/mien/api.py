@@ -1505,10 +1505,12 @@ def _exact_duplicates(dataset: "Dataset", part: "Split") -> "NDArray[np.bool_] |
     """Return which images of the split are exact duplicates of training images; None for train itself."""
     import numpy as np
 
+    from mien.data.image_cache import digests
+
     if dataset.train is None or part.name == "train":
         return None
-    there = {image.tobytes() for image in dataset.train.images}
-    return np.array([image.tobytes() in there for image in part.images], bool)
+    there = set(digests(dataset.train.images))
+    return np.array([digest in there for digest in digests(part.images)], bool)
 
 
 # Explanation

@@ -5,7 +5,6 @@ connect(4, [[0, 2]])                                  # [[0, 2], [1], [3]]
 deal([[0, 2], [1], [3]], labels, shares, seed=42)     # a part for each of the three
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, get_args
 
@@ -266,8 +265,7 @@ def _warn(shared: Mapping[str, tuple[str, ...]], split_by: str | None) -> str:
 
 
 def _pixel_keys(found: Contents, members: NDArray[np.intp]) -> list[bytes]:
-    faces = image_cache.each(found.faces[member] for member in members.tolist())
-    return [hashlib.blake2b(face.tobytes(), digest_size=16).digest() for face in faces]
+    return list(image_cache.digests(found.faces[member] for member in members.tolist()))
 
 
 def _draw_groups(

@@ -6,13 +6,13 @@ found.pairs, found.similarity              # near duplicates, by the first of ea
 found.again(train, test)                   # which of train are in test again
 """
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mien.data import image_cache
 from mien.errors import DataError
 
 #: Correlation above which two images are near duplicates, at the best shift, upright or mirrored.
@@ -175,10 +175,9 @@ def _shift(size: int, shift: int | None) -> int:
 def _firsts(images: NDArray[np.uint8]) -> NDArray[np.int64]:
     seen: dict[bytes, int] = {}
     found = np.empty(len(images), np.int64)
-    for index, image in enumerate(images):
-        # A digest of 16 bytes in place of the pixels keeps the table small; 2**64 images would be
-        # needed before two different ones are expected to share one.
-        key = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+    # A digest of 16 bytes in place of the pixels keeps the table small; 2**64 images would be needed before
+    # two different ones are expected to share one.
+    for index, key in enumerate(image_cache.digests(images)):
         found[index] = seen.setdefault(key, index)
     return found
 
@@ -187,6 +186,7 @@ def _deviation(pixels: NDArray[np.uint8], chosen: NDArray[np.int64]) -> NDArray[
     deviation = np.empty(len(chosen))
     for part in blocks(len(chosen)):
         deviation[part] = pixels[chosen[part]].std(axis=(1, 2))
+        image_cache.release(pixels)
     return deviation
 
 
@@ -280,9 +280,11 @@ def _verified(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
     """Those of the likely pairs that are near, each once, with its correlation and whether it is mirrored."""
     alike = np.empty(len(likely), np.float32)
+    pages = image_cache.Pages(pixels)
     for part in blocks(len(likely), 256):
         one = pixels[likely[part, 0]].astype(np.float32)
         other = pixels[likely[part, 1]].astype(np.float32)
+        pages.read(2 * len(one))
         turned = likely[part, 2] == 1
         other[turned] = other[turned, :, ::-1]
         best = _best(one, other, shift, flat)
@@ -397,6 +399,7 @@ def describe(
         seen = block[:, top : top + side, left : left + side].astype(np.float32)
         spectrum = (basis @ seen @ basis.T) * weight
         vectors[part] = spectrum.reshape(len(seen), -1)[:, 1:]
+        image_cache.release(pixels)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     vectors /= np.maximum(length, np.finfo(np.float32).tiny)
     return vectors

@@ -19,6 +19,7 @@ import os
 import shutil
 import struct
 import sys
+import tempfile
 import time
 import zlib
 from bisect import bisect_right, insort
@@ -55,7 +56,21 @@ class LockedError(Exception):
 
 
 class _Map(mmap.mmap):
-    """Pages of a file of this module, which can be dropped from memory at any time."""
+    """Pages of a file of this module, which can be dropped from memory at any time.
+
+    Args:
+        folder: The folder of the file.
+    """
+
+    folder: Path
+
+
+def _map(file: IO[bytes], start: int, length: int, folder: Path) -> NDArray[np.uint8]:
+    """Return bytes of a file, which cannot be written to and are read when used."""
+    spare = start % mmap.ALLOCATIONGRANULARITY
+    pages = _Map(file.fileno(), length + spare, access=mmap.ACCESS_READ, offset=start - spare)
+    pages.folder = folder
+    return np.frombuffer(pages, np.uint8, count=length, offset=spare)
 
 
 def default_folder() -> Path:
@@ -96,6 +111,26 @@ def is_mapped(images: NDArray[np.uint8]) -> bool:
     return _map_of(images) is not None
 
 
+class Pages:
+    """Drops the pages of mapped images from memory each time that 64 MiB of them were read.
+
+    Args:
+        images: `(n, s, s, 1)`; nothing is done for images in memory.
+    """
+
+    def __init__(self, images: NDArray[np.uint8]) -> None:
+        self._images = images if is_mapped(images) else None
+        self._read = 0
+
+    def read(self, count: int) -> None:
+        """Say that a number of images was read."""
+        if self._images is not None:
+            self._read += count * self._images[:1].nbytes
+            if self._read > _BLOCK_BYTES:
+                release(self._images)
+                self._read = 0
+
+
 def each(faces: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
     """Yield images, and drop pages of mapped ones from memory after their use."""
     maps: dict[int, NDArray[np.uint8]] = {}
@@ -112,6 +147,12 @@ def each(faces: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.uint8]]:
                 used = 0
 
 
+def digests(faces: Iterable[NDArray[np.uint8]]) -> Iterator[bytes]:
+    """Yield 16 bytes for each image that are the same for the same pixels, and drop pages after use."""
+    for face in each(faces):
+        yield hashlib.blake2b(face.tobytes(), digest_size=16).digest()
+
+
 def blocks(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
     """Yield images `(n, s, s, 1)` in parts of up to 64 MiB, and drop the pages of mapped ones after use."""
     step = max(1, _BLOCK_BYTES // max(1, images[:1].nbytes))
@@ -121,10 +162,16 @@ def blocks(images: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
 
 
 def join(parts: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Return images of several arrays as one; a view if they are neighbours in one file.
+    """Return images of several arrays as one.
+
+    Images in memory are copied. Neighbours in one file are a view; other mapped images are copied into a
+    temporary file in the folder of the first.
 
     Args:
         parts: Arrays `(n, s, s, 1)` of images of one size.
+
+    Raises:
+        OutputError: The temporary file cannot be written.
     """
     first = parts[0]
     base = first
@@ -136,11 +183,23 @@ def join(parts: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
         neighbours = neighbours and part.flags.c_contiguous
         address += part.nbytes
     if not neighbours:
-        return np.concatenate(parts)
+        mapped = next((found for part in parts if (found := _map_of(part)) is not None), None)
+        return np.concatenate(parts) if mapped is None else _copied(parts, mapped.folder)
     start = _address(first) - _address(base)
     count = sum(map(len, parts))
     flat = base.reshape(-1)[start : start + count * first[0].nbytes] if len(first) else base[:0]
     return flat.reshape(count, *first.shape[1:])
+
+
+def _copied(parts: Sequence[NDArray[np.uint8]], folder: Path) -> NDArray[np.uint8]:
+    """Copy images into a temporary file that is deleted when they are no longer used."""
+    with _files.writing(folder), tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        for part in parts:
+            for block in blocks(part):
+                _write_all(file, np.ascontiguousarray(block).data.cast("B"))
+        count = sum(map(len, parts))
+        flat = _map(file, 0, count * parts[0][:1].nbytes, folder)
+    return flat.reshape(count, *parts[0].shape[1:])
 
 
 def _map_of(images: NDArray[np.uint8]) -> _Map | None:
@@ -402,12 +461,8 @@ class ImageStore:
         """Return a number of images from a place in the file, `(count, size, size, 1)`."""
         if not count:
             return np.empty((0, self.size, self.size, 1), np.uint8)
-        first = start * self._bytes
-        spare = first % mmap.ALLOCATIONGRANULARITY
-        length = count * self._bytes
         with self._path(_NAMES[0]).open("rb") as file:
-            pages = _Map(file.fileno(), length + spare, access=mmap.ACCESS_READ, offset=first - spare)
-        flat = np.frombuffer(pages, np.uint8, count=length, offset=spare)
+            flat = _map(file, start * self._bytes, count * self._bytes, self.folder)
         return flat.reshape(count, self.size, self.size, 1)
 
     def _view(self, place: int) -> NDArray[np.uint8]:

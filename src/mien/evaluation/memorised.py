@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from mien.data import duplicates, recrops
+from mien.data import duplicates, image_cache, recrops
 from mien.evaluation.evaluation import Memorised, SplitUse
 from mien.evaluation.metrics import wilson_interval
 from mien.models import training_hashes
@@ -131,7 +131,7 @@ def find_training_duplicates(
     def part(begin: int, size: int) -> Callable[[int, int], None]:
         return lambda done, total: progress(begin + size * done // total, 100) if progress else None
 
-    found = duplicates.find(np.concatenate([train, images]), progress=part(0, share))
+    found = duplicates.find(image_cache.join([train, images]), progress=part(0, share))
     learnt = np.arange(len(train))
     equal, near = found.again(np.arange(len(train), len(train) + len(images)), learnt)
     if not include_recrops:

@@ -24,6 +24,7 @@ import onnxruntime
 
 from mien import _files
 from mien._text import quote
+from mien.data.image_cache import Pages
 from mien.errors import ModelError, RunError
 from mien.models import checks
 from mien.models.card import (
@@ -213,8 +214,10 @@ class Model:
             raise ModelError(f"batch_size is {batch_size}; it must be at least 1")
 
     def _batches(self, images: npt.NDArray[np.uint8], batch_size: int) -> Iterator[npt.NDArray[np.uint8]]:
+        pages = Pages(images)
         for start in range(0, len(images), batch_size):
             yield images[start : start + batch_size]
+            pages.read(batch_size)
 
     def _ask(self, output: str, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         try:

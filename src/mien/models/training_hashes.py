@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mien import _arrays, _files
-from mien.data import duplicates
+from mien.data import duplicates, image_cache
 from mien.errors import ModelError
 
 if TYPE_CHECKING:
@@ -141,12 +141,13 @@ def of(images: npt.NDArray[np.uint8]) -> Known:
         raise ModelError(f"the images are {images.dtype} of shape {images.shape}; give uint8 (n, s, s, 1)")
     if not len(images):
         raise ModelError("there are no images to compute hashes of")
-    size, pixels = images.shape[1], images[_telling(images), :, :, 0]
+    size, chosen = images.shape[1], np.flatnonzero(_telling(images))
     medians = np.zeros(BITS, np.float32)
     signatures = np.empty((0, BITS // 8), np.uint8)
-    if size >= SMALLEST and len(pixels):
-        medians = np.median(_coefficients(pixels), axis=0).astype(np.float32)
-        signatures = np.unique(_signed(pixels, medians), axis=0)
+    if size >= SMALLEST and len(chosen):
+        found = _coefficients(images[:, :, :, 0], chosen)
+        medians = np.median(found, axis=0).astype(np.float32)
+        signatures = np.unique(np.packbits(found > medians, axis=1), axis=0)
     return Known(size, len(images), np.unique(_hashes(images)), signatures, medians)
 
 
@@ -260,7 +261,7 @@ def _digest(arrays: Mapping[str, npt.NDArray[np.generic]], size: int, n: int) ->
 
 
 def _hashes(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
-    first = [hashlib.sha256(image.tobytes()).digest()[:8] for image in images]
+    first = [hashlib.sha256(image.tobytes()).digest()[:8] for image in image_cache.each(images)]
     return np.frombuffer(b"".join(first), "<u8").astype(np.uint64)
 
 
@@ -269,6 +270,7 @@ def _telling(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     spread = np.empty(len(images))
     for start in range(0, len(images), _BLOCK):
         spread[start : start + _BLOCK] = images[start : start + _BLOCK].std(axis=(1, 2, 3))
+        image_cache.release(images)
     return spread >= duplicates.FLAT
 
 
@@ -281,8 +283,15 @@ def _signed(pixels: npt.NDArray[np.uint8], medians: npt.NDArray[np.float32]) -> 
     return np.packbits(_coefficients(pixels) > medians, axis=1)
 
 
-def _coefficients(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Return the `BITS` lowest frequencies (DCT-II) of images `(n, s, s)` but the mean, as unit vectors."""
+def _coefficients(
+    pixels: npt.NDArray[np.uint8], chosen: npt.NDArray[np.intp] | None = None
+) -> npt.NDArray[np.float32]:
+    """Return the `BITS` lowest frequencies (DCT-II) of images `(n, s, s)` but the mean, as unit vectors.
+
+    Args:
+        pixels: The images.
+        chosen: Indices of those that are wanted; None for all.
+    """
     size = pixels.shape[1]
     pairs = sorted(
         ((down, across) for down in range(SMALLEST) for across in range(SMALLEST) if down + across),
@@ -291,10 +300,12 @@ def _coefficients(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     rows, columns = np.array(pairs).T
     place = np.arange(size)[None] * 2 + 1
     waves = np.cos(np.pi * np.arange(rows.max() + 1)[:, None] * place / (2 * size)).astype(np.float32)
-    found = np.empty((len(pixels), BITS), np.float32)
-    for start in range(0, len(pixels), _BLOCK):
-        each = waves @ pixels[start : start + _BLOCK].astype(np.float32) @ waves.T
+    chosen = np.arange(len(pixels)) if chosen is None else chosen
+    found = np.empty((len(chosen), BITS), np.float32)
+    for start in range(0, len(chosen), _BLOCK):
+        each = waves @ pixels[chosen[start : start + _BLOCK]].astype(np.float32) @ waves.T
         found[start : start + _BLOCK] = each[:, rows, columns]
+        image_cache.release(pixels)
     lengths = np.sqrt((found * found).sum(axis=1, keepdims=True))
     found /= np.maximum(lengths, np.float32(1e-6))
     return found

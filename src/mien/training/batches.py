@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.data.datasets import Split
+from mien.data.image_cache import Pages
 from mien.training import augmentation, targets
 from mien.training.recipes import Recipe
 
@@ -48,7 +49,7 @@ class BatchLoader:
 
     def batches(self, epoch: int, step: int) -> Iterator[Batch]:
         """Yield images `(b, s, s, 1)` uint8 and their targets, from this step to the last epoch's end."""
-        recipe = self.recipe
+        recipe, pages = self.recipe, Pages(self.split.images)
         for number in range(epoch, recipe.epochs):
             order = self.order(number)
             for place in range(step * self.batch_size, len(order), self.batch_size):
@@ -56,6 +57,7 @@ class BatchLoader:
                 images = augmentation.augment_batch(
                     self.split.images, indices, recipe.augment, seed=recipe.seed, epoch=number
                 )
+                pages.read(len(indices))
                 batch_targets = {name: target[indices] for name, target in self.targets.items()}
                 if recipe.augment.mixup:
                     rng = np.random.default_rng([recipe.seed, number, place])

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien._text import make_encodable
+from mien.data import image_cache
 from mien.data.datasets import Dataset, Split
 
 Severity: TypeAlias = Literal["error", "warning", "note"]
@@ -144,7 +145,7 @@ def gather(dataset: Dataset) -> Material:
     splits: tuple[Split, ...] = dataset.splits
     return Material(
         dataset=dataset,
-        images=np.concatenate([split.images for split in splits]),
+        images=image_cache.join([split.images for split in splits]),
         labels=np.concatenate([split.labels for split in splits]),
         files=tuple(file for split in splits for file in split.files),
         splits=np.repeat(np.arange(len(splits)), [len(split) for split in splits]),

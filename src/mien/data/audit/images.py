@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mien.data import archives
+from mien.data import archives, image_cache
 from mien.data.audit.findings import Case, Finding, Material, Removal
 from mien.data.audit.labels import faceless
 from mien.data.datasets import Dataset
@@ -81,6 +81,7 @@ def measure(material: Material) -> Measures:
         sharpness[part] = rough / np.maximum(contrast[part], 1)
         ordered = np.partition(pixels[part], (twentieth, -1 - twentieth), axis=1)
         low[part], high[part] = ordered[:, twentieth], ordered[:, -1 - twentieth]
+        image_cache.release(pixels)
     return Measures(sharpness, brightness, contrast, low, high)
 
 
