@@ -1,4 +1,8 @@
-"""Labelled faces before training: archives, data sets, duplicates, audits, synthetic faces.
+"""Labelled faces before training: data sets of many formats, archives, duplicates, audits, synthetic faces.
+
+`datasets.load` reads a data set: `sources` finds its kind, and `folders`, `pixel_tables`, `tables`,
+`layouts`, `columnar`, `huggingface` or `array_sources` read it. `division` makes the splits; `face_crops`
+and `image_cache` cut faces from photographs and keep images in files.
 
 Needs NumPy and Pillow. Nothing here imports a training library.
 """
@@ -7,8 +11,11 @@ from mien._lazy import submodules
 
 _MODULES = (
     "archives",
+    "array_sources",
     "audit",
     "class_names",
+    "column_names",
+    "columnar",
     "contents",
     "csv_lists",
     "datasets",
@@ -17,6 +24,7 @@ _MODULES = (
     "exclusions",
     "face_crops",
     "folders",
+    "huggingface",
     "image_cache",
     "layouts",
     "listings",
