@@ -44,6 +44,10 @@ _BLOCK = 2048
 _SMALLEST = 12
 
 _Progress = Callable[[int, int], None] | None
+Pixels = NDArray[np.uint8]
+Whole = NDArray[np.int64]
+Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,14 +63,12 @@ class Duplicates:
         mirrored: `(m,)` bool, whether one is the other's mirror image.
     """
 
-    first: NDArray[np.int64]
-    pairs: NDArray[np.int64]
-    similarity: NDArray[np.float32]
-    mirrored: NDArray[np.bool_]
+    first: Whole
+    pairs: Whole
+    similarity: Floats
+    mirrored: Bools
 
-    def again(
-        self, here: NDArray[np.intp], there: NDArray[np.intp]
-    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    def again(self, here: NDArray[np.intp], there: NDArray[np.intp]) -> tuple[Bools, Bools]:
         """Return which images have duplicates among others.
 
         Args:
@@ -85,7 +87,7 @@ class Duplicates:
         asked = self.first[here]
         return held[asked], near[asked] & ~held[asked]
 
-    def groups(self, *, near: bool = True) -> tuple[NDArray[np.int64], ...]:
+    def groups(self, *, near: bool = True) -> tuple[Whole, ...]:
         """Return the sets of two or more exact duplicates or, with `near`, of images linked by near pairs.
 
         Each set is ascending, and the sets are in the order of their first images.
@@ -103,7 +105,7 @@ class Duplicates:
 
 
 def find(
-    images: NDArray[np.uint8],
+    images: Pixels,
     *,
     near: float = NEAR,
     shift: int | None = None,
@@ -149,7 +151,7 @@ def find(
     return Duplicates(first, pairs, similarity, mirrored)
 
 
-def check(images: NDArray[np.uint8], near: float, smallest: int = _SMALLEST) -> None:
+def check(images: Pixels, near: float, smallest: int = _SMALLEST) -> None:
     """Refuse what cannot be searched."""
     if images.ndim != 4 or images.shape[1] != images.shape[2] or images.shape[3] != 1 or not len(images):
         raise DataError(f"the images have the shape {images.shape}; give (n, s, s, 1), one image or more")
@@ -172,7 +174,7 @@ def _shift(size: int, shift: int | None) -> int:
     return shift
 
 
-def _firsts(images: NDArray[np.uint8]) -> NDArray[np.int64]:
+def _firsts(images: Pixels) -> Whole:
     seen: dict[bytes, int] = {}
     found = np.empty(len(images), np.int64)
     # A digest of 16 bytes in place of the pixels keeps the table small; 2**64 images would be needed before
@@ -182,7 +184,7 @@ def _firsts(images: NDArray[np.uint8]) -> NDArray[np.int64]:
     return found
 
 
-def _deviation(pixels: NDArray[np.uint8], chosen: NDArray[np.int64]) -> NDArray[np.float64]:
+def _deviation(pixels: Pixels, chosen: Whole) -> NDArray[np.float64]:
     deviation = np.empty(len(chosen))
     for part in blocks(len(chosen)):
         deviation[part] = pixels[chosen[part]].std(axis=(1, 2))
@@ -190,9 +192,7 @@ def _deviation(pixels: NDArray[np.uint8], chosen: NDArray[np.int64]) -> NDArray[
     return deviation
 
 
-def _likely(
-    pixels: NDArray[np.uint8], chosen: NDArray[np.int64], shift: int, seed: int, progress: _Progress
-) -> NDArray[np.int64]:
+def _likely(pixels: Pixels, chosen: Whole, shift: int, seed: int, progress: _Progress) -> Whole:
     """Return pairs of `chosen` images that may be near duplicates.
 
     Every view of an image is a vector: its centre, unshifted and shifted by half of `shift`, upright and
@@ -228,7 +228,7 @@ def _likely(
     return met.all()
 
 
-def _partners(alike: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _partners(alike: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows and columns of the likely pairs, those of a crowded row bounded."""
     likely = alike > _LIKELY
     crowded = np.flatnonzero(likely.sum(axis=1) > _BEST + _FIRST)
@@ -247,10 +247,10 @@ class _Pairs:
     def __init__(self, images: int) -> None:
         self._images = images
         self._known = np.empty(0, np.int64)
-        self._new: list[NDArray[np.int64]] = []
+        self._new: list[Whole] = []
         self._count = 0
 
-    def add(self, one: NDArray[np.int64], other: NDArray[np.int64], mirrored: bool) -> None:
+    def add(self, one: Whole, other: Whole, mirrored: bool) -> None:
         apart = one != other
         low, high = np.minimum(one, other)[apart], np.maximum(one, other)[apart]
         self._new.append((low * self._images + high) * 2 + mirrored)
@@ -259,7 +259,7 @@ class _Pairs:
         if self._count > max(_BLOCK * _BLOCK, len(self._known)):
             self._settle()
 
-    def all(self) -> NDArray[np.int64]:
+    def all(self) -> Whole:
         """Return `(m, 3)`: smaller index, larger index, mirrored 0 or 1; ascending."""
         self._settle()
         pair, mirrored = np.divmod(self._known, 2)
@@ -271,13 +271,8 @@ class _Pairs:
 
 
 def _verified(
-    pixels: NDArray[np.uint8],
-    likely: NDArray[np.int64],
-    near: float,
-    shift: int,
-    flat: float,
-    progress: _Progress,
-) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
+    pixels: Pixels, likely: Whole, near: float, shift: int, flat: float, progress: _Progress
+) -> tuple[Whole, Floats, Bools]:
     """Those of the likely pairs that are near, each once, with its correlation and whether it is mirrored."""
     alike = np.empty(len(likely), np.float32)
     pages = image_cache.Pages(pixels)
@@ -303,9 +298,7 @@ def _verified(
     return pairs, alike[kept], likely[kept, 2] == 1
 
 
-def _best(
-    one: NDArray[np.float32], other: NDArray[np.float32], shift: int, flat: float
-) -> NDArray[np.float32]:
+def _best(one: Floats, other: Floats, shift: int, flat: float) -> Floats:
     """Return the correlation `(m,)` in [-1, 1] of each pair of images `(m, s, s)` at its best shift.
 
     If the overlap is flat, noise would decide, and the correlation counts as 0.
@@ -341,14 +334,14 @@ def _overlap(offset: int, size: int) -> slice:
     return slice(max(0, offset), size + min(0, offset))
 
 
-def _smooth(images: NDArray[np.float32]) -> NDArray[np.float32]:
+def _smooth(images: Floats) -> Floats:
     """Weigh each pixel with its neighbours by 1 2 1, down and across; the border falls away."""
     down = images[:, :-2] + 2 * images[:, 1:-1] + images[:, 2:]
     across = down[:, :, :-2] + 2 * down[:, :, 1:-1] + down[:, :, 2:]
     return np.asarray(across / np.float32(16))
 
 
-def _root(parents: NDArray[np.int64], index: int) -> int:
+def _root(parents: Whole, index: int) -> int:
     while parents[index] != index:
         parents[index] = index = int(parents[parents[index]])
     return index
@@ -367,13 +360,8 @@ def waves(side: int) -> int:
 
 
 def describe(
-    pixels: NDArray[np.uint8],
-    chosen: NDArray[np.int64],
-    window: tuple[int, int, int],
-    *,
-    mirrored: bool = False,
-    count: int,
-) -> NDArray[np.float32]:
+    pixels: Pixels, chosen: Whole, window: tuple[int, int, int], *, mirrored: bool = False, count: int
+) -> Floats:
     """Return the low frequencies of one window of each chosen image, of unit length: `(n, count² - 1)`.
 
     Frequencies are weighted by their own size, because faces, like all pictures, have about as much less
@@ -405,7 +393,7 @@ def describe(
     return vectors
 
 
-def members(vectors: NDArray[np.float32], centres: NDArray[np.float32], most: int) -> list[NDArray[np.intp]]:
+def members(vectors: Floats, centres: Floats, most: int) -> list[NDArray[np.intp]]:
     """Return, for each centre, the vectors that have it among their `most` nearest."""
     most = min(most, len(centres))
     nearest = np.empty((len(vectors), most), np.int32)

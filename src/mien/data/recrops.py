@@ -49,6 +49,9 @@ _CHUNK = 1024
 _SEARCH = 60
 
 _Progress = Callable[[int, int], None] | None
+Pixels = NDArray[np.uint8]
+Whole = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,10 +65,10 @@ class Recrops:
         mirrored: `(m,)` bool, whether one is mirrored.
     """
 
-    one: NDArray[np.int64]
-    other: NDArray[np.int64]
+    one: Whole
+    other: Whole
     similarity: NDArray[np.float32]
-    mirrored: NDArray[np.bool_]
+    mirrored: Bools
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,8 @@ class _View:
 
 
 def find(
-    images: NDArray[np.uint8],
-    among: NDArray[np.uint8],
+    images: Pixels,
+    among: Pixels,
     *,
     same: float = SAME,
     flat: float = FLAT,
@@ -142,7 +145,7 @@ def find(
     return Recrops(one[kept], other[kept], similarity[kept], mirrored[kept])
 
 
-def _reduced(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _reduced(pixels: Pixels) -> Pixels:
     """Return images of at most 48 pixels a side, which suffice and are much faster."""
     if pixels.shape[1] <= _LARGEST:
         return pixels
@@ -168,8 +171,8 @@ def _views(size: int) -> tuple[_View, ...]:
 
 def _compare(
     likely: "_Likely",
-    mine: tuple[NDArray[np.uint8], NDArray[np.int64]],
-    theirs: tuple[NDArray[np.uint8], NDArray[np.int64]],
+    mine: tuple[Pixels, Whole],
+    theirs: tuple[Pixels, Whole],
     views: tuple[_View, ...],
     seed: int,
     progress: _Progress,
@@ -221,22 +224,16 @@ class _Likely:
 
     def __init__(self, others: int) -> None:
         self._others = others
-        self._pair: list[NDArray[np.int64]] = []
+        self._pair: list[Whole] = []
         self._alike: list[NDArray[np.float32]] = []
-        self._code: list[NDArray[np.int64]] = []
+        self._code: list[Whole] = []
 
-    def add(
-        self,
-        one: NDArray[np.int64],
-        other: NDArray[np.int64],
-        alike: NDArray[np.float32],
-        code: NDArray[np.int64],
-    ) -> None:
+    def add(self, one: Whole, other: Whole, alike: NDArray[np.float32], code: Whole) -> None:
         self._pair.append(one * self._others + other)
         self._alike.append(alike)
         self._code.append(code)
 
-    def all(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    def all(self) -> tuple[Whole, Whole, Whole, Bools]:
         """Return indices of both images, ascending, the number of the view, and whether it is mirrored."""
         pair = np.concatenate([np.empty(0, np.int64), *self._pair])
         alike = np.concatenate([np.empty(0, np.float32), *self._alike])
@@ -288,9 +285,7 @@ class Aligned:
     maps: _Floats
 
 
-def align(
-    moving: NDArray[np.uint8], fixed: NDArray[np.uint8], start: _Floats, *, enough: float = 0.0
-) -> Aligned:
+def align(moving: Pixels, fixed: Pixels, start: _Floats, *, enough: float = 0.0) -> Aligned:
     """Align each moving image with its fixed one.
 
     Gauss-Newton on the affine map, with a gain and an offset of brightness, on slightly blurred images (Lucas
@@ -357,9 +352,7 @@ def _grid(size: int, stride: int) -> tuple[_Floats, _Floats]:
     return down, across
 
 
-def _warp(
-    images: tuple[_Floats, ...], maps: _Floats, stride: int = 1
-) -> tuple[list[_Floats], NDArray[np.bool_]]:
+def _warp(images: tuple[_Floats, ...], maps: _Floats, stride: int = 1) -> tuple[list[_Floats], Bools]:
     """Sample images `(m, s, s)` at the mapped pixels: return `(m, p)` each, and which are inside."""
     count, size, _ = images[0].shape
     down, across = _grid(size, stride)
@@ -400,7 +393,7 @@ def _similarity(one: _Floats, other: _Floats, maps: _Floats) -> _Floats:
     return np.where(kept, alike, -1).astype(np.float32)
 
 
-def _shrunk(mask: NDArray[np.bool_], rim: int) -> NDArray[np.bool_]:
+def _shrunk(mask: Bools, rim: int) -> Bools:
     """Remove `rim` pixels along the border of each mask; outside the image a mask counts as set."""
     kept = mask.copy()
     size = mask.shape[1]

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 GEOMETRIC_MEAN = "geometric mean"
 
 Floats = npt.NDArray[np.floating[Any]]
+Whole = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +84,7 @@ def shift_table(
     return tuple(rows)
 
 
-_Cell = tuple[str, float, Against, Floats, npt.NDArray[np.int64], npt.NDArray[np.bool_]]
+_Cell = tuple[str, float, Against, Floats, Whole, Bools]
 
 
 def _cells(answers: Sequence["Predictions"], frequencies: Mapping[str, Sequence[float]]) -> list[_Cell]:
@@ -100,9 +102,7 @@ def _cells(answers: Sequence["Predictions"], frequencies: Mapping[str, Sequence[
             f"the card does not state how frequent emotions were in training for the head {missing[0]!r}; "
             "make the model again with mien ship"
         )
-    truths: dict[Against, tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]] = {
-        "labels": (first.truth, np.ones(len(first), np.bool_))
-    }
+    truths: dict[Against, tuple[Whole, Bools]] = {"labels": (first.truth, np.ones(len(first), np.bool_))}
     if first.split.votes is not None:
         decided, seen = find_plurality(first.split.votes, first.names)
         if not decided.any():
@@ -136,12 +136,7 @@ def _geometric(one: Floats, two: Floats) -> Floats:
 
 
 def _row(
-    head: str,
-    balance: float,
-    against: Against,
-    chances: Floats,
-    truth: npt.NDArray[np.int64],
-    names: Sequence[str],
+    head: str, balance: float, against: Against, chances: Floats, truth: Whole, names: Sequence[str]
 ) -> BalanceRow:
     answered = chances.argmax(axis=1)
     counts = np.bincount(truth, minlength=len(names))
@@ -165,7 +160,7 @@ def _row(
 
 
 def _weighted(
-    chances: Floats, truth: npt.NDArray[np.int64], weights: npt.NDArray[np.float64], bins: int = 15
+    chances: Floats, truth: Whole, weights: npt.NDArray[np.float64], bins: int = 15
 ) -> tuple[float, float]:
     """Return accuracy and calibration error of images that count by their weights."""
     shares = weights / weights.sum()

@@ -42,6 +42,7 @@ _CELLS = 4_000_000
 
 Floats = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,9 +121,7 @@ def mcnemar(only_a: int, only_b: int) -> McNemar:
     return McNemar(only_a=only_a, only_b=only_b, p=min(1.0, p), method="exact")
 
 
-def mcnemar_by_group(
-    right_a: npt.NDArray[np.bool_], right_b: npt.NDArray[np.bool_], named: Clusters
-) -> McNemar:
+def mcnemar_by_group(right_a: Bools, right_b: Bools, named: Clusters) -> McNemar:
     """Test as `mcnemar` does, with the images of a group kept together (`clusters.sign_flip_test`).
 
     With fewer than 25 groups in which the models differ, the test is exact, otherwise mid-p.
@@ -143,9 +142,7 @@ def mcnemar_by_group(
     )
 
 
-def compare_shares(
-    right_a: npt.NDArray[np.bool_], right_b: npt.NDArray[np.bool_], named: Clusters | None = None
-) -> Difference:
+def compare_shares(right_a: Bools, right_b: Bools, named: Clusters | None = None) -> Difference:
     """Compare the accuracy of two models on the same n images, at least one.
 
     The interval is valid for few images too, and if no image is named right by only one model; a bootstrap
@@ -754,9 +751,9 @@ def compare(
     *,
     labels: Sequence[str],
     data: str = "",
-    copies: npt.NDArray[np.bool_] | None = None,
+    copies: Bools | None = None,
     learnt: bool = False,
-    known: npt.NDArray[np.bool_] | None = None,
+    known: Bools | None = None,
     seed: int = 0,
 ) -> Comparison:
     """Compare the predictions of two models for the same images.
@@ -830,9 +827,7 @@ def _rename_apart(a: SidePredictions, b: SidePredictions) -> tuple[SidePredictio
     return replace(a, name=f"{a.name} (A)"), replace(b, name=f"{b.name} (B)")
 
 
-def _predicted_classes(
-    side: SidePredictions, names: Sequence[str], labels: Sequence[str], n: int
-) -> npt.NDArray[np.int64]:
+def _predicted_classes(side: SidePredictions, names: Sequence[str], labels: Sequence[str], n: int) -> Whole:
     """Return each answer as a number into `names`."""
     if strange := [label for label in labels if label not in side.labels]:
         raise ModelError(
@@ -845,19 +840,17 @@ def _predicted_classes(
             f"{len(side.labels)} classes; one row an image and one column a class are needed"
         )
     order = np.array([names.index(label) for label in side.labels], np.int64)
-    said: npt.NDArray[np.int64] = order[side.probabilities.argmax(axis=1)]
+    said: Whole = order[side.probabilities.argmax(axis=1)]
     return said
 
 
-def _test(right_a: npt.NDArray[np.bool_], right_b: npt.NDArray[np.bool_], named: Clusters | None) -> McNemar:
+def _test(right_a: Bools, right_b: Bools, named: Clusters | None) -> McNemar:
     if named is not None:
         return mcnemar_by_group(right_a, right_b, named)
     return mcnemar(int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum()))
 
 
-def _detectable(
-    right_a: npt.NDArray[np.bool_], right_b: npt.NDArray[np.bool_], named: Clusters | None
-) -> float | None:
+def _detectable(right_a: Bools, right_b: Bools, named: Clusters | None) -> float | None:
     """Return `detectable_difference`; with groups for as many images as tell as much as these.
 
     Groups multiply the variance of the difference by the sum of squares over groups, divided by that over
@@ -871,12 +864,7 @@ def _detectable(
     return detectable_difference(len(right_a) / effect, apart / effect)
 
 
-def _compare_part(
-    right_a: npt.NDArray[np.bool_],
-    right_b: npt.NDArray[np.bool_],
-    chosen: npt.NDArray[np.bool_],
-    named: Clusters | None,
-) -> Part | None:
+def _compare_part(right_a: Bools, right_b: Bools, chosen: Bools, named: Clusters | None) -> Part | None:
     one, other = right_a[chosen], right_b[chosen]
     if not one.size:
         return None
@@ -885,10 +873,7 @@ def _compare_part(
 
 
 def _compare_rest(
-    right_a: npt.NDArray[np.bool_],
-    right_b: npt.NDArray[np.bool_],
-    left_out: npt.NDArray[np.bool_] | None,
-    named: Clusters | None,
+    right_a: Bools, right_b: Bools, left_out: Bools | None, named: Clusters | None
 ) -> Part | None:
     """Compare on all images but some; None if there are no such images."""
     if left_out is None or not left_out.any():
@@ -897,11 +882,7 @@ def _compare_rest(
 
 
 def _compare_classes(
-    truth: npt.NDArray[np.int64],
-    right_a: npt.NDArray[np.bool_],
-    right_b: npt.NDArray[np.bool_],
-    labels: Sequence[str],
-    named: Clusters | None,
+    truth: Whole, right_a: Bools, right_b: Bools, labels: Sequence[str], named: Clusters | None
 ) -> dict[str, ClassDifference]:
     parts = {
         label: _compare_part(right_a, right_b, truth == number, named) for number, label in enumerate(labels)
@@ -915,11 +896,7 @@ def _compare_classes(
 
 
 def _compare_agreement(
-    split: "Split",
-    said_a: npt.NDArray[np.int64],
-    said_b: npt.NDArray[np.int64],
-    names: Sequence[str],
-    named: Clusters | None,
+    split: "Split", said_a: Whole, said_b: Whole, names: Sequence[str], named: Clusters | None
 ) -> Part | None:
     if split.votes is None:
         return None
@@ -928,12 +905,7 @@ def _compare_agreement(
 
 
 def _list_disagreements(
-    a: SidePredictions,
-    b: SidePredictions,
-    said_a: npt.NDArray[np.int64],
-    said_b: npt.NDArray[np.int64],
-    split: "Split",
-    names: Sequence[str],
+    a: SidePredictions, b: SidePredictions, said_a: Whole, said_b: Whole, split: "Split", names: Sequence[str]
 ) -> tuple[Disagreement, ...]:
     sure_a, sure_b = a.probabilities.max(axis=1), b.probabilities.max(axis=1)
     right_a, right_b = said_a == split.labels, said_b == split.labels

@@ -29,6 +29,9 @@ from mien.vision import fonts
 
 Method = Literal["cam", "occlusion"]
 METHODS: tuple[Method, ...] = get_args(Method)
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.floating[Any]]
+Map = NDArray[np.float32]
 
 # The spot that occlusion hides, and how far it moves, in sides of the face (measured: docs/explain.md).
 _SPOT, _STEP = 1 / 16, 1 / 16
@@ -55,7 +58,7 @@ class Explanation:
 
     emotion: str
     scores: Mapping[str, float]
-    map: NDArray[np.float32]
+    map: Map
     method: Method
     head: str
 
@@ -93,7 +96,7 @@ class Explanation:
 
 def face(
     model: Model,
-    image: NDArray[np.uint8],
+    image: Pixels,
     *,
     emotion: str | None = None,
     head: str | None = None,
@@ -162,7 +165,7 @@ def face(
     return Explanation(names[index], scores, _normal(evidence), method, head)
 
 
-def hide(image: NDArray[np.uint8], where: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+def hide(image: Pixels, where: Floats) -> Pixels:
     """Hide a part of a face behind its own strong blur, which leaves brightness but no features.
 
     Args:
@@ -174,25 +177,19 @@ def hide(image: NDArray[np.uint8], where: NDArray[np.floating[Any]]) -> NDArray[
 
     Source: Fong and Vedaldi 2017, arXiv:1704.03296.
     """
-    hidden: NDArray[np.uint8] = _hidden(image, where[np.newaxis])[0]
+    hidden: Pixels = _hidden(image, where[np.newaxis])[0]
     return hidden
 
 
-def _hidden(image: NDArray[np.uint8], spots: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+def _hidden(image: Pixels, spots: Floats) -> Pixels:
     radius = image.shape[0] * _BLUR
     blurred = np.asarray(Image.fromarray(image[:, :, 0]).filter(ImageFilter.GaussianBlur(radius)), np.float32)
     mixed = image[:, :, 0] * (1 - spots) + blurred * spots
-    whole: NDArray[np.uint8] = np.rint(mixed).astype(np.uint8)
+    whole: Pixels = np.rint(mixed).astype(np.uint8)
     return whole[..., np.newaxis]
 
 
-def _cam(
-    model: Model,
-    image: NDArray[np.uint8],
-    weights: NDArray[np.float32],
-    place: FeatureMap,
-    share: NDArray[np.floating[Any]],
-) -> NDArray[np.float32]:
+def _cam(model: Model, image: Pixels, weights: Map, place: FeatureMap, share: Floats) -> Map:
     """Return what each pixel's feature cell adds to the answer's logit above the mean of all logits.
 
     The mean of all logits is taken off because a softmax does not see it. Of a group of emotions, the mean of
@@ -204,7 +201,7 @@ def _cam(
         _spread(image.shape[0], count, first, step)
         for count, first, step in zip(cells.shape, place.first, place.step, strict=True)
     )
-    evidence: NDArray[np.float32] = (down @ cells @ right.T).astype(np.float32)
+    evidence: Map = (down @ cells @ right.T).astype(np.float32)
     return evidence
 
 
@@ -216,12 +213,12 @@ def _spread(size: int, cells: int, first: float, step: float) -> NDArray[np.floa
 
 def _occlusion(
     model: Model,
-    image: NDArray[np.uint8],
+    image: Pixels,
     head: str,
     index: int,
     progress: Callable[[int, int], None] | None,
     adjustment: Adjustment,
-) -> NDArray[np.float32]:
+) -> Map:
     """Return by how much hiding each pixel's surroundings lowers the log-odds of an answer."""
     size = image.shape[0]
     pixels = np.arange(size)
@@ -235,11 +232,11 @@ def _occlusion(
     odds = _log_odds(adjustment.group(single, model.card.labels), index)
     falls = odds[0] - odds[1:]
     shares = np.tensordot(falls, spots, axes=1) / spots.sum(axis=0)
-    evidence: NDArray[np.float32] = shares.astype(np.float32)
+    evidence: Map = shares.astype(np.float32)
     return evidence
 
 
-def _log_odds(chances: NDArray[np.floating[Any]], index: int) -> NDArray[np.float64]:
+def _log_odds(chances: Floats, index: int) -> NDArray[np.float64]:
     least = np.finfo(np.float32).tiny
     others = np.delete(chances, index, axis=1).sum(axis=1, dtype=np.float64)
     odds: NDArray[np.float64] = np.log(np.maximum(chances[:, index], least)) - np.log(
@@ -248,7 +245,7 @@ def _log_odds(chances: NDArray[np.floating[Any]], index: int) -> NDArray[np.floa
     return odds
 
 
-def _normal(evidence: NDArray[np.float32]) -> NDArray[np.float32]:
+def _normal(evidence: Map) -> Map:
     """Scale what speaks for an answer to [0, 1]; what speaks against it becomes 0."""
     most = evidence.max()
     return np.zeros_like(evidence) if most <= 0 else np.clip(evidence / most, 0, 1)
@@ -265,7 +262,7 @@ _PAPER, _INK, _EMPTY = (255, 255, 255), (32, 32, 32), (222, 222, 222)
 
 
 @cache
-def colours() -> NDArray[np.uint8]:
+def colours() -> Pixels:
     """Return the 256 colours of a map, `(256, 3)` uint8 RGB, from 0 (dark violet) to 1 (bright yellow).
 
     Lightness rises evenly, so that the scale reads the same in grey and to colour-blind eyes, and equal
@@ -294,13 +291,11 @@ def colours() -> NDArray[np.uint8]:
         ]
     )
     encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    table: NDArray[np.uint8] = np.rint(255 * encoded).astype(np.uint8)
+    table: Pixels = np.rint(255 * encoded).astype(np.uint8)
     return table
 
 
-def overlay(
-    image: NDArray[np.uint8], explanations: Sequence[tuple[tuple[float, float, float], Explanation]]
-) -> NDArray[np.uint8]:
+def overlay(image: Pixels, explanations: Sequence[tuple[tuple[float, float, float], Explanation]]) -> Pixels:
     """Lay maps over an image, each scaled by its explanation's strength.
 
     So the map of an emotion that the model thinks unlikely is pale, and that of one at 0 % is not seen. The
@@ -333,7 +328,7 @@ def overlay(
     grey = np.asarray(ground, np.float32)[:, :, np.newaxis]
     cover = _COVER * np.minimum(1, 2 * values)[:, :, np.newaxis]
     mixed = grey * (1 - cover) + colours()[np.rint(values * 255).astype(int)] * cover
-    painted: NDArray[np.uint8] = np.rint(mixed).astype(np.uint8)
+    painted: Pixels = np.rint(mixed).astype(np.uint8)
     return painted
 
 
@@ -342,7 +337,7 @@ def _inside(length: int, start: float, side: float) -> NDArray[np.bool_]:
     return (middles > start) & (middles < start + side)
 
 
-def sheet(image: NDArray[np.uint8], explanation: Explanation) -> Image.Image:
+def sheet(image: Pixels, explanation: Explanation) -> Image.Image:
     """Draw a face beside its map, with the answer above and the scale of colours below.
 
     Args:

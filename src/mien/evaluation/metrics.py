@@ -26,15 +26,12 @@ Z = 1.959963984540054
 RESAMPLES = 2000
 
 Floats = npt.NDArray[np.float64]
+Probabilities = npt.NDArray[np.floating[Any]]
+Labels = npt.NDArray[np.integer[Any]]
 
 
 def compute_metrics(
-    probabilities: npt.NDArray[np.floating[Any]],
-    labels: npt.NDArray[np.integer[Any]],
-    names: Sequence[str],
-    *,
-    bins: int = 15,
-    seed: int = 0,
+    probabilities: Probabilities, labels: Labels, names: Sequence[str], *, bins: int = 15, seed: int = 0
 ) -> Evaluation:
     """Measure what probabilities are worth against the true labels.
 
@@ -86,9 +83,7 @@ def compute_metrics(
     )
 
 
-def expected_calibration_error(
-    probabilities: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.integer[Any]], *, bins: int = 15
-) -> float:
+def expected_calibration_error(probabilities: Probabilities, labels: Labels, *, bins: int = 15) -> float:
     """Return how far confidence is from accuracy, averaged over equal-width bins of confidence.
 
     Args:
@@ -104,7 +99,7 @@ def expected_calibration_error(
 
 
 def find_plurality(
-    votes: npt.NDArray[np.floating[Any]], names: Sequence[str]
+    votes: Probabilities, names: Sequence[str]
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
     """Return what most of FER+'s annotators chose.
 
@@ -203,10 +198,7 @@ COVERAGES = tuple(index / 20 for index in range(1, 21))
 
 
 def measure_selective_prediction(
-    probabilities: npt.NDArray[np.floating[Any]],
-    labels: npt.NDArray[np.integer[Any]],
-    *,
-    coverages: Sequence[float] = COVERAGES,
+    probabilities: Probabilities, labels: Labels, *, coverages: Sequence[float] = COVERAGES
 ) -> tuple[Point, ...]:
     """Measure accuracy on the images that the model is most sure about.
 
@@ -240,9 +232,7 @@ def measure_selective_prediction(
     return tuple(points.values())
 
 
-def risk_coverage_area(
-    probabilities: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.integer[Any]]
-) -> tuple[float, float]:
+def risk_coverage_area(probabilities: Probabilities, labels: Labels) -> tuple[float, float]:
     """Return the area under the curve of risk against coverage, and that of a perfect order.
 
     The risk at each coverage is the share of wrong answers among the images answered; the area is its mean
@@ -262,7 +252,7 @@ def risk_coverage_area(
 
 
 def _order_by_confidence(
-    probabilities: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.integer[Any]]
+    probabilities: Probabilities, labels: Labels
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """Return confidences from the highest down, and how many of the first images are right, both `(n,)`."""
     if not len(labels):
@@ -277,7 +267,7 @@ def _order_by_confidence(
 ANSWERED = 0.8
 
 
-def at_chance(probabilities: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.integer[Any]]) -> bool:
+def at_chance(probabilities: Probabilities, labels: Labels) -> bool:
     """Return whether a model is not significantly better than always answering the most frequent label.
 
     That is so if the lower end of the 95 % interval (Wilson) of its accuracy is not above the share of the
@@ -297,15 +287,15 @@ def at_chance(probabilities: npt.NDArray[np.floating[Any]], labels: npt.NDArray[
     return wilson_interval(right, n)[0] <= majority_share(labels)
 
 
-def majority_share(labels: npt.NDArray[np.integer[Any]]) -> float:
+def majority_share(labels: Labels) -> float:
     """Return the share of the most frequent of labels `(n,)`, at least one."""
     return float(np.bincount(labels).max() / len(labels))
 
 
 def add_thresholds(
     head: Head,
-    probabilities: npt.NDArray[np.floating[Any]],
-    truth: npt.NDArray[np.integer[Any]],
+    probabilities: Probabilities,
+    truth: Labels,
     labels: Sequence[str],
     frequencies: Sequence[float],
 ) -> Head:
@@ -419,11 +409,7 @@ def assign_groups(found: GroupList, files: Sequence[str]) -> npt.NDArray[np.str_
 
 
 def evaluate_groups(
-    found: GroupList,
-    files: Sequence[str],
-    probabilities: npt.NDArray[np.floating[Any]],
-    labels: npt.NDArray[np.integer[Any]],
-    names: Sequence[str],
+    found: GroupList, files: Sequence[str], probabilities: Probabilities, labels: Labels, names: Sequence[str]
 ) -> Groups:
     """Measure every group by itself.
 
@@ -449,12 +435,7 @@ def evaluate_groups(
     )
 
 
-def _group(
-    name: str,
-    probabilities: npt.NDArray[np.floating[Any]],
-    labels: npt.NDArray[np.integer[Any]],
-    names: Sequence[str],
-) -> Group:
+def _group(name: str, probabilities: Probabilities, labels: Labels, names: Sequence[str]) -> Group:
     report = compute_metrics(probabilities, labels, names)
     return Group(
         name=name,
