@@ -16,7 +16,7 @@ from mien.data import archives, image_cache
 from mien.data.audit.findings import Case, Finding, Material, Removal
 from mien.data.audit.labels import faceless
 from mien.data.datasets import Dataset
-from mien.data.duplicates import FLAT
+from mien.data.duplicates import FLAT, blocks
 from mien.errors import DataError
 from mien.vision.detectors import Detector
 from mien.vision.images import FORMATS
@@ -34,8 +34,6 @@ UNLIKE = 0.1
 
 #: Multiple of the distance that chance causes, which must be exceeded too: about once in 8,000 comparisons.
 _CHANCE = 2.2
-
-_BLOCK = 2048
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +68,7 @@ def measure(material: Material) -> Measures:
     twentieth = pixels.shape[1] // 20
     sharpness, brightness, contrast = (np.zeros(n, np.float32) for _ in range(3))
     low, high = np.zeros(n, np.uint8), np.zeros(n, np.uint8)
-    for start in range(0, n, _BLOCK):
-        part = slice(start, start + _BLOCK)
+    for part in blocks(n):
         image = material.images[part, :, :, 0].astype(np.float32)
         brightness[part] = image.mean(axis=(1, 2))
         contrast[part] = image.std(axis=(1, 2))
