@@ -686,10 +686,7 @@ _RELIABILITY_SIDE, _COUNTS_GAP, _COUNTS_STRIP = 4.6, 0.2, 1.0
 def draw_reliability(report: Mapping[str, Any], to: str | os.PathLike[str], *, name: str) -> list[Path]:
     """Draw how often answers are right against how sure they are, bin by bin, with the images in each bin.
 
-    Args:
-        report: An evaluation as `Evaluation.to_dict` gives it, or as JSON brings it back.
-        to: The folder to write into.
-        name: What was scored, for the files' names: `val`.
+    Arguments are as in `draw_confusion_matrix`.
 
     Returns:
         `reliability-<name>.png` and `.svg` in `to`.

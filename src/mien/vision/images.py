@@ -97,14 +97,8 @@ class Picture:
 def read(source: Source, *, channels: Literal["rgb", "bgr"] = "rgb") -> NDArray[np.uint8]:
     """Read an image and return its pixels, upright, as 8-bit grey or RGB.
 
-    Images of more than `MAX_PIXELS` are reduced; use `picture` for the size of the original.
-
-    Args:
-        source: See `picture`.
-        channels: See `picture`.
-
-    Raises:
-        ImageError: See `picture`.
+    Images of more than `MAX_PIXELS` are reduced; use `picture` for the size of the original. Arguments and
+    errors are as in `picture`.
     """
     return picture(source, channels=channels).pixels
 
