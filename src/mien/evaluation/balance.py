@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from mien.errors import DataError, InputError
 from mien.evaluation.evaluation import Against, BalanceRow
-from mien.evaluation.metrics import find_plurality
+from mien.evaluation.metrics import BINS, find_plurality
 from mien.models.priors import OFFERED, Adjustment
 
 if TYPE_CHECKING:
@@ -159,14 +159,12 @@ def _row(
     )
 
 
-def _weighted(
-    chances: Floats, truth: Whole, weights: npt.NDArray[np.float64], bins: int = 15
-) -> tuple[float, float]:
+def _weighted(chances: Floats, truth: Whole, weights: npt.NDArray[np.float64]) -> tuple[float, float]:
     """Return accuracy and calibration error of images that count by their weights."""
     shares = weights / weights.sum()
     right = chances.argmax(axis=1) == truth
     confidence = chances.max(axis=1).astype(np.float64)
     # A bin holds its upper edge, as in `measures`.
-    place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    gaps = np.bincount(place, shares * (right - confidence), bins)
+    place = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    gaps = np.bincount(place, shares * (right - confidence), BINS)
     return float(shares[right].sum()), float(np.abs(gaps).sum())

@@ -24,6 +24,8 @@ from mien.models.model_files import Head
 Z = 1.959963984540054
 #: Resamples of the bootstrap.
 RESAMPLES = 2000
+#: Bins of the calibration error.
+BINS = 15
 
 Floats = npt.NDArray[np.float64]
 Probabilities = npt.NDArray[np.floating[Any]]
@@ -31,7 +33,7 @@ Labels = npt.NDArray[np.integer[Any]]
 
 
 def compute_metrics(
-    probabilities: Probabilities, labels: Labels, names: Sequence[str], *, bins: int = 15, seed: int = 0
+    probabilities: Probabilities, labels: Labels, names: Sequence[str], *, bins: int = BINS, seed: int = 0
 ) -> Evaluation:
     """Measure what probabilities are worth against the true labels.
 
@@ -83,18 +85,17 @@ def compute_metrics(
     )
 
 
-def expected_calibration_error(probabilities: Probabilities, labels: Labels, *, bins: int = 15) -> float:
-    """Return how far confidence is from accuracy, averaged over equal-width bins of confidence.
+def expected_calibration_error(probabilities: Probabilities, labels: Labels) -> float:
+    """Return how far confidence is from accuracy, averaged over `BINS` equal-width bins of confidence.
 
     Args:
         probabilities: `(n, k)`, each row summing to 1.
         labels: `(n,)` numbers in [0, k), at least one.
-        bins: How many.
 
     Source: Guo et al. 2017, arXiv:1706.04599.
     """
     chances = probabilities.astype(np.float64)
-    reliability = _reliability(chances.max(axis=1), chances.argmax(axis=1) == labels, bins)
+    reliability = _reliability(chances.max(axis=1), chances.argmax(axis=1) == labels, BINS)
     return _gap(reliability, len(labels))
 
 

@@ -440,7 +440,7 @@ def of(
     return loaded
 
 
-def write(model: bytes, card: Card, to: str | os.PathLike[str], *, threads: int | None = None) -> Model:
+def write(model: bytes, card: Card, to: str | os.PathLike[str]) -> Model:
     """Check a model and write its folder or file, completely or not at all.
 
     The card goes into the ONNX file without a hash, and beside it with the hash of the final file. Inside are
@@ -452,7 +452,6 @@ def write(model: bytes, card: Card, to: str | os.PathLike[str], *, threads: int 
         model: An ONNX file's bytes.
         card: What the model is; its `sha256` is set here.
         to: A folder; or a name that ends in `.onnx`, for that file alone.
-        threads: As in `load`.
 
     Raises:
         ModelError: Model and card do not match.
@@ -460,7 +459,7 @@ def write(model: bytes, card: Card, to: str | os.PathLike[str], *, threads: int 
     """
     place = Path(to)
     file = checks.write_card(model, to_json(without_hash(card)).encode())
-    loaded = of(file, card, path=place, threads=threads)
+    loaded = of(file, card, path=place)
     with _files.writing(place):
         if place.suffix == ".onnx" and not place.is_dir():
             _files.write(place, file)

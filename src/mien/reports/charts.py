@@ -17,6 +17,8 @@ _SIDE, _LEFT, _BELOW, _TOP = 260, 48, 40, 8
 _COUNT_HEIGHT = 48
 #: Bins of a distribution.
 _BINS = 40
+#: Numbers at an axis.
+_MOST_TICKS = 6
 
 
 def reliability_diagram(bins: Sequence[Bin], title: str) -> Markup:
@@ -153,7 +155,7 @@ def distributions(samples: Sequence[NDArray[np.float32]], title: str) -> Markup:
     )
 
 
-def ticks(low: float, high: float, most: int = 6) -> list[float]:
+def ticks(low: float, high: float, most: int = _MOST_TICKS) -> list[float]:
     """Return round numbers to write at an axis: the multiples of 1, 2, 2.5 or 5 times a power of ten.
 
     Args:
@@ -169,18 +171,18 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     return [(first + number) * step for number in range(_ticks_between(low, high, step))]
 
 
-def axis_start(low: float, high: float, most: int = 6) -> float:
+def axis_start(low: float, high: float) -> float:
     """Return where an axis begins so that its first tick is there: the next round number below `low`."""
     while True:
-        step = _step(low, high, most)
+        step = _step(low, high)
         round_low = math.floor(low / step + 1e-9) * step
         # A longer axis may need larger steps.
-        if _step(round_low, high, most) == step:
+        if _step(round_low, high) == step:
             return round_low
         low = round_low
 
 
-def _step(low: float, high: float, most: int) -> float:
+def _step(low: float, high: float, most: int = _MOST_TICKS) -> float:
     unit = 10.0 ** math.floor(math.log10((high - low) / most))
     sizes = (size * unit for size in (1, 2, 2.5, 5, 10, 20, 25, 50))
     return next(size for size in sizes if _ticks_between(low, high, size) <= most)
