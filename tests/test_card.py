@@ -227,6 +227,16 @@ def test_another_number_in_the_evaluation_is_another_number_in_the_text(where: s
     assert len(before.splitlines()) == len(after.splitlines())
 
 
+def test_a_card_says_once_that_intervals_are_by_group() -> None:
+    document = evaluation()
+    assert "by group" not in model_cards.model(model(), document)
+    for found in each_head(document).values():
+        found |= {"interval_by": "group", "interval_groups": 7}
+    text = " ".join(model_cards.model(model(), document).split())
+    assert text.count("by group: 7 groups") == 1
+    assert "On `val` of fer2013.csv" in text
+
+
 def groups(*names: str) -> dict[str, Any]:
     """Return the figures of groups as an evaluation has them."""
     figures: dict[str, Any] = dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1"), 0.4321)

@@ -333,7 +333,7 @@ def photographed(tmp_path_factory) -> Path:
     return lay(tmp_path_factory.mktemp("people") / "data", files)
 
 
-def test_evaluate_resamples_groups_if_they_are_known(photographed, capsys):
+def test_evaluate_resamples_groups_if_they_are_known(photographed, capsys, tmp_path):
     data = datasets.load(photographed, group_from=GROUP_FROM)
     found = api.evaluate("fast", data=data, split="test").evaluation
     assert (found.interval_by, found.interval_groups) == ("group", 12)
@@ -348,6 +348,9 @@ def test_evaluate_resamples_groups_if_they_are_known(photographed, capsys):
     assert json.loads(capsys.readouterr().out)["accuracy_interval"] == list(found.accuracy_interval)
     assert cli.run(asked) == 0
     assert found.interval_note in " ".join(capsys.readouterr().out.split())
+    written = api.evaluate("fast", data=data, split="test", report=tmp_path / "report").files
+    page = next(Path(file) for file in written if file.endswith(".html")).read_text()
+    assert found.interval_note in " ".join(page.split())
     assert cli.run([*asked, "--interval-by", "image"]) == 0
     assert "by group" not in capsys.readouterr().out
 

@@ -162,6 +162,11 @@ def _render_card(models: Sequence[Evidence]) -> str:
         ferplus=any(model.ferplus for model in models),
         seven_emotions=any(set(model.card.labels) == set(EMOTIONS) for model in models),
         evaluated=_evaluated(scored),
+        by_group=list(
+            dict.fromkeys(
+                (each.data, each.split, each.interval_note) for _, each in scored if each.interval_note
+            )
+        ),
         training=_training_splits(models),
         left_out=[dict(model.card.excluded) for model in models],
         scored=scored,
