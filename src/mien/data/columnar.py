@@ -135,7 +135,9 @@ def open_parquet(path: Path, name: str, split: str, read_file: Callable[[str], b
             _reading(shown),
             arrow.parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file,
         ):
-            for batch in file.iter_batches(batch_size=rows, row_groups=groups, columns=list(columns)):
+            for batch in file.iter_batches(
+                batch_size=rows, row_groups=groups, columns=list(columns), use_threads=False
+            ):
                 yield first, batch
                 first += batch.num_rows
 
