@@ -488,6 +488,25 @@ def test_blurred_dark_and_light_images_are_found() -> None:
     assert found["too light"].files == ("train/5.png",)
 
 
+@pytest.mark.parametrize("size", [48, 96, 224])
+def test_sharp_faces_of_every_size_are_not_blurred_and_enlarged_ones_are(size: int) -> None:
+    described = [synthetic.describe(EMOTIONS[number % 7], seed=(5, number)) for number in range(35)]
+    faces = [replace(face, light=replace(face.light, blur=0.0)) for face in described]
+    drawn = np.stack([synthetic.paint(face, size=size) for face in faces])
+    photo = skimage.data.astronaut()[:400, :400]
+    drawn[0] = np.asarray(Image.fromarray(photo).convert("L").resize((size, size), Image.Resampling.BILINEAR))
+    for place in (3, 4):
+        small = Image.fromarray(drawn[place]).resize((size // 3, size // 3), Image.Resampling.BILINEAR)
+        drawn[place] = np.asarray(small.resize((size, size), Image.Resampling.BILINEAR))
+    report = audit.inspect(data_of(train=drawn), recrops=False)
+    assert report.counts["blurred"] == 2
+    assert set(kinds(report)["blurred"].files) == {"train/3.png", "train/4.png"}
+
+
+def test_the_threshold_of_blur_falls_with_the_size() -> None:
+    assert [round(images.blurred_below(size), 3) for size in (24, 48, 96, 224)] == [0.35, 0.35, 0.262, 0.183]
+
+
 def test_neither_brightness_nor_contrast_changes_sharpness() -> None:
     images = alike(22, 20)
     softer = (images * 0.5 + 100).astype(np.uint8)

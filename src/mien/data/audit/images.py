@@ -21,8 +21,12 @@ from mien.errors import DataError
 from mien.vision.detectors import Detector
 from mien.vision.images import FORMATS
 
-#: Sharpness below which an image is blurred; 0.1 % of FER2013's images are.
+#: Sharpness below which an image of 48 pixels is blurred; 0.1 % of FER2013's images are.
 BLURRED = 0.35
+
+#: How fast sharpness falls with the size of sharp images; docs/experiments.md, number 36.
+_FALL = 0.42
+_USUAL_SIZE = 48
 
 #: In a dark image 95 % of the pixels are below this grey level, in a light image above; 0.2 % and 0.1 % of
 #: FER2013's images are.
@@ -47,6 +51,7 @@ class Measures:
         contrast: Standard deviation in grey levels.
         low: Grey level of the 5th percentile.
         high: Grey level of the 95th percentile.
+        size: Side of the images in pixels.
     """
 
     sharpness: NDArray[np.float32]
@@ -54,6 +59,7 @@ class Measures:
     contrast: NDArray[np.float32]
     low: NDArray[np.uint8]
     high: NDArray[np.uint8]
+    size: int = _USUAL_SIZE
 
     @property
     def has_content(self) -> NDArray[np.bool_]:
@@ -66,20 +72,40 @@ def measure(material: Material) -> Measures:
     n = len(material.images)
     pixels = material.images.reshape(n, -1)
     twentieth = pixels.shape[1] // 20
-    sharpness, brightness, contrast = (np.zeros(n, np.float32) for _ in range(3))
+    sharp, brightness, contrast = (np.zeros(n, np.float32) for _ in range(3))
     low, high = np.zeros(n, np.uint8), np.zeros(n, np.uint8)
     for part in blocks(n):
         image = material.images[part, :, :, 0].astype(np.float32)
         brightness[part] = image.mean(axis=(1, 2))
         contrast[part] = image.std(axis=(1, 2))
-        inner = image[:, 1:-1, 1:-1]
-        around = image[:, :-2, 1:-1] + image[:, 2:, 1:-1] + image[:, 1:-1, :-2] + image[:, 1:-1, 2:]
-        rough = np.sqrt(np.square(4 * inner - around).mean(axis=(1, 2)))
-        sharpness[part] = rough / np.maximum(contrast[part], 1)
+        sharp[part] = sharpness(image)
         ordered = np.partition(pixels[part], (twentieth, -1 - twentieth), axis=1)
         low[part], high[part] = ordered[:, twentieth], ordered[:, -1 - twentieth]
         image_cache.release(pixels)
-    return Measures(sharpness, brightness, contrast, low, high)
+    return Measures(sharp, brightness, contrast, low, high, material.images.shape[1])
+
+
+def sharpness(images: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Return `(n,)` the root mean square of the Laplacian over the standard deviation.
+
+    Args:
+        images: `(n, s, s)` grey levels.
+    """
+    image = images.astype(np.float32)
+    inner = image[:, 1:-1, 1:-1]
+    around = image[:, :-2, 1:-1] + image[:, 2:, 1:-1] + image[:, 1:-1, :-2] + image[:, 1:-1, 2:]
+    rough = np.sqrt(np.square(4 * inner - around).mean(axis=(1, 2)))
+    values: NDArray[np.float32] = rough / np.maximum(image.std(axis=(1, 2)), 1)
+    return values
+
+
+def blurred_below(size: int) -> float:
+    """Return the sharpness below which an image of `size` pixels a side is blurred.
+
+    From 48 to 224 pixels, about 0.1 % of sharp images are expected to be below. Smaller sizes, for which
+    nothing is measured, have the threshold of 48.
+    """
+    return BLURRED * min(1.0, float((_USUAL_SIZE / size) ** _FALL))
 
 
 def count(measures: Measures) -> dict[str, int]:
@@ -140,6 +166,8 @@ _LOOK = "Check them, and exclude those in which no expression can be recognised.
 def _faults(measures: Measures) -> dict[str, _Fault]:
     visible = measures.has_content
     constant = measures.contrast == 0
+    blurred = blurred_below(measures.size)
+    usual = "faces have about 0.8" if measures.size == _USUAL_SIZE else "faces of 48 pixels have about 0.8"
     return {
         "constant": _Fault(
             constant,
@@ -156,8 +184,8 @@ def _faults(measures: Measures) -> dict[str, _Fault]:
             blank=True,
         ),
         "blurred": _Fault(
-            visible & (measures.sharpness < BLURRED),
-            f"have a sharpness below {BLURRED:g}; faces have about 0.8",
+            visible & (measures.sharpness < blurred),
+            f"have a sharpness below {blurred:.2g}; {usual}",
             "sharpness",
             measures.sharpness,
         ),
