@@ -26,11 +26,10 @@ import PIL
 from numpy.typing import NDArray
 
 from mien import __version__, _files
-from mien.data.image_cache import ImageStore, LockedError, default_folder, each, key_of
+from mien.data.image_cache import ImageStore, LockedError, default_folder, key_of
 from mien.errors import DataError, ImageError, OutputError
 from mien.vision import detectors, images
-from mien.vision.detectors import Detection, Detector, mtcnn
-from mien.vision.faces import find_faces
+from mien.vision.detectors import Detection, Detector
 from mien.vision.images import Picture
 
 Crop = Literal["none", "faces"]
@@ -72,6 +71,8 @@ class FaceCropper:
             left, top, width, height = box_in(picture, box)
             square = self.detector.crop.square(Detection(left, top, width, height, 1.0))
             return images.cut(picture.pixels, square, size)
+        from mien.vision.faces import find_faces  # here, because it loads ONNX Runtime
+
         found = find_faces(self.detector, picture)
         if not found.faces:
             raise ImageError(NO_FACE)
@@ -88,6 +89,8 @@ def load_cropper(detector: str | os.PathLike[str] | None = None) -> FaceCropper:
         InputError: The detector does not exist or is not installed.
         ModelError: A file of the detector is damaged.
     """
+    from mien.vision.detectors import mtcnn  # here, because it loads ONNX Runtime
+
     loaded = detectors.load(None if detector is None else os.fspath(detector))
     facts: dict[str, Any] = {"detector": loaded.name, "crop": repr(loaded.crop), "mtcnn": mtcnn.SHA256}
     if loaded.name.lower().endswith(".onnx"):
@@ -168,12 +171,14 @@ class FaceReader:
                 return found
         return self.store.add(key, self._face(source, box))
 
-    def keep(self, content: str, make: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8]:
-        """Return the face of a source that has pixels instead of files; `make` is called if it is not known.
+    def find(self, content: str) -> tuple[bytes, NDArray[np.uint8] | None]:
+        """Return the key and the face of a source that has pixels instead of files.
 
         Args:
             content: The pixels as the source has them.
-            make: Returns the face `(size, size, 1)`.
+
+        Returns:
+            The face is None if it is not known.
 
         Raises:
             DataError: Faces cannot be cut from pixels.
@@ -183,13 +188,18 @@ class FaceReader:
                 "faces are cut from files of photographs, and this csv has pixels; use crop='none'"
             )
         if self.store is None:
-            return make()
+            return b"", None
         key = self._key(content)
         found = self.store.get(key)
-        if found is None:
-            found = self.store.add(key, make())
-        assert not isinstance(found, str)
-        return found
+        return key, None if isinstance(found, str) else found
+
+    def keep(self, key: bytes, face: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Keep the face for a key of `find`, and return it as it is kept."""
+        if self.store is None:
+            return face
+        kept = self.store.add(key, face)
+        assert not isinstance(kept, str)
+        return kept
 
     def arrange(
         self,
@@ -213,8 +223,8 @@ class FaceReader:
                 [faces[place] for place in order], [faces[place] for place in others], progress
             )
         arranged = np.empty((len(order), self.size, self.size, 1), np.uint8)
-        for place, face in enumerate(each(faces[member] for member in order)):
-            arranged[place] = face
+        for place, member in enumerate(order):
+            arranged[place] = faces[member]
         arranged.flags.writeable = False
         return arranged
 

@@ -231,15 +231,12 @@ def _row(fields: list[str], columns: dict[str, int], split: str, options: ReadOp
     if not label or (not options.naming and canonical(label) is None):
         raise _BadRowError(f"the label is '{label[:20]}'; it must be 0 to 6 or the name of an emotion")
     text = fields[columns["pixels"]]
-    sides: list[int] = []
-
-    def read_face() -> NDArray[np.uint8]:
-        pixels = _pixels(text)
-        sides.append(len(pixels))
-        return images.fit(pixels, options.size)
-
-    face = options.faces.keep(text, read_face)
-    return _Row(label, split, face, sides[0] if sides else math.isqrt(len(text.split())))
+    key, face = options.faces.find(text)
+    if face is not None:
+        return _Row(label, split, face, math.isqrt(len(text.split())))
+    pixels = _pixels(text)
+    face = options.faces.keep(key, images.fit(pixels, options.size))
+    return _Row(label, split, face, len(pixels))
 
 
 def _pixels(text: str) -> NDArray[np.uint8]:
