@@ -304,13 +304,9 @@ def _find_columns(shard: Shard, options: ReadOptions) -> _Columns:
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise DataError(f"{_shown(shard)} has the column {shorten(twice)} twice; leave one of each")
     kinds = {name: _kind(shard.schema.field(name).type) for name in names}
-    image = next(
-        (
-            name
-            for usual in (column_names.IMAGES, ("pixels",), column_names.PATHS)
-            if (name := column_names.find_column([each for each in names if kinds[each]], usual))
-        ),
-        None,
+    suitable = [name for name in names if kinds[name] in ("struct", "binary", "list", "text")]
+    image = column_names.find_column(suitable, column_names.IMAGES) or column_names.find_column(
+        [name for name in names if kinds[name] == "text"], column_names.PATHS
     )
     if image is None:
         alike = [name for name in names if kinds[name] in ("struct", "binary")]

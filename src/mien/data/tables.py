@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mien._text import shorten
+from mien.data import column_names
 from mien.data.class_names import LABEL_ORDERS
+from mien.data.column_names import simplified
 from mien.data.contents import Problem, ReadOptions, check_room, split_named
 from mien.data.folders import may_be_image
 from mien.data.listings import Entry, FolderReader, Listing
@@ -37,44 +39,6 @@ _MOST_FOLDERS = 200
 #: Characters of a label or the name of a group.
 _LONGEST = 200
 
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
-
-
-# Names of columns without case, spaces and punctuation.
-_PATHS = _words(
-    "path paths file files filename filenames filepath filepaths relpath relativepath pth "
-    "subdirectoryfilepath image images imagename imagefile imagefilename imagepath img "
-    "imgname imgfile imgpath imgfilename photo photoname picture picturename"
-)
-#: Columns that can have paths if no other column does.
-_WEAK_PATHS = _words("name imageid imgid id")
-_LABELS = _words(
-    "label labels labelname labelid emotion emotions emotionname emotionlabel emotionid emotionclass "
-    "expression expressions expressionname expressionlabel expressionid facialexpression exp expr "
-    "class classname classlabel classid category target"
-)
-_SPLIT_COLUMNS = _words("split usage set subset partition datasplit phase")
-#: Columns of persons, the most certain first.
-_GROUPS = _words(
-    "person personid subject subjectid identity identityid participant participantid actor actorid "
-    "individual individualid speaker speakerid userid group groupid"
-)
-_BOX_START = re.compile(r"^(facebox|boundingbox|bbox|face|box|bb|roi|rect)")
-#: Names of the four columns of a box, and whether they are corners.
-_BOXES = (
-    (("left", "top", "right", "bottom"), True),
-    (("xmin", "ymin", "xmax", "ymax"), True),
-    (("minx", "miny", "maxx", "maxy"), True),
-    (("x1", "y1", "x2", "y2"), True),
-    (("x0", "y0", "x1", "y1"), True),
-    (("x", "y", "w", "h"), False),
-    (("x", "y", "width", "height"), False),
-    (("left", "top", "width", "height"), False),
-    (("left", "top", "w", "h"), False),
-)
-_ONE_COLUMN_BOXES = _words("box bbox facebox boundingbox roi rect")
 _ANNOTATORS = re.compile(
     r"^(label|annotator|annotation|rater|coder|labeler|labeller|emotion|expression|vote)0*\d+$"
 )
@@ -123,7 +87,7 @@ class Columns:
     @property
     def is_affectnet(self) -> bool:
         """Whether the header is that of AffectNet."""
-        return _AFFECTNET.issubset(map(_key, self.names))
+        return _AFFECTNET.issubset(map(simplified, self.names))
 
     @property
     def needed(self) -> int:
@@ -156,10 +120,6 @@ class Columns:
         return f"{header}{', '.join(parts)}; columns are separated by {DELIMITERS[self.delimiter]}"
 
 
-def _key(name: str) -> str:
-    return re.sub(r"[\s_.\-]+", "", name.lower())
-
-
 def may_be_table(name: str) -> bool:
     """Return whether a file has the extension of a table."""
     return name.lower().endswith(_SUFFIXES)
@@ -179,15 +139,15 @@ def is_headed(start: bytes) -> bool:
 
 
 def _is_header(names: Sequence[str]) -> bool:
-    keys = [_key(name) for name in names]
+    keys = [simplified(name) for name in names]
     if "pixels" in keys or is_votes(names):
         return False
     has_label = (
-        any(key in _LABELS for key in keys)
+        any(key in column_names.LABELS for key in keys)
         or sum(bool(_ANNOTATORS.match(key)) for key in keys) > 1
         or len(_find_counts(names)) > 1
     )
-    return has_label and any(key in _PATHS or key in _WEAK_PATHS for key in keys)
+    return has_label and any(key in column_names.PATHS or key in column_names.WEAK_PATHS for key in keys)
 
 
 def _find_counts(names: Sequence[str]) -> dict[int, str]:
@@ -195,7 +155,7 @@ def _find_counts(names: Sequence[str]) -> dict[int, str]:
     counts = {}
     for index, name in enumerate(names):
         vote = None if name.strip().isdecimal() else canonical(name)
-        if vote := vote or _OTHER_VOTES.get(_key(name)):
+        if vote := vote or _OTHER_VOTES.get(simplified(name)):
             counts[index] = vote
     return counts if sum(canonical(vote) is not None for vote in counts.values()) > 1 else {}
 
@@ -244,7 +204,7 @@ def assign(names: Sequence[str], delimiter: str, table: str) -> Columns:
     Raises:
         DataError: Columns for the image or the label are missing, or there are two.
     """
-    keys = [_key(name) for name in names]
+    keys = [simplified(name) for name in names]
 
     def only(what: str, meanings: Iterable[str]) -> int | None:
         found = [index for index, key in enumerate(keys) if key in meanings]
@@ -253,9 +213,9 @@ def assign(names: Sequence[str], delimiter: str, table: str) -> Columns:
             raise DataError(f"'{table}' has several columns for {what}: {both}; remove or rename all but one")
         return found[0] if found else None
 
-    path = only("the path", _PATHS)
-    path = only("the path", _WEAK_PATHS) if path is None else path
-    label = only("the label", _LABELS)
+    path = only("the path", column_names.PATHS)
+    path = only("the path", column_names.WEAK_PATHS) if path is None else path
+    label = only("the label", column_names.LABELS)
     counts = _find_counts(names) if label is None else {}
     annotators = tuple(index for index, key in enumerate(keys) if _ANNOTATORS.match(key))
     shown = shorten([f"'{name}'" for name in names], 12)
@@ -269,7 +229,7 @@ def assign(names: Sequence[str], delimiter: str, table: str) -> Columns:
         raise DataError(f"'{table}' has two columns for the votes {shorten(twice)}; remove one")
     box, corners = _find_box(keys, table)
     unused = []
-    if not box and (single := [names[index] for index, key in enumerate(keys) if key in _ONE_COLUMN_BOXES]):
+    if not box and (single := [names[index] for index, key in enumerate(keys) if key in column_names.BOXES]):
         unused.append(
             f"the column '{single[0]}' of '{table}' is not used; write the face box in four columns, x y w h"
         )
@@ -284,8 +244,11 @@ def assign(names: Sequence[str], delimiter: str, table: str) -> Columns:
         label=label,
         annotators=annotators if label is None and len(annotators) > 1 else (),
         counts=counts if len(annotators) < 2 else {},
-        split=only("the split", _SPLIT_COLUMNS),
-        group=next((found for name in _GROUPS if (found := only("the person", (name,))) is not None), None),
+        split=only("the split", column_names.SPLITS),
+        group=next(
+            (found for name in column_names.GROUPS if (found := only("the person", (name,))) is not None),
+            None,
+        ),
         box=box,
         corners=corners,
         unused=tuple(unused),
@@ -298,19 +261,10 @@ def _repeated(names: Iterable[str]) -> list[str]:
 
 def _find_box(keys: Sequence[str], table: str) -> tuple[tuple[int, ...], bool]:
     """Return the four columns of the face box, whose names begin alike, and whether they are corners."""
-    groups: dict[str, dict[str, int]] = {}
-    for index, key in enumerate(keys):
-        for start in {"", *(_BOX_START.findall(key))}:
-            groups.setdefault(start, {})[key.removeprefix(start)] = index
-    found = {}
-    for start, places in groups.items():
-        for wanted, corners in _BOXES:
-            if all(name in places for name in wanted):
-                found[start] = tuple(places[name] for name in wanted), corners
-                break
+    found = list(column_names.find_boxes(keys))
     if len(found) > 1:
         raise DataError(f"'{table}' has several face boxes; leave the four columns of one")
-    return next(iter(found.values()), ((), False))
+    return found[0] if found else ((), False)
 
 
 class Files:
@@ -686,13 +640,17 @@ def explain(path: Path, name: str) -> None:
     text = _decode(_start_of(path))
     for delimiter in DELIMITERS:
         header = next(iter(_records(text, delimiter, 1)), []) if delimiter else []
-        keys = {_key(each) for each in header}
+        keys = {simplified(each) for each in header}
         if is_votes(header):
             raise DataError(
                 f"'{name}' has the annotator votes of FER+ and no images; give fer2013.csv as the data and "
                 "this file as its votes (--votes)"
             )
-        if len(header) > 1 and "pixels" not in keys and keys.intersection((*_PATHS, *_LABELS)):
+        if (
+            len(header) > 1
+            and "pixels" not in keys
+            and keys.intersection((*column_names.PATHS, *column_names.LABELS))
+        ):
             assign(header, delimiter or "", name)
 
 
