@@ -31,6 +31,7 @@ from mien.labels import EMOTIONS, VOTES
 from mien.models import model_files
 from mien.training import recipes, runs
 
+Golden = Callable[[str, str], None]
 NAMES = ("x", "y", "z")
 
 
@@ -207,13 +208,15 @@ def compared(only_a: int, only_b: int, both: int, **more: object) -> comparison.
     return comparison.compare(answers(a, "one"), answers(b, "other"), split(truth), labels=NAMES, **more)  # type: ignore[arg-type]
 
 
-def test_a_clear_difference_is_called_one() -> None:
+def words(*found: comparison.Comparison) -> str:
+    """Return everything that comparisons say in words, for golden files."""
+    return "\n\n".join("\n".join((each.verdict, *each.notes, *each.warnings)) for each in found) + "\n"
+
+
+def test_a_clear_difference_is_called_one(golden: Golden) -> None:
     found = compared(60, 20, 220, data="faces")
     assert found.winner == "a"
-    assert found.verdict.startswith(
-        "one is better than other on faces, split val: accuracy 93.3% against 80.0%, +13.3 points ("
-    )
-    assert "McNemar p < 0.0001 (mid-p)" in found.verdict
+    assert has_line(found.verdict, "faces", "val", "93.3%", "80.0%", "+13.3", "p < 0.0001")
     assert (found.a.right, found.b.right) == (280, 240)
     assert found.a.evaluation.accuracy == found.accuracy.a
     assert found.b.evaluation.macro_f1 == pytest.approx(found.macro_f1.b)
@@ -221,23 +224,20 @@ def test_a_clear_difference_is_called_one() -> None:
     assert Evaluation.from_dict(document["b"]["evaluation"]) == found.b.evaluation
     turned = compared(20, 60, 220)
     assert turned.winner == "b"
-    assert turned.verdict.startswith(
-        "other is better than one on split val: accuracy 93.3% against 80.0%, +13.3 points ("
-    )
+    assert has_line(turned.verdict, "93.3%", "80.0%", "+13.3")
+    golden("comparison/clear.txt", words(found, turned))
 
 
-def test_chance_is_not_called_a_difference() -> None:
-    found = compared(22, 18, 160)
+def test_chance_is_not_called_a_difference(golden: Golden) -> None:
+    found, single = compared(22, 18, 160), compared(0, 0, 1)
     assert found.winner is None
-    assert found.verdict.startswith("No significant difference between one and other on split val")
-    assert "With 200 images a difference of" in found.verdict
     assert compared(0, 0, 30).winner is None
-    assert "With one image no difference" in compared(0, 0, 1).verdict
+    golden("comparison/chance.txt", words(found, single))
     # All of five, and no more can be had, is still chance.
     assert compared(5, 0, 5).winner is None
 
 
-def test_macro_f1_may_say_otherwise() -> None:
+def test_macro_f1_may_say_otherwise(golden: Golden) -> None:
     # One class is large and B's, two are small and A's.
     truth = np.array([0] * 900 + [1] * 50 + [2] * 50)
     a, b = truth.copy(), truth.copy()
@@ -249,18 +249,16 @@ def test_macro_f1_may_say_otherwise() -> None:
     a[:180] = 1
     found = comparison.compare(answers(b, "wide"), answers(a, "fair"), split(truth), labels=NAMES)
     assert found.winner == "a"
-    assert "On macro F1 fair is better: " in found.verdict
-    assert found.notes == (
-        "wide has a higher recall of x (+20.0)",
-        "fair has a higher recall of y (+80.0), z (+80.0)",
-    )
+    fair = found
+    assert has_line(found.notes[0], "wide", "x (+20.0)")
+    assert has_line(found.notes[1], "fair", "y (+80.0), z (+80.0)")
     b = truth.copy()
     a = truth.copy()
     a[:30] = 1
     b[900:915] = 0
     found = comparison.compare(answers(b, "wide"), answers(a, "fair"), split(truth), labels=NAMES)
     assert found.winner == "a"
-    assert "On macro F1 there is no significant difference: " in found.verdict
+    golden("comparison/macro-f1.txt", words(fair, found))
 
 
 def test_images_are_named_by_who_is_right_and_how_sure() -> None:
@@ -315,7 +313,7 @@ def test_two_of_one_name_are_told_apart() -> None:
     assert any("--head" in each for each in found.warnings)
 
 
-def test_what_a_model_was_made_with_is_told() -> None:
+def test_what_a_model_was_made_with_is_told(golden: Golden) -> None:
     truth = np.arange(30) % 3
     part = split(truth)
     clean = answers(truth, "clean", made_with={"f" * 64: "train"})
@@ -328,30 +326,23 @@ def test_what_a_model_was_made_with_is_told() -> None:
         return list(comparison.compare(a, b, more.get("part", part), labels=NAMES, data="faces").warnings)  # type: ignore[arg-type]
 
     assert told(clean, replace(clean, name="too")) == []
-    (said,) = told(clean, chosen)
-    assert "chosen had these images as val" in said
-    assert "favours it" in said
-    (said,) = told(own, chosen)
-    assert "own and chosen had" in said
-    assert "favours both" in said
     kept, known = replace(chosen, selected=False), replace(own, selected=True)
-    (said,) = told(clean, kept)
-    assert "chosen had these images as val, so settings may have been chosen" in said
-    assert [each.partition(" may")[0] for each in told(known, kept)] == [
-        "own had these images as val, so epoch and settings",
-        "chosen had these images as val, so settings",
-    ]
-    (said,) = told(clean, learnt)
-    assert "learnt learned from these images" in said
-    (said,) = told(unknown, clean)
-    assert "training data of unknown is not known" in said
     # Images left out of training change the fingerprint of train, and not its name.
     same = answers(truth, "same", data="faces", made_with={"1" * 64: "train"})
-    (said,) = told(same, clean, part=split(truth, name="train"))
-    assert "same learned from these images" in said
+    cases = {
+        "chosen": told(clean, chosen),
+        "own, chosen": told(own, chosen),
+        "chosen by its settings alone": told(clean, kept),
+        "own, chosen, one by its epoch": told(known, kept),
+        "learnt": told(clean, learnt),
+        "unknown": told(unknown, clean),
+        "same": told(same, clean, part=split(truth, name="train")),
+    }
+    assert [len(each) for each in cases.values()] == [1, 1, 1, 2, 1, 1, 1]
+    golden("comparison/made-with.txt", "".join(f"{name}: {each}\n" for name in cases for each in cases[name]))
 
 
-def test_votes_and_copies_are_parts_of_their_own() -> None:
+def test_votes_and_copies_are_parts_of_their_own(golden: Golden) -> None:
     labels = EMOTIONS
     truth = np.arange(70) % 7
     votes = np.zeros((70, 10), np.float32)
@@ -367,16 +358,13 @@ def test_votes_and_copies_are_parts_of_their_own() -> None:
     assert found.without_copies is not None
     assert (found.agreement.n, found.agreement.share.a, found.agreement.mcnemar.only_a) == (63, 1, 30)
     assert (found.without_copies.n, found.without_copies.share.b) == (50, pytest.approx(20 / 50))
-    said = " ".join(found.notes)
-    assert "one agrees with most annotators more often than other: 100.0% against 52.4%" in said
-    assert "without the 20 images that the data's training split has too, one against other" in said
+    assert any(has_line(each, "one", "other", "100.0%", "52.4%") for each in found.notes)
     sides = answers(truth, "one", labels), answers(wrong, "other", labels)
     learnt = comparison.compare(*sides, part, labels=labels, copies=copies, learnt=True)
-    assert "without the 20 images that training has too" in " ".join(learnt.notes)
     same = answers(truth, "same", labels)
-    found = comparison.compare(answers(truth, "one", labels), same, part, labels=labels, copies=copies | True)
-    assert found.without_copies is None
-    assert "no significant difference in the agreement of same and one" in " ".join(found.notes)
+    alike = comparison.compare(answers(truth, "one", labels), same, part, labels=labels, copies=copies | True)
+    assert alike.without_copies is None
+    golden("comparison/votes-and-copies.txt", words(found, learnt, alike))
     none = comparison.compare(answers(truth, "one", labels), same, part, labels=labels, copies=copies & False)
     assert none.without_copies is None
 
@@ -396,8 +384,8 @@ def test_a_model_wins_only_where_it_wins_on_images_that_none_learnt_from() -> No
     assert (found.winner, found.known) == (None, 50)
     assert found.without_known is not None
     assert (found.without_known.n, found.without_known.mcnemar.only_a) == (250, 10)
-    assert "a model learned from 50 of the 300 images" in found.verdict
-    assert any("50 of the 300 images" in each for each in found.warnings)
+    assert has_line(found.verdict, 50, 300)
+    assert any(has_line(each, 50, 300) for each in found.warnings)
     learnt[:] = True
     found = compared(60, 20, 220, known=learnt)
     assert (found.winner, found.without_known) == (None, None)
