@@ -120,10 +120,10 @@ def test_copies_that_cannot_be_looked_for_are_said(
     alone = datasets.Dataset("alone", data.labels, train=None, val=None, test=data.test)
     told = evaluator.measure_all([model], alone, answers)
     assert told.training_overlap.checked is False
-    assert "no training split" in told.training_overlap.why
+    assert told.training_overlap.why
     known = replace(evaluator.evaluate_predictions(answers), split_use=SplitUse(role="train"))
     learnt = evaluator.measure_all([model], data, answers, evaluation=known)
-    assert "learnt from" in learnt.training_overlap.why
+    assert learnt.training_overlap.why
     everywhere = datasets.Dataset("all", data.labels, train=data.test, val=None, test=data.test)
     told = evaluator.measure_all([model], everywhere, answers).training_overlap
     assert (told.exact, told.without_exact, told.without_near) == (len(answers), None, None)
@@ -360,7 +360,7 @@ def test_a_run_counts_how_often_its_test_was_scored(made: Path, tmp_path: Path, 
     shutil.copytree(made, home)
     on_val = ask(home)
     assert on_val["split_use"]["role"] == "val"
-    assert "fitted the calibration" in on_val["split_use"]["warnings"][0]
+    assert len(on_val["split_use"]["warnings"]) == 1
     assert not (home / LOG_FILE).exists()
     first = ask(home, "--split", "test")["split_use"]
     assert (first["role"], first["times"], first["models"], first["warnings"]) == ("other", 1, 1, [])
@@ -379,7 +379,7 @@ def test_a_run_counts_how_often_its_test_was_scored(made: Path, tmp_path: Path, 
     assert document["training_overlap"]["learned_from"] is True
     other = tmp_path / "runs" / "two"
     shutil.copytree(made, other)
-    assert "one, beside two" in ask(other, "--split", "test")["split_use"]["warnings"][0]
+    assert has_line(ask(other, "--split", "test")["split_use"]["warnings"][0], "one", "two")
 
 
 def test_only_a_runs_own_model_counts_in_it(

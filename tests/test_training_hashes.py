@@ -146,15 +146,14 @@ def test_a_score_says_how_many_images_were_learnt_from(tmp_path: Path) -> None:
     assert found.accuracy_interval == wilson_interval(1, 4)
     told = warn_of_memorised(SplitUse(role="other"), found)
     assert told.role == "other"
-    assert "2 of the 6 images" in told.warnings[0]
-    assert "25.00% (4.56% to 69.94%)" in told.warnings[0]
+    assert has_line(told.warnings[0], 2, 6, "25.00% (4.56% to 69.94%)")
     training_hashes.write(model.path, scored.images)
     found = count_memorised(model, answers)
     assert found is not None
     assert (found.exact, found.n, found.accuracy, found.accuracy_interval) == (6, 0, None, None)
     told = warn_of_memorised(SplitUse(role="other"), found)
     assert told.role == "train"
-    assert "says nothing about new images" in told.warnings[0]
+    assert len(told.warnings) == 1
     assert warn_of_memorised(SplitUse(role="train"), found).warnings == ()
 
 

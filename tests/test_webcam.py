@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -544,11 +545,10 @@ def test_the_window_shows_faces_saves_and_closes(
     with Live(standing(), predictor) as live:
         window.run(live, on_look=seen.append)
     assert not live._thread.is_alive()
-    assert "frames a second" in said[0]
-    assert "ms behind   1 face" in said[0]
+    assert re.search(r"\b1 face\b", said[0])
     saved = sorted(folder.iterdir())
     assert len(saved) >= 2
-    assert said[1].startswith("saved as mien-")
+    assert "mien-" in said[1]
     picture = images.read(saved[0])
     assert picture.shape == (300, 480, 3)
     box = seen[0].people[0].face.box
