@@ -431,7 +431,7 @@ def test_a_report_is_written_whole_or_not_at_all(
     found: Evaluation, answers: evaluator.Predictions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "there" / evaluation_report.HTML).mkdir(parents=True)
-    with refused(OutputError, evaluation_report.HTML):
+    with refused(OutputError, tmp_path / "there"):
         evaluation_report.write(found, answers, tmp_path / "there")
     assert [path.name for path in (tmp_path / "there").iterdir()] == [evaluation_report.HTML]
     real = _files.write
@@ -516,7 +516,7 @@ def test_words_tables_groups_and_pages_come_from_the_command(
         (["--report", "{file}"], "--report"),
         (["--probabilities", "{folder}"], "--probabilities"),
         (["--recrops"], "--report"),
-        (["--groups", "{file}"], "--groups"),
+        (["--groups", "{file}"], "'file'"),
         (["--groups", "absent.csv"], "absent.csv"),
     ],
 )
