@@ -665,7 +665,7 @@ def test_the_command_takes_a_file_or_a_folder_of_shipped_models(
     to = tmp_path / "docs" / "page.md"
     assert cli.run(["card", str(folder), "--to", str(to), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told == {"models": ["fast", "another"], "model_card": str(to), "datasheet": None}
+    assert told == {"schema": 1, "models": ["fast", "another"], "model_card": str(to), "datasheet": None}
     assert to.read_text(encoding="utf-8") == whole
     assert cli.run(["card", str(folder / "another.onnx"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
@@ -706,7 +706,8 @@ def test_a_run_can_have_its_pages_elsewhere(
     to = tmp_path / "pages" / "card.md"
     assert cli.run(["card", str(new.path), "--to", str(to), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told == {"models": ["run"], "model_card": str(to), "datasheet": str(to.parent / "datasheet.md")}
+    sheet = str(to.parent / "datasheet.md")
+    assert told == {"schema": 1, "models": ["run"], "model_card": str(to), "datasheet": sheet}
     assert to.read_text(encoding="utf-8") == model_cards.of_run(new)
 
 
