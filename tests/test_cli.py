@@ -229,3 +229,21 @@ def test_json_has_the_version_of_its_schema(
     assert cli.run([*words, "--json"]) in (0, 1)
     document = json.loads(capsys.readouterr().out)
     assert (document[0] if words[0] == "predict" else document)["schema"] == schema
+
+
+def test_short_options_and_completion(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli.run(["evaluate", "fast", "-s", "nowhere", "-j"]) == 2
+    assert "-j" in capsys.readouterr().err
+    assert cli.run(["evaluate", "fast", "-s", "val"]) == 2
+    assert "--data" in capsys.readouterr().err
+    for name, value in {
+        "_MIEN_COMPLETE": "complete_bash",
+        "COMP_WORDS": "mien exp",
+        "COMP_CWORD": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit):
+        cli.app(prog_name="mien")
+    assert capsys.readouterr().out.split() == ["export", "explain"]

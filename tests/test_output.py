@@ -1,6 +1,7 @@
 """What commands print, against golden files; see `golden` in conftest.py."""
 
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,15 @@ def say(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         return "\n".join(line.rstrip() for line in capsys.readouterr().out.splitlines()) + "\n"
 
     return call
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_ends_with_an_example_of_the_command(command: str, say: Say) -> None:
+    shown = say(command, "-h")
+    example = shlex.split(" ".join(shown.rpartition("Example: ")[2].split()))
+    assert example[:2] == ["mien", command]
+    for word in example[2:]:
+        assert not word.startswith("-") or f"{word} " in shown.rpartition("Example: ")[0]
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, ""])

@@ -50,6 +50,7 @@ def _commands_page() -> str:
             record = each.get_help_record(context)
             if record is not None:
                 term, meaning = (_cell(text) for text in record)
+                term = re.sub(r" <[^ ]+>$", "", term) if each.param_type_name == "argument" else term
                 parts.append(f"| `{term}` | {meaning} |")
         parts.append("")
     return "\n".join(parts)

@@ -27,10 +27,17 @@ from mien.errors import InputError, MienError
 FAULT = 70
 #: The type that typer prints after the name of an argument.
 _TYPE = re.compile(r" <[^ ]+>$")
+#: Short names of options that many commands have.
+_SHORT = {"--to": "-o", "--model": "-m", "--split": "-s", "--workers": "-w"}
 
 
 class _Command(TyperCommand):
-    """A command whose help shows what a user writes, not types of Python or braces."""
+    """A command with short options, whose help shows what a user writes, not types of Python or braces."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        for parameter in self.params:
+            parameter.opts += [short for long, short in _SHORT.items() if long in parameter.opts]
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         return [re.sub("[{}]", "", piece) for piece in super().collect_usage_pieces(ctx)]
@@ -50,7 +57,7 @@ class _Command(TyperCommand):
 app = typer.Typer(
     name="mien",
     help="Facial emotion recognition, from an archive of labelled faces to a model you can trust and ship.",
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -71,25 +78,28 @@ def _options(
         raise InputError("a command is missing; try mien --help")
 
 
-for command in (
-    data.demo,
-    data.extract,
-    data.audit,
-    training.train,
-    evaluation.evaluate,
-    evaluation.compare,
-    training.plot,
-    release.export,
-    release.ship,
-    release.card,
-    inference.predict,
-    evaluation.explain,
-    inference.video,
-    inference.webcam,
-    training.networks,
-    training.recipes,
+#: Each command, and the example at the end of its help.
+for command, example in (
+    (data.demo, "mien demo --to mien-demo"),
+    (data.extract, "mien extract 'archive (4).zip' --to data"),
+    (data.audit, "mien audit 'archive (4).zip' --html audit.html --exclusions exclude.csv"),
+    (training.train, "mien train 'archive (4).zip' --recipe quick --exclude exclude.csv"),
+    (evaluation.evaluate, "mien evaluate runs/quick-1 --split test --report report"),
+    (evaluation.compare, "mien compare runs/quick-1 default --data faces.zip --html compare.html"),
+    (training.plot, "mien plot runs/quick-1"),
+    (release.export, "mien export default --format onnx --to model.onnx"),
+    (release.ship, "mien ship runs/quick-1 --to shipped"),
+    (release.card, "mien card runs/quick-1 --to card.md"),
+    (inference.predict, "mien predict photos/ --to faces.csv --save marked"),
+    (evaluation.explain, "mien explain photo.jpg --to why"),
+    (inference.video, "mien video interview.mp4 --to faces.csv --timeline people.png"),
+    (inference.webcam, "mien webcam --mirror"),
+    (training.networks, "mien networks"),
+    (training.recipes, "mien recipes quick"),
 ):
-    app.command(cls=_Command)(command)
+    # A short help is not cut.
+    summary = (command.__doc__ or "").partition("\n")[0]
+    app.command(cls=_Command, short_help=summary, epilog=f"Example: {example}")(command)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
