@@ -17,6 +17,8 @@ stands here."""
 # no model.
 x = f"the {0} lies"
 stands = "`stands` in code"
+y = ("it began "
+     "from here")
 '''
 PAGE = """
 # A page
@@ -31,6 +33,15 @@ It is
 no page.
 """
 
+TEMPLATE = """
+{# It stands
+here. #}
+{{ title if stands else "no title" }}
+{% set done = ["a", 'what
+ships'] %}
+The rest {{ lies }} `lies`, and is none.
+"""
+
 
 def check(folder: Path, *paths: str) -> subprocess.CompletedProcess[str]:
     tool = REPOSITORY / "tools" / "language.py"
@@ -42,8 +53,13 @@ def check(folder: Path, *paths: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("name", "text", "found"),
     [
-        ("code.py", CODE, [(2, "Say"), (3, "stands"), (5, "is no"), (5, ", for it"), (7, "lies")]),
+        (
+            "code.py",
+            CODE,
+            [(2, "Say"), (3, "stands"), (5, "is no"), (5, ", for it"), (7, "lies"), (9, "began from")],
+        ),
         ("page.md", PAGE, [(4, "by heart"), (10, "is no")]),
+        ("page.md.j2", TEMPLATE, [(2, "stands"), (5, "what ships"), (7, "is none")]),
         ("clean.py", '"""Return what is here; there is no other, and it is no longer here."""', []),
     ],
 )

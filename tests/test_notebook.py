@@ -112,7 +112,9 @@ def test_trains_measures_saves_and_shows_then_goes_on_after_a_disconnect(
     assert made.history()[0] == history[0], "the first epoch was trained again"
     assert "epoch 2 of 2, step" in text(second, "train")
     # What is done is not trained again: its line never moves.
-    assert text(second, "train-again").startswith("preparing" + "ships epoch 2 of 2")
+    assert text(second, "train-again").startswith(
+        "preparing" + "the model file has the weights of epoch 2 of 2"
+    )
     assert pictures(second) == pictures(first)
     assert text(second, "evaluate") == text(first, "evaluate")
 

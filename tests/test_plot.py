@@ -165,7 +165,7 @@ def test_history_of_any_length_says_what_ships(tmp_path, layouts, count, best):
     texts = said(tmp_path / "loss.svg")
     assert f"validation {made[-1]['val_loss']:.3f}" in texts
     assert "Loss, quick-1" in texts
-    assert ("ships" in texts) == (best is not None)
+    assert ("used" in texts) == (best is not None)
     ticks = [int(text) for text in texts if text.isdecimal()]
     assert ticks[0] == 1
     assert max(ticks) <= count
@@ -174,7 +174,7 @@ def test_history_of_any_length_says_what_ships(tmp_path, layouts, count, best):
     if best:
         row = made[best - 1]
         assert (
-            f"epoch {best} of {count} ships: "
+            f"epoch {best} of {count} selected: "
             f"training {row['accuracy']:.1%}, validation {row['val_accuracy']:.1%}" in accuracy
         )
 
@@ -241,7 +241,7 @@ def test_ends_that_meet_are_moved_apart(tmp_path, layouts):
 def test_history_draws_the_columns_it_has(tmp_path):
     made = [{"loss": 1.0 / epoch} for epoch in (1, 2, 3)]
     check_files(plots.draw_history(made, tmp_path, title="bare", best=3), "loss")
-    assert "epoch 3 of 3 ships: training 0.333" in said(tmp_path / "loss.svg")
+    assert "epoch 3 of 3 selected: training 0.333" in said(tmp_path / "loss.svg")
 
 
 def test_history_refuses_what_it_cannot_show(tmp_path):
@@ -455,7 +455,7 @@ def test_run_draws_all_it_finds(tmp_path):
     paths = plots.draw_run(made)
     check_files(paths, *names)
     assert {path.parent for path in paths} == {made.figures}
-    assert any(text.startswith("epoch 4 of 5 ships") for text in said(made.figures / "loss.svg"))
+    assert any(text.startswith("epoch 4 of 5 selected") for text in said(made.figures / "loss.svg"))
     assert "Loss, quick-1" in said(made.figures / "loss.svg")
 
 

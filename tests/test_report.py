@@ -146,14 +146,14 @@ def test_calibration_with_and_without_temperature(
     shifted = replace(model.card.head(), logit_bias=(0.5, *[0.0] * (len(model.card.labels) - 1)))
     offset = replace(model, card=replace(model.card, heads=model.card.heads | {"fer2013": shifted}))
     told = evaluator.measure_all([offset], data, answers).temperatures
-    assert [each.name for each in told] == ["as it ships", "without its temperature and logit biases"]
+    assert [each.name for each in told] == ["as shipped", "without its temperature and logit biases"]
     both = evaluator.measure_all([model, model], data, answers).temperatures
-    assert [each.name for each in both] == ["as it ships", "with a temperature fitted on val"]
+    assert [each.name for each in both] == ["as shipped", "with a temperature fitted on val"]
     val = evaluator.predict(model, data.split("val"), labels=data.labels)
     assert both[1].temperature == pytest.approx(calibration.fit(val.probabilities, val.truth))
     folded = evaluator.measure_all([model, model], data, val).temperatures
     assert folded[1].brier is None
-    assert "other folds of 5" in folded[1].name
+    assert "other of 5 folds" in folded[1].name
     # The 42 images of val are fewer than 25 for each of seven classes.
     assert (both[0].prior, both[1].prior, folded[1].prior) == (0, calibration.PRIOR, calibration.PRIOR)
     single = evaluator.measure_all([model, model], data, val.take(np.arange(1))).temperatures

@@ -185,9 +185,9 @@ def folders(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("number", "folds", "advice"),
     [
-        (signal.SIGTERM, [], "go on with: mien train --resume {path}"),
-        pytest.param(signal.SIGINT, [], "go on with: mien train --resume {path}", marks=pytest.mark.slow),
-        (signal.SIGINT, ["--folds", "2"], "go on with: the same command"),
+        (signal.SIGTERM, [], "continue with: mien train --resume {path}"),
+        pytest.param(signal.SIGINT, [], "continue with: mien train --resume {path}", marks=pytest.mark.slow),
+        (signal.SIGINT, ["--folds", "2"], "continue with: the same command"),
     ],
 )
 def test_a_signal_saves_and_ends_with_its_code(
@@ -269,7 +269,7 @@ def test_the_farewell_inside_a_long_step_says_how_to_go_on(
         checkpoints.Stop(lambda: saved.append(True), again).watch(reader)
     assert (saved, endings) == ([True], [143])
     line = written[0].decode().splitlines()[-1]
-    assert line.endswith("and saved; go on with: " + again.replace("\x1b", "\\x1b"))
+    assert line.endswith("and saved; continue with: " + again.replace("\x1b", "\\x1b"))
 
 
 @pytest.fixture(scope="session")
@@ -314,7 +314,7 @@ def test_a_training_learns_and_leaves_a_whole_run(
     assert facts["data"]["fingerprint"] == data.fingerprint
     assert facts["data"]["origin"] == {"source": "somewhere"}
     assert facts["environment"]["keras"]
-    assert any(f"ships epoch {best + 1} of" in note for note in notes)
+    assert any(f"weights of epoch {best + 1} of" in note for note in notes)
 
     shipped = model_files.load(made.model_folder)
     report = evaluator.evaluate(shipped, data.split("val"), labels=data.labels)

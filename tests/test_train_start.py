@@ -89,7 +89,7 @@ def test_a_result_that_is_worse_than_its_start_says_so(base: model_files.Model, 
         on_note=notes.append,
         on_progress=lambda *each: stages.append(each),
     )
-    assert stages[-1] == ("scoring first on val", 40, 40)
+    assert stages[-1] == ("evaluating first on val", 40, 40)
     card = model_files.load(made.model_folder).card
     began = card.began
     assert began is not None
@@ -214,7 +214,7 @@ def test_other_classes_are_named(
     notes: list[str] = []
     data = other(make_blobs, labels=("calm", "tense"))
     made = trainer.fit(data, short(), out=tmp_path / "second", base=base, on_note=notes.append)
-    assert any("answer begins with random weights" in note for note in notes)
+    assert any("answer starts with random weights" in note for note in notes)
     assert model_files.load(made.model_folder).card.labels == ("calm", "tense")
 
 

@@ -2,7 +2,8 @@
 
     python tools/language.py src README.md docs
 
-It reads strings, docstrings and comments of Python files, and Markdown without its code.
+It reads strings, docstrings and comments of Python files, Markdown without its code, and Jinja templates with
+their comments and the strings in their tags.
 `tools/language-allowed.txt` lists lines that may use a marker: a path, a colon, and a part of the line;
 a path and a colon alone are for a file that is not rewritten yet.
 """
@@ -17,7 +18,7 @@ from pathlib import Path
 #: Patterns to find and what to write instead. A space matches any white space, also a line break.
 MARKERS = {
     r"(?<![Tt]here) (is|are|was|were|be) no(?! (longer|more|less|fewer|later|better|worse)) ": "is not a",
-    r"\b(is|are|was|were) none\b": "does not exist; is not a",
+    r"(?<![Tt]here) (is|are|was|were) none\b": "does not exist; is not a",
     r"\bmanieth\b|\bevery so \w+th\b": "every Nth",
     r"\b(stand|stands|stood)\b(?! for| in for|ard|-|alone)": "is, are",
     r"\b(lie|lies|lay)\b(?!out)": "is, are; does not match",
@@ -43,19 +44,39 @@ MARKERS = {
     r"\bas it were\b": "(nothing)",
     r"\bdoes? without\b": "does not need",
     r"\b(ought|shall)\b": "must, should",
+    r"\bgo(es)? on (with|from)\b": "continue",
+    r"\b(begun|began|begin|begins) from\b": "start from",
+    r"\blearnt from\b": "was trained on",
+    r"\bfrom chance\b": "from random weights",
+    r"\b(what|that|which) ships\b": "the shipped model, the model file, the selected epoch",
+    r"\btoo good\b": "too high",
+    r"\bsays? nothing (about|of)\b": "does not measure, does not contain",
+    r"\b(one|a) (image|row|line|label|sentence|file|column) an? "
+    r"(image|row|line|label|sentence|file|column|class|face|split|answer)\b": "one per",
+    r"\bof [A-Z] less recall\b": "minus",
+    r"\bwhat was asked for\b": "name the thing",
+    r"\bwhatever\b(?! you)": "any, independently of",
+    r"\bunlike in\b": "differ in",
 }
 _PATTERNS = {re.compile(pattern.replace(" ", r"\s+")): advice for pattern, advice in MARKERS.items()}
 _ALLOWED = Path(__file__).with_name("language-allowed.txt")
-_CODE = re.compile(
-    r"\{[%#{].*?[%#}]\}|^```.*?^```|^ {4,}.*?$|`[^`\n]+`|\]\([^)]*\)|<!--.*?-->", re.MULTILINE | re.DOTALL
-)
+_CODE = re.compile(r"^```.*?^```|^ {4,}.*?$|`[^`\n]+`|\]\([^)]*\)|<!--.*?-->", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`[^`\n]+`")
+#: A tag of Jinja, a Python string in single quotes, and a string in a tag.
+_TAG = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+_QUOTES = re.compile(r"""^[A-Za-z]*(?:"(?!"")|'(?!''))(.*)["']$""", re.DOTALL)
+_STRING = re.compile(r"\"[^\"]*\"|'[^']*'")
 
 
 def find(path: Path) -> Iterator[tuple[int, str, str]]:
     """Return (line number, marker, advice) for each marker in a file."""
     text = path.read_text(encoding="utf-8")
-    passages = _python(text) if path.suffix == ".py" else [(1, _blank(_CODE, text))]
+    if path.suffix == ".py":
+        passages = _python(text)
+    elif path.suffix == ".j2":
+        passages = _template(text)
+    else:
+        passages = iter([(1, _blank(_CODE, text))])
     for first, passage in passages:
         for pattern, advice in _PATTERNS.items():
             for match in pattern.finditer(passage):
@@ -63,19 +84,33 @@ def find(path: Path) -> Iterator[tuple[int, str, str]]:
 
 
 def _python(text: str) -> Iterator[tuple[int, str]]:
-    """Return the strings and comments with their first lines; comment lines in a row are one passage."""
-    comments: list[str] = []
-    begin = 0
+    """Return the strings and comments with their first lines.
+
+    Comments on lines in a row are one passage, and so are strings that Python joins.
+    """
+    passage, kind, first, last = "", "", 0, 0
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type == tokenize.COMMENT:
-            if not comments:
-                begin = token.start[0]
-            comments.append(re.sub(r"^#:? ?", "", token.string))
-        elif token.type != tokenize.NL and comments:
-            yield begin, _blank(_INLINE, "\n".join(comments))
-            comments = []
-        if tokenize.tok_name[token.type] in ("STRING", "FSTRING_MIDDLE"):
-            yield token.start[0], _blank(_INLINE, token.string)
+        name = tokenize.tok_name[token.type]
+        now = {"COMMENT": "comment", "STRING": "string", "FSTRING_MIDDLE": "string"}.get(name, "")
+        if passage and (kind != now if now else name not in ("NL", "FSTRING_START", "FSTRING_END")):
+            yield first, _blank(_INLINE, passage)
+            passage = ""
+        if not now:
+            continue
+        part = re.sub(r"^#:? ?", "", token.string) if now == "comment" else _QUOTES.sub(r"\1", token.string)
+        if passage:
+            part = "\n" * (token.start[0] - last) + part
+        else:
+            first = token.start[0]
+        passage, kind, last = passage + part, now, token.end[0]
+
+
+def _template(text: str) -> Iterator[tuple[int, str]]:
+    """Return the text outside the tags of a template, and each string inside one, with their first lines."""
+    yield 1, _blank(_INLINE, _blank(_TAG, text))
+    for tag in _TAG.finditer(text):
+        for string in _STRING.finditer(tag[0]):
+            yield text.count("\n", 0, tag.start() + string.start()) + 1, _blank(_INLINE, string[0])
 
 
 def _blank(code: re.Pattern[str], text: str) -> str:

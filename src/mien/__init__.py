@@ -6,7 +6,7 @@
         print(face.box, face.emotion, face.confidence)
 
 Each stage is a package: `mien.data`, `mien.training`, `mien.evaluation`, `mien.inference` and so on.
-Functions and packages load when first used, so that using a model never imports what trains one.
+Functions and packages load when first used, so that using a model never imports a training library.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""One function for each command that joins several stages; `mien` offers them all.
+"""One function for each command that joins several stages; `mien` exports all of them.
 
 Functions that need one stage are in its package, such as `mien.inference.batches.predict_files`.
 A function that takes long reports to `progress`, called with (what is done, done, total), and to `on_note`,
@@ -263,7 +263,7 @@ def choose_recipe(
     Args:
         recipe: A recipe, its name or a TOML file; None for `quick`, or `tune` with a base.
         settings: Changes, such as `{"epochs": 5}` or `["epochs=5"]`.
-        base: The model that the training begins from; a recipe that is named gets its network and size.
+        base: The model that the training starts from; a recipe that is named gets its network and size.
 
     Raises:
         RecipeError: There is no such recipe, or a setting is unknown or out of range.
@@ -351,7 +351,7 @@ def train(
         settings: Changes of the recipe, such as `{"epochs": 5, "augment.rotation": 15}` or `["epochs=5"]`.
         out: The run's folder; None for the next free number in `runs`.
         runs: The folder of numbered runs.
-        base: The model whose weights the training begins from, as `mien.resolve` takes it. A recipe that is
+        base: The model whose weights the training starts from, as `mien.resolve` takes it. A recipe that is
             named gets its network and size.
         teacher: Probabilities to distil from: loaded, or a file, or several, which are averaged.
         votes: The file of FER+ votes; for a path.
@@ -944,7 +944,7 @@ def evaluate(
     _check_evaluation_options(table, report, views, robustness=robustness, recrops=recrops)
     if not shipped and (report is not None or probabilities is not None or robustness or balance_table):
         raise InputError(
-            "--report, --robustness, --probabilities and --balance-table evaluate the model as it ships; "
+            "--report, --robustness, --probabilities and --balance-table evaluate the shipped calibration; "
             "omit --balance and --prior"
         )
     if balance_table and len(targets) > 1:
@@ -1197,7 +1197,7 @@ def _write_probabilities(loaded: "Sequence[Model]", answers: "Sequence[Predictio
         about += f", {answers[0].views} views"
     fingerprint = answers[0].split.fingerprint
     probabilities.write(
-        to, probabilities.SavedPredictions(fingerprint, card.labels, kept, f"{about}, asked directly")
+        to, probabilities.SavedPredictions(fingerprint, card.labels, kept, f"{about}, computed directly")
     )
 
 
@@ -1265,7 +1265,9 @@ def _changed_models(subjects: "Sequence[Subject]") -> Iterator[str]:
     for subject in subjects:
         shipped = {} if subject.run is None else runs.open_run(subject.run).facts().get("shipped", {})
         if shipped.get("sha256", subject.model.card.sha256) != subject.model.card.sha256:
-            yield f"{subject.model.path} is not the file that its training wrote; the figures are its"
+            yield (
+                f"{subject.model.path} is not the file that the training wrote; the figures are for this file"
+            )
 
 
 @dataclass(frozen=True)
@@ -1810,8 +1812,8 @@ def ship(
     Args:
         run: The folder of a finished run.
         to: The folder for the model file and its evaluation.
-        average: A model or run, or several, to average the weights with: one that this run began from, or
-            that began from the same weights.
+        average: A model or run, or several, to average the weights with: one that this run started from, or
+            that started from the same weights.
         name: The name of the model; None for the name of the run.
         licence: The licence of the model.
         data: The data of the run, if it has moved.

@@ -1,6 +1,6 @@
 """All stages on synthetic faces: draw, extract, train, evaluate, plot, export.
 
-Figures on synthetic faces show that the stages work; they say nothing about real faces.
+Figures on synthetic faces show that the stages work; they do not predict scores on real faces.
 """
 
 import importlib.util

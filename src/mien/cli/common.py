@@ -228,7 +228,7 @@ Look = Annotated[
     int,
     typer.Option(
         metavar="PIXELS",
-        help="Pixels of the longer side that frames are shrunk to before faces are detected.",
+        help="Longer side in pixels to which frames are reduced before faces are detected.",
     ),
 ]
 Smoothing = Annotated[
@@ -236,7 +236,7 @@ Smoothing = Annotated[
     typer.Option(metavar="SECONDS", help="Smooth emotions over this time; 0 turns smoothing off."),
 ]
 MaxGap = Annotated[
-    float, typer.Option(metavar="SECONDS", help="A person who is not found for longer is gone.")
+    float, typer.Option(metavar="SECONDS", help="A person who is not detected for longer than this has left.")
 ]
 WholeImage = Annotated[
     bool, typer.Option("--whole-image", help="Treat the image as one cropped face; detect no faces.")
@@ -303,7 +303,7 @@ _READING: dict[str, Any] = {
     "labels_order": Annotated[
         str | None,
         typer.Option(
-            metavar="NAME,NAME,...", help="What numbers as labels mean: names in their order, or 1=NAME,..."
+            metavar="NAME,NAME,...", help="Names of labels that are numbers: in their order, or as 1=NAME,..."
         ),
     ],
     "rename": Annotated[
@@ -311,7 +311,7 @@ _READING: dict[str, Any] = {
         typer.Option(
             "--map",
             metavar="OLD=NEW,...",
-            help="Rename or merge classes; an empty new name leaves a class out.",
+            help="Rename or merge classes; an empty new name removes a class.",
         ),
     ],
     "split_by": Annotated[

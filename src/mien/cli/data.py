@@ -18,7 +18,7 @@ def extract(
     ],
     to: Annotated[
         Path,
-        typer.Option("--to", metavar="PATH", help="The folder to create; after a failure it does not exist."),
+        typer.Option("--to", metavar="PATH", help="The folder to create; it does not exist after a failure."),
     ],
     json: common.Json = False,
 ) -> int:

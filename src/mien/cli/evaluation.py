@@ -467,5 +467,5 @@ def _print_explanation(found: "ImageExplanation") -> None:
         if face.why.emotion != face.why.answer and face.why.score < explanation.NEAR_ZERO:
             common.note(
                 f"face {number}: the probability of {face.why.emotion} is only {face.why.score:.1%}, so the "
-                f"picture shows little; the prediction is {face.why.answer}"
+                f"map is almost empty; the prediction is {face.why.answer}"
             )

@@ -220,7 +220,9 @@ def video(
             metavar="PATH", help="Write a copy of the video with boxes and emotions; the sound is kept."
         ),
     ] = None,
-    blur: Annotated[bool, typer.Option("--blur", help="With --save: make the faces unrecognisable.")] = False,
+    blur: Annotated[
+        bool, typer.Option("--blur", help="With --save: blur the faces, so that people cannot be recognised.")
+    ] = False,
     timeline: Annotated[
         Path | None,
         typer.Option(
@@ -356,7 +358,8 @@ def webcam(
         ),
     ] = "0",
     headless: Annotated[
-        bool, typer.Option("--headless", help="Open no window; print each analyzed frame as a line of JSON.")
+        bool,
+        typer.Option("--headless", help="Print each analyzed frame as a line of JSON, without a window."),
     ] = False,
     mirror: Annotated[bool, typer.Option("--mirror", help="Swap left and right, like a mirror.")] = False,
     seconds: Annotated[

@@ -75,8 +75,8 @@ def ship(
         list[str] | None,
         typer.Option(
             metavar="MODEL",
-            help="Average the weights with this run or model, such as default: the one that this run began "
-            "from, or one that began from the same weights. Repeatable.",
+            help="Average the weights with this run or model, such as default: the one that this run "
+            "started from, or one that started from the same weights. Repeatable.",
         ),
     ] = None,
     name: Annotated[
@@ -92,7 +92,7 @@ def ship(
     ] = None,
     json: common.Json = False,
 ) -> int:
-    """Calibrate a model, quantize it if that costs nothing, evaluate it, and write one file."""
+    """Calibrate a model, quantize it if it stays as accurate, evaluate it, and write one file."""
     from mien import api
 
     timer = common.Timer()

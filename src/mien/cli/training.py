@@ -38,7 +38,7 @@ def train(
     data: Annotated[
         Path | None,
         typer.Argument(
-            metavar="DATA", help="A folder, zip, tar or fer2013.csv; with --resume only if it has moved."
+            metavar="DATA", help="A folder, zip, tar or fer2013.csv; with --resume, only if it has moved."
         ),
     ] = None,
     recipe: Annotated[
@@ -100,7 +100,7 @@ def train(
     elif data is None:
         raise InputError("DATA is missing; try: mien train 'archive (4).zip' --recipe quick")
     if folds is not None and (given := common.given_options(context, "teacher", "from_")):
-        raise InputError(f"--folds needs networks that have not seen the held-out images; omit {given}")
+        raise InputError(f"--folds needs networks that were not trained on the held-out images; omit {given}")
     skipped = 0
 
     def on_dataset(dataset: "Dataset") -> None:
@@ -142,7 +142,7 @@ def _document(made: "Run") -> dict[str, Any]:
 
 
 def _recommend_base(dataset: "Dataset", given: Mapping[str, Any]) -> None:
-    """Note that a training on few images should begin from a trained model."""
+    """Note that a training on few images should start from a trained model."""
     from mien.models import model_files
 
     if (n := len(dataset.split("train"))) >= FEW:

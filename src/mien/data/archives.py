@@ -123,7 +123,7 @@ class Extraction:
 
 
 def is_archive(path: str | os.PathLike[str]) -> bool:
-    """Return whether a file is a zip or a tar (plain, gz, bz2, xz) by its first bytes, whatever its name.
+    """Return whether a file is a zip or a tar (plain, gz, bz2, xz) by its first bytes, under any name.
 
     A compressed file that contains no tar, such as `fer2013.csv.gz`, is not an archive. A compressed file
     that is damaged at its start counts as an archive, so that reading it reports the damage.
@@ -159,7 +159,7 @@ def members(
     `.DS_Store`, `Thumbs.db`) are left out.
 
     Args:
-        archive: A zip or tar (plain, gz, bz2, xz), whatever its name.
+        archive: A zip or tar (plain, gz, bz2, xz), under any name.
         limits: One file is in memory at a time, so `file_bytes` bounds the memory.
         only_if: Called with the names of all files; if it returns False, no file is read.
         progress: Called with (bytes read, bytes in all) after every file.
@@ -199,7 +199,7 @@ def unpack(
     anything but this archive's files is left alone.
 
     Args:
-        archive: A zip or tar (plain, gz, bz2, xz), whatever its name.
+        archive: A zip or tar (plain, gz, bz2, xz), under any name.
         to: The folder to create, with its parents; it may be empty or made from this archive before.
         limits: What the archive may contain.
         progress: Called with (bytes written, bytes in all) after every file.

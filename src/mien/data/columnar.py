@@ -1,4 +1,4 @@
-"""Read tables whose rows hold images: Parquet files, and Arrow tables as Hugging Face's `datasets` has them.
+"""Read tables whose rows hold images: Parquet files, and Arrow tables of Hugging Face's `datasets`.
 
 The labels of all rows are read first, then the images in batches of rows, so that memory stays small.
 """

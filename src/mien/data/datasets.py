@@ -240,7 +240,7 @@ def load(
         group_from: A regular expression with a group `group`, which finds the person, or another group that a
             split keeps together, in the path of each image.
         split_by: `group` keeps the images of a group in one split, also if the source's own splits do not;
-            `image` divides images whatever their group; None keeps the source's own splits, and divides
+            `image` divides images without regard to groups; None keeps the source's own splits, and divides
             groups if they are known.
         images_dir: The folder that the paths of a table are relative to, if it is not that of the table.
         crop: `faces` cuts the largest face of each photograph, or the box that the source gives, as

@@ -38,7 +38,7 @@ def divide(found: Contents, seed: int, split_by: str | None = None) -> tuple[Par
         found: The images, in an order that does not depend on the file system.
         seed: Selects the images.
         split_by: `group` keeps the images of a group in one split, also if the source's own splits do not:
-            val and test are then drawn from all images. `image` divides images whatever their group. None
+            val and test are then drawn from all images. `image` divides images without regard to groups. None
             keeps the source's own splits, and divides groups if they are known.
 
     Returns:
@@ -260,7 +260,7 @@ def _warn(shared: Mapping[str, tuple[str, ...]], split_by: str | None) -> str:
     more = "" if split_by == "image" else "; --split-by group draws val and test by group"
     return (
         f"warning: {_have(len(shared), 'group')} images in two splits ({_examples(shared)}), so scores on "
-        f"val and test are probably too good for new people{more}"
+        f"val and test are probably too high for new people{more}"
     )
 
 

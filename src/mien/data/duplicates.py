@@ -366,7 +366,7 @@ def describe(
 
     Frequencies are weighted by their own size, because faces, like all pictures, have about as much less
     in them, and without it a few of the lowest would decide alone. Two windows of one photograph have the
-    same frequencies whatever their sides are.
+    same frequencies for all sides.
 
     Args:
         pixels: `(m, s, s)`, 0..255.

@@ -1,4 +1,4 @@
-"""Leave listed images out of training: copies of test images, wrong labels, images without a face."""
+"""Exclude listed images from training: duplicates of test images, wrong labels, images without a face."""
 
 import hashlib
 import os

@@ -204,7 +204,7 @@ def _roots(names: list[str], notes: list[str]) -> dict[_Folders, str]:
         depth = len(wrapping)
         firsts = {folders[depth] for folders in below if len(folders) > depth}
         goes_on = any(len(folders) > depth + 1 for folders in below)
-        # A single folder that is named like an emotion is a class, whatever it contains.
+        # A single folder that is named like an emotion is a class with any content.
         if len(firsts) != 1 or not goes_on or canonical(next(iter(firsts))):
             return {(*top, *wrapping): split for top, split in roots.items()}
         wrapping += (firsts.pop(),)

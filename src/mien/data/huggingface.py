@@ -1,4 +1,4 @@
-"""Find the images of data sets as Hugging Face has them.
+"""Find the images of data sets in the layouts of Hugging Face.
 
 - Parquet or Arrow files, with splits in the names of files or folders, as on the hub.
 - Folders that `datasets.save_to_disk` wrote.

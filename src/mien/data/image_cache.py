@@ -313,7 +313,7 @@ class ImageStore:
             return self._add(key, face)
 
     def expect(self, images: int) -> None:
-        """Say how many images will be in the store, for the check of the free space."""
+        """Set how many images will be in the store, for the check of the free space."""
         self._expected = max(self._expected, images)
 
     def arrange(

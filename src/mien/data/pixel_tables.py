@@ -1,4 +1,4 @@
-"""Read csv files with one image of pixels a row, such as fer2013.csv, and their FER+ votes."""
+"""Read csv files with the pixels of one image per row, such as fer2013.csv, and their FER+ votes."""
 
 import codecs
 import csv

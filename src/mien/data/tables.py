@@ -1,4 +1,4 @@
-"""Read tables of paths: one labelled image a row, with its split, person, face box or annotators if known."""
+"""Read tables of paths: one labelled image per row, optionally with split, person, face box or annotators."""
 
 import csv
 import io

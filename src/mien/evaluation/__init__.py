@@ -1,4 +1,4 @@
-"""What a model is worth: metrics, calibration, comparison of models, corruptions and explanations.
+"""Evaluation of models: metrics, calibration, comparison, corruptions and explanations.
 
 Needs NumPy and ONNX Runtime.
 """

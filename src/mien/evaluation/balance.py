@@ -90,17 +90,17 @@ _Cell = tuple[str, float, Against, Floats, Whole, Bools]
 def _cells(answers: Sequence["Predictions"], frequencies: Mapping[str, Sequence[float]]) -> list[_Cell]:
     """Return head, balance, kind of truth, probabilities, truth, and which images count."""
     if not answers or not len(answers[0]):
-        raise DataError("there are no answers to make a table of")
+        raise DataError("there are no predictions for a balance table")
     first = answers[0]
     if " " in first.model:
-        raise InputError("a balance table is of one model; name one alone")
+        raise InputError("a balance table is for one model; name only one")
     if any(each.balance or each.prior for each in answers):
-        raise InputError("a balance table takes answers without a balance and without a prior")
+        raise InputError("a balance table needs predictions without a balance and without a prior")
     missing = [each.head for each in answers if not frequencies.get(each.head)]
     if missing:
         raise InputError(
-            f"the card does not state how frequent emotions were in training for the head {missing[0]!r}; "
-            "make the model again with mien ship"
+            f"the model card has no frequencies of the emotions in training for the head {missing[0]!r}; "
+            "create the model again with mien ship"
         )
     truths: dict[Against, tuple[Whole, Bools]] = {"labels": (first.truth, np.ones(len(first), np.bool_))}
     if first.split.votes is not None:

@@ -183,9 +183,9 @@ def measure(
     logits, targets = _checked(probabilities, labels)
     n, truth = len(logits), targets.argmax(axis=1)
     if not 2 <= folds <= n:
-        raise DataError(f"{folds} folds cannot be made of {n} images; choose from 2 to the number of images")
+        raise DataError(f"folds is {folds}; it must be from 2 to the number of images, {n}")
     if not 0 < answered <= 1:
-        raise DataError(f"a share of {answered} cannot be answered; it must be above 0 and at most 1")
+        raise DataError(f"answered is {answered}; it must be above 0 and at most 1")
     prior = _prior(prior, *logits.shape)
 
     def learn(probabilities: Probabilities, labels: Labels) -> tuple[float, tuple[float, ...]]:
@@ -233,19 +233,19 @@ def _checked(probabilities: Probabilities, labels: Labels) -> tuple[Floats, Floa
     targets = labels.astype(np.float64)
     if targets.shape != (n, k):
         raise DataError(
-            f"labels of shape {labels.shape} do not fit probabilities of shape {(n, k)}; "
-            "a whole number or a row of shares an image is needed"
+            f"labels of shape {labels.shape} do not fit probabilities of shape {(n, k)}; give one integer "
+            "or one row of shares per image"
         )
     sums = targets.sum(axis=1, keepdims=True)
     if not (np.isfinite(targets).all() and targets.min() >= 0 and sums.min() > 0):
-        raise DataError("the shares of an image are negative, all 0 or no numbers; leave such images out")
+        raise DataError("the shares of an image are negative, all 0 or not numbers; remove such images")
     return logits, targets / sums
 
 
 def _logits(probabilities: Probabilities) -> Floats:
     if probabilities.ndim != 2 or 0 in probabilities.shape:
         raise DataError(
-            f"probabilities of shape {probabilities.shape} hold no answers; a row an image is needed"
+            f"probabilities of shape {probabilities.shape} are empty or not a table; give one row per image"
         )
     chances = probabilities.astype(np.float64)
     if not (np.isfinite(chances).all() and chances.min() >= 0 and abs(chances.sum(axis=1) - 1).max() < 1e-3):
@@ -281,7 +281,7 @@ def _bend(at: Floats, logits: Floats, targets: Floats) -> tuple[float, Floats, F
 
 def _soften(logits: Floats, temperature: float, logit_bias: Sequence[float] = ()) -> Floats:
     if not 0 < temperature < np.inf:
-        raise DataError(f"a temperature of {temperature} divides no logits; it must be a number above 0")
+        raise DataError(f"the temperature is {temperature}; it must be a finite number above 0")
     scaled = (logits - logits.max(axis=1, keepdims=True)) / temperature
     if len(logit_bias):
         if np.shape(logit_bias) != logits.shape[1:] or not np.isfinite(logit_bias).all():

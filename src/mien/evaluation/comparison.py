@@ -580,15 +580,15 @@ def _describe_memorised(found: Comparison) -> Iterator[str]:
     if not found.known:
         return
     said = (
-        f"{found.a.name} or {found.b.name} learned from {found.known:,} of the {found.n:,} images or near "
-        "copies of them"
+        f"{found.a.name} or {found.b.name} was trained on {found.known:,} of the {found.n:,} images or "
+        "their near duplicates"
     )
     if found.without_known is None:
-        yield f"{said}, so this comparison decides nothing; compare on other images"
+        yield f"{said}, so this comparison is not valid; compare on other images"
         return
     part = found.without_known
     p = format_p_value(part.mcnemar.p)
-    yield f"{said}; on the other {part.n:,} accuracy is {_both(part.share)}, p {p}"
+    yield f"{said}; accuracy on the other {part.n:,}: {_both(part.share)}, p {p}"
 
 
 def _write_verdict(found: Comparison) -> str:
@@ -598,8 +598,8 @@ def _write_verdict(found: Comparison) -> str:
     better, worse, apart = _ordered((found.a.name, found.b.name), found.accuracy)
     if found.winner is None and found.known and _find_winner(found.accuracy, found.mcnemar):
         return (
-            f"{better} has a higher accuracy than {worse} on {where}: {_both(apart)}, {test}; but a model "
-            f"learned from {found.known:,} of the {found.n:,} images, and without them there is no "
+            f"{better} has a higher accuracy than {worse} on {where}: {_both(apart)}, {test}. But a model "
+            f"was trained on {found.known:,} of the {found.n:,} images, and without them there is no "
             "significant difference."
         )
     if found.winner is None:
@@ -618,10 +618,10 @@ def _write_verdict(found: Comparison) -> str:
 
 def _power(found: Comparison) -> str:
     if found.visible is None:
-        return f"With {_images(found.n)} no difference could have been significant."
+        return f"With {_images(found.n)} no difference can be significant."
     return (
-        f"With {_images(found.n)} a difference of {100 * found.visible:.1f} points is found with a power "
-        f"of {POWER:.0%}; there may be a smaller one."
+        f"With {_images(found.n)} a difference of {100 * found.visible:.1f} points is detected with a power "
+        f"of {POWER:.0%}; a smaller difference is possible."
     )
 
 
@@ -631,8 +631,8 @@ def _find_warnings(a: SidePredictions, b: SidePredictions, split: "Split", data:
     roles = [_roles(side, split, data) for side in sides]
     if learnt := [side.name for side, role in zip(sides, roles, strict=True) if "train" in role]:
         yield (
-            f"{' and '.join(learnt)} learned from these images, so the comparison is not valid; "
-            "compare on images that neither learned from"
+            f"{' and '.join(learnt)} {'was' if len(learnt) == 1 else 'were'} trained on these images, so "
+            "the comparison is not valid; compare on images that neither model was trained on"
         )
     chosen = [side for side, role in zip(sides, roles, strict=True) if "val" in role and "train" not in role]
     for what, some in (
@@ -641,15 +641,15 @@ def _find_warnings(a: SidePredictions, b: SidePredictions, split: "Split", data:
     ):
         if some:
             yield (
-                f"{' and '.join(some)} had these images as val, so {what} may have been chosen on them, "
+                f"{' and '.join(some)} used these images as val, so {what} may have been chosen with them, "
                 f"which favours {'it' if len(some) == 1 else 'both'}; compare on other images"
             )
     if unknown := [side.name for side in sides if not side.made_with]:
         yield (f"the training data of {' and '.join(unknown)} is not known, so it may contain these images")
     if _question(a.head) != _question(b.head):
         yield (
-            f"{a.name} answers as {a.head or 'its file has it'} and {b.name} as "
-            f"{b.head or 'its file has it'}: these are different questions; choose one with --head"
+            f"{a.name} uses the head {a.head or 'of its file'} and {b.name} the head "
+            f"{b.head or 'of its file'}, which predict different labels; choose one with --head"
         )
 
 
@@ -694,8 +694,8 @@ def _write_notes(found: Comparison) -> Iterator[str]:
         better, worse, apart = _ordered(names, part.share)
         where = "training" if found.copies_learnt else "the data's training split"
         yield (
-            f"without the {found.n - part.n:,} images that {where} has too, {better} against {worse}: "
-            f"{_both(apart)}, p {format_p_value(part.mcnemar.p)}"
+            f"without the {found.n - part.n:,} images with duplicates in {where}, {better} compared with "
+            f"{worse}: {_both(apart)}, p {format_p_value(part.mcnemar.p)}"
         )
 
 
@@ -711,7 +711,7 @@ def _format_interval(difference: Difference) -> str:
 
 def _both(each: Difference) -> str:
     difference = format_points(each.difference)
-    return f"{each.a:.1%} against {each.b:.1%}, {difference} points ({_format_interval(each)})"
+    return f"{each.a:.1%} and {each.b:.1%}, {difference} points ({_format_interval(each)})"
 
 
 def _images(n: int) -> str:
@@ -724,7 +724,7 @@ def figure_rows(found: Comparison) -> tuple[tuple[str, ...], list[tuple[str, ...
     rows.append(_row("macro F1", found.n, found.macro_f1, None))
     for what, part in (
         ("agreement with annotators", found.agreement),
-        ("without copies", found.without_copies),
+        ("without duplicates", found.without_copies),
     ):
         if part is not None:
             rows.append(_row(what, part.n, part.share, part.mcnemar.p))
@@ -734,7 +734,7 @@ def figure_rows(found: Comparison) -> tuple[tuple[str, ...], list[tuple[str, ...
 def class_rows(found: Comparison) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the columns and rows of the classes' figures."""
     rows = [_row(label, each.n, each.recall, each.p_held) for label, each in found.per_class.items()]
-    adjusted = "p, adjusted for several comparisons"
+    adjusted = "p, adjusted for the number of classes (Holm)"
     return ("recall of", "n", found.a.name, found.b.name, *_PAIRED, adjusted), rows
 
 
@@ -823,7 +823,7 @@ def _rename_apart(a: SidePredictions, b: SidePredictions) -> tuple[SidePredictio
     if a.name != b.name:
         return a, b
     if a.head and b.head and a.head != b.head:
-        return replace(a, name=f"{a.name} as {a.head}"), replace(b, name=f"{b.name} as {b.head}")
+        return replace(a, name=f"{a.name}, head {a.head}"), replace(b, name=f"{b.name}, head {b.head}")
     return replace(a, name=f"{a.name} (A)"), replace(b, name=f"{b.name} (B)")
 
 
@@ -836,8 +836,8 @@ def _predicted_classes(side: SidePredictions, names: Sequence[str], labels: Sequ
         )
     if side.probabilities.shape != (n, len(side.labels)):
         raise DataError(
-            f"{side.name} has answers of shape {side.probabilities.shape} for {n} images and "
-            f"{len(side.labels)} classes; one row an image and one column a class are needed"
+            f"{side.name} has probabilities of shape {side.probabilities.shape} for {n} images and "
+            f"{len(side.labels)} classes; they must have one row per image and one column per class"
         )
     order = np.array([names.index(label) for label in side.labels], np.int64)
     said: Whole = order[side.probabilities.argmax(axis=1)]

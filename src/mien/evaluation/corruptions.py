@@ -36,7 +36,7 @@ class Kind:
         lowest: Smallest strength.
         highest: Largest strength.
         change: Makes `(n, size, size)` from as many images of float32 grey levels in [0, 255], a strength
-            and the source of chance; what it returns is rounded and cut to [0, 255].
+            and the random generator; what it returns is rounded and cut to [0, 255].
     """
 
     about: str
@@ -104,7 +104,7 @@ def corrupt(images: Images, corruption: str | Corruption, *, seed: int = 0) -> I
         or len(set(images.shape[1:3])) > 1
     ):
         raise ImageError(
-            f"images are corrupted as uint8 of shape (n, size, size, 1), not as {images.dtype} of shape "
+            f"corruptions need uint8 images of shape (n, size, size, 1), not {images.dtype} of shape "
             f"{images.shape}; make them with mien.vision.images"
         )
     change = KINDS[corruption.kind].change
@@ -214,17 +214,17 @@ def _sample(images: Floats, x: npt.NDArray[np.float64], y: npt.NDArray[np.float6
 
 #: Every kind of corruption.
 KINDS: dict[str, Kind] = {
-    "brightness": Kind("grey levels are added; minus darkens", -255, 255, _brightness),
-    "contrast": Kind("grey levels times a factor, about the image's own mean", 0, 10, _contrast),
-    "blur": Kind("Gaussian blur; its standard deviation in pixels", 0.1, 20, _blur),
-    "noise": Kind("Gaussian noise on every pixel; its standard deviation in grey levels", 0, 255, _noise),
-    "jpeg": Kind("compressed and read again; JPEG quality", 1, 95, _jpeg),
-    "shift": Kind("pixels it is moved left, right, up or down", 0, 1000, _shift),
+    "brightness": Kind("grey levels that are added; negative numbers darken", -255, 255, _brightness),
+    "contrast": Kind("factor of the differences from the mean of the image", 0, 10, _contrast),
+    "blur": Kind("standard deviation of a Gaussian blur, in pixels", 0.1, 20, _blur),
+    "noise": Kind("standard deviation of Gaussian noise, in grey levels", 0, 255, _noise),
+    "jpeg": Kind("JPEG quality", 1, 95, _jpeg),
+    "shift": Kind("pixels of a shift left, right, up or down", 0, 1000, _shift),
     "rotation": Kind(
-        "degrees it is turned about its centre, clockwise or counter-clockwise", 0, 180, _rotation
+        "degrees of a rotation about the centre, clockwise or counter-clockwise", 0, 180, _rotation
     ),
-    "scale": Kind("size of the face times a factor, about the centre", 0.1, 10, _scale),
-    "occlusion": Kind("share of the area under one square of grey, anywhere inside", 0, 1, _occlusion),
+    "scale": Kind("factor of the size, about the centre", 0.1, 10, _scale),
+    "occlusion": Kind("share of the area that a grey square covers, at a random place", 0, 1, _occlusion),
 }
 
 _STRENGTHS: dict[str, tuple[float, ...]] = {

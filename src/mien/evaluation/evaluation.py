@@ -1,4 +1,4 @@
-"""The figures of an evaluation as one document: what `evaluate`, `ship`, cards, comparisons and reports hold.
+"""The figures of an evaluation as one document: the content of `evaluate`, `ship`, cards and reports.
 
     evaluation = mien.evaluate(model, data=dataset, split="val").evaluation
     evaluation.accuracy, evaluation.accuracy_interval
@@ -153,10 +153,10 @@ class SplitUse:
     Args:
         role: `train` for images that the model learned from, `val` for the validation split of its training,
             `other` for neither, `unknown` if the model's card does not say.
-        times: How often a run has scored these images, this time included; None if nobody counts.
+        times: How often a run has scored these images, this time included; None if it is not counted.
         models: How many model files it scored on them.
         beside: Names of the runs in the same folder that were scored on them too.
-        warnings: Why the score may be too good, a sentence each.
+        warnings: Why the score may be too high, one sentence each.
     """
 
     role: Role
@@ -202,13 +202,14 @@ class Memorised:
             return ""
         of = f"{self.total:,} of the {self.total + self.n:,} images"
         learned = (
-            f"the model learned from {of} (exact duplicates: {self.exact:,}, near duplicates: {self.near:,})"
+            f"the model was trained on {of} (exact duplicates: {self.exact:,}, near duplicates: "
+            f"{self.near:,})"
         )
         if self.accuracy is None or self.accuracy_interval is None:
-            return f"{learned}: this score says nothing about new images"
+            return f"{learned}, so this score does not measure the accuracy on new images"
         low, high = self.accuracy_interval
         rest = f"on the other {self.n:,}, the accuracy is {self.accuracy:.2%} ({low:.2%} to {high:.2%})"
-        return f"{learned}, so the score may be too good; {rest}"
+        return f"{learned}, so the score may be too high; {rest}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -304,7 +305,7 @@ class TemperatureCheck:
     """Calibration with one temperature; figures as in `Evaluation`, None for those that were not measured.
 
     Args:
-        name: Where the temperature comes from, such as `as it ships`.
+        name: Where the temperature comes from, such as `as shipped`.
         temperature: What logits are divided by; None for a mean of models.
         prior: The weight, in images, of the prior that it was fitted with; 0 for none.
     """
@@ -323,7 +324,7 @@ class Point:
     """What is gained by answering only if the highest probability reaches a threshold.
 
     Args:
-        coverage: Share of images answered, at least what was asked for: images of equal confidence are
+        coverage: Share of images answered, at least the given share: images of equal confidence are
             answered together.
         n: Images answered.
         threshold: The least confidence among them.
@@ -452,7 +453,8 @@ class EvaluatedModel:
         logit_bias: Of that head.
         threshold: Of that head; None if none was chosen.
         at_chance: Whether that head is no better than always answering the most frequent label.
-        began: How the model does beside the one that its training began from; None if that was not measured.
+        began: How the model does beside the one that its training started from; None if that was not
+            measured.
         licence: Under what terms it may be used.
     """
 
@@ -492,7 +494,7 @@ class EvaluatedData:
         fingerprint: sha256 over all splits.
         splits: Every split by name.
         unreadable: Images that could not be read.
-        notes: What is notable about the data, a sentence each.
+        notes: What is notable about the data, one sentence each.
     """
 
     name: str

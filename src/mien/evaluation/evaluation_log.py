@@ -1,8 +1,8 @@
-"""How often images were scored that should be scored once: a count in the run's folder.
+"""The log of the evaluations of a run.
 
-A score is one of images that nothing was chosen by. Whoever scores a test split, changes something and scores
-it again chooses by it, and the better of two scores is too good by an amount that nobody knows. So a run
-counts, in `scored.json`, every scoring of images that it neither learnt from nor chose by.
+A test score is valid only if nothing was selected by it. If you evaluate on a test split, change something
+and evaluate again, you select by this split, and the better score is too high by an unknown amount. Therefore
+a run logs, in `scored.json`, each evaluation on images that it did not use for training or selection.
 """
 
 import json
@@ -33,10 +33,13 @@ def find_role(card: Card, fingerprint: str, split: str = "", name: str = "") -> 
         fingerprint: Of the split.
         split: The split's name, for the warning if it differs from its role.
         name: Of the data it is a split of. A split of the same name in data of the same name, of other
-            images, may hold what the model learnt from: the training images that a fold is cut from do.
+            images, may hold the training images of the model: the training images that a fold is cut from do.
     """
     if card.data is None:
-        why = "the model's card does not name its data: whether it has seen these images is unknown"
+        why = (
+            "the model card does not name its data, so it is unknown whether the model was trained on "
+            "these images"
+        )
         return SplitUse(role="unknown", warnings=(why,))
     roles: tuple[Role, Role] = ("train", "val")
     for known in roles:
@@ -48,8 +51,8 @@ def find_role(card: Card, fingerprint: str, split: str = "", name: str = "") -> 
     for data in card.learnt_from:
         if split in ("train", "val") and split in data.splits and data.name == name:
             why = (
-                f"the model learnt from or chose by a split {split} of {name} with other images than "
-                f"these {split} has: which of these it has seen is unknown"
+                f"the split {split} of {name} was used in training with other images, so it is unknown on "
+                "which of these images the model was trained"
             )
             return SplitUse(role="unknown", warnings=(why,))
     return SplitUse(role="other")
@@ -60,7 +63,7 @@ class Choices:
     """What a validation split decided about a model, as the card's recipes and heads say.
 
     Args:
-        epoch: Whether it selected the epoch that ships, of the model or of one that it was made from; None
+        epoch: Whether it selected the epoch of the model, or of one that it was made from; None
             where a recipe does not say.
         ended: Whether it could end the training early, though the last epoch ships.
         calibration: Whether it fitted a temperature or a logit bias.
@@ -119,19 +122,19 @@ def _why(known: str, card: Card, fingerprint: str) -> str:
     """Return what a split decided about a model, as the end of a sentence."""
     found = find_choices(card, fingerprint)
     if known == "train" or found is None:
-        return "is what the model learnt from: this score says nothing about new images"
+        return "is the training data of the model, so this score does not measure the accuracy on new images"
     calibration = " and fitted the calibration" if found.calibration else ""
     if found.epoch:
-        return f"selected the checkpoint{calibration}, so this score is a little too good to report"
+        return f"selected the checkpoint{calibration}, so this score is slightly too high to report"
     if found.epoch is None:
         return (
-            f"may have selected the checkpoint, because the card does not say{calibration}, so this score "
-            "may be a little too good"
+            f"may have selected the checkpoint (the card does not say){calibration}, so this score may be "
+            "slightly too high"
         )
     if found.ended:
-        return f"could end the training early{calibration}, so this score may be a little too good to report"
+        return f"could stop the training early{calibration}, so this score may be slightly too high to report"
     if found.calibration:
-        return "fitted the calibration, so this score is a little too good; it did not select the checkpoint"
+        return "fitted the calibration, so this score is slightly too high; it did not select the checkpoint"
     return "did not select the checkpoint, because the recipe keeps the last epoch"
 
 
@@ -173,7 +176,7 @@ def log_evaluation(
                 entries = [*_entries(made), entry]
                 _files.write(path, (json.dumps(entries, indent=2, ensure_ascii=False) + "\n").encode())
         except filelock.Timeout:
-            raise RunError(f"{path.name} of {made.name} is held by another process; try again") from None
+            raise RunError(f"{path.name} of {made.name} is locked by another process; try again") from None
         except NotImplementedError:
             raise RunError(f"{path} cannot be locked, because its drive does not support locks") from None
     here = [each for each in entries if each["split_fingerprint"] == fingerprint]
@@ -192,15 +195,15 @@ def _warnings(made: Run, times: int, models: int, beside: tuple[str, ...]) -> tu
     told = []
     if models > 1:
         told.append(
-            f"{made.name} scored {models} different models on these images, {times} scorings in all: if one "
-            "was chosen by that, its score is too good; choose by val"
+            f"{made.name} evaluated {models} different model files on these images, {times} times in total; "
+            "if you chose a model by this, its score is too high; choose with val"
         )
     if beside:
         more = f" and {len(beside) - 3} more" if len(beside) > 3 else ""
         were = "were" if len(beside) > 1 else "was"
         told.append(
-            f"{', '.join(beside[:3])}{more}, beside {made.name}, {were} scored on these images too: "
-            "if one run is chosen by that, its score is too good; choose by val"
+            f"{', '.join(beside[:3])}{more}, in the folder of {made.name}, {were} also evaluated on these "
+            "images; if you chose a run by this, its score is too high; choose with val"
         )
     return tuple(told)
 
@@ -215,7 +218,9 @@ def _beside(made: Run, fingerprint: str) -> tuple[tuple[str, ...], tuple[str, ..
         try:
             entries = _entries(open_run(path.parent))
         except RunError as error:
-            damaged.append(f"whether {path.parent.name} was scored on these images too is unknown: {error}")
+            damaged.append(
+                f"it is unknown whether {path.parent.name} was also evaluated on these images: {error}"
+            )
             continue
         if any(each["split_fingerprint"] == fingerprint for each in entries):
             names.append(path.parent.name)
@@ -234,5 +239,5 @@ def _entries(made: Run) -> list[dict[str, Any]]:
         and all(isinstance(each.get(key), str) for key in ("split_fingerprint", "model"))
         for each in entries
     ):
-        raise RunError(f"{LOG_FILE} of {made.name} holds no list of scorings; move it away")
+        raise RunError(f"{LOG_FILE} of {made.name} does not have a list of evaluations; move it away")
     return entries

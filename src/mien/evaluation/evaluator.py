@@ -1,4 +1,4 @@
-"""Evaluate models on a split of a data set: the file that ships, on images that it did not learn from.
+"""Evaluate model files on a split of a data set.
 
 Accuracy counts every image once. Balanced accuracy and macro F1 count every class once, and so show what
 accuracy hides if classes differ in size. Every figure that has a 95 % interval comes with it.
@@ -77,7 +77,7 @@ def make_views(images: npt.NDArray[np.uint8], number: int) -> Iterator[npt.NDArr
     """
     if number not in VIEWS:
         numbers = ", ".join(map(str, VIEWS[:-1]))
-        raise InputError(f"an image has {numbers} or {VIEWS[-1]} views, not {number}")
+        raise InputError(f"views is {number}; it must be {numbers} or {VIEWS[-1]}")
     size = images.shape[1]
     wide = max(1, round(size * _MOVED))
     placed = [(0, 0), *_CORNERS] if number > 2 else [(0, 0)]
@@ -162,7 +162,7 @@ def predict(
     """Return the predictions for every image of a split.
 
     Args:
-        model: The model as it ships; or several with the same classes, whose probabilities are averaged.
+        model: The model as shipped; or several with the same classes, whose probabilities are averaged.
         split: Images `(n, size, size, 1)` uint8 in [0, 255], and a number into `labels` for each.
         labels: The data set's class names, in its own order; they are matched with the model's by name.
         head: Which of the model's heads answers; None for its first.
@@ -189,9 +189,9 @@ def predict(
         )
     order = np.array([classes.index(label) for label in labels], np.int64)
     if len(split.labels) == 0:
-        raise DataError(f"split {split.name!r} has no images; there is nothing to score")
+        raise DataError(f"split {split.name!r} has no images; name a split with images")
     if split.labels.min() < 0 or split.labels.max() >= len(order):
-        raise DataError(f"split {split.name!r} has labels beyond its {len(order)} classes")
+        raise DataError(f"split {split.name!r} has labels above the number of its classes, {len(order)}")
     return Predictions(
         split=split,
         names=classes,
@@ -267,8 +267,8 @@ def predict_mean(
     for model in models:
         if sorted(model.card.labels) != sorted(first):
             raise ModelError(
-                f"the models answer different classes, {', '.join(first)} and "
-                f"{', '.join(model.card.labels)}; their mean says nothing"
+                f"the models have different classes, {', '.join(first)} and {', '.join(model.card.labels)}; "
+                "average models with the same classes"
             )
     asked = views * len(models)
     for number, view in enumerate(make_views(images, views)):
@@ -438,10 +438,10 @@ def _temperatures(
         bare = calibration.undo(shares, head.temperature, head.logit_bias)
         without = "without its temperature and logit biases" if head.logit_bias else "without its temperature"
         return [
-            _calibration("as it ships", head.temperature, shares, answers),
+            _calibration("as shipped", head.temperature, shares, answers),
             _calibration(without, 1.0, bare, answers),
         ]
-    told = [_calibration("as it ships", None if len(models) > 1 else 1.0, shares, answers)]
+    told = [_calibration("as shipped", None if len(models) > 1 else 1.0, shares, answers)]
     if use.role == "train":
         return told
     if use.role == "val" or answers.split.name == "val":
@@ -478,7 +478,7 @@ def _cross_fitted(answers: Predictions) -> list[TemperatureCheck]:
     found = calibration.measure(answers.probabilities, answers.truth, folds=folds)
     return [
         TemperatureCheck(
-            name=f"with a temperature fitted on the other folds of {folds}",
+            name=f"with a temperature fitted on the other of {folds} folds",
             temperature=found.temperature,
             prior=found.prior,
             nll=found.nll_after,
@@ -515,19 +515,19 @@ def _overlap(
 ) -> TrainingOverlap:
     """Score again without the images that the training split holds too, if it can be searched."""
     if use.role == "train":
-        return TrainingOverlap(checked=False, why="these are the images that the model learnt from")
+        return TrainingOverlap(checked=False, why="these are the training images of the model")
     train = dataset.train
     if train is None:
         return TrainingOverlap(
-            checked=False, why=f"{dataset.root} has no training split; score with data that has one"
+            checked=False, why=f"{dataset.root} has no training split; use data that has one"
         )
     if train.images.shape[1] < 12:
-        return TrainingOverlap(checked=False, why="copies are looked for from 12 pixels a side")
+        return TrainingOverlap(checked=False, why="the search for duplicates needs at least 12 pixels a side")
     found = find_training_duplicates(
         answers.split.images,
         train.images,
         include_recrops=recrops,
-        progress=_stage(progress, "comparing with training"),
+        progress=_stage(progress, "comparing with training images"),
     )
     return replace(
         measure_overlap(answers, found), compared_with=len(train), learned_from=_learnt(card, train)

@@ -1,4 +1,4 @@
-"""Explain a prediction: which pixels of a face speak for an emotion, from the model file alone.
+"""Explain a prediction: which pixels of a face support an emotion. This needs only the model file.
 
     found = explanation.face(model, images.fit(pixels, 48))
     found.emotion, found.score, found.map     # (48, 48), 0..1
@@ -149,7 +149,7 @@ def face(
         )
     if method == "cam" and not stated.weights:
         raise InputError(
-            f"the model {model.card.name!r} does not answer from the mean of its features; use occlusion"
+            f"the model {model.card.name!r} does not predict from the mean of its features; use occlusion"
         )
     method = method or ("cam" if stated.weights else "occlusion")
     if method == "cam" and feature_map is not None:
@@ -360,7 +360,7 @@ def sheet(image: Pixels, explanation: Explanation) -> Image.Image:
     words = f"{explanation.emotion} {_percent(explanation.score)}"
     if other:
         words += (
-            f"   (the answer is {explanation.answer}, {_percent(explanation.scores[explanation.answer])})"
+            f"   (the prediction is {explanation.answer}, {_percent(explanation.scores[explanation.answer])})"
         )
     pen.text((edge, edge // 2 + 2), words, _INK, fonts.font(words, 20))
     top = edge // 2 + line
@@ -380,7 +380,7 @@ def note(explanation: Explanation) -> str:
     if explanation.answer == explanation.emotion:
         return ""
     if explanation.score < NEAR_ZERO:
-        return f"{explanation.emotion} is close to nothing here, so hardly anything is painted"
+        return f"{explanation.emotion} has a probability close to 0, so the map is almost empty"
     return (
         f"colours end at {explanation.strength:.0%}: {explanation.emotion} compared with {explanation.answer}"
     )
@@ -402,8 +402,8 @@ def legend(width: int, reach: float = 1.0) -> Image.Image:
     if used:
         strip.paste(bar.resize((width, 14), Image.Resampling.NEAREST).crop((0, 0, used, 14)), (0, 8))
     if width >= 200:
-        pen.text((4, 25), "did nothing for it", _INK, font)
-        most = "did the most" if reach == 1 else "as much as for the answer"
+        pen.text((4, 25), "no support", _INK, font)
+        most = "most support" if reach == 1 else "as much as for the prediction"
         pen.text((width - 4, 25), most, _INK, font, anchor="ra")
     return strip
 

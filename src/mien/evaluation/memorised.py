@@ -1,4 +1,4 @@
-"""Images that a model learned from: by the hashes that it ships with, and by its training split."""
+"""Find memorised images: by the hashes of a shipped model, and by the training split of the data."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -27,14 +27,14 @@ def find_memorised(
         images: `(n, size, size, 1)` uint8 in [0, 255], in their input size.
 
     Returns:
-        `(n,)` whether one learnt from the same pixels; `(n,)` whether one learnt from a near copy, and none
-        from the same. None where no model has hashes of what it learnt from.
+        `(n,)` whether a model was trained on the same pixels; `(n,)` whether one was trained on a near
+        duplicate, but none on the same pixels. None if no model has hashes of its training data.
 
     Raises:
         ModelError: The hashes of one are gone or damaged.
     """
     read = [training_hashes.read(each) for each in ([models] if isinstance(models, Model) else models)]
-    # Models that learnt from the same images have the same hashes.
+    # Models that were trained on the same images have the same hashes.
     kept = {training_hashes.pack(each)[0]: each for each in read if each is not None}
     if not kept:
         return None
@@ -47,14 +47,14 @@ def find_memorised(
 
 
 def count_memorised(models: Model | Sequence[Model], answers: "Predictions") -> Memorised | None:
-    """Count the images that the models learnt from, and score the others.
+    """Count the images that the models were trained on, and score the others.
 
     Args:
         models: Whose answers these are.
         answers: As `evaluator.predict` returns them.
 
     Returns:
-        The counts; None where no model has hashes of what it learnt from.
+        The counts; None where no model has hashes of its training data.
 
     Raises:
         ModelError: The hashes of one are gone or damaged.
@@ -76,7 +76,7 @@ def count_memorised(models: Model | Sequence[Model], answers: "Predictions") -> 
 
 
 def warn_of_memorised(uses: SplitUse, found: Memorised | None) -> SplitUse:
-    """Add to what is known of a score that the model learnt from some of the images; from most is `train`."""
+    """Add the warning about memorised images; if they are the majority, the role is `train`."""
     if found is None or not found.total or uses.role == "train":
         return uses
     role = "train" if found.most else uses.role

@@ -1,4 +1,4 @@
-"""Metrics of probabilities against true labels, from arrays alone.
+"""Metrics of probabilities and true labels, computed from arrays.
 
 They cover accuracy, calibration error, selective prediction, uncertainty thresholds and groups of images.
 """
@@ -53,8 +53,8 @@ def compute_metrics(
     n, k = len(labels), len(names)
     if n == 0 or probabilities.shape != (n, k) or labels.min() < 0 or labels.max() >= k:
         raise DataError(
-            f"probabilities of shape {probabilities.shape} do not fit {n} labels of {k} classes; "
-            "one row an image and one column a class are needed"
+            f"probabilities of shape {probabilities.shape} do not fit {n} labels of {k} classes; give one "
+            "row per image and one column per class"
         )
     chances = probabilities.astype(np.float64)
     answers = chances.argmax(axis=1)
@@ -194,7 +194,7 @@ def _reliability(confidence: Floats, right: npt.NDArray[np.bool_], bins: int) ->
     )
 
 
-#: Shares of images answered, at which accuracy is told.
+#: Shares of images answered, at which accuracy is reported.
 COVERAGES = tuple(index / 20 for index in range(1, 21))
 
 
@@ -217,7 +217,7 @@ def measure_selective_prediction(
     confidence, hits = _order_by_confidence(probabilities, labels)
     n = len(confidence)
     if not all(0 < coverage <= 1 for coverage in coverages):
-        raise DataError("a coverage is a share of images: above 0 and at most 1")
+        raise DataError("a coverage must be above 0 and at most 1")
     points = {}
     for coverage in coverages:
         threshold = confidence[int(np.ceil(coverage * n - 1e-9)) - 1]
@@ -257,7 +257,7 @@ def _order_by_confidence(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """Return confidences from the highest down, and how many of the first images are right, both `(n,)`."""
     if not len(labels):
-        raise DataError("there are no images; there is nothing to measure")
+        raise DataError("there are no images to evaluate")
     confidence = probabilities.max(axis=1).astype(np.float64)
     order = np.argsort(-confidence, kind="stable")
     right = probabilities.argmax(axis=1) == labels
@@ -377,8 +377,8 @@ def read_groups(path: str | os.PathLike[str]) -> GroupList:
         image = f"row {csv_lists.row_number(value, number, place.name)}" if row else value
         if groups.setdefault(image, group) != group:
             raise DataError(
-                f"{place.name!r} puts {image!r} into the groups {groups[image]!r} and {group!r}; "
-                "give every image one"
+                f"{place.name!r} puts {image!r} into the groups {groups[image]!r} and {group!r}; give each "
+                "image one group"
             )
     return GroupList(place.name, column, groups)
 
@@ -403,8 +403,8 @@ def assign_groups(found: GroupList, files: Sequence[str]) -> npt.NDArray[np.str_
         )
     if len(counts) > MOST_GROUPS:
         raise DataError(
-            f"the column {found.column!r} makes {len(counts):,} groups, and {MOST_GROUPS} can be told apart; "
-            "name another column, or join groups"
+            f"the column {found.column!r} has {len(counts):,} groups, and at most {MOST_GROUPS} are "
+            "allowed; name another column, or merge groups"
         )
     return of
 
@@ -466,7 +466,7 @@ def _read_text(path: Path) -> str:
     except OSError as error:
         raise DataError(f"{str(path)!r} cannot be read: {(error.strerror or str(error)).lower()}") from None
     if len(content) > _MAX_BYTES:
-        raise DataError(f"{path.name!r} is larger than the {_MAX_BYTES:,} bytes that a list may have")
+        raise DataError(f"{path.name!r} is larger than the {_MAX_BYTES:,} bytes that are allowed for a list")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -480,4 +480,4 @@ def _choose_column(file: str, others: list[str], column: str | None) -> str:
         return column
     asked = "a column is not named" if column is None else f"the column {column!r} does not exist"
     has = f"the columns {', '.join(others)}" if others else "no other columns"
-    raise DataError(f"{asked}, so {file!r} gives no groups; it has {has}; name one as {file}:COLUMN")
+    raise DataError(f"{asked} in {file!r}, which has {has}; name a column with groups as {file}:COLUMN")

@@ -1,4 +1,4 @@
-"""A model in use: photos, folders, videos and webcams.
+"""Predictions for photos, folders, videos and webcams.
 
 Needs NumPy, Pillow and ONNX Runtime; `video` needs the extra `video`.
 """

@@ -110,7 +110,7 @@ class _Seen:
 class Predictor:
     """A model and a detector for any number of images and threads.
 
-    Threads can share a predictor. Each prediction is bit-identical, whatever else is in its batch.
+    Threads can share a predictor. Each prediction is bit-identical with any other images in its batch.
 
     Example:
         >>> import mien

@@ -225,7 +225,7 @@ class Clip:
         elif self.end is not None and reached < self.end - slack:
             self.problems.append(f"the file ends at {reached:.2f} s, but its header says {self.end:.2f} s")
         elif told > packets:
-            self.problems.append(f"the file has {packets} of the {told} pictures in its header")
+            self.problems.append(f"the file has {packets} of the {told} pictures that its header states")
         if lost:
             self.problems.append(f"{lost} of {packets} packets could not be decoded")
         if damaged:
@@ -264,7 +264,7 @@ def _check_size(width: int, height: int, path: Path) -> None:
     if width * height > images.MAX_PIXELS:
         raise VideoError(
             f"the pictures of '{path}' are {width} × {height} pixels; mien reads up to "
-            f"{images.MAX_PIXELS:,} pixels, shrink them first"
+            f"{images.MAX_PIXELS:,} pixels; make them smaller first"
         )
 
 

@@ -32,7 +32,7 @@ from mien.vision import annotation
 from mien.vision.tracking import MAX_GAP, SMOOTHING, Tracked, Tracker
 
 try:
-    # The camera needs it, and here alone its absence is told.
+    # The camera needs it, and only here its absence is reported.
     import av
     import av.device
     import av.logging
@@ -188,9 +188,9 @@ def _pictures(container: "InputContainer", name: str) -> Iterator[tuple[None, Pi
                 frame = next(frames, None)
             except (av.error.FFmpegError, OSError) as error:
                 said = getattr(error, "strerror", None) or "it sends no more pictures"
-                raise InputError(f"the camera {name!r} is gone: {said}") from None
+                raise InputError(f"the camera {name!r} stopped: {said}") from None
             if frame is None:
-                raise InputError(f"the camera {name!r} is gone: it sends no more pictures")
+                raise InputError(f"the camera {name!r} stopped: it sends no more pictures")
             yield None, _converter(frame)
 
 
@@ -521,7 +521,7 @@ class Window:
         self._latency += (behind - self._latency) * (0.2 if self._latency else 1)
         count = len(look.people)
         faces = "1 face" if count == 1 else f"{count or 'no'} faces"
-        words = f"{rate:.0f} frames a second   {1000 * self._latency:.0f} ms behind   {faces}"
+        words = f"{rate:.0f} frames per second   {1000 * self._latency:.0f} ms latency   {faces}"
         self._status.configure(text=self._said if now < self._said_until else words)
 
     def _fitted(self, picture: Image.Image) -> Image.Image:

@@ -1,4 +1,4 @@
-"""A model as a file: its card and checks, its networks by name, its training images, how to load and run it.
+"""Model files: loading, running, cards, checks, networks by name, and hashes of training images.
 
 ONNX Runtime runs a model. Only `networks` needs Keras, and only if it builds a network.
 The shipped models are in the folder `weights`.

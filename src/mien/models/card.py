@@ -1,4 +1,4 @@
-"""The card: what a model is, what it learnt from and how well it does, in one JSON document."""
+"""The card of a model as one JSON document: its properties, training data and metrics."""
 
 import math
 from dataclasses import dataclass, field, replace
@@ -260,9 +260,9 @@ class Card:
         recipe: The recipe it was trained by, as nested plain values.
         teacher: The models it was distilled from; empty if none.
         data: What it was trained on.
-        base: The models it began from: the one whose weights it took first, then that one's own.
-        began: How it does beside the first of these on val; None where it began from chance, the other model
-            could not answer the images, or the weights were averaged since.
+        base: The models it started from: the one whose weights it took first, then that one's own.
+        began: How it does beside the first of these on val; None where it started from random weights, the
+            other model could not answer the images, or the weights were averaged since.
         averaged: The models whose weights were averaged with its own.
         excluded: Number of training images left out, by reason.
         metrics: How it did, by split.
@@ -299,7 +299,7 @@ class Card:
 
     @property
     def learnt_from(self) -> tuple[Data, ...]:
-        """All data it has learnt from: its own, then those of the models it was made from; each once."""
+        """All data it was trained on: its own, then those of the models it was made from; each once."""
         own = () if self.data is None else (self.data,)
         others = (base.data for base in (*self.base, *self.averaged))
         found = {data.fingerprint: data for data in (*own, *others)}

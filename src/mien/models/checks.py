@@ -1,4 +1,4 @@
-"""Check an ONNX file as bytes: is it safe to give to a runtime, and is its card the one it was written with?
+"""Check the bytes of an ONNX file: whether a runtime can load it safely, and whether its checksums match.
 
 An ONNX file is one protobuf message. Reading the few fields that matter here needs no package and happens
 before any other program sees the bytes. The checks list what a model file may contain, not what it may not.

@@ -473,7 +473,7 @@ def write(model: bytes, card: Card, to: str | os.PathLike[str]) -> Model:
 
 
 def listed(labels: Sequence[str]) -> bytes:
-    """Return the content of `labels.txt`: a label a line, in the order of the answers."""
+    """Return the content of `labels.txt`: one label per line, in the order of the outputs."""
     return "".join(f"{label}\n" for label in labels).encode()
 
 
@@ -565,7 +565,7 @@ def _session(
     options.graph_optimization_level = levels[optimization]
     options.intra_op_num_threads = threads or 0
     options.inter_op_num_threads = 1
-    # Waiting threads that spin take whole cores from whatever else the machine does.
+    # Waiting threads that spin take whole cores from other programs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -85,7 +85,7 @@ def _with_ferplus(model: keras.Model, classes: int) -> keras.Model:
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Hold back what TensorFlow writes to stderr as it starts or converts, whatever log level it is told.
+    """Hold back what TensorFlow writes to stderr as it starts or converts, at any log level.
 
     It is shown when something fails, and to who sets TF_CPP_MIN_LOG_LEVEL to 0 or 1.
     """
@@ -159,8 +159,8 @@ def load_keras(network: str | None = None) -> Any:
         network: What will be trained, where that is known; it counts when Keras is first imported.
 
     Raises:
-        MissingExtra: Keras, or the backend it was told to use, is not installed.
-        RecipeError: Keras was told to use a backend that does not exist.
+        MissingExtra: Keras, or the backend it is configured to use, is not installed.
+        RecipeError: Keras is configured to use a backend that does not exist.
     """
     if "keras" not in sys.modules and not (network and get(network).wide):
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -194,8 +194,8 @@ def require_keras() -> None:
     Call it before work that `load_keras` follows, so that a missing package is reported at once.
 
     Raises:
-        MissingExtra: Keras, or the backend it was told to use, is not installed.
-        RecipeError: Keras was told to use a backend that does not exist.
+        MissingExtra: Keras, or the backend it is configured to use, is not installed.
+        RecipeError: Keras is configured to use a backend that does not exist.
     """
     backend, _, _ = _asked_backend()
     package = _BACKENDS.get(backend, ("keras",))[0]
@@ -226,7 +226,7 @@ def _no_keras(error: ImportError | ValueError) -> Exception:
 
 
 def _asked_backend() -> tuple[str, str, str]:
-    """Return the backend that Keras was told to use, by what, and how to undo that."""
+    """Return the backend that Keras is configured to use, by what, and how to undo that."""
     backend = os.environ.get("KERAS_BACKEND")
     if backend:
         installed = next(

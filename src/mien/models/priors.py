@@ -1,4 +1,4 @@
-"""Probabilities for images in which emotions are as frequent as stated, not as in training.
+"""Adjust probabilities to images with other frequencies of the emotions than the training data.
 
     adjustment = priors.Adjustment(balance=1)
     adjustment.apply(probabilities, labels, frequencies)

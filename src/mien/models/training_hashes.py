@@ -1,4 +1,4 @@
-"""Hashes of the training images of a model, which find them again; the images cannot be made from them.
+"""Hashes of the training images of a model, to find these images again. They do not contain the images.
 
     made = training_hashes.of(train.images)                   # uint8 (n, size, size, 1)
     exact, near = made.find(images)                           # whether each was in training or looks like it
@@ -48,7 +48,7 @@ _BLOCK = 512
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """What is kept of the images that a model learnt from.
+    """What is kept of the images that a model was trained on.
 
     Args:
         size: Their side in pixels.
@@ -71,7 +71,7 @@ class Known:
             images: `(n, size, size, 1)` uint8 in [0, 255], as the model sees them.
 
         Returns:
-            `(n,)` whether one of those learnt from has the same pixels; `(n,)` whether one is near and none
+            `(n,)` whether a training image has the same pixels; `(n,)` whether one is near and none
             equal: encoded again, brightened, blurred, mirrored, or moved by a pixel.
 
         Raises:
@@ -175,7 +175,7 @@ def put(folder: str | os.PathLike[str], found: Known) -> dict[str, Any]:
 
 
 def write(model: str | os.PathLike[str], images: npt.NDArray[np.uint8]) -> Path:
-    """Write hashes of the images that a shipped model learnt from beside it, and name them in its evaluation.
+    """Write hashes of the training images of a shipped model to its folder, and name them in its evaluation.
 
     Args:
         model: The ONNX file; its evaluation, which `mien ship` wrote, is beside it.
@@ -200,7 +200,7 @@ def write(model: str | os.PathLike[str], images: npt.NDArray[np.uint8]) -> Path:
 
 
 def read(model: "Model") -> Known | None:
-    """Read the hashes of the images that a model learnt from, where it ships with some.
+    """Read the hashes of the images that a model was trained on, where it ships with some.
 
     Raises:
         ModelError: Its evaluation names a file that is gone, damaged, or of images of another size.

@@ -1,4 +1,4 @@
-"""From a trained model to files for others: export formats, int8 quantization, shipping and model cards.
+"""Files for others from a trained model: export formats, int8 quantization, shipping and model cards.
 
 `exporters` and `shipping` need Keras; `model_cards` does not.
 """

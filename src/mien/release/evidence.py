@@ -1,4 +1,4 @@
-"""What a card is written from: a model's own card and the evaluations of its file, read strictly."""
+"""The sources of a model card: the card in the model file and the evaluations of the file, read strictly."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from mien.training.runs import Run
 
 @dataclass(frozen=True, kw_only=True)
 class Hashed:
-    """The file of hashes of the images that a model learnt from.
+    """The file of hashes of the images that a model was trained on.
 
     Args:
         file: Its name.
@@ -140,14 +140,15 @@ def of_model(model: Model, document: Mapping[str, Any]) -> Evidence:
     found = _read(_DOCUMENT, document, ModelError(what))
     if found.sha256 != model.card.sha256:
         raise ModelError(
-            f"the evaluation beside {name!r} belongs to another file: it has the sha256 {found.sha256[:12]}, "
-            f"the model has {(model.card.sha256 or '')[:12]}; ship the model again with mien ship"
+            f"the evaluation in the folder of {name!r} belongs to another file: it has the sha256 "
+            f"{found.sha256[:12]}, the model has {(model.card.sha256 or '')[:12]}; ship the model again "
+            "with mien ship"
         )
     evaluations = _evaluations(found.evaluation, model.card, ModelError(what))
     heads = [each.head for each in evaluations]
     if heads != list(model.card.heads):
         raise ModelError(
-            f"{what} has the heads {', '.join(heads)}, its card {', '.join(model.card.heads)}; ship "
+            f"{what} has the heads {', '.join(heads)}, but its card has {', '.join(model.card.heads)}; ship "
             "the model again with mien ship"
         )
     return Evidence(
@@ -211,8 +212,8 @@ def shipped(path: str | os.PathLike[str]) -> list[tuple[Model, dict[str, Any]]]:
         files = sorted(path.glob("*.onnx"), key=lambda file: (ranks.get(file.stem, len(ranks)), file.name))
         if not files:
             raise InputError(
-                f"{str(path)!r} is neither a run nor a folder with models; name a run, or where mien ship "
-                "wrote its .onnx and .json"
+                f"{str(path)!r} is neither a run nor a folder with models; name a run, or the folder with "
+                "the .onnx and .json files of mien ship"
             )
     else:
         files = [path]
@@ -272,14 +273,17 @@ def _evaluations(values: Mapping[str, Any], card: Card, fault: InputError) -> tu
     for each in evaluations:
         if not list(each.labels) == list(each.per_class) == list(card.labels):
             raise type(fault)(
-                f"{fault} has the classes {', '.join(each.labels)}, the model {', '.join(card.labels)}; "
-                "create it again"
+                f"{fault} has the classes {', '.join(each.labels)}, but the model has "
+                f"{', '.join(card.labels)}; create it again"
             )
         if {len(each.confusion), *map(len, each.confusion)} != {len(card.labels)}:
-            raise type(fault)(f"{fault} has a confusion that does not fit its classes; create it again")
+            raise type(fault)(
+                f"{fault} has a confusion matrix that does not fit its classes; create it again"
+            )
         if each.head not in card.heads:
             raise type(fault)(
-                f"{fault} has the head {each.head!r}, the model {', '.join(card.heads)}; create it again"
+                f"{fault} has the head {each.head!r}, but the model has {', '.join(card.heads)}; create it "
+                "again"
             )
     return evaluations
 

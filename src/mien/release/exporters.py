@@ -1,9 +1,9 @@
-"""Export a trained network to a file, and keep the file only if it predicts as the network does.
+"""Export a trained network to a file, and keep the file only if its predictions are those of the network.
 
 `write_model` writes the ONNX file and card that mien itself runs; `write` also writes Keras' `.keras` and
 `.h5` and LiteRT for phones. `convert` makes any of them from a finished run: it rebuilds the network from the
-weights in the run's model file, so that what is exported is what ships. Keras and LiteRT files take pixels as
-float32 in [0, 255]; the order of their classes is in `labels.txt` beside them.
+weights in the run's model file, so that the export has exactly these weights. Keras and LiteRT files take
+pixels as float32 in [0, 255]; the order of their classes is in `labels.txt` beside them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ TOLERANCE = 1e-4
 #: The same as a share of the largest logit, which counts where it is more. Float32 keeps seven digits, and a
 #: network that has diverged has logits of many thousands, whose last digits decide.
 RELATIVE = 5e-6
-#: Most that is allowed whatever the logits.
+#: Largest difference that is allowed for any logits.
 LOOSEST = 1e-2
 #: Images that file and network are compared on, at least.
 IMAGES = 1000
@@ -107,7 +107,7 @@ def convert(
     at_least: int = IMAGES,
     progress: Progress | None = None,
 ) -> Exported:
-    """Write the model of a finished run, or one that ships, in one of four formats, with its calibration.
+    """Write the model of a finished run, or a shipped model, in one of four formats, with its calibration.
 
     Of an int8 model it is the network in float32, from the weights beside it. Predictions are compared on
     synthetic faces, because neither holds its training images.
@@ -137,7 +137,7 @@ def convert(
         if folder.name == model_files.IN_RUN
     ):
         raise ModelError(
-            f"{str(place)!r} is what a run ships, and its scores are of that file; name another place"
+            f"{str(place)!r} is the model file of a run, which its evaluations belong to; choose another path"
         )
     if isinstance(source, Run):
         if not (source.model_folder / model_files.MODEL).is_file():
@@ -182,12 +182,14 @@ def rebuild(source: Model) -> keras.Model:
     card = source.card
     name = card.recipe.get("network")
     if not isinstance(name, str):
-        raise ModelError(f"the card of {card.name!r} names no network, so none can be built from it")
+        raise ModelError(
+            f"the card of {card.name!r} does not name its network, so the model cannot be converted"
+        )
     found = weights_of(source)
     model = networks.build(name, size=card.size, classes=len(card.labels), ferplus=len(card.heads) > 1)
     shapes = {variable.path: tuple(variable.shape) for variable in model.weights}
     if shapes != {path: value.shape for path, value in found.items()}:
-        raise ModelError(f"the weights of {card.name!r} are not those of the network {name!r} its card names")
+        raise ModelError(f"the weights of {card.name!r} do not fit the network {name!r} that its card names")
     model.set_weights([found[variable.path] for variable in model.weights])
     return model
 
@@ -381,11 +383,14 @@ def _scaled(model: keras.Model, card: Card) -> keras.Model:
         last = tensor._keras_history.operation
         if getattr(getattr(last, "activation", None), "__name__", "") != "softmax" or not last.get_weights():
             raise ModelError(
-                f"the network's last layer {last.name!r} is not a dense softmax; it takes no temperature"
+                f"the network's last layer {last.name!r} is not a dense layer with softmax, so it cannot "
+                "have a temperature"
             )
         kernel, *bias = (weight / head.temperature for weight in last.get_weights())
         if head.logit_bias and not bias:
-            raise ModelError(f"the network's last layer {last.name!r} has no bias; it takes no logit biases")
+            raise ModelError(
+                f"the network's last layer {last.name!r} has no bias, so it cannot have logit biases"
+            )
         last.set_weights([kernel, *(each + np.array(head.logit_bias or 0.0, each.dtype) for each in bias)])
     return copy
 
@@ -399,8 +404,8 @@ def _first_answer(model: keras.Model) -> keras.Model:
 def _enough(images: Pixels, size: int, at_least: int) -> Pixels:
     if images.dtype != np.uint8 or images.shape[1:] != (size, size, 1):
         raise ModelError(
-            f"parity is measured on uint8 images of shape ('n', {size}, {size}, 1), "
-            f"not {images.dtype} of shape {images.shape}"
+            f"the comparison needs uint8 images of shape ('n', {size}, {size}, 1), not {images.dtype} of "
+            f"shape {images.shape}"
         )
     missing = max(at_least - len(images), 0)
     noise = np.random.default_rng(0).integers(0, 256, (missing, size, size, 1), np.uint8)
@@ -408,14 +413,14 @@ def _enough(images: Pixels, size: int, at_least: int) -> Pixels:
 
 
 def _check_place(file: Path, card: Card) -> None:
-    """Refuse a place where somebody else's labels would be lost."""
+    """Refuse a place that has other labels."""
     if file.parent.exists() and not file.parent.is_dir():
         raise ModelError(
             f"{str(file.parent)!r} is a file; name a folder, or a file that ends in {file.suffix}"
         )
     there = file.with_name(model_files.LABELS)
     if there.is_file() and there.read_bytes() != model_files.listed(card.labels):
-        raise ModelError(f"{str(there)!r} lists other labels than the model's; name another folder")
+        raise ModelError(f"{str(there)!r} has other labels than the model; name another folder")
 
 
 def file_for(to: str | os.PathLike[str], format: str) -> Path:  # noqa: A002 - as in `write`
@@ -432,8 +437,8 @@ def file_for(to: str | os.PathLike[str], format: str) -> Path:  # noqa: A002 - a
     other = next((name for name, each in FORMATS.items() if each == place.suffix.lower()), None)
     if other is not None and not place.is_dir():
         raise ModelError(
-            f"{str(place)!r} ends as a file of the format {other}, and files of the format {format} end in "
-            f"{ending}; name a folder or a file that ends so, or give --format {other}"
+            f"{str(place)!r} has the extension of the format {other}, and files of the format {format} end "
+            f"in {ending}; use that extension, name a folder, or add --format {other}"
         )
     return place / f"model{ending}"
 

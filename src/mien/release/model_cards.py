@@ -1,4 +1,4 @@
-"""Model cards and datasheets, written from what was measured.
+"""Model cards and datasheets, written from measured figures.
 
 model_cards.models(model_cards.shipped("models"))         # the models that mien ship wrote, on one page
 model_cards.of_run(runs.open_run("runs/quick-1"))         # a run and its reports
@@ -50,7 +50,7 @@ _Scored = tuple[Evidence, Evaluation]
 
 
 def model(model: Model, document: Mapping[str, Any]) -> str:
-    """Return the model card of a model that ships.
+    """Return the model card of a shipped model.
 
     Args:
         model: The model; only its card and its file's name are used.
@@ -68,7 +68,7 @@ def model(model: Model, document: Mapping[str, Any]) -> str:
 
 
 def models(pairs: Sequence[tuple[Model, Mapping[str, Any]]]) -> str:
-    """Return one model card about several models that ship, as `model` does about one.
+    """Return one model card about several shipped models, as `model` does about one.
 
     Raises:
         InputError: No model is given.
@@ -99,7 +99,7 @@ def datasheet(made: Run) -> str:
         made: A finished run, of any classes.
 
     Raises:
-        RunError: As `of_run`; or `run.json` says nothing of the data.
+        RunError: As `of_run`; or `run.json` does not contain the data.
         ModelError: The model is damaged.
 
     Source: Gebru et al. 2021, arXiv:1803.09010.
@@ -267,7 +267,7 @@ def _evaluated(scored: Sequence[_Scored]) -> list[tuple[str, str, int, str]]:
 
 
 def _training_splits(models: Sequence[Evidence]) -> list[tuple[str, str, int, str]]:
-    """Return data, split, number of images and fingerprint of what was learnt from, each once."""
+    """Return data, split, number of images and fingerprint of the training data, each once."""
     splits = {
         (model.data_name(data.name), split, part.fingerprint): part.n
         for model in models

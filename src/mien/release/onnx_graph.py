@@ -76,9 +76,7 @@ def weights(file: bytes) -> dict[str, npt.NDArray[np.float32]]:
     checks.check(file)  # before onnx would follow a weight into another file
     graph = onnx.load_from_string(file).graph
     if any(node.op_type == "QuantizeLinear" for node in graph.node):
-        raise ModelError(
-            "the model is an int8 copy with rounded weights; rebuild from the float32 model it was made of"
-        )
+        raise ModelError("the model has int8 weights; use the float32 model that it was made from")
     kernels = {node.input[1]: node.doc_string for node in graph.node if node.op_type == "Conv"}
     found = {}
     for tensor in graph.initializer:
@@ -212,9 +210,7 @@ class Graph:
                 f"it exports {', '.join(WRITERS)}"
             )
         if len(operation._inbound_nodes) != 1:
-            raise ModelError(
-                f"the network uses its layer {operation.name!r} twice; mien exports it once only"
-            )
+            raise ModelError(f"the network uses its layer {operation.name!r} twice, which mien cannot export")
         if getattr(operation, "data_format", "channels_last") != "channels_last":
             raise ModelError(
                 f"the network's layer {operation.name!r} is channels_first; make it channels_last"
@@ -253,7 +249,8 @@ class Graph:
         layer = next((each for each in self.model.layers if each.name == "features"), None)
         if layer is None or len(layer.output.shape) != 4:
             raise ModelError(
-                "the network has no layer 'features' that gives a feature map; name its last one so"
+                "the network has no layer 'features' that outputs a feature map; give the last convolution "
+                "layer this name"
             )
         if any(self.names.get(tensor) != name for tensor, name in self.answers.items()):
             raise ModelError("the network does not end in a softmax, so its outputs are not probabilities")
@@ -328,7 +325,9 @@ def _conv(graph: Graph, layer: Any) -> str:
 
 def _dense(graph: Graph, layer: Any) -> str:
     if len(layer.input.shape) != 2:
-        raise ModelError(f"the network's layer {layer.name!r} is dense over a map; flatten or pool before it")
+        raise ModelError(
+            f"the network's layer {layer.name!r} is dense on a feature map; flatten or pool before it"
+        )
     output = graph.node("Gemm", graph.weighted(layer), f"{layer.name}/out")
     return _activate(graph, layer, layer.activation, output)
 
@@ -337,7 +336,8 @@ def _normalise(graph: Graph, layer: Any) -> str:
     rank = len(layer.input.shape)
     if layer.axis not in (-1, rank - 1):
         raise ModelError(
-            f"the network's layer {layer.name!r} normalises axis {layer.axis}; mien exports the last"
+            f"the network's layer {layer.name!r} normalises axis {layer.axis}; mien exports only the last "
+            "axis"
         )
     ones = np.ones(int(layer.input.shape[-1]))
     gamma = graph.weight(layer.gamma) if layer.scale else graph.constant(f"{layer.name}.ones", ones)
@@ -410,7 +410,7 @@ def _concatenate(graph: Graph, layer: Any) -> str:
 def _relu(graph: Graph, layer: Any) -> str:
     if layer.negative_slope or layer.threshold:
         raise ModelError(
-            f"the network's layer {layer.name!r} is a ReLU with a slope or threshold; use a plain one"
+            f"the network's layer {layer.name!r} is a ReLU with a slope or threshold; use a plain ReLU"
         )
     (name,) = graph.inputs(layer)
     output = graph.node("Relu", [name], f"{layer.name}/out")
@@ -449,7 +449,8 @@ def _soften(graph: Graph, layer: Any, name: str) -> str:
     """Write a softmax; one that gives the network's answers has its head's scaling before it."""
     if len(layer.output.shape) != 2:
         raise ModelError(
-            f"the network's layer {layer.name!r} is a softmax over a map; mien exports it over classes"
+            f"the network's layer {layer.name!r} is a softmax on a feature map; mien exports only a softmax "
+            "over classes"
         )
     output = graph.answers.get(id(layer.output))
     if output is None:

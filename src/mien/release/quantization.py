@@ -77,8 +77,8 @@ def acceptable(
     shape = float_probabilities.shape
     if n == 0 or len(shape) != 2 or shape[0] != n or int8_probabilities.shape != shape:
         raise ModelError(
-            f"answers of shapes {shape} and {int8_probabilities.shape} do not fit {n} labels; "
-            "both files must be asked about the same labelled images"
+            f"probabilities of shapes {shape} and {int8_probabilities.shape} do not fit {n} labels; both "
+            "must be for the same labelled images"
         )
     before, after = float_probabilities.argmax(axis=1), int8_probabilities.argmax(axis=1)
     agreed = int((before == after).sum())
@@ -115,17 +115,17 @@ def quantise(
     checks.check(file)
     net = Net(file)
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in net.nodes):
-        raise ModelError("the model is an int8 copy already; give the float32 file that it was made of")
+        raise ModelError("the model is already int8; give the float32 file that it was made from")
     sides = [side.dim_value for side in net.proto.graph.input[0].type.tensor_type.shape.dim[1:]]
     if not len(images) or images.dtype != np.uint8 or list(images.shape[1:]) != sides:
         raise ModelError(
-            f"an int8 copy is made with uint8 images of shape {('n', *sides)}, "
-            f"not {images.dtype} of shape {images.shape}"
+            f"quantization needs uint8 images of shape {('n', *sides)}, not {images.dtype} of shape "
+            f"{images.shape}"
         )
     simplify(net)
     plan = _Plan(net)
     if not plan.kernels:
-        raise ModelError("the model has no convolution or dense layer, so there is nothing to make int8")
+        raise ModelError("the model has no convolution or dense layer, so there is nothing to quantize")
     ranges, inputs = observe(net, plan.measured, plan.kernels, images, progress=progress)
     scales = plan.known | {name: range_.scale() for name, range_ in ranges.items()}
     _write(net, plan, scales, inputs)

@@ -1,4 +1,4 @@
-"""Ship a finished run as one file: calibrated, in int8 if that costs almost no accuracy, and measured.
+"""Ship a finished run as one file: calibrated, in int8 if that keeps the accuracy, and evaluated.
 
     shipped = shipping.make(runs.open_run("runs/release-1"), data, to="models", name="default")
     shipped.model.card.precision            # "int8" or "float32"
@@ -91,8 +91,8 @@ def make(
         run: A finished run, or a trained model in float32 whose card names its data and network.
         dataset: The data that it was trained on, image for image and vote for vote.
         to: The folder of `<name>.onnx` and `<name>.json`, of `<name>.weights.npz` where it is int8, and of
-            the hashes of the images learnt from, a file named after its content.
-        average: Runs and models to average the weights with; one began from the other, or all from one
+            the hashes of the training images, a file named after its content.
+        average: Runs and models to average the weights with; one started from the other, or all from one
             model.
         name: What the model is called; its run's name where none is given.
         licence: Under what terms the model may be used.
@@ -101,7 +101,7 @@ def make(
     Raises:
         RunError: A run has no model yet.
         DataError: Train or val is missing, the data or their votes are not those that the run was trained on,
-            or val is what one of the models it was made from learnt from.
+            or val has training images of a model that it was made from.
         ModelError: The model and the data do not fit together, the runs have no mean, or the files cannot be
             written.
     """
@@ -119,15 +119,17 @@ def _check_places(folder: Path, name: str) -> None:
     """Refuse what could not be written, before anything is worked out."""
     if not _can_be_called(name):
         raise ModelError(
-            f"a model cannot be called {name[:40]!r}{'...' if name[40:] else ''}; give it a name of at most "
-            f"{_LONGEST} bytes without slashes and control characters"
+            f"{name[:40]!r}{'...' if name[40:] else ''} is not a valid name of a model; use at most "
+            f"{_LONGEST} bytes, without slashes and control characters"
         )
     with _files.writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     for suffix in (".onnx", ".json", ".weights.npz"):
         if (folder / f"{name}{suffix}").is_dir():
-            raise ModelError(f"{str(folder / f'{name}{suffix}')!r} is a folder; choose another name or place")
+            raise ModelError(
+                f"{str(folder / f'{name}{suffix}')!r} is a folder; choose another name or folder"
+            )
 
 
 def _can_be_called(name: str) -> bool:
@@ -149,20 +151,22 @@ def _check_data(run: Run | Model, dataset: Dataset) -> None:
         raise ModelError(f"the card of {run.card.name!r} does not name its data; ship a run of mien train")
     if dataset.fingerprint != seen:
         raise DataError(
-            f"these are not the data that {name} was trained on: their fingerprint is "
-            f"{dataset.fingerprint[:12]}, its data's was {seen[:12]}; name its own with --data"
+            f"this is not the data that {name} was trained on: its fingerprint is "
+            f"{dataset.fingerprint[:12]}, and that of the training data was {seen[:12]}; give the right "
+            "data with --data"
         )
     if isinstance(run, Run):
         run.check_votes(dataset.votes_fingerprint)
 
 
 def _check_val(trained: Model, dataset: Dataset) -> None:
-    """Refuse to calibrate a model on images that it, or what it was made from, has learnt."""
+    """Refuse to calibrate a model on images that it, or a model that it was made from, was trained on."""
     val = dataset.split("val")
     if find_role(trained.card, val.fingerprint, val.name, dataset.root).role == "train":
         raise DataError(
-            f"val of {dataset.root} is what {trained.card.name!r}, or a model that it was made from, learnt "
-            "from: a temperature and figures from it would say nothing of new images; train with another val"
+            f"val of {dataset.root} has training images of {trained.card.name!r} or of a model that it was "
+            "made from, so calibration and evaluation on it would not be valid for new images; train with "
+            "another val"
         )
 
 
@@ -174,7 +178,7 @@ def _trained(parts: Sequence[Run | Model], val: Split, aside: Path) -> Model:
     models = [model_files.load(each.model_folder) if isinstance(each, Run) else each for each in parts]
     named = [digest for model in models for digest in hashes_of(model.card)]
     if len(set(named)) < len(named):
-        raise ModelError("a model is named twice among those to average; name each once")
+        raise ModelError("--average names a model twice; name each model once")
     return average(models, aside, images=val.images[: exporters.IMAGES]) if models[1:] else models[0]
 
 
@@ -238,7 +242,7 @@ def _write(
     verdicts: dict[str, Quantization],
     folder: Path,
 ) -> tuple[Model, dict[str, Evaluation]]:
-    """Score the file that ships and write it; returns it with the evaluation of each output head."""
+    """Score the model file and write it; returns it with the evaluation of each output head."""
     card, val = chosen.model.card, dataset.split("val")
     answers = {
         head: evaluator.predict(chosen.model, val, labels=dataset.labels, head=head, data=dataset.root)
@@ -281,7 +285,7 @@ def _truth(head: str, card: Card, val: Split) -> tuple[NDArray[np.bool_], NDArra
     if card.head(head).output == "probabilities":
         return np.ones(len(val), bool), val.labels
     if val.votes is None:
-        raise DataError(f"split {val.name!r} has no votes, which the head {head!r} is measured by")
+        raise DataError(f"split {val.name!r} has no votes, which the evaluation of the head {head!r} needs")
     return find_plurality(val.votes, card.labels)
 
 
@@ -377,7 +381,7 @@ def _verdict(plain: _File, small: _File, head: str, val: Split) -> Quantization:
 
 
 def _put_weights(trained: Model, made: Model) -> Path | None:
-    """Write what a training can begin from beside an int8 file; beside another leave no older file's."""
+    """Write what a training can start from beside an int8 file; beside another leave no older file's."""
     path = initial_weights.beside(made.path)
     if made.card.precision == "int8":
         _files.write(path, initial_weights.pack(onnx_graph.weights(trained.read()), made.card.sha256 or ""))
@@ -390,7 +394,7 @@ def _put_weights(trained: Model, made: Model) -> Path | None:
 def average(models: Sequence[Model], to: str | os.PathLike[str], *, images: NDArray[np.uint8]) -> Model:
     """Write the network whose weights are the mean of the weights of several models as a model file.
 
-    Networks that began from one another, or from the same one, and trained on for a while are close enough
+    Networks that started from one another, or from the same one, and trained on for a while are close enough
     for their mean to work too, often better than either (arXiv:2109.01903, arXiv:2203.05482).
 
     Args:
@@ -401,7 +405,7 @@ def average(models: Sequence[Model], to: str | os.PathLike[str], *, images: NDAr
 
     Returns:
         The model; its card is that of the first model, with the others in `averaged` and the models that
-            all began from, or were averaged with before, in `base`.
+            all started from, or were averaged with before, in `base`.
 
     Raises:
         ModelError: They differ in network, labels or origin; or as in
@@ -416,13 +420,11 @@ def average(models: Sequence[Model], to: str | os.PathLike[str], *, images: NDAr
     for model, own in zip(models, found, strict=True):
         shapes = {path: array.shape for path, array in own.items()}
         if any(shapes.get(variable.path) != tuple(variable.shape) for variable in network.weights):
-            raise ModelError(
-                f"the weights of {model.card.name!r} are not those of the network its card names"
-            )
+            raise ModelError(f"the weights of {model.card.name!r} do not fit the network that its card names")
     for variable in network.weights:
         same = [each[variable.path] for each in found]
         variable.assign(np.mean(same, axis=0, dtype=np.float64).astype(np.float32))
-    # Of one that began from another of them, the other's own card knows most.
+    # Of one that started from another of them, the other's own card knows most.
     bases = {base.sha256: base for each in models for base in (*each.card.base, *each.card.averaged)}
     bases |= {base.sha256: base for base in averaged if base.sha256 in bases}
     card = replace(first.card, base=tuple(bases.values()), averaged=averaged, began=None, metrics={})
@@ -444,16 +446,16 @@ def _check_alike(first: Card, other: Card) -> None:
     ):
         if not alike:
             raise ModelError(
-                f"{first.name!r} and {other.name!r} differ in their {what}, so their weights have no mean; "
-                "average runs of one recipe's kind"
+                f"{first.name!r} and {other.name!r} differ in their {what}, so their weights cannot be "
+                "averaged; average runs with the same settings"
             )
     asked = [card.recipe.get("network") for card in (first, other)]
     origins = [hashes_of(card) | {base.sha256 for base in card.base} for card in (first, other)]
     if asked[0] != asked[1] or not origins[0] & origins[1]:
         raise ModelError(
-            f"{first.name!r} and {other.name!r} did not begin from one another, nor from one model, so the "
-            "mean of their weights is not a trained network; average a run made with mien train --from "
-            "and what it began from, or several that began from one"
+            f"{first.name!r} and {other.name!r} did not start from the same weights, so their weights "
+            "cannot be averaged; average a run of mien train --from with the model that it started from, or "
+            "several runs that started from the same model"
         )
 
 

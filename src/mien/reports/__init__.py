@@ -1,4 +1,4 @@
-"""What people look at: plots of a run, the report of an evaluation, and pages of audits and comparisons.
+"""Plots of a run, the report of an evaluation, and pages of audits and comparisons.
 
 `plots` needs Matplotlib (extra `plot`); the others do not.
 """

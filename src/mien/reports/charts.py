@@ -45,11 +45,11 @@ def reliability_diagram(bins: Sequence[Bin], title: str) -> Markup:
                 f'width="{width - 2:.1f}" height="{tall:.1f}"/>'
             )
     drawn.append(f'<path class="ideal" d="M{_LEFT} {bottom} L{_LEFT + _SIDE} {_TOP}"/>')
-    return _with_axes("".join(drawn), title, "confidence", "share named right", (0, 1))
+    return _with_axes("".join(drawn), title, "confidence", "correct predictions", (0, 1))
 
 
 def coverage_curve(points: Sequence[Point], title: str) -> Markup:
-    """Draw accuracy against the share of images answered, with its 95 % band.
+    """Draw accuracy against the share of images with a prediction, with its 95 % band.
 
     Args:
         points: As `evaluate.Point` in plain values.
@@ -66,7 +66,7 @@ def coverage_curve(points: Sequence[Point], title: str) -> Markup:
     dots = "".join('<circle class="dot" cx="{}" cy="{}" r="2.2"/>'.format(*place.split()) for place in line)
     band = f'<path class="band" d="M{" L".join([*upper, *lower])} Z"/>'
     curve = f'{band}<path class="s0" d="M{" L".join(line)}"/>{dots}'
-    return _with_axes(curve, title, "share of images answered", "share named right", (bottom, 1))
+    return _with_axes(curve, title, "share of images with a prediction", "correct predictions", (bottom, 1))
 
 
 def interval_bar(value: float, interval: Sequence[float], title: str) -> Markup:
@@ -86,7 +86,7 @@ def recall_differences(differences: Mapping[str, tuple[float, tuple[float, float
     """Draw the difference in recall of each class as a point with its interval, about a line at 0.
 
     Args:
-        differences: By class, recall of A less recall of B, its interval, and whether it is significant.
+        differences: By class, recall of A minus recall of B, its interval, and whether it is significant.
     """
     most = max(*(abs(end) for _, interval, _ in differences.values() for end in interval), 0.01)
     step, height = 30, 30 * len(differences) + 80
@@ -118,7 +118,7 @@ def recall_differences(differences: Mapping[str, tuple[float, tuple[float, float
     for value, words, anchor, line in (
         (-most, "← B better", "start", 38),
         (most, "A better →", "end", 38),
-        (0, "recall of A less recall of B, points", "middle", 60),
+        (0, "recall of A minus recall of B, points", "middle", 60),
     ):
         drawn.append(
             f'<text class="end" x="{x(value)}" y="{foot + line}" text-anchor="{anchor}">{words}</text>'

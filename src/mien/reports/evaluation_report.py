@@ -155,7 +155,7 @@ def render_report(found: Evaluation, images: NDArray[np.uint8], maps: Mapping[in
 def _doubtful(models: Sequence[EvaluatedModel]) -> list[str]:
     """Warn of models that are at chance, and of models that are worse than what they started from."""
     warnings = [
-        f"on val, nothing shows that {each.name} is better than always predicting the most frequent label"
+        f"on val, {each.name} is not significantly better than always predicting the most frequent label"
         for each in models
         if each.at_chance
     ]
@@ -171,7 +171,7 @@ def _small_groups(found: Evaluation) -> list[str]:
     names = [group.name for group in groups if group.few]
     if not names:
         return []
-    return [f"groups with fewer than {SMALL_GROUP} images, whose figures say little: {', '.join(names)}"]
+    return [f"groups with fewer than {SMALL_GROUP} images, whose figures are unreliable: {', '.join(names)}"]
 
 
 def _without_overlap(found: Evaluation) -> dict[str, Evaluation | Figures]:

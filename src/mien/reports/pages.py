@@ -1,4 +1,4 @@
-"""Pages of HTML about a data set's audit and about two models; each is one file that needs no other.
+"""HTML pages about an audit and about the comparison of two models; each is one self-contained file.
 
 The pages show images of the data set, so treat them like the data set.
 """

@@ -133,7 +133,7 @@ def _name_what_was_scored(report: Mapping[str, Any], name: str) -> tuple[str, st
 def _save_figure(figure: Figure, to: str | os.PathLike[str], stem: str, *, tight: bool = True) -> list[Path]:
     """Write a figure as PNG and SVG into a folder; if `tight`, the page has the size of what is drawn."""
     if stem != Path(stem).name or "\\" in stem or "\0" in stem:
-        raise DataError(f"{stem!r} cannot be a figure's file name; give a name without separators")
+        raise DataError(f"{stem!r} is not a valid file name for a figure; give a name without separators")
     # Measured once: print_figure's own "tight" would arrange every text again for each file.
     box = figure.get_tightbbox().padded(_MARGIN) if tight else None
     drawn = {}
@@ -286,7 +286,7 @@ def draw_history(
             column is not drawn.
         to: The folder to write into.
         title: The run's name.
-        best: The epoch that ships, from 1; None if none does yet.
+        best: the selected epoch, from 1; None if none does yet.
 
     Returns:
         `loss.png`, `loss.svg`, `accuracy.png` and `accuracy.svg` in `to`.
@@ -296,12 +296,12 @@ def draw_history(
         OutputError: A file cannot be written.
     """
     if not rows:
-        raise RunError("the history has no rows: no epoch was finished, so there is nothing to draw")
+        raise RunError("the history has no rows, because no epoch is finished")
     epochs = _column(rows, "epoch")
     if np.isnan(epochs).any():
         epochs = np.arange(1, len(rows) + 1, dtype=np.float64)
     if best is not None and best not in epochs:
-        raise RunError(f"epoch {best} is said to ship, and the history holds {_span(epochs)}")
+        raise RunError(f"the best epoch is {best}, but the history has {_span(epochs)}")
     rate = _column(rows, "learning_rate")
     paths = []
     for measure in _MEASURES:
@@ -445,13 +445,13 @@ def _summary(measure: _Measure, epochs: Floats, curves: list[_Curve], best: int 
     values = ", ".join(
         f"{curve.name} {measure.write(float(curve.values[epochs == best][0]))}" for curve in curves
     )
-    return f"epoch {best:,} of {int(epochs[-1]):,} ships: {values}"
+    return f"epoch {best:,} of {int(epochs[-1]):,} selected: {values}"
 
 
 def _mark_epoch(axes: Axes, best: int, epochs: Floats, curves: list[_Curve]) -> None:
     axes.axvline(best, color=_INK, linewidth=0.9, linestyle=(0, (2, 2)), zorder=2)
     above = ("data", "axes fraction")
-    _annotate(axes, "ships", (best, 1), (0, 5), xycoords=above, ha="center", fontsize=8.5)
+    _annotate(axes, "used", (best, 1), (0, 5), xycoords=above, ha="center", fontsize=8.5)
     for curve in curves:
         there = (epochs == best) & _drawable(curve.values)
         axes.plot(
@@ -519,7 +519,7 @@ class _MatrixLayout:
 
 
 def draw_confusion_matrix(report: Mapping[str, Any], to: str | os.PathLike[str], *, name: str) -> list[Path]:
-    """Draw a confusion matrix: a row a true class, a column an answer.
+    """Draw a confusion matrix: one row per true class, one column per prediction.
 
     Colour is the share of the row, so that small classes read like large ones. Cells hold images and share
     of the row, as long as there is room for readable type.
@@ -541,7 +541,7 @@ def draw_confusion_matrix(report: Mapping[str, Any], to: str | os.PathLike[str],
     if not len(labels) or counts.shape != (len(labels), len(labels)) or counts.dtype.kind not in "iu":
         raise DataError(
             f"a report with {len(labels)} labels and a confusion of shape {counts.shape} cannot be drawn; "
-            "counts of images are needed, a row and a column for each label"
+            "give counts of images, with a row and a column for each label"
         )
     names = shorten_names(labels)
     grid = _lay_out_matrix(counts, max(map(len, names)))
@@ -697,7 +697,7 @@ def draw_reliability(report: Mapping[str, Any], to: str | os.PathLike[str], *, n
     """
     bins = report.get("reliability", ())
     if not bins:
-        raise DataError("the report has no reliability bins, so it cannot be drawn; score the split again")
+        raise DataError("the report has no reliability bins, so it cannot be drawn; evaluate the split again")
     height = _RELIABILITY_SIDE + _COUNTS_GAP + _COUNTS_STRIP
     with _open_figure(_RELIABILITY_SIDE, height) as figure:
         axes = figure.add_axes((0, 1 - _RELIABILITY_SIDE / height, 1, _RELIABILITY_SIDE / height))
@@ -716,14 +716,14 @@ def draw_reliability(report: Mapping[str, Any], to: str | os.PathLike[str], *, n
 
 
 def _draw_bins(axes: Axes, bins: list[Mapping[str, Any]]) -> None:
-    axes.set(ylim=(0, 1), ylabel="answers that are right")
+    axes.set(ylim=(0, 1), ylabel="correct predictions")
     axes.yaxis.set_major_locator(FixedLocator(_FIFTHS))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
     axes.grid(True)
     axes.plot((0, 1), (0, 1), color=_SOFT, linewidth=1, linestyle=(0, (4, 3)), zorder=2)
     look: dict[str, Any] = {"size": 9, "linespacing": 1.3}
-    axes.text(0.02, 0.97, "right more often\nthan it is sure", ha="left", va="top", color=_BLUE, **look)
-    axes.text(0.98, 0.03, "surer than\nit is right", ha="right", va="bottom", color=_VERMILION, **look)
+    axes.text(0.02, 0.97, "underconfident", ha="left", va="top", color=_BLUE, **look)
+    axes.text(0.98, 0.03, "overconfident", ha="right", va="bottom", color=_VERMILION, **look)
     for each in bins:
         if not each["n"]:
             continue
@@ -742,7 +742,7 @@ def _draw_counts(axes: Axes, counts: list[int]) -> None:
     axes.set_ylim(0, 1.25 * max(*counts, 1))
     axes.yaxis.set_major_locator(FixedLocator([]))
     axes.set_ylabel("images", labelpad=30)
-    axes.set_xlabel("probability of the answer")
+    axes.set_xlabel("probability of the prediction")
     axes.axhline(0, color=_FAINT)
     size = min(8.0, width * _RELIABILITY_SIDE * _POINTS / 3.2)
     if size < 5:
@@ -808,8 +808,9 @@ def draw_samples(
     fits = len(shape) == 4 and shape[1] == shape[2] > 0 and shape[3] == 1 and shape == after.shape
     if not fits or not 0 < shape[0] == len(labels) or not before.dtype == after.dtype == np.uint8:
         raise DataError(
-            f"{len(labels)} labels with images {before.dtype} {shape} before and {after.dtype} {after.shape} "
-            "after do not form pairs; two equal shapes (n, size, size, 1) of uint8 and n labels are needed"
+            f"{len(labels)} labels with images {before.dtype} {shape} before and {after.dtype} "
+            f"{after.shape} after do not form pairs; give two uint8 arrays of the same shape (n, size, "
+            "size, 1) and n labels"
         )
     chosen = np.unique(np.linspace(0, shape[0] - 1, min(shape[0], _MOST_PAIRS)).round().astype(int))
     grid = _lay_out_sheet(len(chosen), shape[1])
@@ -921,7 +922,7 @@ def draw_timeline(
         OutputError: A file cannot be written.
     """
     if not (math.isfinite(begin) and math.isfinite(end) and end > begin):
-        raise DataError(f"a video from {begin} to {end} s has no length to draw")
+        raise DataError(f"a video from {begin} to {end} s has no length, so it cannot be drawn")
     longest = sorted(people, key=lambda person: -person["seconds"])[:_MOST_PEOPLE]
     shown = sorted(longest, key=lambda person: person["track"])
     rows = max(1, len(shown))
@@ -1038,7 +1039,7 @@ def _thin_out(spans: Sequence[Stretch], begin: float, end: float) -> list[Stretc
 def _people_note(people: int, shown: int) -> str:
     if people < 2:
         return "one person" if people else "no face was found"
-    return f"{shown} of {people} people, those seen longest" if shown < people else f"{people} people"
+    return f"{shown} of {people} people, the ones seen longest" if shown < people else f"{people} people"
 
 
 def _time_marks(length: float) -> Locator:
@@ -1077,14 +1078,14 @@ def draw_run(made: Run, dataset: Dataset | None = None) -> list[Path]:
         MissingExtra: There is a data set, and OpenCV is not installed to augment its images.
     """
     rows = made.history()
-    # A training that was killed has a history, and nothing that ships.
+    # A training that was killed has a history, and no model file.
     best = made.facts().get("shipped", {}).get("epoch")
     paths = draw_history(rows, made.figures, title=made.name, best=best)
     for file in sorted(made.evaluation.glob("*.json")):
         try:
             report = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise RunError(f"{file} is damaged: {error}; score the split again") from None
+            raise RunError(f"{file} is damaged: {error}; evaluate the split again") from None
         paths += draw_confusion_matrix(report, made.figures, name=file.stem)
         paths += draw_reliability(report, made.figures, name=file.stem)
     if dataset is not None and dataset.train is not None:

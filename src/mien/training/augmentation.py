@@ -444,7 +444,7 @@ def apply_changes(
     _check_images(images)
     if len(images) != len(changes.flip):
         raise DataError(
-            f"{len(images)} images came with {len(changes.flip)} changes; give one change an image"
+            f"{len(images)} images came with {len(changes.flip)} changes; give one change per image"
         )
     cv2 = load_opencv()
     matrices = affine_matrices(changes, images.shape[1])

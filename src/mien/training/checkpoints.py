@@ -32,7 +32,7 @@ GRACE = 4.0
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 #: Shows the cursor again, because a progress bar may have hidden it.
-_FAREWELL = "\x1b[?25h\nmien: stopped inside a long step, and saved; go on with: "
+_FAREWELL = "\x1b[?25h\nmien: stopped inside a long step, and saved; continue with: "
 
 
 class Stop:
@@ -140,7 +140,7 @@ class Status:
 
 
 def best_epoch(history: list[Row], select: str) -> int:
-    """Return the index of the epoch that ships: the first of equal ones."""
+    """Return the index of the selected epoch: the first of equal ones."""
     if select == "last":
         return len(history) - 1
     sign = -1 if select == "val_accuracy" else 1
@@ -169,7 +169,7 @@ class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc, name-d
         run: The run that stores the record.
         recipe: Its recipe.
         feed: The training batches.
-        state: The state to go on from; None at the beginning.
+        state: The state to continue from; None at the beginning.
         on_status: Called a few times a second.
         again: The command that resumes it, for the message.
     """
@@ -264,8 +264,8 @@ class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc, name-d
     def _keep(self, now: float) -> None:
         """Save the state inside an epoch, or keep it in memory.
 
-        Keras cannot go on from an epoch's last step, so the state before that step stays in memory until the
-        validation is done.
+        Keras cannot continue from an epoch's last step, so the state before that step stays in memory until
+        the validation is done.
         """
         if self.stop:
             self._leave(self._capture())
@@ -319,7 +319,7 @@ class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc, name-d
         if state is not None:
             self.run.save(state)
         raise Stopped(
-            f"stopped in epoch {self.epoch + 1}, and saved; go on with: {self.again}",
+            f"stopped in epoch {self.epoch + 1}, and saved; continue with: {self.again}",
             self.stop.signal_number,
         )
 

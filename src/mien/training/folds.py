@@ -1,4 +1,4 @@
-"""Out-of-fold probabilities: predictions for training images by networks that did not learn from them."""
+"""Out-of-fold probabilities: predictions for training images by networks that were not trained on them."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -74,7 +74,7 @@ def _one(part: Dataset, recipe: Recipe, path: Path, *, fit: Fit, resume: Resume)
         return fit(part, path)
     made = open_run(path)
     if _settings(made.recipe()) != _settings(recipe):
-        raise RunError(f"{path} is a run of another recipe; choose another folder with --out")
+        raise RunError(f"{path} was trained with another recipe; choose another folder with --out")
     if made.facts()["status"] != "done":
         return resume(made, part)
     if made.facts()["data"]["fingerprint"] != part.fingerprint:

@@ -1,4 +1,4 @@
-"""Initial weights of a training that begins from a trained model."""
+"""Initial weights of a training that starts from a trained model."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -43,7 +43,7 @@ class InitialWeights:
 
 
 def load(base: Model) -> InitialWeights:
-    """Load the weights of a model that a training begins from.
+    """Load the weights of a model that a training starts from.
 
     Args:
         base: A model in float32, whose file holds the weights; or in int8, with a weights file beside it.
@@ -55,7 +55,8 @@ def load(base: Model) -> InitialWeights:
     network = card.recipe.get("network")
     if card.data is None or not isinstance(network, str):
         raise ModelError(
-            f"the card of {card.name!r} does not name its network and data, so no training can begin from it"
+            f"the card of {card.name!r} does not name its network and data, so a training cannot start from "
+            "it; use a model of mien train or mien ship"
         )
     own = {
         "name": card.name,
@@ -86,14 +87,14 @@ def check_recipe(start: InitialWeights, recipe: Recipe) -> None:
         if asked != had:
             raise RecipeError(
                 f"{start.name} has {key} {had}, and the recipe has {key} {asked}; add --set {key}={had}, or "
-                "begin from another model"
+                "start from another model"
             )
 
 
 def evaluate_base(
     base: Model, dataset: Dataset, *, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, Any] | None:
-    """Evaluate the model that a training begins from on val, to compare the result with it.
+    """Evaluate the model that a training starts from on val, to compare the result with it.
 
     Args:
         base: The model.

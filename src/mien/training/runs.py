@@ -1,12 +1,12 @@
-"""A run's folder: recipe, facts, history, saved states, and a lock against a second training.
+"""The folder of a run: recipe, facts, history, saved states, and a lock that prevents a second training.
 
-    RUN/recipe.toml                 what was asked for
-    RUN/run.json                    what it ran on: data, environment, what ships, how it ended
+    RUN/recipe.toml                 the settings
+    RUN/run.json                    what it ran on: data, environment, selected epoch, status
     RUN/history.csv                 one row per epoch
-    RUN/checkpoints/state-*.npz     all that a killed training needs to go on; the last two states
-    RUN/weights/ep*.weights.h5      weights of epochs, for people
-    RUN/model/                      the model that ships
-    RUN/evaluation/*.json           its scores, a file a split
+    RUN/checkpoints/state-*.npz     the last two states, from which a stopped training continues
+    RUN/weights/ep*.weights.h5      weights of single epochs
+    RUN/model/                      the model file
+    RUN/evaluation/*.json           its evaluations, one file per split
     RUN/scored.json                 a log of evaluations on images other than train and val
     RUN/figures/                    plots of history and evaluations
 
@@ -48,7 +48,7 @@ Row = dict[str, float]
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """A saved state of a training, from which it goes on bit for bit.
+    """A saved state of a training, from which it continues bit for bit.
 
     Args:
         step: Steps done since the first epoch began.
@@ -61,7 +61,7 @@ class State:
     facts: Mapping[str, Any]
 
     def group(self, kind: str) -> list[NDArray[Any]]:
-        """Return the arrays named `kind/0000`, `kind/0001` and so on; `best` are the weights that ship."""
+        """Return the arrays named `kind/0000`, `kind/0001` and so on; `best` are the selected weights."""
         return [self.arrays[name] for name in sorted(self.arrays) if name.startswith(f"{kind}/")]
 
 
@@ -82,7 +82,7 @@ class Run:
 
     @property
     def model_folder(self) -> Path:
-        """The folder of the model that ships."""
+        """The folder of the model file."""
         return self.path / "model"
 
     @property
@@ -156,11 +156,11 @@ class Run:
             return
         if data["votes"] is None:
             raise DataError(
-                f"{self.path} was begun without FER+ votes, and this data set has votes; leave them out"
+                f"{self.path} was started without FER+ votes, but this data set has votes; omit them"
             )
         came = "this data set has none" if votes is None else f"these have {votes[:12]}"
         raise DataError(
-            f"{self.path} was begun with FER+ votes of fingerprint {str(data['votes'])[:12]}, and {came}; "
+            f"{self.path} was started with FER+ votes of fingerprint {str(data['votes'])[:12]}, and {came}; "
             "use the same with --votes, or start a new training in another folder"
         )
 
@@ -180,7 +180,7 @@ class Run:
                 return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
         except FileNotFoundError:
             if self.facts().get("status") == "done":
-                raise RunError(f"{self.path} has lost its history.csv; {_RESTORE}") from None
+                raise RunError(f"{self.path} has no history.csv; {_RESTORE}") from None
             raise RunError(f"{self.path} has no history.csv, because no epoch is finished yet") from None
         except (ValueError, TypeError):
             raise RunError(f"{self.path / 'history.csv'} is damaged; {_RESTORE}") from None
@@ -362,7 +362,7 @@ def check_empty(out: str | os.PathLike[str]) -> None:
 
 
 def _not_empty(path: Path) -> RunError:
-    advice = f"go on with --resume {path}, or" if (path / "recipe.toml").exists() else "please"
+    advice = f"continue it with --resume {path}, or" if (path / "recipe.toml").exists() else "please"
     return RunError(f"{path} is not empty; {advice} name another folder")
 
 

@@ -1,4 +1,4 @@
-"""Train a recipe on a data set; the result is a run's folder with the model that ships.
+"""Train a recipe on a data set; the result is a run's folder with the model file.
 
 A training depends on data, recipe, machine and software only. If it is killed at any moment and resumed, its
 weights, history and metrics are equal bit for bit to those of an uninterrupted training.
@@ -51,7 +51,7 @@ def describe_run(
         policy: The dtype policy of Keras.
         origin: How to load the data again.
         teacher: The probabilities that it distils from; None for no distillation.
-        bases: The models that it begins from, as fields of `mien.models.model_files.Base`.
+        bases: The models that it starts from, as fields of `mien.models.model_files.Base`.
         began: The result of `initialization.evaluate_base` for the first of them.
     """
     return {
@@ -243,7 +243,7 @@ def fit(
         out: The run's folder; None for the next free `runs/<recipe>-<number>`.
         runs: The parent of numbered run folders.
         teacher: Probabilities for the training images to distil from, as `recipe.targets` weighs them.
-        base: A model whose weights the training begins from; None for random weights. It must have the
+        base: A model whose weights the training starts from; None for random weights. It must have the
             recipe's network. Output layers for other classes keep random weights.
         origin: How to load the data again (arguments of `datasets.load`); kept in `run.json`.
         fold: Whether it is a fold of `train_folds`, which resumes it by itself.
@@ -263,7 +263,7 @@ def fit(
         ModelError: The weights of `base` are missing or damaged.
         TrainingError: The loss is not a number any more; what was learnt is saved.
         OutputError: A file cannot be written; what was saved before is unchanged.
-        Stopped: A signal stopped the training; go on with `resume`.
+        Stopped: A signal stopped the training; continue with `resume`.
     """
     recipe = get(recipe) if isinstance(recipe, str) else recipe
     _check_data(dataset, recipe)
@@ -420,7 +420,7 @@ def _train(
                 callback.save()
             _fit_part(model, callback, validation, callbacks=_callbacks(made, recipe, say))
     except OutputError as error:
-        error.args = (f"{error}; then go on with: {again}",)
+        error.args = (f"{error}; then continue with: {again}",)
         raise
     except TrainingError as error:
         if fold and callback.diverged:
@@ -437,10 +437,10 @@ def _load_weights(
 ) -> None:
     """Assign the initial weights to the model, and report which outputs keep random weights."""
     fresh = initialization.assign(start, model, dataset.labels)
-    why = "has no such output" if dataset.labels == start.labels else "has other classes"
-    rest = f"; {' and '.join(fresh)} begins with random weights, because it {why}" if fresh else ""
+    why = "does not have this output" if dataset.labels == start.labels else "has other classes"
+    rest = f"; {' and '.join(fresh)} starts with random weights, because the model {why}" if fresh else ""
     if on_note is not None:
-        on_note(f"begins from the weights of {start.name}{rest}")
+        on_note(f"starts from the weights of {start.name}{rest}")
         if len(start.heads) > len(model.outputs):
             on_note(
                 f"{start.name} has the heads {' and '.join(start.heads)}; the model trained here has only "
@@ -454,7 +454,7 @@ def _score_base(
 ) -> dict[str, Any] | None:
     def move(done: int, total: int) -> None:
         if on_progress is not None:
-            on_progress(f"scoring {base.card.name} on val", done, total)
+            on_progress(f"evaluating {base.card.name} on val", done, total)
 
     return initialization.evaluate_base(base, dataset, progress=move)
 
@@ -472,16 +472,16 @@ def _check_teacher(made: Run, begun: Mapping[str, Any] | None, teacher: SavedPre
     if had != has:
         was = f"a teacher ({begun['about']})" if begun else "no teacher"
         raise DataError(
-            f"{made.name} was begun with {was}; name the same files with --teacher"
+            f"{made.name} was started with {was}; name the same files with --teacher"
             if begun
-            else f"{made.name} was begun with no teacher; leave --teacher out"
+            else f"{made.name} was started without a teacher; omit --teacher"
         )
 
 
 def _fit_part(model: Any, callback: CheckpointCallback, validation: Batch, *, callbacks: list[Any]) -> None:
     """Train to the end; or, from inside an epoch, to the end of that epoch.
 
-    Keras cannot begin inside an epoch, so the caller goes on from the state that is saved at its end. That
+    Keras cannot begin inside an epoch, so the caller continues from the state that is saved at its end. That
     also restores weights with a moving average, which Keras changes at the end of `fit`.
     """
     feed, recipe = callback.feed, callback.recipe
@@ -516,7 +516,7 @@ def _callbacks(made: Run, recipe: Recipe, say: Callable[[str], None]) -> list[An
 def _finish(
     made: Run, callback: CheckpointCallback, dataset: Dataset, recipe: Recipe, *, say: Callable[[str], None]
 ) -> None:
-    """Export the weights that ship, evaluate the file on val, and store both."""
+    """Export the selected weights, evaluate the file on val, and store both."""
     made.write_history(callback.history)
     index = best_epoch(callback.history, recipe.select)
     row = callback.history[index]
@@ -525,7 +525,10 @@ def _finish(
             f"stopped early after epoch {len(callback.history)}: the validation loss has not fallen for "
             f"{recipe.stopping.patience} epochs"
         )
-    say(f"ships epoch {index + 1} of {len(callback.history)}: val_loss {row['val_loss']:.4f}")
+    say(
+        f"the model file has the weights of epoch {index + 1} of {len(callback.history)}: val_loss "
+        f"{row['val_loss']:.4f}"
+    )
     better = _find_better_epoch(callback.history, index)
     if better is not None:
         other = callback.history[better]
@@ -533,7 +536,7 @@ def _finish(
             f"epoch {better + 1} was better on val, in loss ({other['val_loss']:.4f}, not "
             f"{row['val_loss']:.4f}) and in accuracy ({other['val_accuracy']:.2%}, not "
             f"{row['val_accuracy']:.2%}); the recipe keeps the last epoch; add --set select=val_loss to "
-            "ship the best"
+            "keep the best"
         )
     model = build_network(recipe, classes=len(dataset.labels), policy="float32")
     model.set_weights(callback.best)
@@ -581,7 +584,7 @@ def _find_better_epoch(history: Sequence[Mapping[str, float]], index: int) -> in
 
 
 def _compare_with_base(made: Run, report: Evaluation) -> model_files.Began | None:
-    """Compare the trained model with the one that it began from, if that was evaluated."""
+    """Compare the trained model with the one that it started from, if that was evaluated."""
     known = made.facts().get("began")
     if known is None:
         return None
@@ -628,7 +631,7 @@ def _at_chance(
     commonest = card.labels[int(np.bincount(right).argmax())]
     return (
         f"{called} is not better than chance: its accuracy on val is {hits / len(right):.1%} ({low:.1%} to "
-        f"{high:.1%}), and that of always answering {commonest} is {majority_share(right):.1%}; all its "
+        f"{high:.1%}), and always predicting {commonest} has {majority_share(right):.1%}; all its "
         "predictions are marked uncertain"
     )
 

@@ -422,7 +422,7 @@ def _averaged(strips: Iterable[NDArray[np.uint8]], by: int) -> NDArray[np.uint8]
 
 
 def _reduced(name: str, kind: str, width: int, height: int, size: int) -> int:
-    """Return the reduction factor of a large picture; refuse one that is too large or packed too densely."""
+    """Return the reduction factor of a large picture; refuse pictures that are too large or too dense."""
     if width * height > MAX_LARGE[kind]:
         raise _too_many(name, width, height, f"{kind} files of up to {MAX_LARGE[kind]:,}")
     if max(width, height) > _LONGEST_SIDE:

@@ -1,4 +1,4 @@
-"""Find what is wrong with a data set: copies across splits, blank images, wrong labels; write a clean copy.
+"""Find problems of a data set (duplicates across splits, blank images, wrong labels), and write a clean copy.
 
 report = audit.inspect(datasets.load("archive (4).zip"))
 report.counts["test_in_train"]

@@ -1,4 +1,4 @@
-"""A clean copy of a data set, and the list of training images to leave out."""
+"""A clean copy of a data set, and the list of training images to exclude."""
 
 import contextlib
 import csv

@@ -53,7 +53,7 @@ def _found(material: Material, shared: Mapping[str, tuple[str, ...]]) -> Finding
         kind="person in two splits",
         severity="error",
         evidence=f"{len(shared):,} of {known:,} persons (groups) have images in two or more splits"
-        f"{''.join(f'; {part}' for part in parts)}. So scores on val and test are too good for new persons."
+        f"{''.join(f'; {part}' for part in parts)}. So scores on val and test are too high for new persons."
         f"{f' The {_MOST_CASES:,} with most images are listed, {more:,} are not.' if more else ''}",
         advice="Give each person to one split: --split-by group makes val and test again by person.",
         cases=tuple(_case(material, groups, group, shared[group]) for group in listed),

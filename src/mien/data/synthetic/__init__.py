@@ -2,7 +2,7 @@
 
 Grey faces of the seven emotions, each painted from about seventy numbers: the action units of its emotion, a
 head, a pose and a light. With them everything in mien runs, and is tested, without a photograph. Results on
-synthetic faces say nothing about real ones.
+synthetic faces do not predict scores on real ones.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""Pixels: paint a face's marks large, shrink them, and light, blur and grain the result."""
+"""Paint the pixels of a synthetic face: large, then reduced, with light, blur and noise."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -63,7 +63,7 @@ def check_size(size: int) -> None:
 
 
 def _expose(lit: NDArray[np.float32], light: Light) -> NDArray[np.uint8]:
-    """Set brightness and contrast as a camera does, whatever the light and the skin."""
+    """Set brightness and contrast as a camera does, for any light and skin."""
     contrast = light.contrast / max(float(lit.std()), 1e-3)
     levels = light.brightness + contrast * (lit - float(lit.mean()))
     exposed: NDArray[np.uint8] = np.clip(levels, 0, 255).astype(np.uint8)
