@@ -311,7 +311,7 @@ def _find_images(
         first: The folder that is preferred.
 
     Returns:
-        None if there are none, or if they are in class folders.
+        None if no image has a key, or images are in class folders.
     """
     folders: dict[str, dict[str, str]] = {}
     for name in tree.images:

@@ -23,6 +23,9 @@ from mien.vision import images
 
 _LONGEST_LINE = 16 * 2**20
 
+#: Characters of a label, a usage or the name of a column.
+_LONGEST_WORD = 256
+
 _NEEDED = ("emotion", "pixels")
 
 _WANTED = (
@@ -110,7 +113,7 @@ def read_table(
             raise DataError(
                 f"'{name}' has a line above {_LONGEST_LINE // 2**20} MiB; give a csv with one image per line"
             )
-        if not line.strip():
+        if line.isspace():
             continue
         split = ""
         try:
@@ -204,7 +207,8 @@ def _columns(first: bytes, delimiter: str) -> dict[str, int]:
 
 def _fields(line: str, delimiter: str) -> list[str]:
     parts = next(csv.reader([line], delimiter=delimiter)) if '"' in line else line.split(delimiter)
-    return [part.strip().lower() for part in parts]
+    # Pixels have no capitals, and most of the bytes.
+    return [part.strip() if len(part) > _LONGEST_WORD else part.strip().lower() for part in parts]
 
 
 def _fields_of_row(line: bytes, columns: dict[str, int], delimiter: str) -> list[str]:
