@@ -472,8 +472,8 @@ def made(tmp_path: Path) -> Callable[..., runs.Run]:
     """Make a run of two classes of one's own, with its model and the report on val."""
     onnx = pytest.importorskip("onnx", reason="making a model by hand needs mien[train]")
     assert onnx
-    from test_model_files import LABELS as OWN
-    from test_model_files import MODEL, SIZE
+    from hand_models import LABELS as OWN
+    from hand_models import MODEL, SIZE
 
     def make(**changes: Any) -> runs.Run:
         known = Data(
@@ -533,7 +533,7 @@ def test_a_run_on_own_data_has_both_pages(
 
 
 def test_a_datasheet_counts_the_training_images_of_each_class(made: Callable[..., runs.Run]) -> None:
-    from test_model_files import LABELS as OWN
+    from hand_models import LABELS as OWN
 
     new = made()
     before = model_cards.datasheet(new)
@@ -638,8 +638,8 @@ def test_reports_that_do_not_belong_to_a_run_are_refused(
 def folder(tmp_path: Path) -> Path:
     """A folder of two shipped models, one of them named as the package names one."""
     pytest.importorskip("onnx", reason="making a model by hand needs mien[train]")
-    from test_model_files import LABELS as OWN
-    from test_model_files import MODEL, SIZE
+    from hand_models import LABELS as OWN
+    from hand_models import MODEL, SIZE
 
     for name in ("another", "fast"):
         written = model_files.write(

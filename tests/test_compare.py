@@ -14,12 +14,12 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from scipy import stats
 from sklearn import metrics as judge
 
 from builders import has_line, refused
+from hand_models import LABELS, SIZE, meter
 from html_pages import Page
 from mien import cli, errors
 from mien.data import datasets
@@ -398,42 +398,6 @@ def test_a_model_wins_only_where_it_wins_on_images_that_none_learnt_from() -> No
 
 
 # From models, files and the command line
-
-
-SIZE = 16
-
-
-def meter(name: str, edges: tuple[float, float], *, size: int = SIZE, **card: object) -> bytes:
-    """A model of known answers: dark images are happy, grey ones sad, bright ones surprise."""
-    nodes = [
-        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
-        helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2]),
-        helper.make_node("Transpose", ["planes"], ["features"], perm=[0, 2, 3, 1]),
-        helper.make_node("GlobalAveragePool", ["planes"], ["pooled"]),
-        helper.make_node("Flatten", ["pooled"], ["flat"]),
-        helper.make_node("Gemm", ["flat", "kernel", "bias"], ["logits"]),
-        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
-    ]
-    low, high = edges
-    weights = {
-        "kernel": np.array([[0.0, 0.1, 0.2]], np.float32),
-        "bias": np.array([0.0, -low / 10, -(low + high) / 10], np.float32),
-    }
-    graph = helper.make_graph(
-        nodes,
-        "meter",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", size, size, 1])],
-        [
-            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 3]),
-            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", size, size, 1]),
-        ],
-        [numpy_helper.from_array(value, key) for key, value in weights.items()],
-    )
-    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
-    return model.SerializeToString()
-
-
-LABELS = ("happy", "sad", "surprise")
 
 
 @pytest.fixture

@@ -3,60 +3,18 @@ import subprocess
 import sys
 
 import numpy as np
-import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
 from sklearn import metrics as judge
 
 import builders
 from builders import refused
+from hand_models import LABELS, split_of, thermometer
 from mien.data.datasets import Split
 from mien.errors import DataError, ModelError
 from mien.evaluation import evaluator
 from mien.evaluation.metrics import compute_metrics, wilson_interval
-from mien.models import model_files
-
-LABELS = ("happy", "sad", "surprise")
-SIZE = 16
-
-
-def thermometer() -> model_files.Model:
-    """A model whose answers are known: dark images are happy, grey ones sad, bright ones surprise."""
-    nodes = [
-        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
-        helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2]),
-        helper.make_node("Transpose", ["planes"], ["features"], perm=[0, 2, 3, 1]),
-        helper.make_node("GlobalAveragePool", ["planes"], ["pooled"]),
-        helper.make_node("Flatten", ["pooled"], ["flat"]),
-        helper.make_node("Gemm", ["flat", "kernel", "bias"], ["logits"]),
-        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
-    ]
-    # Three lines over the mean pixel, crossing at 85 and 170.
-    weights = {
-        "kernel": np.array([[0.0, 0.1, 0.2]], np.float32),
-        "bias": np.array([0.0, -8.5, -25.5], np.float32),
-    }
-    graph = helper.make_graph(
-        nodes,
-        "thermometer",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", SIZE, SIZE, 1])],
-        [
-            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 3]),
-            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", SIZE, SIZE, 1]),
-        ],
-        [numpy_helper.from_array(value, name) for name, value in weights.items()],
-    )
-    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
-    onnx.checker.check_model(model)
-    return model_files.of(model.SerializeToString(), model_files.Card(name="hand", labels=LABELS, size=SIZE))
-
-
-def split(pixels: list[int], labels: list[int]) -> Split:
-    images = np.zeros((len(pixels), SIZE, SIZE, 1), np.uint8)
-    images += np.array(pixels, np.uint8).reshape(-1, 1, 1, 1)
-    return Split("val", images, np.array(labels, np.int64), None, tuple(map(str, pixels)))
 
 
 def names(k: int) -> list[str]:
@@ -204,7 +162,7 @@ def test_what_does_not_fit_together_is_refused(chances: np.ndarray, labels: list
 
 def test_score_of_a_known_model() -> None:
     model = thermometer()
-    faces = split([10, 20, 120, 130, 240, 250], [0, 1, 1, 1, 2, 0])
+    faces = split_of([10, 20, 120, 130, 240, 250], [0, 1, 1, 1, 2, 0])
     seen: list[tuple[int, int]] = []
     report = evaluator.evaluate(
         model, faces, labels=LABELS, data="hand", progress=lambda *each: seen.append(each)
@@ -219,11 +177,11 @@ def test_score_of_a_known_model() -> None:
 def test_labels_are_matched_by_name() -> None:
     model = thermometer()
     pixels = [10, 20, 120, 240]
-    expected = evaluator.evaluate(model, split(pixels, [0, 0, 1, 2]), labels=LABELS)
-    turned = evaluator.evaluate(model, split(pixels, [2, 2, 0, 1]), labels=("sad", "surprise", "happy"))
+    expected = evaluator.evaluate(model, split_of(pixels, [0, 0, 1, 2]), labels=LABELS)
+    turned = evaluator.evaluate(model, split_of(pixels, [2, 2, 0, 1]), labels=("sad", "surprise", "happy"))
     assert expected.accuracy == 1
     assert turned.confusion == expected.confusion
-    fewer = evaluator.evaluate(model, split(pixels[2:], [1, 0]), labels=("surprise", "sad"))
+    fewer = evaluator.evaluate(model, split_of(pixels[2:], [1, 0]), labels=("surprise", "sad"))
     assert fewer.accuracy == 1
     assert fewer.absent == ("happy",)
 
@@ -231,19 +189,19 @@ def test_labels_are_matched_by_name() -> None:
 def test_what_cannot_be_scored_is_refused() -> None:
     model = thermometer()
     with refused(ModelError, "'contempt'"):
-        evaluator.evaluate(model, split([1], [0]), labels=("happy", "contempt"))
+        evaluator.evaluate(model, split_of([1], [0]), labels=("happy", "contempt"))
     with refused(DataError):
-        evaluator.evaluate(model, split([], []), labels=LABELS)
+        evaluator.evaluate(model, split_of([], []), labels=LABELS)
     for label in (-1, 3):
         with refused(DataError, 3):
-            evaluator.evaluate(model, split([1], [label]), labels=LABELS)
+            evaluator.evaluate(model, split_of([1], [label]), labels=LABELS)
     images = np.zeros((1, 48, 48, 1), np.uint8)
     with refused(ModelError, "(1, 48, 48, 1)"):
         evaluator.evaluate(model, Split("val", images, np.zeros(1, np.int64), None, ("a",)), labels=LABELS)
 
 
 def test_the_report_is_plain_json() -> None:
-    report = evaluator.evaluate(thermometer(), split([10, 120], [0, 1]), labels=LABELS)
+    report = evaluator.evaluate(thermometer(), split_of([10, 120], [0, 1]), labels=LABELS)
     document = report.to_dict()
     assert json.loads(json.dumps(document, allow_nan=False)) == json.loads(json.dumps(document))
     for name in ("n", "accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece"):

@@ -12,47 +12,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from builders import refused
+from hand_models import LABELS, MODEL, SIZE, convolution
 from mien import _files
 from mien.errors import ModelError, OutputError, RunError
 from mien.models import checks, model_files
 
-LABELS = ("happy", "sad", "surprise")
-SIZE = 16
-
-
-def proto() -> onnx.ModelProto:
-    """A network of one convolution, written by hand: a model needs no Keras."""
-    random = np.random.default_rng(0)
-    weights = {
-        "conv/kernel": random.normal(0, 0.01, (4, 1, 3, 3)).astype(np.float32),
-        "answer/kernel": random.normal(0, 1, (4, 3)).astype(np.float32),
-        "answer/bias": np.array([0.1, 0.2, 0.3], np.float32),
-    }
-    nodes = [
-        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
-        helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2]),
-        helper.make_node("Conv", ["planes", "conv/kernel"], ["map"], pads=[1, 1, 1, 1]),
-        helper.make_node("Relu", ["map"], ["bent"]),
-        helper.make_node("Transpose", ["bent"], ["features"], perm=[0, 2, 3, 1]),
-        helper.make_node("GlobalAveragePool", ["bent"], ["pooled"]),
-        helper.make_node("Flatten", ["pooled"], ["flat"]),
-        helper.make_node("Gemm", ["flat", "answer/kernel", "answer/bias"], ["logits"]),
-        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "hand",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", SIZE, SIZE, 1])],
-        [
-            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 3]),
-            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", SIZE, SIZE, 4]),
-        ],
-        [numpy_helper.from_array(value, name) for name, value in weights.items()],
-    )
-    return helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
-
-
-MODEL = proto().SerializeToString()
 PIXELS = np.random.default_rng(1).integers(0, 256, (70, SIZE, SIZE, 1), np.uint8)
 
 
@@ -76,7 +40,7 @@ def test_a_folder_and_its_onnx_file_alone_are_the_same_model(folder: Path) -> No
 
 def test_answers_are_the_functions_the_weights_say() -> None:
     answers = model_files.of(MODEL, card()).run(PIXELS[:5])
-    weights = {each.name: numpy_helper.to_array(each) for each in proto().graph.initializer}
+    weights = {each.name: numpy_helper.to_array(each) for each in convolution().graph.initializer}
     padded = np.pad(PIXELS[:5, ..., 0].astype(np.float64), ((0, 0), (1, 1), (1, 1)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
     features = np.maximum(np.einsum("nhwij,cij->nhwc", windows, weights["conv/kernel"][:, 0]), 0)
@@ -356,7 +320,7 @@ def test_a_card_of_another_file_is_refused(folder: Path) -> None:
 
 def changed(change: str) -> bytes:
     """The hand-written model with one planted fault."""
-    model = proto()
+    model = convolution()
     graph, node = model.graph, model.graph.node
     if change == "operation":
         node[3].op_type = "ConstantOfShape"
@@ -514,7 +478,7 @@ def test_numbers_may_stand_packed_or_apart() -> None:
 
 
 def test_metadata_of_others_stays() -> None:
-    model = proto()
+    model = convolution()
     model.metadata_props.add(key="theirs", value="x" * 300)
     file = checks.write_entry(model.SerializeToString(), model_files.KEY, b"one")
     file = checks.write_entry(file, model_files.KEY, b"two")
@@ -527,7 +491,7 @@ def test_metadata_of_others_stays() -> None:
         model_files.KEY: "two",
     }
     del read.metadata_props[:]
-    assert read == proto()
+    assert read == convolution()
 
 
 def mutate(content: bytes, random: np.random.Generator) -> bytes:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from builders import has_line, refused
+from hand_models import LABELS, SIZE, meter, split_of
 from mien import cli
 from mien.data import synthetic
 from mien.data.datasets import Dataset
@@ -20,8 +21,6 @@ from mien.evaluation.metrics import wilson_interval
 from mien.models import model_files, training_hashes
 from mien.reports import evaluation_report
 from mien.vision import images
-from test_compare import LABELS, SIZE, meter
-from test_evaluate import split
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +95,7 @@ def shipped(folder: Path, name: str = "hand") -> model_files.Model:
 
 
 def test_models_that_learnt_the_same_share_a_file(tmp_path: Path) -> None:
-    learnt = split([10, 20, 100, 110], [0, 0, 1, 1]).images
+    learnt = split_of([10, 20, 100, 110], [0, 0, 1, 1]).images
     one, other = shipped(tmp_path, "one"), shipped(tmp_path, "other")
     assert training_hashes.read(one) is None
     paths = {training_hashes.write(each.path, learnt) for each in (one, other)}
@@ -110,14 +109,14 @@ def test_models_that_learnt_the_same_share_a_file(tmp_path: Path) -> None:
 
 def test_a_model_without_an_evaluation_gets_no_hashes(tmp_path: Path) -> None:
     with refused(ModelError, "'none.json'"):
-        training_hashes.write(tmp_path / "none.onnx", split([1], [0]).images)
+        training_hashes.write(tmp_path / "none.onnx", split_of([1], [0]).images)
 
 
 def test_damaged_hashes_are_named(tmp_path: Path) -> None:
     model = shipped(tmp_path)
-    path = training_hashes.write(model.path, split([10, 20], [0, 0]).images)
+    path = training_hashes.write(model.path, split_of([10, 20], [0, 0]).images)
     whole = path.read_bytes()
-    other = training_hashes.pack(training_hashes.of(split([30], [0]).images))[1]
+    other = training_hashes.pack(training_hashes.of(split_of([30], [0]).images))[1]
     for content in (b"", whole[:-30], whole[:200] + b"x" + whole[201:], other):
         path.write_bytes(content)
         with refused(ModelError, path.name):
@@ -135,7 +134,7 @@ def test_damaged_hashes_are_named(tmp_path: Path) -> None:
 def test_a_score_says_how_many_images_were_learnt_from(tmp_path: Path) -> None:
     model = shipped(tmp_path)
     # Of six images the model answers 40, 120 and 220 rightly and 84, 90 and 169 wrongly.
-    scored = split([40, 120, 220, 84, 90, 169], [0, 1, 2, 1, 0, 2])
+    scored = split_of([40, 120, 220, 84, 90, 169], [0, 1, 2, 1, 0, 2])
     answers = evaluator.predict(model, scored, labels=LABELS)
     assert count_memorised(model, answers) is None
     assert warn_of_memorised(SplitUse(role="other"), None) == SplitUse(role="other")
@@ -159,7 +158,7 @@ def test_a_score_says_how_many_images_were_learnt_from(tmp_path: Path) -> None:
 
 def test_a_report_says_how_many_images_were_learnt_from(tmp_path: Path) -> None:
     model = shipped(tmp_path)
-    scored = split([40, 120, 220, 84, 90, 169], [0, 1, 2, 1, 0, 2])
+    scored = split_of([40, 120, 220, 84, 90, 169], [0, 1, 2, 1, 0, 2])
     data = Dataset("faces", LABELS, train=None, val=scored, test=None)
     answers = evaluator.predict(model, scored, labels=LABELS, data="faces")
     evaluation_report.write(evaluator.measure_all([model], data, answers), answers, tmp_path / "none")
@@ -184,7 +183,7 @@ def test_commands_warn_of_images_that_a_model_learnt_from(
                 Image.fromarray(np.full((SIZE, SIZE), level + more, np.uint8)).save(file)
     pixels = [level + more for level in levels["val"] for more in range(4)]
     for name, count in (("one", 3), ("other", 8)):
-        training_hashes.write(shipped(away, name).path, split(pixels[:count], [0] * count).images)
+        training_hashes.write(shipped(away, name).path, split_of(pixels[:count], [0] * count).images)
     few = ["evaluate", "one.onnx", "--data", "data"]
     assert cli.run([*few, "--json"]) == 0
     captured = capsys.readouterr()
