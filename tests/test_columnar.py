@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+import mien
 from mien import cli
 from mien.data import columnar, datasets, huggingface
 from mien.errors import DataError, MissingExtra
 from mien.labels import EMOTIONS
-from test_datasets import face, lay, png
+from test_datasets import face, lay, png, zipped
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -264,6 +265,44 @@ def test_rows_can_be_read_in_any_order(tmp_path):
     listing = columnar.list_rows([shard], datasets.ReadOptions(size=48), "Parquet")
     for row in (29, 3, 4, 0, 17):
         assert listing.open(f"x row {row}") == png(face(row))
+
+
+def test_archives_and_outer_folders_have_the_same_images(tmp_path):
+    inside = tmp_path / "outer" / "faces"
+    save_splits(inside)
+    whole = datasets.load(inside)
+    assert datasets.load(tmp_path / "outer").fingerprint == whole.fingerprint
+    files = {
+        f"a/{path.relative_to(inside)}": path.read_bytes() for path in inside.rglob("*") if path.is_file()
+    }
+    assert datasets.load(zipped(tmp_path / "x.zip", files)).fingerprint == whole.fingerprint
+    path = write(tmp_path / "x.parquet", count=20)
+    packed = zipped(tmp_path / "y.zip", {"README.md": b"# faces", "data/x.parquet": path.read_bytes()})
+    assert datasets.load(packed).fingerprint == datasets.load(path).fingerprint
+    save(tmp_path / "outer" / "more")
+    refused(tmp_path / "outer", "'faces'", "'more'")
+
+
+@pytest.mark.parametrize("names", [NAMES, ["tired", "awake"]])
+def test_the_clean_copy_of_a_table_can_be_loaded(tmp_path, names):
+    columns = {"image": [*struct(20), *struct(2)], "label": labels(22), "split": ["train"] * 14 + ["val"] * 8}
+    path = write(tmp_path / "x.parquet", columns, names=names)
+    mien.audit(path, fix=tmp_path / "clean", recrops=False)
+    clean = datasets.load(tmp_path / "clean")
+    assert set(clean.labels) == set(names)
+    assert [len(split) for split in clean.splits] == [12, 8]
+
+
+@pytest.mark.parametrize("name", ["../../outside", "/outside", "..", ".hidden", "a/b"])
+def test_classes_that_lead_out_of_the_clean_copy_are_refused(tmp_path, name):
+    path = write(tmp_path / "x.parquet", {"image": struct(20), "label": ["sad", name] * 10}, names=None)
+    lay(tmp_path, {f"{number}.png": png(face(number)) for number in range(20)})
+    text = "\n".join(["file,label", *(f"{number}.png,{('sad', name)[number % 2]}" for number in range(20))])
+    (tmp_path / "x.csv").write_text(text)
+    for source in (path, tmp_path / "x.csv"):
+        with pytest.raises(DataError):
+            mien.audit(source, fix=tmp_path / "copies" / "clean", recrops=False)
+    assert not (tmp_path / "copies").exists()
 
 
 def test_a_saved_data_set_is_read(tmp_path):

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, runtime_checkable
 
 from mien._text import shorten
@@ -166,6 +166,24 @@ def list_saved(source: Path, names: Sequence[str], options: ReadOptions) -> List
     return None
 
 
+def may_be_table(name: str) -> bool:
+    """Return whether a file of a folder can have or describe images, by its name."""
+    return PurePosixPath(name).suffix.lower() in _OPENERS or _leaf(name) == METADATA
+
+
+def _leaf(name: str) -> str:
+    return name.rpartition("/")[2].lower()
+
+
+def _saved_below(names: Sequence[str]) -> list[str]:
+    """Return the folders that `save_to_disk` wrote, without those of splits."""
+    there = frozenset(names)
+    several = {name.rpartition("/")[0] for name in names if _leaf(name) == _DICT}
+    single = {name.rpartition("/")[0] for name in names if _leaf(name) == _STATE}
+    single = {folder for folder in single if f"{folder}/{_INFO}" in there}
+    return sorted(several | {folder for folder in single if folder.rpartition("/")[0] not in several})
+
+
 def list_tables(source: Path, names: Sequence[str], options: ReadOptions) -> Listing | None:
     """List the images that a metadata.jsonl, Parquet or Arrow files of a folder name; None without these.
 
@@ -178,8 +196,13 @@ def list_tables(source: Path, names: Sequence[str], options: ReadOptions) -> Lis
         DataError: A file is damaged, or lacks a column, or the folder has several data sets.
         MissingExtra: pyarrow is not installed.
     """
+    if saved := _saved_below(names):
+        _check_one(source, saved)
+        inside = f"{saved[0]}/"
+        below = [name.removeprefix(inside) for name in names if name.startswith(inside)]
+        return list_saved(source / saved[0], below, options)
     reader = FolderReader(options.images or source)
-    described = {name: source / name for name in names if name.rpartition("/")[2].lower() == METADATA}
+    described = {name: source / name for name in names if _leaf(name) == METADATA}
     if described and (listing := _list_metadata(described, options, reader, whole=False)):
         return listing
     for suffix, opener in _OPENERS.items():
@@ -187,14 +210,18 @@ def list_tables(source: Path, names: Sequence[str], options: ReadOptions) -> Lis
         if not tables:
             continue
         configs = sorted({_config_of(name) for name in tables})
-        if len(configs) > 1:
-            raise DataError(
-                f"'{source.resolve().name}' has {len(configs)} data sets: {shorten(configs, 8)}; give the "
-                "folder of one of them"
-            )
+        _check_one(source, configs)
         shards = [opener(reader_path(source, name), name, _split_of(name), reader) for name in tables]
         return columnar.list_rows(shards, options, f"{_KINDS[suffix]} files")
     return None
+
+
+def _check_one(source: Path, folders: Sequence[str]) -> None:
+    if len(folders) > 1:
+        raise DataError(
+            f"'{source.resolve().name}' has {len(folders)} data sets: {shorten(folders, 8)}; give the "
+            "folder of one of them"
+        )
 
 
 def reader_path(source: Path, name: str) -> Path:

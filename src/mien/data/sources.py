@@ -227,9 +227,9 @@ def _needs_folder(names: Sequence[str]) -> bool:
         return True
     pictures = [name for name in names if _named_as_image(name)]
     others = [name for name in names if not may_be_image(name)]
-    return (
-        bool(pictures) and any(map(tables.may_be_table, others)) and len(find_classes(pictures, others)) < 2
-    )
+    described = any(map(huggingface.may_be_table, others))
+    described = described or (bool(pictures) and any(map(tables.may_be_table, others)))
+    return described and len(find_classes(pictures, others)) < 2
 
 
 def _listed(source: Path, listing: Listing, options: ReadOptions, progress: _Progress) -> Contents:

@@ -15,9 +15,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from mien import _files
-from mien._text import escape_formula
+from mien._text import escape_formula, quote
 from mien.data import archives, exclusions
 from mien.data.audit.copies import SplitRecrops
 from mien.data.audit.findings import Material, Removal
@@ -214,6 +215,9 @@ _LONGEST = 255
 
 _Progress = Callable[[int, int], None] | None
 
+#: The name of a row of a table: `row 17`, or `data/train.parquet row 17`.
+_ROW = re.compile(r"(?:^|(?<= ))row \d+$")
+
 
 def write_copy(
     material: Material, plan: Plan, source: Path, out: Path, *, progress: _Progress = None
@@ -221,6 +225,7 @@ def write_copy(
     """Write the clean copy that `audit.fix` documents into the new folder `out`, whole or not at all."""
     check_copy(source, out)
     _check_classes(material, plan)
+    _check_names(material.dataset.labels)
     new = [folder for folder in out.parents if not folder.exists()]
     try:
         with _files.writing(out):
@@ -228,8 +233,10 @@ def write_copy(
             partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=out.parent))
             try:
                 partial.chmod(0o755)
-                if re.fullmatch(r"row \d+", material.files[0]):
+                if _ROW.fullmatch(material.files[0]) and set(material.dataset.labels) <= {*EMOTIONS}:
                     _table(material, plan, partial)
+                elif _ROW.search(material.files[0]):
+                    _pictures(material, plan, partial)
                 else:
                     _folders(material, plan, source, partial, progress)
                 (partial / "changes.csv").write_bytes(_list(plan.changes))
@@ -241,6 +248,15 @@ def write_copy(
         for folder in new:
             with contextlib.suppress(OSError):  # it contains the copy or files of others
                 folder.rmdir()
+
+
+def _pictures(material: Material, plan: Plan, out: Path) -> None:
+    """Write the rows of tables as class folders of PNG files, in the size of the audit."""
+    for place in np.flatnonzero(plan.kept).tolist():
+        folder = out / material.names[plan.splits[place]] / material.dataset.labels[plan.labels[place]]
+        folder.mkdir(parents=True, exist_ok=True)
+        leaf = re.sub(r"[^\w.-]+", "-", material.files[place])
+        Image.fromarray(material.images[place, :, :, 0]).save(folder / f"{leaf}.png")
 
 
 def _claim(partial: Path, out: Path) -> None:
@@ -277,6 +293,14 @@ def _check_classes(material: Material, plan: Plan) -> None:
             f"the clean copy would have the class {', '.join(missing)} in val or test but not in train; add "
             "images that are not duplicates to train, or remove the class from val and test"
         )
+
+
+def _check_names(classes: Sequence[str]) -> None:
+    """Refuse classes, which a table can name freely, that would lead out of the copy as folders."""
+    marks = "/\\:\0" if os.name == "nt" else "/\0"
+    for name in classes:
+        if name.startswith(".") or any(mark in name for mark in marks):
+            raise DataError(f"the class {quote(name)} cannot be the name of a folder; rename it with --map")
 
 
 def _folders(material: Material, plan: Plan, source: Path, out: Path, progress: _Progress) -> None:
