@@ -292,6 +292,16 @@ def test_intervals_by_group_hold_the_truth_where_intervals_by_image_do_not():
     assert held[1] <= 48
 
 
+def test_percentiles_are_those_of_students_t():
+    from scipy import stats
+
+    for groups, tolerance in ((5, 0.03), (10, 0.005), (40, 0.001)):
+        t = stats.t.ppf(0.975, groups - 1) * np.sqrt(groups / (groups - 1))
+        assert clusters.percentiles(groups)[0] == pytest.approx(100 * stats.norm.cdf(-t), rel=tolerance)
+    low, high = clusters.percentiles(10**6)
+    assert (low, high) == pytest.approx((2.5, 97.5), abs=1e-4)
+
+
 @given(st.integers(2, 30), st.integers(0, 1000))
 @settings(max_examples=20, deadline=None)
 def test_groups_change_intervals_alone(count, seed):

@@ -1040,7 +1040,7 @@ def _with_intervals_by(part: "Split", interval_by: str | None, listener: Listene
     if (count := int(numbers.max()) + 1) < FEW_GROUPS:
         listener.note(
             f"split {part.name!r} has only {count} groups (persons); fewer than {FEW_GROUPS} make intervals "
-            "by group unreliable, and mostly too narrow"
+            "by group unreliable, and they can be too narrow"
         )
     return part
 

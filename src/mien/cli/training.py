@@ -246,13 +246,18 @@ def _tell(document: dict[str, Any], moved: Path | None) -> None:
     """Print a finished run and the next command; `moved` is the new place of its data, if it has moved."""
     report = document["val"]
     low, high = report["accuracy_interval"]
+    groups = report.get("interval_groups")
+    by_group = f" of {groups:,} groups" if groups else ""
     common.table(
         f"{document['run']}",
         ("figure", "value"),
         [
             ("trained on", f"{document['data']['splits']['train']['n']} images"),
             ("epoch of the model", f"{document['shipped']['epoch']} of {document['shipped']['of']}"),
-            (f"accuracy on val, n = {report['n']}", f"{report['accuracy']:.2%} ({low:.2%} to {high:.2%})"),
+            (
+                f"accuracy on val, n = {report['n']}{by_group}",
+                f"{report['accuracy']:.2%} ({low:.2%} to {high:.2%})",
+            ),
             ("macro F1 on val", f"{report['macro_f1']:.2%}"),
             *_beside(document.get("began")),
             ("time", format_duration(document["seconds"])),

@@ -4,6 +4,7 @@ The images of a person resemble each other, so 300 images of 10 persons tell les
 images of 300 persons. Intervals over images do not show this; intervals over persons do.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mien.evaluation.evaluation import Evaluation, Interval
-from mien.evaluation.metrics import RESAMPLES, mean_recall_and_f1, wilson_interval
+from mien.evaluation.metrics import RESAMPLES, Z, mean_recall_and_f1, wilson_interval
 
 #: Counts that one block of the bootstrap may hold.
 _CELLS = 4_000_000
@@ -60,6 +61,25 @@ def resample(values: npt.NDArray[Any], clusters: Clusters, *, seed: int = 0) -> 
     return drawn
 
 
+def percentiles(groups: int) -> tuple[float, float]:
+    """Return the percentiles of resamples that are the ends of a 95 % interval, in percent.
+
+    They are wider than 2.5 and 97.5, because a bootstrap over few groups is too narrow: with 5 groups 0.1 and
+    99.9, with 20 groups 1.6 and 98.4.
+
+    Args:
+        groups: Number of groups, at least 2.
+
+    Source: expanded percentiles, Hesterberg 2015, doi:10.1080/00031305.2015.1089789; the quantile of
+        Student's t by its expansion in the degrees of freedom, Abramowitz and Stegun 1964, 26.7.5.
+    """
+    z, free = Z, groups - 1
+    t = z + (z**3 + z) / (4 * free) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * free**2)
+    t += (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * free**3)
+    tail = 50 * math.erfc(t * math.sqrt(groups / free / 2))
+    return tail, 100 - tail
+
+
 def share_interval(right: npt.NDArray[np.bool_], clusters: Clusters, *, seed: int = 0) -> Interval:
     """Return the 95 % interval of the share of images for which `right` `(n,)` is true, by group."""
     known, numbers = np.unique(clusters, return_inverse=True)
@@ -89,7 +109,7 @@ def with_group_intervals(
     drawn = resample(np.hstack([truth & given, truth, given]), clusters, seed=seed)
     right, true, told = np.split(drawn, 3, axis=1)
     groups = int(clusters.max()) + 1
-    low, high = np.percentile(mean_recall_and_f1(right, true, told), (2.5, 97.5), axis=1)
+    low, high = np.percentile(mean_recall_and_f1(right, true, told), percentiles(groups), axis=1)
     per_class = {}
     for place, (name, score) in enumerate(found.per_class.items()):
         hits, n, answered = (each[:, place] for each in (right, true, told))
@@ -125,10 +145,11 @@ def _count(clusters: Clusters, members: npt.NDArray[np.bool_]) -> int:
 def _share_interval(hits: Floats, n: Floats, share: float, groups: int) -> Interval:
     """Return the percentile interval of `hits / n`; if all resamples agree, Wilson's for as many groups."""
     there = n > 0
-    low, high = np.percentile(hits[there] / n[there], (2.5, 97.5))
-    if low == high:
-        return wilson_interval(share * groups, groups)
-    return float(low), float(high)
+    if groups > 1:
+        low, high = np.percentile(hits[there] / n[there], percentiles(groups))
+        if low < high:
+            return float(low), float(high)
+    return wilson_interval(share * groups, groups)
 
 
 def sign_flip_test(differences: npt.NDArray[np.integer[Any]], clusters: Clusters) -> tuple[float, float, int]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from mien._text import format_p_value, format_points
 from mien.data.probabilities import SavedPredictions
 from mien.errors import DataError, ModelError
-from mien.evaluation.clusters import Clusters, number_groups, resample, sign_flip_test
+from mien.evaluation.clusters import Clusters, number_groups, percentiles, resample, sign_flip_test
 from mien.evaluation.evaluation import Evaluation, Interval, IntervalBy, describe_intervals
 from mien.evaluation.evaluation_log import find_choices
 from mien.evaluation.evaluator import Predictions, evaluate_predictions, predict_mean
@@ -158,8 +158,9 @@ def compare_shares(right_a: Bools, right_b: Bools, named: Clusters | None = None
     if named is not None:
         known, numbers = np.unique(named, return_inverse=True)
         drawn = resample(np.stack([right_a, right_b, np.ones(len(right_a), bool)], axis=1), numbers)
-        low, high = np.percentile((drawn[:, 0] - drawn[:, 1]) / drawn[:, 2], (2.5, 97.5))
-        interval = None if low == high else (float(low), float(high))
+        if len(known) > 1:
+            low, high = np.percentile((drawn[:, 0] - drawn[:, 1]) / drawn[:, 2], percentiles(len(known)))
+            interval = None if low == high else (float(low), float(high))
         only_a, only_b, n = only_a / n * len(known), only_b / n * len(known), len(known)
     return Difference(a=a, b=b, difference=a - b, interval=interval or _bonett_price(only_a, only_b, n))
 
@@ -214,7 +215,8 @@ def bootstrap_differences(
     else:
         one, other = (_resample_groups(truth, said, classes, named, seed) for said in (a, b))
         apart = one - other
-    low, high = np.percentile(apart, (2.5, 97.5), axis=0)
+    ends = (2.5, 97.5) if named is None else percentiles(int(named.max()) + 1)
+    low, high = np.percentile(apart, ends, axis=0)
     accuracy, macro = (
         Difference(
             a=float(own[0, 0, place]),

@@ -662,7 +662,7 @@ def describe_intervals(what: str, groups: int) -> str:
     """Return a statement that something is by group, and a warning if the groups are few."""
     note = f"{what} by group: {groups:,} groups are resampled"
     if groups < FEW_GROUPS:
-        note += f"; with fewer than {FEW_GROUPS} groups, intervals are unreliable and mostly too narrow"
+        note += f"; with fewer than {FEW_GROUPS} groups, intervals are unreliable, and can be too narrow"
     return note
 
 
