@@ -325,17 +325,11 @@ os._exit(0)
 @pytest.mark.parametrize(
     ("moment", "left"),
     [
-        ("image", 0),
         ("image", 20),
-        ("record", 0),
         ("record", 35),
-        ("half", 0),
         ("half", 1),
         ("half", 41),
-        ("arrange", 0),
         ("arrange", 1),
-        ("arranged", 0),
-        ("arranged", 1),
         ("arranged", 2),
         ("arranged", 3),
         ("arrange", 3),

@@ -112,13 +112,16 @@ def _read(source: AnyPath, size: int, listener: Listener, origin: Mapping[str, A
 
 
 def _announce(found: "Dataset", listener: Listener, listed: str = "") -> None:
+    from mien.data.face_crops import NO_FACE
+
     for sentence in (*found.notes, *found.stored):
         listener.note(sentence)
-    if found.problems:
-        some = "; ".join(f"{problem.file}: {problem.reason}" for problem in found.problems[:3])
+    # A note has named the images without a face.
+    if problems := [problem for problem in found.problems if problem.reason != NO_FACE]:
+        some = "; ".join(f"{problem.file}: {problem.reason}" for problem in problems[:3])
         where = f" (all are listed in {listed})" if listed else ""
-        more = f"; and {len(found.problems) - 3} more{where}" if len(found.problems) > 3 else ""
-        listener.note(f"skipped {pluralize(len(found.problems), 'unreadable image')}: {some}{more}")
+        more = f"; and {len(problems) - 3} more{where}" if len(problems) > 3 else ""
+        listener.note(f"skipped {pluralize(len(problems), 'unreadable image')}: {some}{more}")
 
 
 def load_run_data(

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien import _files
+from mien._text import shorten
 from mien.data import (
     archives,
     array_sources,
@@ -346,10 +347,10 @@ def _as_recorded(detector: str | os.PathLike[str]) -> str:
 
 
 def _faceless(found: Contents) -> tuple[str, ...]:
-    count = sum(problem.reason == face_crops.NO_FACE for problem in found.problems)
-    if not count:
+    names = [problem.file for problem in found.problems if problem.reason == face_crops.NO_FACE]
+    if not names:
         return ()
-    return (f"{count:,} images are skipped because {face_crops.NO_FACE}",)
+    return (f"{len(names):,} images are skipped because {face_crops.NO_FACE}: {shorten(names)}",)
 
 
 @dataclass(frozen=True, eq=False)

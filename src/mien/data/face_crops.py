@@ -281,6 +281,8 @@ class CropCache:
 
     def __init__(self, folder: Path, size: int, about: str) -> None:
         self.folder, self.size, self.about = folder, size, about
+        #: Whether crops that cannot be written are forgotten, because the user did not name the folder.
+        self.optional = False
         self._shards: list[ImageStore] = []
 
     def __enter__(self) -> "CropCache":
@@ -328,7 +330,8 @@ class CropCache:
         Raises:
             OutputError: The files cannot be written.
         """
-        self._shards[0].add(key, face)
+        if self._shards[0].writable or not self.optional:
+            self._shards[0].add(key, face)
 
 
 def check_options(
@@ -390,6 +393,8 @@ def open_reader(
 
         if cropper is not None:
             reader.crops = opened(CropCache, "crops", facts)
+            if reader.crops is not None:
+                reader.crops.optional = cache is None
         if cache is not None or large:
             path = Path(source).resolve()
             name = re.sub(r"[^\w.-]+", "_", path.name, flags=re.ASCII)[:40] or "images"

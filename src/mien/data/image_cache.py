@@ -275,6 +275,11 @@ class ImageStore:
         return self._count
 
     @property
+    def writable(self) -> bool:
+        """Whether images can be added."""
+        return self._lock is not None
+
+    @property
     def nbytes(self) -> int:
         """Size of the files in bytes."""
         return sum(self._path(name).stat().st_size for name in _NAMES if self._path(name).exists())
