@@ -209,6 +209,11 @@ def _furnish(photo: Any) -> None:
     for number, image in enumerate(synthetic.sample(40, seed=1, size=48)[0]):
         Image.fromarray(image[..., 0]).save(f"mine/{('calm', 'tense')[number % 2]}/{number}.png")
     shutil.copytree("people/sad", "people/happy")
+    for number in range(8):
+        path = Path("photographs") / ("sad", "happy")[number % 2] / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        darker = photo[:300, 60:460] * (1 - number / 20)
+        Image.fromarray(darker.astype(np.uint8)).save(path, quality=95)
     for number, image in enumerate(synthetic.sample(40, seed=2, size=48)[0]):
         name = f"people/{('sad', 'happy')[number % 2]}/S{number // 4:03}_{number}.png"
         Image.fromarray(image[..., 0]).save(name)
