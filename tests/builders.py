@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import io
 import shutil
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from PIL import Image
 
 from mien import labels
 from mien.data import synthetic
@@ -155,6 +157,13 @@ def small_work() -> Iterator[None]:
         for function in (exporters.write_model, exporters.convert, exporters.write):
             changed.enter_context(mock.patch.dict(function.__kwdefaults__, at_least=64))
         yield
+
+
+def encoded(image: Image.Image | np.ndarray, kind: str = "PNG", **options: Any) -> bytes:
+    """Return the file of an image, or of pixels."""
+    file = io.BytesIO()
+    (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(file, kind, **options)
+    return file.getvalue()
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageOps
 
-from builders import refused
+from builders import encoded, refused
 from mien.errors import ImageError
 from mien.vision import images
 
@@ -24,12 +24,6 @@ LOSSLESS = {"PNG": {}, "BMP": {}, "TIFF": {}, "WEBP": {"lossless": True, "exact"
 
 def colours(height: int = 31, width: int = 47) -> np.ndarray:
     return np.random.default_rng(7).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def packed(image: Image.Image, kind: str = "PNG", **options) -> bytes:
-    out = io.BytesIO()
-    image.save(out, kind, **options)
-    return out.getvalue()
 
 
 def png(width: int, height: int, *, depth: int = 8, colour: int = 0, rows: bytes = b"") -> bytes:
@@ -49,7 +43,7 @@ def png(width: int, height: int, *, depth: int = 8, colour: int = 0, rows: bytes
 
 def test_every_kind_of_source_gives_the_same_bits(tmp_path):
     pixels = colours()
-    data = packed(Image.fromarray(pixels))
+    data = encoded(pixels)
     path = tmp_path / "face.png"
     path.write_bytes(data)
     with path.open("rb") as file, Image.open(path) as opened:
@@ -72,21 +66,19 @@ def test_result_is_the_callers_own():
 @pytest.mark.parametrize("kind", LOSSLESS)
 def test_lossless_formats_keep_colour_to_the_bit(kind):
     pixels = colours()
-    np.testing.assert_array_equal(
-        images.read(packed(Image.fromarray(pixels), kind, **LOSSLESS[kind])), pixels
-    )
+    np.testing.assert_array_equal(images.read(encoded(pixels, kind, **LOSSLESS[kind])), pixels)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "GIF"])
 def test_lossless_formats_keep_grey_to_the_bit(kind):
     pixels = colours()[:, :, 0]
-    read = images.read(packed(Image.fromarray(pixels), kind))
+    read = images.read(encoded(pixels, kind))
     np.testing.assert_array_equal(images.grey(read), pixels)
 
 
 def test_jpeg_is_pillows_decoding_and_close_to_the_original():
     smooth = np.asarray(Image.fromarray(colours(4, 4)).resize((64, 64), Image.Resampling.BICUBIC))
-    data = packed(Image.fromarray(smooth), "JPEG", quality=95, subsampling=0)
+    data = encoded(smooth, "JPEG", quality=95, subsampling=0)
     read = images.read(data)
     with Image.open(io.BytesIO(data)) as image:
         np.testing.assert_array_equal(read, np.asarray(image))
@@ -113,7 +105,7 @@ def test_the_eight_orientations_come_out_upright(kind, tag, stored):
     exif = Image.Exif()
     exif[274] = tag
     turned = Image.fromarray(np.ascontiguousarray(stored(upright)))
-    data = packed(turned, kind, exif=exif, **LOSSLESS[kind])
+    data = encoded(turned, kind, exif=exif, **LOSSLESS[kind])
     np.testing.assert_array_equal(images.read(data), upright)
 
 
@@ -121,7 +113,7 @@ def test_the_eight_orientations_come_out_upright(kind, tag, stored):
 def test_jpegs_orientation_agrees_with_pillow(tag):
     exif = Image.Exif()
     exif[274] = tag
-    data = packed(Image.fromarray(colours()), "JPEG", exif=exif)
+    data = encoded(Image.fromarray(colours()), "JPEG", exif=exif)
     with Image.open(io.BytesIO(data)) as image:
         expected = np.asarray(ImageOps.exif_transpose(image))
         np.testing.assert_array_equal(images.read(image), expected)
@@ -133,13 +125,13 @@ def test_jpegs_orientation_agrees_with_pillow(tag):
 )
 def test_broken_exif_counts_as_upright(exif):
     pixels = colours()
-    np.testing.assert_array_equal(images.read(packed(Image.fromarray(pixels), exif=exif)), pixels)
+    np.testing.assert_array_equal(images.read(encoded(pixels, exif=exif)), pixels)
 
 
 def test_modes_of_one_channel():
     grey = colours()[:, :, 0]
     bits = grey > 127
-    np.testing.assert_array_equal(images.read(packed(Image.fromarray(bits))), bits * np.uint8(255))
+    np.testing.assert_array_equal(images.read(encoded(bits)), bits * np.uint8(255))
     np.testing.assert_array_equal(images.read(bits), bits * np.uint8(255))
     np.testing.assert_array_equal(images.read(grey), grey)
     np.testing.assert_array_equal(images.read(grey[:, :, np.newaxis]), grey)
@@ -155,7 +147,7 @@ def test_other_colour_modes_are_pillows_rgb(mode):
 def test_sixteen_bits_equal_their_eight_bit_twin(kind):
     grey = colours()[:, :, 0]
     deep = grey.astype(np.uint16) * 257
-    np.testing.assert_array_equal(images.read(packed(Image.fromarray(deep), kind)), grey)
+    np.testing.assert_array_equal(images.read(encoded(deep, kind)), grey)
     np.testing.assert_array_equal(images.read(deep), grey)
     np.testing.assert_array_equal(images.read(Image.fromarray(deep)), grey)
 
@@ -193,7 +185,7 @@ def test_undeclared_ranges_are_told_by_the_pixels(dtype, factor):
     values = (grey.astype(np.float64) * factor).astype(dtype)
     np.testing.assert_array_equal(images.read(values), grey)
     if dtype in (np.int32, np.float32):
-        np.testing.assert_array_equal(images.read(packed(Image.fromarray(values), "TIFF")), grey)
+        np.testing.assert_array_equal(images.read(encoded(values, "TIFF")), grey)
 
 
 @pytest.mark.parametrize("value", [-1.0, 65536.0, np.nan, np.inf])
@@ -201,14 +193,14 @@ def test_values_out_of_every_range_are_refused(value):
     with refused(ImageError):
         images.read(np.array([[0.0, value]], np.float32))
     with refused(ImageError):
-        images.read(packed(Image.fromarray(np.array([[0.0, value]], np.float32)), "TIFF"))
+        images.read(encoded(Image.fromarray(np.array([[0.0, value]], np.float32)), "TIFF"))
 
 
 def test_transparency_is_laid_on_white():
     pixels = np.zeros((1, 3, 4), np.uint8)
     pixels[0, :, 0] = 200
     pixels[0, :, 3] = [0, 128, 255]
-    read = images.read(packed(Image.fromarray(pixels)))
+    read = images.read(encoded(pixels))
     np.testing.assert_array_equal(read[0, 0], [255, 255, 255])
     np.testing.assert_array_equal(read[0, 2], [200, 0, 0])
     # 255 - (255 - value) * 128 / 255
@@ -218,7 +210,7 @@ def test_transparency_is_laid_on_white():
 
 def test_grey_with_alpha_stays_grey():
     pixels = np.array([[[10, 0], [10, 255]]], np.uint8)
-    for source in (pixels, packed(Image.fromarray(pixels)), Image.fromarray(pixels)):
+    for source in (pixels, encoded(pixels), Image.fromarray(pixels)):
         np.testing.assert_array_equal(images.read(source), [[255, 10]])
 
 
@@ -231,7 +223,7 @@ def test_grey_with_alpha_stays_grey():
     ],
 )
 def test_a_transparent_colour_is_laid_on_white(image, transparency, expected):
-    np.testing.assert_array_equal(images.read(packed(image, transparency=transparency)), expected)
+    np.testing.assert_array_equal(images.read(encoded(image, transparency=transparency)), expected)
 
 
 @pytest.mark.parametrize("mode", ["P", "PA"])
@@ -240,7 +232,7 @@ def test_transparent_palettes_are_laid_on_white(mode):
     image.putpalette([10, 20, 30, 40, 50, 60])
     image.putpixel((1, 0), 1)
     if mode == "P":
-        image = Image.open(io.BytesIO(packed(image, transparency=0)))
+        image = Image.open(io.BytesIO(encoded(image, transparency=0)))
     else:
         image = image.convert("PA")
         image.putalpha(Image.fromarray(np.array([[0, 255]], np.uint8)))
@@ -254,7 +246,7 @@ def test_bgr_is_named_and_touches_arrays_alone():
     np.testing.assert_array_equal(
         images.read(with_alpha[:, :, [2, 1, 0, 3]], channels="bgr"), images.read(with_alpha)
     )
-    np.testing.assert_array_equal(images.read(packed(Image.fromarray(pixels)), channels="bgr"), pixels)
+    np.testing.assert_array_equal(images.read(encoded(pixels), channels="bgr"), pixels)
     with refused(ImageError, "'rgb'", "'bgr'"):
         images.read(pixels, channels="gbr")
 
@@ -263,7 +255,7 @@ def test_bgr_is_named_and_touches_arrays_alone():
 def test_the_first_frame_is_taken(kind):
     frames = [Image.new("RGB", (8, 8), (shade, shade, shade)) for shade in (30, 200)]
     options = LOSSLESS.get(kind, {})
-    read = images.read(packed(frames[0], kind, save_all=True, append_images=frames[1:], **options))
+    read = images.read(encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options))
     np.testing.assert_array_equal(images.grey(read), np.full((8, 8), 30))
 
 
@@ -281,7 +273,7 @@ def test_the_cap_holds_for_arrays_and_pil_images():
 
 
 def test_too_many_bytes_are_refused(monkeypatch, tmp_path):
-    data = packed(Image.fromarray(colours()))
+    data = encoded(Image.fromarray(colours()))
     path = tmp_path / "large.png"
     path.write_bytes(data)
     monkeypatch.setattr(images, "MAX_BYTES", 1000)
@@ -292,7 +284,7 @@ def test_too_many_bytes_are_refused(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"])
 def test_truncated_files_are_refused(kind):
-    data = packed(Image.fromarray(colours()), kind)
+    data = encoded(Image.fromarray(colours()), kind)
     for end in (len(data) // 2, len(data) * 3 // 4, 40, 12):
         with refused(ImageError):
             images.read(data[:end])
@@ -310,7 +302,7 @@ def test_what_is_no_image_is_refused(data, tmp_path):
 
 def test_the_wrong_suffix_does_not_matter(tmp_path):
     path = tmp_path / "face.jpg"
-    path.write_bytes(packed(Image.fromarray(colours())))
+    path.write_bytes(encoded(Image.fromarray(colours())))
     np.testing.assert_array_equal(images.read(path), colours())
 
 
@@ -345,8 +337,8 @@ def mutated(count: int, seed: int):
     exif[274] = 6
     picture = Image.fromarray(colours())
     kinds = [("JPEG", {"exif": exif}), ("GIF", {}), *LOSSLESS.items(), ("TIFF", {"compression": "tiff_lzw"})]
-    originals = [packed(picture, kind, **options) for kind, options in kinds]
-    originals.append(packed(picture, "JPEG", progressive=True))
+    originals = [encoded(picture, kind, **options) for kind, options in kinds]
+    originals.append(encoded(picture, "JPEG", progressive=True))
     for _ in range(count):
         data = bytearray(rng.choice(originals))
         for _ in range(rng.choice((1, 2, 8, 40))):
@@ -518,7 +510,7 @@ def open_files(path):
 def test_read_leaves_no_file_open():
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "face.tif"
-        path.write_bytes(packed(Image.fromarray(colours()), "TIFF"))
+        path.write_bytes(encoded(Image.fromarray(colours()), "TIFF"))
         image = Image.open(path)  # a file held open is seen here
         held = open_files(path)
         image.close()
@@ -558,13 +550,13 @@ def test_each_mode_in_each_format_and_orientation_is_the_image_that_was_stored(k
         # A camera that is turned clockwise lays the picture down turned the other way.
         stored = upright.rotate(90 * turn, expand=True)
         options = {"exif": exif} if tag > 1 else {}
-        read = images.read(packed(stored, kind, **options, **LOSSLESS.get(kind, {})))
+        read = images.read(encoded(stored, kind, **options, **LOSSLESS.get(kind, {})))
         np.testing.assert_array_equal(read, expected, err_msg=f"orientation {tag}")
 
 
 def test_a_progressive_jpeg_is_its_baseline_twin():
     image = Image.fromarray(colours(64, 80))
-    baseline, progressive = (packed(image, "JPEG", progressive=kind) for kind in (False, True))
+    baseline, progressive = (encoded(image, "JPEG", progressive=kind) for kind in (False, True))
     assert baseline != progressive
     np.testing.assert_array_equal(images.read(baseline), images.read(progressive))
 
@@ -573,7 +565,7 @@ def test_forty_megapixels_are_read_and_a_pixel_more_is_not():
     pixels = np.zeros((6250, 6400), np.uint8)
     assert pixels.size == images.MAX_PIXELS
     pixels[-1, -1] = 9
-    assert images.read(packed(Image.fromarray(pixels), compress_level=1))[-1, -1] == 9
+    assert images.read(encoded(pixels, compress_level=1))[-1, -1] == 9
     with refused(ImageError, "40,000,000"):
         images.read(png(1, images.MAX_PIXELS + 1))
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from skimage.data import astronaut
 
-from builders import has_line, refused
+from builders import encoded, has_line, refused
 from mien import cli
 from mien.errors import ImageError
 from mien.inference import image_files
@@ -22,12 +22,6 @@ from mien.vision import images, large_images
 pillow_heif = pytest.importorskip("pillow_heif")
 
 PHOTO: np.ndarray = np.ascontiguousarray(astronaut()[:320, :400])
-
-
-def packed(image: Image.Image, kind: str, **options) -> bytes:
-    out = io.BytesIO()
-    image.save(out, kind, **options)
-    return out.getvalue()
 
 
 def as_heic(pixels: np.ndarray, **options) -> bytes:
@@ -59,10 +53,10 @@ def of_kind(mode: str) -> Image.Image:
 def test_a_large_png_is_the_average_of_its_pixels(mode, tag, small_is_large, monkeypatch):
     exif = Image.Exif()
     exif[0x112] = tag
-    data = packed(of_kind(mode), "PNG", exif=exif)
+    data = encoded(of_kind(mode), "PNG", exif=exif)
     with monkeypatch.context() as patch:
         patch.setattr(images, "MAX_PIXELS", 10**6)
-        stored = images.read(packed(of_kind(mode), "PNG"))
+        stored = images.read(encoded(of_kind(mode), "PNG"))
     expected = images._turned(np.asarray(Image.fromarray(stored).reduce(2)), tag)
     found = images.picture(data)
     np.testing.assert_array_equal(found.pixels, expected)
@@ -73,14 +67,14 @@ def test_a_large_png_is_the_average_of_its_pixels(mode, tag, small_is_large, mon
 @pytest.mark.parametrize("transparency", [(1, 2, 3), None])
 def test_a_transparent_colour_of_a_large_png_is_laid_on_white(transparency, small_is_large):
     options = {"transparency": transparency} if transparency else {}
-    data = packed(Image.new("RGB", (100, 80), (1, 2, 3)), "PNG", **options)
+    data = encoded(Image.new("RGB", (100, 80), (1, 2, 3)), "PNG", **options)
     assert images.read(data).shape == (40, 50, 3)
     assert (images.read(data) == (255 if transparency else [1, 2, 3])).all()
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_damaged_large_files_are_refused(kind, small_is_large):
-    data = packed(Image.fromarray(PHOTO), kind)
+    data = encoded(PHOTO, kind)
     assert images.read(data).shape == (160, 200, 3)
     for end in (len(data) // 2, len(data) * 9 // 10):
         with refused(ImageError):
@@ -96,7 +90,7 @@ def test_damaged_large_files_are_refused(kind, small_is_large):
 def test_a_large_jpeg_is_decoded_small_and_upright(tag, small_is_large):
     exif = Image.Exif()
     exif[0x112] = tag
-    data = packed(Image.fromarray(PHOTO), "JPEG", quality=95, exif=exif)
+    data = encoded(PHOTO, "JPEG", quality=95, exif=exif)
     small = np.asarray(Image.fromarray(PHOTO).reduce(2)).astype(int)
     found = images.picture(data)
     difference = abs(found.pixels - images._turned(small.astype(np.uint8), tag).astype(int))
@@ -105,11 +99,11 @@ def test_a_large_jpeg_is_decoded_small_and_upright(tag, small_is_large):
 
 
 def test_progressive_jpegs_are_read_as_far_as_memory_goes(small_is_large, monkeypatch):
-    data = packed(Image.fromarray(PHOTO), "JPEG", progressive=True)
+    data = encoded(PHOTO, "JPEG", progressive=True)
     header = large_images.header(io.BytesIO(data))
     assert header is not None
     assert header.held == pytest.approx(400 * 320 * 3, rel=0.01)
-    assert large_images.header(io.BytesIO(packed(Image.fromarray(PHOTO), "JPEG"))).held == 0
+    assert large_images.header(io.BytesIO(encoded(PHOTO, "JPEG"))).held == 0
     assert images.read(data).shape == (160, 200, 3)
     monkeypatch.setattr(images, "_MAX_BUFFER", 300_000)
     with refused(ImageError):
@@ -141,7 +135,7 @@ def test_bombs_are_refused_by_the_header(data, said):
 
 
 def test_a_jpegs_claim_is_refused_by_the_header():
-    data = bytearray(packed(Image.fromarray(PHOTO), "JPEG"))
+    data = bytearray(encoded(PHOTO, "JPEG"))
     place = data.index(b"\xff\xc0") + 5
     data[place : place + 4] = struct.pack(">HH", 15000, 15000)
     with refused(ImageError, "40,000,000"):
@@ -152,7 +146,7 @@ def test_a_jpegs_claim_is_refused_by_the_header():
 def test_avif_is_read_upright(tag):
     exif = Image.Exif()
     exif[0x112] = tag
-    found = images.read(packed(Image.fromarray(PHOTO), "AVIF", quality=95, exif=exif))
+    found = images.read(encoded(PHOTO, "AVIF", quality=95, exif=exif))
     assert abs(found.astype(int) - images._turned(PHOTO, tag)).mean() < 4
 
 

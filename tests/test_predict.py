@@ -21,7 +21,7 @@ import pytest
 from PIL import Image, ImageFilter
 from skimage.data import astronaut
 
-from builders import has_line, refused
+from builders import encoded, has_line, refused
 from mien import _tables, cli
 from mien.cli import inference
 from mien.errors import ImageError, InputError, MienError, MissingExtra, OutputError
@@ -53,12 +53,6 @@ def folder(tmp_path: Path) -> Path:
     (root / "notes.txt").write_text("not an image")
     (root / ".hidden.png").write_bytes((root / "a.png").read_bytes())
     return root
-
-
-def encoded(image: Image.Image, format_: str, **options: Any) -> bytes:
-    held = io.BytesIO()
-    image.save(held, format_, **options)
-    return held.getvalue()
 
 
 def same(one: Prediction, other: Prediction, within: float = 0.0) -> None:
