@@ -123,7 +123,7 @@ class Pages:
         self._read = 0
 
     def read(self, count: int) -> None:
-        """Say that a number of images was read."""
+        """Count images that were read, and drop pages after each 64 MiB."""
         if self._images is not None:
             self._read += count * self._images[:1].nbytes
             if self._read > _BLOCK_BYTES:
