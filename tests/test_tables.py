@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from builders import has_line, refused
-from mien.data import datasets, tables
+from mien.data import audit, datasets, tables
 from mien.errors import DataError
 from mien.labels import EMOTIONS, FERPLUS_COLUMNS, VOTES
 from mien.vision import images
@@ -475,3 +475,21 @@ def test_rows_are_counted_while_they_are_read(tmp_path):
     datasets.load(root, progress=lambda done, total: seen.append((done, total)))
     assert (12, 12) in seen
     assert ((root / "labels.csv").stat().st_size,) * 2 in seen
+
+
+def test_a_clean_copy_is_written_of_whole_images_only(tmp_path):
+    root = laid(tmp_path / "a", table(("split", ["train"] * 10 + ["val"] * 2)))
+    report = audit.inspect(datasets.load(root), recrops=False)
+    audit.fix(report, root, tmp_path / "copy")
+    assert len(list((tmp_path / "copy").rglob("*.png"))) == 12
+    boxes = [(name, [value] * 12) for name, value in zip("xywh", (4, 6, 20, 20), strict=True)]
+    twice = "path,label,x,y,w,h\n" + "".join(
+        f"images/{name},{label},{10 * side},0,20,20\n"
+        for name, label in zip(NAMES, LABELS, strict=True)
+        for side in (0, 1)
+    )
+    for source in (root / "labels.csv", laid(tmp_path / "b", table(*boxes)), laid(tmp_path / "c", twice)):
+        report = audit.inspect(datasets.load(source), recrops=False)
+        with refused(DataError, "--exclude"):
+            audit.fix(report, source, tmp_path / "other")
+        assert not (tmp_path / "other").exists()

@@ -27,6 +27,7 @@ from mien.data.audit.labels import faceless
 from mien.data.duplicates import Duplicates
 from mien.errors import DataError
 from mien.labels import EMOTIONS, FERPLUS_COLUMNS, VOTES
+from mien.vision import images
 
 
 @dataclass(frozen=True)
@@ -226,6 +227,7 @@ def write_copy(
     check_copy(source, out)
     _check_classes(material, plan)
     _check_names(material.dataset.labels)
+    _check_files(material, source)
     new = [folder for folder in out.parents if not folder.exists()]
     try:
         with _files.writing(out):
@@ -303,10 +305,41 @@ def _check_names(classes: Sequence[str]) -> None:
             raise DataError(f"the class {quote(name)} cannot be the name of a folder; rename it with --map")
 
 
+_LIST_INSTEAD = "write the list of images to leave out, and use it with train --exclude"
+
+#: Files of a copy that are compared with the images.
+_COMPARED = 64
+
+
+def _check_files(material: Material, source: Path) -> None:
+    """Refuse a source whose images are not files that class folders can hold."""
+    if re.fullmatch(r"row \d+", material.files[0]):
+        return
+    if len(set(material.files)) < len(material.files):
+        raise DataError(
+            f"images of '{source.name}' have several faces, which a clean copy cannot tell; {_LIST_INSTEAD}"
+        )
+    if not source.is_dir() and not archives.is_archive(source):
+        raise DataError(
+            f"'{source.name}' is not a folder or an archive, which a clean copy needs; {_LIST_INSTEAD}"
+        )
+
+
+def _check_whole(material: Material, place: int, file: str, data: bytes) -> None:
+    """Refuse an image of which the source uses a part, because the copy would have the whole image."""
+    face = images.fit(images.read(data), material.images.shape[1])
+    if not np.array_equal(face, material.images[place]):
+        raise DataError(f"the face is a part of '{file}', which a clean copy cannot tell; {_LIST_INSTEAD}")
+
+
 def _folders(material: Material, plan: Plan, source: Path, out: Path, progress: _Progress) -> None:
     targets = _targets(material, plan)
     total = len(targets)
+    places = {file: place for place, file in enumerate(material.files)}
+    whole = "crop" not in material.dataset.origin
     for name, data in _contents(source, targets):
+        if whole and total - len(targets) < _COMPARED:
+            _check_whole(material, places[name], name, data)
         target = out / targets.pop(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
