@@ -230,3 +230,12 @@ def test_balances_are_tabled_for_a_model_without_frequencies(folder: Path) -> No
     assert len(found["shift"]) == 5 * (1 + len(EMOTIONS))
     assert all(row["accuracy"] == pytest.approx(1) for row in (*found["balance"], *found["shift"]))
     assert "T = 0.25" in done.stdout
+
+
+def test_tables_of_paths_are_listed_and_timed() -> None:
+    command = [sys.executable, BENCHMARKS / "sources.py", "tables", "--rows", "1500"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    there, absent = done.stdout.splitlines()[-2:]
+    assert there.split()[:3] == ["there", "1,500", "images"]
+    assert absent.split()[:2] == ["absent", "refused"]

@@ -218,7 +218,8 @@ def load(
 
     Args:
         source: A folder or archive with class folders, with or without splits; or fer2013.csv or
-            icml_face_data.csv, plain or within a folder or archive; a Parquet file or a folder of these, an
+            icml_face_data.csv, plain or within a folder or archive; a table of paths and labels, or the
+            folder of a public data set (docs/dataset.md lists both); a Parquet file or a folder of these, an
             .npz file, or a folder that `datasets` saved. Or a `datasets.Dataset` or `DatasetDict` of Hugging
             Face. None with `images`.
         images: Images in place of a source: an array `(n, h, w)`, `(n, h, w, 1)`, `(n, h, w, 3)` or

@@ -1,4 +1,4 @@
-"""Read the labelled images of a source: class folders, an archive of them, or a csv of pixels."""
+"""Read the labelled images of a source, after finding which kind of source it is."""
 
 import contextlib
 import io

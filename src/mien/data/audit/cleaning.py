@@ -11,6 +11,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -211,6 +212,9 @@ def _regroup(work: _Work, found: Duplicates) -> None:
 #: Names of the splits in fer2013.csv.
 _USAGES = {"train": "Training", "val": "PublicTest", "test": "PrivateTest"}
 
+#: Characters of the name of an image that is written as PNG, without its extension.
+_LONGEST_LEAF = 60
+
 #: Bytes of a file's name that nearly every file system allows.
 _LONGEST = 255
 
@@ -227,7 +231,6 @@ def write_copy(
     check_copy(source, out)
     _check_classes(material, plan)
     _check_names(material.dataset.labels)
-    _check_files(material, source)
     new = [folder for folder in out.parents if not folder.exists()]
     try:
         with _files.writing(out):
@@ -237,7 +240,7 @@ def write_copy(
                 partial.chmod(0o755)
                 if _ROW.fullmatch(material.files[0]) and set(material.dataset.labels) <= {*EMOTIONS}:
                     _table(material, plan, partial)
-                elif _ROW.search(material.files[0]):
+                elif _ROW.search(material.files[0]) or not _has_whole_files(material, source):
                     _pictures(material, plan, partial)
                 else:
                     _folders(material, plan, source, partial, progress)
@@ -253,11 +256,15 @@ def write_copy(
 
 
 def _pictures(material: Material, plan: Plan, out: Path) -> None:
-    """Write the rows of tables as class folders of PNG files, in the size of the audit."""
+    """Write rows of tables and parts of images as class folders of PNG files, in the size of the audit."""
+    taken: set[str] = set()
     for place in np.flatnonzero(plan.kept).tolist():
         folder = out / material.names[plan.splits[place]] / material.dataset.labels[plan.labels[place]]
         folder.mkdir(parents=True, exist_ok=True)
-        leaf = re.sub(r"[^\w.-]+", "-", material.files[place])
+        leaf = re.sub(r"[^\w.-]+", "-", material.files[place])[-_LONGEST_LEAF:]
+        if str(folder / leaf).casefold() in taken:
+            leaf += f"-{place}"
+        taken.add(str(folder / leaf).casefold())
         Image.fromarray(material.images[place, :, :, 0]).save(folder / f"{leaf}.png")
 
 
@@ -305,41 +312,27 @@ def _check_names(classes: Sequence[str]) -> None:
             raise DataError(f"the class {quote(name)} cannot be the name of a folder; rename it with --map")
 
 
-_LIST_INSTEAD = "write the list of images to leave out, and use it with train --exclude"
-
-#: Files of a copy that are compared with the images.
+#: Files that are compared with the images before a copy.
 _COMPARED = 64
 
 
-def _check_files(material: Material, source: Path) -> None:
-    """Refuse a source whose images are not files that class folders can hold."""
-    if re.fullmatch(r"row \d+", material.files[0]):
-        return
-    if len(set(material.files)) < len(material.files):
-        raise DataError(
-            f"images of '{source.name}' have several faces, which a clean copy cannot tell; {_LIST_INSTEAD}"
-        )
-    if not source.is_dir() and not archives.is_archive(source):
-        raise DataError(
-            f"'{source.name}' is not a folder or an archive, which a clean copy needs; {_LIST_INSTEAD}"
-        )
-
-
-def _check_whole(material: Material, place: int, file: str, data: bytes) -> None:
-    """Refuse an image of which the source uses a part, because the copy would have the whole image."""
-    face = images.fit(images.read(data), material.images.shape[1])
-    if not np.array_equal(face, material.images[place]):
-        raise DataError(f"the face is a part of '{file}', which a clean copy cannot tell; {_LIST_INSTEAD}")
+def _has_whole_files(material: Material, source: Path) -> bool:
+    """Return whether each image is a whole file of the source, and not a face in one."""
+    if len(set(material.files)) < len(material.files) or not (source.is_dir() or archives.is_archive(source)):
+        return False
+    if "crop" in material.dataset.origin:
+        return True
+    places = dict(zip(material.files[:_COMPARED], range(_COMPARED), strict=False))
+    return all(
+        np.array_equal(images.fit(images.read(data), material.images.shape[1]), material.images[places[name]])
+        for name, data in islice(_contents(source, places), len(places))
+    )
 
 
 def _folders(material: Material, plan: Plan, source: Path, out: Path, progress: _Progress) -> None:
     targets = _targets(material, plan)
     total = len(targets)
-    places = {file: place for place, file in enumerate(material.files)}
-    whole = "crop" not in material.dataset.origin
     for name, data in _contents(source, targets):
-        if whole and total - len(targets) < _COMPARED:
-            _check_whole(material, places[name], name, data)
         target = out / targets.pop(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
