@@ -1,5 +1,8 @@
 """Predictions for photos, folders, videos and webcams.
 
+`predictor` answers for one image, `batches` for many files, with tables of the answers. One answer is a
+`mien.types.Prediction`, and its `rows` are the columns of a csv. `video` and `webcam` follow people.
+
 Needs NumPy, Pillow and ONNX Runtime; `video` needs the extra `video`.
 """
 

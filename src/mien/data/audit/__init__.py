@@ -1,5 +1,8 @@
 """Find problems of a data set (duplicates across splits, blank images, wrong labels), and write a clean copy.
 
+`images` checks pixels, `labels` labels and votes, `copies` duplicates across splits, and `people` persons in
+two splits; `inspect` runs all of them.
+
 report = audit.inspect(datasets.load("archive (4).zip"))
 report.counts["test_in_train"]
 report.findings[0].evidence
