@@ -15,8 +15,9 @@ import numpy as np
 from PIL import Image
 
 from mien.data import datasets
-from mien.inference.predictor import SMALLEST, Predictor
+from mien.inference.predictor import Predictor
 from mien.vision import detectors
+from mien.vision.faces import SMALLEST
 
 SIDES = (48, 140)
 

