@@ -88,7 +88,7 @@ def test_own_classes(run):
         path = Path("faces") / ("smile" if label == 3 else "other") / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(face[:, :, 0]).save(path)
-    assert "test images" in run("own_classes.py", "faces", "runs/mine")
+    assert "test images" in run("own_classes.py", "faces", "runs/mine", "fast")
     assert mien.load_model("runs/mine").card.labels == ("other", "smile")
 
 
