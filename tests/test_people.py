@@ -130,6 +130,11 @@ def test_a_person_for_each_class_cannot_be_divided():
     assert set(division.divide(found, 1, "image")[0]) == {"train", "val", "test"}
 
 
+def test_one_person_is_counted_in_the_refusal():
+    with builders.refused(DataError, "1 person", "--split-by"):
+        division.divide(contents(range(12), [0, 1] * 6, ["one"] * 12), 1)
+
+
 def pictures(splits: dict[str, range], each: int = 2) -> dict[str, bytes]:
     """Return pictures of persons in split folders: `train/sad/p3_0.png`."""
     names = [

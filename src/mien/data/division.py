@@ -74,13 +74,26 @@ def divide(found: Contents, seed: int, split_by: str | None = None) -> tuple[Par
         why = "the source has no val: 10 % of each class in train is val"
         notes += (f"{why}{shares}, with seed {seed}",)
     if "val" in parts and not parts["val"].size:
-        few = "groups of which train can do without one" if whole else "images"
-        more = "add groups, or use --split-by image" if whole else "give at least two of a class"
-        raise DataError(f"there are too few {few} for a val split; {more}")
+        if whole:
+            raise DataError(_explain_few_groups(found))
+        raise DataError("there are too few images for a val split; give at least two of a class")
     parts = {split: members for split, members in parts.items() if members.size}
     if shared := shared_groups(parts, found.groups):
         notes += (_warn(shared, split_by),)
     return parts, (*notes, *_missing(parts))
+
+
+def _explain_few_groups(found: Contents) -> str:
+    """Return why no group can leave train, for an error."""
+    count = len(set(found.groups or ()) - {""})
+    if count == 1:
+        why = "only 1 person is known, so a val split without that person cannot be made"
+    else:
+        why = (
+            f"only {count:,} persons are known, and train would lose a class without any one of them, so "
+            "none is left for a val split"
+        )
+    return f"{why}; give more persons or use --split-by image"
 
 
 def shared_groups(parts: Parts, groups: Sequence[str] | None) -> dict[str, tuple[str, ...]]:
