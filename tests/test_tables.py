@@ -500,3 +500,59 @@ def faces_of(data: datasets.Dataset) -> list[tuple[str, bytes]]:
         for split in data.splits
         for label, pixels in zip(split.labels, split.images, strict=True)
     )
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_two_labels_are_a_problem_in_any_split_and_two_splits_are_noted(tmp_path, separate):
+    train = [f"images/{name},{label}" for name, label in zip(NAMES, LABELS, strict=True)]
+    val = ["images/1.png,sad", "images/2.png,sad"]
+    if separate:
+        tables_of = {"train.csv": train, "val.csv": val}
+        made = {name: "\n".join(["path,label", *lines]).encode() for name, lines in tables_of.items()}
+    else:
+        lines = [f"{line},train" for line in train] + [f"{line},val" for line in val]
+        made = {"labels.csv": "\n".join(["path,label,split", *lines]).encode()}
+    data = datasets.load(lay(tmp_path, files() | made))
+    assert [problem.file for problem in data.problems] == ["images/1.png"] * 2
+    assert {split.name: len(split) for split in data.splits} == {"train": 11, "val": 1}
+    assert has_line("\n".join(data.notes), "images/2.png", "splits")
+
+
+def test_images_of_bad_rows_are_listed(tmp_path):
+    text = table() + "images/12.png,\nimages/13.png,sad\nimages/13.png,happy\n"
+    more = {f"images/{number}.png": png(face(number)) for number in (12, 13, 14)}
+    data = datasets.load(lay(tmp_path, files() | more | {"labels.csv": text.encode()}))
+    assert has_line("\n".join(data.notes), "1 images", "'images/14.png'")
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_bare_names_are_in_the_folder_of_the_split(tmp_path, header):
+    made: dict[str, bytes] = {}
+    for first, split in ((0, "train"), (100, "test")):
+        made |= {f"{split}/{name}": png(face(first + n)) for n, name in enumerate(NAMES)}
+        lines = [f"{name},{label}" for name, label in zip(NAMES, LABELS, strict=True)]
+        made[f"{split}.csv"] = "\n".join(["path,label"] * header + lines).encode()
+    data = datasets.load(lay(tmp_path, made))
+    assert set(data.split("test").files) == {f"test/{name}" for name in NAMES}
+    assert all(name.startswith("train/") for name in data.split("train").files)
+    assert set(datasets.load(tmp_path / "test.csv").split("train").files) < set(data.split("test").files)
+
+
+def test_names_in_refusals_have_one_pair_of_quotes(tmp_path):
+    made = {f"{folder}/{name}": data for folder in "ab" for name, data in files("").items()}
+    root = lay(tmp_path, made | {"labels.csv": table(paths="").encode()})
+    with pytest.raises(DataError) as caught:
+        datasets.load(root / "labels.csv")
+    assert "''" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["subjects", "person name", "participant_number"])
+def test_columns_of_persons_have_many_names_and_can_have_gaps(tmp_path, name):
+    whole = [f"p{n // 2}" for n in range(12)]
+    data = datasets.load(laid(tmp_path / "a", table((name, whole))))
+    assert data.split("train").groups is not None
+    data = datasets.load(laid(tmp_path / "b", table((name, [*whole[:9], "", "", ""]))))
+    assert has_line("\n".join(data.notes), "3 of 12", f"'{name}'")
+    data = datasets.load(laid(tmp_path / "c", table((name, [""] * 12))))
+    assert data.split("train").groups is None
+    assert not has_line("\n".join(data.notes), "persons in")

@@ -30,7 +30,11 @@ SPLITS = _words("split usage set subset partition datasplit phase")
 #: Columns of persons, the most certain first.
 GROUPS = _words(
     "person personid subject subjectid identity identityid participant participantid actor actorid "
-    "individual individualid speaker speakerid userid group groupid"
+    "individual individualid speaker speakerid userid group groupid "
+    "persons personname personnumber subjects subjectname subjectnumber identities identityname "
+    "identitynumber participants participantname participantnumber actors actorname actornumber "
+    "individuals individualname individualnumber speakers speakername speakernumber groups groupname "
+    "groupnumber"
 )
 #: A column with the four numbers of a face box.
 BOXES = _words("box bbox facebox boundingbox roi rect")

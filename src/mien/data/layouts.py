@@ -7,7 +7,7 @@ returns None without them. docs/dataset.md has a table of the layouts with their
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -184,6 +184,7 @@ class _Collected:
         self._entries: dict[tuple[object, ...], Entry] = {}
         self._doubtful: set[tuple[object, ...]] = set()
         self._repeats = 0
+        self.listed: set[str] = set()
         self.problems: list[Problem] = []
 
     def is_label(self, label: str, where: str, split: str = "") -> bool:
@@ -216,10 +217,9 @@ class _Collected:
         return list(self._entries.values()), tuple(self.problems), notes
 
 
-def _spare(tree: _Tree, entries: Iterable[Entry], folder: str, what: str) -> list[str]:
-    """Return a note about images of a folder that are not used."""
-    used = {entry.file for entry in entries}
-    spare = [name for name in tree.images if _parent(name) == folder and name not in used]
+def _spare(tree: _Tree, listed: Collection[str], folder: str, what: str) -> list[str]:
+    """Return a note about images of a folder that are not listed."""
+    spare = [name for name in tree.images if _parent(name) == folder and name not in listed]
     return [f"{len(spare):,} images {what} are left out: {shorten(spare)}"] if spare else []
 
 
@@ -269,6 +269,8 @@ def _read_raf_db(path: Path, name: str, tree: _Tree) -> Listing | None:
     collected = _Collected("RAF-DB")
     for number, fields in lines.items():
         where = f"row {number}"
+        file = found.get(_key(fields[0]))
+        collected.listed.update((file,) if file else ())
         if len(fields) != 2:
             collected.fail(where, f"the line is '{fields[0][:40]}'; it is the name of an image and its label")
             continue
@@ -276,12 +278,12 @@ def _read_raf_db(path: Path, name: str, tree: _Tree) -> Listing | None:
         if not split:
             collected.fail(where, f"the image '{fields[0][:40]}' is not called train_ or test_")
         elif collected.is_label(fields[1], where, split):
-            if (file := found.get(_key(fields[0]))) is None:
+            if file is None:
                 collected.fail(fields[0][:200], f"the file does not exist (row {number} of '{name}')", split)
             else:
                 collected.add(Entry(file, fields[1], split))
     entries, problems, notes = collected.finish()
-    notes += _spare(tree, entries, folder, "that the list does not name")
+    notes += _spare(tree, collected.listed, folder, "that the list does not name")
     if not _stem(next(iter(found.values()))).endswith("_aligned") and _leaf(folder).lower() == "original":
         notes.append("the images of RAF-DB are whole photographs; its folder 'aligned' has the faces")
     return Listing(
@@ -340,6 +342,8 @@ def _read_expw(path: Path, name: str, tree: _Tree) -> Listing | None:
     collected = _Collected("ExpW")
     for number, fields in lines.items():
         where = f"row {number}"
+        file = found.get(fields[0])
+        collected.listed.update((file,) if file else ())
         if len(fields) != 8 or not all(map(_is_number, fields[1:7])):
             collected.fail(where, "the line is not a name, a face, its box, a confidence and a label")
             continue
@@ -347,7 +351,7 @@ def _read_expw(path: Path, name: str, tree: _Tree) -> Listing | None:
         if right <= left or bottom <= top:
             collected.fail(where, f"the face box {' '.join(fields[2:6])} is empty")
         elif collected.is_label(fields[7], where):
-            if (file := found.get(fields[0])) is None:
+            if file is None:
                 collected.fail(fields[0][:200], f"the file does not exist (row {number} of '{name}')")
             else:
                 collected.add(Entry(file, fields[7], box=(left, top, right - left, bottom - top)))
@@ -359,7 +363,7 @@ def _read_expw(path: Path, name: str, tree: _Tree) -> Listing | None:
         f"'{folder or '.'}'",
         known="ExpW",
         problems=problems,
-        notes=(*notes, *_spare(tree, entries, folder, "that the list does not name")),
+        notes=(*notes, *_spare(tree, collected.listed, folder, "that the list does not name")),
     )
 
 
@@ -404,6 +408,7 @@ def _affectnet_files(tree: _Tree, progress: _Progress) -> Listing | None:
         split = match["set"]
         stem = f"{match['top']}{split}_set/images/{match['number']}"
         file = next((name for end in (".jpg", ".png", ".jpeg") if (name := stem + end) in pictures), "")
+        collected.listed.add(file)
         try:
             label = _read_expression(reader, match.string)
             if not file:
@@ -420,7 +425,7 @@ def _affectnet_files(tree: _Tree, progress: _Progress) -> Listing | None:
     if others:
         notes.append(tables.describe_others(others))
     for folder in sorted(folders):
-        notes += _spare(tree, entries, folder, "without the label of an emotion")
+        notes += _spare(tree, collected.listed, folder, "without an annotation")
     return Listing(
         entries=entries,
         open=reader,

@@ -218,7 +218,7 @@ def assign(names: Sequence[str], delimiter: str, table: str) -> Columns:
     label = only("the label", column_names.LABELS)
     counts = _find_counts(names) if label is None else {}
     annotators = tuple(index for index, key in enumerate(keys) if _ANNOTATORS.match(key))
-    shown = shorten([f"'{name}'" for name in names], 12)
+    shown = shorten(names, 12)
     if path is None:
         raise DataError(
             f"'{table}' has no column of paths, such as 'path' or 'file', or of 'pixels'; it has {shown}"
@@ -457,6 +457,9 @@ _ENDINGS = ("", ".jpg", ".png", ".jpeg", ".JPG", ".PNG", ".bmp", ".tif", ".tiff"
 def _choose_base(paths: Sequence[str], folder: str, files: Files, table: str) -> _Base | None:
     """Return what the paths of a table are relative to; None if no file of a sample exists.
 
+    A folder that is named like the split of the table is preferred, if at least half as many files of the
+    sample exist in it as in the best folder.
+
     Raises:
         DataError: Two folders fit equally.
     """
@@ -479,13 +482,21 @@ def _choose_base(paths: Sequence[str], folder: str, files: Files, table: str) ->
         if hits[base] == len(sample) > 0 and base.folder in own:
             return base
     most = max(hits.values(), default=0)
-    best = [base for base, count in hits.items() if count == most]
     if not most:
         return None
+    best = [base for base, count in hits.items() if count == most]
+    if split := _split_of(table):
+        same = {base: count for base, count in hits.items() if 2 * count >= most and _is_in(base, split)}
+        best = [base for base, count in same.items() if count == max(same.values())] or best
     if len(best) > 1 and best[0].folder not in own:
-        shown = shorten([f"'{base.folder}'" for base in best])
+        shown = shorten([base.folder for base in best])
         raise DataError(f"the paths of '{table}' fit the folders {shown}; {_ADVICE}")
     return best[0]
+
+
+def _is_in(base: _Base, split: str) -> bool:
+    """Return whether one of the folders of a base is named like a split."""
+    return any(split_named(part) == split for part in base.folder.split("/") if part)
 
 
 def _open_rows(table: Table, progress: _Progress) -> Iterator[tuple[int, list[str]]]:
@@ -816,8 +827,8 @@ def read_tables(
     entries = gathered.finish()
     notes = gathered.notes
     if names and options.images is None:
-        used = {entry.file for entry in entries}
-        if spare := [name for name in names if _is_image_name(name) and name not in used]:
+        listed = gathered.listed
+        if spare := [name for name in names if _is_image_name(name) and name not in listed]:
             notes.append(f"{len(spare):,} images that the table does not list are left out: {shorten(spare)}")
     return Listing(
         entries=entries,
@@ -846,20 +857,24 @@ class _Gathered:
         self.how: list[str] = []
         self.lost = 0
         self.first_lost: Problem | None = None
-        self._seen: dict[tuple[str, _Box | None, str], int] = {}
+        self.listed: set[str] = set()
+        self._seen: dict[tuple[str, _Box | None], list[int]] = {}
         self._rows: list[str] = []
-        self._doubtful: set[int] = set()
+        self._doubtful: set[tuple[str, _Box | None]] = set()
+        self._shared: set[tuple[str, _Box | None]] = set()
         self._repeats = self._boxless = 0
         self._others: Counter[str] = Counter()
 
     def add(self, table: Table, options: ReadOptions, progress: _Progress) -> None:
         """Add the rows of a table."""
         rows: list[_Row] = []
+        bad: list[str] = []
         for number, record in _open_rows(table, progress):
             try:
                 rows.append(_parse_row(number, record, table.columns, self._known))
             except _BadRowError as reason:
                 self._fail(f"row {number}", str(reason), "", table)
+                bad += [_clean(each) for each in record[table.columns.path : table.columns.path + 1]]
             if number % 65536 == 0:
                 check_room(len(self.entries) + len(rows), options)
         if not rows and not self.problems:
@@ -868,6 +883,8 @@ class _Gathered:
             )
         base = _choose_base([row.path for row in rows[:_SAMPLE]], table.folder, self._files, table.name)
         base = base or _Base(table.folder, "")
+        self.listed.update(self._locate(path, base) for path in (*bad, *(row.path for row in rows)))
+        table = self._without_empty_groups(rows, table, options)
         where = ""
         if options.images is not None or base.folder != table.folder:
             place = "/".join(
@@ -884,6 +901,30 @@ class _Gathered:
         boxes = any(row.box is not None for row in rows)
         for row in rows:
             self._add_row(row, table, base, splits, boxes=boxes)
+
+    def _locate(self, path: str, base: _Base) -> str:
+        """Return the name of the file that a path means; an absolute path if it is outside the folder."""
+        if not _ABSOLUTE.match(path):
+            return base.complete(path)
+        inside = self._files.relative(path)
+        return path if inside is None else inside
+
+    def _without_empty_groups(self, rows: Sequence[_Row], table: Table, options: ReadOptions) -> Table:
+        """Return a table without its column of persons if that is empty; note empty cells."""
+        column = table.columns.group
+        empty = sum(not row.group for row in rows)
+        if column is None or not empty:
+            return table
+        name = table.columns.names[column]
+        if empty == len(rows):
+            self.notes.append(f"the column '{name}' of '{table.name}' is empty and is not used")
+            return replace(table, columns=replace(table.columns, group=None))
+        if options.group_from is None:
+            self.notes.append(
+                f"{empty:,} of {len(rows):,} rows of '{table.name}' have no person in the column '{name}'; "
+                "each of their images is divided like a person of its own"
+            )
+        return table
 
     def _splits(self, rows: Sequence[_Row], table: Table) -> Mapping[str, str | None] | None:
         """Return the split of each value of the column; None if it does not tell splits."""
@@ -913,22 +954,23 @@ class _Gathered:
             self._others[row.label] += 1
             return
         path = row.path
-        if _ABSOLUTE.match(path) and (inside := self._files.relative(path)) is not None:
-            name = inside
-        else:
-            name = path if _ABSOLUTE.match(path) else base.complete(path)
+        name = self._locate(path, base)
         if fault := self._files.fault(name):
             self.lost += 1
             problem = Problem(path[:_LONGEST], f"{fault} (row {row.number} of '{table.name}')", split)
             self.first_lost = self.first_lost or problem
             self.problems.append(problem)
             return
-        key = (name, row.box, split)
-        if (before := self._seen.setdefault(key, len(self.entries))) < len(self.entries):
-            if self.entries[before].label == row.label:
-                self._repeats += 1
-                return
-            self._doubtful |= {before, len(self.entries)}
+        key = (name, row.box)
+        before = self._seen.setdefault(key, [])
+        if before and self.entries[before[0]].label != row.label:
+            self._doubtful.add(key)
+        elif any(self.entries[index].split == split for index in before):
+            self._repeats += 1
+            return
+        elif before:
+            self._shared.add(key)
+        before.append(len(self.entries))
         self._boxless += boxes and row.box is None
         self._rows.append(f"row {row.number}")
         self.entries.append(Entry(name, row.label, split, row.group, row.box, row.votes))
@@ -938,7 +980,8 @@ class _Gathered:
 
     def finish(self) -> list[Entry]:
         """Return the images, without those that have two labels."""
-        for index in sorted(self._doubtful):
+        doubtful = {index for key in self._doubtful for index in self._seen[key]}
+        for index in sorted(doubtful):
             entry = self.entries[index]
             self.problems.append(
                 Problem(
@@ -951,7 +994,12 @@ class _Gathered:
             self.notes.append(f"{self._boxless:,} images have no face box, so the whole image is used")
         if self._others:
             self.notes.append(describe_others(self._others))
-        return [entry for index, entry in enumerate(self.entries) if index not in self._doubtful]
+        if shared := sorted({name for name, _ in self._shared - self._doubtful}):
+            self.notes.append(
+                f"warning: {len(shared):,} images are in two or more splits: {shorten(shared)}; scores on "
+                "them are too high"
+            )
+        return [entry for index, entry in enumerate(self.entries) if index not in doubtful]
 
 
 def describe_others(counts: Mapping[str, int]) -> str:
