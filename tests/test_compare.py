@@ -21,7 +21,7 @@ from sklearn import metrics as judge
 from builders import has_line, refused
 from hand_models import LABELS, SIZE, meter
 from html_pages import Page
-from mien import cli, errors
+from mien import api, cli, errors
 from mien.data import datasets
 from mien.data.datasets import Split
 from mien.evaluation import comparison
@@ -537,6 +537,21 @@ def test_a_run_knows_its_data(place: Path, capsys: pytest.CaptureFixture[str]) -
     assert has_line("".join(shown.splitlines()[1:]), "mine (A)", "mine (B)"), "both were trained on these"
     assert cli.run(["compare", "good.onnx", "mine", "--split-seed", "3"]) == 2
     assert has_line(capsys.readouterr().err, "--split-seed", "--data")
+
+
+def test_data_that_has_moved_is_read_as_the_run_records(place: Path) -> None:
+    (place / "data" / "val").rename(place / "moved")  # without own splits
+    data = datasets.load("moved", size=SIZE, rename="surprise=", seed=3)
+    facts = {"data": {"origin": data.origin}}
+    made = runs.create(replace(recipes.get("quick"), size=SIZE), facts, out=place / "mine")
+    model_files.write(
+        meter("mine", (150, 170)), model_files.Card(name="mine", labels=LABELS, size=SIZE), made.model_folder
+    )
+    (place / "moved").rename(place / "there")
+    kept = data.split("val").fingerprint
+    assert api.compare("mine", "mine", data="there").comparison.split_fingerprint == kept
+    assert api.compare("mine", "good.onnx", data="there").comparison.split_fingerprint == kept
+    assert api.compare("mine", "mine", data="there", seed=4).comparison.split_fingerprint != kept
 
 
 @pytest.mark.parametrize(

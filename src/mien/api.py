@@ -1321,7 +1321,8 @@ def compare(
     Args:
         a: A run's folder, model file, shipped model, or an .npz file of probabilities.
         b: Another one.
-        data: A data set, loaded or not; None uses the data of the first run.
+        data: A data set, loaded or not; None uses the data of the first run. A path is read with the options
+            that the first run records, except for those that are given.
         split: `train`, `val` or `test`.
         head: The output head; None for the first.
         html: A page to write, with images on which the models disagree.
@@ -1353,9 +1354,10 @@ def compare(
     exclude = _paths("exclude", exclude) or None
     _check_loaded(data, votes=votes, exclude=exclude, seed=seed, reading=reading)
     paths = [side for side in (a, b) if isinstance(side, str | os.PathLike)]
-    run = next((path for path in paths if data is None and is_run(path)), None)
+    run = next((path for path in paths if is_run(path)), None)
     source = None if isinstance(data, datasets.Dataset) else data
-    inputs = [*paths, source, votes, *(exclude or ()), *(() if run is None else run_inputs(run))]
+    recorded = run_inputs(run) if run is not None and data is None else ()
+    inputs = [*paths, source, votes, *(exclude or ()), *recorded]
     check_outputs({f"--html {html}": html}, inputs)
     _check_interval_by(interval_by)
     sides = [_open_side(side) for side in (a, b)]
@@ -1421,28 +1423,42 @@ def _comparison_data(
     split: str,
     listener: Listener,
 ) -> "dict[int, Dataset]":
-    """Load the data in each size that is needed."""
+    """Load the data in each size that is needed.
+
+    The first run says how data is read, except for the options that are given.
+    """
     from mien.data import datasets
     from mien.training import runs
 
     if isinstance(data, datasets.Dataset):
         return dict.fromkeys(sizes, data)
-    if data is not None:
-        return {size: load_data(data, size=size, listener=listener, **given) for size in dict.fromkeys(sizes)}
     if run is None:
-        raise InputError(f"neither {targets[0]} nor {targets[1]} is a run, so --data is needed")
-    if options := _named_options(given):
-        raise InputError(f"{run} is a run, which records how its data was read; {options} needs --data")
+        if data is None:
+            raise InputError(f"neither {targets[0]} nor {targets[1]} is a run, so --data is needed")
+        return {size: load_data(data, size=size, listener=listener, **given) for size in dict.fromkeys(sizes)}
     opened = runs.open_run(run)
     known = opened.facts()["data"]["origin"]
-    listed = known.get("exclude") or []
-    gone = [each for each in ([listed] if isinstance(listed, str) else listed) if not Path(each).is_file()]
-    if gone and split != "train":  # exclusions change only train
-        listener.note(f"{gone[0]} no longer exists, so train includes the images that it excluded")
-        known |= {"exclude": None}
-    own = load_run_data(opened, None, known, listener=listener)
+    chosen = {key: value for key, value in given.items() if value is not None}
+    if data is not None:
+        known = known | {"votes": None} | chosen
+        if "exclude" in chosen:
+            own = load_run_data(opened, data, known, listener=listener)
+        else:
+            own = _as_trained(opened, data, known, listener=listener)
+            known["exclude"] = own.origin.get("exclude")
+    else:
+        if options := _named_options(given):
+            raise InputError(f"{run} is a run, which records how its data was read; {options} needs --data")
+        listed = known.get("exclude") or []
+        gone = [
+            each for each in ([listed] if isinstance(listed, str) else listed) if not Path(each).is_file()
+        ]
+        if gone and split != "train":  # exclusions change only train
+            listener.note(f"{gone[0]} no longer exists, so train includes the images that it excluded")
+            known |= {"exclude": None}
+        own = load_run_data(opened, None, known, listener=listener)
     usual = opened.recipe().size
-    source = known["source"]
+    source = known["source"] if data is None else data
     others = {*sizes} - {usual}
     return {usual: own} | {size: load_data(source, size=size, listener=listener, **known) for size in others}
 
