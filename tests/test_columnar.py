@@ -101,6 +101,15 @@ def refused(source: Any, *names: str, **options: Any) -> str:
     return text
 
 
+def test_the_list_of_an_audit_leaves_rows_out(tmp_path):
+    table = write(tmp_path / "faces.parquet", count=40)
+    first = datasets.load(table)
+    (tmp_path / "leave.csv").write_text(f"row\n{first.train.files[3].removeprefix('row ')}\n")
+    found = datasets.load(table, exclude=tmp_path / "leave.csv")
+    assert found.excluded[0].files == (first.train.files[3],)
+    assert found.val.fingerprint == first.val.fingerprint
+
+
 def test_a_file_is_read(tmp_path):
     data = datasets.load(write(tmp_path / "faces.parquet", count=20))
     assert sum(map(len, data.splits)) == 20

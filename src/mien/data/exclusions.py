@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,8 @@ from mien.data.contents import Contents
 from mien.errors import DataError
 
 KEYS = ("row", "file", "sha256")
+#: The name of an image that has no other, in `Split.files`.
+_ROW = re.compile(r"row (\d+)")
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,10 @@ def exclude(
     """Return the training images that remain without those listed in csv files.
 
     Args:
-        paths: Csv files with a column `row` (0-based data row of a csv of images), `file` (as in
-            `Split.files`) or `sha256` (of an image's pixels as loaded), and optionally `reason` or `kind`. If
-            a line fills several columns, the first of them counts. If several lists name an image, the first
-            list's reason counts.
+        paths: Csv files with a column `row` (0-based data row of a csv of images, or of other data whose
+            `Split.files` are `row 0`, `row 1`, …), `file` (as in `Split.files`) or `sha256` (of an image's
+            pixels as loaded), and optionally `reason` or `kind`. If a line fills several columns, the first
+            of them counts. If several lists name an image, the first list's reason counts.
         found: The images.
         parts: Indices into them by split; images are left out of `train` only.
 
@@ -67,7 +70,7 @@ def exclude(
 
 def _exclude(path: Path, found: Contents, train: set[int], reasons: dict[int, str]) -> list[str]:
     """Add the training images that one csv names to `reasons`; return notes about its other lines."""
-    lines = read(path, rows=found.rows is not None)
+    lines = read(path, rows=bool(_rows(found)))
     names = _names(found, {key for _, key, _, _ in lines})
     unmatched = []
     elsewhere = 0
@@ -118,7 +121,8 @@ def read(path: str | os.PathLike[str], *, rows: bool = True) -> list[tuple[int, 
         raise DataError(f"'{path.name}' has no column row, file or sha256; name the images by one of them")
     if keys == ["row"] and not rows:
         raise DataError(
-            f"'{path.name}' names images by row, which only csv sources have; name them by file or sha256"
+            f"'{path.name}' names images by row, and the images of this data set have names; name them "
+            "by file (as in Split.files) or sha256"
         )
     lines = []
     for number, record in records:
@@ -137,10 +141,18 @@ def _names(found: Contents, keys: set[str]) -> dict[str, dict[str, list[int]]]:
     """Return for each key the images that each value names."""
     names: dict[str, dict[str, list[int]]] = {key: {} for key in keys}
     if "row" in keys:
-        names["row"] = {str(row): [index] for index, row in enumerate(found.rows or ())}
+        names["row"] = _rows(found)
     if "file" in keys:
         names["file"] = {file: [index] for index, file in enumerate(found.files)}
     if "sha256" in keys:
         for index, face in enumerate(image_cache.each(found.faces)):
             names["sha256"].setdefault(hashlib.sha256(face.tobytes()).hexdigest(), []).append(index)
     return names
+
+
+def _rows(found: Contents) -> dict[str, list[int]]:
+    """Return the image of each row: of a csv of pixels, or by the names of images without other names."""
+    if found.rows is not None:
+        return {str(row): [index] for index, row in enumerate(found.rows)}
+    matches = ((index, _ROW.fullmatch(file)) for index, file in enumerate(found.files))
+    return {match[1]: [index] for index, match in matches if match is not None}
