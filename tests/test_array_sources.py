@@ -141,6 +141,23 @@ def test_paths_can_carry_labels_and_groups(tmp_path):
     refused("label-from", images=paths, label_from="(angry)_")
 
 
+def test_group_from_needs_names_of_files(tmp_path):
+    persons = np.arange(16) % 4
+    source = packed(tmp_path / "x.npz", images=faces(16), labels=labels(16), groups=persons)
+    refused("group-from", "groups", source=source, group_from="(p)")
+    refused("group-from", "groups", images=faces(16), labels=labels(16), groups=persons, group_from="(p)")
+    pixels = " ".join(["7"] * 4)
+    rows = "".join(f"{number % 2},{pixels}\n" for number in range(16))
+    lay(tmp_path, {"fer.csv": f"emotion,pixels\n{rows}".encode()})
+    refused("group-from", "fer.csv", source=tmp_path / "fer.csv", group_from="(p)")
+    files = {f"p{number}.png": png(face(number)) for number in range(16)}
+    lay(tmp_path, files)
+    given = {"images": [tmp_path / name for name in files], "labels": labels(16), "groups": persons}
+    refused("group-from", group_from="(q)", **given)
+    data = datasets.load(group_from="(p9)", **given)
+    assert {group for split in data.splits for group in split.groups or ()} == {"p9", "0", "1", "2", "3"}
+
+
 def test_images_that_cannot_be_read_are_problems(tmp_path):
     images = [*faces(), tmp_path / "gone.png", b"nothing", "a\0b", 7, None]
     data = datasets.load(images=images, labels=["happy", "sad"] * 6 + ["sad"])

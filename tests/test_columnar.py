@@ -340,6 +340,41 @@ def test_lines_of_json_describe_images(tmp_path, where):
     assert datasets.load(tmp_path / f"{where}metadata.jsonl").labels == data.labels
 
 
+def described(folder: Path, count: int = 20, **columns: Any) -> Path:
+    """Images `{person}_{number}.png` with a metadata.jsonl; a column has a value for each image."""
+    names = [f"p{number % 4}_{number}.png" for number in range(count)]
+    lay(folder, {name: png(face(number)) for number, name in enumerate(names)})
+    given = {"label": [NAMES[number % 2] for number in range(count)], **columns}
+    rows = [
+        {"file_name": name, **{column: cells[number] for column, cells in given.items()}}
+        for number, name in enumerate(names)
+    ]
+    lay(folder, {"metadata.jsonl": "\n".join(map(json.dumps, rows)).encode()})
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "label-from"])
+def test_group_from_that_matches_nothing_is_refused_and_known_persons_stay(tmp_path, kind):
+    persons = [f"own{number % 5}" for number in range(20)]
+    label_from = {}
+    if kind == "parquet":
+        columns = {"image": struct(20), "label": labels(20), "person": persons}
+        source = write(tmp_path / "faces.parquet", columns)
+    elif kind == "jsonl":
+        source = described(tmp_path, person=persons)
+    else:
+        lay(
+            tmp_path,
+            {f"p{number % 4}_{NAMES[number % 2]}{number}.png": png(face(number)) for number in range(20)},
+        )
+        source, label_from = tmp_path, {"label_from": "(sad|happy)"}
+    refused(source, "group-from", group_from="(q+)_", **label_from)
+    data = datasets.load(source, group_from="(p0)_", **label_from)
+    groups = {group for split in data.splits for group in split.groups or ()}
+    assert groups == ({"p0", ""} if label_from else {"p0", *persons})
+    assert any("group-from" in note for note in data.notes)
+
+
 def test_lines_without_labels_leave_class_folders_as_they_are(tmp_path):
     lay(
         tmp_path,

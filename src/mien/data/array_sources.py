@@ -14,7 +14,7 @@ from mien import _arrays
 from mien._text import shorten
 from mien.data.class_names import find_part
 from mien.data.contents import MAX_PIXEL_BYTES, ReadOptions, check_room, split_named
-from mien.data.listings import Entry, Listing
+from mien.data.listings import Entry, Listing, group_entries
 from mien.errors import DataError, ImageError
 from mien.vision import images as vision_images
 
@@ -173,6 +173,7 @@ def _list(
     entries: list[Entry] = []
     arrays = [np.asarray(part.images) for part in parts if isinstance(part.images, np.ndarray)]
     scale, found = _scale(arrays, parts[0].name)
+    named: list[str] = []
     names = None if options.naming.numbers or options.naming.names else _class_names(class_names)
     for part in parts:
         prefix = f"{part.name} row " if len(parts) > 1 else "row "
@@ -186,17 +187,19 @@ def _list(
         files = [path or f"{prefix}{place}" for place, path in enumerate(paths)]
         readers |= {file: partial(read, place) for place, file in enumerate(files)}
         labels = _labels(part, paths, options, names)
-        groups = _groups(part, paths, options)
+        named += paths
+        groups = _groups(part)
         each_split = _splits(part)
         entries += [
             Entry(file, label, split, group)
             for file, label, split, group in zip(files, labels, each_split, groups, strict=True)
         ]
+    entries, more = group_entries(entries, named, options)
     return Listing(
         entries=entries,
         open=lambda file: readers[file](),
         how=", ".join(part for part in (how, found) if part),
-        notes=tuple(notes),
+        notes=(*notes, *more),
     )
 
 
@@ -351,9 +354,7 @@ def _class_names(given: NDArray[Any] | None) -> tuple[str, ...] | None:
     return tuple(_texts(given, "class_names"))
 
 
-def _groups(part: _Part, paths: Sequence[str], options: ReadOptions) -> list[str]:
-    if options.group_from is not None:
-        return [find_part(options.group_from, "group", path) or "" for path in paths]
+def _groups(part: _Part) -> list[str]:
     if part.groups is None:
         return [""] * len(part.images)
     what = _called("groups", part)

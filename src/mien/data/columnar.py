@@ -21,7 +21,7 @@ from mien.data import column_names
 from mien.data.class_names import find_part
 from mien.data.column_names import BoxColumns
 from mien.data.contents import Problem, ReadOptions, check_room, split_named
-from mien.data.listings import Entry, Listing
+from mien.data.listings import Entry, Listing, group_entries
 from mien.errors import DataError, ImageError, MissingExtra
 
 #: Target size in bytes of a batch of images, and the maximum of its rows.
@@ -256,10 +256,13 @@ def list_rows(shards: Sequence[Shard], options: ReadOptions, kind: str) -> Listi
     check_room(sum(shard.rows or 0 for shard in shards), options)
     entries: list[Entry] = []
     problems: list[Problem] = []
+    paths: list[str] = []
     for shard, chosen in zip(shards, columns, strict=True):
-        _list(shard, chosen, options, entries, problems)
+        _list(shard, chosen, options, entries, paths, problems)
     if not entries and not problems:
         raise DataError(f"{_shown(shards[0])} has no rows; give a table with a row for each image")
+    entries, more = group_entries(entries, paths, options)
+    notes += more
     pairs = zip(shards, columns, strict=True)
     reader = _RowReader({pair[0].name: pair for pair in pairs})
     return Listing(
@@ -366,9 +369,14 @@ def _kind(kind: Any) -> str:
 
 
 def _list(
-    shard: Shard, columns: _Columns, options: ReadOptions, entries: list[Entry], problems: list[Problem]
+    shard: Shard,
+    columns: _Columns,
+    options: ReadOptions,
+    entries: list[Entry],
+    named: list[str],
+    problems: list[Problem],
 ) -> None:
-    """Append the rows of a table to entries, or to problems."""
+    """Append the rows of a table to entries, with the names of their images, or to problems."""
     wanted = list(columns.small)
     patterns = options.label_from is not None or options.group_from is not None
     if patterns:
@@ -376,7 +384,7 @@ def _list(
         if path is None:
             raise DataError(
                 f"label-from and group-from need the names of images, and the column {columns.image!r} of "
-                f"{_shown(shard)} has none; omit them"
+                f"{_shown(shard)} has none; use columns label and person, and omit them"
             )
         wanted.append(path)
     if not wanted:
@@ -391,6 +399,7 @@ def _list(
             try:
                 split = _split(shard, columns, row)
                 entries.append(_entry(shard, columns, options, row, file, split, paths[place]))
+                named.append(paths[place] or "")
             except BadRowError as error:
                 problems.append(Problem(file, str(error), split))
 
@@ -448,10 +457,7 @@ def _entry(
     else:
         assert columns.label is not None
         label = _label(shard, columns.label, row[columns.label], options)
-    if options.group_from is not None:
-        group = find_part(options.group_from, "group", path or "") or ""
-    else:
-        group = "" if columns.group is None else text_of(row[columns.group])
+    group = "" if columns.group is None else text_of(row[columns.group])
     return Entry(file, label, split, group, _box(columns, row))
 
 

@@ -18,7 +18,7 @@ from mien.data import column_names, columnar
 from mien.data.class_names import find_part
 from mien.data.columnar import BadRowError, Shard
 from mien.data.contents import Problem, ReadOptions, check_room, split_named
-from mien.data.listings import Entry, FolderReader, Listing
+from mien.data.listings import Entry, FolderReader, Listing, group_entries
 from mien.errors import DataError, ImageError
 from mien.vision import images
 
@@ -329,11 +329,13 @@ def _list_metadata(
         raise DataError(
             f"{shorten(list(files))} describes no labelled image{first}; give each line file_name and label"
         )
+    entries, notes = group_entries(entries, [entry.file for entry in entries], options)
     return Listing(
         entries=entries,
         open=reader,
         how=f"labels from {shorten(list(files))}",
         problems=tuple(problems),
+        notes=notes,
     )
 
 
@@ -383,8 +385,5 @@ def _described(row: Any, folder: str, options: ReadOptions) -> Entry:
     if split is None:
         split = next((found for part in reversed(file.split("/")[:-1]) if (found := split_named(part))), "")
     group_name = column_names.find_column(names, column_names.GROUPS)
-    if options.group_from is not None:
-        group = find_part(options.group_from, "group", file) or ""
-    else:
-        group = columnar.text_of(row[group_name]) if group_name else ""
+    group = columnar.text_of(row[group_name]) if group_name else ""
     return Entry(file, text, split, group, columnar.find_box(row))

@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.data.class_names import name_classes
+from mien._text import shorten
+from mien.data.class_names import find_part, name_classes
 from mien.data.contents import Contents, Problem, ReadOptions, check_room
 from mien.errors import DataError, ImageError
 from mien.vision import images
@@ -57,6 +58,58 @@ class Listing:
     known: str = ""
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = field(default=())
+
+
+def find_groups(
+    options: ReadOptions, names: Sequence[str], known: Sequence[str]
+) -> tuple[list[str], tuple[str, ...]]:
+    """Return the group of each image by `group_from`, and notes.
+
+    Args:
+        options: How to read the source.
+        names: The file name of each image; `""` if it has none.
+        known: The group that the source names for each image, which stays if the pattern does not match.
+
+    Raises:
+        DataError: The pattern matches no image.
+    """
+    pattern = options.group_from
+    if pattern is None or not names:
+        return list(known), ()
+    if not any(names):
+        raise DataError(
+            "group-from needs the names of files, and these images have none; give their groups, or omit it"
+        )
+    told = [find_part(pattern, "group", name) or "" for name in names]
+    if not any(told):
+        raise DataError(f"group-from matches no image ({shorten(names)}); correct the pattern")
+    groups = [group or other for group, other in zip(told, known, strict=True)]
+    notes = []
+    if kept := [name for name, one, group in zip(names, told, groups, strict=True) if group and not one]:
+        notes.append(
+            f"{len(kept):,} images keep the group that the source names, because group-from does not match: "
+            f"{shorten(kept)}"
+        )
+    if missing := [name for name, group in zip(names, groups, strict=True) if not group]:
+        notes.append(
+            f"{len(missing):,} images have no group, because group-from does not match: {shorten(missing)}"
+        )
+    return groups, tuple(notes)
+
+
+def group_entries(
+    entries: Sequence[Entry], names: Sequence[str], options: ReadOptions
+) -> tuple[list[Entry], tuple[str, ...]]:
+    """Return entries with the groups that `find_groups` finds in their names, and its notes.
+
+    Raises:
+        DataError: As `find_groups`.
+    """
+    groups, notes = find_groups(options, names, [entry.group for entry in entries])
+    return [
+        entry if entry.group == group else replace(entry, group=group)
+        for entry, group in zip(entries, groups, strict=True)
+    ], notes
 
 
 _OUTSIDE = "the path leads outside the folder by a link; only files in it are read"

@@ -89,7 +89,7 @@ def read_table(
         progress: Called with bytes done and `total`.
 
     Raises:
-        DataError: A column is missing, or the votes are not for these rows.
+        DataError: A column is missing, the votes are not for these rows, or `group_from` is given.
     """
     if not total:
         raise DataError(f"'{name}' is empty; {_WANTED}")
@@ -101,6 +101,11 @@ def read_table(
         raise DataError(
             f"'{name}' is not a folder or an archive, and its first line does not name the "
             f"column{'s' if len(missing) > 1 else ''} {shorten(missing)}; {_WANTED}"
+        )
+    if options.group_from is not None:
+        raise DataError(
+            f"group-from needs the names of files, and the images of '{name}' have none; give a table "
+            "of paths with a column person, or omit it"
         )
     good: list[_Row] = []
     rows: list[int] = []

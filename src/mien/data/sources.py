@@ -17,7 +17,15 @@ from mien.data import archives, array_sources, huggingface, layouts, tables
 from mien.data.class_names import find_part
 from mien.data.contents import Contents, ReadOptions, check_room, split_named
 from mien.data.folders import find_classes, is_junk, may_be_image, understand
-from mien.data.listings import Entry, FolderReader, Listing, file_state, read_listing
+from mien.data.listings import (
+    Entry,
+    FolderReader,
+    Listing,
+    file_state,
+    find_groups,
+    group_entries,
+    read_listing,
+)
 from mien.data.pixel_tables import is_table, read_table
 from mien.errors import DataError, ImageError
 from mien.vision import images
@@ -249,7 +257,7 @@ def _unpacked(source: Path, options: ReadOptions, progress: _Progress) -> Conten
 
 def _named_files(source: Path, names: list[str], options: ReadOptions) -> Listing:
     """List the images of a folder by the labels in their names."""
-    label_from, group_from = options.label_from, options.group_from
+    label_from = options.label_from
     assert label_from is not None
     entries: list[Entry] = []
     unlike: list[str] = []
@@ -261,8 +269,7 @@ def _named_files(source: Path, names: list[str], options: ReadOptions) -> Listin
             unlike.append(name)
             continue
         split = next((found for part in reversed(name.split("/")[:-1]) if (found := split_named(part))), "")
-        group = "" if group_from is None else find_part(group_from, "group", name) or ""
-        entries.append(Entry(name, label, split, group))
+        entries.append(Entry(name, label, split))
     notes = (
         []
         if not unlike
@@ -274,20 +281,16 @@ def _named_files(source: Path, names: list[str], options: ReadOptions) -> Listin
             f"({shorten(unlike)}); correct the pattern"
         )
     how = f"labels are read from file names by {label_from.pattern}"
-    return Listing(entries=entries, open=FolderReader(source), how=how, notes=tuple(notes))
+    entries, more = group_entries(entries, [entry.file for entry in entries], options)
+    return Listing(entries=entries, open=FolderReader(source), how=how, notes=(*notes, *more))
 
 
 def _grouped(found: Contents, options: ReadOptions) -> Contents:
     """Add the groups that the names of files tell."""
-    pattern = options.group_from
-    if pattern is None:
+    if options.group_from is None:
         return found
-    groups = [find_part(pattern, "group", name) or "" for name in found.files]
-    if not any(groups):
-        raise DataError(f"group-from matches no image ({shorten(found.files)}); correct the pattern")
-    missing = [name for name, group in zip(found.files, groups, strict=True) if not group]
-    note = f"{len(missing):,} images have no group, because group-from does not match: {shorten(missing)}"
-    return replace(found, groups=groups, notes=(*found.notes, *([note] if missing else [])))
+    groups, notes = find_groups(options, found.files, found.groups or [""] * len(found.files))
+    return replace(found, groups=groups, notes=(*found.notes, *notes))
 
 
 def _face_in(source: Path, name: str, options: ReadOptions) -> NDArray[np.uint8] | str:
