@@ -93,6 +93,12 @@ def test_arrays_of_splits(tmp_path, form, val):
     np.testing.assert_array_equal(data.test.images[2, :, :, 0], face(22))
 
 
+def test_images_dir_is_for_tables_of_paths(tmp_path):
+    np.savez(tmp_path / "faces.npz", images=faces(), labels=labels())
+    for given in ({"source": tmp_path / "faces.npz"}, {"images": faces(), "labels": labels()}):
+        refused("--images", images_dir=tmp_path, **given)
+
+
 def test_groups_splits_and_class_names(tmp_path):
     rest = {
         "groups": np.array([1, 1, 2, 2, 3, 3, 4, 4]),

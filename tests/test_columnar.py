@@ -101,6 +101,13 @@ def refused(source: Any, *names: str, **options: Any) -> str:
     return text
 
 
+def test_images_dir_is_for_tables_of_paths(tmp_path):
+    for path in (write(tmp_path / "faces.parquet"), save(tmp_path / "saved")):
+        with pytest.raises(DataError) as caught:
+            datasets.load(path, images_dir=tmp_path)
+        assert "--images" in str(caught.value)
+
+
 def test_the_list_of_an_audit_leaves_rows_out(tmp_path):
     table = write(tmp_path / "faces.parquet", count=40)
     first = datasets.load(table)

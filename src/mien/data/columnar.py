@@ -253,6 +253,11 @@ def list_rows(shards: Sequence[Shard], options: ReadOptions, kind: str) -> Listi
         notes.append(f"not train, val or test by the name, and skipped: {shorten(lost)}")
         shards = [shard for shard in shards if shard.split]
     columns = [_find_columns(shard, options) for shard in shards]
+    if options.images is not None and all(map(_has_bytes, shards, columns)):
+        raise DataError(
+            f"images_dir (--images) belongs to a table of paths, and {_shown(shards[0])} holds the images "
+            "itself; leave it out"
+        )
     check_room(sum(shard.rows or 0 for shard in shards), options)
     entries: list[Entry] = []
     problems: list[Problem] = []
@@ -272,6 +277,18 @@ def list_rows(shards: Sequence[Shard], options: ReadOptions, kind: str) -> Listi
         problems=tuple(problems),
         notes=tuple(notes),
     )
+
+
+def _has_bytes(shard: Shard, columns: _Columns) -> bool:
+    """Return whether the first rows of a table have the content or pixels of each image, and no paths."""
+    kind = _kind(shard.schema.field(columns.image).type)
+    if kind != "struct":
+        return kind != "text"
+    _, batch = next(iter(shard.batches([columns.image], 0)), (0, None))
+    column = None if batch is None else batch.column(columns.image)
+    if column is None or not hasattr(column, "field") or column.type.get_field_index("bytes") < 0:
+        return False
+    return bool(column.field("bytes").null_count == 0)
 
 
 def _shown(shard: Shard) -> str:

@@ -68,6 +68,7 @@ def read_objects(listing: Listing, options: ReadOptions, progress: _Progress = N
     """
     if options.votes is not None:
         raise DataError("votes belong to rows of a csv of pixels; leave them out")
+    _check_images(options, "the images are in memory")
     return read_listing(listing, options, progress)
 
 
@@ -79,6 +80,7 @@ def _read(source: Path, options: ReadOptions, progress: _Progress) -> Contents:
     if (listing := huggingface.list_file(source, options)) is not None:
         return _listed(source, listing, options, progress)
     if source.suffix.lower() == ".npz":
+        _check_images(options, f"'{source.name}' holds the images itself")
         return _listed(source, array_sources.list_npz(source, options), options, progress)
     if archives.is_archive(source):
         if options.label_from is not None:
@@ -259,6 +261,7 @@ def _named_files(source: Path, names: list[str], options: ReadOptions) -> Listin
     """List the images of a folder by the labels in their names."""
     label_from = options.label_from
     assert label_from is not None
+    _check_images(options, f"label-from reads the names of the files of '{source.resolve().name}'")
     entries: list[Entry] = []
     unlike: list[str] = []
     for name in names:
