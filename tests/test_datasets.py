@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from builders import has_line, refused
+from mien import cli
+from mien.cli import common
 from mien.data import contents, csv_lists, datasets, exclusions, pixel_tables, sources
 from mien.errors import DataError
 from mien.labels import EMOTIONS, FERPLUS_COLUMNS, VOTES
@@ -101,6 +103,16 @@ def sizes(data: datasets.Dataset) -> dict[str, int]:
 
 
 # Class folders
+
+
+def test_the_size_has_a_limit(tmp_path):
+    for size in (0, datasets.MAX_SIZE + 1, 10**9):
+        with pytest.raises(DataError) as caught:
+            datasets.load(tmp_path, size=size)
+        assert "size" in str(caught.value)
+    for size in (datasets.MAX_SIZE + 1, 10**9):
+        assert cli.run(["audit", str(tmp_path), "--size", str(size)]) == 2
+    common.check_ranges(size=datasets.MAX_SIZE)
 
 
 def test_a_folder_is_loaded_in_the_order_of_class_then_name(tmp_path):

@@ -399,7 +399,7 @@ _RANGES: dict[str, tuple[float, float, str]] = {
     "seconds": (math.ulp(0.0), math.inf, "above 0 seconds"),
     "smoothing": (0, math.inf, "at least 0 seconds"),
     "max_gap": (0, math.inf, "at least 0 seconds"),
-    "size": (1, math.inf, "at least 1 pixel"),
+    "size": (1, 1024, "from 1 to 1024 pixels"),  # datasets.MAX_SIZE
 }
 
 

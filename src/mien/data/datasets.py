@@ -42,6 +42,10 @@ from mien.vision.images import Source
 __all__ = ["SPLITS", "Dataset", "Exclusion", "Problem", "Split", "load"]
 
 
+#: Largest side of images in pixels, far above that of the recipes.
+MAX_SIZE = 1024
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """One split's images with their labels. The arrays cannot be written to.
@@ -228,7 +232,7 @@ def load(
         labels: The class of each of `images`: names, or numbers, which mean what `labels_order` says.
         groups: The person, or another group that a split keeps together, of each of `images`.
         splits: The split of each of `images`: `train`, `val` or `test`; None to draw val and test.
-        size: Side in pixels; images are resized to it.
+        size: Side in pixels, at most `MAX_SIZE` (1024); images are resized to it.
         votes: FER+'s csv of annotator votes for the rows of a csv source, plain, `.xz` or `.gz`.
         exclude: Csv files of training images to leave out, by `row`, `file` or `sha256`.
         seed: Selects the images of val and test if the source has no such splits.
@@ -267,6 +271,8 @@ def load(
     for name, number, least in (("size", size, 1), ("seed", seed, 0)):
         if not isinstance(number, int | np.integer) or number < least:
             raise DataError(f"{name} is {number!r}; give a whole number of at least {least}")
+    if size > MAX_SIZE:
+        raise DataError(f"size is {size}; give at most {MAX_SIZE} pixels")
     face_crops.check_options(crop, detector, cache)
     options = ReadOptions(
         size=size,
