@@ -349,7 +349,8 @@ def train(
         1
 
     Args:
-        data: A folder, zip, tar or fer2013.csv, or a loaded data set with images of the recipe's size.
+        data: A folder, zip, tar, table, Parquet or npz file, or a loaded data set with images of the
+            recipe's size.
         recipe: A recipe, its name or a TOML file; None for `quick`, or `tune` with `base`.
         settings: Changes of the recipe, such as `{"epochs": 5, "augment.rotation": 15}` or `["epochs=5"]`.
         out: The run's folder; None for the next free number in `runs`.
@@ -755,8 +756,8 @@ def audit(
         'audit.html'
 
     Args:
-        data: A folder, zip, tar or fer2013.csv, or a loaded data set; the headers of its files are not
-            checked, and `votes`, `exclude` and `fix` need a path.
+        data: A folder, zip, tar, table, Parquet or npz file, or a loaded data set; the headers of its files
+            are not checked, and `votes`, `exclude` and `fix` need a path.
         votes: The file of FER+ votes.
         probabilities: Out-of-fold probabilities, as `mien train --folds` writes them, to find wrong labels.
         detector: Name of a detector that looks for a face in each image.

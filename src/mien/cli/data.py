@@ -72,7 +72,10 @@ FINDINGS = 1
 
 @common.reads_data
 def audit(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="A folder, zip, tar or fer2013.csv.")],
+    data: Annotated[
+        Path,
+        typer.Argument(metavar="DATA", help="A folder, zip, tar, csv or other table, Parquet or npz file."),
+    ],
     votes: common.Votes = None,
     probabilities: Annotated[
         Path | None,

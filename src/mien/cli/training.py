@@ -38,7 +38,9 @@ def train(
     data: Annotated[
         Path | None,
         typer.Argument(
-            metavar="DATA", help="A folder, zip, tar or fer2013.csv; with --resume, only if it has moved."
+            metavar="DATA",
+            help="A folder, zip, tar, csv or other table, Parquet or npz file; "
+            "with --resume, only if it has moved.",
         ),
     ] = None,
     recipe: Annotated[
