@@ -55,12 +55,13 @@ class _Part:
     splits: Any = None
 
 
-def list_npz(path: Path, options: ReadOptions) -> Listing:
+def list_npz(path: str | os.PathLike[str], options: ReadOptions) -> Listing:
     """List the images of a NumPy archive.
 
     Raises:
         DataError: It is damaged, too large, has pickled objects, or lacks images or labels.
     """
+    path = Path(path)
     try:
         headers = _arrays.headers(path)
     except ValueError as error:

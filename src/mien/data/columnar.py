@@ -5,6 +5,7 @@ The labels of all rows are read first, then the images in batches of rows, so th
 
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -101,7 +102,9 @@ def import_arrow(what: str) -> Any:
     return pyarrow
 
 
-def open_parquet(path: Path, name: str, split: str, read_file: Callable[[str], bytes]) -> Shard:
+def open_parquet(
+    path: str | os.PathLike[str], name: str, split: str, read_file: Callable[[str], bytes]
+) -> Shard:
     """Open a Parquet file.
 
     Args:
@@ -114,6 +117,7 @@ def open_parquet(path: Path, name: str, split: str, read_file: Callable[[str], b
         DataError: It is not a Parquet file, is damaged, or is too large.
         MissingExtra: pyarrow is not installed.
     """
+    path = Path(path)
     arrow = import_arrow("Parquet")
     shown = name or path.name
     with _reading(shown), arrow.parquet.ParquetFile(path) as file:
@@ -162,8 +166,11 @@ def _sizes(metadata: Any) -> dict[str, int]:
     return sizes
 
 
-def open_arrow(path: Path, name: str, split: str, read_file: Callable[[str], bytes]) -> Shard:
+def open_arrow(
+    path: str | os.PathLike[str], name: str, split: str, read_file: Callable[[str], bytes]
+) -> Shard:
     """Open an Arrow file or stream; arguments and errors are those of `open_parquet`."""
+    path = Path(path)
     arrow = import_arrow("An Arrow file")
     shown = name or path.name
 

@@ -279,7 +279,8 @@ class CropCache:
         about: What the folder is for, for people.
     """
 
-    def __init__(self, folder: Path, size: int, about: str) -> None:
+    def __init__(self, folder: str | os.PathLike[str], size: int, about: str) -> None:
+        folder = Path(folder)
         self.folder, self.size, self.about = folder, size, about
         #: Whether crops that cannot be written are forgotten, because the user did not name the folder.
         self.optional = False

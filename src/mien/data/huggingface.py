@@ -7,6 +7,7 @@
 """
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -124,13 +125,14 @@ def _read_local(name: str) -> bytes:
         raise ImageError(f"the file '{name[-60:]}' cannot be read") from error
 
 
-def list_file(path: Path, options: ReadOptions) -> Listing | None:
+def list_file(path: str | os.PathLike[str], options: ReadOptions) -> Listing | None:
     """List the images of a Parquet, Arrow or JSON lines file; None for other files.
 
     Raises:
         DataError: The file is damaged, or lacks a column.
         MissingExtra: pyarrow is not installed.
     """
+    path = Path(path)
     reader = FolderReader(options.images or path.parent)
     suffix = path.suffix.lower()
     if suffix == ".jsonl":
@@ -149,7 +151,7 @@ _OPENERS: Mapping[str, Callable[[Path, str, str, Callable[[str], bytes]], Shard]
 _KINDS = {".parquet": "Parquet", ".arrow": "Arrow"}
 
 
-def list_saved(source: Path, names: Sequence[str], options: ReadOptions) -> Listing | None:
+def list_saved(source: str | os.PathLike[str], names: Sequence[str], options: ReadOptions) -> Listing | None:
     """List the images of a folder that `save_to_disk` wrote; None for other folders.
 
     Args:
@@ -161,6 +163,7 @@ def list_saved(source: Path, names: Sequence[str], options: ReadOptions) -> List
         DataError: A file is damaged, or lacks a column.
         MissingExtra: pyarrow is not installed.
     """
+    source = Path(source)
     if _DICT in names or (_STATE in names and _INFO in names):
         return _list_saved(source, names, options, FolderReader(options.images or source))
     return None
@@ -184,7 +187,7 @@ def _saved_below(names: Sequence[str]) -> list[str]:
     return sorted(several | {folder for folder in single if folder.rpartition("/")[0] not in several})
 
 
-def list_tables(source: Path, names: Sequence[str], options: ReadOptions) -> Listing | None:
+def list_tables(source: str | os.PathLike[str], names: Sequence[str], options: ReadOptions) -> Listing | None:
     """List the images that a metadata.jsonl, Parquet or Arrow files of a folder name; None without these.
 
     Args:
@@ -196,6 +199,7 @@ def list_tables(source: Path, names: Sequence[str], options: ReadOptions) -> Lis
         DataError: A file is damaged, or lacks a column, or the folder has several data sets.
         MissingExtra: pyarrow is not installed.
     """
+    source = Path(source)
     if saved := _saved_below(names):
         _check_one(source, saved)
         inside = f"{saved[0]}/"
@@ -224,12 +228,13 @@ def _check_one(source: Path, folders: Sequence[str]) -> None:
         )
 
 
-def reader_path(source: Path, name: str) -> Path:
+def reader_path(source: str | os.PathLike[str], name: str) -> Path:
     """Return the path of a file of a folder.
 
     Raises:
         DataError: It leads outside the folder, or is not a file.
     """
+    source = Path(source)
     try:
         return FolderReader(source).path(name)
     except ImageError as error:

@@ -5,6 +5,7 @@ returns None without them. docs/dataset.md has a table of the layouts with their
 """
 
 import io
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -77,7 +78,7 @@ def may_describe(names: Iterable[str]) -> bool:
 
 
 def find(
-    source: Path, names: Sequence[str], options: ReadOptions, progress: _Progress = None
+    source: str | os.PathLike[str], names: Sequence[str], options: ReadOptions, progress: _Progress = None
 ) -> Listing | None:
     """List the images of a folder that has the layout of a public data set; None for other folders.
 
@@ -90,6 +91,7 @@ def find(
     Raises:
         DataError: It is a public data set, and a part is missing or damaged.
     """
+    source = Path(source)
     if not may_describe(names):
         return None
     tree = _Tree(source, names)
@@ -102,7 +104,9 @@ def find(
     return None
 
 
-def find_list(path: Path, images: Path, names: Sequence[str]) -> Listing | None:
+def find_list(
+    path: str | os.PathLike[str], images: str | os.PathLike[str], names: Sequence[str]
+) -> Listing | None:
     """List the images of RAF-DB's or ExpW's list; None if the file has another form.
 
     Args:
@@ -113,6 +117,8 @@ def find_list(path: Path, images: Path, names: Sequence[str]) -> Listing | None:
     Raises:
         DataError: None of the images exists.
     """
+    images = Path(images)
+    path = Path(path)
     tree = _Tree(images, names)
     expw = path.name.lower() == EXPW_LIST
     listing = (_read_expw if expw else _read_raf_db)(path, path.name, tree)

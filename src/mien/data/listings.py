@@ -115,12 +115,13 @@ def group_entries(
 _OUTSIDE = "the path leads outside the folder by a link; only files in it are read"
 
 
-def file_state(path: Path, name: str) -> str:
+def file_state(path: str | os.PathLike[str], name: str) -> str:
     """Return text that changes if a file does: its name, size and time of change.
 
     Raises:
         ImageError: The file cannot be read.
     """
+    path = Path(path)
     try:
         facts = path.stat()
     except OSError as error:

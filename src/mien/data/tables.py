@@ -373,7 +373,7 @@ def _start_of(path: Path) -> bytes:
         return file.read(_START)
 
 
-def open_table(path: Path, name: str, folder: str, files: Files | None) -> Table | None:
+def open_table(path: str | os.PathLike[str], name: str, folder: str, files: Files | None) -> Table | None:
     """Return the table of paths that a file is, or None if it is another kind of file.
 
     Args:
@@ -385,6 +385,7 @@ def open_table(path: Path, name: str, folder: str, files: Files | None) -> Table
     Raises:
         DataError: Two columns have the same meaning.
     """
+    path = Path(path)
     start = _start_of(path)
     text = _decode(start)
     delimiter, header = _split_header(text)
@@ -642,12 +643,13 @@ def _parse_box(fields: Sequence[str], *, corners: bool) -> _Box | None:
     return left, top, width, height
 
 
-def explain(path: Path, name: str) -> None:
+def explain(path: str | os.PathLike[str], name: str) -> None:
     """Refuse a file that is neither a table of paths nor one of pixels, if its header tells why.
 
     Raises:
         DataError: It has the columns of FER+'s votes, or only one of two columns that a table needs.
     """
+    path = Path(path)
     text = _decode(_start_of(path))
     for delimiter in DELIMITERS:
         header = next(iter(_records(text, delimiter, 1)), []) if delimiter else []
@@ -665,7 +667,7 @@ def explain(path: Path, name: str) -> None:
             assign(header, delimiter or "", name)
 
 
-def find_tables(source: Path, names: Sequence[str], options: ReadOptions) -> list[Table]:
+def find_tables(source: str | os.PathLike[str], names: Sequence[str], options: ReadOptions) -> list[Table]:
     """Return the tables of paths in a folder that has no class folders.
 
     Args:
@@ -679,6 +681,7 @@ def find_tables(source: Path, names: Sequence[str], options: ReadOptions) -> lis
     Raises:
         DataError: There are several others, or a table has two columns of the same meaning.
     """
+    source = Path(source)
     candidates = sorted(filter(may_be_table, names), key=lambda name: (name.count("/"), name))[:_MOST_FILES]
     if not candidates:
         return []
@@ -696,7 +699,7 @@ def find_tables(source: Path, names: Sequence[str], options: ReadOptions) -> lis
 
 
 def open_tables(
-    source: Path, candidates: Sequence[str], names: Sequence[str], options: ReadOptions
+    source: str | os.PathLike[str], candidates: Sequence[str], names: Sequence[str], options: ReadOptions
 ) -> list[Table]:
     """Return those of some files of a folder that are tables of paths.
 
@@ -711,6 +714,7 @@ def open_tables(
     Raises:
         DataError: A table has two columns of the same meaning.
     """
+    source = Path(source)
     inside = [name for name in candidates if _stays_inside(source, name)]
     for files in (None, files_of(source, names, options)):
         opened = (open_table(source / name, name, _folder_of(name, options), files) for name in inside)
@@ -721,16 +725,20 @@ def open_tables(
     return []
 
 
-def finds_images(source: Path, table: Table, names: Sequence[str], options: ReadOptions) -> bool:
+def finds_images(
+    source: str | os.PathLike[str], table: Table, names: Sequence[str], options: ReadOptions
+) -> bool:
     """Return whether an image of the first rows of a table exists."""
+    source = Path(source)
     rows = islice(_open_rows(table, None), _SAMPLE)
     place = table.columns.path
     paths = [_clean(record[place]) for _, record in rows if len(record) > place]
     return _choose_base(paths, table.folder, files_of(source, names, options), table.name) is not None
 
 
-def find_unused(source: Path, names: Sequence[str]) -> list[str]:
+def find_unused(source: str | os.PathLike[str], names: Sequence[str]) -> list[str]:
     """Return the tables of paths with a header, in a folder that has class folders."""
+    source = Path(source)
     candidates = sorted(filter(may_be_table, names), key=lambda name: (name.count("/"), name))[:_MOST_FILES]
     return [
         name for name in candidates if _stays_inside(source, name) and is_headed(_start_of(source / name))
@@ -777,7 +785,7 @@ def _split_of(name: str) -> str:
     return found.pop() if len(found) == 1 else ""
 
 
-def files_of(source: Path, names: Sequence[str], options: ReadOptions) -> Files:
+def files_of(source: str | os.PathLike[str], names: Sequence[str], options: ReadOptions) -> Files:
     """Return the files that paths of tables in a folder can mean: in `options.images`, or in the folder.
 
     Args:
@@ -785,13 +793,14 @@ def files_of(source: Path, names: Sequence[str], options: ReadOptions) -> Files:
         names: All files in it, if they are known.
         options: How to read it.
     """
+    source = Path(source)
     if options.images is not None:
         return Files(FolderReader(options.images))
     return Files(FolderReader(source), [name for name in names if may_be_image(name)])
 
 
 def read_tables(
-    source: Path,
+    source: str | os.PathLike[str],
     tables: Sequence[Table],
     options: ReadOptions,
     *,
@@ -810,6 +819,7 @@ def read_tables(
     Raises:
         DataError: A table is not a csv or has no rows, or none of the files exists.
     """
+    source = Path(source)
     files = files_of(source, names, options)
     affectnet = any(table.columns.is_affectnet for table in tables)
     gathered = _Gathered(files, LABEL_ORDERS["AffectNet"] if affectnet else None)
