@@ -164,6 +164,19 @@ def test_group_from_needs_names_of_files(tmp_path):
     assert {group for split in data.splits for group in split.groups or ()} == {"p9", "0", "1", "2", "3"}
 
 
+@pytest.mark.parametrize("name", ["groups", "splits", "groups_test", "y_test"])
+def test_arrays_of_no_images_are_refused(tmp_path, name):
+    arrays = {"x_train": faces(16), "y_train": labels(16), name: np.arange(16)}
+    refused(name, "x_train", source=packed(tmp_path / "x.npz", **arrays))
+
+
+def test_unused_labels_and_class_names_are_noted(tmp_path):
+    arrays = {"x_train": faces(16), "y_train": labels(16), "train_names": labels(16), "labels": NAMES}
+    data = datasets.load(packed(tmp_path / "x.npz", **arrays))
+    assert any("train_names" in note and "'labels'" in note for note in data.notes)
+    assert data.labels == ("happy", "sad")
+
+
 def test_images_that_cannot_be_read_are_problems(tmp_path):
     images = [*faces(), tmp_path / "gone.png", b"nothing", "a\0b", 7, None]
     data = datasets.load(images=images, labels=["happy", "sad"] * 6 + ["sad"])

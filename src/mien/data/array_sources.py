@@ -91,6 +91,20 @@ def list_npz(path: str | os.PathLike[str], options: ReadOptions) -> Listing:
             f"'{path.name}' has no labels for {roles['images', missing[0]]!r}; name them "
             f"{'labels' if not missing[0] else f'y_{missing[0]}'}"
         )
+    for (role, split), name in list(roles.items()):
+        if role == "class_names" and not split:
+            continue
+        if split not in splits:
+            if role == "labels" and not split:
+                unused.append(roles.pop((role, split)))
+                continue
+            there = [roles["images", each] for each in splits]
+            raise DataError(
+                f"'{path.name}' has {name!r} beside {shorten(there)}, and no images to which it "
+                "belongs; name it after these images, as in groups_train, or remove it"
+            )
+        if role == "class_names":
+            unused.append(roles.pop((role, split)))
     for split in splits:
         count = headers[roles["images", split]].shape[:1]
         check_room(count[0] if count else 0, options)
