@@ -382,6 +382,27 @@ def test_group_from_that_matches_nothing_is_refused_and_known_persons_stay(tmp_p
     assert any("group-from" in note for note in data.notes)
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "label-from"])
+def test_images_without_a_split_beside_others_are_problems(tmp_path, kind):
+    splits = (["train"] * 10 + ["val"] * 4 + ["test"] * 4 + [None] * 2) if kind != "label-from" else []
+    label_from = {}
+    if kind == "parquet":
+        source = write(tmp_path / "x.parquet", {"image": struct(20), "label": labels(20), "split": splits})
+    elif kind == "jsonl":
+        source = described(tmp_path, split=splits)
+    else:
+        folders = ["train"] * 10 + ["test"] * 8 + ["extra"] * 2
+        names = [f"{folder}/{NAMES[number % 2]}{number}.png" for number, folder in enumerate(folders)]
+        source = lay(tmp_path, {name: png(face(number)) for number, name in enumerate(names)})
+        label_from = {"label_from": "(sad|happy)"}
+    data = datasets.load(source, **label_from)
+    assert sum(map(len, data.splits)) == 18
+    assert len(data.problems) == 2
+    assert all("split" in problem.reason for problem in data.problems)
+    name = data.problems[0].file
+    assert any(name in note and "2 images" in note for note in data.notes)
+
+
 def test_lines_without_labels_leave_class_folders_as_they_are(tmp_path):
     lay(
         tmp_path,

@@ -30,7 +30,7 @@ from mien.data import (
 )
 from mien.data.class_names import Naming, compile_pattern
 from mien.data.contents import SPLITS, Contents, Problem, ReadOptions
-from mien.data.division import SplitBy, divide
+from mien.data.division import SplitBy, divide, find_unplaced
 from mien.data.exclusions import Exclusion
 from mien.data.face_crops import Crop
 from mien.data.huggingface import TableDataset
@@ -317,6 +317,8 @@ def load(
             found = sources.read_objects(listing, own, progress)
         _check_enough(found, root)
         parts, notes = divide(found, seed, split_by)
+        unplaced, more = find_unplaced(found, parts)
+        notes += more
         excluded: tuple[Exclusion, ...] = ()
         if lists:
             if "train" not in parts:
@@ -331,7 +333,7 @@ def load(
             train=made.get("train"),
             val=made.get("val"),
             test=made.get("test"),
-            problems=found.problems,
+            problems=(*found.problems, *unplaced),
             excluded=excluded,
             notes=found.notes + notes + _faceless(found),
             origin=origin,

@@ -11,8 +11,9 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from mien._text import shorten
 from mien.data import image_cache
-from mien.data.contents import SPLITS, Contents
+from mien.data.contents import SPLITS, Contents, Problem
 from mien.errors import DataError
 
 SplitBy = Literal["image", "group"]
@@ -94,6 +95,28 @@ def _explain_few_groups(found: Contents) -> str:
             "none is left for a val split"
         )
     return f"{why}; give more persons or use --split-by image"
+
+
+def find_unplaced(found: Contents, parts: Parts) -> tuple[tuple[Problem, ...], tuple[str, ...]]:
+    """Return the images that are in no split, as problems, and a note about them.
+
+    These are images for which the source names no split although it names splits for others.
+
+    Args:
+        found: The images.
+        parts: Indices of images by split, as `divide` returns them.
+    """
+    placed = np.zeros(len(found.labels), bool)
+    for members in parts.values():
+        placed[members] = True
+    names = [found.files[place] for place in np.flatnonzero(~placed).tolist()]
+    if not names:
+        return (), ()
+    note = (
+        f"{len(names):,} images are not used, because the source names splits, but none for these: "
+        f"{shorten(names)}; name their split, or remove them"
+    )
+    return tuple(Problem(name, "it has no split, and other images have one") for name in names), (note,)
 
 
 def shared_groups(parts: Parts, groups: Sequence[str] | None) -> dict[str, tuple[str, ...]]:
