@@ -421,3 +421,17 @@ def test_own_class_folders_beside_a_file_of_that_name(tmp_path, name):
             datasets.load(zipped(tmp_path / "b.zip", files | {name: content})).fingerprint
             == plain.fingerprint
         )
+
+
+def test_persons_of_ck_alone_are_not_classes(tmp_path):
+    files = {
+        f"S{person:03}/001/S{person:03}_001_{frame:08}.png": png(face(10 * person + frame))
+        for person in (5, 6, 7)
+        for frame in (1, 2)
+    }
+    for source in (lay(tmp_path / "a", files), zipped(tmp_path / "a.zip", files)):
+        with refused(DataError, "Emotion"):
+            datasets.load(source)
+    named = [f"{label}/{name}" for label in ("sad", "happy") for name in files]
+    inside = {name: png(face(number)) for number, name in enumerate(named)}
+    assert set(datasets.load(lay(tmp_path / "b", inside)).labels) == {"sad", "happy"}

@@ -37,6 +37,10 @@ _AFFECTNET_FILE = re.compile(
 _CK_IMAGE = re.compile(
     r"(?:^|/)cohn-kanade-images/(?P<person>S\d{3})/(?P<sequence>\d{3})/S\d{3}_\d{3}_(?P<frame>\d{8})\.\w+$"
 )
+#: An image of CK+ in folders of persons that are not in `cohn-kanade-images`.
+_CK_PERSON = re.compile(
+    r"^(?P<top>(?:[^/]+/)*)(?P<person>S\d{3})/(?P<sequence>\d{3})/(?P=person)_(?P=sequence)_\d{8}\.\w+$"
+)
 _CK_LABEL = re.compile(
     r"(?:^|/)Emotion(?:_labels)?/(?P<person>S\d{3})/(?P<sequence>\d{3})/S\d{3}_\d{3}_(?P<frame>\d{8})"
     r"_emotion\.txt$"
@@ -72,6 +76,7 @@ def may_describe(names: Iterable[str]) -> bool:
         _leaf(name).lower() in (*LISTS, *_AFFECTNET_TABLES)
         or _AFFECTNET_FILE.match(name)
         or _CK_IMAGE.search(name)
+        or _CK_PERSON.match(name)
         or (_JAFFE_IMAGE.match(_leaf(name)) and may_be_image(name))
         for name in names
     )
@@ -469,6 +474,7 @@ def _ck(tree: _Tree, _: _Progress) -> Listing | None:
         if match := _CK_IMAGE.search(name):
             frames.setdefault((match["person"], match["sequence"]), {})[match["frame"]] = name
     if not frames:
+        _refuse_persons(tree)
         return None
     labels: dict[tuple[str, str], list[re.Match[str]]] = {}
     for name in tree.names:
@@ -496,6 +502,17 @@ def _ck(tree: _Tree, _: _Progress) -> Listing | None:
         problems=problems,
         notes=tuple(notes),
     )
+
+
+def _refuse_persons(tree: _Tree) -> None:
+    """Refuse folders of CK+'s persons without labels, which would be classes."""
+    matches = [_CK_PERSON.match(name) for name in tree.images]
+    tops = {match and match["top"] for match in matches}
+    if len(tops) == 1 and (top := tops.pop()) is not None and not _in_classes([top.rstrip("/")]):
+        raise DataError(
+            f"the folders of '{tree.root.resolve().name}' look like the persons of CK+, not like classes; "
+            "give the folder above, which has cohn-kanade-images and Emotion beside each other"
+        )
 
 
 def _add_sequence(
