@@ -556,3 +556,48 @@ def test_columns_of_persons_have_many_names_and_can_have_gaps(tmp_path, name):
     data = datasets.load(laid(tmp_path / "c", table((name, [""] * 12))))
     assert data.split("train").groups is None
     assert not has_line("\n".join(data.notes), "persons in")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.csv", "filepath,emo\np1/0.png,sad\n"),
+        ("list.txt", "p1/0.png sad\np2/1.png happy\n"),
+        ("list.csv", "p1/0.png,sad\np2/1.png,happy\n"),
+        ("metadata.jsonl", '{"file_name": "p1/0.png", "label": "sad"}\n'),
+    ],
+)
+def test_any_table_beside_class_folders_is_named(tmp_path, name, text):
+    inside = {f"p{n % 2}/{n}.png": png(face(n)) for n in range(12)} | {name: text.encode()}
+    for source in (lay(tmp_path / "a", inside), zipped(tmp_path / "a.zip", inside)):
+        data = datasets.load(source)
+        assert data.labels == ("p0", "p1")
+        assert has_line("\n".join(data.notes), f"'{name}'", "class folders")
+
+
+def test_a_text_without_images_is_not_a_table(tmp_path):
+    inside = {f"p{n % 2}/{n}.png": png(face(n)) for n in range(12)}
+    data = datasets.load(lay(tmp_path, inside | {"readme.txt": b"some faces, and more\nof two people\n"}))
+    assert not has_line("\n".join(data.notes), "readme.txt")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "path\nimages/0.png\n", "filepath,emo\nimages/0.png,sad\n", "# faces\npath,label\n"]
+)
+def test_an_unusable_table_is_named_with_the_reason(tmp_path, text):
+    root = laid(tmp_path / "a", text)
+    for source in (root, zipped(tmp_path / "a.zip", files() | {"labels.csv": text.encode()})):
+        with refused(DataError, "'images'", "'labels.csv'"):
+            datasets.load(source)
+
+
+@pytest.mark.parametrize("text", ["", "path\nimages/0.png\n", "path,emo\nimages/0.png,sad\n"])
+def test_an_unusable_table_of_a_split_is_noted(tmp_path, text):
+    data = datasets.load(lay(tmp_path, files() | {"train.csv": table().encode(), "test.csv": text.encode()}))
+    assert has_line("\n".join(data.notes), "'test.csv'")
+
+
+def test_one_class_of_a_table_needs_no_folder(tmp_path):
+    with pytest.raises(DataError) as caught:
+        datasets.load(laid(tmp_path, table().replace("happy", "sad")))
+    assert "folder" not in str(caught.value)

@@ -435,9 +435,7 @@ def _check_enough(found: Contents, root: str) -> None:
             f"'{root}' has only one readable image; give at least two for each of two classes{first}"
         )
     if len(found.classes) == 1:
-        raise DataError(
-            f"'{root}' has only the class '{found.classes[0]}'; give two or more, each in its own folder"
-        )
+        raise DataError(f"'{root}' has only the class '{found.classes[0]}'; give images of two or more")
 
 
 def _check_classes(found: Contents, parts: dict[str, NDArray[np.intp]], *, left_out: int) -> tuple[str, ...]:
@@ -449,7 +447,7 @@ def _check_classes(found: Contents, parts: dict[str, NDArray[np.intp]], *, left_
         if missing and split == "train":
             after = f" after {left_out:,} were excluded" if left_out else ""
             raise DataError(
-                f"train has no image of the class {', '.join(missing)}{after}; add a folder of that name"
+                f"train has no image of the class {', '.join(missing)}{after}; add images of it to train"
             )
         if missing:
             notes.append(f"{split} has no image of the class {', '.join(missing)}")

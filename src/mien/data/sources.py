@@ -154,8 +154,11 @@ def _folder(source: Path, options: ReadOptions, progress: _Progress) -> Contents
         naming=options.naming,
     )
     if has_classes:
-        found = _noted(found, tables.find_unused(source, names))
-    return _grouped(_chosen(source, found, names, options), options)
+        unused = dict.fromkeys(filter(huggingface.may_be_table, names), False)
+        unused |= tables.find_unused(source, names)
+        found = _noted(found, tables.beside_classes(unused, names))
+    unread = [] if has_classes else tables.explain_unread(source, names)
+    return _grouped(_chosen(source, found, names, options, unread), options)
 
 
 def _named_as_image(name: str) -> bool:
@@ -164,12 +167,12 @@ def _named_as_image(name: str) -> bool:
 
 
 def _noted(found: Contents | None, unused: Sequence[str]) -> Contents | None:
-    """Add a note about tables of paths that class folders make useless."""
+    """Add a note about tables that class folders make useless."""
     if found is None or not unused:
         return found
     note = (
-        f"labels are the names of folders; {shorten(unused)} is not used: give the table itself as the data "
-        "to use its labels"
+        f"class folders are used, so labels are the names of folders; {shorten(unused)} beside them is not "
+        "read: give the table itself as the data to use its labels"
     )
     return replace(found, notes=(*found.notes, note))
 
@@ -190,7 +193,7 @@ def _archive(source: Path, options: ReadOptions, progress: _Progress) -> Content
     csvs: dict[str, bytes] = {}
     names: list[str] = []
     hidden: list[str] = []
-    unused: list[str] = []
+    unused: dict[str, bool] = {}
     pictures: set[str] = set()
     state = file_state(source, source.name)
     streamed = True
@@ -214,8 +217,8 @@ def _archive(source: Path, options: ReadOptions, progress: _Progress) -> Content
         elif _best_first([name, *csvs])[:1] == [name] and is_table(io.BytesIO(data)):
             # Only one is kept, because each may be large.
             csvs = {name: data}
-        elif tables.may_be_table(name) and tables.is_headed(data[: 2**16]):
-            unused.append(name)
+        if huggingface.may_be_table(name) or tables.is_like_table(name, data[: 2**16]):
+            unused[name] = tables.may_be_table(name) and tables.is_headed(data[: 2**16])
     if not streamed:
         return _unpacked(source, options, progress)
     others = [name for name in names if name not in faces]
@@ -226,9 +229,11 @@ def _archive(source: Path, options: ReadOptions, progress: _Progress) -> Content
         if csvs:
             ((name, data),) = csvs.items()
             return read_table(io.BytesIO(data), name=name, total=len(data), options=options)
-        if unused:
+        if any(unused.values()):
             return _unpacked(source, options, progress)
-    return _grouped(_chosen(source, _noted(found, unused), names, options), options)
+    return _grouped(
+        _chosen(source, _noted(found, tables.beside_classes(unused, names)), names, options), options
+    )
 
 
 def _needs_folder(names: Sequence[str]) -> bool:
@@ -364,16 +369,39 @@ def _is_table(path: Path) -> bool:
         return is_table(stream)
 
 
-def _chosen(source: Path, found: Contents | None, names: list[str], options: ReadOptions) -> Contents:
-    """Return the class folders, if there are any and nothing needs a csv."""
+def _chosen(
+    source: Path,
+    found: Contents | None,
+    names: list[str],
+    options: ReadOptions,
+    unread: Sequence[str] = (),
+) -> Contents:
+    """Return the class folders, if there are two or more and nothing needs a csv.
+
+    Args:
+        source: The folder or archive.
+        found: The class folders, or None.
+        names: The files.
+        options: How to read them.
+        unread: Why tables are not read.
+
+    Raises:
+        DataError: There are too few classes, or options belong to a csv.
+    """
+    why = "".join(f"; {reason}" for reason in unread[:3])
     if found is None:
         held = f"it contains {shorten(names)}" if names else "it is empty"
         raise DataError(
             f"'{source.resolve().name}' has no images in class folders (as in train/happy/1.png) and no "
-            f"fer2013.csv; {held}"
+            f"fer2013.csv; {held}{why}"
         )
     _check_votes(options, "the source has class folders")
     _check_images(options, f"'{source.resolve().name}' contains none")
+    if len(found.classes) == 1 and len(found.faces) > 1:
+        raise DataError(
+            f"'{source.resolve().name}' has only the class '{found.classes[0]}'; give two or more, each in "
+            f"its own folder{why}"
+        )
     return found
 
 

@@ -6,7 +6,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
@@ -736,13 +736,87 @@ def finds_images(
     return _choose_base(paths, table.folder, files_of(source, names, options), table.name) is not None
 
 
-def find_unused(source: str | os.PathLike[str], names: Sequence[str]) -> list[str]:
-    """Return the tables of paths with a header, in a folder that has class folders."""
+def find_unused(source: str | os.PathLike[str], names: Sequence[str]) -> dict[str, bool]:
+    """Return the files of a folder that are like tables, and whether each is one of paths with a header."""
     source = Path(source)
     candidates = sorted(filter(may_be_table, names), key=lambda name: (name.count("/"), name))[:_MOST_FILES]
+    starts = {name: _start_of(source / name) for name in candidates if _stays_inside(source, name)}
+    return {name: is_headed(start) for name, start in starts.items() if is_like_table(name, start)}
+
+
+def beside_classes(unused: Mapping[str, bool], names: Sequence[str]) -> list[str]:
+    """Return the tables that class folders make useless.
+
+    Args:
+        unused: Files that are like tables, and whether each is one with a header. Without a header it does
+            not count within a class folder or a training.
+        names: All files.
+    """
+    if not unused:
+        return []
+    there = frozenset(names)
+    places = {name.rpartition("/")[0] for name in names if _is_image_name(name)} - {""}
+    folders = {name: name.rpartition("/")[0] for name in unused}
     return [
-        name for name in candidates if _stays_inside(source, name) and is_headed(_start_of(source / name))
+        name
+        for name, headed in unused.items()
+        if headed or (folders[name] not in places and f"{folders[name]}/run.json".lstrip("/") not in there)
     ]
+
+
+def is_like_table(name: str, start: bytes) -> bool:
+    """Return whether a file is probably meant as a table, also if it cannot be read as one.
+
+    Args:
+        name: Its name; .txt says little, so that half of the first rows must name images.
+        start: Its first bytes.
+    """
+    if not may_be_table(name):
+        return False
+    if not name.lower().endswith(".txt") or is_headed(start):
+        return True
+    text = _decode(start)
+    return any(_names_images(_records(text, delimiter, _SAMPLE)) for delimiter in DELIMITERS)
+
+
+def _names_images(records: Sequence[Sequence[str]]) -> bool:
+    named = [len(record) > 1 and any(_is_image_name(_clean(each)) for each in record) for record in records]
+    return 2 * sum(named) >= len(records) > 0
+
+
+def explain_unread(
+    source: str | os.PathLike[str], names: Sequence[str], read: Collection[str] = ()
+) -> list[str]:
+    """Return why files that are like tables are not read, a sentence for each.
+
+    Args:
+        source: Their folder.
+        names: Its files.
+        read: Those that are read.
+    """
+    return [_why_unread(Path(source) / name, name) for name in find_unused(source, names) if name not in read]
+
+
+def _why_unread(path: Path, name: str) -> str:
+    text = _decode(_start_of(path))
+    if not text.strip():
+        return f"'{name}' is not read, because it is empty"
+    if text.startswith("#"):
+        return f"'{name}' is not read, because it begins with a comment; begin it with the names of columns"
+    try:
+        explain(path, name)
+    except DataError as error:
+        return f"'{name}' is not read: {error}"
+    records = [_records(text, delimiter, 2) for delimiter in DELIMITERS if delimiter]
+    if max((len(each[0]) for each in records if each), default=0) < 2:
+        return f"'{name}' is not read, because it has one column; give each image a path and a label"
+    if any(each and any(map(_is_image_name, map(_clean, each[0]))) for each in records):
+        return f"'{name}' is not read, because it has no header; begin it with the names of columns"
+    first = text.strip().splitlines()[0][:60]
+    return (
+        f"'{name}' is not read, because its first line '{first}' does not name a column of paths and one of "
+        "labels; write path and label there"
+    )
 
 
 def _headless_siblings(source: Path, candidates: Sequence[str], found: Sequence[Table]) -> list[Table]:
@@ -836,6 +910,9 @@ def read_tables(
         )
     entries = gathered.finish()
     notes = gathered.notes
+    # A table that is named like a split is missed if it is not read.
+    named = [name for name in names if may_be_table(name) and _split_of(name)]
+    notes += explain_unread(source, named, [table.name for table in tables])
     if names and options.images is None:
         listed = gathered.listed
         if spare := [name for name in names if _is_image_name(name) and name not in listed]:
