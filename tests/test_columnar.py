@@ -403,6 +403,35 @@ def test_images_without_a_split_beside_others_are_problems(tmp_path, kind):
     assert any(name in note and "2 images" in note for note in data.notes)
 
 
+def test_an_image_with_two_labels_is_a_problem(tmp_path):
+    source = described(tmp_path / "lines")
+    lines = (source / "metadata.jsonl").read_text()
+    other = json.dumps({"file_name": "p0_0.png", "label": "happy"})
+    (source / "metadata.jsonl").write_text(f"{lines}\n{other}\n")
+    cells = [f"p{number % 4}_{number}.png" for number in range(20)]
+    columns = {"file_name": [*cells, cells[0]], "label": [*labels(20), 1]}
+    table = write(source / "x.parquet", columns)
+    paths = [source / name for name in columns["file_name"]]
+    for data in (
+        datasets.load(source / "metadata.jsonl"),
+        datasets.load(table),
+        datasets.load(images=paths, labels=[NAMES[number] for number in columns["label"]]),
+    ):
+        assert sum(map(len, data.splits)) == 19
+        assert len(data.problems) == 2
+        assert all("p0_0.png" in problem.reason for problem in data.problems)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_face_boxes_in_fractions_are_refused(tmp_path, kind):
+    boxes = [[0.1, 0.1, 0.5, 0.5]] * 20
+    if kind == "parquet":
+        source = write(tmp_path / "x.parquet", {"image": struct(20), "label": labels(20), "bbox": boxes})
+    else:
+        source = described(tmp_path, bbox=boxes)
+    refused(source, "face boxes", "fractions")
+
+
 def test_lines_without_labels_leave_class_folders_as_they_are(tmp_path):
     lay(
         tmp_path,

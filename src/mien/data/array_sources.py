@@ -14,7 +14,7 @@ from mien import _arrays
 from mien._text import shorten
 from mien.data.class_names import find_part
 from mien.data.contents import MAX_PIXEL_BYTES, ReadOptions, check_room, split_named
-from mien.data.listings import Entry, Listing, group_entries
+from mien.data.listings import Entry, Listing, group_entries, without_doubtful
 from mien.errors import DataError, ImageError
 from mien.vision import images as vision_images
 
@@ -209,11 +209,13 @@ def _list(
             Entry(file, label, split, group)
             for file, label, split, group in zip(files, labels, each_split, groups, strict=True)
         ]
+    entries, named, problems = without_doubtful(entries, named)
     entries, more = group_entries(entries, named, options)
     return Listing(
         entries=entries,
         open=lambda file: readers[file](),
         how=", ".join(part for part in (how, found) if part),
+        problems=problems,
         notes=(*notes, *more),
     )
 

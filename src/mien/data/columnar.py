@@ -22,7 +22,7 @@ from mien.data import column_names
 from mien.data.class_names import find_part
 from mien.data.column_names import BoxColumns
 from mien.data.contents import Problem, ReadOptions, check_room, split_named
-from mien.data.listings import Entry, Listing, group_entries
+from mien.data.listings import Entry, Listing, check_boxes, group_entries, without_doubtful
 from mien.errors import DataError, ImageError, MissingExtra
 
 #: Target size in bytes of a batch of images, and the maximum of its rows.
@@ -273,6 +273,10 @@ def list_rows(shards: Sequence[Shard], options: ReadOptions, kind: str) -> Listi
         _list(shard, chosen, options, entries, paths, problems)
     if not entries and not problems:
         raise DataError(f"{_shown(shards[0])} has no rows; give a table with a row for each image")
+    check_boxes((entry.box for entry in entries), _shown(shards[0]))
+    if _kind(shards[0].schema.field(columns[0].image).type) == "text":
+        entries, paths, doubtful = without_doubtful(entries, paths)
+        problems += doubtful
     entries, more = group_entries(entries, paths, options)
     notes += more
     pairs = zip(shards, columns, strict=True)
@@ -403,6 +407,7 @@ def _list(
     """Append the rows of a table to entries, with the names of their images, or to problems."""
     wanted = list(columns.small)
     patterns = options.label_from is not None or options.group_from is not None
+    named_files = _path_column(shard, columns.image) == columns.image and not _has_pixels(columns.image)
     if patterns:
         path = _path_column(shard, columns.image)
         if path is None:
@@ -411,11 +416,13 @@ def _list(
                 f"{_shown(shard)} has none; use columns label and person, and omit them"
             )
         wanted.append(path)
+    elif named_files:
+        wanted.append(columns.image)
     if not wanted:
         return
     for first, batch in shard.batches(wanted, 0):
         cells = {name: batch.column(name).to_pylist() for name in columns.small}
-        paths = _paths(batch.column(columns.image)) if patterns else [""] * batch.num_rows
+        paths = _paths(batch.column(columns.image)) if patterns or named_files else [""] * batch.num_rows
         for place in range(batch.num_rows):
             row = {name: values[place] for name, values in cells.items()}
             file = shard.row(first + place)
@@ -577,6 +584,11 @@ class _RowReader:
         return row - self._first
 
 
+def _has_pixels(column: str) -> bool:
+    """Return whether the text in a column is the pixels of images, not their paths."""
+    return column_names.simplified(column) == "pixels"
+
+
 def _content(cell: Any, shard: Shard, column: str) -> bytes | NDArray[Any]:
     """Return the image of a cell: the bytes of a file, or pixels."""
     if isinstance(cell, Mapping):
@@ -586,7 +598,7 @@ def _content(cell: Any, shard: Shard, column: str) -> bytes | NDArray[Any]:
     if isinstance(cell, bytes):
         return cell
     if isinstance(cell, str):
-        if column_names.simplified(column) != "pixels":
+        if not _has_pixels(column):
             return shard.read_file(cell)
         cell = cell.split()
     try:

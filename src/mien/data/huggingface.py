@@ -19,7 +19,14 @@ from mien.data import column_names, columnar
 from mien.data.class_names import find_part
 from mien.data.columnar import BadRowError, Shard
 from mien.data.contents import Problem, ReadOptions, check_room, split_named
-from mien.data.listings import Entry, FolderReader, Listing, group_entries
+from mien.data.listings import (
+    Entry,
+    FolderReader,
+    Listing,
+    check_boxes,
+    group_entries,
+    without_doubtful,
+)
 from mien.errors import DataError, ImageError
 from mien.vision import images
 
@@ -334,12 +341,14 @@ def _list_metadata(
         raise DataError(
             f"{shorten(list(files))} describes no labelled image{first}; give each line file_name and label"
         )
-    entries, notes = group_entries(entries, [entry.file for entry in entries], options)
+    check_boxes((entry.box for entry in entries), shorten(list(files)))
+    entries, names, doubtful = without_doubtful(entries, [entry.file for entry in entries])
+    entries, notes = group_entries(entries, names, options)
     return Listing(
         entries=entries,
         open=reader,
         how=f"labels from {shorten(list(files))}",
-        problems=tuple(problems),
+        problems=(*problems, *doubtful),
         notes=notes,
     )
 

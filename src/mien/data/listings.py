@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -110,6 +110,48 @@ def group_entries(
         entry if entry.group == group else replace(entry, group=group)
         for entry, group in zip(entries, groups, strict=True)
     ], notes
+
+
+def check_boxes(boxes: Iterable[tuple[float, float, float, float] | None], name: str) -> None:
+    """Refuse face boxes that are fractions of the image.
+
+    Args:
+        boxes: Left, top, width and height of each face; None for the whole image.
+        name: What has the boxes, for the message.
+
+    Raises:
+        DataError: No box is wider or higher than a pixel.
+    """
+    given = [box for box in boxes if box is not None]
+    if given and all(width <= 1 and height <= 1 for _, _, width, height in given):
+        raise DataError(f"the face boxes of {name} are fractions of the image; write them in pixels")
+
+
+def without_doubtful(
+    entries: Sequence[Entry], names: Sequence[str]
+) -> tuple[list[Entry], list[str], tuple[Problem, ...]]:
+    """Leave out images that have several labels in one split.
+
+    Args:
+        entries: The images.
+        names: The file of each, which tells whether two are the same image; `""` if it is not known.
+
+    Returns:
+        The other images, their names, and those left out as problems.
+    """
+    labels: dict[object, set[str]] = {}
+    keys = [(name, entry.box, entry.split) for name, entry in zip(names, entries, strict=True)]
+    for key, entry in zip(keys, entries, strict=True):
+        if key[0]:
+            labels.setdefault(key, set()).add(entry.label)
+    doubtful = {key for key, given in labels.items() if len(given) > 1}
+    good = [place for place, key in enumerate(keys) if key not in doubtful]
+    problems = [
+        Problem(entry.file, f"'{key[0][-60:]}' has several labels ({entry.label})", entry.split)
+        for key, entry in zip(keys, entries, strict=True)
+        if key in doubtful
+    ]
+    return [entries[place] for place in good], [names[place] for place in good], tuple(problems)
 
 
 _OUTSIDE = "the path leads outside the folder by a link; only files in it are read"

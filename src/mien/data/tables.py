@@ -19,7 +19,7 @@ from mien.data.class_names import LABEL_ORDERS
 from mien.data.column_names import simplified
 from mien.data.contents import Problem, ReadOptions, check_room, split_named
 from mien.data.folders import may_be_image
-from mien.data.listings import Entry, FolderReader, Listing
+from mien.data.listings import Entry, FolderReader, Listing, check_boxes
 from mien.errors import DataError, ImageError
 from mien.labels import FERPLUS_COLUMNS, VOTES, canonical
 
@@ -984,7 +984,7 @@ class _Gathered:
         self.how.append(f"'{table.name}' is read as {kind}{split}: {table.columns.describe()}{where}")
         self.notes += table.columns.unused
         splits = self._splits(rows, table)
-        _check_pixels(rows, table)
+        check_boxes((row.box for row in rows), f"'{table.name}'")
         boxes = any(row.box is not None for row in rows)
         for row in rows:
             self._add_row(row, table, base, splits, boxes=boxes)
@@ -1093,10 +1093,3 @@ def describe_others(counts: Mapping[str, int]) -> str:
     """Return a note about images of AffectNet without an emotion, by label."""
     shown = ", ".join(f"{count:,} {AFFECTNET_OTHERS[label]}" for label, count in sorted(counts.items()))
     return f"images of AffectNet without an emotion are left out: {shown}"
-
-
-def _check_pixels(rows: Sequence[_Row], table: Table) -> None:
-    """Refuse face boxes that are fractions of the image."""
-    boxes = [row.box for row in rows if row.box is not None]
-    if boxes and all(width <= 1 and height <= 1 for _, _, width, height in boxes):
-        raise DataError(f"the face boxes of '{table.name}' are fractions of the image; write them in pixels")
