@@ -432,6 +432,19 @@ def test_face_boxes_in_fractions_are_refused(tmp_path, kind):
     refused(source, "face boxes", "fractions")
 
 
+def test_two_columns_of_labels_are_refused(tmp_path):
+    refused(described(tmp_path / "lines", emotion=["sad", "happy"] * 10), "'label'", "'emotion'")
+    columns = {"image": struct(8), "label": labels(8), "emotion": labels(8)}
+    refused(write(tmp_path / "x.parquet", columns), "'label'", "'emotion'")
+
+
+def test_the_note_of_lines_states_the_columns(tmp_path):
+    splits = ["train"] * 12 + ["val"] * 4 + ["test"] * 4
+    source = described(tmp_path, fold=[1] * 20, usage=splits, subject=range(20), bbox=[[0, 0, 40, 40]] * 20)
+    note = next(note for note in datasets.load(source).notes if "metadata.jsonl" in note)
+    assert all(f"'{name}'" in note for name in ("label", "usage", "subject", "bbox"))
+
+
 def test_lines_without_labels_leave_class_folders_as_they_are(tmp_path):
     lay(
         tmp_path,

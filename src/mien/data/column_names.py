@@ -7,6 +7,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from mien._text import shorten
+from mien.errors import DataError
+
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
@@ -81,6 +84,24 @@ def find_column(names: Sequence[str], usual: Sequence[str]) -> str | None:
     """Return the column with the most preferred of the `usual` names, or None."""
     there = _by_simplified(names)
     return next((there[each] for each in usual if each in there), None)
+
+
+def find_label(names: Sequence[str], table: str) -> str | None:
+    """Return the column of labels, or None.
+
+    Args:
+        names: The columns.
+        table: What has them, for the message.
+
+    Raises:
+        DataError: There are several.
+    """
+    found = [name for name in names if simplified(name) in LABELS]
+    if len(found) > 1:
+        raise DataError(
+            f"{table} has several columns for the label: {shorten(found)}; remove or rename all but one"
+        )
+    return found[0] if found else None
 
 
 def find_box(names: Sequence[str]) -> BoxColumns | None:

@@ -317,7 +317,9 @@ def _describe(shards: Sequence[Shard], columns: _Columns, kind: str, options: Re
         words.append(f"splits from {columns.split!r}")
     elif any(shard.split for shard in shards):
         words.append("splits from the names of files")
-    if columns.group and options.group_from is None:
+    if options.group_from is not None:
+        words.append("groups from the names of images by group-from")
+    elif columns.group:
         words.append(f"groups from {columns.group!r}")
     if isinstance(columns.box, str):
         words.append(f"face boxes from {columns.box!r}, as left, top, width and height")
@@ -348,8 +350,10 @@ def _find_columns(shard: Shard, options: ReadOptions) -> _Columns:
             )
         image = alike[0]
     others = [name for name in names if name != image]
-    label = column_names.find_column(others, column_names.LABELS)
-    if label is None and len(shard.class_names) == 1:
+    label = None
+    if options.label_from is None:
+        label = column_names.find_label(others, _shown(shard))
+    if label is None and options.label_from is None and len(shard.class_names) == 1:
         (label,) = shard.class_names
         label = label if label in others else None
     if label is None and options.label_from is None:

@@ -327,10 +327,12 @@ def _list_metadata(
     """
     entries: list[Entry] = []
     problems: list[Problem] = []
+    columns: dict[str, None] = {}
     for name, path in files.items():
         for number, row in _lines(path, name):
             try:
-                entries.append(_described(row, name.rpartition("/")[0], options))
+                entries.append(_described(row, name, options))
+                columns |= dict.fromkeys(row)
             except BadRowError as error:
                 problems.append(Problem(f"{name} line {number}", str(error)))
             check_room(len(entries), options)
@@ -347,10 +349,31 @@ def _list_metadata(
     return Listing(
         entries=entries,
         open=reader,
-        how=f"labels from {shorten(list(files))}",
+        how=f"{shorten(list(files))}: {_describe(list(columns), options, entries)}",
         problems=(*problems, *doubtful),
         notes=notes,
     )
+
+
+def _describe(columns: Sequence[str], options: ReadOptions, entries: Sequence[Entry]) -> str:
+    """Return what the columns of JSON lines are used for."""
+    if options.label_from is None:
+        words = [f"labels from {column_names.find_column(columns, column_names.LABELS)!r}"]
+    else:
+        words = ["labels from the names of images by label-from"]
+    if split := column_names.find_column(columns, column_names.SPLITS):
+        words.append(f"splits from {split!r}")
+    elif any(entry.split for entry in entries):
+        words.append("splits from the names of folders")
+    if options.group_from is not None:
+        words.append("groups from the names of images by group-from")
+    elif group := column_names.find_column(columns, column_names.GROUPS):
+        words.append(f"groups from {group!r}")
+    if box := column_names.find_column(columns, column_names.BOXES):
+        words.append(f"face boxes from {box!r}, as left, top, width and height")
+    elif shape := column_names.find_box(columns):
+        words.append(f"face boxes from {shorten(shape.names, 4)}")
+    return ", ".join(words)
 
 
 def _lines(path: Path, name: str) -> Iterator[tuple[int, Any]]:
@@ -371,13 +394,19 @@ def _lines(path: Path, name: str) -> Iterator[tuple[int, Any]]:
                 yield number, None
 
 
-def _described(row: Any, folder: str, options: ReadOptions) -> Entry:
-    """Return the image that a line of JSON describes."""
+def _described(row: Any, table: str, options: ReadOptions) -> Entry:
+    """Return the image that a line of JSON describes.
+
+    Raises:
+        BadRowError: The line cannot be used.
+        DataError: It has several labels.
+    """
+    folder = table.rpartition("/")[0]
     if not isinstance(row, dict):
         raise BadRowError("the line is not a JSON object")
     names = list(row)
     image = column_names.find_column(names, (*column_names.PATHS, *column_names.IMAGES))
-    label = column_names.find_column(names, column_names.LABELS)
+    label = None if options.label_from is not None else column_names.find_label(names, f"'{table}'")
     if image is None or not isinstance(row[image], str) or not row[image]:
         raise BadRowError("the line has no file_name")
     file = row[image].replace("\\", "/")
