@@ -171,8 +171,8 @@ def _noted(found: Contents | None, unused: Sequence[str]) -> Contents | None:
     if found is None or not unused:
         return found
     note = (
-        f"class folders are used, so labels are the names of folders; {shorten(unused)} beside them is not "
-        "read: give the table itself as the data to use its labels"
+        f"class folders are used, so labels are the names of folders; {shorten(unused)} beside them "
+        f"{'is' if len(unused) == 1 else 'are'} not read: give a table itself as the data to use its labels"
     )
     return replace(found, notes=(*found.notes, note))
 

@@ -806,7 +806,8 @@ def _why_unread(path: Path, name: str) -> str:
     try:
         explain(path, name)
     except DataError as error:
-        return f"'{name}' is not read: {error}"
+        reason = str(error).removeprefix(f"'{name}' ")
+        return f"'{name}' is not read, because it {reason}"
     records = [_records(text, delimiter, 2) for delimiter in DELIMITERS if delimiter]
     if max((len(each[0]) for each in records if each), default=0) < 2:
         return f"'{name}' is not read, because it has one column; give each image a path and a label"
