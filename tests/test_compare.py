@@ -554,6 +554,32 @@ def test_data_that_has_moved_is_read_as_the_run_records(place: Path) -> None:
     assert api.compare("mine", "mine", data="there", seed=4).comparison.split_fingerprint != kept
 
 
+def test_images_and_cache_of_a_run_may_move(place: Path) -> None:
+    rows = [
+        f"{path.relative_to('data')},{path.parent.name}" for path in sorted(Path("data/val").rglob("*.png"))
+    ]
+    Path("table.csv").write_text("\n".join(["path,label", *rows]))
+    data = datasets.load("table.csv", size=SIZE, images_dir="data", cache="cache")
+    facts = {"data": {"origin": data.origin, "splits": {}}}
+    made = runs.create(replace(recipes.get("quick"), size=SIZE), facts, out=place / "mine")
+    card = model_files.Card(name="mine", labels=LABELS, size=SIZE)
+    model_files.write(meter("mine", (150, 170)), card, made.model_folder)
+    shutil.rmtree("cache")
+    Path("cache").write_text("a file")
+    Path("data").rename("images")
+    kept = data.split("val").fingerprint
+    with refused(errors.InputError, "--images"):
+        api.evaluate("mine")
+    moved = {"images_dir": "images"}
+    with refused(errors.OutputError, "--cache"):
+        api.evaluate("mine", reading=moved)
+    moved["cache"] = "cache2"
+    assert api.evaluate("mine", reading=moved).evaluation.split_fingerprint == kept
+    assert api.compare("mine", "mine", reading=moved).comparison.split_fingerprint == kept
+    with refused(errors.InputError, "--map"):
+        api.evaluate("mine", reading={**moved, "rename": "sad="})
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -5,6 +5,7 @@ A function that takes long reports to `progress`, called with (what is done, don
 called with a sentence.
 """
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
@@ -56,6 +57,8 @@ SCHEMA = 1
 #: Files in a run's folder that only the run itself writes.
 _RUN_FILES = ("model", "checkpoints", "weights", "recipe.toml", "run.json", "history.csv", "scored.json")
 _Square = tuple[float, float, float]
+#: Arguments of `mien.load_dataset` that only say where files are, so they can differ from those of a run.
+_PLACES = ("images_dir", "cache")
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,9 @@ def load_run_data(
     """Load the data that a run was trained on, from `data` if it has moved.
 
     Raises:
-        InputError: The data is not where the run says, and `data` is None.
+        InputError: The data is not where the run says, and `data` is None; or its images or lists of excluded
+            images have moved.
+        OutputError: The cache of the run cannot be used.
     """
     if data is None:
         if origin.get("source", "") is None:
@@ -147,7 +152,38 @@ def load_run_data(
             raise InputError(
                 f"the data of {run.name} is no longer at {data}; give it with --data (in Python: data=)"
             )
-    return load_data(data, size=run.recipe().size, listener=listener, **origin)
+    _check_places(run, origin)
+    with _naming_cache(origin):
+        return load_data(data, size=run.recipe().size, listener=listener, **origin)
+
+
+def _check_places(run: "Run", origin: Mapping[str, Any]) -> None:
+    """Check that the folder of images and the lists of excluded images are where a run says."""
+    images, listed = origin.get("images_dir"), origin.get("exclude") or []
+    if images is not None and not Path(images).is_dir():
+        raise InputError(
+            f"the folder of images of {run.name} is no longer at {images}; give it with --images to "
+            "evaluate, compare or train --resume (in Python: reading={'images_dir': ...}), or move it back"
+        )
+    for each in [listed] if isinstance(listed, str | os.PathLike) else listed:
+        if not Path(each).is_file():
+            raise InputError(
+                f"a list of the images that {run.name} excluded is no longer at {each}; give it with "
+                "--exclude to train --resume (in Python: exclude=), or move it back"
+            )
+
+
+@contextlib.contextmanager
+def _naming_cache(origin: Mapping[str, Any]) -> Iterator[None]:
+    """Name the option of a cache that cannot be used."""
+    try:
+        yield
+    except OutputError as error:
+        if not origin.get("cache"):
+            raise
+        raise OutputError(
+            f"{error}; evaluate, compare and train --resume take another folder with --cache"
+        ) from error
 
 
 def _as_trained(run: "Run", data: AnyPath | None, origin: dict[str, Any], *, listener: Listener) -> "Dataset":
@@ -160,7 +196,9 @@ def _as_trained(run: "Run", data: AnyPath | None, origin: dict[str, Any], *, lis
     name = Path(data).name
     learnt = run.facts()["data"].get("splits", {}).get("train", {}).get("fingerprint")
     try:
-        found = _read(data, run.recipe().size, listener, origin)
+        _check_places(run, origin)
+        with _naming_cache(origin):
+            found = _read(data, run.recipe().size, listener, origin)
         if found.train is not None and found.train.fingerprint == learnt:
             _announce(found, listener)
             return found
@@ -168,7 +206,7 @@ def _as_trained(run: "Run", data: AnyPath | None, origin: dict[str, Any], *, lis
     except InputError as error:
         why = str(error)
     listener.note(f"images that {run.name} excluded from training are included from {name}: {why}")
-    return load_data(data, size=run.recipe().size, listener=listener, **(origin | {"exclude": None}))
+    return load_run_data(run, data, origin | {"exclude": None}, listener=listener)
 
 
 def run_inputs(path: AnyPath) -> Iterator[Path]:
@@ -422,6 +460,7 @@ def resume(
     teacher: "SavedPredictions | AnyPath | Sequence[AnyPath] | None" = None,
     votes: AnyPath | None = None,
     exclude: AnyPath | Sequence[AnyPath] | None = None,
+    reading: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     on_dataset: "Callable[[Dataset], None] | None" = None,
     on_status: "Callable[[Status], None] | None" = None,
@@ -444,6 +483,7 @@ def resume(
         teacher: The probabilities that the run distils from, if they have moved; as `train` takes them.
         votes: The file of FER+ votes, if it has moved; for a path.
         exclude: The files of excluded images, if they have moved; for a path.
+        reading: `images_dir` and `cache` of `mien.load_dataset`, if they have moved; for a path.
         progress: As in `train`.
         on_dataset: As in `train`.
         on_status: As in `train`.
@@ -464,12 +504,16 @@ def resume(
 
     _files.check_path("run", run, runs.Run)
     _files.check_path("data", data, datasets.Dataset, NoneType, error=DataError)
-    moved = _training_origin(data, votes, exclude, None)
+    moved = _training_origin(data, votes, exclude, None, reading)
+    if options := _named_options(
+        {key: value for key, value in (reading or {}).items() if key not in _PLACES}
+    ):
+        raise InputError(f"--resume continues a run unchanged, so it cannot be combined with {options}")
     networks.require_keras()
     listener = _listener(progress, on_note)
     opened = run if isinstance(run, runs.Run) else runs.open_run(run)
     origin = opened.facts()["data"]["origin"]
-    origin |= {key: moved[key] for key in ("votes", "exclude") if moved.get(key)}
+    origin |= {key: moved[key] for key in ("votes", "exclude", *_PLACES) if moved.get(key)}
     taught, _ = _read_teacher(origin.get("teacher") if teacher is None else teacher)
     if isinstance(data, datasets.Dataset):
         dataset = data
@@ -913,7 +957,8 @@ def evaluate(
         votes: The file of FER+ votes.
         exclude: Files that list training images to exclude.
         seed: Seed of the split, if the data has no splits of its own; None for 42.
-        reading: Other arguments of `mien.load_dataset`, such as `{"rename": "contempt="}`; for a path.
+        reading: Other arguments of `mien.load_dataset`, such as `{"rename": "contempt="}`; for a path. For
+            the data of a run only `images_dir` and `cache`, if they have moved.
         interval_by: What intervals resample: `image`, or `group` for persons or other groups; None for
             `group` if the split names two groups or more.
         progress: Called with (what is done, done, total).
@@ -1143,13 +1188,14 @@ def _evaluation_data(
         if data is None:
             raise InputError(f"{targets[0]} is not a run, so --data is needed")
         return load_data(data, size=subjects[0].model.card.size, listener=listener, **given)
-    if options := _named_options(given):
+    places = {key: given[key] for key in _PLACES if given.get(key) is not None}
+    if options := _named_options({key: value for key, value in given.items() if key not in places}):
         raise InputError(
             f"{run} is a run, which records how its data was read, so it cannot be combined with {options}; "
             f"evaluate {run / model_files.IN_RUN} with --data instead"
         )
     opened = runs.open_run(run)
-    origin = opened.facts()["data"]["origin"]
+    origin = opened.facts()["data"]["origin"] | places
     origin |= {} if whole else {"exclude": None}
     return _as_trained(opened, data, origin | ({"votes": None} if data else {}), listener=listener)
 
@@ -1443,13 +1489,15 @@ def _comparison_data(
     if data is not None:
         known = known | {"votes": None} | chosen
         if "exclude" in chosen:
-            own = load_run_data(opened, data, known, listener=listener)
+            own = load_data(data, size=opened.recipe().size, listener=listener, **known)
         else:
             own = _as_trained(opened, data, known, listener=listener)
             known["exclude"] = own.origin.get("exclude")
     else:
-        if options := _named_options(given):
+        others = {key: value for key, value in chosen.items() if key not in _PLACES}
+        if options := _named_options(others):
             raise InputError(f"{run} is a run, which records how its data was read; {options} needs --data")
+        known |= chosen
         listed = known.get("exclude") or []
         gone = [
             each for each in ([listed] if isinstance(listed, str) else listed) if not Path(each).is_file()
@@ -1460,8 +1508,8 @@ def _comparison_data(
         own = load_run_data(opened, None, known, listener=listener)
     usual = opened.recipe().size
     source = known["source"] if data is None else data
-    others = {*sizes} - {usual}
-    return {usual: own} | {size: load_data(source, size=size, listener=listener, **known) for size in others}
+    more = {*sizes} - {usual}
+    return {usual: own} | {size: load_data(source, size=size, listener=listener, **known) for size in more}
 
 
 def _predict_side(

@@ -28,6 +28,8 @@ _BASE = "default"
 FEW_OF_A_CLASS = 10
 #: Classes in the table before a training; the others are counted.
 _MOST_CLASSES = 30
+#: Options that only say where files are, so that --resume takes them.
+_MOVED = ("--images", "--cache")
 #: Recipes of teachers, and the recipe of their student.
 _TEACHERS, _STUDENT = ("teacher", "teacher-vgg", "teacher-dense"), "release"
 
@@ -94,7 +96,8 @@ def train(
     timer = common.Timer()
     if resume is not None:
         given = common.given_options(context, "recipe", "set_", "out", "runs", "split_seed", "folds", "from_")
-        refused = [*([given] if given else []), *common.reading_words(context.params)[::2]]
+        named = common.reading_words(context.params)[::2]
+        refused = [*([given] if given else []), *(name for name in named if name not in _MOVED)]
         if refused:
             raise InputError(
                 f"--resume continues a run unchanged, so it cannot be combined with {', '.join(refused)}"
@@ -121,7 +124,7 @@ def train(
         made: Run | api.FoldsResult
         if data is None or resume is not None:
             assert resume is not None
-            made = api.resume(resume, data, teacher=teacher, **options)
+            made = api.resume(resume, data, teacher=teacher, reading=reading, **options)
         elif folds is not None:
             made = api.train_folds(data, recipe or None, folds=folds, **new, **options)
         else:

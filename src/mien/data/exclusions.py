@@ -115,6 +115,8 @@ def read(path: str | os.PathLike[str], *, rows: bool = True) -> list[tuple[int, 
         DataError: The file cannot be read, has none of the three columns, or needs rows.
     """
     path = Path(path)
+    if not path.exists():
+        raise DataError(f"'{path}' (--exclude) does not exist; check the path of the list")
     columns, records = csv_lists.read_list(csv_lists.text_of(path), path.name)
     keys = [key for key in KEYS if key in columns]
     if not keys:
