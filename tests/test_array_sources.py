@@ -174,6 +174,8 @@ def test_unused_labels_and_class_names_are_noted(tmp_path):
     arrays = {"x_train": faces(16), "y_train": labels(16), "train_names": labels(16), "labels": NAMES}
     data = datasets.load(packed(tmp_path / "x.npz", **arrays))
     assert any("train_names" in note and "'labels'" in note for note in data.notes)
+    path = packed(tmp_path / "y.npz", images=faces(16), labels=labels(16), class_names=NAMES)
+    assert any("'class_names'" in note for note in datasets.load(path).notes)
     assert data.labels == ("happy", "sad")
 
 

@@ -125,6 +125,9 @@ def list_npz(path: str | os.PathLike[str], options: ReadOptions) -> Listing:
         for split in splits
     ]
     names = arrays.get(roles.get(("class_names", ""), ""))
+    are_named = all(part.labels.dtype.kind in "US" for part in parts)
+    if names is not None and (are_named or options.naming.numbers or options.naming.names):
+        unused.append(roles["class_names", ""])
     read = ", ".join(f"{part.name!r} with {roles['labels', part.split]!r}" for part in parts)
     notes = [f"arrays that are not used: {shorten(unused)}"] if unused else []
     return _list(parts, options, how=f"NumPy archive: {read}", class_names=names, notes=notes)
