@@ -186,6 +186,23 @@ def test_own_splits_with_a_person_on_two_sides_are_told_and_drawn_again(tmp_path
     assert len(again.split("test")) < 20
 
 
+def test_a_clean_copy_keeps_persons(tmp_path):
+    source = lay(tmp_path / "a", pictures({"": range(20)}))
+    result = api.audit(
+        source, reading={"group_from": GROUP_FROM}, fix=tmp_path / "b", exclusions=tmp_path / "x.csv", size=16
+    )
+    copied = datasets.load(tmp_path / "b" / "persons.csv", size=16)
+    assert copied.problems == ()
+    material = result.report.material
+    assert {name for split in copied.splits for name in persons(split)} <= {*material.groups}
+    of_pixels = {image.tobytes(): name for image, name in zip(material.images, material.groups, strict=True)}
+    for split in copied.splits:
+        for image, name in zip(split.images, split.groups, strict=True):
+            assert of_pixels[image.tobytes()] == name
+    folder = datasets.load(tmp_path / "b", size=16)  # the table beside class folders does not disturb them
+    assert sum(map(len, folder.splits)) == sum(map(len, copied.splits))
+
+
 def test_own_splits_without_a_shared_person_stay(tmp_path):
     source = lay(tmp_path / "a", pictures({"train": range(8), "val": range(8, 12), "test": range(12, 16)}))
     data = datasets.load(source, group_from=GROUP_FROM)

@@ -187,3 +187,5 @@ def _print_audit(report: "AuditReport", document: dict[str, Any]) -> None:
         common.out.print(
             f"{fixed['path']}: a clean copy; changes: {numbers or 'none'} (see changes.csv)", markup=False
         )
+        if (persons := Path(fixed["path"], "persons.csv")).exists():
+            common.out.print(f"{persons}: the copy with its persons; give it as DATA", markup=False)

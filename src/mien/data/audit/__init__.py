@@ -210,7 +210,8 @@ def fix(
 
     `cleaning.plan` documents the rules. Class folders and archives of them become `out/train/happy/1.png`,
     with unchanged files. A csv becomes `out/fer2013.csv`, with images of the size at which it was loaded, and
-    its votes become `out/fer2013new.csv`. The source is only read.
+    its votes become `out/fer2013new.csv`. If persons (groups) are known, `out/persons.csv` is a table of the
+    copy's images with their persons; load it in place of `out` to divide by person. The source is only read.
 
     Args:
         report: The audit.

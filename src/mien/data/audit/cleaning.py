@@ -212,6 +212,9 @@ def _regroup(work: _Work, found: Duplicates) -> None:
 #: Names of the splits in fer2013.csv.
 _USAGES = {"train": "Training", "val": "PublicTest", "test": "PrivateTest"}
 
+#: The table of a copy's images with their persons.
+PERSONS = "persons.csv"
+
 #: Characters of the name of an image that is written as PNG, without its extension.
 _LONGEST_LEAF = 60
 
@@ -238,12 +241,16 @@ def write_copy(
             partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=out.parent))
             try:
                 partial.chmod(0o755)
-                if _ROW.fullmatch(material.files[0]) and set(material.dataset.labels) <= {*EMOTIONS}:
+                rows = _ROW.fullmatch(material.files[0]) and set(material.dataset.labels) <= {*EMOTIONS}
+                if rows and (material.groups is None or material.votes is not None):
                     _table(material, plan, partial)
-                elif _ROW.search(material.files[0]) or not _has_whole_files(material, source):
-                    _pictures(material, plan, partial)
                 else:
-                    _folders(material, plan, source, partial, progress)
+                    if _ROW.search(material.files[0]) or not _has_whole_files(material, source):
+                        paths = _pictures(material, plan, partial)
+                    else:
+                        paths = _folders(material, plan, source, partial, progress)
+                    if material.groups is not None:
+                        (partial / PERSONS).write_bytes(_persons(material, plan, material.groups, paths))
                 (partial / "changes.csv").write_bytes(_list(plan.changes))
                 _claim(partial, out)
                 _files.sync_folder(out.parent)
@@ -255,9 +262,24 @@ def write_copy(
                 folder.rmdir()
 
 
-def _pictures(material: Material, plan: Plan, out: Path) -> None:
+def _persons(
+    material: Material, plan: Plan, groups: Sequence[str], paths: Mapping[int, PurePosixPath]
+) -> bytes:
+    """Return the table of a copy's images with their persons, which can be loaded in place of the folder."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["path", "label", "split", "person"])
+    for place, path in paths.items():
+        label = material.dataset.labels[plan.labels[place]]
+        split = material.names[plan.splits[place]]
+        table.writerow([path, escape_formula(label), split, escape_formula(groups[place])])
+    return text.getvalue().encode(errors="backslashreplace")
+
+
+def _pictures(material: Material, plan: Plan, out: Path) -> dict[int, PurePosixPath]:
     """Write rows of tables and parts of images as class folders of PNG files, in the size of the audit."""
     taken: set[str] = set()
+    paths: dict[int, PurePosixPath] = {}
     for place in np.flatnonzero(plan.kept).tolist():
         folder = out / material.names[plan.splits[place]] / material.dataset.labels[plan.labels[place]]
         folder.mkdir(parents=True, exist_ok=True)
@@ -266,6 +288,8 @@ def _pictures(material: Material, plan: Plan, out: Path) -> None:
             leaf += f"-{place}"
         taken.add(str(folder / leaf).casefold())
         Image.fromarray(material.images[place, :, :, 0]).save(folder / f"{leaf}.png")
+        paths[place] = PurePosixPath((folder / f"{leaf}.png").relative_to(out).as_posix())
+    return paths
 
 
 def _claim(partial: Path, out: Path) -> None:
@@ -300,7 +324,8 @@ def _check_classes(material: Material, plan: Plan) -> None:
     if missing := [names[label] for label in sorted({*plan.labels[plan.kept].tolist()} - left)]:
         raise DataError(
             f"the clean copy would have the class {', '.join(missing)} in val or test but not in train; add "
-            "images that are not duplicates to train, or remove the class from val and test"
+            "images that are not duplicates to train, remove the class from val and test, or list the images "
+            "to exclude with --exclusions instead"
         )
 
 
@@ -329,8 +354,11 @@ def _has_whole_files(material: Material, source: Path) -> bool:
     )
 
 
-def _folders(material: Material, plan: Plan, source: Path, out: Path, progress: _Progress) -> None:
+def _folders(
+    material: Material, plan: Plan, source: Path, out: Path, progress: _Progress
+) -> dict[int, PurePosixPath]:
     targets = _targets(material, plan)
+    paths = {place: targets[file] for place, file in enumerate(material.files) if file in targets}
     total = len(targets)
     for name, data in _contents(source, targets):
         target = out / targets.pop(name)
@@ -340,6 +368,7 @@ def _folders(material: Material, plan: Plan, source: Path, out: Path, progress: 
             progress(total - len(targets), total)
     if targets:
         raise DataError(f"'{next(iter(targets))}' is missing from '{source.name}'; audit it again")
+    return paths
 
 
 def _targets(material: Material, plan: Plan) -> dict[str, PurePosixPath]:
