@@ -95,7 +95,7 @@ def load_data(
         source: The data set.
         size: Side of the images in pixels.
         listener: Gets progress and notes.
-        listed: The file that lists all unreadable images, for the note: `run.json`.
+        listed: The file that lists all skipped images, for the note: `run.json`.
         origin: Other arguments of `mien.data.datasets.load`; `source` and `teacher` are ignored.
     """
     found = _read(source, size, listener, origin)
@@ -124,7 +124,7 @@ def _announce(found: "Dataset", listener: Listener, listed: str = "") -> None:
         some = "; ".join(f"{problem.file}: {problem.reason}" for problem in problems[:3])
         where = f" (all are listed in {listed})" if listed else ""
         more = f"; and {len(problems) - 3} more{where}" if len(problems) > 3 else ""
-        listener.note(f"skipped {pluralize(len(problems), 'unreadable image')}: {some}{more}")
+        listener.note(f"skipped {pluralize(len(problems), 'image')}: {some}{more}")
 
 
 def load_run_data(

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mien._text import pluralize
 from mien.data import archives, image_cache
 from mien.data.audit.findings import Case, Finding, Material, Removal
 from mien.data.audit.labels import faceless
@@ -321,8 +322,8 @@ def file_findings(material: Material, headers: Mapping[str, Header]) -> Iterator
         yield Finding(
             kind="unreadable",
             severity="warning",
-            evidence=f"{len(problems):,} images could not be read, and were skipped.",
-            advice="Download them again, or delete them.",
+            evidence=f"{pluralize(len(problems), 'image')} could not be used; the reasons are listed.",
+            advice="Correct the files or the lines that name them, or delete them.",
             cases=tuple(Case((problem.file,), problem.reason) for problem in problems),
         )
     images = {name: image for image, name in enumerate(material.files)}
