@@ -214,6 +214,11 @@ def _rename(meanings: dict[str, str], renames: Mapping[str, str]) -> set[str]:
     return set(renamed)
 
 
+def note_removed(count: int) -> str:
+    """Return the note about images of classes that the user removes."""
+    return f"{count:,} images of classes that map removes are skipped"
+
+
 def compile_pattern(text: str | None, option: str, group: str) -> re.Pattern[str] | None:
     """Compile a pattern that finds a part of a file's name.
 

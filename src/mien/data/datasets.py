@@ -295,7 +295,7 @@ def load(
     origin = _origin(
         path,
         votes=votes,
-        exclude=exclude,
+        exclude=lists,
         seed=seed,
         labels_order=_text_of(labels_order),
         rename=_text_of(rename),
@@ -412,13 +412,14 @@ def _text_of(given: str | Sequence[str] | Mapping[Any, str] | None) -> str | Non
     return ",".join(given)
 
 
-def _origin(source: Path | None, *, seed: int, exclude: Any, votes: Any, **options: Any) -> dict[str, Any]:
+def _origin(
+    source: Path | None, *, seed: int, exclude: Sequence[Any], votes: Any, **options: Any
+) -> dict[str, Any]:
     """Return the arguments of `load` for `run.json`: with absolute paths, and without unused options."""
-    lists = [exclude] if isinstance(exclude, str | os.PathLike) else exclude or []
     return {
         "source": None if source is None else str(source.resolve()),
         "votes": None if votes is None else str(Path(votes).resolve()),
-        "exclude": [str(Path(each).resolve()) for each in lists] or None,
+        "exclude": [str(Path(each).resolve()) for each in exclude] or None,
         "seed": int(seed),
         **{name: value for name, value in options.items() if value is not None},
     }

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien._text import shorten
-from mien.data.class_names import Naming, name_classes
+from mien.data.class_names import Naming, name_classes, note_removed
 from mien.data.contents import Contents, Problem, split_named
 from mien.errors import DataError
 from mien.labels import canonical
@@ -120,7 +120,7 @@ def understand(
         notes.append(f"{len(left):,} images outside the class folders are skipped: {shorten(left)}")
     left_out = {name for name, (_, folder) in located.items() if folder not in index}
     if left_out:
-        notes.append(f"{len(left_out):,} images of classes that map removes are skipped")
+        notes.append(note_removed(len(left_out)))
         located = {name: at for name, at in located.items() if name not in left_out}
     order = sorted(located, key=lambda name: (index[located[name][1]], name))
     good = [(name, face) for name in order if not isinstance(face := faces[name], str)]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien._text import shorten
-from mien.data.class_names import find_part, name_classes
+from mien.data.class_names import find_part, name_classes, note_removed
 from mien.data.contents import Contents, Problem, ReadOptions, check_room
 from mien.errors import DataError, ImageError
 from mien.vision import images
@@ -171,6 +171,19 @@ def file_state(path: str | os.PathLike[str], name: str) -> str:
     return f"{name}\n{facts.st_size}\n{facts.st_mtime_ns}"
 
 
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """Return the content of an image file, at most a byte more than `images.MAX_BYTES`.
+
+    Raises:
+        ImageError: The file cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(images.MAX_BYTES + 1)
+    except OSError as error:
+        raise ImageError(f"the file cannot be read: {error.strerror}") from error
+
+
 class FolderReader:
     """Read files that a listing names, and nothing outside its folder.
 
@@ -249,11 +262,7 @@ class FolderReader:
         Raises:
             ImageError: As `path`; or the file cannot be read.
         """
-        try:
-            with self.path(name).open("rb") as file:
-                return file.read(images.MAX_BYTES + 1)
-        except OSError as error:
-            raise ImageError(f"the file cannot be read: {error.strerror}") from error
+        return read_file(self.path(name))
 
 
 def read_listing(
@@ -280,7 +289,7 @@ def read_listing(
     check_room(len(entries), options)
     notes = [listing.how, *listing.notes, *classes.notes]
     if left := len(listing.entries) - len(entries):
-        notes.append(f"{left:,} images of classes that map removes are skipped")
+        notes.append(note_removed(left))
     good: list[Entry] = []
     faces: list[NDArray[np.uint8]] = []
     problems = list(listing.problems)

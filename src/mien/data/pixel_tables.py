@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien._text import shorten
-from mien.data.class_names import name_classes
+from mien.data.class_names import name_classes, note_removed
 from mien.data.contents import Contents, Problem, ReadOptions, check_room, split_named
 from mien.data.csv_lists import text_of
 from mien.errors import DataError
@@ -174,7 +174,7 @@ def _found(
     classes = name_classes((row.label for row in good), options.naming, known="FER2013")
     notes = list(classes.notes) if options.naming else []
     if left := [place for place, row in enumerate(good) if row.label not in classes.index]:
-        notes.append(f"{len(left):,} images of classes that map removes are skipped")
+        notes.append(note_removed(len(left)))
         kept = sorted(set(range(len(good))) - set(left))
         good, rows = [good[place] for place in kept], [rows[place] for place in kept]
         votes = None if votes is None else votes[kept]

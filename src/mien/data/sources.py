@@ -24,6 +24,7 @@ from mien.data.listings import (
     file_state,
     find_groups,
     group_entries,
+    read_file,
     read_listing,
 )
 from mien.data.pixel_tables import is_table, read_table
@@ -305,20 +306,12 @@ def _face_in(source: Path, name: str, options: ReadOptions) -> NDArray[np.uint8]
     path = source / name
     if not path.is_file():
         return "it is not a file, or a broken link"
-
-    def content() -> bytes:
-        try:
-            with path.open("rb") as file:
-                return file.read(images.MAX_BYTES + 1)
-        except OSError as error:
-            raise ImageError(f"the file cannot be read: {error.strerror}") from error
-
     known_as = ""
     if options.faces.store is not None:
         # If the file cannot be read, opening it says why.
         with contextlib.suppress(ImageError):
             known_as = file_state(path, name)
-    return options.faces.read(content, known_as=known_as)
+    return options.faces.read(partial(read_file, path), known_as=known_as)
 
 
 def _may_be_image(path: Path) -> bool:

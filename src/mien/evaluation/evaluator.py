@@ -297,7 +297,7 @@ def compute_agreement(
 
     Args:
         probabilities: `(n, k)`.
-        votes: `(n, 10)`, how many annotators chose each of `emotions.VOTES`.
+        votes: `(n, 10)`, how many annotators chose each of `labels.VOTES`.
         names: The k class names.
         clusters: `(n,)` the group of each image, for an interval by group; None for one by image.
 

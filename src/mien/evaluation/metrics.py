@@ -105,7 +105,7 @@ def find_plurality(
     """Return what most of FER+'s annotators chose.
 
     Args:
-        votes: `(n, 10)`, how many annotators chose each of `emotions.VOTES`.
+        votes: `(n, 10)`, how many annotators chose each of `labels.VOTES`.
         names: The k class names.
 
     Returns:
