@@ -1,7 +1,7 @@
 """Measure what writing a cache costs beside reading photographs, in CPU seconds, block by block in turn.
 
-python benchmarks/large_data.py photographs /tmp/photographs --images 10000
-python benchmarks/cache_cost.py /tmp/photographs /tmp/cache --images 10000
+python benchmarks/large_data.py photographs photographs --images 10000
+python benchmarks/cache_cost.py photographs cache --images 10000
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Measure memory and time of a data set that is larger than memory: 500,000 made-up images of 96 pixels.
 
-    python benchmarks/large_data.py write /tmp/large --images 500000
-    python benchmarks/large_data.py load /tmp/large --cache /tmp/large-cache
-    python benchmarks/large_data.py train /tmp/large --cache /tmp/large-cache --out /tmp/large-run
+    python benchmarks/large_data.py write large --images 500000
+    python benchmarks/large_data.py load large --cache large-cache
+    python benchmarks/large_data.py train large --cache large-cache --out large-run
 
 `load` and `train` print one line of JSON with seconds, CPU seconds and the peak of resident memory in MiB.
 Without `--cache`, images are in memory. `photographs` writes JPEG files of 640 × 480 pixels instead, for
