@@ -2,11 +2,11 @@
 
     python benchmarks/int8.py fer2013.csv default=student-best.npz fast=student-small.npz
 
-The weights are those of docs/experiments.md, number 27, in float32. Each copy is made from the same 512
-training images and measured on PublicTest: agreement with float32 for each head, accuracy and cross entropy
-of the head `fer2013`, file size, and the time of one face and of 64 relative to float32, on one thread and
-measured in turns. `basic` is the agreement where the runtime does not fuse operations. A setting of
-`onnxruntime.quantization` has the calibration method, the bits of a weight, and `kernels` if only
+The weights are those of docs/lab-book/27-students-on-a-gpu.md, in float32. Each copy is made from the same
+512 training images and measured on PublicTest: agreement with float32 for each head, accuracy and cross
+entropy of the head `fer2013`, file size, and the time of one face and of 64 relative to float32, on one
+thread and measured in turns. `basic` is the agreement where the runtime does not fuse operations. A setting
+of `onnxruntime.quantization` has the calibration method, the bits of a weight, and `kernels` if only
 convolutions and dense layers are rounded.
 """
 

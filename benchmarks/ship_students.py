@@ -3,7 +3,7 @@
     python benchmarks/ship_students.py default WEIGHTS.npz --data fer2013.csv --votes VOTES --exclude LIST \
         --to src/mien/models/weights
 
-The weights are those of docs/experiments.md, number 27: arrays named `NNN:path` in the order of Keras'
+The weights are those of docs/lab-book/27-students-on-a-gpu.md: arrays named `NNN:path` in the order of Keras'
 `get_weights` of the network with its second head. Everything after that is what `mien ship` does.
 """
 
@@ -22,7 +22,7 @@ from mien.models import model_files, networks
 from mien.release import exporters, shipping
 from mien.training import trainer
 
-#: What the training had in common, as docs/experiments.md, number 27, tells it.
+#: What the training had in common, by docs/lab-book/27-students-on-a-gpu.md.
 _RECIPE = {
     "size": 48,
     "batch_size": 256,
@@ -46,7 +46,7 @@ _RECIPE = {
         "ema": 0.0,
         "clip_norm": 5.0,
     },
-    # As near as a recipe's settings come to it; docs/experiments.md tells the rest.
+    # As near as a recipe's settings come to it; the page of the experiment has the rest.
     "augment": {
         "rotation": 15.0,
         "zoom": 0.16,

@@ -37,7 +37,10 @@ def _named(nav: object) -> set[str]:
 def test_every_page_is_in_the_navigation() -> None:
     nav = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]["nav"]
     pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
-    assert _named(nav) == {page for page in pages if not page.startswith("decisions/")}
+    # The card of the shipped models names experiments.md, which leads to the lab book.
+    assert _named(nav) == {
+        page for page in pages if not page.startswith("decisions/") and page != "experiments.md"
+    }
 
 
 def test_the_site_loads_nothing_from_elsewhere(tmp_path: Path) -> None:

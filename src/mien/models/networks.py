@@ -148,9 +148,9 @@ def load_keras(network: str | None = None) -> Any:
     """Import Keras, the one way mien does.
 
     TensorFlow takes oneDNN's kernels by default only on processors with AVX-512 VNNI or better. Elsewhere
-    they are 1.5 times as fast all the same for narrow networks, and slower for wide ones (measured:
-    docs/experiments.md), so they are asked for before TensorFlow starts, unless a wide network is named.
-    A user's own TF_ENABLE_ONEDNN_OPTS wins.
+    they are 1.5 times as fast all the same for narrow networks, and slower for wide ones
+    (docs/lab-book/01-onednn.md), so they are asked for before TensorFlow starts, unless a wide network is
+    named. A user's own TF_ENABLE_ONEDNN_OPTS wins.
 
     Keras reads its defaults from the user's keras.json. mien's networks need their own: pixels with channels
     last and float32. So they are set here, each time, and the file stays as it is.

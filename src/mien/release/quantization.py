@@ -38,7 +38,7 @@ _FUSED = frozenset(("Clip", "Relu"))
 
 #: Largest whole number of a weight. Processors without VNNI add two products of an activation (0 to 255) and
 #: a weight in 16 bits: 2 × 255 × 64 fits, 2 × 255 × 127 does not, and what does not is cut off without a
-#: word. With 64 every processor computes the same (measured: docs/experiments.md).
+#: word. With 64 every processor computes the same (measured: docs/lab-book/29-int8-fusion.md).
 LARGEST = 64
 #: Images run at once; every activation of a batch is held in memory.
 BATCH = 8

@@ -25,7 +25,7 @@ from mien.vision.images import FORMATS
 #: Sharpness below which an image of 48 pixels is blurred; 0.1 % of FER2013's images are.
 BLURRED = 0.35
 
-#: How fast sharpness falls with the size of sharp images; docs/experiments.md, number 36.
+#: How fast sharpness falls with the size of sharp images; docs/lab-book/36-blur-at-larger-sizes.md.
 _FALL = 0.42
 _USUAL_SIZE = 48
 

