@@ -366,6 +366,57 @@ def test_a_broken_link_is_a_problem_and_a_loop_of_links_ends(tmp_path):
     assert [problem.file for problem in data.problems] == ["train/happy/gone.png", "train/happy/pipe.png"]
 
 
+def test_links_out_of_the_folder_are_read_only_if_the_user_names_where_they_lead(tmp_path):
+    far = lay(tmp_path / "far", small())
+    root = lay(tmp_path / "a", small())
+    (root / "train/happy/link.png").symlink_to(far / "train/happy/0.png")
+    (root / "val/happy/near.png").symlink_to(root / "train/happy/0.png")
+    data = datasets.load(root)
+    assert [problem.file for problem in data.problems] == ["train/happy/link.png"]
+    assert "val/happy/near.png" in data.val.files
+    (root / "train/sad").rename(tmp_path / "sad")
+    (root / "train/sad").symlink_to(far / "train/sad")
+    with refused(DataError, "train/sad", "--images"):
+        datasets.load(root)
+    data = datasets.load(root, images_dir=far)
+    assert not data.problems
+    assert "train/happy/link.png" in data.train.files
+    assert [name for name in data.train.files if name.startswith("train/sad/")]
+    with refused(DataError, "--images"):
+        datasets.load(root, images_dir=tmp_path / "sad")
+
+
+def test_links_out_of_the_folder_with_labels_in_the_names(tmp_path):
+    far = lay(tmp_path / "far", {"happy_1.png": png(face(99))})
+    numbers = enumerate(
+        f"{split}/{name}_{n}.png" for split in ("train", "val") for name in ("sad", "happy") for n in (2, 3)
+    )
+    root = lay(tmp_path / "a", {name: png(face(number)) for number, name in numbers})
+    (root / "train/happy_1.png").symlink_to(far / "happy_1.png")
+    pattern = r"(?P<label>[a-z]+)_\d"
+    data = datasets.load(root, label_from=pattern)
+    assert [problem.file for problem in data.problems] == ["train/happy_1.png"]
+    assert not datasets.load(root, label_from=pattern, images_dir=far).problems
+    (root / "train/more").symlink_to(far)
+    with refused(DataError, "train/more", "--images"):
+        datasets.load(root, label_from=pattern)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_without_permission_is_named(tmp_path):
+    lay(tmp_path, small())
+    (tmp_path / "train/happy").chmod(0)
+    with refused(DataError, "train/happy"):
+        datasets.load(tmp_path)
+    (tmp_path / "train/happy").chmod(0o755)
+
+
+def test_a_link_in_a_circle_is_a_problem(tmp_path):
+    lay(tmp_path, small())
+    (tmp_path / "train/happy/loop.png").symlink_to(tmp_path / "train/happy/loop.png")
+    assert [problem.file for problem in datasets.load(tmp_path).problems] == ["train/happy/loop.png"]
+
+
 def test_a_broken_link_to_a_csv_is_passed_over(tmp_path):
     (tmp_path / "fer2013.csv").symlink_to(tmp_path / "nowhere.csv")
     with refused(DataError, "'fer2013.csv'"):

@@ -283,7 +283,9 @@ _READING: dict[str, Any] = {
     "images_dir": Annotated[
         Path | None,
         typer.Option(
-            "--images", metavar="DIR", help="The folder of a table's images, if it is not that of the table."
+            "--images",
+            metavar="DIR",
+            help="The folder of a table's images, if it is not that of the table, or of linked images.",
         ),
     ],
     "label_from": Annotated[

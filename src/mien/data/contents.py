@@ -84,7 +84,8 @@ class ReadOptions:
         size: Side of the images in pixels.
         votes: FER+ annotator votes for the rows of a csv of pixels.
         limits: What an archive may contain.
-        images: The folder that the paths of a table are relative to; None for the folder of the table.
+        images: The folder that the paths of a table are relative to, or that links lead to; None for the
+            folder of the table.
         label_from: Finds the label in the path of each image.
         group_from: Finds the person or other group in the path of each image.
         naming: What the user says about the names of classes.

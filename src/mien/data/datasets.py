@@ -248,7 +248,8 @@ def load(
         split_by: `group` keeps the images of a group in one split, also if the source's own splits do not;
             `image` divides images without regard to groups; None keeps the source's own splits, and divides
             groups if they are known.
-        images_dir: The folder that the paths of a table are relative to, if it is not that of the table.
+        images_dir: The folder that the paths of a table are relative to, if it is not that of the table; or
+            the folder that links in class folders lead to.
         crop: `faces` cuts the largest face of each photograph, or the box that the source gives, as
             `mien.predict` does; images without a face are skipped. `none` takes images as they are.
         detector: The detector for `crop`, as `mien.Predictor` takes its name or file.

@@ -154,7 +154,8 @@ def without_doubtful(
     return [entries[place] for place in good], [names[place] for place in good], tuple(problems)
 
 
-_OUTSIDE = "the path leads outside the folder by a link; only files in it are read"
+#: Why a file that a link names is not read.
+LINK_OUTSIDE = "the path leads outside the folder by a link; only files in it are read"
 
 
 def file_state(path: str | os.PathLike[str], name: str) -> str:
@@ -184,16 +185,24 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
         raise ImageError(f"the file cannot be read: {error.strerror}") from error
 
 
+def is_in(path: str, folder: str) -> bool:
+    """Return whether a real path is a folder or inside it."""
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
 class FolderReader:
     """Read files that a listing names, and nothing outside its folder.
 
     Args:
         root: The folder that names are relative to.
+        images_dir: Another folder that links may lead to.
     """
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, root: str | os.PathLike[str], *, images_dir: str | os.PathLike[str] | None = None
+    ) -> None:
         self.root = Path(root)
-        self._real = os.path.realpath(root)
+        self._real = [os.path.realpath(each) for each in (root, images_dir) if each is not None]
         self._inside: dict[str, bool] = {}
 
     def path(self, name: str) -> Path:
@@ -204,7 +213,7 @@ class FolderReader:
         """
         path = self._locate(name)
         if path.is_symlink() and not self._is_inside(path):
-            raise ImageError(_OUTSIDE)
+            raise ImageError(LINK_OUTSIDE)
         if not path.is_file():
             raise ImageError("the file does not exist" if not os.path.lexists(path) else "it is not a file")
         return path
@@ -241,7 +250,7 @@ class FolderReader:
         if parent not in self._inside:
             self._inside[parent] = self._is_inside(parent)
         if not self._inside[parent]:
-            raise ImageError(_OUTSIDE)
+            raise ImageError(LINK_OUTSIDE)
         return path
 
     def state(self, name: str) -> str:
@@ -254,7 +263,7 @@ class FolderReader:
 
     def _is_inside(self, path: str | Path) -> bool:
         real = os.path.realpath(path)
-        return real == self._real or real.startswith(self._real.rstrip(os.sep) + os.sep)
+        return any(is_in(real, folder) for folder in self._real)
 
     def __call__(self, name: str) -> bytes:
         """Return the content of a file inside the folder.

@@ -5,7 +5,7 @@ import io
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -18,12 +18,14 @@ from mien.data.class_names import find_part
 from mien.data.contents import Contents, ReadOptions, check_room, split_named
 from mien.data.folders import find_classes, is_junk, may_be_image, understand
 from mien.data.listings import (
+    LINK_OUTSIDE,
     Entry,
     FolderReader,
     Listing,
     file_state,
     find_groups,
     group_entries,
+    is_in,
     read_file,
     read_listing,
 )
@@ -32,6 +34,25 @@ from mien.errors import DataError, ImageError
 from mien.vision import images
 
 _Progress = Callable[[int, int], None] | None
+
+
+@dataclass(frozen=True)
+class _Tree:
+    """The files in a folder, by sorted names relative to it.
+
+    Args:
+        names: Files and links to files.
+        hidden: Hidden files.
+        empty: Folders without files or folders.
+        outside: Links to files and folders outside, which are not followed.
+        allowed: Whether a link leads into the folder of images.
+    """
+
+    names: list[str]
+    hidden: list[str]
+    empty: list[str]
+    outside: list[str]
+    allowed: bool
 
 
 def read(
@@ -101,7 +122,7 @@ def _list_layout(source: Path, options: ReadOptions) -> Listing | None:
     if source.name.lower() not in layouts.LISTS:
         return None
     folder = options.images or source.parent
-    return layouts.find_list(source, folder, _walk(folder)[0])
+    return layouts.find_list(source, folder, _walk(folder).names)
 
 
 def _list_file(source: Path, options: ReadOptions, progress: _Progress) -> Listing | None:
@@ -118,17 +139,21 @@ def _csv(path: Path, name: str, options: ReadOptions, progress: _Progress) -> Co
 
 
 def _folder(source: Path, options: ReadOptions, progress: _Progress) -> Contents:
-    names, hidden, empty = _walk(source)
+    tree = _walk(source, options.images)
+    names = tree.names
     if listing := huggingface.list_saved(source, names, options):
         return _listed(source, listing, options, progress)
     if options.label_from is not None and any(map(_named_as_image, names)):
-        return read_listing(_named_files(source, names, options), options, progress)
+        return read_listing(_named_files(source, tree, options), options, progress)
     if (listing := layouts.find(source, names, options, progress)) is not None:
         return _grouped(_listed(source, listing, options, progress), options)
+    outside = set(tree.outside)
     # The folder of a table's images says that a table is meant.
     has_classes = options.images is None and _has_classes(source, names)
     if not has_classes:
-        pixels = next((name for name in _best_first(names) if _is_table(source / name)), None)
+        pixels = next(
+            (name for name in _best_first(names) if name not in outside and _is_table(source / name)), None
+        )
         if pixels is not None:
             return _csv(source / pixels, pixels, options, progress)
         if listing := huggingface.list_tables(source, names, options):
@@ -137,20 +162,20 @@ def _folder(source: Path, options: ReadOptions, progress: _Progress) -> Contents
             listing = tables.read_tables(source, found_tables, options, names=names, progress=progress)
             return _grouped(_listed(source, listing, options, progress), options)
     if options.label_from is not None:
-        return read_listing(_named_files(source, names, options), options, progress)
+        return read_listing(_named_files(source, tree, options), options, progress)
     candidates = [name for name in names if may_be_image(name)]
     check_room(len(candidates), options)
     faces: dict[str, NDArray[np.uint8] | str] = {}
     for done, name in enumerate(candidates, start=1):
-        faces[name] = _face_in(source, name, options)
+        faces[name] = LINK_OUTSIDE if name in outside else _face_in(source, name, options)
         if progress:
             progress(done, len(candidates))
-    others = [name for name in names if not may_be_image(name)]
+    others = [name for name in names if not may_be_image(name) and name not in outside]
     found = understand(
         faces,
         others=others,
-        hidden=hidden,
-        empty=empty,
+        hidden=tree.hidden,
+        empty=tree.empty,
         is_image=lambda name: _may_be_image(source / name),
         naming=options.naming,
     )
@@ -159,7 +184,25 @@ def _folder(source: Path, options: ReadOptions, progress: _Progress) -> Contents
         unused |= tables.find_unused(source, names)
         found = _noted(found, tables.beside_classes(unused, names))
     unread = [] if has_classes else tables.explain_unread(source, names)
+    _check_links(source, tree)
+    if tree.outside:
+        unread = [_explain_links(tree.outside), *unread]
+    if tree.allowed:
+        options = replace(options, images=None)
     return _grouped(_chosen(source, found, names, options, unread), options)
+
+
+def _check_links(source: Path, tree: _Tree) -> None:
+    """Refuse links to folders outside, because a class or split would be missing without them."""
+    if folders := [name for name in tree.outside if (source / name).is_dir()]:
+        raise DataError(_explain_links(folders))
+
+
+def _explain_links(outside: Sequence[str]) -> str:
+    return (
+        f"{shorten(outside)} {'is a link' if len(outside) == 1 else 'are links'} out of the folder and not "
+        "followed: name the folder with the images by images-dir (--images), or copy the images"
+    )
 
 
 def _named_as_image(name: str) -> bool:
@@ -263,14 +306,16 @@ def _unpacked(source: Path, options: ReadOptions, progress: _Progress) -> Conten
         return _folder(unpacked.root, options, progress)
 
 
-def _named_files(source: Path, names: list[str], options: ReadOptions) -> Listing:
+def _named_files(source: Path, tree: _Tree, options: ReadOptions) -> Listing:
     """List the images of a folder by the labels in their names."""
     label_from = options.label_from
     assert label_from is not None
-    _check_images(options, f"label-from reads the names of the files of '{source.resolve().name}'")
+    _check_links(source, tree)
+    if not tree.allowed:
+        _check_images(options, f"label-from reads the names of the files of '{source.resolve().name}'")
     entries: list[Entry] = []
     unlike: list[str] = []
-    for name in names:
+    for name in tree.names:
         if not may_be_image(name):
             continue
         label = find_part(label_from, "label", name)
@@ -291,7 +336,9 @@ def _named_files(source: Path, names: list[str], options: ReadOptions) -> Listin
         )
     how = f"labels are read from file names by {label_from.pattern}"
     entries, more = group_entries(entries, [entry.file for entry in entries], options)
-    return Listing(entries=entries, open=FolderReader(source), how=how, notes=(*notes, *more))
+    return Listing(
+        entries=entries, open=FolderReader(source, images_dir=options.images), how=how, notes=(*notes, *more)
+    )
 
 
 def _grouped(found: Contents, options: ReadOptions) -> Contents:
@@ -320,29 +367,66 @@ def _may_be_image(path: Path) -> bool:
     return not path.suffix if found is None else found
 
 
-def _walk(source: Path) -> tuple[list[str], list[str], list[str]]:
-    """Return the sorted names of files, hidden files and empty folders.
+def _walk(source: Path, images_dir: Path | None = None) -> _Tree:
+    """List the files in a folder. Linked folders inside are followed once, hidden ones never.
 
-    Linked folders are followed once, hidden ones never.
+    Args:
+        source: The folder.
+        images_dir: Another folder that links may lead to.
     """
-    names: list[str] = []
-    hidden: list[str] = []
-    empty: list[str] = []
+    home = os.path.realpath(source)
+    other = None if images_dir is None else os.path.realpath(images_dir)
+    tree = _Tree([], [], [], [], allowed=False)
+    allowed = False
     seen: set[str] = set()
-    for folder, below, files in os.walk(source, followlinks=True):
-        real = os.path.realpath(folder)
+    waiting = [PurePosixPath()]
+    while waiting:
+        inside = waiting.pop()
+        real = os.path.realpath(source / inside)
         if real in seen:
-            below.clear()
             continue
         seen.add(real)
-        below[:] = sorted(name for name in below if not is_junk(name))
-        inside = PurePosixPath(Path(folder).relative_to(source).as_posix())
-        kept = [str(inside / name) for name in files if not is_junk(name)]
-        names += kept
-        hidden += [str(inside / name) for name in files if is_junk(name)]
-        if not kept and not below:
-            empty.append(str(inside))
-    return sorted(names), sorted(hidden), sorted(empty)
+        folders: list[PurePosixPath] = []
+        empty = True
+        for entry in _entries(source, inside):
+            name = str(inside / entry.name)
+            path = source / inside / entry.name
+            # An entry of a link that leads in a circle raises an error; its path does not.
+            is_folder = path.is_dir() if entry.is_symlink() else entry.is_dir()
+            if is_junk(entry.name):
+                if not is_folder:
+                    tree.hidden.append(name)
+                continue
+            empty = False
+            if entry.is_symlink() and path.exists():
+                target = os.path.realpath(path)
+                if other is not None and is_in(target, other):
+                    allowed = True
+                elif not is_in(target, home):
+                    tree.outside.append(name)
+                    if is_folder:
+                        continue
+            if is_folder:
+                folders.append(inside / entry.name)
+            else:
+                tree.names.append(name)
+        waiting += sorted(folders, reverse=True)
+        if empty:
+            tree.empty.append(str(inside))
+    for names in (tree.names, tree.hidden, tree.empty, tree.outside):
+        names.sort()
+    return replace(tree, allowed=allowed)
+
+
+def _entries(source: Path, inside: PurePosixPath) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(source / inside) as entries:
+            return list(entries)
+    except OSError as error:
+        raise DataError(
+            f"the folder '{inside}' in '{source.resolve().name}' cannot be read: {error.strerror}; check its "
+            "permissions"
+        ) from error
 
 
 def _best_first(names: list[str]) -> list[str]:
