@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PLAIN := README.md CHANGELOG.md CONTRIBUTING.md CODE_OF_CONDUCT.md docs src
 READY := $(VENV)/.ready
 
-.PHONY: demo test slow check docs pictures wheel clean
+.PHONY: demo test slow check docs pictures wheel release clean
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("mien needs Python 3.11 or later, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
@@ -39,6 +39,10 @@ pictures: $(READY)
 
 wheel: $(READY)
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+release:
+	@$(PYTHON) -c 'import sys; sys.exit("mien needs Python 3.11 or later, this is " + sys.version.split()[0] + "; try: make release PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) tools/release.py
 
 clean:
 	rm -rf $(VENV) build dist htmlcov .coverage* .mypy_cache .pytest_cache .ruff_cache
