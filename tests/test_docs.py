@@ -103,7 +103,7 @@ class Block:
 def _kind(language: str, text: str) -> str:
     if language == "python" or re.match(r"(from mien|import) ", text):
         return "python"
-    commands = r"(mien|python|pip|make|cat|[A-Z_0-9]+=\S+ (mien|python)) "
+    commands = r"(mien|python|pip|make|cat|docker|[A-Z_0-9]+=\S+ (mien|python)) "
     shell = language in ("bash", "sh", "console") or re.match(commands, text) or _PROGRAM in text
     return "shell" if shell else "other"
 
@@ -295,6 +295,11 @@ def _check(command: str) -> None:
     options = {word.partition("=")[0].rstrip(".") for word in words if word.startswith("--")}
     if words[0] == "pip":
         assert words[1] == "install", command
+    elif words[0] == "docker":  # tests/test_docker.py runs the steps of the files
+        assert all((ROOT / word).is_file() for word in words if word.endswith("Dockerfile")), command
+        image = next((at for at, word in enumerate(words) if word in ("mien", "mien-train")), None)
+        if words[1] == "run" and image is not None:
+            _check(" ".join(["mien", *words[image + 1 :]]))
     elif "mien" in words:
         name = words[words.index("mien") + 1]
         assert options <= _options(name), f"{command}: {sorted(options - _options(name))}"

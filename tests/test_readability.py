@@ -11,7 +11,6 @@ ROOT = Path(__file__).parents[1]
 FIRST = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "docs/index.md", "docs/start.md")),
     *sorted((ROOT / "docs" / "guides").glob("*.md")),
-    *sorted((ROOT / "docs" / "explanation").glob("*.md")),
 ]
 
 
