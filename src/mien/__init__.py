@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from mien.inference.predictor import Predictor, predict, predict_many
     from mien.models.model_files import load as load_model
     from mien.models.model_files import resolve
+    from mien.server.processes import serve
     from mien.types import Box, Face, Prediction, Problem
 
 __version__ = "0.1.0.dev0"
@@ -76,6 +77,7 @@ _PUBLIC = {
     "predict_many": ("inference.predictor", "predict_many"),
     "resolve": ("models.model_files", "resolve"),
     "resume": ("api", "resume"),
+    "serve": ("server.processes", "serve"),
     "ship": ("api", "ship"),
     "train": ("api", "train"),
     "train_folds": ("api", "train_folds"),
@@ -100,7 +102,7 @@ _ERRORS = (
 )
 _PACKAGES = (
     *("api", "data", "demo", "errors", "evaluation", "inference", "labels", "models", "release", "reports"),
-    *("training", "types", "vision"),
+    *("server", "training", "types", "vision"),
 )
 
 __all__ = [
@@ -140,6 +142,7 @@ __all__ = [
     "predict_many",
     "resolve",
     "resume",
+    "serve",
     "ship",
     "train",
     "train_folds",

@@ -21,7 +21,7 @@ from typer.core import TyperCommand
 
 from mien import __version__
 from mien._text import escape_terminal
-from mien.cli import common, data, evaluation, inference, release, training
+from mien.cli import common, data, evaluation, inference, release, serving, training
 from mien.errors import InputError, MienError
 
 FAULT = 70
@@ -94,6 +94,7 @@ for command, example in (
     (evaluation.explain, "mien explain photo.jpg --to why"),
     (inference.video, "mien video interview.mp4 --to faces.csv --timeline people.png"),
     (inference.webcam, "mien webcam --mirror"),
+    (serving.serve, "mien serve --port 8000"),
     (training.networks, "mien networks"),
     (training.recipes, "mien recipes quick"),
 ):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from mien import _files
 from mien.errors import ImageError, InputError
-from mien.types import Box, Prediction
+from mien.types import Box, Face, Prediction
 from mien.vision import annotation, images
 from mien.vision.images import Source, is_image_file
 
@@ -133,7 +133,8 @@ def lasting(path: str | os.PathLike[str]) -> bool:
     return place.is_file() or not place.exists()
 
 
-_QUALITY = 92
+#: Quality of JPEG files.
+QUALITY = 92
 #: Bytes of a source's name in a file name, which stays under 255 bytes with its extension.
 _LONGEST = 160
 #: Ends of the names of files that `save` writes.
@@ -163,7 +164,7 @@ def save(source: Source, prediction: Prediction, folder: str | os.PathLike[str])
         raise ImageError(f"'{source}' is a pipe or a device, which can be read only once; name a file")
     picture, folder = images.picture(source), Path(folder)
     pixels, name = picture.pixels, _name(prediction.source)
-    seen = [replace(face, box=_scaled(face.box, picture.scale)) for face in prediction.faces]
+    seen = _seen(picture, prediction)
     faces = {
         folder / f"{name}.face{number}.png": _part(pixels, face.box, prediction.rotation)
         for number, face in enumerate(seen, start=1)
@@ -178,6 +179,24 @@ def save(source: Source, prediction: Prediction, folder: str | os.PathLike[str])
         except OSError as error:
             raise InputError(f"'{path}' cannot be written: {_files.reason(error)}") from None
     return list(written)
+
+
+def mark(picture: images.Picture, prediction: Prediction) -> NDArray[np.uint8]:
+    """Return a copy of a picture with the faces of its prediction marked.
+
+    Args:
+        picture: The picture, perhaps reduced.
+        prediction: Its prediction, in pixels of the original.
+
+    Returns:
+        `(h, w, 3)` RGB, 0..255, of the size of `picture.pixels`.
+    """
+    return annotation.draw(picture.pixels, _seen(picture, prediction))
+
+
+def _seen(picture: images.Picture, prediction: Prediction) -> list[Face]:
+    """Return the faces of a prediction in pixels of a picture that is perhaps reduced."""
+    return [replace(face, box=_scaled(face.box, picture.scale)) for face in prediction.faces]
 
 
 def is_saved(prediction: Prediction, folder: str | os.PathLike[str]) -> bool:
@@ -197,7 +216,7 @@ def saved(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> bool:
 
 
 def _writer(pixels: NDArray[np.uint8]) -> Callable[[Path], None]:
-    return lambda partial: Image.fromarray(pixels).save(partial, quality=_QUALITY)
+    return lambda partial: Image.fromarray(pixels).save(partial, quality=QUALITY)
 
 
 def _part(pixels: NDArray[np.uint8], box: Box, rotation: int) -> NDArray[np.uint8]:

