@@ -1808,6 +1808,7 @@ def export(
     format: str = "onnx",  # noqa: A002 the word of the command line
     to: AnyPath | None = None,
     *,
+    ort: AnyPath | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> "Exported":
     """Convert a model to another format, and check that its probabilities stay the same.
@@ -1819,21 +1820,29 @@ def export(
 
     Args:
         target: A run's folder, a model file or a shipped model, loaded or not.
-        format: `onnx`, `keras`, `h5` or `litert`.
-        to: The file or folder to write; None for the run's folder, or NAME-export here.
+        format: `onnx`, `keras`, `h5`, `litert`, or `web` for a web site that runs the model in the browser.
+        to: The file or folder to write; None for the run's folder, or NAME-export here. For `web`, a folder;
+            None for `site` in the run, or NAME-site here.
+        ort: For `web`: a folder with the files of onnxruntime-web; None fetches them with npm.
         progress: Called with (images done, images in all).
 
     Raises:
-        InputError: The format is unknown, or the output is the input.
+        InputError: The format is unknown, the output is the input, or onnxruntime-web cannot be fetched.
         ModelError: The model cannot be converted, or its probabilities change.
         MissingExtra: A package for the format is not installed.
         OutputError: The file cannot be written.
     """
     from mien.models import model_files
-    from mien.release import exporters
+    from mien.release import exporters, web_site
     from mien.training import runs
 
     _files.check_path("target", target, runs.Run, model_files.Model)
+    if format == "web":
+        subject = model_files.resolve(target.path if isinstance(target, runs.Run) else target)
+        place = Path(f"{subject.name}-site") if subject.run is None else subject.run / "site"
+        return web_site.write(subject.model, to or place, ort=ort, progress=progress)
+    if ort is not None:
+        raise InputError("--ort is for --format web; leave it out")
     source: Run | Model
     if isinstance(target, str | os.PathLike):
         source = runs.open_run(target) if model_files.is_run(target) else model_files.load(target)

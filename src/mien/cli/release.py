@@ -21,7 +21,12 @@ def export(
         typer.Argument(metavar="MODEL", help="A run's folder, a model file or a shipped model."),
     ],
     format_: Annotated[
-        str, typer.Option("--format", metavar="onnx|keras|h5|litert", help="The format of the file.")
+        str,
+        typer.Option(
+            "--format",
+            metavar="onnx|keras|h5|litert|web",
+            help="The format of the file; web is a web site that runs the model in the browser.",
+        ),
     ] = "onnx",
     to: Annotated[
         Path | None,
@@ -29,6 +34,14 @@ def export(
             "--to",
             metavar="PATH",
             help="The file or folder to write; by default in the run, or NAME-export here.",
+        ),
+    ] = None,
+    ort: Annotated[
+        Path | None,
+        typer.Option(
+            "--ort",
+            metavar="DIR",
+            help="With --format web: the folder of onnxruntime-web; by default npm fetches it.",
         ),
     ] = None,
     json: common.Json = False,
@@ -39,7 +52,7 @@ def export(
 
     timer = common.Timer()
     with common.bar("comparing probabilities") as progress:
-        result = api.export(model, format_, to, progress=progress)
+        result = api.export(model, format_, to, ort=ort, progress=progress)
     if json:
         document: dict[str, Any] = {
             "schema": api.SCHEMA,
@@ -51,11 +64,12 @@ def export(
         }
         common.emit(document | timer.seconds())
         return 0
-    common.out.print(
-        f"{result.path}: probabilities differ by at most {result.parity.largest_difference:.1e} on "
-        f"{pluralize(result.parity.images, 'image')}",
-        markup=False,
-    )
+    if result.parity.images:
+        said = f"probabilities differ by at most {result.parity.largest_difference:.1e} on "
+        said += pluralize(result.parity.images, "image")
+    else:
+        said = "probabilities were not compared in WebAssembly, because Node.js is not installed"
+    common.out.print(f"{result.path}: {said}", markup=False)
     if (agreement := result.agreement) is not None and not is_run(model):
         common.out.print(
             f"This is the calibrated float32 network. The int8 file of {model} predicts the same class for "
