@@ -1,5 +1,6 @@
 """The reference pages and the site."""
 
+import functools
 import importlib.util
 import re
 import shutil
@@ -14,18 +15,30 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+@functools.cache
 def _pages() -> dict[str, str]:
     place = importlib.util.spec_from_file_location("make_reference", ROOT / "tools" / "make_reference.py")
     assert place is not None
     assert place.loader is not None
     module = importlib.util.module_from_spec(place)
-    place.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "tools")
+        place.loader.exec_module(module)
     return module.make_pages()
 
 
 @pytest.mark.parametrize("name", ["api.md", "commands.md", "errors.md"])
 def test_the_reference_is_that_of_the_code(name: str, golden: Callable[[str, str], None]) -> None:
     golden(f"../../docs/reference/{name}", _pages()[name])
+
+
+def test_the_schemas_are_those_of_the_code(golden: Callable[[str, str], None]) -> None:
+    page = (ROOT / "docs/reference/formats.md").read_text(encoding="utf-8")
+    names = {name for name in _pages() if name.startswith("schemas/")}
+    assert names == {f"schemas/{path.name}" for path in ROOT.glob("docs/reference/schemas/*.json")}
+    for name in sorted(names):
+        golden(f"../../docs/reference/{name}", _pages()[name])
+        assert f"({name})" in page
 
 
 def _named(nav: object) -> set[str]:

@@ -1,14 +1,16 @@
-"""Write the reference pages of commands, Python functions and errors from the code.
+"""Write the reference pages of commands, Python functions and errors, and JSON schemas, from the code.
 
 python tools/make_reference.py
 """
 
 import inspect
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import json_documents
 import typer
 
 import mien
@@ -29,8 +31,11 @@ _SECTIONS = {
 
 
 def make_pages() -> dict[str, str]:
-    """Return the text of each page by its name."""
-    return {"commands.md": _commands_page(), "api.md": _api_page(), "errors.md": _errors_page()}
+    """Return the text of each page and schema by its name."""
+    pages = {"commands.md": _commands_page(), "api.md": _api_page(), "errors.md": _errors_page()}
+    for name, schema in json_documents.make_schemas().items():
+        pages[f"schemas/{name}.json"] = json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
+    return pages
 
 
 def _commands_page() -> str:
@@ -197,7 +202,7 @@ def _code(kind: type[errors.MienError]) -> str:
 
 def main() -> None:
     """Write the pages."""
-    REFERENCE.mkdir(parents=True, exist_ok=True)
+    (REFERENCE / "schemas").mkdir(parents=True, exist_ok=True)
     for name, text in make_pages().items():
         (REFERENCE / name).write_text(text, encoding="utf-8")
         print(REFERENCE / name)
