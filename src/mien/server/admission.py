@@ -6,8 +6,10 @@ answering (measured: docs/serve.md).
 
 import asyncio
 import hmac
+import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,6 +18,7 @@ from mien.server.metrics import Metrics
 from mien.server.payloads import RequestError
 from mien.server.settings import Settings
 
+_log = logging.getLogger("mien.server")
 #: Only the page's own files, for the page and everything else.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
@@ -40,26 +43,58 @@ _OPEN = (
 )
 _OPEN_FOLDER = "/assets/"
 _RETRY_AFTER = "1"
+#: Key of the place of a request in its scope.
+PLACE = "mien.place"
 #: Characters of an error's sentence at most.
 _LONGEST = 400
 
 
 class Gate:
-    """Counts what is in the server, up to a bound."""
+    """Counts what is in the server, and the bytes of bodies that it holds, up to bounds.
 
-    def __init__(self, most: int) -> None:
-        self.most, self.inside = most, 0
+    Args:
+        most: Requests, or streams.
+        most_bytes: Bytes of all bodies together.
+    """
 
-    @property
-    def full(self) -> bool:
-        """Whether nothing more is taken."""
-        return self.inside >= self.most
+    def __init__(self, most: int, most_bytes: int = 0) -> None:
+        self.most, self.most_bytes = most, most_bytes
+        self.inside = self.bytes = 0
 
-    def __enter__(self) -> None:
+    @contextmanager
+    def enter(self, what: str) -> Iterator["Place"]:
+        """Take a place for a request or stream.
+
+        Raises:
+            RequestError: None is free, or there is no room for another body.
+        """
+        if self.inside >= self.most or (self.most_bytes and self.bytes >= self.most_bytes):
+            raise busy(what)
         self.inside += 1
+        place = Place(self)
+        try:
+            yield place
+        finally:
+            self.inside -= 1
+            self.bytes -= place.bytes
 
-    def __exit__(self, *_: object) -> None:
-        self.inside -= 1
+
+class Place:
+    """The place of one request."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate, self.bytes = gate, 0
+
+    def hold(self, count: int) -> None:
+        """Count bytes of the body, until the request leaves the server.
+
+        Raises:
+            RequestError: The bodies of all requests together are too large.
+        """
+        self.bytes += count
+        self._gate.bytes += count
+        if self._gate.bytes > self._gate.most_bytes:
+            raise busy("the server has no room for the body")
 
 
 class Admission:
@@ -93,16 +128,23 @@ class Admission:
             else:
                 await self._app(scope, receive, answer)
         except RequestError as error:
+            if error.status == 503:
+                self._metrics.refused.add()
             await error_response(error)(scope, receive, answer)
+        except asyncio.CancelledError:  # the server stops, and this request has not ended in time
+            if not answer.status:
+                await error_response(busy("the server stops"))(scope, receive, answer)
+        except Exception:
+            _log.exception("a request failed")
+            if not answer.status:
+                fault = RequestError(500, "internal error; the log of the server says more")
+                await error_response(fault)(scope, receive, answer)
         finally:
             self._metrics.requests.add(known(path), str(answer.status or 500))
 
     async def _post(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
-        if self._gate.full:
-            self._metrics.refused.add()
-            raise busy("the server is busy")
         began = time.perf_counter()
-        with self._gate:
+        with self._gate.enter("the server is busy") as scope[PLACE]:
             try:
                 async with asyncio.timeout(self._settings.times.answer):
                     await self._app(scope, receive, answer)

@@ -6,6 +6,7 @@
 """
 
 import asyncio
+import functools
 import json
 import os
 from collections.abc import AsyncIterator, Coroutine
@@ -25,10 +26,10 @@ from mien.models import card, model_files
 from mien.models.model_files import Model
 from mien.server import metrics as formats
 from mien.server import pages, payloads
-from mien.server.admission import Admission, Gate, busy, error_response
+from mien.server.admission import PLACE, Admission, Gate, Place, busy, error_response
 from mien.server.metrics import Metrics
 from mien.server.openapi import describe
-from mien.server.payloads import RequestError
+from mien.server.payloads import Options, RequestError, Upload
 from mien.server.service import Service, document
 from mien.server.settings import Settings
 from mien.server.streams import Streams
@@ -37,6 +38,8 @@ from mien.vision import detectors
 from mien.vision.detectors import Detector
 
 T = TypeVar("T")
+#: Bytes of a body that are read at once in the event loop.
+_QUICK = 1 << 18
 
 
 class Server:
@@ -50,7 +53,7 @@ class Server:
 
     def __init__(self, service: Service, settings: Settings, metrics: Metrics) -> None:
         self.service, self.settings, self.metrics = service, settings, metrics
-        self.gate = Gate(settings.queue)
+        self.gate = Gate(settings.queue, settings.limits.bodies)
         self.ready = False
         self.card = json.loads(card.to_json(service.model.card))
         self.openapi = describe(service.model.card, settings)
@@ -71,17 +74,34 @@ class Server:
         Raises:
             RequestError: It is too large or too slow, or its encoding is not supported or damaged.
         """
-        limit = self.settings.limits.body
+        limit, place = self.settings.limits.body, request.scope[PLACE]
         stated = request.headers.get("content-length", "")
         if stated.isdecimal() and int(stated) > limit:
             raise _too_large(limit)
         try:
             # So that the other half is left for the answer.
             async with asyncio.timeout(self.settings.times.answer / 2):
-                content = await _read(request, limit)
+                content = await _read(request, limit, place)
         except TimeoutError:
             raise RequestError(408, "the body took too long; send it faster, or send less") from None
-        return payloads.decompress(content, request.headers.get("content-encoding", ""), limit)
+        encoding = request.headers.get("content-encoding", "")
+        if not encoding:
+            return content
+        unpacked = await asyncio.to_thread(payloads.decompress, content, encoding, limit)
+        place.hold(len(unpacked))
+        return unpacked
+
+    async def images(self, request: Request, *others: str) -> tuple[list[Upload], Options, dict[str, str]]:
+        """Return the images of a request, its options, and the other fields that are named.
+
+        Raises:
+            RequestError: As `body` and `payloads.read`.
+        """
+        kind, query = request.headers.get("content-type", ""), request.scope["query_string"]
+        body = await self.body(request)
+        read = functools.partial(payloads.read, kind, query, body, self.settings.limits, *others)
+        # A large body takes long enough to hold up other requests.
+        return read() if len(body) < _QUICK else await asyncio.to_thread(read)
 
     async def unless_gone(self, request: Request, work: Coroutine[Any, Any, T]) -> T:
         """Return the result of work, which is cancelled if the client leaves.
@@ -172,12 +192,7 @@ def create_app(
 async def predict(request: Request) -> Response:
     """Return the faces of one or several images, as `mien predict --json` prints them."""
     server = _server(request)
-    uploads, options, _ = payloads.read(
-        request.headers.get("content-type", ""),
-        request.scope["query_string"],
-        await server.body(request),
-        server.settings.limits,
-    )
+    uploads, options, _ = await server.images(request)
     found = await server.unless_gone(request, server.service.predict(uploads, options))
     problems = [item for item in found if isinstance(item, Problem)]
     if len(problems) == len(found):
@@ -191,13 +206,7 @@ async def predict(request: Request) -> Response:
 async def annotate(request: Request) -> Response:
     """Return an image with its faces marked, as PNG, or as JPEG where `format` or Accept asks for it."""
     server = _server(request)
-    uploads, options, more = payloads.read(
-        request.headers.get("content-type", ""),
-        request.scope["query_string"],
-        await server.body(request),
-        server.settings.limits,
-        "format",
-    )
+    uploads, options, more = await server.images(request, "format")
     if len(uploads) != 1:
         raise RequestError(400, f"the request has {len(uploads)} images; send one")
     accepted = request.headers.get("accept", "")
@@ -260,7 +269,7 @@ def _json(content: Any) -> Response:
     return Response(text, media_type="application/json", headers=_NO_STORE)
 
 
-async def _read(request: Request, limit: int) -> bytes:
+async def _read(request: Request, limit: int, place: Place) -> bytes:
     chunks, size = [], 0
     while True:
         message = await request.receive()
@@ -270,6 +279,7 @@ async def _read(request: Request, limit: int) -> bytes:
         size += len(chunk)
         if size > limit:
             raise _too_large(limit)
+        place.hold(len(chunk))
         chunks.append(chunk)
         if not message.get("more_body", False):
             return b"".join(chunks)

@@ -51,6 +51,8 @@ class HttpConnection(HttpToolsProtocol):
         self._writing: asyncio.TimerHandle | None = None
         #: Bytes of the current head or body, which of both it is, and until when the body has time.
         self._bytes, self._in_head, self._until = 0, True, 0.0
+        #: Whether a request has begun and is not complete.
+        self._begun = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request, or refuse the connection."""
@@ -81,7 +83,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Wait for the head of a request."""
-        self._in_head, self._bytes = True, 0
+        self._in_head, self._bytes, self._begun = True, 0, True
         self._wait(self.times.head)
         super().on_message_begin()
 
@@ -100,7 +102,7 @@ class HttpConnection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Wait for nothing: the application has its own deadline."""
         self._wait(None)
-        self._in_head, self._bytes = True, 0
+        self._in_head, self._bytes, self._begun = True, 0, False
         super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
@@ -135,7 +137,7 @@ class HttpConnection(HttpToolsProtocol):
         left = self._until + self._bytes / _RATE - self.loop.time()
         if not self._in_head and left > 0:
             self._wait(left)
-        elif self._in_head and not self._bytes:
+        elif not self._begun:
             self._close()
         else:
             self._refuse(408, "the request took too long; send it faster")

@@ -21,6 +21,7 @@ from mien._text import quote
 from mien.errors import ImageError, InputError
 from mien.server.settings import Limits
 from mien.vision import images
+from mien.vision.detectors import MAX_ENLARGEMENT
 
 #: Content types of a body that is one image.
 IMAGE_TYPES = ("image/", "application/octet-stream")
@@ -30,6 +31,8 @@ _FIELDS, _PART_HEAD = 32, 4096
 _BOUNDARY = re.compile(r"""boundary\s*=\s*(?:"([^"\\]{1,70})"|([^\s";,]{1,70}))""", re.IGNORECASE)
 _PARAMETER = re.compile(rb"""[;\s](name|filename)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s";]+))""", re.IGNORECASE)
 _TRUE, _FALSE = ("1", "true", "yes", "on", ""), ("0", "false", "no", "off")
+#: Width in pixels to which the smallest face is scaled, at most, by the detectors.
+_DETECTED = 24
 #: Scans of a JPEG file that are decoded at the largest number of pixels; smaller images may have more.
 _SCANS = 30
 
@@ -183,10 +186,16 @@ def parse_json(body: bytes, *, values: int) -> Any:
         raise RequestError(400, "the body is not valid JSON; check it") from None
 
 
-def check_image(content: bytes, limits: Limits) -> None:
+def check_image(content: bytes, limits: Limits, min_face: int | None = None) -> None:
     """Check an image by its header, before it is decoded.
 
     A damaged or unknown image passes; decoding reports it.
+
+    Args:
+        content: The bytes of the file.
+        limits: The limits of a request.
+        min_face: Width of the smallest face in pixels, if the request states it: the detector enlarges images
+            to find small faces.
 
     Raises:
         ImageError: It has too many pixels, frames or scans.
@@ -204,6 +213,12 @@ def check_image(content: bytes, limits: Limits) -> None:
         raise ImageError(
             f"the image is {width} × {height} pixels; this server takes {limits.pixels:,} pixels, so "
             "shrink it first"
+        )
+    enlarged = min(MAX_ENLARGEMENT, _DETECTED / min_face) if min_face else 0.0
+    if width * height * enlarged**2 > limits.pixels:
+        raise ImageError(
+            f"faces of {min_face} pixels in an image of {width} × {height} pixels take too long to find; "
+            "shrink the image, or raise min_face"
         )
     if frames > limits.frames:
         raise ImageError(f"the image has {frames:,} frames; this server takes {limits.frames:,}")

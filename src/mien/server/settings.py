@@ -23,6 +23,8 @@ class Limits:
 
     Args:
         body: Bytes of a body, also after decompression.
+        bodies: Bytes of all bodies that a process holds.
+        frame: Bytes of a frame of a stream.
         pixels: Pixels of an image, as its header states them.
         frames: Frames of an animated WebP, AVIF or PNG file, of which the first is read.
         images: Images of a request.
@@ -30,6 +32,8 @@ class Limits:
     """
 
     body: int = 32 << 20
+    bodies: int = 256 << 20
+    frame: int = 8 << 20
     pixels: int = 40_000_000
     frames: int = 100
     images: int = 128

@@ -2,23 +2,25 @@
 
 import asyncio
 import json
+import logging
 from contextlib import suppress
 from urllib.parse import urlsplit
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from mien.errors import InputError
-from mien.server.admission import Gate, busy, error_response, has_token, is_token
+from mien.server.admission import Gate, error_response, has_token, is_token
 from mien.server.metrics import Metrics
 from mien.server.payloads import Options, RequestError, options, query_fields
 from mien.server.service import Service, document
 from mien.server.settings import Settings
 from mien.types import Problem
 
+_log = logging.getLogger("mien.server")
 #: Begin of the subprotocol that has the token, because a page cannot send other headers.
 _BEARER = "bearer."
 #: Codes that a WebSocket is closed with (RFC 6455, section 7.4.1).
-_LEFT, _ABNORMAL = 1001, 1011
+_LEFT, _FAULT = 1001, 1011
 
 
 class Streams:
@@ -39,24 +41,29 @@ class Streams:
         """Answer one WebSocket until it is closed."""
         try:
             chosen = self._check(socket)
+            with self._gate.enter("the server has no room for another stream"):
+                await self._serve(socket, chosen)
         except RequestError as error:
             await socket.send_denial_response(error_response(error))
-            return
-        with self._gate:
-            await socket.accept(subprotocol=_subprotocol(socket))
-            stream = _Stream(socket)
-            reading = asyncio.ensure_future(stream.read(self._settings.times.frame))
-            try:
-                with suppress(WebSocketDisconnect, OSError):  # the client has left
-                    await self._answer_frames(stream, chosen)
-            finally:
-                reading.cancel()
+
+    async def _serve(self, socket: WebSocket, chosen: Options) -> None:
+        await socket.accept(subprotocol=_subprotocol(socket))
+        stream = _Stream(socket)
+        reading = asyncio.ensure_future(stream.read(self._settings.times.frame))
+        try:
+            with suppress(WebSocketDisconnect, OSError):  # the client has left
+                await self._answer_frames(stream, chosen)
+        except Exception:
+            _log.exception("a stream failed")
+            await socket.close(_FAULT)
+        finally:
+            reading.cancel()
 
     def _check(self, socket: WebSocket) -> Options:
         """Return the options of a stream.
 
         Raises:
-            RequestError: Its origin, token or options are refused, or there are too many streams.
+            RequestError: Its origin, token or options are refused.
         """
         if not _is_allowed(socket, self._settings.origins):
             raise RequestError(
@@ -76,8 +83,6 @@ class Streams:
             self._service.predictor(chosen)
         except InputError as error:
             raise RequestError(400, str(error)) from None
-        if self._gate.full:
-            raise busy("the server has no room for another stream")
         return chosen
 
     async def _answer_frames(self, stream: "_Stream", chosen: Options) -> None:
