@@ -20,7 +20,8 @@ from PIL import Image
 import mien
 from mien.data import synthetic
 from mien.data.synthetic.faces import Actions, Face
-from mien.vision import annotation
+from mien.evaluation import calibration
+from mien.vision import annotation, detectors, images
 
 PICTURES = Path(__file__).parent / "pictures"
 #: The faces of the group picture: an emotion and the seed of a face.
@@ -96,6 +97,71 @@ def make_marked(_: Path) -> None:
     save(Image.fromarray(annotation.draw(pixels, faces)), "marked.png")
 
 
+def make_steps(work: Path) -> None:
+    """Draw the steps from a photo to probabilities, with the numbers of one drawn face."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import FancyArrow, Rectangle
+
+    pixels = group_picture()
+    detector = detectors.load()
+    face = max(
+        detector.find(np.repeat(pixels[..., np.newaxis], 3, axis=2), smallest=30), key=lambda f: f.left
+    )
+    left, top, side = detector.crop.square(face)
+    crop = images.cut(pixels, (left, top, side), 48)
+    model = mien.load_model("default")
+    head = model.card.heads["ferplus"]
+    calibrated = model.run(crop[np.newaxis], head="ferplus")
+    raw = calibration.undo(calibrated, head.temperature or 1.0, head.logit_bias or ())
+    balanced = model.run(crop[np.newaxis], head="ferplus", balance=head.balance)
+    blue, orange = "#0b6bcb", "#f5a623"
+
+    figure = Figure(figsize=(12, 2.9), dpi=100)
+    widths = (1.1, 0.16, 0.8, 0.16, 0.5, 0.6, 0.7, 0.75, 0.7, 0.75, 0.7)
+    grid = figure.add_gridspec(
+        1, 11, width_ratios=widths, wspace=0, left=0.01, right=0.975, top=0.82, bottom=0.04
+    )
+    axes = {number: figure.add_subplot(grid[number]) for number in (0, 1, 2, 3, 4, 6, 8, 10)}
+    titles = {
+        0: "1. detect\nbox and crop",
+        2: "2. crop\n48 × 48, grey",
+        4: "3. network\n",
+        6: "probabilities\nof the network",
+        8: "4. calibrate\nconfidence",
+        10: "5. balance\nfrequencies",
+    }
+    for number, title in titles.items():
+        place = axes[number].get_position()
+        figure.text((place.x0 + place.x1) / 2, 0.97, title, ha="center", va="top", fontsize=11)
+    for number in (0, 1, 2, 3, 4):
+        axes[number].axis("off")
+    axes[0].imshow(pixels, cmap="gray", vmin=0, vmax=255)
+    axes[0].set_xlim(710, 959)
+    axes[0].add_patch(Rectangle((face.left, face.top), face.width, face.height, fill=False, ec=orange, lw=2))
+    axes[0].add_patch(Rectangle((left, top), side, side, fill=False, ec=blue, lw=2, ls="--"))
+    axes[2].imshow(crop[..., 0], cmap="gray", vmin=0, vmax=255)
+    for number in (1, 3):
+        axes[number].add_patch(
+            FancyArrow(0.1, 0.5, 0.6, 0, width=0.01, head_width=0.06, head_length=0.25, color="#555")
+        )
+    for number in range(4):
+        size = 0.76 - 0.18 * number
+        axes[4].add_patch(Rectangle((0.1 + 0.22 * number, 0.5 - size / 2), 0.12, size, color=blue))
+    for number, values in ((6, raw[0]), (8, calibrated[0]), (10, balanced[0])):
+        chart = axes[number]
+        chart.barh(model.card.labels, values, color=blue)
+        chart.invert_yaxis()
+        chart.set_xlim(0, 1)
+        chart.set_xticks([])
+        chart.spines[["top", "right", "bottom"]].set_visible(False)
+        chart.tick_params(length=0, labelsize=9)
+        for row, value in enumerate(values):
+            chart.text(value + 0.03, row, f"{value:.0%}", va="center", fontsize=9)
+    figure.savefig(work / "steps.png")
+    with Image.open(work / "steps.png") as picture:
+        save(picture, "steps.png")
+
+
 def make_timeline(work: Path) -> None:
     """Plot the emotions in a film."""
     film(work / "film.mp4")
@@ -148,6 +214,7 @@ def make_audit(work: Path) -> None:
 
 MAKERS: dict[str, Callable[[Path], None]] = {
     "marked": make_marked,
+    "steps": make_steps,
     "timeline": make_timeline,
     "explanation": make_explanation,
     "run": make_run,

@@ -464,6 +464,12 @@ def test_every_experiment_is_in_the_index_of_the_lab_book() -> None:
     assert numbers == list(range(1, len(numbers) + 1))
 
 
+def test_every_decision_is_in_the_list_of_decisions() -> None:
+    records = ROOT / "docs" / "decisions"
+    listed = re.findall(r"\]\((\d{4}-[a-z0-9-]+\.md)\)", (records / "index.md").read_text(encoding="utf-8"))
+    assert listed == sorted(page.name for page in records.glob("[0-9]*.md"))
+
+
 def test_excuses_are_few_and_belong_to_a_block() -> None:
     excused = [block for block in BLOCKS if block.excuse and block.page.parent.name != "lab-book"]
     assert all(block.kind in ("python", "shell") for block in excused)

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 FIRST = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "docs/index.md", "docs/start.md")),
     *sorted((ROOT / "docs" / "guides").glob("*.md")),
+    *sorted((ROOT / "docs" / "explanation").glob("*.md")),
 ]
 
 
