@@ -1820,9 +1820,10 @@ def export(
 
     Args:
         target: A run's folder, a model file or a shipped model, loaded or not.
-        format: `onnx`, `keras`, `h5`, `litert`, or `web` for a web site that runs the model in the browser.
-        to: The file or folder to write; None for the run's folder, or NAME-export here. For `web`, a folder;
-            None for `site` in the run, or NAME-site here.
+        format: `onnx`, `keras`, `h5`, `litert`; `web` for a web site that runs the model in the browser; or
+            `triton` for a model repository of Triton and KServe.
+        to: The file or folder to write; None for the run's folder, or NAME-export here. For `web` and
+            `triton`, a folder; None for `site` or `triton` in the run, or NAME-site or NAME-triton here.
         ort: For `web`: a folder with the files of onnxruntime-web; None fetches them with npm.
         progress: Called with (images done, images in all).
 
@@ -1833,16 +1834,19 @@ def export(
         OutputError: The file cannot be written.
     """
     from mien.models import model_files
-    from mien.release import exporters, web_site
+    from mien.release import exporters, triton, web_site
     from mien.training import runs
 
     _files.check_path("target", target, runs.Run, model_files.Model)
-    if format == "web":
-        subject = model_files.resolve(target.path if isinstance(target, runs.Run) else target)
-        place = Path(f"{subject.name}-site") if subject.run is None else subject.run / "site"
-        return web_site.write(subject.model, to or place, ort=ort, progress=progress)
-    if ort is not None:
+    if ort is not None and format != "web":
         raise InputError("--ort is for --format web; leave it out")
+    if format in ("web", "triton"):
+        subject = model_files.resolve(target.path if isinstance(target, runs.Run) else target)
+        kind = "site" if format == "web" else format
+        place = to or (Path(f"{subject.name}-{kind}") if subject.run is None else subject.run / kind)
+        if format == "triton":
+            return triton.write_repository(subject.model, place, progress=progress)
+        return web_site.write(subject.model, place, ort=ort, progress=progress)
     source: Run | Model
     if isinstance(target, str | os.PathLike):
         source = runs.open_run(target) if model_files.is_run(target) else model_files.load(target)

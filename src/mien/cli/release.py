@@ -24,8 +24,9 @@ def export(
         str,
         typer.Option(
             "--format",
-            metavar="onnx|keras|h5|litert|web",
-            help="The format of the file; web is a web site that runs the model in the browser.",
+            metavar="onnx|keras|h5|litert|web|triton",
+            help="The format: a file; web, a site that runs the model in the browser; or triton, a "
+            "repository for Triton and KServe.",
         ),
     ] = "onnx",
     to: Annotated[

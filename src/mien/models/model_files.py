@@ -123,6 +123,11 @@ class Model:
             f"heads={list(card.heads)}, precision={card.precision!r})"
         )
 
+    @property
+    def content(self) -> bytes:
+        """The bytes of the ONNX file."""
+        return self._content
+
     def run(
         self,
         images: npt.NDArray[np.uint8],

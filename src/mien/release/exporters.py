@@ -430,7 +430,7 @@ def file_for(to: str | os.PathLike[str], format: str) -> Path:  # noqa: A002 - a
         ModelError: The format is unknown; or `to` has the extension of another format and is not a folder.
     """
     if format not in FORMATS:
-        raise ModelError(f"there is no format {format!r}; choose from {', '.join(FORMATS)}, web")
+        raise ModelError(f"there is no format {format!r}; choose from {', '.join(FORMATS)}, web, triton")
     place, ending = Path(to), FORMATS[format]
     if place.suffix.lower() == ending and not place.is_dir():
         return place
