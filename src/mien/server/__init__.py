@@ -9,7 +9,7 @@ Needs the extra `serve` (Starlette, uvicorn, httptools and wsproto).
 from mien._lazy import submodules
 
 _MODULES = (
-    *("admission", "app", "batching", "connections", "metrics", "openapi"),
+    *("admission", "app", "batching", "connections", "metrics", "open_inference", "openapi"),
     *("pages", "payloads", "processes", "service", "settings", "streams"),
 )
 

@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -22,12 +24,14 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
 from mien.errors import ImageError, InputError
-from mien.models import card, model_files
+from mien.models import model_files
+from mien.models.card import Card, to_json
 from mien.models.model_files import Model
 from mien.server import metrics as formats
-from mien.server import pages, payloads
+from mien.server import open_inference, pages, payloads
 from mien.server.admission import PLACE, Admission, Gate, Place, busy, error_response
 from mien.server.metrics import Metrics
+from mien.server.open_inference import Inference
 from mien.server.openapi import describe
 from mien.server.payloads import Options, RequestError, Upload
 from mien.server.service import Service, document
@@ -55,7 +59,7 @@ class Server:
         self.service, self.settings, self.metrics = service, settings, metrics
         self.gate = Gate(settings.queue, settings.limits.bodies)
         self.ready = False
-        self.card = json.loads(card.to_json(service.model.card))
+        self.card = json.loads(to_json(service.model.card))
         self.openapi = describe(service.model.card, settings)
         metrics.gauge("mien_requests", "POST requests in the server.", lambda: self.gate.inside)
 
@@ -171,6 +175,10 @@ def create_app(
             Route("/openapi.json", show_openapi),
             Route("/docs", show_docs),
             Route("/docs.css", pages.style),
+            Route("/v2", show_protocol),
+            Route("/v2/health/live", show_health),
+            Route("/v2/health/ready", show_readiness),
+            *_model_routes(),
             Route("/", pages.index),
             Route("/assets/{path:path}", pages.asset),
         ],
@@ -220,6 +228,37 @@ async def annotate(request: Request) -> Response:
     return Response(file, media_type="image/png" if kind == "png" else "image/jpeg", headers=_NO_STORE)
 
 
+async def infer(request: Request) -> Response:
+    """Return the probabilities of crops by the Open Inference Protocol."""
+    server, card = _server(request), _named_model(request)
+    body = await server.body(request)
+    length = request.headers.get(open_inference.LENGTH, "")
+    read = functools.partial(open_inference.read, body, length, card, server.settings.limits)
+    asked = read() if len(body) < _QUICK else await asyncio.to_thread(read)
+    found = await server.unless_gone(request, _run_heads(server, asked))
+    content, split = open_inference.write(asked, found, card)
+    if split is None:
+        return Response(content, media_type="application/json", headers=_NO_STORE)
+    headers = {open_inference.LENGTH: str(split), **_NO_STORE}
+    return Response(content, media_type="application/octet-stream", headers=headers)
+
+
+async def show_protocol(_: Request) -> Response:
+    """Return the description of the server by the Open Inference Protocol."""
+    return _json(open_inference.server_metadata())
+
+
+async def show_metadata(request: Request) -> Response:
+    """Return the description of the model by the Open Inference Protocol."""
+    return _json(open_inference.model_metadata(_named_model(request)))
+
+
+async def show_model_readiness(request: Request) -> Response:
+    """Return whether the model answers."""
+    _named_model(request)
+    return await show_readiness(request)
+
+
 async def show_model(request: Request) -> Response:
     """Return the card of the model."""
     return _json(_server(request).card)
@@ -262,6 +301,31 @@ _NO_STORE = {"Cache-Control": "no-store"}
 def _server(request: Request) -> Server:
     server: Server = request.app.state.server
     return server
+
+
+def _model_routes() -> list[Route]:
+    """Return the routes of the Open Inference Protocol for a model, with and without its version."""
+    routes = []
+    for path in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
+        routes += [
+            Route(path, show_metadata),
+            Route(f"{path}/ready", show_model_readiness),
+            Route(f"{path}/infer", infer, methods=["POST"]),
+        ]
+    return routes
+
+
+def _named_model(request: Request) -> Card:
+    """Return the card of the model that the path names."""
+    card, parameters = _server(request).service.model.card, request.path_params
+    open_inference.check_model(card, parameters["name"], parameters.get("version", open_inference.VERSION))
+    return card
+
+
+async def _run_heads(server: Server, asked: Inference) -> dict[str, NDArray[np.float32]]:
+    heads = list(dict.fromkeys(output.head for output in asked.outputs))
+    answers = await asyncio.gather(*(server.service.run_model(asked.crops, head) for head in heads))
+    return dict(zip(heads, answers, strict=True))
 
 
 def _json(content: Any) -> Response:

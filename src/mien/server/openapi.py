@@ -20,7 +20,7 @@ def describe(card: Card, settings: Settings) -> dict[str, Any]:
             "description": "Finds faces in images and predicts what emotion they show. No image is stored.",
         },
         "servers": [{"url": settings.root_path or "/"}],
-        "paths": {**_images(card, settings), **_others()},
+        "paths": {**_images(card, settings), **_others(), **_protocol(card, settings)},
         "components": {"schemas": _schemas(card)},
     }
     if settings.tokens:
@@ -82,6 +82,60 @@ def _others() -> dict[str, Any]:
     }
 
 
+def _protocol(card: Card, settings: Settings) -> dict[str, Any]:
+    document = {_JSON: {"schema": {"type": "object"}}}
+    named = [{"name": "model", "in": "path", "required": True, "schema": {"enum": [card.name]}}]
+    named[0]["description"] = "The name of the model."
+    size = card.size
+    tensor = {
+        "name": {"const": "images"},
+        "datatype": {"const": "UINT8"},
+        "shape": {
+            "type": "array",
+            "prefixItems": [
+                {"type": "integer", "minimum": 1, "maximum": settings.limits.crops},
+                *({"const": side} for side in (size, size, 1)),
+            ],
+            "minItems": 4,
+            "maxItems": 4,
+        },
+        "data": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 255}},
+    }
+    output = {
+        "type": "object",
+        "required": ["name"],
+        "properties": {"name": {"enum": [head.output for head in card.heads.values()]}},
+    }
+    schema = {
+        "type": "object",
+        "required": ["inputs"],
+        "properties": {
+            "id": {"type": "string", "maxLength": 200},
+            "inputs": {"type": "array", "items": _object(tensor), "minItems": 1, "maxItems": 1},
+            "outputs": {"type": "array", "items": output, "maxItems": len(card.heads)},
+        },
+    }
+    infer = {
+        "operationId": "infer",
+        "summary": "Return the probabilities of crops by the Open Inference Protocol.",
+        "description": "Numbers can be bytes behind the JSON (the binary tensor data extension).",
+        "parameters": named,
+        "requestBody": {"required": True, "content": {_JSON: {"schema": schema}}},
+        "responses": _responses("The probabilities.", document, 400, 401, 404, 408, 413, 415, 503),
+    }
+    empty: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
+    about = _get("protocolModel", "The description of the model.", document, 401, 404)
+    ready = _get("protocolModelReady", "Whether the model answers.", empty, 401, 404, 503)
+    return {
+        "/v2": {"get": _get("protocol", "The description of the server.", document, 401)},
+        "/v2/health/live": {"get": _get("protocolLive", "Whether the process answers.", empty)},
+        "/v2/health/ready": {"get": _get("protocolReady", "Whether the server takes requests.", empty, 503)},
+        "/v2/models/{model}": {"get": about | {"parameters": named}},
+        "/v2/models/{model}/ready": {"get": ready | {"parameters": named}},
+        "/v2/models/{model}/infer": {"post": infer},
+    }
+
+
 def _get(name: str, summary: str, content: dict[str, Any], *errors: int) -> dict[str, Any]:
     return {"operationId": name, "summary": summary, "responses": _responses(summary, content, *errors)}
 
@@ -134,6 +188,7 @@ def _body(card: Card, images: int) -> dict[str, Any]:
 _MEANINGS = {
     400: "The request is not valid.",
     401: "The request needs a token.",
+    404: "The server does not have this model.",
     408: "The body took too long.",
     413: "The body is too large, or it has too many images.",
     415: "The content type or content encoding is not supported.",

@@ -37,7 +37,7 @@ class Limits:
     pixels: int = 40_000_000
     frames: int = 100
     images: int = 128
-    crops: int = 1024
+    crops: int = 256
 
 
 @dataclass(frozen=True, kw_only=True)
