@@ -24,9 +24,17 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-#: Files of the wheel that need no entry in release-parts.json: they are mien's source code and its metadata.
-_SOURCES = ("*.py", "*.pyi", "*.j2", "*/py.typed", "*/LICENSE", "*.dist-info/*")
-
+#: Files of the wheel that need no entry in release-parts.json: mien's own source code, and metadata.
+_SOURCES = (
+    "*.py",
+    "*.j2",
+    "*/py.typed",
+    "*/LICENSE",
+    "*.dist-info/*",
+    "mien/release/*.mjs",
+    "mien/server/templates/*.css",
+    *(f"mien/web/*.{kind}" for kind in ("js", "css", "html", "json", "svg", "webmanifest")),
+)
 #: Run by the tools' Python, which has the library.
 _CHECK_SBOM = """
 import sys
