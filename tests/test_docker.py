@@ -1,11 +1,14 @@
 """The Dockerfiles: rules that hadolint and people check, and their RUN steps in a folder."""
 
+import http.server
 import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
+import threading
 import tomllib
 from pathlib import Path
 
@@ -55,7 +58,7 @@ def test_the_image_runs_as_a_user_without_rights(path: Path) -> None:
     assert [rest for word, rest in final if word == "USER"] == ["10001:10001"]
     assert words.index("USER") < words.index("ENTRYPOINT")
     assert "RUN" not in words, "everything is made in the first stage"
-    assert [rest.split()[0] for word, rest in final if word == "COPY"] == ["--from=build"]
+    assert next(rest for word, rest in final if word == "COPY") == "--from=build /opt/mien /opt/mien"
     assert json.loads(dict(final)["ENTRYPOINT"]) == ["mien"]
     assert isinstance(json.loads(dict(final)["CMD"]), list)
     assert "HEALTHCHECK" in words
@@ -77,9 +80,9 @@ def test_caches_are_in_tmp(path: Path) -> None:
 @each_file
 def test_what_is_copied_exists_and_is_sent_to_the_builder(path: Path) -> None:
     sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    copied = [rest.split()[:-1] for word, rest in stages(path)[0] if word == "COPY"]
-    names = {name for each in copied for name in each}
-    assert names == sent
+    copied = [rest.split()[:-1] for stage in stages(path) for word, rest in stage if word == "COPY"]
+    names = {name for each in copied for name in each if "--from=build" not in each}
+    assert names <= sent
     assert all((ROOT / name).exists() for name in names)
 
 
@@ -95,6 +98,55 @@ def test_the_extras_exist(path: Path) -> None:
     ]
     extras = {extra for each in named for extra in each.split(",") if extra}
     assert extras <= set(project["optional-dependencies"])
+
+
+@each_file
+def test_the_server_of_the_image_is_its_command_and_is_asked_for_its_health(path: Path) -> None:
+    final = dict(stages(path)[1])
+    if path.name == "use.Dockerfile":
+        assert json.loads(final["CMD"])[0] == "serve"
+        assert final["EXPOSE"] == "8000"
+        assert "/opt/mien/healthy.py" in final["HEALTHCHECK"]
+    else:
+        assert final["HEALTHCHECK"] == "NONE"
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "code"),
+    [
+        (["mien", "serve", "--port", "PORT"], 200, 0),
+        (["mien", "serve", "--port", "PORT"], None, 1),
+        (["mien", "predict", "photo.jpg"], None, 0),
+    ],
+)
+def test_only_a_server_that_does_not_answer_is_unhealthy(
+    tmp_path: Path, command: list[str], status: int | None, code: int
+) -> None:
+    class Answers(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            assert self.path == "/healthz"
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Answers) as server:
+        port = server.server_address[1]
+        words = "\0".join(command).replace("PORT", str(port))
+        (tmp_path / "cmdline").write_text(words + "\0")
+        source = (ROOT / "docker" / "healthy.py").read_text(encoding="utf-8")
+        assert source.count('"/proc/1/cmdline"') == 1
+        script = source.replace('"/proc/1/cmdline"', repr(str(tmp_path / "cmdline")))
+        if status is None:
+            server.server_close()
+        else:
+            thread = threading.Thread(target=server.handle_request)
+            thread.start()
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+        if status is not None:
+            thread.join()
 
 
 def test_both_files_install_in_the_same_way() -> None:

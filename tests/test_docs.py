@@ -301,7 +301,7 @@ def _check(command: str) -> None:
     elif words[0] == "docker":  # tests/test_docker.py runs the steps of the files
         assert all((ROOT / word).is_file() for word in words if word.endswith("Dockerfile")), command
         image = next((at for at, word in enumerate(words) if word in ("mien", "mien-train")), None)
-        if words[1] == "run" and image is not None:
+        if words[1] == "run" and image is not None and words[image + 1 :]:
             _check(" ".join(["mien", *words[image + 1 :]]))
     elif "mien" in words:
         name = words[words.index("mien") + 1]
