@@ -43,12 +43,16 @@ class Page:
     """
 
     chromium: "Chromium"
+    target: str
     session: str
     errors: list[str] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
 
     def call(self, method: str, **parameters: Any) -> Any:
         return self.chromium.call(method, self.session, **parameters)
+
+    def close(self) -> None:
+        self.chromium.call("Target.closeTarget", targetId=self.target)
 
     def open(self, address: str) -> None:
         self.call("Page.navigate", url=address)
@@ -140,7 +144,8 @@ class Chromium:
         self._answers: dict[int, queue.Queue[dict[str, Any]]] = {}
         self._pages: dict[str, Page] = {}
         self._lock = threading.Lock()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def call(self, method: str, session: str = "", seconds: float = 60, **parameters: Any) -> Any:
         """Send a command and return its result."""
@@ -160,7 +165,7 @@ class Chromium:
         """Open a tab."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        page = self._pages[session] = Page(self, session)
+        page = self._pages[session] = Page(self, target, session)
         for domain in ("Page", "Runtime", "Log", "Network", "DOM"):
             page.call(f"{domain}.enable")
         page.call("Target.setAutoAttach", autoAttach=True, waitForDebuggerOnStart=True, flatten=True)
@@ -175,6 +180,8 @@ class Chromium:
             self._process.kill()
             self._process.wait()
         self._write.close()
+        self._listener.join(10)
+        self._read.close()
         self._folder.cleanup()
 
     def _send(

@@ -44,8 +44,14 @@ def site(runtime: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[chromium.Chromium]:
-    with chromium.started() as running:
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the webcam of the browser shows."""
+    return write_film(tmp_path_factory.mktemp("film") / "clip.y4m")
+
+
+@pytest.fixture(scope="session")
+def browser(film: Path) -> Iterator[chromium.Chromium]:
+    with chromium.started(f"--use-file-for-fake-video-capture={film}") as running:
         yield running
 
 
@@ -111,3 +117,19 @@ def photos(drawn: int) -> list[np.ndarray]:
         np.random.default_rng(0).integers(0, 256, (300, 260, 3), np.uint8),
         np.zeros((20, 20, 3), np.uint8),
     ]
+
+
+def write_film(to: Path, frames: int = 40) -> Path:
+    """Write a film for the fake webcam of Chromium: the astronaut, who moves; 640 × 480 in YUV4MPEG2."""
+    photo = Image.fromarray(astronaut()).resize((600, 600))
+    with to.open("wb") as film:
+        film.write(b"YUV4MPEG2 W640 H480 F20:1 Ip A1:1 C420jpeg\n")
+        for number in range(frames):
+            shift = abs(number - frames // 2)
+            frame = Image.new("RGB", (640, 480), (90, 110, 130))
+            frame.paste(photo, (10 + shift, 20 - shift))
+            luma, blue, red = frame.convert("YCbCr").split()
+            film.write(b"FRAME\n")
+            film.write(luma.tobytes())
+            film.write(b"".join(each.resize((320, 240)).tobytes() for each in (blue, red)))
+    return to

@@ -327,7 +327,11 @@ def _licences() -> dict[str, bytes]:
     except importlib.metadata.PackageNotFoundError:
         own = None
     text = own or "mien: Apache License 2.0, https://www.apache.org/licenses/LICENSE-2.0\n"
-    return files | {"licences/mien-LICENSE.txt": text.encode()}
+    files["licences/mien-LICENSE.txt"] = text.encode()
+    names = sorted(Path(name).name for name in files)
+    links = "".join(f'<li><a href="{name}">{name}</a></li>\n' for name in names)
+    page = f'<!doctype html>\n<html lang="en">\n<title>Licences</title>\n<h1>Licences</h1>\n<ul>\n{links}</ul>\n'
+    return files | {"licences/index.html": page.encode()}
 
 
 def _manifest(chosen: _Chosen, files: dict[str, bytes]) -> bytes:

@@ -5,6 +5,8 @@
  * @typedef {{pixels: Pixels, width: number, height: number}} Picture The pixels, and the size of the original.
  */
 
+import { STRINGS } from "./strings.js";
+
 /** Maximum number of pixels at full size; larger images are reduced by an integer. */
 const MAX_PIXELS = 40_000_000;
 /** Target for the longer side of a reduced image, and the largest factor. */
@@ -17,7 +19,12 @@ const MOST = 16;
  * @returns {Promise<Picture>}
  */
 export async function decode(file) {
-  const bitmap = await createImageBitmap(file, { colorSpaceConversion: "none", imageOrientation: "from-image" });
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(file, { colorSpaceConversion: "none", imageOrientation: "from-image" });
+  } catch (error) {
+    throw new Error(STRINGS.problemDecode, { cause: error });
+  }
   return read(bitmap);
 }
 
