@@ -29,6 +29,7 @@ import builders
 from mien import cli
 from mien.data import datasets, synthetic
 from mien.models import model_files
+from mien.release import web_site
 from mien.vision import detectors, images
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -312,6 +313,11 @@ def _check(command: str) -> None:
             if (beside := (ROOT / words[1]).with_name(f"{name}.py")).is_file():
                 source += beside.read_text(encoding="utf-8")
         assert not [each for each in options if f'"{each}"' not in source], command
+    elif words[:3] == ["python", "-m", "http.server"]:
+        assert options <= {"--directory", "--bind"}, command
+    elif words[:2] in (["npm", "pack"], ["tar", "xzf"]):
+        name, version = words[2].removesuffix(".tgz").replace("@", "-").rsplit("-", 1)
+        assert (name, version) == ("onnxruntime-web", web_site.RUNTIME), command
     elif words[:3] == ["python", "-m", "pytest"]:
         assert [word for word in words if word.endswith(".py")], command
         assert all((ROOT / word).is_file() for word in words if word.endswith(".py")), command
