@@ -330,7 +330,8 @@ def _licences() -> dict[str, bytes]:
     files["licences/mien-LICENSE.txt"] = text.encode()
     names = sorted(Path(name).name for name in files)
     links = "".join(f'<li><a href="{name}">{name}</a></li>\n' for name in names)
-    page = f'<!doctype html>\n<html lang="en">\n<title>Licences</title>\n<h1>Licences</h1>\n<ul>\n{links}</ul>\n'
+    head = '<!doctype html>\n<html lang="en">\n<title>Licences</title>\n<h1>Licences</h1>\n'
+    page = f"{head}<ul>\n{links}</ul>\n"
     return files | {"licences/index.html": page.encode()}
 
 
