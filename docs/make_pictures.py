@@ -116,47 +116,48 @@ def make_steps(work: Path) -> None:
     balanced = model.run(crop[np.newaxis], head="ferplus", balance=head.balance)
     blue, orange = "#0b6bcb", "#f5a623"
 
-    figure = Figure(figsize=(12, 2.9), dpi=100)
-    widths = (1.1, 0.16, 0.8, 0.16, 0.5, 0.6, 0.7, 0.75, 0.7, 0.75, 0.7)
-    grid = figure.add_gridspec(
-        1, 11, width_ratios=widths, wspace=0, left=0.01, right=0.975, top=0.82, bottom=0.04
+    # In two rows, so that it can be read on a phone.
+    figure = Figure(figsize=(7, 5.4), dpi=130)
+    box = {"left": 0.02, "right": 0.94}
+    above = figure.add_gridspec(1, 5, width_ratios=(1, 0.2, 0.8, 0.2, 0.5), top=0.87, bottom=0.54, **box)
+    below = figure.add_gridspec(1, 3, wspace=0.6, top=0.36, bottom=0.02, left=0.12, right=0.94)
+    pictures = [figure.add_subplot(above[number]) for number in range(5)]
+    charts = [figure.add_subplot(below[number]) for number in range(3)]
+    titles = (
+        (pictures[0], 0.98, "1. detect\nbox and crop"),
+        (pictures[2], 0.98, "2. crop\n48 × 48, grey"),
+        (pictures[4], 0.98, "3. network"),
+        (charts[0], 0.47, "probabilities\nof the network"),
+        (charts[1], 0.47, "4. calibrate\nconfidence"),
+        (charts[2], 0.47, "5. balance\nfrequencies"),
     )
-    axes = {number: figure.add_subplot(grid[number]) for number in (0, 1, 2, 3, 4, 6, 8, 10)}
-    titles = {
-        0: "1. detect\nbox and crop",
-        2: "2. crop\n48 × 48, grey",
-        4: "3. network\n",
-        6: "probabilities\nof the network",
-        8: "4. calibrate\nconfidence",
-        10: "5. balance\nfrequencies",
-    }
-    for number, title in titles.items():
-        place = axes[number].get_position()
-        figure.text((place.x0 + place.x1) / 2, 0.97, title, ha="center", va="top", fontsize=11)
-    for number in (0, 1, 2, 3, 4):
-        axes[number].axis("off")
-    axes[0].imshow(pixels, cmap="gray", vmin=0, vmax=255)
-    axes[0].set_xlim(710, 959)
-    axes[0].add_patch(Rectangle((face.left, face.top), face.width, face.height, fill=False, ec=orange, lw=2))
-    axes[0].add_patch(Rectangle((left, top), side, side, fill=False, ec=blue, lw=2, ls="--"))
-    axes[2].imshow(crop[..., 0], cmap="gray", vmin=0, vmax=255)
-    for number in (1, 3):
-        axes[number].add_patch(
+    for axes, height, title in titles:
+        place = axes.get_position()
+        figure.text((place.x0 + place.x1) / 2, height, title, ha="center", va="top", fontsize=12)
+    for axes in pictures:
+        axes.axis("off")
+    whole, first, small, second, network = pictures
+    whole.imshow(pixels, cmap="gray", vmin=0, vmax=255)
+    whole.set_xlim(710, 959)
+    whole.add_patch(Rectangle((face.left, face.top), face.width, face.height, fill=False, ec=orange, lw=2))
+    whole.add_patch(Rectangle((left, top), side, side, fill=False, ec=blue, lw=2, ls="--"))
+    small.imshow(crop[..., 0], cmap="gray", vmin=0, vmax=255)
+    for arrow in (first, second):
+        arrow.add_patch(
             FancyArrow(0.1, 0.5, 0.6, 0, width=0.01, head_width=0.06, head_length=0.25, color="#555")
         )
     for number in range(4):
-        size = 0.76 - 0.18 * number
-        axes[4].add_patch(Rectangle((0.1 + 0.22 * number, 0.5 - size / 2), 0.12, size, color=blue))
-    for number, values in ((6, raw[0]), (8, calibrated[0]), (10, balanced[0])):
-        chart = axes[number]
+        size = 0.9 - 0.2 * number
+        network.add_patch(Rectangle((0.1 + 0.22 * number, 0.5 - size / 2), 0.12, size, color=blue))
+    for chart, values in zip(charts, (raw[0], calibrated[0], balanced[0]), strict=True):
         chart.barh(model.card.labels, values, color=blue)
         chart.invert_yaxis()
         chart.set_xlim(0, 1)
         chart.set_xticks([])
         chart.spines[["top", "right", "bottom"]].set_visible(False)
-        chart.tick_params(length=0, labelsize=9)
+        chart.tick_params(length=0, labelsize=10)
         for row, value in enumerate(values):
-            chart.text(value + 0.03, row, f"{value:.0%}", va="center", fontsize=9)
+            chart.text(value + 0.03, row, f"{value:.0%}", va="center", fontsize=10)
     figure.savefig(work / "steps.png")
     with Image.open(work / "steps.png") as picture:
         save(picture, "steps.png")
