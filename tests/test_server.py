@@ -256,7 +256,14 @@ def test_compressed_bodies_are_decompressed_within_the_limit(server: RunningServ
 def test_the_description_covers_every_route(server: RunningServer) -> None:
     described = ask(server.url, "/openapi.json").json
     routes = {route.path.replace("{name}", "{model}") for route in server.app.routes}  # type: ignore[attr-defined]
-    pages_and_streams = {"/", "/assets/{path:path}", "/docs", "/docs.css", "/v1/stream"}
+    pages_and_streams = {
+        "/",
+        "/assets/{path:path}",
+        "/browser/{path:path}",
+        "/docs",
+        "/docs.css",
+        "/v1/stream",
+    }
     assert set(described["paths"]) == {path for path in routes if "{version}" not in path} - pages_and_streams
     page = ask(server.url, "/docs").body.decode()
     for path in described["paths"]:

@@ -47,6 +47,13 @@ def serve(
     root_path: Annotated[
         str, typer.Option(metavar="PATH", help="Path of the server behind a proxy, such as /faces.")
     ] = "",
+    site: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of mien export --format web: the page can then analyse photos in the browser.",
+        ),
+    ] = None,
     forwarded_from: Annotated[
         list[str] | None,
         typer.Option(metavar="ADDRESS", help="Trust the forwarding headers of this proxy. Repeatable."),
@@ -64,6 +71,7 @@ def serve(
         tokens=() if token_file is None else settings.read_tokens(token_file),
         origins=settings.parts(allow_origin),
         root_path=root_path,
+        site=site,
         forwarded_from=settings.parts(forwarded_from),
     )
     if not chosen.tokens and not settings.is_loopback(host):

@@ -41,7 +41,7 @@ _OPEN = (
     "/v2/health/live",
     "/v2/health/ready",
 )
-_OPEN_FOLDER = "/assets/"
+_OPEN_FOLDERS = ("/assets/", "/browser/")
 _RETRY_AFTER = "1"
 #: Key of the place of a request in its scope.
 PLACE = "mien.place"
@@ -189,7 +189,7 @@ def path_of(scope: Scope) -> str:
 
 def is_open(path: str) -> bool:
     """Return whether a path answers without a token."""
-    return path in _OPEN or path.startswith(_OPEN_FOLDER)
+    return path in _OPEN or path.startswith(_OPEN_FOLDERS)
 
 
 def has_token(headers: Iterable[tuple[bytes, bytes]], tokens: Iterable[str]) -> bool:
@@ -210,7 +210,7 @@ def known(path: str) -> str:
     """Return a path for the metrics; paths that clients invent share one name."""
     if path.startswith("/v2/"):
         return "/v2/infer" if path.endswith("/infer") else "/v2"
-    if path.startswith(_OPEN_FOLDER):
-        return "/assets"
+    if path.startswith(_OPEN_FOLDERS):
+        return f"/{path.split('/')[1]}"
     listed = ("/v1/predict", "/v1/annotate", "/v1/model", "/metrics", "/v2", *_OPEN)
     return path if path in listed else "other"

@@ -181,6 +181,7 @@ def create_app(
             *_model_routes(),
             Route("/", pages.index),
             Route("/assets/{path:path}", pages.asset),
+            Route("/browser/{path:path}", pages.site_file),
         ],
         middleware=middleware,
         lifespan=server.lifespan,

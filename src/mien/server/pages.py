@@ -35,23 +35,45 @@ _TYPES = {
 }
 #: A path below the folder: names without a leading dot.
 _PATH = re.compile(r"(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0-9._-]*")
+#: What the page says if it can also analyse photos in the browser, and if it cannot.
+_SITE, _NO_SITE = 'data-browser="browser/"', 'data-browser=""'
 _NO_CACHE = {"Cache-Control": "no-cache"}
 
 
 async def index(request: Request) -> Response:
     """Return the page, or links to the routes if the package has none."""
     page = WEB / "index.html"
-    if page.is_file():
-        return FileResponse(page, media_type=_TYPES[".html"], headers=_NO_CACHE)
-    return HTMLResponse(_render("index.html.j2"), headers=_NO_CACHE)
+    if not page.is_file():
+        return HTMLResponse(_render("index.html.j2"), headers=_NO_CACHE)
+    text = page.read_text(encoding="utf-8")
+    if _site(request) is not None:
+        text = text.replace(_NO_SITE, _SITE, 1)
+    return HTMLResponse(text, headers=_NO_CACHE)
 
 
 async def asset(request: Request) -> Response:
     """Return a file of the page."""
-    path = request.path_params["path"]
-    file = WEB / path
+    return _file(WEB, request.path_params["path"])
+
+
+async def site_file(request: Request) -> Response:
+    """Return a file of the web site that runs the model in the browser."""
+    site = _site(request)
+    if site is None:
+        raise RequestError(404, "the server has no web site; start it with --site")
+    return _file(site, request.path_params["path"] or "index.html")
+
+
+def _site(request: Request) -> Path | None:
+    site: Path | None = request.app.state.server.settings.site
+    return site
+
+
+def _file(folder: Path, path: str) -> Response:
+    """Return a file of a folder, if its name and type are those of a page."""
+    file = folder / path
     known = _PATH.fullmatch(path) and file.suffix in _TYPES and file.is_file()
-    if not known or not file.resolve().is_relative_to(WEB.resolve()):
+    if not known or not file.resolve().is_relative_to(folder.resolve()):
         raise RequestError(404, "there is no such file")
     return FileResponse(file, media_type=_TYPES[file.suffix], headers=_NO_CACHE)
 

@@ -10,6 +10,8 @@ from mien.errors import InputError
 
 #: Largest limit of pixels; Pillow warns of larger images.
 MAX_PIXELS = 80_000_000
+#: The file by which a web site of `mien export --format web` is recognised.
+SITE_FILE = "site.json"
 #: Characters of a bearer token (RFC 6750, section 2.1), and the least number of them.
 _TOKEN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/=")
 _SHORTEST_TOKEN = 16
@@ -77,6 +79,8 @@ class Settings:
         tokens: Bearer tokens, one of which a request must have; empty to need none.
         origins: Origins whose pages may use the server from a browser (CORS), or `*`; empty for only its own.
         root_path: Path under which a proxy makes the server available, such as `/faces`.
+        site: Folder that `mien export --format web` wrote, with which the page can analyse photos in the
+            browser; its files need no token. None for the server alone.
         forwarded_from: Addresses of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` count.
 
     Raises:
@@ -92,6 +96,7 @@ class Settings:
     tokens: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     root_path: str = ""
+    site: Path | None = None
     forwarded_from: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -116,6 +121,11 @@ class Settings:
                 )
         for origin in self.origins:
             _check_origin(origin)
+        if self.site is not None and not (self.site / SITE_FILE).is_file():
+            raise InputError(
+                f"--site '{self.site}' is not a web site: it has no {SITE_FILE}; write one with: "
+                "mien export MODEL --format web --to FOLDER"
+            )
         if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):
             raise InputError(f"the root path is {self.root_path!r}; write it like /faces")
 

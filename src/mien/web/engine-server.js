@@ -96,7 +96,7 @@ export class ServerEngine {
     if (this.#socket) return this.#socket;
     const address = new URL(`v1/stream?${query}`, document.baseURI);
     address.protocol = address.protocol.replace("http", "ws");
-    const socket = new WebSocket(address, this.#token ? [`bearer.${this.#token}`] : []);
+    const socket = new WebSocket(address, this.#token ? ["mien", `bearer.${this.#token}`] : []);
     await new Promise((resolve, reject) => {
       socket.onopen = resolve;
       socket.onclose = () => reject(new Error(STRINGS.problemStream));
