@@ -11,6 +11,9 @@ import pytest
 import builders
 from mien.data import datasets
 
+#: Fixtures of the tests of the web page, shared by several files.
+pytest_plugins = ("web_fixtures",)
+
 GOLDEN = Path(__file__).parent / "golden"
 
 

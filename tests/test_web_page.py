@@ -17,19 +17,7 @@ from builders import encoded
 from chromium import Chromium, Page
 from mien.release import web_site
 from mien.vision import images
-from web_fixtures import (
-    address,
-    astronaut,
-    browser,
-    drawn_photo,
-    film,
-    needs_chromium,
-    predictor,
-    runtime,
-    site,
-)
-
-__all__ = ["address", "browser", "film", "predictor", "runtime", "site"]  # fixtures
+from web_fixtures import astronaut, drawn_photo, needs_chromium
 
 pytestmark = needs_chromium
 

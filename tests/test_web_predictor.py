@@ -10,9 +10,7 @@ import pytest
 import mien
 from mien.vision import images
 from mien.vision.faces import find_faces
-from web_fixtures import needs_node, node, photos, predictor, runtime, site
-
-__all__ = ["predictor", "runtime", "site"]  # fixtures
+from web_fixtures import needs_node, node, photos
 
 pytestmark = needs_node
 

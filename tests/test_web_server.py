@@ -15,9 +15,7 @@ from http_clients import ask
 from mien.errors import InputError
 from mien.server.processes import RunningServer, serve
 from mien.server.settings import Settings
-from web_fixtures import astronaut, browser, film, needs_chromium, predictor, runtime, site
-
-__all__ = ["browser", "film", "predictor", "runtime", "site"]  # fixtures
+from web_fixtures import astronaut, needs_chromium
 
 pytestmark = needs_chromium
 

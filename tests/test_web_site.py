@@ -14,9 +14,6 @@ from builders import refused
 from mien.errors import InputError, MissingExtra
 from mien.models.model_files import Model
 from mien.release import web_site
-from web_fixtures import runtime, site
-
-__all__ = ["runtime", "site"]  # fixtures
 
 
 def test_a_site_has_the_page_the_models_the_runtime_and_licences(site: Path) -> None:
@@ -27,6 +24,7 @@ def test_a_site_has_the_page_the_models_the_runtime_and_licences(site: Path) -> 
         assert hashlib.sha256((site / name).read_bytes()).hexdigest() == digest
     assert {f"ort/{name}" for name in web_site.RUNTIME_FILES} <= files
     assert {name for name in files if name.startswith("licences/")} == {
+        "licences/index.html",
         "licences/mien-LICENSE.txt",
         "licences/mtcnn-LICENSE.txt",
         "licences/onnxruntime-LICENSE.txt",

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import skimage.data
 from PIL import Image
 
 import chromium
@@ -86,7 +85,10 @@ def node(script: str, folder: Path, tasks: Sequence[dict[str, Any]], tmp_path: P
 
 
 def astronaut() -> np.ndarray:
-    return skimage.data.astronaut()
+    import skimage.data
+
+    photo: np.ndarray = skimage.data.astronaut()
+    return photo
 
 
 def drawn_photo(seed: int) -> np.ndarray:

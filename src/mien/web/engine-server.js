@@ -19,6 +19,8 @@ export class ServerEngine {
   name = "server";
   #socket = null;
   #query = "";
+  /** Ends the wait for an answer. */
+  #abandon = () => {};
   #token = "";
 
   /**
@@ -50,7 +52,7 @@ export class ServerEngine {
   }
 
   /**
-   * Return the faces of a frame of the webcam; null if the server was too slow.
+   * Return the faces of a frame of the webcam; null if the server was too slow, or `rest` was called.
    * @param {HTMLVideoElement} video
    * @param {Options} options
    * @returns {Promise<object | null>}
@@ -60,7 +62,9 @@ export class ServerEngine {
     const canvas = new OffscreenCanvas(video.videoWidth, video.videoHeight);
     canvas.getContext("2d").drawImage(video, 0, 0);
     const frame = await canvas.convertToBlob({ type: "image/jpeg", quality: QUALITY });
+    if (socket !== this.#socket) return null;
     return new Promise((resolve, reject) => {
+      this.#abandon = () => resolve(null);
       const late = setTimeout(() => resolve(null), PATIENCE);
       socket.onmessage = ({ data }) => {
         clearTimeout(late);
@@ -83,6 +87,7 @@ export class ServerEngine {
     this.#socket.onclose = null;
     this.#socket.close();
     this.#socket = null;
+    this.#abandon();
   }
 
   /** Close all connections. */
