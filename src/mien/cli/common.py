@@ -7,6 +7,7 @@ import functools
 import inspect
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,10 +42,15 @@ class _Screen(Console):
         )
 
 
+def _width() -> int | None:
+    """Return the width of stdout in characters: in a file or a pipe, no table is folded."""
+    return None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 1000
+
+
 #: Progress, notes and errors.
 err = _Screen(stderr=True, highlight=False, soft_wrap=True)
 #: Results that are not JSON.
-out = _Screen(highlight=False, soft_wrap=True)
+out = _Screen(highlight=False, soft_wrap=True, width=_width())
 
 
 def emit(document: Any) -> None:

@@ -175,6 +175,7 @@ def _print_predictions(counts: _Counts) -> None:
             f"{pluralize(counts.faces, 'face')} in {pluralize(counts.images, 'image')}",
             ("image", "face", "box", "emotion", "confidence", "flags"),
             rows,
+            whole="box",
         )
     if hidden:
         common.note(f"{hidden:,} more rows are not shown; use --to FILE or --csv to get all of them")

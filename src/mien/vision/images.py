@@ -300,6 +300,15 @@ def _padding(start: float, side: float, length: int, reach: int) -> tuple[float,
     return start + before, (before, after)
 
 
+def _reason(path: Path, error: OSError | ValueError) -> str:
+    """Return why a file cannot be opened, and what to do."""
+    if path.parts[:1] in (("http:",), ("https:",)):
+        return "mien reads files only; download it first"
+    if isinstance(error, PermissionError):
+        return "permission denied; change its permissions, or copy it to a folder of your own"
+    return f"{(error.strerror or error) if isinstance(error, OSError) else error}; check the path"
+
+
 @contextmanager
 def _opened(source: object) -> Iterator[tuple[str, IO[bytes], int]]:
     """Yield the name for messages, an open file, and its size, for a path, bytes or file object."""
@@ -317,8 +326,7 @@ def _opened(source: object) -> Iterator[tuple[str, IO[bytes], int]]:
                 if not streamed:
                     data = file.read(MAX_BYTES + 1)
         except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) else str(error)
-            raise ImageError(f"{name} cannot be read as an image: {why}; check the path") from error
+            raise ImageError(f"{name} cannot be read as an image: {_reason(path, error)}") from error
         if not streamed:
             yield _buffered(name, data)
             return
