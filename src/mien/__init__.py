@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from mien.server.processes import serve
     from mien.types import Box, Face, Prediction, Problem
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 #: The public functions and types, and where each is defined.
 _PUBLIC = {
