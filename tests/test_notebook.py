@@ -1,13 +1,20 @@
-"""The notebook, run as a reader runs it: all cells, in a kernel of this interpreter, on drawn faces."""
+"""The notebooks, run as a reader runs them: all cells, on drawn faces, with mien from its wheel.
+
+Their kernel is that of a new environment, which sees the packages of this one but not mien: the cell that
+installs really installs the wheel.
+"""
 
 import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import types
+import venv
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,29 +31,64 @@ from mien.training import runs
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "notebooks" / "colab.ipynb"
+KAGGLE = ROOT / "notebooks" / "kaggle.ipynb"
+both = pytest.mark.parametrize("path", [NOTEBOOK, KAGGLE], ids=lambda path: path.stem)
 ARCHIVE = "archive (drawn).zip"
 
 
-def read() -> Any:
-    return nbformat.read(NOTEBOOK, as_version=4)
+def read(path: Path = NOTEBOOK) -> Any:
+    return nbformat.read(path, as_version=4)
 
 
 def source(name: str) -> str:
     return str(next(cell.source for cell in read().cells if cell.id == name))
 
 
-def execute(folder: Path, *, again: str | None = None, without: str | None = None) -> Any:
-    """Run the cells in `folder`, then `again` once more; no kernel or setting of the user has a say."""
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("hatchling", reason="the build backend is in the extra dev")
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return next(folder.glob("mien-*.whl"))
+
+
+def execute(folder: Path, *notebooks: Any) -> None:
+    """Run the cells of notebooks in `folder`, in one kernel; no kernel or setting of the user has a say."""
+    if not (folder / "kernels").exists():
+        venv.create(folder / "environment", symlinks=os.name != "nt")
+        python = folder / "environment" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+        site = subprocess.check_output(
+            [python, "-c", "import site; print(site.getsitepackages()[0])"], text=True
+        )
+        # A path in a .pth file: the packages there are seen, and its own .pth files, such as mien's, are not.
+        (Path(site.strip()) / "packages.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        spec = {
+            "argv": [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+            "display_name": "mien",
+            "language": "python",
+        }
+        (folder / "kernels" / "python3").mkdir(parents=True)
+        (folder / "kernels" / "python3" / "kernel.json").write_text(json.dumps(spec))
+    joined = nbformat.v4.new_notebook()
+    for number, notebook in enumerate(notebooks):
+        if number:  # TensorFlow is loaded once; all names are forgotten
+            joined.cells.append(nbformat.v4.new_code_cell("%reset -f", id=f"reset-{number}"))
+        joined.cells += notebook.cells
+    client = NotebookClient(
+        joined, kernel_name="python3", timeout=300, resources={"metadata": {"path": str(folder)}}
+    )
+    specs = KernelSpecManager(kernel_dirs=[str(folder / "kernels")], ensure_native_kernel=False)
+    client.create_kernel_manager().kernel_spec_manager = specs
+    client.execute()
+
+
+def colab(*, again: str | None = None, without: str | None = None) -> Any:
+    """Return the notebook for Colab without a cell, and with another one once more at its end."""
     notebook = read()
     notebook.cells = [cell for cell in notebook.cells if cell.id != without]
     if again:
         notebook.cells.append(nbformat.v4.new_code_cell(source(again), id=f"{again}-again"))
-    client = NotebookClient(
-        notebook, kernel_name="python3", timeout=300, resources={"metadata": {"path": str(folder)}}
-    )
-    # Without folders to look in, the kernel is the one of the interpreter that runs this.
-    client.create_kernel_manager().kernel_spec_manager = KernelSpecManager(kernel_dirs=[])
-    client.execute()
     return notebook
 
 
@@ -62,9 +104,17 @@ def pictures(notebook: Any) -> int:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to run in, whose `mien-drive` stands for Drive and holds an archive."""
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wheel: Path) -> Path:
+    """An empty folder to run in, whose `mien-drive` and `input` have an archive and mien's wheel."""
     synthetic.write_archive(tmp_path / "mien-drive" / ARCHIVE, train=140, val=70, test=70, seed=1)
+    (tmp_path / "input" / "mien").mkdir(parents=True)
+    shutil.copy(tmp_path / "mien-drive" / ARCHIVE, tmp_path / "input")
+    for folder in ("mien-drive", "input/mien"):
+        shutil.copy(wheel, tmp_path / folder)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.setenv("MIEN_NOTEBOOK_BASE", "")
+    monkeypatch.setenv("MIEN_NOTEBOOK_RECIPE", "quick")
     monkeypatch.setenv("MIEN_NOTEBOOK_ARCHIVE", ARCHIVE)
     monkeypatch.setenv("MIEN_NOTEBOOK_SETTINGS", "network=tiny epochs=2 precision=float32")
     monkeypatch.delenv("MIEN_NOTEBOOK_DRIVE", raising=False)
@@ -79,7 +129,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_trains_measures_saves_and_shows_then_goes_on_after_a_disconnect(
     place: Path, disconnects: bool
 ) -> None:
-    first = execute(place)
+    first, kaggle = colab(), read(KAGGLE)
+    execute(place, first, kaggle)
     drive = place / "mien-drive"
     made = runs.open_run(drive / "mien-runs" / "quick-1")
     facts = made.facts()
@@ -88,7 +139,7 @@ def test_trains_measures_saves_and_shows_then_goes_on_after_a_disconnect(
     for split, n in (("val", 70), ("test", 70)):
         report = json.loads((made.evaluation / f"{split}.json").read_text())
         assert report["n"] == n
-        assert f"{split}: {report['accuracy']:.2%} right of {n} images" in text(first, "evaluate")
+        assert f"{split}: {report['accuracy']:.2%} of {n} images are right" in text(first, "evaluate")
 
     saved = drive / "mien-models" / "quick-1"
     files = {"card.json", "labels.txt", "model.h5", "model.keras", "model.onnx"}
@@ -97,6 +148,7 @@ def test_trains_measures_saves_and_shows_then_goes_on_after_a_disconnect(
     drawn_figures = {path.stem for path in made.figures.glob("*.png")}
     assert {"loss", "accuracy", "confusion-val", "confusion-test", "samples"} <= drawn_figures
     assert pictures(first) == len(drawn_figures)
+    check_kaggle(place / "working", kaggle)
 
     if not disconnects:
         return
@@ -105,7 +157,8 @@ def test_trains_measures_saves_and_shows_then_goes_on_after_a_disconnect(
     (made.model_folder / model_files.MODEL).unlink()
     max((made.path / "checkpoints").glob("state-*.npz")).unlink()
     made.update(status="training", shipped={})
-    second = execute(place, again="train", without="save")
+    second = colab(again="train", without="save")
+    execute(place, second)
     assert made.facts()["status"] == "done"
     assert made.facts()["shipped"] == facts["shipped"]
     assert [drop_clocks(row) for row in made.history()] == [drop_clocks(row) for row in history]
@@ -119,12 +172,22 @@ def test_trains_measures_saves_and_shows_then_goes_on_after_a_disconnect(
     assert text(second, "evaluate") == text(first, "evaluate")
 
 
+def check_kaggle(working: Path, notebook: Any) -> None:
+    made = runs.open_run(working / "runs" / "kaggle-1")
+    assert made.facts()["status"] == "done"
+    assert model_files.load(working / "model").card.sha256 == made.facts()["shipped"]["sha256"]
+    assert "test: " in text(notebook, "evaluate")
+    assert text(notebook, "use").count("the label is") == 5
+    assert (working / "audit.html").is_file()
+
+
 def drop_clocks(row: dict[str, float]) -> dict[str, float]:
     return {key: value for key, value in row.items() if key not in runs.CLOCKS}
 
 
-def test_is_stored_without_results_and_names_no_place_but_colabs() -> None:
-    notebook = read()
+@both
+def test_is_stored_without_results_and_names_no_other_place(path: Path) -> None:
+    notebook = read(path)
     nbformat.validate(notebook)
     assert notebook.metadata.kernelspec.name == "python3"
     for cell in notebook.cells:
@@ -132,8 +195,21 @@ def test_is_stored_without_results_and_names_no_place_but_colabs() -> None:
         if cell.cell_type == "code":
             assert cell.outputs == []
             assert cell.execution_count is None
-    paths = set(re.findall(r"(?<![\w./])(?:/|[A-Za-z]:\\|~/)[\w.-]+(?:/[\w.-]+)*", NOTEBOOK.read_text()))
-    assert paths == {"/content/drive", "/content/drive/MyDrive"}
+    paths = set(re.findall(r"(?<![\w./])(?:/|[A-Za-z]:\\|~/)[\w.-]+(?:/[\w.-]+)*", path.read_text()))
+    colab = {"/content/drive", "/content/drive/MyDrive"}
+    assert paths == (colab if path == NOTEBOOK else {"/kaggle/input", "/kaggle/working"})
+
+
+@both
+def test_is_in_plain_english(path: Path, tmp_path: Path) -> None:
+    cells = read(path).cells
+    (tmp_path / "page.md").write_text(
+        "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    )
+    (tmp_path / "code.py").write_text("\n\n".join(cell.source for cell in cells if cell.cell_type == "code"))
+    command = [sys.executable, str(ROOT / "tools" / "language.py"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 def test_on_colab_drive_is_mounted_and_local_settings_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
