@@ -4,18 +4,27 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Checked by tools/language.py.
 PLAIN := README.md CHANGELOG.md CONTRIBUTING.md CODE_OF_CONDUCT.md docs src
+# For users, and with the tools of developers.
+USABLE := $(VENV)/.usable
 READY := $(VENV)/.ready
 
 .PHONY: demo test slow check docs pictures wheel release clean
 
-$(READY): pyproject.toml
+$(USABLE): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("mien needs Python 3.11 or later, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo 'Installing mien with TensorFlow in $(VENV): about 2 GB, some minutes.'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,plot]'
+	touch $(USABLE)
+
+$(READY): $(USABLE)
+	@echo 'Installing the tools of developers in $(VENV): about 1 GB.'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,plot,dev]'
 	touch $(READY)
 
-demo: $(READY)
+demo: $(USABLE)
 	$(BIN)/mien demo
+	@echo 'next: source $(BIN)/activate, then: mien predict docs/pictures/faces.png'
 
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal --cov --cov-report=term --cov-fail-under=95 --durations=30
