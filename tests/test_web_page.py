@@ -84,7 +84,9 @@ def test_the_csv_is_that_of_python(
                 assert float(row[name]) == pytest.approx(value, abs=0.05)
             elif isinstance(value, int):
                 assert abs(int(row[name]) - value) <= 1
-    assert "thesis.png: " in text_of(page, "cards")
+    assert page.run("document.querySelector('article:last-child h3').textContent") == "thesis.png"
+    assert page.run("document.querySelector('article:last-child .warning').textContent")
+    assert "1 file cannot be read" in text_of(page, "status")
     assert "<img src=x onerror=alert(1)>" in text_of(page, "cards")
     assert not page.errors
     own = (address, f"blob:{address}")

@@ -224,7 +224,7 @@ function showProgress() {
   }
   const predicted = done.filter((item) => item.prediction);
   const faces = predicted.reduce((sum, { prediction }) => sum + prediction.faces.length, 0);
-  say(STRINGS.finished(predicted.length, faces));
+  say(STRINGS.finished(predicted.length, faces, done.length - predicted.length));
   showTable();
 }
 
@@ -254,7 +254,7 @@ function showItem(item) {
   const hidden = item.picture.parentElement.hidden;
   const card = item.prediction
     ? describe(item.prediction, item.picture, find("whole").checked)
-    : make("article", {}, make("h3", {}, item.source), make("p", {}, STRINGS.problem(item.source, item.problem)));
+    : make("article", {}, make("h3", {}, item.source), make("p", { className: "warning" }, item.problem));
   if (hidden && item.prediction) item.picture.parentElement.hidden = true;
   item.card.replaceWith(card);
   item.card = card;

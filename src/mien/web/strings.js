@@ -105,12 +105,13 @@ export const STRINGS = {
   loadingServer: "Connecting to the server …",
   ready: "Ready.",
   progress: (done, all) => `${done} of ${all} photos analysed.`,
-  finished: (images, faces) => `${count(images, "photo", "photos")} analysed, ${count(faces, "face", "faces")} found.`,
+  finished: (images, faces, unread) =>
+    (unread ? `${count(unread, "file", "files")} cannot be read. ` : "") +
+    `${count(images, "photo", "photos")} analysed, ${count(faces, "face", "faces")} found.`,
   cameraStarted: "The webcam is on.",
   cameraStopped: "The webcam is off.",
   cameraNow: (emotion) => `Largest face: ${emotion}.`,
 
-  problem: (source, reason) => `${source}: ${reason}`,
   problemDecode: "this browser cannot read the file as an image",
   problemNoImages: "There is no image among these files.",
   problemEngine: (reason) => `The model cannot be used: ${reason}. Reload the page to try again.`,
