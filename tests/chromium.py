@@ -89,6 +89,12 @@ class Page:
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path) for path in paths])
 
+    def drop(self, path: Path) -> None:
+        """Drop a file or a folder on the page."""
+        facts = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.call("Input.dispatchDragEvent", type=kind, x=50, y=50, data=facts)
+
     def press(self, key: str, code: str | None = None, text: str | None = None) -> None:
         """Press and release a key."""
         number = {"Tab": 9, "Enter": 13, " ": 32}.get(key, 0)

@@ -58,6 +58,15 @@ def test_the_command_writes_a_site_again(
     assert document["largest_difference"] < 1e-6
 
 
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
+def test_a_run_gets_its_site_in_its_folder(tiny_run_votes: Path, runtime: Path) -> None:
+    made = mien.export(tiny_run_votes, "web", ort=runtime)
+    assert made.path == tiny_run_votes / "site"
+    assert made.parity.largest_difference < 1e-5
+    card = json.loads((made.path / "site.json").read_text())["card"]
+    assert list(card["heads"]) == ["fer2013", "ferplus"]
+
+
 def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with refused(InputError, "--to", tmp_path):
