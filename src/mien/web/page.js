@@ -167,6 +167,7 @@ function showModel(card, inBrowser) {
   const links = [cardLink];
   if (inBrowser) links.push(" · ", make("a", { href: `${base}licences/index.html` }, STRINGS.licences));
   find("links").replaceChildren(...links);
+  find("model").hidden = false;
 }
 
 /* ---------------------------------------------------------------- photos */

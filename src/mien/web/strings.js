@@ -45,8 +45,7 @@ export const STRINGS = {
     "In the EU, inferring emotions at the workplace and in education is prohibited since 2 February 2025, except for " +
       "medical or safety reasons (Regulation 2024/1689, Article 5(1)(f)).",
     "Inform people if their face is analysed (Article 50(3)).",
-    "The model was trained on images from the web, most of them posed. Faces that are turned, covered, small or dark " +
-      "get worse answers.",
+    "The answers depend on the images that the model was trained on; its card describes them.",
   ],
 
   privacyServer: "Photos are sent to this server, which does not store them.",
