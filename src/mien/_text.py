@@ -83,6 +83,22 @@ def pluralize(count: int, noun: str, plural: str | None = None) -> str:
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
+_SINGULAR = {"are": "is", "have": "has", "were": "was", "differ": "differs"}
+
+
+def agree(count: int, sentence: str) -> str:
+    """Return a count and a sentence that begins with its noun; noun and verb are in the singular for 1.
+
+    >>> agree(1, "images of train are blurred."), agree(2000, "images of train are blurred.")
+    ('1 image of train is blurred.', '2,000 images of train are blurred.')
+    """
+    noun, *words = sentence.split(" ")
+    verb = next((place for place, word in enumerate(words) if word in _SINGULAR), None)
+    if count == 1 and verb is not None:
+        noun, words[verb] = noun.removesuffix("s"), _SINGULAR[words[verb]]
+    return " ".join([f"{count:,}", noun, *words])
+
+
 def join_words(words: Sequence[str], conjunction: str = "and") -> str:
     """Return words as a list in a sentence.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mien._text import agree, pluralize
 from mien.data import recrops
 from mien.data.audit.findings import Case, Finding, Material, Removal
 from mien.data.duplicates import Duplicates
@@ -184,7 +185,7 @@ def _conflicts(material: Material, found: Duplicates) -> Iterator[Finding]:
         yield Finding(
             kind="exact duplicates with conflicting labels",
             severity="warning",
-            evidence=f"{len(cases):,} groups of exact duplicates have more than one label.",
+            evidence=agree(len(cases), "groups of exact duplicates have more than one label."),
             advice="Keep one label of each group; --fix keeps the label with the most annotator votes, or "
             "the most frequent one.",
             cases=tuple(cases),
@@ -198,8 +199,10 @@ def _repetitions(material: Material, found: Duplicates) -> Iterator[Finding]:
         yield Finding(
             kind="exact duplicates",
             severity="note",
-            evidence=f"{beyond:,} images are exact duplicates of an earlier image, in {len(groups):,} "
-            "groups.",
+            evidence=agree(
+                beyond,
+                f"images are exact duplicates of an earlier image, in {pluralize(len(groups), 'group')}.",
+            ),
             advice="Keep the first of each group, so that each image counts once.",
             cases=tuple(material.case(group, f"{len(group)} times") for group in groups),
         )
@@ -226,7 +229,8 @@ def _near_duplicates(material: Material, found: Duplicates) -> Iterator[Finding]
     yield Finding(
         kind="near duplicates",
         severity="note",
-        evidence=f"{sum(map(len, groups)):,} images are near duplicates, in {len(groups):,} groups: shifted, "
+        evidence=f"{sum(map(len, groups)):,} images are near duplicates, in "
+        f"{pluralize(len(groups), 'group')}: shifted, "
         f"brightened, re-encoded or mirrored copies.{_not_listed(len(groups))}",
         advice="Keep one image of each group, or keep the whole group in one split.",
         cases=tuple(cases),
@@ -285,7 +289,7 @@ def _recrops(material: Material, found: Duplicates, recropped: tuple[SplitRecrop
             severity="error",
             evidence=f"{only:,} of the {asked:,} images of {each.asked} ({only / asked:.1%}), without "
             f"exact and near duplicates, are re-crops of photographs in {each.home}; "
-            f"{len(np.unique(each.other)):,} images of {each.home} are re-crops of photographs in "
+            f"{agree(len(np.unique(each.other)), f'images of {each.home} are re-crops of photographs in ')}"
             f"{each.asked}. So scores on {each.asked} partly measure memorisation.",
             advice=_LEAK_ADVICE,
             cases=tuple(

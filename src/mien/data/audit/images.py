@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mien._text import pluralize
+from mien._text import agree, pluralize
 from mien.data import archives, image_cache
 from mien.data.audit.findings import Case, Finding, Material, Removal
 from mien.data.audit.labels import faceless
@@ -120,7 +120,7 @@ def findings(material: Material, measures: Measures) -> list[Finding]:
         Finding(
             kind=kind,
             severity="warning" if fault.blank else "note",
-            evidence=f"{fault.hits.sum():,} images {fault.what}.",
+            evidence=agree(int(fault.hits.sum()), f"images {fault.what}."),
             advice=_DROP if fault.blank else _LOOK,
             cases=tuple(_cases(material, fault)),
         )
@@ -333,7 +333,7 @@ def file_findings(material: Material, headers: Mapping[str, Header]) -> Iterator
             yield Finding(
                 kind=kind,
                 severity="note",
-                evidence=evidence.format(len(odd)),
+                evidence=agree(len(odd), evidence),
                 advice=advice,
                 cases=tuple(material.case([images[name]], text) for name, text in odd.items()),
             )
@@ -341,20 +341,20 @@ def file_findings(material: Material, headers: Mapping[str, Header]) -> Iterator
 
 _FILE_TEXTS = {
     "wrong suffix": (
-        "The file extension of {:,} files does not match their content.",
+        "files have an extension that does not match the content.",
         "Rename them: mien reads them, but other programs may not.",
     ),
     "odd size": (
-        "{:,} images differ in size from at least 90 % of the images.",
+        "images differ in size from at least 90 % of the images.",
         "Check whether they come from another source; a model may learn the source instead of the face.",
     ),
     "odd colour": (
-        "{:,} images are grey in a data set with at least 90 % colour images, or the reverse.",
+        "images are grey in a data set with at least 90 % colour images, or the reverse.",
         "Check whether they come from another source; a model may learn the source instead of the face.",
     ),
-    "not square": ("{:,} images are not square, and were padded.", "Crop them to the face."),
+    "not square": ("images are not square, and were padded.", "Crop them to the face."),
     "enlarged": (
-        "{:,} images are smaller than the network's input, and were enlarged.",
+        "images are smaller than the network's input, and were enlarged.",
         "Use a smaller input size, or larger images.",
     ),
 }
