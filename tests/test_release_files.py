@@ -109,6 +109,12 @@ def test_the_version_is_in_one_place() -> None:
     assert re.findall(r"^__version__ = .*$", source, re.MULTILINE) == [f'__version__ = "{__version__}"']
 
 
+def test_the_links_of_the_changelog_exist() -> None:
+    links = re.findall(r"\]\(([^)#h][^)#]*)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
+    assert len(links) > 3
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
 @pytest.mark.parametrize(
     ("text", "version", "named"),
     [
