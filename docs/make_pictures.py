@@ -213,6 +213,31 @@ def make_audit(work: Path) -> None:
         save(picture, "audit.png", colours=64)
 
 
+def make_web(work: Path) -> None:
+    """Take a picture of the page that runs the model in the browser."""
+    from functools import partial
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+    from threading import Thread
+
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    import chromium
+    from mien.release import web_site
+
+    site = web_site.write(mien.load_model(), work / "site").path
+    handler = partial(SimpleHTTPRequestHandler, directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, chromium.started() as browser:
+        Thread(target=server.serve_forever, daemon=True).start()
+        page = browser.page()
+        page.resize(900, 800)
+        page.open(f"http://127.0.0.1:{server.server_port}/")
+        page.choose_files("input[type=file]", PICTURES / "faces.png")
+        page.wait("document.body.innerText.includes('surprise')")
+        page.screenshot(work / "web.png")
+        server.shutdown()
+    with Image.open(work / "web.png") as picture:
+        save(picture, "web.png", colours=128)
+
+
 MAKERS: dict[str, Callable[[Path], None]] = {
     "marked": make_marked,
     "steps": make_steps,
@@ -220,6 +245,7 @@ MAKERS: dict[str, Callable[[Path], None]] = {
     "explanation": make_explanation,
     "run": make_run,
     "audit": make_audit,
+    "web": make_web,
 }
 
 
