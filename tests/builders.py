@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import io
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -126,14 +127,43 @@ def origin(known: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def small_work() -> Iterator[None]:
+def placeholder_figures() -> Iterator[None]:
+    """Write random bytes instead of figures, whose drawing is half of the time of a small training."""
+    from mien.reports import plots
+
+    def save(figure: object, to: Path, stem: str, *, tight: bool = True) -> list[Path]:
+        Path(to).mkdir(parents=True, exist_ok=True)
+        paths = [Path(to) / f"{stem}{ending}" for ending in (".png", ".svg")]
+        for path in paths:
+            path.write_bytes(os.urandom(8))
+        return paths
+
+    with mock.patch.object(plots, "_save_figure", save):
+        yield
+
+
+@contextlib.contextmanager
+def few_comparisons() -> Iterator[None]:
+    """Compare file and network on 64 images after an export; the tests of export compare on all."""
+    from mien.release import exporters
+
+    with contextlib.ExitStack() as changed:
+        for function in (exporters.write_model, exporters.convert, exporters.write):
+            changed.enter_context(mock.patch.dict(function.__kwdefaults__, at_least=64))
+        yield
+
+
+@contextlib.contextmanager
+def small_work(*, figures: bool = False) -> Iterator[None]:
     """Make work smaller while documented commands run, whose sizes are a user's.
 
     A training takes one epoch: of `toy` from chance, and of `small` where it begins from `fast` or `default`.
     An export is compared on 64 images, and an archive of synthetic faces holds at most 112.
+
+    Args:
+        figures: Whether figures are drawn, and not placeholders.
     """
     from mien.models import model_files
-    from mien.release import exporters
     from mien.training import recipes, trainer
 
     fit, archive = trainer.fit, synthetic.write_archive
@@ -154,8 +184,9 @@ def small_work() -> Iterator[None]:
     with contextlib.ExitStack() as changed:
         changed.enter_context(mock.patch.object(trainer, "fit", short))
         changed.enter_context(mock.patch.object(synthetic, "write_archive", few))
-        for function in (exporters.write_model, exporters.convert, exporters.write):
-            changed.enter_context(mock.patch.dict(function.__kwdefaults__, at_least=64))
+        changed.enter_context(few_comparisons())
+        if not figures:
+            changed.enter_context(placeholder_figures())
         yield
 
 

@@ -1,11 +1,13 @@
 """The public names of mien: each is documented, and its example runs."""
 
+import contextlib
 import doctest
 import importlib.util
 import inspect
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from PIL import Image
 from skimage.data import astronaut
 
+import builders
 import mien
 from builders import refused
 from mien.training.recipes import get, override, to_toml
@@ -31,6 +34,13 @@ def place(away: Path, faces: Path, tiny_run: Path) -> Path:
     shutil.copy(faces / "faces.zip", "faces.zip")
     shutil.copytree(tiny_run, "runs/tiny-run")
     return away
+
+
+@pytest.fixture
+def small() -> Iterator[None]:
+    """Small exports and placeholders for figures."""
+    with builders.few_comparisons(), builders.placeholder_figures():
+        yield
 
 
 def make_video(path: Path) -> None:
@@ -58,7 +68,9 @@ def test_the_example_of_a_public_name_runs(name: str, place: Path) -> None:
     assert example.examples
     report: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
-    assert runner.run(example, out=report.append).failed == 0, "".join(report)
+    trains = NEEDS.get(name) == "keras" or name in ("export", "resume", "train_folds")
+    with builders.small_work() if trains else contextlib.nullcontext():
+        assert runner.run(example, out=report.append).failed == 0, "".join(report)
 
 
 def test_every_error_is_a_public_name() -> None:
@@ -67,20 +79,20 @@ def test_every_error_is_a_public_name() -> None:
     assert all(getattr(mien, name) is getattr(mien.errors, name) for name in defined)
 
 
-def test_train_takes_a_data_set_a_recipe_file_and_a_base(place: Path) -> None:
+def test_train_takes_a_data_set_a_recipe_file_and_a_base(place: Path, small: None) -> None:
     pytest.importorskip("keras", reason="training needs mien[train]")
-    small = override(get("quick"), ["epochs=1", "network=tiny", "size=16"])
-    Path("mine.toml").write_text(to_toml(small), encoding="utf-8")
+    chosen = override(get("quick"), ["epochs=1", "network=toy", "size=16"])
+    Path("mine.toml").write_text(to_toml(chosen), encoding="utf-8")
     stages: set[str] = set()
     first = mien.train(
         "faces.zip", "mine.toml", split_seed=7, progress=lambda stage, done, total: stages.add(stage)
     )
-    assert first.recipe() == small
+    assert first.recipe() == chosen
     assert first.facts()["data"]["origin"]["seed"] == 7
     assert {"reading faces.zip", "epoch 1/1"} <= stages
     dataset = mien.load_dataset("faces.zip", size=16)
     second = mien.train(dataset, settings={"epochs": 1, "batch_size": 8}, base=first.path, out="second")
-    assert (second.recipe().network, second.recipe().size, second.recipe().batch_size) == ("tiny", 16, 8)
+    assert (second.recipe().network, second.recipe().size, second.recipe().batch_size) == ("toy", 16, 8)
     assert second.facts()["began"]["name"]
 
 
@@ -107,9 +119,9 @@ def test_train_names_an_argument_of_a_wrong_type(argument: str, options: dict[st
             function(**{"data": "faces.zip", **options})
 
 
-def test_resume_takes_data_that_has_moved_and_calls_back(place: Path) -> None:
+def test_resume_takes_data_that_has_moved_and_calls_back(place: Path, small: None) -> None:
     pytest.importorskip("keras", reason="training needs mien[train]")
-    run = mien.train("faces.zip", settings=["epochs=1", "network=tiny", "size=16"])
+    run = mien.train("faces.zip", settings=["epochs=1", "network=toy", "size=16"])
     dataset, seen = mien.load_dataset("faces.zip", size=16), []
     Path("faces.zip").rename("moved.zip")
     with pytest.raises(mien.InputError, match="--data"):

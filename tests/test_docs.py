@@ -342,8 +342,8 @@ SIZES = pytest.mark.parametrize("size", ["small", pytest.param("full", marks=pyt
 
 
 @contextlib.contextmanager
-def work(size: str) -> Iterator[None]:
-    with builders.small_work() if size == "small" else contextlib.nullcontext():
+def work(size: str, *, figures: bool = False) -> Iterator[None]:
+    with builders.small_work(figures=figures) if size == "small" else contextlib.nullcontext():
         yield
 
 
@@ -351,7 +351,7 @@ def work(size: str) -> Iterator[None]:
 @SIZES
 @pytest.mark.parametrize("page", PYTHON, ids=lambda page: page.name)
 def test_the_python_of_a_page_runs_as_it_is(page: Path, at: Path, size: str) -> None:
-    with work(size):
+    with work(size, figures=page.name == "plot.md"):
         _run_python(page, at)
 
 

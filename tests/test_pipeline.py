@@ -9,7 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from mien import _files, cli
 from mien.data import datasets, probabilities, synthetic
 from mien.errors import OutputError
 from mien.models import model_files
-from mien.reports import plots
 from mien.training import runs
 
 pytest.importorskip("keras", reason="training needs mien[train]")
@@ -43,21 +42,17 @@ def trained(tiny_run: Path) -> Path:
 
 
 @pytest.fixture
-def real_figures() -> None:
-    """Ask for figures as they are; drawing them is half of the time of a small training."""
+def full_work() -> None:
+    """Ask for figures, and for comparisons of exports on all images."""
 
 
 @pytest.fixture(autouse=True)
-def _placeholders(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    def save(figure: object, to: Path, stem: str, *, tight: bool = True) -> list[Path]:
-        Path(to).mkdir(parents=True, exist_ok=True)
-        paths = [Path(to) / f"{stem}{ending}" for ending in (".png", ".svg")]
-        for path in paths:
-            path.write_bytes(os.urandom(8))
-        return paths
-
-    if "real_figures" not in request.fixturenames:
-        monkeypatch.setattr(plots, "_save_figure", save)
+def _small_work(request: pytest.FixtureRequest) -> Iterator[None]:
+    if "full_work" in request.fixturenames:
+        yield
+    else:
+        with builders.few_comparisons(), builders.placeholder_figures():
+            yield
 
 
 @pytest.fixture
@@ -102,7 +97,7 @@ def follow(capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
     return call
 
 
-def test_archive_to_prediction(away: Path, archive: Path, ask: Json, real_figures: None) -> None:
+def test_archive_to_prediction(away: Path, archive: Path, ask: Json, full_work: None) -> None:
     shutil.copy(archive, away / "archive (4).zip")
 
     code, unpacked = ask("extract", "archive (4).zip", "--to", "data")
@@ -147,7 +142,9 @@ def test_archive_to_prediction(away: Path, archive: Path, ask: Json, real_figure
 
 
 @pytest.mark.parametrize("format_", ["onnx", "keras", "h5", "litert"])
-def test_every_format_is_written_where_asked(trained: Path, tmp_path: Path, ask: Json, format_: str) -> None:
+def test_every_format_is_written_where_asked(
+    trained: Path, tmp_path: Path, ask: Json, format_: str, full_work: None
+) -> None:
     if format_ == "litert":
         pytest.importorskip("tensorflow")
     code, document = ask("export", str(trained), "--format", format_, "--to", str(tmp_path / "out"))
