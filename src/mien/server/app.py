@@ -29,7 +29,7 @@ from mien.models.card import Card, to_json
 from mien.models.model_files import Model
 from mien.server import metrics as formats
 from mien.server import open_inference, pages, payloads
-from mien.server.admission import PLACE, Admission, Gate, Place, busy, error_response
+from mien.server.admission import PLACE, Admission, Gate, Place, busy, error_response, header
 from mien.server.metrics import Metrics
 from mien.server.open_inference import Inference
 from mien.server.openapi import describe
@@ -79,16 +79,19 @@ class Server:
             RequestError: It is too large or too slow, or its encoding is not supported or damaged.
         """
         limit, place = self.settings.limits.body, request.scope[PLACE]
-        stated = request.headers.get("content-length", "")
+        stated = header(request.scope, "Content-Length")
         if stated.isdecimal() and int(stated) > limit:
             raise _too_large(limit)
-        try:
-            # So that the other half is left for the answer.
-            async with asyncio.timeout(self.settings.times.answer / 2):
-                content = await _read(request, limit, place)
-        except TimeoutError:
-            raise RequestError(408, "the body took too long; send it faster, or send less") from None
-        encoding = request.headers.get("content-encoding", "")
+        content, complete = await _chunk(request)
+        place.hold(len(content))
+        if not complete:
+            try:
+                # So that the other half is left for the answer.
+                async with asyncio.timeout(self.settings.times.answer / 2):
+                    content += await _rest(request, len(content), limit, place)
+            except TimeoutError:
+                raise RequestError(408, "the body took too long; send it faster, or send less") from None
+        encoding = header(request.scope, "Content-Encoding")
         if not encoding:
             return content
         unpacked = await asyncio.to_thread(payloads.decompress, content, encoding, limit)
@@ -101,7 +104,7 @@ class Server:
         Raises:
             RequestError: As `body` and `payloads.read`.
         """
-        kind, query = request.headers.get("content-type", ""), request.scope["query_string"]
+        kind, query = header(request.scope, "Content-Type"), request.scope["query_string"]
         body = await self.body(request)
         read = functools.partial(payloads.read, kind, query, body, self.settings.limits, *others)
         # A large body takes long enough to hold up other requests.
@@ -218,7 +221,7 @@ async def annotate(request: Request) -> Response:
     uploads, options, more = await server.images(request, "format")
     if len(uploads) != 1:
         raise RequestError(400, f"the request has {len(uploads)} images; send one")
-    accepted = request.headers.get("accept", "")
+    accepted = header(request.scope, "Accept")
     default = "jpeg" if "image/jpeg" in accepted and "image/png" not in accepted else "png"
     kind = more.get("format", default).lower()
     if kind not in ("png", "jpeg", "jpg"):
@@ -233,7 +236,7 @@ async def infer(request: Request) -> Response:
     """Return the probabilities of crops by the Open Inference Protocol."""
     server, card = _server(request), _named_model(request)
     body = await server.body(request)
-    length = request.headers.get(open_inference.LENGTH, "")
+    length = header(request.scope, open_inference.LENGTH)
     read = functools.partial(open_inference.read, body, length, card, server.settings.limits)
     asked = read() if len(body) < _QUICK else await asyncio.to_thread(read)
     found = await server.unless_gone(request, _run_heads(server, asked))
@@ -296,6 +299,7 @@ class _Gone(Exception):
     """The client has left."""
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -330,24 +334,28 @@ async def _run_heads(server: Server, asked: Inference) -> dict[str, NDArray[np.f
 
 
 def _json(content: Any) -> Response:
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    return Response(text, media_type="application/json", headers=_NO_STORE)
+    return Response(_ENCODER.encode(content), media_type="application/json", headers=_NO_STORE)
 
 
-async def _read(request: Request, limit: int, place: Place) -> bytes:
-    chunks, size = [], 0
-    while True:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise _Gone
-        chunk: bytes = message.get("body", b"")
+async def _chunk(request: Request) -> tuple[bytes, bool]:
+    """Return the next bytes of a body, and whether they are the last."""
+    message = await request.receive()
+    if message["type"] == "http.disconnect":
+        raise _Gone
+    return message.get("body", b""), not message.get("more_body", False)
+
+
+async def _rest(request: Request, size: int, most: int, place: Place) -> bytes:
+    """Return the bytes of a body after the first `size`, which together are `most` at most."""
+    chunks, complete = [], False
+    while not complete:
+        chunk, complete = await _chunk(request)
         size += len(chunk)
-        if size > limit:
-            raise _too_large(limit)
+        if size > most:
+            raise _too_large(most)
         place.hold(len(chunk))
         chunks.append(chunk)
-        if not message.get("more_body", False):
-            return b"".join(chunks)
+    return b"".join(chunks)
 
 
 def _too_large(limit: int) -> RequestError:

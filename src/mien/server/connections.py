@@ -31,6 +31,38 @@ class ServerConfig(Config):
     settings = Settings()
 
 
+class _Joined:
+    """A transport that sends what is written in one turn of the event loop at once.
+
+    uvicorn writes the head and the body of a response separately. Each write is a system call, after which
+    the thread waits for Python's lock while others compute.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._waiting: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send bytes at the end of this turn."""
+        if not self._waiting:
+            self._loop.call_soon(self._flush)
+        self._waiting.append(data)
+
+    def close(self) -> None:
+        """Send what is left, and close the connection."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            content = self._waiting[0] if len(self._waiting) == 1 else b"".join(self._waiting)
+            self._waiting = []
+            self._transport.write(content)
+
+
 class HttpConnection(HttpToolsProtocol):
     """A connection of uvicorn with deadlines."""
 
@@ -56,7 +88,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request, or refuse the connection."""
-        super().connection_made(transport)
+        super().connection_made(_Joined(transport, self.loop))  # type: ignore[arg-type]
         if len(self.connections) > self.config.settings.connections:
             self._refuse(503, "there are too many connections; try again later")
             return

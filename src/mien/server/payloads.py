@@ -6,16 +6,19 @@ wrong is a `RequestError` with a status from 400 to 499 and one sentence.
 
 import base64
 import binascii
+import functools
 import io
 import json
-import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl
 
 from PIL import Image
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
 
 from mien._text import quote
 from mien.errors import ImageError, InputError
@@ -26,10 +29,8 @@ from mien.vision.detectors import MAX_ENLARGEMENT
 #: Content types of a body that is one image.
 IMAGE_TYPES = ("image/", "application/octet-stream")
 OPTIONS = ("head", "balance", "min_face", "whole_image")
-#: Text fields and parts of a request, and bytes of the head of a part, that are allowed at most.
-_FIELDS, _PART_HEAD = 32, 4096
-_BOUNDARY = re.compile(r"""boundary\s*=\s*(?:"([^"\\]{1,70})"|([^\s";,]{1,70}))""", re.IGNORECASE)
-_PARAMETER = re.compile(rb"""[;\s](name|filename)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s";]+))""", re.IGNORECASE)
+#: Text fields of a request, bytes of one, and characters of a file's name, at most.
+_FIELDS, _FIELD_BYTES, _FILE_NAME = 32, 4096, 255
 _TRUE, _FALSE = ("1", "true", "yes", "on", ""), ("0", "false", "no", "off")
 #: Width in pixels to which the smallest face is scaled, at most, by the detectors.
 _DETECTED = 24
@@ -90,7 +91,7 @@ def read(
         RequestError: The content type is not supported; the body is damaged, has no image or too many; or a
             field is unknown.
     """
-    fields = query_fields(query)
+    fields = dict(query_fields(query))
     kind = content_type.partition(";")[0].strip().lower()
     uploads: list[Upload]
     if kind == "multipart/form-data":
@@ -226,7 +227,8 @@ def check_image(content: bytes, limits: Limits, min_face: int | None = None) -> 
         raise ImageError("the JPEG has too many scans; save it again")
 
 
-def query_fields(query: bytes) -> dict[str, str]:
+@functools.lru_cache(64)
+def query_fields(query: bytes) -> Mapping[str, str]:
     """Return the fields of a query string.
 
     Raises:
@@ -238,7 +240,7 @@ def query_fields(query: bytes) -> dict[str, str]:
         )
     except ValueError:
         raise RequestError(400, "the query string cannot be read; check it") from None
-    return dict(pairs)
+    return MappingProxyType(dict(pairs))
 
 
 def _number(name: str, value: str | None, kind: type[int] | type[float]) -> Any:
@@ -295,65 +297,73 @@ def _check_count(count: int, limits: Limits) -> None:
         )
 
 
-def _multipart(content_type: str, body: bytes, limits: Limits) -> tuple[list[Upload], dict[str, str]]:
-    """Read a multipart body.
+class _Form:
+    """The parts of a multipart body, as the parser reports them."""
 
-    Source: RFC 2046, section 5.1.1, and RFC 7578.
-    """
-    found = _BOUNDARY.search(content_type)
-    if found is None:
-        raise RequestError(400, "the content type has no boundary; send multipart/form-data as RFC 7578 says")
-    uploads: list[Upload] = []
-    fields: dict[str, str] = {}
-    for head, content in _parts(body, b"--" + (found[1] or found[2]).encode("latin-1")):
-        name, file = _names(head)
-        if name == "image":
-            _check_count(len(uploads) + 1, limits)
-            uploads.append(Upload(file or "image", content))
-        elif len(content) > _PART_HEAD or len(fields) >= _FIELDS:
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._field, self._value = bytearray(), bytearray()
+        self._name, self._file, self._content = "", "", bytearray()
+        self.uploads: list[Upload] = []
+        self.fields: dict[str, str] = {}
+        self.complete = False
+
+    def callbacks(self) -> dict[str, Callable[..., None]]:
+        """Return what the parser calls."""
+        return {
+            "on_part_begin": self._begin,
+            "on_header_field": lambda data, start, end: self._field.extend(data[start:end]),
+            "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
+            "on_header_end": self._end_header,
+            "on_part_data": lambda data, start, end: self._content.extend(data[start:end]),
+            "on_part_end": self._end,
+            "on_end": self._finish,
+        }
+
+    def _begin(self) -> None:
+        self._name, self._file, self._content = "", "", bytearray()
+
+    def _end_header(self) -> None:
+        if self._field.lower() == b"content-disposition":
+            _, found = parse_options_header(bytes(self._value))
+            name, file = (found.get(each, b"") for each in (b"name", b"filename"))
+            self._name, self._file = name.decode(errors="replace"), file.decode(errors="replace")[:_FILE_NAME]
+        self._field, self._value = bytearray(), bytearray()
+
+    def _end(self) -> None:
+        if not self._name:
+            raise RequestError(400, "a part of the multipart body has no name; name images image")
+        if self._name == "image":
+            _check_count(len(self.uploads) + 1, self._limits)
+            self.uploads.append(Upload(self._file or "image", bytes(self._content)))
+        elif len(self._content) > _FIELD_BYTES or len(self.fields) >= _FIELDS:
             raise RequestError(
                 400,
-                f"the field {quote(name)} is too long, or there are too many; images are in "
+                f"the field {quote(self._name)} is too long, or there are too many fields; images are in "
                 "fields named image",
             )
         else:
-            fields[name] = content.decode("utf-8", errors="replace")
-    return uploads, fields
+            self.fields[self._name] = self._content.decode(errors="replace")
+
+    def _finish(self) -> None:
+        self.complete = True
 
 
-def _parts(body: bytes, boundary: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the head and the content of each part."""
-    damaged = RequestError(400, "the multipart body is damaged or cut off; send it again")
-    place = 0 if body.startswith(boundary) else body.find(b"\r\n" + boundary) + 2
-    if place == 1:
-        raise damaged
-    while True:
-        place += len(boundary)
-        if body[place : place + 2] == b"--":
-            return
-        # White space may follow a boundary.
-        line = body.find(b"\r\n", place, place + 80)
-        if line < 0 or body[place:line].strip(b" \t"):
-            raise damaged
-        head_end = body.find(b"\r\n\r\n", line, line + _PART_HEAD)
-        end = body.find(b"\r\n" + boundary, head_end + 2)
-        if head_end < 0 or end < 0:
-            raise damaged
-        yield body[line:head_end], body[head_end + 4 : end]
-        place = end + 2
+def _multipart(content_type: str, body: bytes, limits: Limits) -> tuple[list[Upload], dict[str, str]]:
+    """Read a multipart body.
 
-
-def _names(head: bytes) -> tuple[str, str]:
-    """Return the name and the file name of a part."""
-    for line in head.split(b"\r\n"):
-        key, _, value = line.partition(b":")
-        if key.strip().lower() == b"content-disposition":
-            found = {
-                match[1].lower(): (match[2] if match[2] is not None else match[3])
-                for match in _PARAMETER.finditer(value)
-            }
-            name, file = (
-                found.get(each, b"").decode("utf-8", errors="replace") for each in (b"name", b"filename")
-            )
-            return re.sub(r"\\(.)", r"\1", name), re.sub(r"\\(.)", r"\1", file)[:255]
-    raise RequestError(400, "a part of the multipart body has no name; name images image")
+    Source: RFC 7578.
+    """
+    boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
+    if not boundary:
+        raise RequestError(400, "the content type has no boundary; send multipart/form-data as RFC 7578 says")
+    form = _Form(limits)
+    try:
+        parser = MultipartParser(boundary, form.callbacks())  # type: ignore[arg-type]
+        parser.write(body)
+        parser.finalize()
+    except FormParserError:
+        form.complete = False
+    if not form.complete:
+        raise RequestError(400, "the multipart body is damaged or cut off; send it again")
+    return form.uploads, form.fields

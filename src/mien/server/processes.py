@@ -21,6 +21,7 @@ from mien.vision.detectors import Detector
 
 try:
     import httptools  # noqa: F401 uvicorn would take a slower parser
+    import python_multipart  # noqa: F401
     import uvicorn
     import wsproto  # noqa: F401
     from starlette.applications import Starlette
@@ -32,6 +33,8 @@ except ImportError as error:
 from mien.server.app import create_app
 from mien.server.connections import HttpConnection, ServerConfig, StreamConnection
 
+#: Connections that wait until a process accepts them.
+_BACKLOG = 1024
 #: Time that worker processes have to start.
 _START_SECONDS = 60.0
 
@@ -54,7 +57,7 @@ def bind(host: str, port: int) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         # Here and not only in the event loop, so that clients may connect once the address is known.
-        listener.listen(1024)
+        listener.listen(_BACKLOG)
         listener.set_inheritable(True)
     except (OSError, UnicodeError) as error:
         if listener is not None:
@@ -116,7 +119,8 @@ def config(app: Any, settings: Settings, **more: Any) -> ServerConfig:
         forwarded_allow_ips=list(settings.forwarded_from),
         root_path=settings.root_path,
         server_header=False,
-        backlog=1024,
+        # asyncio accepts that many connections at once, so that one of several processes would get them all.
+        backlog=1 if more.get("workers", 1) > 1 else _BACKLOG,
         timeout_keep_alive=max(1, round(settings.times.idle)),
         timeout_worker_healthcheck=round(_START_SECONDS),
         timeout_graceful_shutdown=max(1, round(settings.times.drain)),
@@ -171,8 +175,21 @@ class _Supervisor(Multiprocess):
 
     def init_processes(self) -> None:
         super().init_processes()
-        if all(process.wait_until_ready(_START_SECONDS, self.should_exit) for process in self.processes):
+        started = all(
+            process.wait_until_ready(_START_SECONDS, self.should_exit) for process in self.processes
+        )
+        self._lengthen_backlog()
+        if started:
             self._on_start()
+
+    def keep_subprocess_alive(self) -> None:
+        super().keep_subprocess_alive()
+        self._lengthen_backlog()
+
+    def _lengthen_backlog(self) -> None:
+        """Undo the short backlog that asyncio sets when a process starts; see `config`."""
+        for listener in self.sockets:
+            listener.listen(_BACKLOG)
 
 
 class RunningServer:
