@@ -143,13 +143,13 @@ def placeholder_figures() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def few_comparisons() -> Iterator[None]:
-    """Compare file and network on 64 images after an export; the tests of export compare on all."""
-    from mien.release import exporters
+def few_comparisons(images: int = 64) -> Iterator[None]:
+    """Compare file and network on few images after an export; the tests of export compare on 1,000."""
+    from mien.release import exporters, triton
 
     with contextlib.ExitStack() as changed:
-        for function in (exporters.write_model, exporters.convert, exporters.write):
-            changed.enter_context(mock.patch.dict(function.__kwdefaults__, at_least=64))
+        for function in (exporters.write_model, exporters.convert, exporters.write, triton.write_repository):
+            changed.enter_context(mock.patch.dict(function.__kwdefaults__, at_least=images))
         yield
 
 

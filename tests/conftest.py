@@ -58,6 +58,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def small_exports() -> Iterator[None]:
+    """Compare exports on few images in a module, and write placeholders for figures."""
+    with builders.few_comparisons(), builders.placeholder_figures():
+        yield
+
+
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     """Compare a text with the file of that name in tests/golden/, or rewrite the file.

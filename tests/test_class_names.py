@@ -148,7 +148,7 @@ def test_patterns_that_do_not_fit_are_refused(tmp_path, options, named):
     assert named in str(caught.value)
 
 
-def test_a_run_records_how_its_data_were_read(tmp_path, monkeypatch, capsys):
+def test_a_run_records_how_its_data_were_read(tmp_path, monkeypatch, capsys, small_exports):
     pytest.importorskip("tensorflow")
     names = [f"p{n % 5}_{label}_{n}.png" for n in range(20) for label in ("sad", "joy", "contempt")]
     lay(tmp_path / "a", flat(names))

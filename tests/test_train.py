@@ -30,7 +30,7 @@ from mien.evaluation import evaluator
 from mien.inference.predictor import Predictor
 from mien.labels import EMOTIONS
 from mien.models import model_files, priors
-from mien.release import model_cards
+from mien.release import exporters, model_cards
 from mien.training import recipes, runs
 
 pytest.importorskip("keras", reason="training needs mien[train]")
@@ -39,6 +39,7 @@ from mien.training import checkpoints, folds, optimization, targets, trainer
 from mien.training.batches import BatchLoader
 from mien.training.folds import assign_folds
 
+pytestmark = pytest.mark.usefixtures("small_exports")
 FORK = multiprocessing.get_context("forkserver")
 FORK.set_forkserver_preload(["mien.training.trainer", "conftest"])
 
@@ -280,14 +281,15 @@ def taught(
     statuses: list[trainer.Status] = []
     notes: list[str] = []
     recipe = dying.recipe("epochs=6", "optimizer.ema=0", "select=val_accuracy", "checkpoints.keep=1")
-    made = trainer.fit(
-        data,
-        recipe,
-        runs=tmp_path_factory.mktemp("taught") / "runs",
-        origin={"source": "somewhere"},
-        on_status=statuses.append,
-        on_note=notes.append,
-    )
+    with builders.few_comparisons(exporters.IMAGES):
+        made = trainer.fit(
+            data,
+            recipe,
+            runs=tmp_path_factory.mktemp("taught") / "runs",
+            origin={"source": "somewhere"},
+            on_status=statuses.append,
+            on_note=notes.append,
+        )
     return made, data, statuses, notes
 
 
@@ -356,7 +358,8 @@ def test_a_finished_run_resumes_to_itself(
 ) -> None:
     made, data, _, _ = learnt
     before = made.facts()["shipped"], made.history()
-    trainer.resume(made, data)
+    with builders.few_comparisons(exporters.IMAGES):
+        trainer.resume(made, data)
     assert (made.facts()["shipped"], made.history()) == before
 
 

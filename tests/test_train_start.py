@@ -27,6 +27,7 @@ pytest.importorskip("keras", reason="training needs mien[train]")
 from mien.release import shipping
 from mien.training import initialization, trainer
 
+pytestmark = pytest.mark.usefixtures("small_exports")
 FORK = multiprocessing.get_context("forkserver")
 FORK.set_forkserver_preload(["mien.training.trainer", "conftest"])
 

@@ -44,7 +44,8 @@ class _Screen(Console):
 
 def _width() -> int | None:
     """Return the width of stdout in characters: in a file or a pipe, no table is folded."""
-    return None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 1000
+    to_screen = sys.stdout is None or sys.stdout.isatty()  # None if stdout is closed
+    return None if to_screen or os.environ.get("COLUMNS") else 1000
 
 
 #: Progress, notes and errors.
