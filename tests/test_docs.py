@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,6 +197,7 @@ def _furnish(photo: Any) -> None:
     Path("ages.csv").write_text(
         "file,age\n" + "".join(f"row {row},{('old', 'young')[row % 2]}\n" for row in rows)
     )
+    Path("tokens").write_text("a-token-for-the-tests-of-pages\n")
     Path("docs/pictures").mkdir(parents=True)
     shutil.copy(ROOT / "docs/pictures/faces.png", "docs/pictures")
     for name in ("clean.csv", "leaks.csv", "out.csv"):
@@ -278,11 +280,41 @@ def _run(command: str) -> None:
         assert subprocess.run(["bash", "-c", spelt], env=environment, timeout=300).returncode == 0, command
         return
     words = _words(command)
-    if words[0] == "mien":
+    if words[:2] == ["mien", "serve"]:
+        _serve(words)
+    elif words[0] == "mien":
         # An audit that finds errors ends with 1.
         assert cli.run(words[1:]) in ((0, 1) if words[1] == "audit" else (0,)), command
     else:
         _check(command)
+
+
+def _serve(words: list[str]) -> None:
+    """Run a server on a free port of this machine; it must answer, and stop when it is told to."""
+    own = [*words[1:], "--port", "0", "--host", "127.0.0.1"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mien", *own],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert server.stdout is not None
+    try:
+        lines = []
+        for line in server.stdout:  # it ends when the server does
+            lines.append(line)
+            if found := re.search(r"http://127\.0\.0\.1:\d+", line):
+                with urllib.request.urlopen(found[0] + "/healthz", timeout=60) as answer:
+                    assert answer.status == 200
+                break
+        else:
+            raise AssertionError(f"{words} does not answer: {''.join(lines)}")
+    finally:
+        server.terminate()
+        server.communicate(timeout=60)
+    assert server.returncode == 0, words
 
 
 def _check(command: str) -> None:
