@@ -4,20 +4,27 @@ mien export default --format litert --to model.tflite
 python examples/plain_litert.py model.tflite face.png
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from PIL import Image
 
-model, image = sys.argv[1:]
-labels = Path(model).with_name("labels.txt").read_text(encoding="utf-8").splitlines()
-interpreter = Interpreter(model_path=model)
+parser = argparse.ArgumentParser(description="Predict the emotion of a cropped face with LiteRT.")
+parser.add_argument("model", help="a file that mien export --format litert wrote, beside its labels.txt")
+parser.add_argument("face", help="an image of a cropped face")
+options = parser.parse_args()
+try:
+    labels = Path(options.model).with_name("labels.txt").read_text(encoding="utf-8").splitlines()
+    interpreter = Interpreter(model_path=options.model)
+    image = Image.open(options.face).convert("L")
+except (OSError, ValueError) as error:
+    parser.error(str(error))
 source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
 interpreter.allocate_tensors()
 _, height, width, _ = source["shape"]
-face = Image.open(image).convert("L").resize((width, height), Image.Resampling.BILINEAR)
+face = image.resize((width, height), Image.Resampling.BILINEAR)
 pixels = np.asarray(face, np.float32).reshape(1, height, width, 1)  # 0..255; the model rescales
 interpreter.set_tensor(source["index"], pixels)
 interpreter.invoke()

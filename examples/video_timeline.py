@@ -3,12 +3,18 @@
 python examples/video_timeline.py interview.mp4 timeline.png
 """
 
-import sys
+import argparse
 
 import mien
 
-film, picture = sys.argv[1:]
-summary = mien.analyze_video(film, fps=5, timeline=picture, to="faces.csv")
+parser = argparse.ArgumentParser(description="Print what each person in a video showed, and plot it.")
+parser.add_argument("film")
+parser.add_argument("timeline", help="the file of the plot, such as timeline.png")
+options = parser.parse_args()
+try:
+    summary = mien.analyze_video(options.film, fps=5, timeline=options.timeline, to="faces.csv")
+except mien.MienError as error:
+    parser.error(str(error))
 for person in summary.people:
     shown = ", ".join(f"{emotion} {seconds:.1f} s" for emotion, seconds in person.emotions.items())
     print(f"person {person.track}, {person.first:.1f} s to {person.last:.1f} s: {shown}")

@@ -105,3 +105,34 @@ def test_exported_models_need_no_mien(run, tiny_run, name):
     assert [label for label, _ in lines] == list(model.card.labels)
     shown = [float(probability) for _, probability in lines]
     assert np.abs(np.array(shown) - model.run(pixels)[0]).max() < 2e-3
+
+
+#: Packages of each example, and arguments that name a text file instead of an image, a film, data or a model.
+USES = {
+    "folder_to_pandas.py": (("pandas",), ("broken",)),
+    "own_classes.py": ((), ("broken", "runs/mine")),
+    "photo.py": ((), ("broken", "marked.png")),
+    "plain_litert.py": (("ai_edge_litert",), ("broken", "photo.jpg")),
+    "plain_onnx.py": ((), ("broken", "photo.jpg")),
+    "video_timeline.py": (("av", "matplotlib"), ("broken", "timeline.png")),
+    "webcam.py": (("cv2",), ("broken",)),
+}
+
+
+@pytest.mark.parametrize("given", ["none", "broken", "missing"])
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_bad_arguments_end_with_a_usage_line(run, capsys, name, given):
+    packages, arguments = USES[name]
+    needs(*packages)
+    Path("broken").write_text("this is text")
+    Path("labels.txt").write_text("happy\n")
+    # Without arguments, the webcam's script opens the first camera, which a machine may have.
+    changed = {"none": ["--what"] if name == "webcam.py" else [], "broken": arguments}
+    with pytest.raises(SystemExit) as left:
+        run(name, *changed.get(given, ["nowhere", *arguments[1:]]))
+    shown = capsys.readouterr().err
+    assert left.value.code == 2
+    assert f"usage: {name}" in shown
+    assert "Traceback" not in shown
+    if given == "missing":
+        assert "nowhere" in shown
