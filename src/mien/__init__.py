@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     )
     from mien.evaluation.evaluation import Evaluation
     from mien.inference.batches import predict_files
+    from mien.inference.merging import merge_parts
     from mien.inference.predictor import Predictor, predict, predict_many
     from mien.models.model_files import load as load_model
     from mien.models.model_files import resolve
@@ -72,6 +73,7 @@ _PUBLIC = {
     "export": ("api", "export"),
     "load_dataset": ("data.datasets", "load"),
     "load_model": ("models.model_files", "load"),
+    "merge_parts": ("inference.merging", "merge_parts"),
     "predict": ("inference.predictor", "predict"),
     "predict_files": ("inference.batches", "predict_files"),
     "predict_many": ("inference.predictor", "predict_many"),
@@ -137,6 +139,7 @@ __all__ = [
     "export",
     "load_dataset",
     "load_model",
+    "merge_parts",
     "predict",
     "predict_files",
     "predict_many",

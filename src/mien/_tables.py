@@ -18,6 +18,8 @@ from mien.errors import InputError, MissingExtra
 FORMATS = ("jsonl", "csv", "parquet")
 #: Rows in a group of a Parquet file; they are in memory until they are written.
 _GROUP = 1000
+#: Key of the metadata of a Parquet file under which mien keeps a record.
+_RECORD = "mien"
 
 T = TypeVar("T")
 
@@ -148,8 +150,11 @@ class Table:
             if len(self._rows) >= _GROUP:
                 self._write_group()
 
-    def keep(self) -> None:
+    def keep(self, record: str | None = None) -> None:
         """Finish the file and move it to `path`.
+
+        Args:
+            record: A text that a Parquet file keeps for `record_of`.
 
         Raises:
             OutputError: It cannot be written.
@@ -157,6 +162,8 @@ class Table:
         with _files.writing(self.path):
             if self._rows:
                 self._write_group()
+            if self._parquet is not None and record is not None:
+                self._parquet.add_key_value_metadata({_RECORD: record})
             self._close()
             _files.fill(self.path, self._partial.replace)
 
@@ -171,6 +178,18 @@ class Table:
             self._file.close()
         if self._parquet is not None:
             self._parquet.close()
+
+
+def record_of(path: str | os.PathLike[str]) -> str | None:
+    """Return the record in a Parquet file that `Table.keep` wrote; None if it has none.
+
+    Raises:
+        OSError or ValueError: The file cannot be read or is not a Parquet file.
+    """
+    from pyarrow import parquet
+
+    found = (parquet.read_metadata(str(path)).metadata or {}).get(_RECORD.encode())
+    return None if found is None else found.decode()
 
 
 def column(path: str | os.PathLike[str], name: str) -> set[Any]:

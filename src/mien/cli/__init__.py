@@ -91,6 +91,7 @@ for command, example in (
     (release.ship, "mien ship runs/quick-1 --to shipped"),
     (release.card, "mien card runs/quick-1 --to card.md"),
     (inference.predict, "mien predict photos/ --to faces.csv --save marked"),
+    (inference.merge, "mien merge part-*.parquet --to faces.parquet"),
     (evaluation.explain, "mien explain photo.jpg --to why"),
     (inference.video, "mien video interview.mp4 --to faces.csv --timeline people.png"),
     (inference.webcam, "mien webcam --mirror"),

@@ -451,15 +451,16 @@ def prior_options(balance: float | None, prior: str | None, group: str | None = 
         raise InputError("--balance and --prior both set the frequencies of emotions; use one of them")
     read: dict[str, Any] = {
         "balance": balance,
-        "prior": None if prior is None else _parse("--prior", priors.parse_prior, prior),
-        "groups": None if group is None else _parse("--group", priors.parse_groups, group),
+        "prior": None if prior is None else parse_option("--prior", priors.parse_prior, prior),
+        "groups": None if group is None else parse_option("--group", priors.parse_groups, group),
     }
     # Checks that need no model run before one is loaded.
     priors.Adjustment(balance=balance or 0.0, prior=read["prior"] or {}, groups=read["groups"] or {})
     return read
 
 
-def _parse(option: str, parse: Callable[[str], _T], text: str) -> _T:
+def parse_option(option: str, parse: Callable[[str], _T], text: str) -> _T:
+    """Return what `parse` reads from the text of an option; its error names the option."""
     try:
         return parse(text)
     except InputError as error:

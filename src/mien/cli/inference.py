@@ -1,4 +1,4 @@
-"""Commands for inference: `predict`, `video` and `webcam`."""
+"""Commands for inference: `predict`, `merge`, `video` and `webcam`."""
 
 import json as codec
 import signal
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien._text import format_duration, pluralize
+from mien._text import format_duration, pluralize, shorten
 from mien.cli import common
 from mien.errors import ImageError, InputError, Stopped
 
@@ -58,6 +58,13 @@ def predict(
         ),
     ] = None,
     workers: Annotated[int, typer.Option(metavar="N", help="Number of processes that detect faces.")] = 1,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="With --to: predict only part I of N of the images; mien merge joins the parts.",
+        ),
+    ] = None,
     json: common.Json = False,
     jsonl: Annotated[
         bool, typer.Option("--jsonl", help="Print each prediction as a line of JSON as soon as it is ready.")
@@ -72,6 +79,8 @@ def predict(
     common.check_one_format(json=json, jsonl=jsonl, csv=csv)
     if resume and to is None:
         raise InputError("--resume continues a file; name it with --to FILE")
+    if shard is not None:
+        _check_shard(shard, paths, to)
     common.check_whole_image(context, whole_image)
     common.check_ranges(min_face=min_face, min_confidence=min_confidence, workers=workers)
     frequent = common.prior_options(balance, prior, group)
@@ -96,6 +105,7 @@ def predict(
             redo=json or jsonl or csv or save is not None,
             save=save,
             workers=workers,
+            shard=shard,
             progress=progress,
             on_note=common.note,
         )
@@ -107,6 +117,16 @@ def predict(
         else:
             _print_predictions(counts)
     return _report_problems(counts)
+
+
+def _check_shard(shard: str, paths: Sequence[str], to: Path | None) -> None:
+    from mien.inference.image_files import Shard
+
+    common.parse_option("--shard", Shard.parse, shard)
+    if to is None:
+        raise InputError("--shard writes a part for mien merge; name its file with --to FILE")
+    if "-" in paths:
+        raise InputError("- reads one image from stdin, which cannot be divided; leave out --shard")
 
 
 class _Stdin(bytes):
@@ -199,9 +219,40 @@ def _report_problems(counts: _Counts) -> int:
         )
     if found.save is not None:
         common.note(f"wrote {pluralize(found.saved, 'file')} to {found.save}")
-    if counts.unreadable and not counts.images:
+    if counts.unreadable and not counts.images and found.shard is None:
         raise ImageError("no image could be read (see above)")
     return common.SOME_BAD if found.problems or counts.unreadable else 0
+
+
+def merge(
+    parts: Annotated[
+        list[Path],
+        typer.Argument(metavar="PART", help="The files that mien predict --shard wrote, of all shards."),
+    ],
+    to: Annotated[
+        Path,
+        typer.Option(
+            metavar="PATH", help="Write all predictions to this file; its extension is that of the parts."
+        ),
+    ],
+    json: common.Json = False,
+) -> int:
+    """Join the parts that predict --shard wrote into one file."""
+    from mien.inference import merging
+
+    merged = merging.merge_parts(parts, to)
+    if json:
+        common.emit(merged.to_dict())
+    else:
+        common.note(
+            f"wrote {to}: {pluralize(merged.faces, 'face')} in {pluralize(merged.images, 'image')}, from "
+            f"{pluralize(merged.parts, 'part')}"
+        )
+    if merged.unreadable:
+        common.note(
+            f"{pluralize(len(merged.unreadable), 'image')} could not be read: {shorten(merged.unreadable)}"
+        )
+    return common.SOME_BAD if merged.unreadable else 0
 
 
 def video(

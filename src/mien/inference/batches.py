@@ -7,6 +7,7 @@
 writes predictions to a table and marked images to a folder, and continues where an earlier run stopped.
 """
 
+import glob
 import hashlib
 import json
 import multiprocessing
@@ -25,10 +26,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from mien import _files, _tables
-from mien._text import pluralize
+from mien._text import make_encodable, pluralize
 from mien.errors import ImageError, InputError
 from mien.inference import image_files
-from mien.inference.image_files import check_sources
+from mien.inference.image_files import Shard, check_sources
 from mien.inference.predictor import Predictor, name_of
 from mien.types import Box, Face, Prediction, Problem
 from mien.vision.images import Source
@@ -164,6 +165,7 @@ class FilePredictions:
         redo: bool,
         save: str | os.PathLike[str] | None,
         workers: int,
+        shard: str | None,
         progress: Callable[[int, int], None] | None,
         on_note: Callable[[str], None] | None,
     ) -> None:
@@ -179,6 +181,9 @@ class FilePredictions:
         )
         if resume and to is None:
             raise InputError("`resume` continues a file; name it with `to`")
+        self.shard = None if shard is None else Shard.parse(shard)
+        if self.shard is not None and to is None:
+            raise InputError("a shard is written to a file, which `mien merge` reads; name it with `to`")
         if self.to is not None:
             _tables.format_of(self.to)
         if isinstance(paths, str | os.PathLike):
@@ -190,12 +195,20 @@ class FilePredictions:
         """Return the sources by name; the source of a file is None, because its name is its path."""
         skipped: list[str] = []
         others: list[str] = []
+        shard = self.shard
         named = [os.fsdecode(path) for path in paths if isinstance(path, str | os.PathLike)]
+        for path in named if shard is not None else ():
+            # It would be a problem of one shard, and the others would be complete and empty.
+            if not os.path.lexists(path) and not glob.has_magic(path):
+                raise ImageError(
+                    f"{path!r} does not exist; a shard needs all folders and files that it divides"
+                )
         files = image_files.find(
             named,
             on_problem=lambda _, reason: self.problems.append(reason),
             on_skipped=skipped.append,
             on_other=others.append,
+            keep=None if shard is None else shard.has,
         )
         if skipped := list(dict.fromkeys(skipped)):
             self._note(
@@ -205,6 +218,10 @@ class FilePredictions:
         if others := list(dict.fromkeys(others)):
             self._note(f"skipped {pluralize(len(others), 'file')} (not images): {_named(others, _EXAMPLES)}")
         given = [path for path in paths if not isinstance(path, str | os.PathLike)]
+        if given and shard is not None:
+            raise InputError("a shard is a part of files; name files, folders or patterns")
+        if shard is not None and not files and not self.problems:
+            self._note(f"shard {shard} has no images")
         if self.problems and not files and not given:
             for reason in self.problems[:-1]:
                 self._note(reason)
@@ -223,6 +240,8 @@ class FilePredictions:
             yield from self._predict(self._sources)
             return
         facts = self.predictor.facts
+        if self.shard is not None:
+            facts["shard"] = str(self.shard)
         if self._resume and not self._redo and self._is_finished(facts):
             return
         path = _tables.log_path(self.to)
@@ -242,9 +261,7 @@ class FilePredictions:
                 raise
             # The log may have more images, if an earlier run had more paths.
             mine = (item for item in log.items() if item.source in self._sources)
-            write(self.to, mine, self.predictor.names)
-            bad = {item.source for item in log.items() if isinstance(item, Problem)}
-            write_facts(self.to, facts, unreadable=bad & set(self._sources))
+            write(self.to, mine, self.predictor.names, facts=facts)
             log.delete()
             self._note(f"wrote {self.to}")
 
@@ -292,7 +309,8 @@ class FilePredictions:
         if not to.is_file() or _tables.log_path(to).is_file():
             return False
         known, bad = facts_of(to)
-        if not set(self._sources) <= sources(to) | bad:
+        done = sources(to) | bad
+        if not all(name in done or _as_cell(name) in done for name in self._sources):
             return False
         written = to.stat().st_mtime
         for name in self._sources:
@@ -326,6 +344,7 @@ def predict_files(
     redo: bool = True,
     save: str | os.PathLike[str] | None = None,
     workers: int = 1,
+    shard: str | None = None,
     progress: Callable[[int, int], None] | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> FilePredictions:
@@ -347,6 +366,7 @@ def predict_files(
             predictions. False yields nothing then.
         save: A folder for images with their faces marked, and for the faces.
         workers: Number of processes.
+        shard: Predict only a part of the files, such as `3/8`; `mien.merge_parts` joins the parts.
         progress: Called with (images done, images in all).
         on_note: Called with sentences about skipped files and the like.
 
@@ -366,9 +386,15 @@ def predict_files(
         redo=redo,
         save=save,
         workers=workers,
+        shard=shard,
         progress=progress,
         on_note=on_note,
     )
+
+
+def _as_cell(name: str) -> str:
+    """Return a source as a csv has it; Parquet differs only for a name that begins like a formula."""
+    return str(_tables.harmless(make_encodable(name)))
 
 
 def _named(paths: Sequence[str], most: int) -> str:
@@ -376,13 +402,21 @@ def _named(paths: Sequence[str], most: int) -> str:
     return named + (f" and {len(paths) - most:,} more" if len(paths) > most else "")
 
 
-def write(path: str | os.PathLike[str], items: Iterable[Prediction | Problem], labels: Sequence[str]) -> None:
+def write(
+    path: str | os.PathLike[str],
+    items: Iterable[Prediction | Problem],
+    labels: Sequence[str],
+    *,
+    facts: Mapping[str, Any] | None = None,
+) -> None:
     """Write predictions to a .jsonl, .csv or .parquet file; leave out problems.
 
     Args:
         path: The file.
         items: Predictions and problems.
         labels: The model's labels, which name columns of csv and Parquet.
+        facts: What the predictions depend on, as `Predictor.facts` returns it; it is recorded with the
+            sources of the problems.
 
     Raises:
         InputError: The extension names no format.
@@ -390,11 +424,14 @@ def write(path: str | os.PathLike[str], items: Iterable[Prediction | Problem], l
         OutputError: The file cannot be written.
     """
     columns = Prediction.columns(labels)
+    unreadable = []
     with _tables.Table(path, list(columns), columns) as table:
         for item in items:
             if isinstance(item, Prediction):
                 table.add(item.to_dict(), item.rows())
-        table.keep()
+            else:
+                unreadable.append(item.source)
+        keep(table, facts, unreadable)
 
 
 def sources(path: str | os.PathLike[str]) -> set[str]:
@@ -412,41 +449,47 @@ def sources(path: str | os.PathLike[str]) -> set[str]:
         ) from None
 
 
-def write_facts(
-    to: str | os.PathLike[str], facts: Mapping[str, Any], *, unreadable: Iterable[str] = ()
-) -> None:
-    """Write what a table of predictions depends on to the file `.NAME.facts` beside it.
+def keep(table: "_tables.Table", facts: Mapping[str, Any] | None, unreadable: Iterable[str]) -> None:
+    """Finish a table of predictions, and record what it depends on.
+
+    The record is in the metadata of a Parquet file, and beside another file as `.NAME.facts`.
 
     Args:
-        to: The table, which is complete.
-        facts: As `Predictor.facts` returns them.
+        table: The table, whose rows are complete.
+        facts: As `Predictor.facts` returns them; None records nothing.
         unreadable: Sources that the table lacks because they could not be read.
 
     Raises:
-        OutputError: It cannot be written.
+        OutputError: A file cannot be written.
     """
-    document = {"sha256": _digest(to), "facts": dict(facts), "unreadable": sorted(unreadable)}
-    _files.write(_facts_beside(to), (json.dumps(document, sort_keys=True) + "\n").encode())
+    document: dict[str, Any] = {"facts": facts, "unreadable": sorted(unreadable)}
+    table.keep(None if facts is None else json.dumps(document, sort_keys=True))
+    if facts is not None and _tables.format_of(table.path) != "parquet":
+        document["sha256"] = _digest(table.path)
+        _files.write(facts_path(table.path), (json.dumps(document, sort_keys=True) + "\n").encode())
 
 
 def facts_of(to: str | os.PathLike[str]) -> tuple[dict[str, Any] | None, set[str]]:
-    """Return what `write_facts` wrote about a table: the facts, and the sources that could not be read.
+    """Return what `keep` recorded about a table: the facts, and the sources that could not be read.
 
-    The facts are None if the file does not exist or the table has changed since.
+    The facts are None if there is no record, or if a csv or JSON lines file has changed since.
     """
-    beside = _facts_beside(to)
-    if not beside.is_file():
-        return None, set()
     try:
-        document = json.loads(beside.read_bytes())
-        if document["sha256"] != _digest(to) or not isinstance(document["facts"], dict):
+        if _tables.format_of(to) == "parquet":
+            document = json.loads(_tables.record_of(to) or "{}")
+        else:
+            document = json.loads(facts_path(to).read_bytes())
+            if document["sha256"] != _digest(to):
+                return None, set()
+        if not isinstance(document["facts"], dict):
             return None, set()
-        return document["facts"], {str(source) for source in document.get("unreadable", ())}
-    except (ValueError, TypeError, KeyError, RecursionError):
+        return document["facts"], {str(source) for source in document["unreadable"]}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None, set()
 
 
-def _facts_beside(to: str | os.PathLike[str]) -> Path:
+def facts_path(to: str | os.PathLike[str]) -> Path:
+    """Return the path of the record beside a csv or JSON lines file."""
     place = Path(to)
     return place.with_name(f".{place.name}.facts")
 

@@ -5,7 +5,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,56 @@ UNREAD = (
 )
 
 
+@dataclass(frozen=True)
+class Shard:
+    """A part of the files that a user names: those whose name has a hash with this remainder.
+
+    Whether a file belongs to a shard depends on its name alone, so machines need no common listing, and a new
+    file moves no other file to another shard.
+
+    Example:
+        >>> shards = [Shard.parse(f"{number}/3") for number in (1, 2, 3)]
+        >>> [shard.has("2026/photo.jpg") for shard in shards].count(True)
+        1
+
+    Args:
+        number: Number of the shard, from 1.
+        count: Number of shards.
+    """
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """Return the shard that a text such as `3/8` names.
+
+        Raises:
+            InputError: It is not of this form, or out of range.
+        """
+        found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text) if isinstance(text, str) else None
+        if found is None:
+            raise InputError(f"the shard {text!r} must be two numbers such as 3/8, the third of eight shards")
+        number, count = int(found[1]), int(found[2])
+        if not 1 <= number <= count:
+            raise InputError(
+                f"the shard {text!r} does not exist; give a number from 1/{count} to {count}/{count}"
+            )
+        return cls(number, count)
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    def has(self, name: str) -> bool:
+        """Return whether a file belongs to the shard.
+
+        Args:
+            name: Its path below the folder that the user named, with slashes.
+        """
+        digest = hashlib.sha256(name.encode(errors="surrogateescape")).digest()
+        return int.from_bytes(digest[:8], "big") % self.count == self.number - 1
+
+
 def check_sources(sources: object) -> None:
     """Check that `sources` is an iterable of images and not one image, such as a path or an array.
 
@@ -53,6 +103,7 @@ def find(
     on_problem: Callable[[str, str], None] | None = None,
     on_skipped: Callable[[str], None] | None = None,
     on_other: Callable[[str], None] | None = None,
+    keep: Callable[[str], bool] | None = None,
 ) -> list[str]:
     """Return the image files that paths name: files, images in folders, and matches of patterns.
 
@@ -65,6 +116,8 @@ def find(
         on_problem: Called with a path that names no image, and the reason; None raises an error instead.
         on_skipped: Called with each file in a folder whose extension is in `UNREAD`.
         on_other: Called with each file in a folder that is hidden or not an image.
+        keep: Called with the name of each file, which is its path below the folder that was named, with
+            slashes; files for which it returns False are not opened and not returned. None keeps all.
 
     Raises:
         ImageError: A folder has no image, or a pattern matches none.
@@ -73,12 +126,20 @@ def find(
     check_sources(paths)
     files: dict[str, None] = {}
     for path in paths:
-        found, reason = _files_of(path, on_skipped or _ignore, on_other or _ignore)
-        files |= dict.fromkeys(found)
-        if not found and on_problem is None:
+        empty = True
+        for found in _files_of(path, on_skipped or _ignore, on_other or _ignore, keep or _all):
+            empty = False
+            if found:  # empty if `keep` left the file out
+                files[found] = None
+        if not empty:
+            continue
+        if Path(path).is_dir():
+            reason = f"{path!r} has no images; mien reads {', '.join(SUFFIXES)}"
+        else:
+            reason = f"no image matches the pattern {path!r}"
+        if on_problem is None:
             raise ImageError(reason)
-        if not found and on_problem is not None:
-            on_problem(path, reason)
+        on_problem(path, reason)
     return list(files)
 
 
@@ -86,35 +147,51 @@ def _ignore(_: str) -> None:
     pass
 
 
+def _all(_: str) -> bool:
+    return True
+
+
 def _files_of(
-    path: str, on_skipped: Callable[[str], None], on_other: Callable[[str], None]
-) -> tuple[list[str], str]:
-    """Return the files that a path names, and the reason if it names none."""
+    path: str,
+    on_skipped: Callable[[str], None],
+    on_other: Callable[[str], None],
+    keep: Callable[[str], bool],
+) -> Iterator[str]:
+    """Yield the files that a path names; an empty text for an image that `keep` leaves out."""
     place = Path(path)
     if place.is_dir():
-        reason = f"{path!r} has no images; mien reads {', '.join(SUFFIXES)}"
-        return list(_below(place, on_skipped, on_other)), reason
+        yield from _below(place, on_skipped, on_other, keep)
+        return
     if os.path.lexists(path) or not glob.has_magic(path):
-        return [path], ""
+        yield path if keep(path) else ""
+        return
     fitting = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 a pattern may be absolute
-    found: list[str] = []
     for each in fitting:
         place = Path(each)
         if place.is_dir():
-            found += _below(place, on_skipped, on_other)
+            yield from _below(place, on_skipped, on_other, keep)
+        elif not keep(each):
+            yield ""
         elif lasting(place):
-            found.append(each)
-    return found, f"no image matches the pattern {path!r}"
+            yield each
 
 
 def _below(
-    folder: Path, on_skipped: Callable[[str], None] = _ignore, on_other: Callable[[str], None] = _ignore
+    folder: Path,
+    on_skipped: Callable[[str], None] = _ignore,
+    on_other: Callable[[str], None] = _ignore,
+    keep: Callable[[str], bool] = _all,
 ) -> Iterator[str]:
     closed: list[OSError] = []
     for place, folders, files in os.walk(folder, onerror=closed.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        inside = Path(os.path.relpath(place, folder)).as_posix() if files else ""
         for name in sorted(files):
             path = Path(place, name)
+            if not keep(name if inside == "." else f"{inside}/{name}"):
+                if not name.startswith(".") and path.suffix.lower() in SUFFIXES:
+                    yield ""
+                continue
             if not lasting(path):
                 continue
             suffix = "" if name.startswith(".") else path.suffix.lower()
@@ -124,7 +201,9 @@ def _below(
                 yield str(path)
             else:
                 on_other(str(path))
-    yield from (os.fsdecode(error.filename) for error in closed)
+    for error in closed:
+        name = os.fsdecode(error.filename)
+        yield name if keep(Path(os.path.relpath(name, folder)).as_posix()) else ""
 
 
 def lasting(path: str | os.PathLike[str]) -> bool:
