@@ -293,6 +293,52 @@ def taught(
     return made, data, statuses, notes
 
 
+def test_each_epoch_is_reported_once_also_after_a_stop_between_save_and_report(tmp_path: Path) -> None:
+    recipe, seen = dying.recipe("epochs=4", "stopping.patience=0"), []
+
+    def fail_at(epoch: int) -> Callable[[runs.Row], None]:
+        def on_epoch(row: runs.Row) -> None:
+            if row["epoch"] == epoch:
+                raise KeyboardInterrupt
+            seen.append(row)
+
+        return on_epoch
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(dying.data(), recipe, out=tmp_path / "run", on_epoch=fail_at(2))
+    made = runs.open_run(tmp_path / "run")
+    assert [row["epoch"] for row in seen] == [1]
+    assert [row["epoch"] for row in made.history()] == [1, 2]
+    seen.clear()
+    trainer.resume(made, dying.data(), on_epoch=fail_at(0))
+    assert seen == made.history()
+    assert len(seen) == 4
+    seen.clear()
+    trainer.resume(made, dying.data(), on_epoch=fail_at(0))
+    assert seen == made.history()
+
+
+def test_a_pruned_training_has_no_model_and_can_continue(tmp_path: Path) -> None:
+    recipe, notes = dying.recipe("epochs=3", "stopping.patience=0"), []
+    made = trainer.fit(
+        dying.data(),
+        recipe,
+        out=tmp_path / "run",
+        on_epoch=lambda row: row["epoch"] == 2,
+        on_note=notes.append,
+    )
+    assert made.facts()["status"] == "pruned"
+    assert len(made.history()) == 2
+    assert has_line("\n".join(notes), "pruned", "2 of 3")
+    with refused(RunError, "pruned", f"--resume {made.path}"):
+        model_files.resolve(made.path)
+    # The answer for the last epoch has no effect.
+    trainer.resume(made, dying.data(), on_epoch=lambda row: row["epoch"] == 3)
+    assert made.facts()["status"] == "done"
+    whole = trainer.fit(dying.data(), recipe, out=tmp_path / "whole" / "run")
+    assert made.facts()["shipped"] == whole.facts()["shipped"]
+
+
 @pytest.fixture
 def learnt(
     taught: tuple[runs.Run, Dataset, list[trainer.Status], list[str]], tmp_path: Path

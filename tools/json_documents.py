@@ -450,7 +450,7 @@ class RunDocument(Timed):
 
     Args:
         schema: Version of the document.
-        status: `training`, `done`, or why the training ended early.
+        status: `training`, also if it was stopped; `done`; `pruned` by a search; or `failed`.
         labels: The classes.
         precision: In which precision the network was trained.
         data: The data.

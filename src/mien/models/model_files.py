@@ -349,8 +349,9 @@ def unfinished(folder: str | os.PathLike[str]) -> RunError:
             f"{place} has finished training, but its model is missing or incomplete; restore "
             f"{place / IN_RUN} from a copy, or train again"
         )
+    how = "pruned" if facts.get("status") == "pruned" else "stopped"
     return RunError(
-        f"{place} has no model yet, because its training was stopped before the end; finish it with: "
+        f"{place} has no model yet, because its training was {how} before the end; finish it with: "
         f"mien train --resume {shlex.quote(str(place))}"
     )
 

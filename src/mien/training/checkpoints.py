@@ -171,6 +171,7 @@ class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc, name-d
         feed: The training batches.
         state: The state to continue from; None at the beginning.
         on_status: Called a few times a second.
+        report: Called with the history after each epoch that is saved; True ends the training.
         again: The command that resumes it, for the message.
     """
 
@@ -181,6 +182,7 @@ class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc, name-d
         feed: BatchLoader,
         state: State | None,
         on_status: Callable[[Status], None] | None,
+        report: Callable[[list[Row]], bool],
         *,
         again: str,
     ) -> None:
@@ -191,6 +193,7 @@ class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc, name-d
         self.again = again
         self.stop = Stop(lambda: None, again)
         self.on_status = on_status
+        self.report = report
         self.history: list[Row] = []
         self.best: list[NDArray[Any]] = []
         self.diverged = False
@@ -308,7 +311,8 @@ class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc, name-d
         self._saved_at = time.monotonic()
         self.run.write_history(self.history)
         self._show(self._saved_at, logs)
-        if is_over(self.history, self.recipe):
+        pruned = self.report(self.history)
+        if pruned or is_over(self.history, self.recipe):
             self.model.stop_training = True
         elif self.stop:
             self._leave(None)

@@ -32,7 +32,10 @@ from mien.training.batches import Batch, BatchLoader, to_keras
 from mien.training.checkpoints import CheckpointCallback, Status, best_epoch, is_over
 from mien.training.folds import FILE, predict_out_of_fold
 from mien.training.recipes import Recipe, from_dict, get, to_dict
-from mien.training.runs import Run, create
+from mien.training.runs import Row, Run, create
+
+#: Called with the row of an epoch; the training is pruned if it returns True.
+OnEpoch = Callable[[Row], bool | None]
 
 
 def describe_run(
@@ -221,6 +224,7 @@ def fit(
     origin: Mapping[str, Any] | None = None,
     fold: bool = False,
     on_status: Callable[[Status], None] | None = None,
+    on_epoch: OnEpoch | None = None,
     on_note: Callable[[str], None] | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Run:
@@ -248,11 +252,15 @@ def fit(
         origin: How to load the data again (arguments of `datasets.load`); kept in `run.json`.
         fold: Whether it is a fold of `train_folds`, which resumes it by itself.
         on_status: Called a few times a second with the progress.
+        on_epoch: Called with the row of `history.csv` of each epoch, once each and in order, when the epoch
+            is saved. If it returns True before the last epoch, the training ends: the run has the status
+            `pruned` and no model, and `resume` would continue it. An exception passes through.
         on_note: Called with messages.
         on_progress: Called with (task, images done, images in all) while `base` is evaluated on val.
 
     Returns:
-        The run; its model has the weights of the epoch that the recipe's `select` names.
+        The run; its model has the weights of the epoch that the recipe's `select` names. A pruned run has no
+        model.
 
     Raises:
         DataError: A split is missing, or its images do not have the recipe's size; the recipe needs votes
@@ -282,8 +290,11 @@ def fit(
     check_names(Path(out).name if out is not None else recipe.name, known, dataset, recipe)
     made = create(recipe, known, out=out, runs=runs)
     say = on_note or _ignore
+    report = _EpochReporter(on_epoch)
     with made.lock():
-        return _train(made, model, dataset, recipe, wanted, fold=fold, on_status=on_status, say=say)
+        return _train(
+            made, model, dataset, recipe, wanted, fold=fold, on_status=on_status, report=report, say=say
+        )
 
 
 def resume(
@@ -293,6 +304,7 @@ def resume(
     teacher: SavedPredictions | None = None,
     fold: bool = False,
     on_status: Callable[[Status], None] | None = None,
+    on_epoch: OnEpoch | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> Run:
     """Resume a training that was stopped or killed, from its last saved state.
@@ -303,6 +315,8 @@ def resume(
         teacher: The same probabilities to distil from, if there were any.
         fold: As in `fit`.
         on_status: As in `fit`.
+        on_epoch: As in `fit`. Called first with the rows of the epochs before the resume; of these, the
+            answer for the last one counts.
         on_note: As in `fit`.
 
     Raises:
@@ -328,8 +342,10 @@ def resume(
         wanted = targets.make_targets(dataset, recipe, teacher)
         load_keras().utils.set_random_seed(recipe.seed)
         model = build_network(recipe, classes=len(dataset.labels), policy=known["precision"])
-        say = on_note or _ignore
-        return _train(made, model, dataset, recipe, wanted, fold=fold, on_status=on_status, say=say)
+        say, report = on_note or _ignore, _EpochReporter(on_epoch)
+        return _train(
+            made, model, dataset, recipe, wanted, fold=fold, on_status=on_status, report=report, say=say
+        )
 
 
 def train_folds(
@@ -388,6 +404,7 @@ def _train(
     *,
     fold: bool,
     on_status: Callable[[Status], None] | None,
+    report: "_EpochReporter",
     say: Callable[[str], None],
 ) -> Run:
     """Train from the last saved state, or from the beginning, to the end."""
@@ -410,10 +427,16 @@ def _train(
             state, complaints = made.load()
             for complaint in complaints:
                 say(complaint)
-            callback = CheckpointCallback(made, recipe, feed, state, on_status, again=again)
+            callback = CheckpointCallback(made, recipe, feed, state, on_status, report, again=again)
             callback.set_model(model)
+            # Here too, because a process may have been killed between the save and the call.
+            pruned = report(callback.history)
             if is_over(callback.history, recipe):
                 break
+            if pruned:
+                say(f"pruned after epoch {len(callback.history)} of {recipe.epochs}")
+                made.update(status="pruned")
+                return made
             callback.restore()
             if state is None and made.facts().get("base"):
                 # The recipe cannot recreate these weights, unlike random ones.
@@ -430,6 +453,26 @@ def _train(
     _finish(made, callback, dataset, recipe, say=say)
     made.update(status="done")
     return made
+
+
+class _EpochReporter:
+    """Calls `on_epoch` once for each epoch, in order.
+
+    Args:
+        on_epoch: As in `fit`.
+    """
+
+    def __init__(self, on_epoch: OnEpoch | None) -> None:
+        self._on_epoch = on_epoch
+        self._reported = 0
+        self._pruned = False
+
+    def __call__(self, history: Sequence[Row]) -> bool:
+        """Report the epochs that were not yet reported, and return whether the training is pruned."""
+        while self._on_epoch is not None and self._reported < len(history):
+            self._reported += 1
+            self._pruned = self._on_epoch(dict(history[self._reported - 1])) is True
+        return self._pruned
 
 
 def _load_weights(
