@@ -209,6 +209,10 @@ def test_workers_answer_and_end_within_the_limit_whatever_clients_do() -> None:
 CHUNKED = (
     b"POST /v1/predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
+HANDSHAKE = (
+    b"GET /v1/stream HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
+)
 #: Requests, what is sent twice a second after them, and the statuses that are right; 0 means closed.
 PROBES: dict[str, tuple[bytes, bytes, tuple[int, ...]]] = {
     "nothing": (b"", b"", (0,)),
@@ -317,6 +321,22 @@ def test_pings_and_frames_of_a_client_that_does_not_read_do_not_pile_up(strict: 
             for _ in range(400):
                 stream.socket.sendall(ping * 1000)
     assert ask(strict.url, "/healthz").status == 200
+
+
+def test_a_stream_stays_open_beyond_the_times_of_requests(strict: RunningServer) -> None:
+    with Stream(strict.url) as stream:
+        for number in range(4):
+            stream.send(PHOTO)
+            assert stream.answer()["frame"] == number
+            time.sleep(0.6)  # all together longer than a head, a body or an idle connection may take
+    # The same on a connection that has answered a request before.
+    with opened(strict, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n") as sender:
+        assert sender.recv(4096).startswith(b"HTTP/1.1 200 ")
+        sender.sendall(HANDSHAKE)
+        assert sender.recv(4096).startswith(b"HTTP/1.1 101 ")
+        sender.settimeout(2)
+        with pytest.raises(TimeoutError):
+            sender.recv(1)
 
 
 def mutated(content: bytes, dice: random.Random) -> bytes:

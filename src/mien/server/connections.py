@@ -83,8 +83,8 @@ class HttpConnection(HttpToolsProtocol):
         self._writing: asyncio.TimerHandle | None = None
         #: Bytes of the current head or body, which of both it is, and until when the body has time.
         self._bytes, self._in_head, self._until = 0, True, 0.0
-        #: Whether a request has begun and is not complete.
-        self._begun = False
+        #: Whether a request has begun and is not complete, and whether a WebSocket has the connection now.
+        self._begun = self._handed_over = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request, or refuse the connection."""
@@ -110,7 +110,7 @@ class HttpConnection(HttpToolsProtocol):
             self._refuse(413, "the body is too large; send less")
             return
         super().data_received(data)
-        if self._timer is None and self._is_idle():
+        if self._timer is None and self._is_idle() and not self._handed_over:
             self._wait(self.times.idle)
 
     def on_message_begin(self) -> None:
@@ -138,8 +138,9 @@ class HttpConnection(HttpToolsProtocol):
         super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
-        """Hand the connection over."""
+        """Hand the connection over to a WebSocket, which has deadlines of its own."""
         self._wait(None)
+        self._handed_over = True
         super().handle_websocket_upgrade()
 
     def pause_writing(self) -> None:
