@@ -1,8 +1,11 @@
 """The Open Inference Protocol: by hand, and with Triton's own client where it is installed."""
 
+import base64
+import copy
 import gzip
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -129,6 +132,13 @@ REFUSED: dict[str, tuple[Any, dict[str, str], int]] = {
     "another output": (document(outputs=[{"name": "features"}]), {}, 400),
     "an output that is a number": (document(outputs=[1]), {}, 400),
     "a class": (document(outputs=[{"name": "ferplus", "parameters": {"classification": 2}}]), {}, 400),
+    "an output without a name": (document(outputs=[{"name": []}]), {}, 400),
+    "shared memory": (changed(parameters={"shared_memory_region": "a"}), {}, 400),
+    "an answer in shared memory": (
+        document(outputs=[{"name": "ferplus", "parameters": {"shared_memory_region": "a"}}]),
+        {},
+        400,
+    ),
     "an id that is a number": (document(id=5), {}, 400),
     "a length beyond the body": (document(), {"Inference-Header-Content-Length": "999999999"}, 400),
     "a length below 0": (document(), {"Inference-Header-Content-Length": "-1"}, 400),
@@ -144,6 +154,34 @@ def test_a_bad_request_gets_a_status_and_a_sentence(server: RunningServer, name:
     content, headers, status = REFUSED[name]
     reply = infer(server, content, **headers)
     assert (reply.status, list(reply.json)) == (status, ["error"])
+
+
+def replaced(document: Any, values: Sequence[Any]) -> Iterator[Any]:
+    """Yield a document with each of its values, at any depth, replaced by each of some values."""
+    yield from values
+    if isinstance(document, dict | list):
+        for key in document if isinstance(document, dict) else range(min(2, len(document))):
+            for value in replaced(document[key], values):
+                whole = copy.copy(document)
+                whole[key] = value
+                yield whole
+
+
+def test_values_of_any_type_are_refused_or_answered(server: RunningServer) -> None:
+    values = [None, True, -1, 10**30, 0.5, "", "\ud800", [], [[]], [{}], {}, {"name": []}]
+    asked = document(
+        id="a",
+        parameters={"binary_data_output": False},
+        outputs=[{"name": "probabilities", "parameters": {"binary_data": False, "classification": 0}}],
+    )
+    asked["inputs"][0]["parameters"] = {"binary_data_size": CROPS.size}
+    tried = Counter(infer(server, each).status for each in replaced(asked, values))
+    image = base64.b64encode(b"no image").decode()
+    fields = {"images": [image], "balance": 0.5, "head": "fer2013", "min_face": 20, "whole_image": True}
+    for each in replaced(fields, values):
+        tried[ask(server.url, "/v1/predict", json.dumps(each).encode(), "application/json").status] += 1
+    assert max(tried) < 500, tried
+    assert sum(tried.values()) > 200
 
 
 def test_tritons_own_client_is_answered(server: RunningServer, model: Any) -> None:

@@ -155,6 +155,7 @@ def write(
 def _crops(tensor: dict[str, Any], binary: memoryview, card: Card, limits: Limits) -> NDArray[np.uint8]:
     if tensor.get("name") != INPUT:
         raise RequestError(400, f"the input is {quote(str(tensor.get('name')))}; it must be {INPUT}")
+    _refuse_shared_memory(tensor)
     if tensor.get("datatype") != DATATYPE:
         raise RequestError(
             400, f"the input {INPUT} is {quote(str(tensor.get('datatype')))}; it must be {DATATYPE}, 0 to 255"
@@ -205,14 +206,20 @@ def _outputs(document: dict[str, Any], card: Card) -> tuple[Output, ...]:
     found = []
     for each in asked:
         name = each.get("name") if isinstance(each, dict) else None
-        if name not in heads:
+        if not isinstance(name, str) or name not in heads:
             raise RequestError(
                 400, f"the output {quote(str(name))} does not exist; there is {', '.join(heads)}"
             )
+        _refuse_shared_memory(each)
         if _parameter(each, "classification"):
             raise RequestError(400, "the extension of classification is not supported; ask for probabilities")
         found.append(Output(name, heads[name], _parameter(each, "binary_data", default=default)))
     return tuple(found)
+
+
+def _refuse_shared_memory(tensor: dict[str, Any]) -> None:
+    if _parameter(tensor, "shared_memory_region"):
+        raise RequestError(400, "the extension of shared memory is not supported; send the data")
 
 
 def _parameter(document: dict[str, Any], name: str, *, default: bool = False) -> bool:
