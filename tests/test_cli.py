@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from rich.cells import cell_len
 
 from mien import __version__, cli
 from mien.cli import common
@@ -178,10 +179,37 @@ def test_a_tables_headings_are_not_markup(capsys: pytest.CaptureFixture[str]) ->
 def test_a_place_in_a_table_stays_in_one_piece_where_words_can_be_folded(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(common.out, "_width", 60)
     place = "mien-demo/run/evaluation/test.json"
     common.table("made", ("what", "where"), [("one word after another " * 4, place)], whole="where")
-    assert place in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert place in output
+    assert max(map(len, output.splitlines())) <= 60
+
+
+@pytest.mark.parametrize("width", [120, 80, 70, 60, 50, 40, 20])
+def test_a_narrow_terminal_breaks_no_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int
+) -> None:
+    monkeypatch.setattr(common.out, "_width", width)
+    header = ("image", "face", "box", "emotion", "confidence", "score")
+    row = ("docs/pictures/[faces].png", 1, "266, 45, 185×220", "surprise", "100%", "60.1 ± 0.6 %, PublicTest")
+    common.table("faces", header, [row, ("写真/顔.png", *row[1:])])
+    output = capsys.readouterr().out
+    for word in ("[faces].png", "写真/", "surprise", "emotion", "confidence", "185×220", "60.1 ± 0.6 %,"):
+        assert word in output
+    if width >= 60:
+        assert max(cell_len(line) for line in output.splitlines()) <= width
+
+
+def test_a_confusion_matrix_fits_into_60_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(common.out, "_width", 60)
+    names = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+    common.table("confusion", ("class", *names), [(name, *range(7)) for name in names])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines if line.startswith(" neutral")] == [["neutral", *"0123456"]]
 
 
 def test_nothing_that_is_printed_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import inspect
 import json
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -75,24 +77,85 @@ def table(
 ) -> None:
     """Print a table to stdout, or to `on`; columns of numbers after the first are aligned right.
 
-    In a narrow terminal the column `whole` is folded last.
+    A narrow terminal breaks no word: the columns move together, then cells are broken at spaces and after
+    slashes, the column `whole` last. If that is still too wide, each row becomes a list with one line a cell.
     """
+    console = on or out
+    header = [escape_terminal(column) for column in columns]
+    cells = [[escape_terminal(str(cell)) for cell in row] for row in rows]
+    layout = _arrange([header, *cells], console.width, header.index(whole) if whole in header else None)
+    heading = escape(escape_terminal(title))
+    if layout is None:
+        console.print(heading, style="bold")
+        console.print(_as_lists(header, cells), markup=False)
+        return
+    gap, widths = layout
     drawn = Table(
-        title=escape(escape_terminal(title)),
+        title=heading,
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
+        padding=_PADDING[gap],
     )
     for index, column in enumerate(columns):
         numbers = index > 0 and all(_is_number(row[index]) for row in rows)
         side: Literal["left", "right"] = "right" if numbers else "left"
-        drawn.add_column(
-            escape(escape_terminal(column)), justify=side, overflow="fold", no_wrap=column == whole
-        )
-    for row in rows:
-        drawn.add_row(*(escape(escape_terminal(str(cell))) for cell in row))
-    (on or out).print(drawn)
+        shown = escape(_break_line(header[index], widths[index])) if column else ""
+        drawn.add_column(shown, justify=side, no_wrap=True)
+    for row in cells:
+        drawn.add_row(*(escape(_break_line(cell, width)) for cell, width in zip(row, widths, strict=True)))
+    console.print(drawn)
+
+
+#: The padding of cells for each distance between two columns; rich adds one character for its line.
+_PADDING = {3: (0, 1, 0, 1), 2: (0, 1, 0, 0), 1: (0, 0, 0, 0)}
+
+
+def _pieces(text: str) -> list[str]:
+    """Return the parts of a cell that are not broken: words and parts of paths, with the spaces after them.
+
+    A number stays with its error and its percent sign.
+    """
+    return re.split(r"(?<=[/\\])(?=[^\s/\\])|(?<=\s)(?<!±\s)(?=[^\s±%])", text)
+
+
+def _arrange(lines: Sequence[Sequence[str]], room: int, whole: int | None) -> tuple[int, list[int]] | None:
+    """Return the distance between columns and their widths, or None if words would have to be broken."""
+    full, least = [], []
+    for column in zip(*lines, strict=True):
+        full.append(max(map(cell_len, column)))
+        least.append(max(cell_len(piece.rstrip()) for cell in column for piece in _pieces(cell)))
+    kept = [full[index] if index == whole else word for index, word in enumerate(least)]
+    # Two characters are at the edges.
+    space = {gap: room - 2 - gap * (len(full) - 1) for gap in _PADDING}
+    for gap, smallest in [(3, full), (2, full), (3, kept), (2, kept), (1, full), (1, kept), (1, least)]:
+        if sum(smallest) <= space[gap]:
+            # The widest columns become narrower first.
+            for most in range(max(full), -1, -1):
+                widths = [min(size, max(word, most)) for size, word in zip(full, smallest, strict=True)]
+                if sum(widths) <= space[gap]:
+                    return gap, widths
+    return None
+
+
+def _break_line(text: str, width: int) -> str:
+    """Return the text of a cell in lines of at most `width` characters."""
+    lines = [""]
+    for piece in _pieces(text):
+        if lines[-1] and cell_len((lines[-1] + piece).rstrip()) > width:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _as_lists(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return each row as a list of names and values; the terminal breaks long values, which stay copyable."""
+    side = max(map(len, header))
+    return "\n".join(
+        "\n" + "\n".join(f"{name:{side}}  {cell}" for name, cell in zip(header, row, strict=True) if cell)
+        for row in rows
+    )
 
 
 @contextmanager
