@@ -17,7 +17,7 @@ def test_one_base_catches_all_and_bad_input_exits_with_2() -> None:
 
 def test_a_missing_extra_says_what_to_install() -> None:
     error = errors.MissingExtra("plotting", "plot")
-    assert "pip install 'mien[plot]'" in str(error)
+    assert 'pip install "mien[plot]"' in str(error)
     assert error.extra == "plot"
     assert error.exit_code == 2
 

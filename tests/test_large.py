@@ -214,7 +214,7 @@ def test_heic_without_the_extra_is_a_problem_that_names_it(monkeypatch, tmp_path
     err = " ".join(told.err.split())
     assert has_line(err, 2, "c.CR2")
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    with refused(ImageError, "photo.heic'", "pip install 'mien[heic]'"):
+    with refused(ImageError, "photo.heic'", 'pip install "mien[heic]"'):
         images.read(tmp_path / "photo.heic")
     assert cli.run(["predict", str(tmp_path)]) == 3
     assert "mien[heic]" in capsys.readouterr().err

@@ -264,7 +264,7 @@ except errors.MienError as error:
             {"KERAS_BACKEND": "jax"},
             None,
             "MissingBackend KERAS_BACKEND selects the Keras backend jax, which is not installed; "
-            "run: pip install 'mien[jax]', or",
+            'run: pip install "mien[jax]", or',
         ),
         (
             ["torch"],

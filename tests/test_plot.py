@@ -554,7 +554,7 @@ except MissingExtra as error:
     done = subprocess.run(
         [sys.executable, "-c", code], check=True, timeout=120, capture_output=True, text=True
     )
-    assert "pip install 'mien[plot]'" in done.stdout
+    assert 'pip install "mien[plot]"' in done.stdout
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "a\\b", "nul\0"])

@@ -940,7 +940,7 @@ def test_without_keras_a_sentence_says_what_to_install() -> None:
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.startswith(MissingExtra.__name__)
-    assert "pip install 'mien[cpu]'" in said
+    assert 'pip install "mien[cpu]"' in said
 
 
 @pytest.mark.long

@@ -84,8 +84,9 @@ class MissingExtra(MienError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(
-            f"{what} needs packages that are not installed; run: pip install 'mien[{extra}]', or in a clone "
-            f"of mien pip install '.[{extra}]'"
+            # Double quotes, because the command prompt of Windows knows no single ones. If mien was
+            # installed from a clone, pip keeps it, and installs only what the extra adds.
+            f'{what} needs packages that are not installed; run: pip install "mien[{extra}]"'
         )
         self.extra = extra
 

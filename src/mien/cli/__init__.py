@@ -81,9 +81,9 @@ def _options(
 #: Each command, and the example at the end of its help.
 for command, example in (
     (data.demo, "mien demo --to mien-demo"),
-    (data.extract, "mien extract 'archive (4).zip' --to data"),
-    (data.audit, "mien audit 'archive (4).zip' --html audit.html --exclusions exclude.csv"),
-    (training.train, "mien train 'archive (4).zip' --recipe quick --exclude exclude.csv"),
+    (data.extract, 'mien extract "archive (4).zip" --to data'),
+    (data.audit, 'mien audit "archive (4).zip" --html audit.html --exclusions exclude.csv'),
+    (training.train, 'mien train "archive (4).zip" --recipe quick --exclude exclude.csv'),
     (evaluation.evaluate, "mien evaluate runs/quick-1 --split test --report report"),
     (evaluation.compare, "mien compare runs/quick-1 default --data faces.zip --html compare.html"),
     (training.plot, "mien plot runs/quick-1"),

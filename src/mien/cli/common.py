@@ -362,14 +362,14 @@ _READING: dict[str, Any] = {
         str | None,
         typer.Option(
             metavar="PATTERN",
-            help="Read labels from file names: a regular expression such as '(?P<label>[a-z]+)_'.",
+            help='Read labels from file names: a regular expression such as "(?P<label>[a-z]+)_".',
         ),
     ],
     "group_from": Annotated[
         str | None,
         typer.Option(
             metavar="PATTERN",
-            help="Read the person from file names: a regular expression such as '(?P<group>s[0-9]+)_'.",
+            help='Read the person from file names: a regular expression such as "(?P<group>s[0-9]+)_".',
         ),
     ],
     "labels_order": Annotated[

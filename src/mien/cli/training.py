@@ -103,7 +103,7 @@ def train(
                 f"--resume continues a run unchanged, so it cannot be combined with {', '.join(refused)}"
             )
     elif data is None:
-        raise InputError("DATA is missing; try: mien train 'archive (4).zip' --recipe quick")
+        raise InputError('DATA is missing; try: mien train "archive (4).zip" --recipe quick')
     if folds is not None and (given := common.given_options(context, "teacher", "from_")):
         raise InputError(f"--folds needs networks that were not trained on the held-out images; omit {given}")
     skipped = 0

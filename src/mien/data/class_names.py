@@ -236,10 +236,10 @@ def compile_pattern(text: str | None, option: str, group: str) -> re.Pattern[str
         pattern = re.compile(text)
     except re.error as error:
         raise DataError(
-            f"{option} is not a regular expression: {error}; write it as '(?P<{group}>[a-z]+)_'"
+            f'{option} is not a regular expression: {error}; write it as "(?P<{group}>[a-z]+)_"'
         ) from None
     if group not in pattern.groupindex and pattern.groups != 1:
-        raise DataError(f"{option} has no group named {group}; write it as '(?P<{group}>[a-z]+)_'")
+        raise DataError(f'{option} has no group named {group}; write it as "(?P<{group}>[a-z]+)_"')
     return pattern
 
 

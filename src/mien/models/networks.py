@@ -178,8 +178,8 @@ def load_keras(network: str | None = None) -> Any:
 
 #: Backends that Keras knows, the package of each, and what installs it.
 _BACKENDS = {
-    "tensorflow": ("tensorflow", "'mien[cpu]'"),
-    "jax": ("jax", "'mien[jax]'"),
+    "tensorflow": ("tensorflow", '"mien[cpu]"'),
+    "jax": ("jax", '"mien[jax]"'),
     "torch": ("torch", "torch"),
 }
 

@@ -372,7 +372,7 @@ def _from_heic(name: str, data: bytes, size: int) -> Picture:
         opened = _open_heic(data)
     except ImportError as error:
         raise ImageError(
-            f"{name}: HEIC images need the extra 'heic'; run: pip install 'mien[heic]'"
+            f"{name}: HEIC images need the extra 'heic'; run: pip install \"mien[heic]\""
         ) from error
     if opened.width * opened.height <= MAX_PIXELS:
         # Not by `_decode`, because pillow-heif removes the orientation from its result.
