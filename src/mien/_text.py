@@ -1,6 +1,9 @@
 """Format numbers and words, and escape text for terminals, csv, Markdown and LaTeX."""
 
+import os
 import re
+import shlex
+import subprocess
 import unicodedata
 from collections.abc import Sequence
 
@@ -108,6 +111,24 @@ def join_words(words: Sequence[str], conjunction: str = "and") -> str:
     if len(words) < 2:
         return "".join(words)
     return f"{', '.join(words[:-1])} {conjunction} {words[-1]}"
+
+
+def format_command(words: Sequence[str]) -> str:
+    """Return a command to copy into a shell, with double quotes if they are enough: Windows knows no others.
+
+    >>> format_command(["mien", "train", "archive (4).zip"])
+    'mien train "archive (4).zip"'
+    >>> format_command(["mien", "train", "$x.zip"])
+    "mien train '$x.zip'"
+    """
+    if os.name == "nt":
+        return subprocess.list2cmdline(words)
+    return " ".join(map(_quote_word, words))
+
+
+def _quote_word(word: str) -> str:
+    quoted = shlex.quote(word)
+    return f'"{word}"' if word and quoted != word and not set(word) & set('"$`\\!') else quoted
 
 
 def shorten(names: Sequence[str], most: int = 3) -> str:

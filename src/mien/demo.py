@@ -167,7 +167,7 @@ def _list(
     low, high = report["accuracy_interval"]
     return (
         Made("synthetic faces, as an archive", archive, _bytes(archive)),
-        Made("the extracted archive", folder.root, f"{folder.files} files"),
+        Made("the extracted archive", folder.root, f"{folder.files:,} files"),
         Made("the run with recipe, history and weights", made.path, f"{len(made.history())} epochs"),
         Made(
             "the model file with its card", made.model_folder, _bytes(made.model_folder / model_files.MODEL)

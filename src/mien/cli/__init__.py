@@ -153,7 +153,9 @@ def run(arguments: list[str] | None = None) -> int:
         _say("the output cannot be written because the disk is full; free some space")
         return 2
     except typer.TyperException as error:
-        _say(f"{error.format_message().rstrip('.')}; try {_help_for(error)}")
+        # Suggestions end in a question mark.
+        said = error.format_message().rstrip(".")
+        _say(f"{said} Or try {_help_for(error)}" if said.endswith("?") else f"{said}; try {_help_for(error)}")
         return 2
     except Exception:
         return _fault()

@@ -1,6 +1,5 @@
 """Commands for training: `train`, `plot`, `networks` and `recipes`."""
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mien import api
-from mien._text import format_duration
+from mien._text import format_command, format_duration, pluralize
 from mien.cli import common
 from mien.errors import InputError
 
@@ -157,7 +156,7 @@ def _recommend_base(dataset: "Dataset", given: Mapping[str, Any]) -> None:
     words = ["mien", "train", *_data_words(given), "--from", _BASE]
     common.note(
         f"{n:,} training images are few; the shipped model {_BASE} {fits}, and a training that starts from "
-        f"it is usually much more accurate: {shlex.join(words)}"
+        f"it is usually much more accurate: {format_command(words)}"
     )
 
 
@@ -232,7 +231,7 @@ def _tell_folds(made: "api.FoldsResult", given: Mapping[str, Any]) -> None:
         learner += [word for each in given["set_"] or () for word in ("--set", each)]
     source, *reading = _data_words(given)
     words = ["mien", "train", source, "--recipe", *learner, "--teacher", str(made.path), *reading]
-    common.out.print(f"next: {shlex.join(words)}", markup=False)
+    common.out.print(f"next: {format_command(words)}", markup=False)
 
 
 def _student(teacher: "Recipe") -> list[str]:
@@ -257,7 +256,7 @@ def _tell(document: dict[str, Any], moved: Path | None) -> None:
         f"{document['run']}",
         ("figure", "value"),
         [
-            ("trained on", f"{document['data']['splits']['train']['n']} images"),
+            ("trained on", pluralize(document["data"]["splits"]["train"]["n"], "image")),
             ("epoch of the model", f"{document['shipped']['epoch']} of {document['shipped']['of']}"),
             (
                 f"accuracy on val, n = {report['n']}{by_group}",
@@ -276,7 +275,7 @@ def _tell(document: dict[str, Any], moved: Path | None) -> None:
     if moved is None and votes and not Path(votes).exists():  # votes are not asked for where data is named
         moved = Path(origin["source"])
     words += [] if moved is None else ["--data", str(moved)]
-    common.out.print(f"next: {shlex.join(words)}", markup=False)
+    common.out.print(f"next: {format_command(words)}", markup=False)
 
 
 def _beside(began: dict[str, Any] | None) -> list[tuple[str, str]]:

@@ -11,7 +11,6 @@ import functools
 import hashlib
 import json
 import os
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from mien import _files
-from mien._text import quote
+from mien._text import format_command, quote
 from mien.data.image_cache import Pages
 from mien.errors import ModelError, RunError
 from mien.models import checks
@@ -352,7 +351,7 @@ def unfinished(folder: str | os.PathLike[str]) -> RunError:
     how = "pruned" if facts.get("status") == "pruned" else "stopped"
     return RunError(
         f"{place} has no model yet, because its training was {how} before the end; finish it with: "
-        f"mien train --resume {shlex.quote(str(place))}"
+        f"{format_command(['mien', 'train', '--resume', str(place)])}"
     )
 
 
