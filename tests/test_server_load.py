@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,7 +23,9 @@ import pytest
 
 import mien
 from http_clients import Stream, ask, base64_json, form, raw
+from mien.errors import InputError
 from mien.server.processes import RunningServer, serve
+from mien.server.service import Service
 from mien.server.settings import Limits, Settings, Times
 from mien.vision.detectors import CropTransform, Detection
 from test_server import file_of
@@ -176,21 +179,108 @@ def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_sigterm_finishes_what_has_begun_and_exits_with_0() -> None:
-    process, url = started("--drain", "20")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_sigterm_finishes_what_has_begun_and_exits_with_0(workers: str) -> None:
+    process, url = started("--drain", "20", "--workers", workers)
     host = urlsplit(url)
     address = (host.hostname or "", host.port or 0)
     with socket.create_connection(address, timeout=30) as sender, socket.create_connection(address) as idle:
         sender.sendall(head(len(PHOTO)) + PHOTO[:100])
-        wait_for(lambda: "mien_requests 1\n" in ask(url, "/metrics").body.decode())
+        if workers == "1":
+            wait_for(lambda: "mien_requests 1\n" in ask(url, "/metrics").body.decode())
+        time.sleep(0.3)
         process.send_signal(signal.SIGTERM)
         idle.settimeout(30)
         assert idle.recv(1) == b""  # a connection without a request is closed at once
-        with pytest.raises(ConnectionRefusedError):
-            ask(url, "/healthz")
+        wait_for(lambda: not is_open(address))
         sender.sendall(PHOTO[100:])
         assert sender.recv(4096).startswith(b"HTTP/1.1 200 ")
     assert ended(process) == (0, "")
+
+
+def is_open(address: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(address).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_server_ends_in_time_although_a_thread_computes(workers: str) -> None:
+    script = Path(__file__).with_name("stuck_server.py")
+    process = subprocess.Popen(
+        [sys.executable, str(script), workers, "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    url = process.stdout.readline().strip()
+    assert url, process.communicate()[1]
+    with ThreadPoolExecutor(1) as pool:
+        reply = pool.submit(ask, url, "/v1/predict", PHOTO, "image/png")
+        time.sleep(1)
+        process.send_signal(signal.SIGTERM)
+        assert ended(process) == (0, "")
+        assert reply.result().status == 503
+
+
+def children(process: "subprocess.Popen[str]") -> list[int]:
+    """Return the numbers of the worker processes, the oldest first."""
+    found = []
+    for task in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        with contextlib.suppress(OSError):  # it has ended since
+            if b"spawn_main" in Path(f"/proc/{task}/cmdline").read_bytes():
+                found.append(int(task))
+    return found
+
+
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/cmdline").exists(), reason="processes are listed in /proc"
+)
+
+
+@needs_proc
+def test_ctrl_c_while_workers_start_ends_the_server() -> None:
+    command = [sys.executable, "-m", "mien", "serve", "--model", "fast", "--port", "0", "--workers", "2"]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for(lambda: bool(children(process)))
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    assert ended(process) == (0, "")
+
+
+@needs_proc
+def test_a_worker_that_dies_is_replaced_even_while_it_starts() -> None:
+    process, url = started("--workers", "2")
+    first = children(process)
+    os.kill(first[0], signal.SIGKILL)
+    wait_for(lambda: len(children(process)) == 2 and first[0] not in children(process))
+    os.kill(children(process)[-1], signal.SIGKILL)  # the new one
+    wait_for(lambda: len(children(process)) == 2)
+    assert ask(url, "/v1/predict", PHOTO, "image/png").status == 200
+    process.send_signal(signal.SIGTERM)
+    assert ended(process)[0] == 0
+
+
+@pytest.mark.parametrize("block", [True, False])
+def test_a_server_that_cannot_start_says_so(
+    model: Any, block: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: Service) -> None:
+        raise MemoryError("no memory")
+
+    monkeypatch.setattr(Service, "start", fail)
+    with pytest.raises(InputError):
+        serve(model, port=0, block=block)
+    assert "no memory" in caplog.text
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")

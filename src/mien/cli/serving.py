@@ -88,4 +88,5 @@ def serve(
     processes.serve(
         model, detector=detector, host=host, port=port, workers=workers, settings=chosen, on_start=started
     )
+    processes.leave()
     return 0

@@ -8,6 +8,7 @@
 import asyncio
 import functools
 import json
+import logging
 import os
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -41,6 +42,7 @@ from mien.types import Prediction, Problem
 from mien.vision import detectors
 from mien.vision.detectors import Detector
 
+_log = logging.getLogger("mien.server")
 T = TypeVar("T")
 #: Bytes of a body that are read at once in the event loop.
 _QUICK = 1 << 18
@@ -66,11 +68,15 @@ class Server:
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
         """Start and stop the threads."""
-        await asyncio.to_thread(self.service.start)
+        try:
+            await asyncio.to_thread(self.service.start)
+        except Exception:
+            _log.exception("the server cannot start")
+            raise
         self.ready = True
         yield
         self.ready = False
-        await asyncio.to_thread(self.service.close)
+        self.service.close()
 
     async def body(self, request: Request) -> bytes:
         """Return the body of a request.

@@ -28,6 +28,7 @@ class Batcher(Generic[T, R]):
     Args:
         compute: Called in the thread with a key and the items of all jobs with this key; returns a result for
             each item. An error that it raises is raised for each of these jobs.
+        name: Name of the thread.
         most: Items of a batch from which no other job is added to it.
         on_batch: Called in the thread with the number of items of each batch.
     """
@@ -35,6 +36,7 @@ class Batcher(Generic[T, R]):
     def __init__(
         self,
         compute: Callable[[Any, list[T]], list[R]],
+        name: str,
         *,
         most: int,
         on_batch: Callable[[int], None] = lambda size: None,
@@ -42,16 +44,15 @@ class Batcher(Generic[T, R]):
         self._compute, self._most, self._on_batch = compute, most, on_batch
         #: None ends the thread.
         self._jobs: SimpleQueue[_Job[T, R] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="mien-batches", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Finish the jobs in the queue and end the thread."""
+        """End the thread after the jobs in the queue, of which those that are cancelled are not computed."""
         self._jobs.put(None)
-        self._thread.join()
 
     async def run(self, key: Hashable, items: Sequence[T]) -> list[R]:
         """Return the result of each item; a job that is cancelled before its batch starts is not computed."""

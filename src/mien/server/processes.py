@@ -2,18 +2,25 @@
 
 import contextlib
 import functools
+import mmap
 import multiprocessing
+import multiprocessing.reduction
 import os
 import signal
 import socket
+import sys
+import tempfile
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from types import TracebackType
 from typing import Any, Self
 
 from mien.errors import InputError, MissingExtra
 from mien.models import model_files
+from mien.models.card import Card
 from mien.models.model_files import Model
 from mien.server.settings import Settings
 from mien.vision import detectors
@@ -26,17 +33,21 @@ try:
     import wsproto  # noqa: F401
     from starlette.applications import Starlette
     from uvicorn.config import STARTUP_FAILURE
-    from uvicorn.supervisors import Multiprocess
+    from uvicorn.supervisors.multiprocess import Multiprocess, Process
 except ImportError as error:
     raise MissingExtra("the server", "serve") from error
 
 from mien.server.app import create_app
 from mien.server.connections import HttpConnection, ServerConfig, StreamConnection
+from mien.server.service import THREADS
 
 #: Connections that wait until a process accepts them.
 _BACKLOG = 1024
-#: Time that worker processes have to start.
-_START_SECONDS = 60.0
+_NO_START = "the server cannot start; the error above says why"
+#: Time that worker processes have to start, or to answer again, and to end after the limit for requests.
+_START_SECONDS, _END_SECONDS = 60.0, 3.0
+#: Time that the supervisor waits for the answer of a process.
+_ANSWER_SECONDS = 0.5
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -82,6 +93,11 @@ class _Server(uvicorn.Server):
         super().__init__(made)
         self._on_start = on_start
 
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        # uvicorn raises it if the application cannot start; `started` says so too.
+        with contextlib.suppress(SystemExit):
+            super().run(sockets)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
@@ -122,7 +138,6 @@ def config(app: Any, settings: Settings, **more: Any) -> ServerConfig:
         # asyncio accepts that many connections at once, so that one of several processes would get them all.
         backlog=1 if more.get("workers", 1) > 1 else _BACKLOG,
         timeout_keep_alive=max(1, round(settings.times.idle)),
-        timeout_worker_healthcheck=round(_START_SECONDS),
         timeout_graceful_shutdown=max(1, round(settings.times.drain)),
         **more,
     )
@@ -148,48 +163,162 @@ def run(
         on_start: Called when the server answers.
 
     Raises:
-        InputError: A worker process cannot start.
+        InputError: The server cannot start.
     """
     if workers == 1:
-        _Server(config(app, settings), on_start).run([listener])
+        server = _Server(config(app, settings), on_start)
+        try:
+            server.run([listener])
+        finally:
+            listener.close()
+        if not server.started:
+            raise InputError(_NO_START)
         return
     supervisor = _Supervisor(config(app, settings, factory=True, workers=workers), [listener], on_start)
-    try:
-        supervisor.run()
-    finally:
-        listener.close()
+    supervisor.run()
     if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
         raise InputError(
             "a process of the server cannot start, perhaps because memory ran out; use fewer --workers"
         )
 
 
+class _Stop:
+    """What `threading.Event` does, for a signal handler, which could wait there for the event's own lock."""
+
+    def __init__(self) -> None:
+        self._set = False
+
+    def set(self) -> None:
+        self._set = True
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def wait(self, seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while not self._set and time.monotonic() < end:
+            time.sleep(0.05)
+        return self._set
+
+
 class _Supervisor(Multiprocess):
-    """Starts worker processes, and replaces one that dies."""
+    """Starts worker processes, replaces those that die, and ends all of them after a signal.
+
+    Nothing that it does waits for a process, so that a signal is answered at any time.
+    """
 
     def __init__(
-        self, made: ServerConfig, sockets: list[socket.socket], on_start: Callable[[], None]
+        self,
+        made: ServerConfig,
+        sockets: list[socket.socket],
+        on_start: Callable[[], None],
     ) -> None:
         super().__init__(made, sockets)
-        self._on_start = on_start
+        self._on_start, self._seconds = on_start, made.settings.times.drain + _END_SECONDS
+        self.should_exit: _Stop = _Stop()  # type: ignore[assignment]
+        self._announced = False
+        #: Since when a process, by its number, does not answer.
+        self._silent: dict[int | None, float] = {}
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: self.should_exit.set())
+
+    def run(self) -> None:
+        """Supervise the processes until a signal arrives."""
+        try:
+            super().run()
+        finally:  # also if the address cannot be printed
+            self.terminate_all()
+            self.join_all()
 
     def init_processes(self) -> None:
-        super().init_processes()
-        started = all(
-            process.wait_until_ready(_START_SECONDS, self.should_exit) for process in self.processes
-        )
-        self._lengthen_backlog()
-        if started:
-            self._on_start()
+        self.processes += [self._start() for _ in range(self.processes_num)]
 
     def keep_subprocess_alive(self) -> None:
-        super().keep_subprocess_alive()
-        self._lengthen_backlog()
-
-    def _lengthen_backlog(self) -> None:
-        """Undo the short backlog that asyncio sets when a process starts; see `config`."""
+        for index, process in enumerate(self.processes):
+            if self.should_exit.is_set():
+                return
+            if process.is_alive(timeout=_ANSWER_SECONDS):
+                self._silent.pop(process.pid, None)
+                continue
+            silent = time.monotonic() - self._silent.setdefault(process.pid, time.monotonic())
+            if process.process.is_alive() and silent < _START_SECONDS:
+                continue
+            del self._silent[process.pid]
+            process.kill()
+            process.join()
+            if process.exitcode == STARTUP_FAILURE:
+                self.should_exit.set()
+                return
+            self.processes[index] = self._start()
+        # asyncio sets the short backlog of `config` whenever a process starts.
         for listener in self.sockets:
             listener.listen(_BACKLOG)
+        if not self._announced and all(process.is_ready(_ANSWER_SECONDS) for process in self.processes):
+            self._announced = True
+            self._on_start()
+
+    def terminate_all(self) -> None:
+        # As long as any process has the socket open, the system accepts connections that nobody answers.
+        for listener in self.sockets:
+            listener.close()
+        super().terminate_all()
+
+    def join_all(self) -> None:
+        end = time.monotonic() + self._seconds
+        for process in self.processes:
+            process.process.join(max(0.0, end - time.monotonic()))
+            if process.process.is_alive():
+                process.kill()
+            process.join()
+
+    def _start(self) -> Process:
+        process = Process(self.config, self.sockets)
+        # A terminal sends Ctrl-C to all processes. They inherit that it is blocked, and this one ends them.
+        resource_tracker.ensure_running()  # starting it would end the block
+        before = _block({signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            _block(before, how="SIG_SETMASK")
+        return process
+
+
+def _block(numbers: Iterable[int], how: str = "SIG_BLOCK") -> set[int]:
+    """Block signals, where the system can, and return those that were blocked before."""
+    if not hasattr(signal, "pthread_sigmask"):
+        return set()
+    return set(signal.pthread_sigmask(getattr(signal, how), numbers))
+
+
+class _SharedModel:
+    """A model that worker processes read from an open file.
+
+    What is pickled for a process goes through a pipe. If the process dies before it has read more than the
+    64 KiB that a pipe holds, the parent would wait for ever.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._load, (content, self._card) = model.__reduce__()
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 is open as long as processes may start
+        self._file.write(content)
+        self._file.flush()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if os.name == "posix":
+            return _read_model, (
+                self._load,
+                multiprocessing.reduction.DupFd(self._file.fileno()),
+                self._card,
+            )
+        self._file.seek(0)
+        return self._load, (self._file.read(), self._card)
+
+
+def _read_model(load: Callable[[bytes, Card], Model], descriptor: Any, card: Card) -> Model:
+    number = descriptor.detach()
+    # Not read, because all processes have one position in the file.
+    with os.fdopen(number, "rb"), mmap.mmap(number, 0, access=mmap.ACCESS_READ) as content:
+        return load(content[:], card)
 
 
 class RunningServer:
@@ -212,7 +341,8 @@ class RunningServer:
         while self._thread.is_alive() and not started.wait(0.1):
             pass
         if not started.is_set():
-            raise InputError("the server cannot start; its log says why")
+            listener.close()
+            raise InputError(_NO_START)
 
     def stop(self) -> None:
         """Finish the requests that are in the server, and stop it."""
@@ -276,7 +406,7 @@ def serve(
     listener = bind(host, port)
     url = url_of(listener)
     if workers > 1:
-        factory = functools.partial(_worker_app, loaded, found, settings, workers)
+        factory = functools.partial(_worker_app, _SharedModel(loaded), found, settings, workers)
         run(factory, listener, settings=settings, workers=workers, on_start=lambda: on_start(url))
         return None
     app = create_app(loaded, detector=found, settings=settings)
@@ -288,8 +418,26 @@ def serve(
     return None
 
 
-def _worker_app(model: Model, detector: Detector, settings: Settings, processes: int) -> Starlette:
-    """Return the application in a worker process, which ends when its parent does."""
+def leave() -> None:
+    """End this process at once, if threads still compute answers that nobody waits for.
+
+    Python would wait for these threads at its end, and an image can take half a minute. Call it after
+    `serve`.
+    """
+    end = time.monotonic() + _ANSWER_SECONDS  # threads without work end at once
+    while any(thread.name.startswith(THREADS) for thread in threading.enumerate()):
+        if time.monotonic() > end:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
+        time.sleep(0.01)
+
+
+def _worker_app(model: Any, detector: Detector, settings: Settings, processes: int) -> Starlette:
+    """Return the application in a worker process, which ends when its parent does.
+
+    In the worker process, the model is a `Model`; it was pickled as a `_SharedModel`.
+    """
     threading.Thread(target=_end_with_parent, daemon=True).start()
     return create_app(model, detector=detector, settings=settings, processes=processes)
 

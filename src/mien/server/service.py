@@ -30,6 +30,8 @@ from mien.types import Prediction, Problem
 from mien.vision import images
 from mien.vision.detectors import Detector
 
+#: Begin of the names of the threads that compute.
+THREADS = "mien-serve"
 #: Bytes up to which an image that is one face goes to the batcher; larger ones would hold up the others.
 _SMALL = 1 << 14
 #: Images of one batch, and predictors with other options that are kept.
@@ -54,12 +56,12 @@ class Service:
     ) -> None:
         self.model, self.detector, self.settings = model, detector, settings
         self.threads = settings.threads_of(processes)
-        self._photos = ThreadPoolExecutor(self.threads, "mien-photos")
+        self._photos = ThreadPoolExecutor(self.threads, THREADS)
         self._crops: Batcher[Upload, Prediction | Problem] = Batcher(
-            self._predict_crops, most=_BATCH, on_batch=metrics.batches.observe
+            self._predict_crops, f"{THREADS}-crops", most=_BATCH, on_batch=metrics.batches.observe
         )
         self._arrays: Batcher[NDArray[np.uint8], NDArray[np.float32]] = Batcher(
-            self._run_arrays, most=BATCH_SIZE, on_batch=metrics.batches.observe
+            self._run_arrays, f"{THREADS}-arrays", most=BATCH_SIZE, on_batch=metrics.batches.observe
         )
         self.predictor = functools.lru_cache(_KEPT)(self._predictor)
 
@@ -70,8 +72,8 @@ class Service:
         self.predictor(Options()).image(np.zeros((96, 96, 3), np.uint8))
 
     def close(self) -> None:
-        """Finish what has begun, and end the threads."""
-        self._photos.shutdown(cancel_futures=True)
+        """End the threads, after what they compute now, for which nobody waits any more."""
+        self._photos.shutdown(wait=False, cancel_futures=True)
         self._crops.close()
         self._arrays.close()
 
