@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from PIL import Image
 from rich.cells import cell_len
 
@@ -259,19 +260,51 @@ def test_json_has_the_version_of_its_schema(
     assert (document[0] if words[0] == "predict" else document)["schema"] == schema
 
 
-def test_short_options_and_completion(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_short_options(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["evaluate", "fast", "-s", "nowhere", "-j"]) == 2
     assert "-j" in capsys.readouterr().err
     assert cli.run(["evaluate", "fast", "-s", "val"]) == 2
     assert "--data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "suggested"),
+    [
+        (["exp"], ["export", "explain"]),
+        (["train", "--recipe", "q"], ["quick"]),
+        (["predict", "-m", ""], ["default", "fast"]),
+        (["predict", "-m", "runs/"], []),  # the shell completes files
+        (["evaluate", "d"], ["default"]),
+        (["evaluate", "default", "--split", "t"], ["train", "test"]),
+        (["predict", "--det"], ["--detector"]),
+    ],
+)
+def test_a_shell_completes_commands_options_and_values(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    suggested: list[str],
+) -> None:
     for name, value in {
         "_MIEN_COMPLETE": "complete_bash",
-        "COMP_WORDS": "mien exp",
-        "COMP_CWORD": "1",
+        "COMP_WORDS": " ".join(["mien", *words]),
+        "COMP_CWORD": str(len(words)),
     }.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit):
         cli.app(prog_name="mien")
-    assert capsys.readouterr().out.split() == ["export", "explain"]
+    assert capsys.readouterr().out.split() == suggested
+
+
+def test_values_that_help_lists_are_completed() -> None:
+    root = typer.main.get_command(cli.app)
+    listed = 0
+    for command in root.commands.values():
+        for option in command.params:
+            metavar = getattr(option, "metavar", None) or ""
+            if re.fullmatch(r"\w+(\|\w+)+", metavar):
+                context = typer.Context(command)
+                found = [item.value for item in option.shell_complete(context, "")]
+                assert found == metavar.split("|"), (command.name, option.name)
+                listed += 1
+    assert listed > 10

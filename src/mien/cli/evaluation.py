@@ -21,6 +21,7 @@ IntervalBy = Annotated[
     typer.Option(
         metavar="image|group",
         help="Resample images or groups (persons) for intervals; by default groups if they are known.",
+        autocompletion=common.suggest("image", "group"),
     ),
 ]
 
@@ -31,7 +32,9 @@ def evaluate(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL", help="A run's folder, a model file or a shipped model; several are averaged."
+            metavar="MODEL",
+            help="A run's folder, a model file or a shipped model; several are averaged.",
+            autocompletion=common.suggest_model,
         ),
     ],
     data: Annotated[
@@ -56,11 +59,19 @@ def evaluate(
     ] = False,
     table: Annotated[
         str | None,
-        typer.Option(metavar="md|latex", help="Print the main figures as a table for a paper."),
+        typer.Option(
+            metavar="md|latex",
+            help="Print the main figures as a table for a paper.",
+            autocompletion=common.suggest("md", "latex"),
+        ),
     ] = None,
     views: Annotated[
         int,
-        typer.Option(metavar="1|2|10", help="Average over views: 2 adds mirrored images, 10 also shifts."),
+        typer.Option(
+            metavar="1|2|10",
+            help="Average over views: 2 adds mirrored images, 10 also shifts.",
+            autocompletion=common.suggest("1", "2", "10"),
+        ),
     ] = 1,
     balance: Annotated[
         float,
@@ -291,10 +302,19 @@ def _share(value: float | None) -> str:
 First = Annotated[
     str,
     typer.Argument(
-        metavar="A", help="A run's folder, a model file, a shipped model, or probabilities (.npz)."
+        metavar="A",
+        help="A run's folder, a model file, a shipped model, or probabilities (.npz).",
+        autocompletion=common.suggest_model,
     ),
 ]
-Second = Annotated[str, typer.Argument(metavar="B", help="The model or probabilities to compare with.")]
+Second = Annotated[
+    str,
+    typer.Argument(
+        metavar="B",
+        help="The model or probabilities to compare with.",
+        autocompletion=common.suggest_model,
+    ),
+]
 
 
 @common.reads_data
@@ -393,6 +413,7 @@ def explain(
         typer.Option(
             metavar="cam|occlusion",
             help="cam (fast) or occlusion (sharp, slower); by default cam if the model supports it.",
+            autocompletion=common.suggest("cam", "occlusion"),
         ),
     ] = None,
     model: common.ModelOption = None,

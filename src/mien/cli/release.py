@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 def export(
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="A run's folder, a model file or a shipped model."),
+        typer.Argument(
+            metavar="MODEL",
+            help="A run's folder, a model file or a shipped model.",
+            autocompletion=common.suggest_model,
+        ),
     ],
     format_: Annotated[
         str,
@@ -27,6 +31,7 @@ def export(
             metavar="onnx|keras|h5|litert|web|triton",
             help="The format: a file; web, a site that runs the model in the browser; or triton, a "
             "repository for Triton and KServe.",
+            autocompletion=common.suggest("onnx", "keras", "h5", "litert", "web", "triton"),
         ),
     ] = "onnx",
     to: Annotated[
@@ -92,6 +97,7 @@ def ship(
             metavar="MODEL",
             help="Average the weights with this run or model, such as default: the one that this run "
             "started from, or one that started from the same weights. Repeatable.",
+            autocompletion=common.suggest_model,
         ),
     ] = None,
     name: Annotated[

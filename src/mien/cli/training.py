@@ -33,6 +33,13 @@ _MOVED = ("--images", "--cache")
 _TEACHERS, _STUDENT = ("teacher", "teacher-vgg", "teacher-dense"), "release"
 
 
+def _match_recipes(incomplete: str) -> list[str]:
+    """Complete the name of a recipe in a shell."""
+    from mien.training import recipes
+
+    return [name for name in recipes.RECIPES if name.startswith(incomplete)]
+
+
 @common.reads_data
 def train(
     context: typer.Context,
@@ -47,7 +54,9 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Option(
-            metavar="RECIPE", help="A recipe's name or TOML file; by default quick, or tune with --from."
+            metavar="RECIPE",
+            help="A recipe's name or TOML file; by default quick, or tune with --from.",
+            autocompletion=_match_recipes,
         ),
     ] = None,
     set_: Annotated[
@@ -81,6 +90,7 @@ def train(
             "--from",
             metavar="MODEL",
             help="Start from the weights of this run or model, such as default.",
+            autocompletion=common.suggest_model,
         ),
     ] = None,
     folds: Annotated[
@@ -316,7 +326,12 @@ def networks(json: common.Json = False) -> int:
 
 def recipes(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="Print this recipe as TOML, to start your own from.")
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="Print this recipe as TOML, to start your own from.",
+            autocompletion=_match_recipes,
+        ),
     ] = None,
     json: common.Json = False,
 ) -> int:
