@@ -223,8 +223,12 @@ def make_web(work: Path) -> None:
     import chromium
     from mien.release import web_site
 
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Print no line for each request."""
+
     site = web_site.write(mien.load_model(), work / "site").path
-    handler = partial(SimpleHTTPRequestHandler, directory=str(site))
+    handler = partial(Quiet, directory=str(site))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, chromium.started() as browser:
         Thread(target=server.serve_forever, daemon=True).start()
         page = browser.page()

@@ -116,6 +116,7 @@ def test_the_server_of_the_image_is_its_command_and_is_asked_for_its_health(path
     [
         (["mien", "serve", "--port", "PORT"], 200, 0),
         (["mien", "serve", "--port", "PORT"], None, 1),
+        (["mien", "serve", "--port=PORT"], 200, 0),
         (["mien", "predict", "photo.jpg"], None, 0),
     ],
 )
