@@ -38,11 +38,11 @@ def recipe(*settings: str) -> Any:
     return recipes.override(recipes.get("quick"), [*SETTINGS, *settings])
 
 
-def data() -> Any:
+def data(*, train: int = 150, val: int = 40) -> Any:
     """The images that it learns, each with the votes of ten who agree with its label."""
     from mien.labels import EMOTIONS, VOTES
 
-    found = builders.blobs({"train": 150, "val": 40}, labels=EMOTIONS[:3])
+    found = builders.blobs({"train": train, "val": val}, labels=EMOTIONS[:3])
     for split in found.splits:
         votes = 10 * np.eye(len(VOTES), dtype=np.float32)[split.labels]
         object.__setattr__(split, "votes", votes)

@@ -980,14 +980,13 @@ def test_teachers_take_a_few_steps_in_bfloat16_on_the_jax_backend(tmp_path: Path
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import dying; from dataclasses import replace\n"
         "from pathlib import Path; from mien.training import recipes, trainer\n"
-        "from mien.training.folds import pick\n"
         "import numpy as np\n"
         "data = dying.data()\n"
         "dying.compare_few()\n"
-        "data = replace(data, **{part.name: pick(part, np.arange(8)) for part in data.splits})\n"
+        "data = replace(data, **{part.name: part.take(np.arange(8)) for part in data.splits})\n"
         "settings = ['size=16', 'epochs=2', 'batch_size=4', 'precision=bfloat16']\n"
         "recipe = recipes.override(recipes.get(sys.argv[3]), settings)\n"
-        "train.fit(data, recipe, out=Path(sys.argv[2]))"
+        "trainer.fit(data, recipe, out=Path(sys.argv[2]))"
     )
     command = [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path / "run"), name]
     subprocess.run(command, env=os.environ | {"KERAS_BACKEND": "jax"}, capture_output=True, check=True)

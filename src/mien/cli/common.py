@@ -192,7 +192,9 @@ def live() -> Iterator[tuple[Callable[[str, int, int], None], Callable[["Status"
                 completed=status.step,
                 total=status.steps,
                 numbers=f"loss {status.loss:.3f}  accuracy {status.accuracy:.1%}  "
-                f"{status.images_per_second:,.0f} images/s  {format_duration(status.seconds_left)} left",
+                f"{status.images_per_second:,.0f} images/s  "
+                + (f"{status.memory / 2**30:.1f} GiB  " if status.memory else "")
+                + f"{format_duration(status.seconds_left)} left",
             )
             if status.last is not None and status.last["epoch"] > shown:
                 shown = status.last["epoch"]

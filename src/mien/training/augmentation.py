@@ -317,8 +317,8 @@ def load_opencv() -> Any:
 
 
 #: Of the sum of four bytes, each from 0 to 255 and all equally likely.
-_MEAN_OF_FOUR = 4 * 127.5
-_DEVIATION_OF_FOUR = (4 * (256**2 - 1) / 12) ** 0.5
+MEAN_OF_FOUR = 4 * 127.5
+DEVIATION_OF_FOUR = (4 * (256**2 - 1) / 12) ** 0.5
 
 
 def blur(cv2: Any, faces: Images, changes: Changes) -> None:
@@ -366,8 +366,8 @@ def add_grain(faces: Images, changes: Changes) -> None:
         return
     sums = _sums_of_four(random_bytes(changes.grain_noise[chosen], 4 * faces[0].size))
     noise = sums.reshape(len(chosen), *faces.shape[1:]).astype(np.float32)
-    noise -= _MEAN_OF_FOUR
-    noise *= (changes.grain[chosen] / _DEVIATION_OF_FOUR).astype(np.float32)[:, np.newaxis, np.newaxis]
+    noise -= MEAN_OF_FOUR
+    noise *= (changes.grain[chosen] / DEVIATION_OF_FOUR).astype(np.float32)[:, np.newaxis, np.newaxis]
     noise += faces[chosen]
     faces[chosen] = np.rint(noise, out=noise).clip(0, 255, out=noise).astype(np.uint8)
 

@@ -7,7 +7,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,6 +126,7 @@ class Status:
         loss: Mean of this epoch so far.
         accuracy: Mean of this epoch so far.
         last: The row of the last finished epoch, if any.
+        memory: Bytes in use on the device; 0 if it is the CPU.
     """
 
     epoch: int
@@ -137,6 +138,25 @@ class Status:
     loss: float
     accuracy: float
     last: Row | None
+    memory: int = 0
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a training on a device does in its own way.
+
+    Args:
+        sync: Assigns the device's state to the variables of the model.
+        memory: Returns the bytes in use.
+    """
+
+    sync: Callable[[], None]
+    memory: Callable[[], int]
+
+
+#: A device may finish an epoch in a fraction of a second. It saves its state after an epoch if that takes at
+#: most this share of the time.
+SAVING_SHARE = 0.05
 
 
 def best_epoch(history: list[Row], select: str) -> int:
@@ -194,6 +214,9 @@ class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc, name-d
         self.stop = Stop(lambda: None, again)
         self.on_status = on_status
         self.report = report
+        #: Set by a training on a device.
+        self.device: Device | None = None
+        self._saving_seconds = 0.0
         self.history: list[Row] = []
         self.best: list[NDArray[Any]] = []
         self.diverged = False
@@ -214,12 +237,7 @@ class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc, name-d
 
     def restore(self) -> None:
         """Assign the state's weights and optimizer to the model; its metrics follow when the epoch begins."""
-        # Keras creates the variables of losses and metrics on the first batch, which is too late to set them.
-        wanted = {name: target[:1] for name, target in self.feed.targets.items()}
-        classes = self.model.outputs[0].shape[-1]
-        answers = {name: np.full((1, classes), 1 / classes, np.float32) for name in wanted}
-        self.model.compute_loss(None, to_keras(wanted), to_keras(answers))
-        self.model.compute_metrics(None, to_keras(wanted), to_keras(answers))
+        build_metrics(self.model, self.feed.targets)
         if self._state is not None:
             _assign(_variables(self.model), self._state.group("variables"))
             self._spent = dict(self._state.facts["spent"])
@@ -250,7 +268,7 @@ class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc, name-d
         self._show(now, logs)
         if self.step < self.feed.steps:
             self._keep(now)
-        elif self.stop:
+        elif self.stop and self.device is None:
             self._leave(self._last_step)
         self._step_at = time.monotonic()
 
@@ -275,7 +293,8 @@ class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc, name-d
         if now - self._saved_at > 60 * self.recipe.checkpoints.minutes:
             self.run.save(self._capture())
             self._saved_at = time.monotonic()
-        if now - self._step_at > _LONG_STEP or self.step == self.feed.steps - 1:
+        near_end = self.device is None and self.step == self.feed.steps - 1
+        if now - self._step_at > _LONG_STEP or near_end:
             self._last_step = self._capture()
 
     def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -302,20 +321,38 @@ class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc, name-d
         )
         if best_epoch(self.history, self.recipe.select) == epoch:
             self.best = self._candidate
-        self._write_weights(row)
+        over = is_over(self.history, self.recipe)
+        due = self._is_due(over=over)
+        if due:
+            self._write_weights(row)
         self.epoch, self.step, self._first_step = epoch + 1, 0, 0
         self._spent = {"seconds": 0.0, "cpu_seconds": 0.0}
         self._wall, self._cpu = time.monotonic(), time.process_time()
         self._last_step = None
+        if due:
+            self._save_epoch()
+        self._show(time.monotonic(), logs)
+        pruned = self.report(self.history)
+        if pruned and not due:
+            self._save_epoch()
+        if pruned or over:
+            self.model.stop_training = True
+        elif self.stop:
+            self._leave(None if due else self._capture())
+
+    def _save_epoch(self) -> None:
+        """Save state and history after an epoch, and measure how long that takes."""
+        began = time.monotonic()
         self.run.save(self._capture())
         self._saved_at = time.monotonic()
         self.run.write_history(self.history)
-        self._show(self._saved_at, logs)
-        pruned = self.report(self.history)
-        if pruned or is_over(self.history, self.recipe):
-            self.model.stop_training = True
-        elif self.stop:
-            self._leave(None)
+        self._saving_seconds = time.monotonic() - began
+
+    def _is_due(self, *, over: bool) -> bool:
+        """Return whether weights and state are saved after this epoch."""
+        if self.device is None or over or self.stop or self.recipe.checkpoints.weights == "all":
+            return True
+        return time.monotonic() - self._saved_at > self._saving_seconds / SAVING_SHARE
 
     def _leave(self, state: State | None) -> None:
         """End the training after a signal; None means that the last saved state is current."""
@@ -334,7 +371,9 @@ class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc, name-d
         }
 
     def _capture(self) -> State:
-        if hasattr(self.model, "jax_state_sync"):
+        if self.device is not None:
+            self.device.sync()
+        elif hasattr(self.model, "jax_state_sync"):
             self.model.jax_state_sync()
         arrays = _named("variables", [np.array(variable) for variable in _variables(self.model)])
         arrays |= _named("best", self.best)
@@ -382,8 +421,23 @@ class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc, name-d
                 loss=float(logs["loss"]),
                 accuracy=float(logs["accuracy"]),
                 last=last,
+                memory=self.device.memory() if self.device else 0,
             )
         )
+
+
+def build_metrics(model: Any, wanted: Mapping[str, NDArray[np.float32]]) -> None:
+    """Create the variables of losses and metrics, which Keras otherwise creates on the first batch.
+
+    Args:
+        model: A compiled model.
+        wanted: Targets `(n, m)` by output; the first ones are used.
+    """
+    some = {name: target[:1] for name, target in wanted.items()}
+    classes = model.outputs[0].shape[-1]
+    answers = {name: np.full((1, classes), 1 / classes, np.float32) for name in some}
+    model.compute_loss(None, to_keras(some), to_keras(answers))
+    model.compute_metrics(None, to_keras(some), to_keras(answers))
 
 
 def _plain(logs: dict[str, Any] | None) -> dict[str, Any]:

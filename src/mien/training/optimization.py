@@ -1,6 +1,6 @@
 """Losses, optimizers and learning rate schedules of a recipe, for Keras."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -135,13 +135,25 @@ class Warmup(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[m
         return {"peak": self.peak, "steps": self.steps, "after": self.after}
 
 
-def make_optimizer(settings: Optimizer, model: Any, *, steps: int) -> Any:
+def make_optimizer(
+    settings: Optimizer, model: Any, *, steps: int, tabulate: Callable[[Any, int], Any] | None = None
+) -> Any:
     """Make the Keras optimizer for a training of `steps` steps; weight decay applies to kernels only.
 
     The learning rate depends on the step only, so that a resumed training is equal bit for bit.
+
+    Args:
+        settings: The recipe's settings.
+        model: The network.
+        steps: Number of steps of the training.
+        tabulate: Called with schedule and steps; its result replaces the schedule, and is the attribute
+            `schedule` of the optimizer.
     """
+    schedule = _learning_rate(settings, steps=steps)
+    if tabulate is not None:
+        schedule = tabulate(schedule, steps)
     options: dict[str, Any] = {
-        "learning_rate": _learning_rate(settings, steps=steps),
+        "learning_rate": schedule,
         "weight_decay": settings.weight_decay or None,
         "global_clipnorm": settings.clip_norm or None,
         "use_ema": settings.ema > 0,
@@ -158,6 +170,8 @@ def make_optimizer(settings: Optimizer, model: Any, *, steps: int) -> Any:
         spared = [variable for variable in model.trainable_variables if variable.name != "kernel"]
         optimizer.exclude_from_weight_decay(var_list=spared)
     optimizer.build(model.trainable_variables)
+    if tabulate is not None:
+        optimizer.schedule = schedule
     return optimizer
 
 

@@ -178,6 +178,8 @@ class Recipe:
         batch_size: Images per step.
         seed: Seed of initial weights, order, augmentation and dropout.
         precision: `auto` computes in bfloat16 if the processor supports it, else in float32.
+        engine: Where batches are made: `host` makes each on the CPU; `device` keeps images and changes in the
+            memory of a GPU or TPU, and needs the JAX backend; `auto` is `device` if there is one.
         select: The epoch whose weights are exported: the one with the lowest validation loss, with the
             highest validation accuracy, or the last one.
         about: A description in one line.
@@ -194,6 +196,7 @@ class Recipe:
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 128
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 42
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    engine: Literal["auto", "host", "device"] = "auto"
     select: Literal["val_loss", "val_accuracy", "last"] = "val_loss"
     targets: TargetSettings = field(default_factory=TargetSettings)
     optimizer: Optimizer = field(default_factory=Optimizer)

@@ -170,13 +170,17 @@ def mix_images(
 
     Source: Zhang et al. 2018, arXiv:1710.09412.
     """
-    share = rng.beta(alpha, alpha, len(images)).astype(np.float32)
-    share = np.minimum(share, 1 - share)
-    other = rng.permutation(len(images))
+    share, other = draw_mix(len(images), alpha, rng)
     wide = share[:, None, None, None]
     blended = np.rint(images * (1 - wide) + images[other] * wide).astype(np.uint8)
     flat = share[:, None]
     return blended, {name: target * (1 - flat) + target[other] * flat for name, target in targets.items()}
+
+
+def draw_mix(count: int, alpha: float, rng: np.random.Generator) -> tuple[Floats, NDArray[np.int64]]:
+    """Draw the other image's share `(count,)` in [0, 0.5], and its index `(count,)`, for each image."""
+    share = rng.beta(alpha, alpha, count).astype(np.float32)
+    return np.minimum(share, 1 - share), rng.permutation(count)
 
 
 def one_hot(labels: NDArray[np.int64], classes: int) -> Floats:

@@ -4,11 +4,13 @@ A training depends on data, recipe, machine and software only. If it is killed a
 weights, history and metrics are equal bit for bit to those of an uninterrupted training.
 """
 
+import contextlib
 import importlib
 import importlib.util
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,7 @@ def describe_run(
     teacher: SavedPredictions | None,
     bases: Sequence[Mapping[str, Any]],
     began: Mapping[str, Any] | None = None,
+    engine: str = "host",
 ) -> dict[str, Any]:
     """Return the first content of `run.json`.
 
@@ -56,12 +59,14 @@ def describe_run(
         teacher: The probabilities that it distils from; None for no distillation.
         bases: The models that it starts from, as fields of `mien.models.model_files.Base`.
         began: The result of `initialization.evaluate_base` for the first of them.
+        engine: `host` or `device`.
     """
     return {
         "schema": 1,
         "status": "training",
         "labels": list(dataset.labels),
         "precision": policy,
+        "engine": engine,
         "data": describe_data(dataset) | {"origin": dict(origin)},
         "teacher": None if teacher is None else {"about": teacher.about, "sha256": teacher.sha256},
         "base": list(bases),
@@ -196,6 +201,36 @@ def _computes_bfloat16() -> bool:
     return not found.isdisjoint(_CPU_FLAGS)
 
 
+def choose_engine(engine: str) -> str:
+    """Return where batches are made, `host` or `device`, for a recipe's engine.
+
+    `auto` is the device if Keras runs on JAX and JAX has a GPU or TPU.
+
+    Raises:
+        RecipeError: The device is asked for, and Keras runs on another backend.
+    """
+    backend = load_keras().backend.backend()
+    if engine == "host" or (engine == "auto" and backend != "jax"):
+        return "host"
+    if backend != "jax":
+        raise RecipeError(
+            f'engine=device needs Keras on JAX, and Keras runs on {backend}; run: pip install "mien[jax]", '
+            "and set the environment variable KERAS_BACKEND=jax"
+        )
+    from mien.training import device
+
+    return "device" if engine == "device" or device.is_accelerator() else "host"
+
+
+def _memory_of(engine: str) -> AbstractContextManager[None]:
+    """Return the context in which the arrays of a network are made."""
+    if engine == "host":
+        return contextlib.nullcontext()
+    from mien.training import device
+
+    return device.on_host()
+
+
 def build_network(recipe: Recipe, *, classes: int, policy: str) -> Any:
     """Build the recipe's network under a dtype policy; Keras' global policy does not change."""
     keras = load_keras()
@@ -279,14 +314,18 @@ def fit(
     start = None if base is None else initialization.load(base)
     if start is not None:
         initialization.check_recipe(start, recipe)
+    engine = choose_engine(recipe.engine)
     load_keras().utils.set_random_seed(recipe.seed)
     policy = choose_precision(recipe.precision)
-    model = build_network(recipe, classes=len(dataset.labels), policy=policy)
+    with _memory_of(engine):
+        model = build_network(recipe, classes=len(dataset.labels), policy=policy)
     bases = start.base if start else ()
     if start is not None:
         _load_weights(start, model, dataset, on_note)
     began = None if base is None else _score_base(base, dataset, on_progress)
-    known = describe_run(dataset, policy, origin=origin or {}, teacher=teacher, bases=bases, began=began)
+    known = describe_run(
+        dataset, policy, origin=origin or {}, teacher=teacher, bases=bases, began=began, engine=engine
+    )
     check_names(Path(out).name if out is not None else recipe.name, known, dataset, recipe)
     made = create(recipe, known, out=out, runs=runs)
     say = on_note or _ignore
@@ -340,8 +379,10 @@ def resume(
         _check_teacher(made, known.get("teacher"), teacher)
         _check_begun(made, known.get("base"))
         wanted = targets.make_targets(dataset, recipe, teacher)
+        engine = _engine_of(made)
         load_keras().utils.set_random_seed(recipe.seed)
-        model = build_network(recipe, classes=len(dataset.labels), policy=known["precision"])
+        with _memory_of(engine):
+            model = build_network(recipe, classes=len(dataset.labels), policy=known["precision"])
         say, report = on_note or _ignore, _EpochReporter(on_epoch)
         return _train(
             made, model, dataset, recipe, wanted, fold=fold, on_status=on_status, report=report, say=say
@@ -410,18 +451,11 @@ def _train(
     """Train from the last saved state, or from the beginning, to the end."""
     again = "the same command" if fold else f"mien train --resume {made.path}"
     made.sweep()
+    engine = _engine_of(made)
     feed = BatchLoader(dataset.split("train"), wanted.train, recipe)
     validation = dataset.split("val").images, to_keras(wanted.val)
-    library = load_keras()
-    if recipe.optimizer.ema:
-        first = None if made.facts().get("base") else next(feed.batches(0, 0))[0]
-        optimization.average_statistics(model, recipe.optimizer.ema, first)
-    model.compile(
-        optimizer=optimization.make_optimizer(recipe.optimizer, model, steps=feed.steps * recipe.epochs),
-        **optimization.loss_settings(recipe.targets, distils=wanted.distils, frequencies=wanted.frequencies),
-        # On CPUs, XLA makes the training of these networks 25 % slower.
-        jit_compile=False if library.backend.backend() == "tensorflow" else "auto",
-    )
+    with _memory_of(engine):
+        loop = _compile(made, model, feed, validation, recipe, wanted, engine=engine)
     try:
         while True:
             state, complaints = made.load()
@@ -437,11 +471,16 @@ def _train(
                 say(f"pruned after epoch {len(callback.history)} of {recipe.epochs}")
                 made.update(status="pruned")
                 return made
-            callback.restore()
+            with _memory_of(engine):
+                callback.restore()
             if state is None and made.facts().get("base"):
                 # The recipe cannot recreate these weights, unlike random ones.
                 callback.save()
-            _fit_part(model, callback, validation, callbacks=_callbacks(made, recipe, say))
+            callbacks = _callbacks(made, recipe, say)
+            if loop is None:
+                _fit_part(model, callback, validation, callbacks=callbacks)
+            else:
+                loop.fit_part(callback, callbacks)
     except OutputError as error:
         error.args = (f"{error}; then continue with: {again}",)
         raise
@@ -473,6 +512,54 @@ class _EpochReporter:
             self._reported += 1
             self._pruned = self._on_epoch(dict(history[self._reported - 1])) is True
         return self._pruned
+
+
+def _engine_of(made: Run) -> str:
+    """Return where a run makes its batches; runs before version 0.1.0 do not say it.
+
+    Raises:
+        RunError: It was started on a device, and Keras does not run on JAX.
+    """
+    engine = str(made.facts().get("engine", "host"))
+    if engine == "device" and load_keras().backend.backend() != "jax":
+        raise RunError(
+            f"{made.name} was started with Keras on JAX; set the environment variable KERAS_BACKEND=jax"
+        )
+    return engine
+
+
+def _compile(
+    made: Run,
+    model: Any,
+    feed: BatchLoader,
+    validation: Batch,
+    recipe: Recipe,
+    wanted: targets.Targets,
+    *,
+    engine: str,
+) -> Any:
+    """Compile the model, and return the loop of a device; None for Keras' own loop."""
+    library = load_keras()
+    if recipe.optimizer.ema:
+        first = None if made.facts().get("base") else next(feed.batches(0, 0))[0]
+        optimization.average_statistics(model, recipe.optimizer.ema, first)
+    tabulate = None
+    if engine == "device":
+        from mien.training import device
+
+        tabulate = device.Tabulated
+    steps = feed.steps * recipe.epochs
+    model.compile(
+        optimizer=optimization.make_optimizer(recipe.optimizer, model, steps=steps, tabulate=tabulate),
+        **optimization.loss_settings(recipe.targets, distils=wanted.distils, frequencies=wanted.frequencies),
+        # On CPUs, XLA makes the training of these networks 25 % slower.
+        jit_compile=False if library.backend.backend() == "tensorflow" else "auto",
+    )
+    if engine == "host":
+        return None
+    frequencies = wanted.frequencies if recipe.targets.balance else ()
+    about = (wanted.distils, frequencies)
+    return device.Loop(model, feed, validation, policy=made.facts()["precision"], about=about)
 
 
 def _load_weights(
