@@ -2,10 +2,12 @@
 
 import contextlib
 import ctypes
+import importlib.util
 import io
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -153,6 +155,30 @@ def few_comparisons(images: int = 64) -> Iterator[None]:
         yield
 
 
+class TrialThread(threading.Thread):
+    """Trains a trial of a search in this process, which knows the network `toy`."""
+
+    exitcode = 0
+
+    def __init__(self, context: Any, connection: Any, task: Any) -> None:
+        from mien.training import trials
+
+        super().__init__(target=trials.run, args=(connection, task))
+        self.start()
+
+    def terminate(self) -> None:
+        """Do nothing: the search closes the connection, which ends the training at its next epoch."""
+
+
+@contextlib.contextmanager
+def trials_in_threads() -> Iterator[None]:
+    """Train the trials of a search in this process, one at a time."""
+    from mien.training import tuning
+
+    with mock.patch.object(tuning, "_start", TrialThread):
+        yield
+
+
 @contextlib.contextmanager
 def small_work(*, figures: bool = False) -> Iterator[None]:
     """Make work smaller while documented commands run, whose sizes are a user's.
@@ -185,6 +211,8 @@ def small_work(*, figures: bool = False) -> Iterator[None]:
         changed.enter_context(mock.patch.object(trainer, "fit", short))
         changed.enter_context(mock.patch.object(synthetic, "write_archive", few))
         changed.enter_context(few_comparisons())
+        if importlib.util.find_spec("optuna") is not None:
+            changed.enter_context(trials_in_threads())
         if not figures:
             changed.enter_context(placeholder_figures())
         yield

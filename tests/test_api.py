@@ -21,7 +21,7 @@ import mien
 from builders import refused
 from mien.training.recipes import get, override, to_toml
 
-NEEDS = {"analyze_video": "av", "audit": "jinja2", "ship": "keras", "train": "keras"}
+NEEDS = {"analyze_video": "av", "audit": "jinja2", "ship": "keras", "train": "keras", "tune": "optuna"}
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_the_example_of_a_public_name_runs(name: str, place: Path) -> None:
     assert example.examples
     report: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
-    trains = NEEDS.get(name) == "keras" or name in ("export", "resume", "train_folds")
+    trains = NEEDS.get(name) == "keras" or name in ("export", "resume", "train_folds", "tune")
     with builders.small_work() if trains else contextlib.nullcontext():
         assert runner.run(example, out=report.append).failed == 0, "".join(report)
 

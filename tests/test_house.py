@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = sorted(path.parent.name for path in (ROOT / "src" / "mien").glob("*/__init__.py"))
 COMMANDS = {
     *("audit", "card", "compare", "demo", "evaluate", "explain", "export", "extract", "networks", "plot"),
-    *("merge", "predict", "recipes", "serve", "ship", "train", "video", "webcam"),
+    *("merge", "predict", "recipes", "serve", "ship", "train", "tune", "video", "webcam"),
 }
 
 

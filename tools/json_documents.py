@@ -481,6 +481,111 @@ class RunDocument(Timed):
     figures: NotRequired[list[str]]
 
 
+class TrialDocument(TypedDict):
+    """A trial of a search.
+
+    Args:
+        number: Its number, from 1.
+        state: Whether it has a model, was ended early, failed, or is being trained or was stopped.
+        values: The settings that the search chose, by their names with dots.
+        score: The metric of its model on val; null without a model.
+        epochs: After each epoch, the metric of the model that the training would select then.
+        epoch: The epoch of its model, or its last one.
+        seconds: Duration of its epochs; 0 if it was copied.
+        copied: The trial with the same settings, whose result it has.
+        reason: Why it failed or diverged.
+    """
+
+    number: int
+    state: Literal["complete", "pruned", "failed", "running"]
+    values: dict[str, Any]
+    score: float | None
+    epochs: list[float]
+    epoch: int | None
+    seconds: float | None
+    copied: int | None
+    reason: str
+
+
+class ConfirmationDocument(TypedDict):
+    """The training of the best recipe with another seed.
+
+    Args:
+        seed: The seed.
+        score: The metric of its model on val; null if it diverged.
+    """
+
+    seed: int
+    score: float | None
+
+
+class BestTrialDocument(TypedDict):
+    """The best trial.
+
+    Args:
+        trial: Its number.
+        score: The metric of its model on val.
+        file: The file of its recipe.
+        recipe: The recipe.
+        confirmed: The recipe with other seeds.
+        mean: Mean of their scores.
+        standard_deviation: Standard deviation of their scores.
+    """
+
+    trial: int
+    score: float
+    file: str
+    recipe: dict[str, Any]
+    confirmed: list[ConfirmationDocument]
+    mean: float | None
+    standard_deviation: float | None
+
+
+class StudyData(TypedDict):
+    """The data of a search.
+
+    Args:
+        name: Name of the data set.
+        train: Number of training images.
+        val: Number of validation images.
+    """
+
+    name: str
+    train: int
+    val: int
+
+
+class StudyDocument(Timed):
+    """A search for hyperparameters.
+
+    Args:
+        schema: Version of the document.
+        study: The folder.
+        recipe: Name of the recipe that it started from.
+        metric: What trials are compared by, on val.
+        data: The data.
+        space: Ranges and choices, in the form of the recipe.
+        wanted: Number of trials that were asked for.
+        trials: The trials.
+        importance: Share of each setting in the difference between good and other trials; empty if few are
+            complete.
+        best: The best trial; null if none is complete.
+        report: The page.
+    """
+
+    schema: Required[Literal[1]]
+    study: Required[str]
+    recipe: Required[str]
+    metric: Required[Literal["val_accuracy", "val_loss"]]
+    data: Required[StudyData]
+    space: Required[dict[str, Any]]
+    wanted: Required[int]
+    trials: Required[list[TrialDocument]]
+    importance: Required[dict[str, float]]
+    best: Required[BestTrialDocument | None]
+    report: Required[str]
+
+
 #: Each schema: its name, its type, and keys that the document has beside the fields of a dataclass.
 DOCUMENTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "prediction": (PredictionDocument, {}),
@@ -488,6 +593,7 @@ DOCUMENTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "camera": (CameraDocument, {}),
     "audit": (AuditDocument, {}),
     "run": (RunDocument, {}),
+    "study": (StudyDocument, {}),
     "evaluation": (
         Evaluation,
         {

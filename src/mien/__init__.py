@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         ship,
         train,
         train_folds,
+        tune,
         write_card,
     )
     from mien.data.datasets import Dataset, Split
@@ -83,6 +84,7 @@ _PUBLIC = {
     "ship": ("api", "ship"),
     "train": ("api", "train"),
     "train_folds": ("api", "train_folds"),
+    "tune": ("api", "tune"),
     "write_card": ("api", "write_card"),
 }
 #: The errors, which `mien.errors` defines.
@@ -149,6 +151,7 @@ __all__ = [
     "ship",
     "train",
     "train_folds",
+    "tune",
     "write_card",
 ]
 

@@ -77,6 +77,11 @@ def format_duration(seconds: float) -> str:
     return f"{whole // 60}m {whole % 60:02d}s" if whole >= 60 else f"{whole}s"
 
 
+def format_setting(value: object) -> str:
+    """Return the value of a recipe's setting with at most three digits: `0.123`, `true`, `cubic`."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value).lower()
+
+
 def pluralize(count: int, noun: str, plural: str | None = None) -> str:
     """Return a count with its noun in the singular or the plural.
 

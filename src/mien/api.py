@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from mien.training.checkpoints import Status
     from mien.training.recipes import Recipe
     from mien.training.runs import Run
+    from mien.training.search_spaces import SearchSpace
+    from mien.training.studies import StudyResult
     from mien.vision.images import Source
 
 AnyPath = str | os.PathLike[str]
@@ -51,6 +53,9 @@ Note = Callable[[str], None]
 
 #: Seed of the split, if the data has no splits of its own.
 SPLIT_SEED = 42
+#: Trials of a search, seeds that confirm its result, and what trials are compared by.
+TRIALS, CONFIRM = 20, 3
+METRIC = "val_accuracy"
 #: Version of the JSON of `audit`, `compare`, `explain`, `export`, `extract` and `card`; it increases when a
 #: key changes its meaning or is removed.
 SCHEMA = 1
@@ -325,14 +330,7 @@ def choose_recipe(
         return recipes.override(recipe, settings)
     path = Path(recipe)
     if path.suffix == ".toml":
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise InputError(
-                f"the recipe {recipe} cannot be read: {_files.reason(error)}; name another file"
-            ) from None
-        except UnicodeDecodeError:
-            raise InputError(f"the recipe {recipe} is not UTF-8 text; save it as UTF-8") from None
+        text = _read_toml(path, "the recipe")
         try:
             found = recipes.parse(text)
         except RecipeError as error:
@@ -635,6 +633,164 @@ def train_folds(
     )
     whole = dataset.split("train")
     return FoldsResult(path, folds, len(whole), whole.fingerprint, chosen)
+
+
+def tune(
+    data: "AnyPath | Dataset",
+    recipe: "Recipe | AnyPath | None" = None,
+    *,
+    trials: int = TRIALS,
+    space: Mapping[str, Any] | AnyPath | None = None,
+    metric: str = METRIC,
+    prune: bool = True,
+    confirm: int = CONFIRM,
+    seed: int = 0,
+    settings: Mapping[str, Any] | Sequence[str] = (),
+    out: AnyPath | None = None,
+    runs: AnyPath = "runs",
+    base: "Model | AnyPath | None" = None,
+    teacher: "SavedPredictions | AnyPath | Sequence[AnyPath] | None" = None,
+    votes: AnyPath | None = None,
+    exclude: AnyPath | Sequence[AnyPath] | None = None,
+    split_seed: int | None = None,
+    reading: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+    on_dataset: "Callable[[Dataset], None] | None" = None,
+    on_note: Note | None = None,
+) -> "StudyResult":
+    """Search for settings of a recipe that do better on val, and write the best recipe and a page.
+
+    Trials are chosen by TPE and ended early by Hyperband (Optuna). Each is trained in a process of its own,
+    so a script that calls this needs `if __name__ == "__main__":`. The same call continues a search that was
+    stopped or killed, or extends it to more trials. Processes that use the same folder share a study; threads
+    cannot. The test split is not used.
+
+    Example:
+        >>> import mien
+        >>> settings = {"epochs": 1, "network": "tiny", "size": 16}
+        >>> space = {"optimizer": {"learning_rate": {"low": 0.05, "high": 0.5, "log": True}}}
+        >>> options = {"settings": settings, "space": space, "trials": 2, "confirm": 1}
+        >>> found = mien.tune("faces.zip", "quick", out="study", **options)
+        >>> len(found.trials), found.best_file.name
+        (2, 'best.toml')
+
+    Args:
+        data: As `train` takes it.
+        recipe: A recipe, its name or a TOML file; None for `quick`, or `tune` with `base`.
+        trials: Number of trials in all, at least 1. The first one has the recipe's own settings, if they are
+            in the space.
+        space: A TOML file of ranges and choices, or the same as dictionaries; None for the learning rate, the
+            weight decay, label smoothing, rotation and erasing (`mien.training.search_spaces.default`).
+        metric: What trials are compared by, on val: `val_accuracy` or `val_loss`.
+        prune: Whether trials that are worse than others end early.
+        confirm: Number of other seeds with which the best recipe is trained; 0 for none.
+        seed: Seed of the search.
+        settings: As in `train`; the same for all trials.
+        out: The folder of the study; None for `<recipe>-study` in `runs`.
+        runs: The parent of that folder.
+        base: As in `train`.
+        teacher: As in `train`.
+        votes: As in `train`.
+        exclude: As in `train`.
+        split_seed: As in `train`.
+        reading: As in `train`.
+        progress: Called with (what is done, done, total).
+        on_dataset: Called with the data set before the search begins.
+        on_note: Called with a sentence, among others after each trial.
+
+    Returns:
+        The trials, the best one, and its recipe. `best.toml` in the study's folder is for `train`, and
+        `report.html` shows the history and the importance of the settings.
+
+    Raises:
+        DataError: The data cannot be read, has no train or val, or does not fit the recipe or the teacher.
+        InputError: An argument has a wrong type or is out of range, or options conflict.
+        RecipeError: There is no such recipe or setting, or the space does not fit the recipe.
+        RunError: The folder holds another search.
+        ModelError: `base` does not exist, or its weights are missing.
+        MissingExtra: Optuna or Keras is not installed.
+        TrainingError: No trial was completed, or three failed in succession.
+        OutputError: A file cannot be written.
+        Stopped: A signal stopped the search; the same call continues.
+    """
+    from mien.data import datasets
+    from mien.models import model_files, networks
+
+    _files.check_path("data", data, datasets.Dataset, error=DataError)
+    _files.check_path("out", out, NoneType)
+    _files.check_path("runs", runs)
+    _files.check_path("base", base, model_files.Model, NoneType)
+    origin = _training_origin(data, votes, exclude, split_seed, reading)
+    from mien.training import tuning
+
+    networks.require_keras()
+    listener = _listener(progress, on_note)
+    started = None if base is None else model_files.resolve(base).model
+    chosen = choose_recipe(recipe, settings, started)
+    networks.get(chosen.network)
+    searched = choose_space(space, chosen, metric)
+    tuning.check_options(
+        trials=trials, confirm=confirm, seed=seed, metric=metric, space=searched, base=started
+    )
+    taught, files = _read_teacher(teacher)
+    dataset = _training_data(data, origin, chosen.size, listener, on_dataset)
+    # Matplotlib is not needed, because the page has its own charts.
+    from mien.reports import pages
+
+    return tuning.search(
+        dataset,
+        chosen,
+        Path(runs) / f"{chosen.name}-study" if out is None else out,
+        trials=trials,
+        space=searched,
+        metric=metric,
+        prune=prune,
+        confirm=confirm,
+        seed=seed,
+        teacher=taught,
+        base=started,
+        origin={**dataset.origin, **({"teacher": files} if files else {})},
+        on_trial=lambda found: pages.write_study_page(found, found.report),
+        on_progress=listener.progress,
+        on_note=listener.note,
+    )
+
+
+def choose_space(
+    space: Mapping[str, Any] | AnyPath | None, recipe: "Recipe", metric: str = METRIC
+) -> "SearchSpace":
+    """Return a search space.
+
+    Args:
+        space: A TOML file, or nested dictionaries in its form; None for the default of the recipe.
+        recipe: The recipe whose settings it changes.
+        metric: What trials are compared by; the default space depends on it.
+
+    Raises:
+        RecipeError: The space does not fit the recipe.
+        InputError: The file cannot be read, or the argument has a wrong type.
+    """
+    from mien.training import search_spaces
+
+    if space is None:
+        return search_spaces.default(recipe, targets=metric != "val_loss")
+    if isinstance(space, Mapping):
+        return search_spaces.from_dict(space, recipe)
+    _files.check_path("space", space)
+    text = _read_toml(Path(space), "the search space")
+    try:
+        return search_spaces.parse(text, recipe)
+    except RecipeError as error:
+        raise RecipeError(f"{space}: {error}") from None
+
+
+def _read_toml(path: Path, what: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{what} {path} cannot be read: {_files.reason(error)}; name another file") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{what} {path} is not UTF-8 text; save it as UTF-8") from None
 
 
 def _training_origin(

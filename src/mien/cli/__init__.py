@@ -84,6 +84,7 @@ for command, example in (
     (data.extract, 'mien extract "archive (4).zip" --to data'),
     (data.audit, 'mien audit "archive (4).zip" --html audit.html --exclusions exclude.csv'),
     (training.train, 'mien train "archive (4).zip" --recipe quick --exclude exclude.csv'),
+    (training.tune, 'mien tune "archive (4).zip" --recipe quick --trials 20'),
     (evaluation.evaluate, "mien evaluate runs/quick-1 --split test --report report"),
     (evaluation.compare, "mien compare runs/quick-1 default --data faces.zip --html compare.html"),
     (training.plot, "mien plot runs/quick-1"),
@@ -182,6 +183,8 @@ def _help_for(error: typer.TyperException) -> str:
 def _stopped(given: list[str]) -> str:
     """Return the message about a signal that stopped a command."""
     what = "stopped by a signal; files that were written are complete"
+    if given[:1] == ["tune"]:
+        return f"{what}; run the same command again to continue"
     if given[:1] != ["train"]:
         return what
     if any(each.partition("=")[0] == "--folds" for each in given):

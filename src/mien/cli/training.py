@@ -1,13 +1,13 @@
-"""Commands for training: `train`, `plot`, `networks` and `recipes`."""
+"""Commands for training: `train`, `tune`, `plot`, `networks` and `recipes`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mien import api
-from mien._text import format_command, format_duration, pluralize
+from mien._text import format_command, format_duration, format_setting, pluralize
 from mien.cli import common
 from mien.errors import InputError
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mien.data.datasets import Dataset
     from mien.training.recipes import Recipe
     from mien.training.runs import Run
+    from mien.training.studies import StudyResult
 
 #: Number of training images below which a note recommends `--from`.
 FEW = 5000
@@ -296,6 +297,167 @@ def _beside(began: dict[str, Any] | None) -> list[tuple[str, str]]:
     said = f"{began['accuracy']:.2%} ({low:.2%} to {high:.2%})"
     verdict = "; the trained model is worse" if worse else ""
     return [(f"accuracy on val of {began['name']}, the start", f"{said}{verdict}")]
+
+
+@common.reads_data
+def tune(
+    data: Annotated[
+        Path | None, typer.Argument(metavar="DATA", help="The data, as mien train takes it.")
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RECIPE", help="A recipe's name or TOML file; by default quick, or tune with --from."
+        ),
+    ] = None,
+    trials: Annotated[
+        int, typer.Option(metavar="N", help="Number of trials in all, with those of earlier runs.")
+    ] = api.TRIALS,
+    space: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A TOML file with ranges and choices of settings; by default --show-space."
+        ),
+    ] = None,
+    show_space: Annotated[
+        bool, typer.Option("--show-space", help="Print the search space as TOML, and exit.")
+    ] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Change a setting of the recipe for all trials, such as epochs=5. Repeatable.",
+        ),
+    ] = None,
+    metric: Annotated[
+        str, typer.Option(metavar="NAME", help="Compare trials by val_accuracy or val_loss.")
+    ] = api.METRIC,
+    prune: Annotated[
+        bool, typer.Option("--prune/--no-prune", help="End trials early that are worse than others.")
+    ] = True,
+    confirm: Annotated[
+        int, typer.Option(metavar="N", help="Train the best recipe with this many other seeds.")
+    ] = api.CONFIRM,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the search.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="The folder of the study; by default RECIPE-study in --runs."),
+    ] = None,
+    runs: Annotated[Path, typer.Option(metavar="PATH", help="The parent of that folder.")] = Path("runs"),
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="MODEL",
+            help="Start each trial from the weights of this run or model, such as default.",
+        ),
+    ] = None,
+    votes: common.Votes = None,
+    exclude: common.Exclude = None,
+    teacher: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Distil from this file of probabilities, or from the mean of several. Repeatable.",
+        ),
+    ] = None,
+    split_seed: common.SplitSeed = 42,
+    reading: common.Reading = None,
+    json: common.Json = False,
+) -> int:
+    """Search for settings of a recipe that do better on val, and write the best recipe and a page.
+
+    The same command continues a search that was stopped or killed. Several processes can share a study.
+    """
+    timer = common.Timer()
+    if show_space:
+        return _show_space(recipe or None, set_ or (), space, metric, from_, json=json)
+    if data is None:
+        raise InputError('DATA is missing; try: mien tune "archive (4).zip" --recipe quick')
+    skipped = 0
+
+    def on_dataset(dataset: "Dataset") -> None:
+        nonlocal skipped
+        skipped = len(dataset.problems)
+
+    with common.live() as (progress, _):
+        found = api.tune(
+            data,
+            recipe or None,
+            trials=trials,
+            space=space,
+            metric=metric,
+            prune=prune,
+            confirm=confirm,
+            seed=seed,
+            settings=set_ or (),
+            out=out,
+            runs=runs,
+            base=from_,
+            teacher=teacher,
+            votes=votes,
+            exclude=exclude,
+            split_seed=split_seed,
+            reading=reading,
+            progress=progress,
+            on_dataset=on_dataset,
+            on_note=common.note,
+        )
+    common.emit(found.to_dict() | timer.seconds()) if json else _tell_study(found, data)
+    return common.SOME_BAD if skipped else 0
+
+
+def _show_space(
+    recipe: str | None,
+    settings: Sequence[str],
+    space: Path | None,
+    metric: str,
+    base: str | None,
+    *,
+    json: bool,
+) -> int:
+    """Print the space that a search would use."""
+    from mien.models import model_files
+    from mien.training import search_spaces
+
+    chosen = api.choose_recipe(recipe, settings, None if base is None else model_files.resolve(base).model)
+    found = api.choose_space(space, chosen, metric)
+    if json:
+        common.emit({"recipe": chosen.name, "space": search_spaces.to_dict(found)})
+    else:
+        common.out.print(search_spaces.to_toml(found), markup=False, end="")
+    return 0
+
+
+#: Trials in the table after a search; the page has all of them.
+_MOST_TRIALS = 10
+
+
+def _tell_study(found: "StudyResult", data: Path) -> None:
+    """Print the best trials, what the best recipe scores with other seeds, and the next command."""
+    done = [(each.score, each) for each in found.trials if each.score is not None]
+    done.sort(key=lambda pair: pair[0], reverse=found.metric == "val_accuracy")
+    common.table(
+        f"{found.path}: {len(found.trials)} trials, {found.count('pruned')} pruned",
+        ("trial", found.metric, *found.space),
+        [
+            (each.number, found.format(score), *(format_setting(value) for value in each.values.values()))
+            for score, each in done[:_MOST_TRIALS]
+        ],
+    )
+    if found.importance:
+        common.table(
+            "Importance of the settings",
+            ("setting", "share"),
+            [(name, f"{share:.0%}") for name, share in found.importance.items()],
+        )
+    if found.best is not None:
+        common.out.print(f"best: trial {found.best.number}; {found.measured}", markup=False)
+    common.out.print(f"page: {found.report}", markup=False)
+    if found.best_file.exists():
+        words = ["mien", "train", str(data), "--recipe", str(found.best_file)]
+        common.out.print(f"next: {format_command(words)}", markup=False)
 
 
 def networks(json: common.Json = False) -> int:

@@ -203,6 +203,11 @@ def require_keras() -> None:
         raise _no_keras(ImportError(package))
 
 
+def find_backend() -> str:
+    """Return the name of the backend that Keras is configured to use, without importing it."""
+    return _asked_backend()[0]
+
+
 def _no_keras(error: ImportError | ValueError) -> Exception:
     """Return what to raise where Keras cannot be imported."""
     if importlib.util.find_spec("keras") is None:

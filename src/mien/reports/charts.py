@@ -155,6 +155,123 @@ def distributions(samples: Sequence[NDArray[np.float32]], title: str) -> Markup:
     )
 
 
+def trial_history(
+    scores: Sequence[tuple[float, bool]], title: str, up: str, *, larger_is_better: bool
+) -> Markup:
+    """Draw the scores of trials in their order, and the best score so far.
+
+    Args:
+        scores: The score of each trial, and whether it was completed; NaN for none.
+        title: What the chart shows, for screen readers.
+        up: The title of the vertical axis.
+        larger_is_better: Whether the best score is the largest one.
+    """
+    known = [score for score, _ in scores if not math.isnan(score)] or [0.0]
+    plot = _Plot((1, max(2, len(scores))), (min(known), max(known)))
+    dots, line, best = [], [], math.nan
+    for number, (score, complete) in enumerate(scores, start=1):
+        if math.isnan(score):
+            continue
+        kind = "dot" if complete else "mark"
+        dots.append(
+            '<circle class="{}" cx="{}" cy="{}" r="3.5"/>'.format(kind, *plot.at(number, score).split())
+        )
+        if complete and (math.isnan(best) or (score > best) == larger_is_better):
+            if not math.isnan(best):
+                line.append(plot.at(number, best))
+            best = score
+            line.append(plot.at(number, score))
+    if line:
+        line.append(plot.at(max(2, len(scores)), best))
+    return plot.draw(
+        f'<path class="s0" d="M{" L".join(line or ["0 0"])}"/>{"".join(dots)}', title, "trial", up
+    )
+
+
+def trial_curves(curves: Sequence[tuple[Sequence[float], str]], title: str, up: str, epochs: int) -> Markup:
+    """Draw the score of each trial after each epoch.
+
+    Args:
+        curves: The scores of each trial, and its class in the style: `best`, `complete` or `pruned`.
+        title: What the chart shows, for screen readers.
+        up: The title of the vertical axis.
+        epochs: Number of epochs of a complete trial.
+    """
+    known = [score for scores, _ in curves for score in scores] or [0.0]
+    plot = _Plot((1, max(2, epochs)), (min(known), max(known)))
+    drawn = []
+    for scores, kind in curves:
+        points = [plot.at(epoch, score) for epoch, score in enumerate(scores, start=1)]
+        if points:
+            drawn.append(f'<path class="{kind}" d="M{" L".join(points)}"/>')
+            drawn.append('<circle class="{}" cx="{}" cy="{}" r="2.2"/>'.format(kind, *points[-1].split()))
+    return plot.draw("".join(drawn), title, "epoch", up)
+
+
+def share_bars(shares: Mapping[str, float], title: str) -> Markup:
+    """Draw shares in [0, 1] as bars with their names.
+
+    Args:
+        shares: The share of each name, in the order of the bars.
+        title: What the chart shows, for screen readers.
+    """
+    drawn = []
+    for place, (name, share) in enumerate(shares.items()):
+        y = 8 + 26 * place
+        drawn.append(
+            Markup('<text x="0" y="{}">{}</text>').format(y + 12, make_printable(name))
+            + Markup(  # noqa: S704 numbers only
+                f'<rect class="bar" x="180" y="{y}" width="{220 * share:.1f}" height="16"/>'
+                f'<text x="{186 + 220 * share:.1f}" y="{y + 12}">{share:.0%}</text>'
+            )
+        )
+    return _svg(f"0 0 440 {16 + 26 * len(shares)}", title, "".join(drawn))
+
+
+class _Plot:
+    """A square with axes for numbers.
+
+    Args:
+        across: First and last number of the horizontal axis.
+        up: The smallest and largest number that the vertical axis shows.
+    """
+
+    def __init__(self, across: tuple[float, float], up: tuple[float, float]) -> None:
+        self.across = across
+        low, high = up
+        if high <= low:
+            low, high = low - 0.5, high + 0.5
+        self.up = axis_start(low, high), high
+
+    def at(self, x: float, y: float) -> str:
+        """Return the place of a point, as a path has it."""
+        (left, right), (bottom, top) = self.across, self.up
+        place = (x - left) / (right - left), (top - y) / (top - bottom)
+        return f"{_LEFT + _SIDE * place[0]:.1f} {_TOP + _SIDE * place[1]:.1f}"
+
+    def draw(self, drawn: str, title: str, across: str, up: str) -> Markup:
+        """Return the chart with its axes."""
+        marks = []
+        for value in ticks(*self.up):
+            _, y = self.at(self.across[0], value).split()
+            marks.append(
+                f'<path class="grid" d="M{_LEFT} {y} H{_LEFT + _SIDE}"/>'
+                f'<text x="{_LEFT - 5}" y="{float(y) + 4:.1f}" text-anchor="end">{value:.3g}</text>'
+            )
+        for value in ticks(*self.across):
+            if value == round(value):
+                x, _ = self.at(value, self.up[0]).split()
+                marks.append(f'<text x="{x}" y="{_TOP + _SIDE + 15}" text-anchor="middle">{value:.0f}</text>')
+        middle = _TOP + _SIDE / 2
+        return _svg(
+            f"0 0 {_LEFT + _SIDE + 14} {_TOP + _SIDE + _BELOW}",
+            title,
+            f"{''.join(marks)}{drawn}"
+            f'<text x="{_LEFT + _SIDE / 2}" y="{_TOP + _SIDE + 33}" text-anchor="middle">{across}</text>'
+            f'<text x="10" y="{middle}" text-anchor="middle" transform="rotate(-90 10 {middle})">{up}</text>',
+        )
+
+
 def ticks(low: float, high: float, most: int = _MOST_TICKS) -> list[float]:
     """Return round numbers to write at an axis: the multiples of 1, 2, 2.5 or 5 times a power of ten.
 

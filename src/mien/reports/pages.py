@@ -1,17 +1,20 @@
-"""HTML pages about an audit and about the comparison of two models; each is one self-contained file.
+"""HTML pages about an audit, the comparison of two models, and a search; each is one self-contained file.
 
-The pages show images of the data set, so treat them like the data set.
+The pages of audits and comparisons show images of the data set, so treat them like the data set.
 """
 
+import math
 import os
 from collections.abc import Mapping
 
+from mien._text import format_setting
 from mien.data.audit import AuditReport
 from mien.data.audit.labels import classes
 from mien.data.datasets import Split
 from mien.evaluation.comparison import SEEN, Comparison, class_rows, figure_rows
 from mien.reports import charts
 from mien.reports.rendering import render, write_page
+from mien.training.studies import StudyResult, Trial
 
 #: Cases shown of each finding of an audit, and images of each case; the JSON has all of them.
 _MOST_CASES, _MOST_IMAGES = 12, 6
@@ -44,6 +47,19 @@ def write_comparison_page(found: Comparison, split: Split, path: str | os.PathLi
         OutputError: The file cannot be written.
     """
     write_page(path, render_comparison(found, split))
+
+
+def write_study_page(found: StudyResult, path: str | os.PathLike[str]) -> None:
+    """Write a search: the best recipe, the history, the importance of settings, and all trials.
+
+    Args:
+        found: What `mien.training.tuning.search` returned, or what it found so far.
+        path: The file.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    write_page(path, render_study(found))
 
 
 def render_audit(report: AuditReport) -> str:
@@ -93,6 +109,67 @@ def render_comparison(found: Comparison, split: Split) -> str:
             }
         ),
         most_cases=_MOST_DISAGREEMENTS,
+    )
+
+
+def render_study(found: StudyResult) -> str:
+    """Return the page that `write_study_page` writes."""
+    accuracy = found.metric == "val_accuracy"
+    scale, up = (100, "accuracy on val, percent") if accuracy else (1, "loss on val")
+    best = found.best
+    own = found.recipe_values
+
+    def kind(trial: Trial) -> str:
+        return "best" if best and trial.number == best.number else trial.state
+
+    ranked = sorted(found.trials, key=lambda trial: kind(trial) == "best")
+    names = list(found.space)
+    return render(
+        "study.html.j2",
+        found=found,
+        best_rows=[]
+        if best is None
+        else [(name, format_setting(own[name]), format_setting(best.values[name])) for name in names],
+        confirmed=[
+            (each.seed, "–" if each.score is None else found.format(each.score)) for each in found.confirmed
+        ],
+        history=charts.trial_history(
+            [
+                (scale * each.score, True)
+                if each.score is not None
+                else (scale * each.epochs[-1] if each.epochs else math.nan, False)
+                for each in found.trials
+            ],
+            "scores of the trials, and the best one so far",
+            up,
+            larger_is_better=accuracy,
+        ),
+        curves=charts.trial_curves(
+            [
+                ([scale * value for value in each.epochs], kind(each))
+                for each in ranked
+                if each.copied is None
+            ],
+            "score of each trial after each epoch",
+            up,
+            found.recipe.epochs,
+        ),
+        importance=charts.share_bars(found.importance, "importance of each setting")
+        if found.importance
+        else None,
+        columns=("trial", "state", up, "epochs", "seconds", *names),
+        rows=[
+            (
+                each.number,
+                each.state if each.copied is None else f"as trial {each.copied}",
+                "–" if each.score is None else found.format(each.score),
+                len(each.epochs),
+                "–" if each.seconds is None else f"{each.seconds:,.0f}",
+                *(format_setting(each.values[name]) if name in each.values else "–" for name in names),
+            )
+            for each in found.trials
+        ],
+        reasons=[(each.number, each.reason) for each in found.trials if each.reason],
     )
 
 

@@ -1,6 +1,7 @@
 """From a data set and a recipe to a run: augmentation, targets, the training loop, checkpoints and folds.
 
-`recipes`, `runs` and `augmentation` need no training library; `trainer` and the others need Keras.
+`recipes`, `runs`, `search_spaces`, `studies` and `augmentation` need no training library. `tuning` needs
+Optuna, and trains in other processes. `trainer` and the others need Keras.
 """
 
 from mien._lazy import submodules
@@ -14,8 +15,12 @@ _MODULES = (
     "optimization",
     "recipes",
     "runs",
+    "search_spaces",
+    "studies",
     "targets",
     "trainer",
+    "trials",
+    "tuning",
 )
 
 __getattr__, __dir__ = submodules(__name__, _MODULES)

@@ -486,7 +486,7 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
             of the wrong type or out of range.
     """
     values = to_dict(recipe)
-    known = dict(_leaves(values))
+    known = dict(list_settings(values))
     for setting in settings:
         key, equals, text = setting.partition("=")
         key = key.strip()
@@ -502,10 +502,16 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     return from_dict(values)
 
 
-def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def list_settings(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the name of each setting, with dots, and its value.
+
+    Args:
+        values: A recipe as `to_dict` returns it.
+        prefix: What names begin with.
+    """
     for key, value in values.items():
         if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from list_settings(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 
@@ -530,7 +536,7 @@ def _explain(error: ValidationError) -> str:
     fault = error.errors()[0]
     key = ".".join(str(part) for part in fault["loc"])
     if fault["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        known = dict(_leaves(to_dict(Recipe(name="any", network="any"))))
+        known = dict(list_settings(to_dict(Recipe(name="any", network="any"))))
         return f"{key!r} is not a setting of a recipe; {_suggest(key, known)}"
     if fault["type"] in ("missing", "missing_argument"):
         return f"the recipe has no {key!r}; add it"

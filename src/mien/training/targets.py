@@ -70,6 +70,21 @@ def make_targets(dataset: Dataset, recipe: Recipe, teacher: SavedPredictions | N
     )
 
 
+def check_images(dataset: Dataset, recipe: Recipe) -> None:
+    """Check that a data set has train and val, and images of the recipe's size.
+
+    Raises:
+        DataError: A split is missing, or its images have another size.
+    """
+    for name in ("train", "val"):
+        split = dataset.split(name)
+        if split.images.shape[1:] != (recipe.size, recipe.size, 1):
+            raise DataError(
+                f"split {name!r} has images of shape {split.images.shape[1:]}, the recipe's size is "
+                f"{recipe.size}; load the data with size={recipe.size}"
+            )
+
+
 def make_split_targets(
     split: Split,
     labels: Sequence[str],

@@ -309,7 +309,7 @@ def fit(
         Stopped: A signal stopped the training; continue with `resume`.
     """
     recipe = get(recipe) if isinstance(recipe, str) else recipe
-    _check_data(dataset, recipe)
+    targets.check_images(dataset, recipe)
     wanted = targets.make_targets(dataset, recipe, teacher)
     start = None if base is None else initialization.load(base)
     if start is not None:
@@ -368,7 +368,7 @@ def resume(
     recipe = made.recipe()
     known = made.facts()
     _check_unchanged(made, recipe, known["recipe"])
-    _check_data(dataset, recipe)
+    targets.check_images(dataset, recipe)
     with made.lock():
         if known["data"]["fingerprint"] != dataset.fingerprint:
             raise DataError(
@@ -809,13 +809,3 @@ def _check_unchanged(made: Run, recipe: Recipe, begun: dict[str, Any]) -> None:
             f"recipe.toml has changed since the run began ({', '.join(changed)}); undo that, or start a new "
             "training with --recipe and the file"
         )
-
-
-def _check_data(dataset: Dataset, recipe: Recipe) -> None:
-    for name in ("train", "val"):
-        split = dataset.split(name)
-        if split.images.shape[1:] != (recipe.size, recipe.size, 1):
-            raise DataError(
-                f"split {name!r} has images of shape {split.images.shape[1:]}, the recipe's size is "
-                f"{recipe.size}; load the data with size={recipe.size}"
-            )
