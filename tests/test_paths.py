@@ -15,7 +15,7 @@ from mien import _files, _tables
 from mien.data import audit, datasets, synthetic
 from mien.data.datasets import Dataset
 from mien.errors import DataError, InputError, ModelError, RunError
-from mien.inference import batches, image_files
+from mien.inference import image_files, tables
 from mien.models import model_files
 from mien.reports import pages
 from mien.training import runs
@@ -110,9 +110,9 @@ def test_text_works_as_a_path(away: Path, make_blobs: Callable[..., Dataset]) ->
     audit.fix(report, "drawn.zip", "clean")
     assert datasets.load("clean").labels == faces.labels
     with refused(InputError, "a.txt"):
-        batches.write("a.txt", [], blobs.labels)
-    batches.write("a.csv", [], blobs.labels)
-    assert batches.sources("a.csv") == set()
+        tables.write("a.txt", [], blobs.labels)
+    tables.write("a.csv", [], blobs.labels)
+    assert tables.sources("a.csv") == set()
     with _tables.ResumableLog("a.jsonl", {}, str, resume=False) as log:
         assert log.known == 0
     with pytest.raises(ModelError):

@@ -25,7 +25,7 @@ from builders import encoded, has_line, refused
 from mien import _tables, cli
 from mien.cli import inference
 from mien.errors import ImageError, InputError, MienError, MissingExtra, OutputError
-from mien.inference import batches, image_files
+from mien.inference import batches, image_files, tables
 from mien.inference.batches import spread
 from mien.inference.predictor import Predictor, flags_of, predict, predict_many, sharpness
 from mien.models import model_files
@@ -630,7 +630,7 @@ def test_parquet_is_written_in_groups_and_says_what_it_needs(
     from pyarrow import parquet
 
     monkeypatch.setattr(_tables, "_GROUP", 2)
-    batches.write(tmp_path / "x.parquet", [predictor.image(PHOTO)] * 5, predictor.model.card.labels)
+    tables.write(tmp_path / "x.parquet", [predictor.image(PHOTO)] * 5, predictor.model.card.labels)
     assert parquet.read_table(tmp_path / "x.parquet").num_rows == 5
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with refused(MissingExtra, "mien[parquet]"):
@@ -720,7 +720,7 @@ def test_a_record_of_other_options_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError):
         _tables.ResumableLog(tmp_path / "f" / "r", {}, batches._parse, resume=False)
     with pytest.raises(OutputError):
-        batches.write(tmp_path / "f" / "x.csv", [], ("a", "b"))
+        tables.write(tmp_path / "f" / "x.csv", [], ("a", "b"))
 
 
 def test_a_photo_needs_no_network_and_no_training_library() -> None:

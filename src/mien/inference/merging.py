@@ -1,4 +1,4 @@
-"""Join the parts that `mien predict --shard` wrote into the table that one run would have written."""
+"""Join parts of predictions, of shards or in folders, into the table that one run would have written."""
 
 import csv
 import errno
@@ -15,7 +15,7 @@ from typing import Any
 
 from mien import _files, _tables
 from mien.errors import InputError
-from mien.inference import batches
+from mien.inference import image_files, parts, tables
 from mien.inference.image_files import Shard
 from mien.types import Prediction
 
@@ -48,7 +48,7 @@ class Merged:
         return vars(self) | {"path": str(self.path), "unreadable": list(self.unreadable)}
 
 
-def merge_parts(parts: Iterable[str | os.PathLike[str]], to: str | os.PathLike[str]) -> Merged:
+def merge_parts(files: Iterable[str | os.PathLike[str]], to: str | os.PathLike[str]) -> Merged:
     """Join the parts of sharded predictions into one table.
 
     The rows are in the order of a run over one folder: the files of a folder by name, then its subfolders.
@@ -63,7 +63,8 @@ def merge_parts(parts: Iterable[str | os.PathLike[str]], to: str | os.PathLike[s
         1
 
     Args:
-        parts: The files of all shards, in any order.
+        files: The files of all shards, in any order; or folders of Parquet files, as `predict_files` writes
+            them.
         to: The file to write, with the same extension as the parts.
 
     Raises:
@@ -71,7 +72,7 @@ def merge_parts(parts: Iterable[str | os.PathLike[str]], to: str | os.PathLike[s
         MissingExtra: The parts are Parquet files, and pyarrow is not installed.
         OutputError: The file cannot be written.
     """
-    paths, to = [Path(part) for part in parts], Path(to)
+    paths, to = [Path(file) for file in files], Path(to)
     kind = _tables.format_of(to)
     if not paths:
         raise InputError("there are no parts to merge; name the files of all shards")
@@ -98,20 +99,7 @@ def _check(paths: list[Path], kind: str) -> tuple[dict[str, Any], set[str]]:
     unreadable: set[str] = set()
     shards: dict[Shard, Path] = {}
     for path in paths:
-        if path.suffix.lower() != f".{kind}":
-            raise InputError(f"'{path}' is not a .{kind} file; parts and --to need the same extension")
-        if _tables.log_path(path).is_file():
-            raise InputError(f"'{path}' is not finished; run its mien predict command again with --resume")
-        if not path.is_file():
-            raise InputError(f"'{path}' does not exist; run mien predict with its --shard first")
-        facts, bad = batches.facts_of(path)
-        if facts is None:
-            beside = (
-                "" if kind == "parquet" else f" (the file '{batches.facts_path(path)}' of its run is needed)"
-            )
-            raise InputError(f"'{path}' has no valid record of its model and shard{beside}; make it again")
-        if "shard" not in facts:
-            raise InputError(f"'{path}' was made without --shard, so it is not a part")
+        facts, bad = _record(path, kind)
         shard = Shard.parse(facts.pop("shard"))
         if shard in shards:
             raise InputError(f"'{shards[shard]}' and '{path}' are both shard {shard}; name each shard once")
@@ -132,6 +120,32 @@ def _check(paths: list[Path], kind: str) -> tuple[dict[str, Any], set[str]]:
     return common, unreadable
 
 
+def _record(path: Path, kind: str) -> tuple[dict[str, Any], set[str]]:
+    """Check that a part is complete; return its facts with its shard, and its unreadable images."""
+    folder = path.is_dir()
+    if (parts.KIND if folder else path.suffix.lower().removeprefix(".")) != kind:
+        raise InputError(f"'{path}' has no .{kind} files; parts and --to need the same extension")
+    if not (parts.is_finished(path) if folder else not _tables.log_path(path).is_file()):
+        raise InputError(f"'{path}' is not finished; run its mien predict command again with --resume")
+    if not path.exists():
+        raise InputError(f"'{path}' does not exist; run mien predict with its --shard first")
+    facts: dict[str, Any] | None = None
+    unreadable: set[str] = set()
+    for file in parts.files_of(path) if folder else [path]:
+        known, bad = tables.facts_of(file)
+        if known is None or (facts is not None and known != facts):
+            beside = (
+                "" if kind == "parquet" else f" (the file '{tables.facts_path(file)}' of its run is needed)"
+            )
+            raise InputError(f"'{file}' has no valid record of its model and shard{beside}; make it again")
+        facts, unreadable = known, unreadable | bad
+    if facts is None:
+        raise InputError(f"'{path}' has no parts of predictions; name a folder that mien predict --to wrote")
+    if "shard" not in facts and not folder:
+        raise InputError(f"'{path}' was made without --shard, so it is not a part")
+    return {"shard": "1/1", **facts}, unreadable
+
+
 @dataclass(frozen=True)
 class _Image:
     """The rows of an image in a part."""
@@ -141,12 +155,6 @@ class _Image:
     document: Mapping[str, Any]
     rows: list[dict[str, Any]]
     part: Path
-
-
-def _place(source: str) -> tuple[tuple[bool, str], ...]:
-    """Return what sorts paths as a walk does: the files of a folder by name, then its folders."""
-    *folders, name = source.replace(os.sep, "/").split("/")
-    return (*((True, folder) for folder in folders), (False, name))
 
 
 def _write(
@@ -169,7 +177,7 @@ def _write(
             images += 1
             faces += sum(row.get("face") is not None for row in image.rows)
             before = image
-        batches.keep(table, facts, unreadable)
+        tables.keep(table, facts, unreadable)
     return images, faces
 
 
@@ -192,7 +200,8 @@ def _header(path: Path, kind: str) -> dict[str, str]:
         else:
             from pyarrow import parquet
 
-            names = parquet.read_schema(str(path)).names
+            first = next(iter(parts.files_of(path))) if path.is_dir() else path
+            names = parquet.read_schema(str(first)).names
     except (OSError, ValueError, csv.Error, StopIteration) as error:
         raise _damaged(path, error) from None
     return {name: known.get(name, "float32") for name in names}
@@ -207,12 +216,12 @@ def _images(path: Path, kind: str) -> Iterator[_Image]:
                     document = json.loads(line)
                     source = document["source"]
                     faces = [{"face": True} for _ in document["faces"]]
-                    yield _Image(_place(source), source, document, faces, path)
+                    yield _Image(image_files.walk_order(source), source, document, faces, path)
             return
         rows = _csv_rows(path) if kind == "csv" else _parquet_rows(path)
         for source, group in itertools.groupby(rows, key=lambda row: row["source"]):
             name = source[1:] if kind == "csv" and _tables.harmless(source[1:]) == source else source
-            yield _Image(_place(name), source, {}, list(group), path)
+            yield _Image(image_files.walk_order(name), source, {}, list(group), path)
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise _damaged(path, error) from None
 
@@ -228,9 +237,10 @@ def _csv_rows(path: Path) -> Iterator[dict[str, Any]]:
 def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
     from pyarrow import parquet
 
-    with closing(parquet.ParquetFile(str(path))) as file:
-        for batch in file.iter_batches(batch_size=_ROWS):
-            yield from batch.to_pylist()
+    for part in parts.files_of(path) if path.is_dir() else [path]:
+        with closing(parquet.ParquetFile(str(part))) as file:
+            for batch in file.iter_batches(batch_size=_ROWS):
+                yield from batch.to_pylist()
 
 
 def _damaged(path: Path, error: Exception) -> Exception:
