@@ -221,11 +221,11 @@ def load(
         (16, 48, 48, 1)
 
     Args:
-        source: A folder or archive with class folders, with or without splits; or fer2013.csv or
-            icml_face_data.csv, plain or within a folder or archive; a table of paths and labels, or the
-            folder of a public data set (docs/dataset.md lists both); a Parquet file or a folder of these, an
-            .npz file, or a folder that `datasets` saved. Or a `datasets.Dataset` or `DatasetDict` of Hugging
-            Face. None with `images`.
+        source: A folder or an archive of class folders, with or without splits. Or fer2013.csv or
+            icml_face_data.csv, also in a folder or archive. Or a table of paths and labels. Or the folder of
+            a public data set. Or a Parquet file, a folder of these, an .npz file, or a folder that `datasets`
+            saved. Or a `datasets.Dataset` or `DatasetDict` of Hugging Face. docs/dataset.md describes all of
+            them. None with `images`.
         images: Images in place of a source: an array `(n, h, w)`, `(n, h, w, 1)`, `(n, h, w, 3)` or
             `(n, h * h)` with values in 0..255, or fractions in 0..1; or a list of paths, arrays, bytes or PIL
             images.
@@ -245,9 +245,9 @@ def load(
             image below the source, such as `r"(?P<label>[a-z]+)_[0-9]+"`.
         group_from: A regular expression with a group `group`, which finds the person, or another group that a
             split keeps together, in the path of each image.
-        split_by: `group` keeps the images of a group in one split, also if the source's own splits do not;
-            `image` divides images without regard to groups; None keeps the source's own splits, and divides
-            groups if they are known.
+        split_by: `group` keeps the images of a group in one split, even if the source's own splits do not.
+            `image` ignores groups. None keeps the source's own splits; in splits that mien makes, groups that
+            are known stay together.
         images_dir: The folder that the paths of a table are relative to, if it is not that of the table; or
             the folder that links in class folders lead to.
         crop: `faces` cuts the largest face of each photograph, or the box that the source gives, as
