@@ -262,7 +262,7 @@ def _finite(value: Any) -> Any:
 
 
 def _is_number(cell: object) -> bool:
-    return isinstance(cell, int | float) or str(cell)[:1].isdigit() or cell in ("", "–")
+    return isinstance(cell, int | float) or cell in ("", "–") or str(cell).lstrip("+−< ")[:1].isdigit()
 
 
 #: Exit code for work that is done, though some inputs were bad.
