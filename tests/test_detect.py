@@ -4,6 +4,7 @@ import hashlib
 import platform
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from itertools import pairwise
@@ -209,6 +210,20 @@ def test_boxes_of_one_face_are_merged_and_neighbours_are_not():
     inside, beside = Detection(15, 15, 20, 20, 0.7), Detection(55, 10, 60, 70, 0.6)
     assert detectors.merge([same, inside, beside, face]) == [beside, face]
     assert detectors.merge([]) == []
+
+
+def test_thousands_of_boxes_are_merged_in_seconds():
+    dice = np.random.default_rng(0)
+    boxes = np.column_stack([dice.uniform(0, 3000, (6000, 2)), dice.uniform(5, 40, (6000, 2))])
+    faces = [Detection(*box, score) for box, score in zip(boxes.tolist(), dice.random(6000), strict=True)]
+    began = time.process_time()
+    merged = detectors.merge(faces)
+    assert time.process_time() - began < 5  # comparing all of them takes 30
+    assert 3000 < len(merged) < 6000
+    # Merged again, nothing changes, because no two of them are the same face.
+    assert detectors.merge(merged) == merged
+    for face in faces[:200]:
+        assert face in merged or any(detectors._same(face, other) for other in merged)
 
 
 @pytest.mark.parametrize(

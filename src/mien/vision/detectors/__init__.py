@@ -207,8 +207,14 @@ def merge(faces: list[Detection]) -> list[Detection]:
         faces: Detections of several passes over one image, in its pixels.
     """
     kept: list[Detection] = []
+    # Edges of the kept faces: a face is compared with those that it overlaps, because there can be thousands.
+    edges = np.empty((4, len(faces)))
     for face in sorted(faces, key=lambda face: (-face.score, face.left, face.top, face.width, face.height)):
-        if not any(_same(face, other) for other in kept):
+        right, bottom = face.left + face.width, face.top + face.height
+        lefts, tops, rights, bottoms = edges[:, : len(kept)]
+        near = (lefts < right) & (rights > face.left) & (tops < bottom) & (bottoms > face.top)
+        if not any(_same(face, kept[number]) for number in near.nonzero()[0]):
+            edges[:, len(kept)] = face.left, face.top, right, bottom
             kept.append(face)
     return sorted(kept, key=lambda face: (-face.width * face.height, face.left, face.top))
 
