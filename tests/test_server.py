@@ -195,6 +195,13 @@ REFUSED = {
     "a face of 0 pixels": ("/v1/predict?min_face=0", b"x", "image/png", 400),
     "a head that does not exist": ("/v1/predict?head=raf", b"x", "image/png", 400),
     "a truth that is none": ("/v1/predict?whole_image=perhaps", b"x", "image/png", 400),
+    "a form without end": (
+        "/v1/predict",
+        b'--b\r\nContent-Disposition: form-data; name="balance"\r\n\r\n1\r\n' * 10_000,
+        "multipart/form-data; boundary=b",
+        413,
+    ),
+    "a side without end": ("/v1/predict", file_of(np.zeros((1, 65_536), np.uint8)), "image/png", 422),
     "no JSON": ("/v1/predict", b"{", "application/json", 400),
     "a list": ("/v1/predict", b"[]", "application/json", 400),
     "no base64": ("/v1/predict", b'{"images": ["*"]}', "application/json", 400),
@@ -248,7 +255,13 @@ def test_compressed_bodies_are_decompressed_within_the_limit(server: RunningServ
         reply = ask(server.url, "/v1/predict", packed, "image/jpeg", headers={"Content-Encoding": name})
         assert reply.json == [printed(photo)]
     bomb = gzip.compress(bytes(64 << 20))
-    for content, name, status in ((bomb, "gzip", 413), (b"x", "gzip", 400), (photo, "br", 415)):
+    twice = gzip.compress(photo[:100]) + gzip.compress(photo[100:])
+    for content, name, status in (
+        (twice, "gzip", 400),
+        (bomb, "gzip", 413),
+        (b"x", "gzip", 400),
+        (photo, "br", 415),
+    ):
         reply = ask(server.url, "/v1/predict", content, "image/jpeg", headers={"Content-Encoding": name})
         assert reply.status == status
 

@@ -156,6 +156,22 @@ def test_overload_loses_no_request(model: Any) -> None:
         assert post(server) == 200
 
 
+def test_large_images_do_not_hold_up_crops(held: Any, model: Any) -> None:
+    server, _ = held(threads=1)
+    large = file_of(np.zeros((2000, 2000), np.uint8))
+    assert len(large) < 1 << 14
+    body, kind = form([large] * 50, whole_image="1")
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(ask, server.url, "/v1/predict", body, kind)
+        wait_for(lambda: inside(server) == 1)
+        crops = [ask(server.url, "/v1/predict?whole_image=1", PHOTO, "image/png") for _ in range(5)]
+        assert [reply.status for reply in crops] == [200] * 5
+        assert not slow.done()
+        answers = slow.result().json
+    predicted = mien.Predictor(model, whole_image=True).image(large, name="0.png").to_dict()
+    assert [len(answers), answers[0]["faces"][0]["emotion"]] == [50, predicted["faces"][0]["emotion"]]
+
+
 def started(*options: str) -> tuple["subprocess.Popen[str]", str]:
     """Start `mien serve` as a process; return it and its URL."""
     command = [sys.executable, "-m", "mien", "serve", "--model", "fast", "--port", "0", "--json", *options]

@@ -32,6 +32,8 @@ OPTIONS = ("head", "balance", "min_face", "whole_image")
 #: Text fields of a request, bytes of one, and characters of a file's name, at most.
 _FIELDS, _FIELD_BYTES, _FILE_NAME = 32, 4096, 255
 _TRUE, _FALSE = ("1", "true", "yes", "on", ""), ("0", "false", "no", "off")
+#: Pixels of a side of an image at most, as in JPEG: far narrower images take a detector much longer.
+_SIDE = 65_535
 #: Width in pixels to which the smallest face is scaled, at most, by the detectors.
 _DETECTED = 24
 #: Scans of a JPEG file that are decoded at the largest number of pixels; smaller images may have more.
@@ -164,6 +166,8 @@ def decompress(body: bytes, encoding: str, limit: int) -> bytes:
         raise RequestError(400, f"the body is not valid {encoding}; send it again") from None
     if len(found) > limit:
         raise RequestError(413, f"the body has more than {limit:,} bytes when decompressed; send less")
+    if unpacker.unused_data:
+        raise RequestError(400, f"bytes follow the end of the {encoding} data; send it as one piece")
     if not unpacker.eof:
         raise RequestError(400, f"the body ends before its {encoding} data; send it again")
     return found
@@ -187,10 +191,10 @@ def parse_json(body: bytes, *, values: int) -> Any:
         raise RequestError(400, "the body is not valid JSON; check it") from None
 
 
-def check_image(content: bytes, limits: Limits, min_face: int | None = None) -> None:
-    """Check an image by its header, before it is decoded.
+def check_image(content: bytes, limits: Limits, min_face: int | None = None) -> int:
+    """Check an image by its header, before it is decoded, and return its pixels.
 
-    A damaged or unknown image passes; decoding reports it.
+    A damaged or unknown image passes, with 0 pixels; decoding reports it.
 
     Args:
         content: The bytes of the file.
@@ -199,7 +203,7 @@ def check_image(content: bytes, limits: Limits, min_face: int | None = None) -> 
             to find small faces.
 
     Raises:
-        ImageError: It has too many pixels, frames or scans.
+        ImageError: It has too many pixels, frames or scans, or is too long.
     """
     try:
         with Image.open(io.BytesIO(content), formats=images.FORMATS) as image:
@@ -209,11 +213,15 @@ def check_image(content: bytes, limits: Limits, min_face: int | None = None) -> 
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(f"the image has more than {limits.pixels:,} pixels; shrink it first") from None
     except Exception:  # Pillow raises many kinds of errors; `images.picture` reports each in a sentence
-        return
+        return 0
     if width * height > limits.pixels:
         raise ImageError(
             f"the image is {width} × {height} pixels; this server takes {limits.pixels:,} pixels, so "
             "shrink it first"
+        )
+    if max(width, height) > _SIDE:
+        raise ImageError(
+            f"the image is {width} × {height} pixels; this server takes sides of {_SIDE:,} pixels, so crop it"
         )
     enlarged = min(MAX_ENLARGEMENT, _DETECTED / min_face) if min_face else 0.0
     if width * height * enlarged**2 > limits.pixels:
@@ -225,6 +233,7 @@ def check_image(content: bytes, limits: Limits, min_face: int | None = None) -> 
         raise ImageError(f"the image has {frames:,} frames; this server takes {limits.frames:,}")
     if kind == "JPEG" and content.count(b"\xff\xda") * width * height > _SCANS * limits.pixels:
         raise ImageError("the JPEG has too many scans; save it again")
+    return width * height
 
 
 @functools.lru_cache(64)
@@ -303,7 +312,7 @@ class _Form:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._field, self._value = bytearray(), bytearray()
-        self._name, self._file, self._content = "", "", bytearray()
+        self._name, self._file, self._content, self._parts = "", "", bytearray(), 0
         self.uploads: list[Upload] = []
         self.fields: dict[str, str] = {}
         self.complete = False
@@ -321,6 +330,13 @@ class _Form:
         }
 
     def _begin(self) -> None:
+        self._parts += 1
+        if self._parts > self._limits.images + 2 * _FIELDS:
+            raise RequestError(
+                413,
+                f"the form has more parts than {self._limits.images} images and their options; send several "
+                "requests",
+            )
         self._name, self._file, self._content = "", "", bytearray()
 
     def _end_header(self) -> None:

@@ -32,8 +32,9 @@ from mien.vision.detectors import Detector
 
 #: Begin of the names of the threads that compute.
 THREADS = "mien-serve"
-#: Bytes up to which an image that is one face goes to the batcher; larger ones would hold up the others.
-_SMALL = 1 << 14
+#: Bytes and pixels up to which an image that is one face goes to the batcher; larger ones would hold up the
+#: others.
+_SMALL, _SMALL_PIXELS = 1 << 14, 1 << 18
 #: Images of one batch, and predictors with other options that are kept.
 _BATCH, _KEPT = 64, 32
 T = TypeVar("T")
@@ -57,7 +58,7 @@ class Service:
         self.model, self.detector, self.settings = model, detector, settings
         self.threads = settings.threads_of(processes)
         self._photos = ThreadPoolExecutor(self.threads, THREADS)
-        self._crops: Batcher[Upload, Prediction | Problem] = Batcher(
+        self._crops: Batcher[Upload, Prediction | Problem | None] = Batcher(
             self._predict_crops, f"{THREADS}-crops", most=_BATCH, on_batch=metrics.batches.observe
         )
         self._arrays: Batcher[NDArray[np.uint8], NDArray[np.float32]] = Batcher(
@@ -101,10 +102,16 @@ class Service:
         """
         predictor = self.predictor(options)
         if options.whole_image and all(len(each.content) <= _SMALL for each in uploads):
-            return await self._crops.run(predictor, uploads)
-        return list(
-            await asyncio.gather(*(self._in_thread(self._photo, predictor, each) for each in uploads))
+            found = await self._crops.run(predictor, uploads)
+        else:
+            found = [None] * len(uploads)
+        work = (
+            self._in_thread(self._photo, predictor, upload)
+            for upload, item in zip(uploads, found, strict=True)
+            if item is None
         )
+        rest = iter(await asyncio.gather(*work))
+        return [next(rest) if item is None else item for item in found]
 
     async def frame(self, content: bytes, options: Options) -> Prediction | Problem:
         """Return the prediction of one frame of a stream, or a problem if it cannot be read."""
@@ -139,19 +146,22 @@ class Service:
         except MemoryError:
             return Problem(upload.name, "the image needs more memory than there is; shrink it first")
 
-    def _predict_crops(self, predictor: Predictor, uploads: list[Upload]) -> list[Prediction | Problem]:
-        refused: dict[int, Problem] = {}
+    def _predict_crops(
+        self, predictor: Predictor, uploads: list[Upload]
+    ) -> list[Prediction | Problem | None]:
+        """Return the prediction of each image, or None if it is too large to be computed among others."""
+        answers: list[Prediction | Problem | None] = [None] * len(uploads)
+        taken = []
         for number, upload in enumerate(uploads):
             try:
-                check_image(upload.content, self.settings.limits)
+                if check_image(upload.content, self.settings.limits) <= _SMALL_PIXELS:
+                    taken.append(number)
             except ImageError as error:
-                refused[number] = Problem(upload.name, str(error))
-        taken = [upload for number, upload in enumerate(uploads) if number not in refused]
-        found = iter(
-            replace(item, source=upload.name)
-            for item, upload in zip(predictor.images(each.content for each in taken), taken, strict=True)
-        )
-        return [refused[number] if number in refused else next(found) for number in range(len(uploads))]
+                answers[number] = Problem(upload.name, str(error))
+        found = predictor.images(uploads[number].content for number in taken)
+        for number, item in zip(taken, found, strict=True):
+            answers[number] = replace(item, source=uploads[number].name)
+        return answers
 
     def _run_arrays(self, head: str, crops: list[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
         answers = self.model.run(np.concatenate(crops), head=head)
