@@ -64,9 +64,15 @@ def serve(
     from mien.server import processes, settings
 
     chosen = settings.Settings(
-        threads=threads or 0,
+        threads=threads,
         queue=queue,
-        limits=settings.Limits(body=max_mib << 20, pixels=max_pixels, images=max_images),
+        limits=settings.Limits(
+            body=max_mib << 20,
+            # A compressed body counts twice.
+            bodies=max(settings.Limits.bodies, 2 * max_mib << 20),
+            pixels=max_pixels,
+            images=max_images,
+        ),
         times=settings.Times(answer=deadline, drain=drain),
         tokens=() if token_file is None else settings.read_tokens(token_file),
         origins=settings.parts(allow_origin),

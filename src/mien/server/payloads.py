@@ -130,10 +130,13 @@ def options(fields: Mapping[str, str], *others: str) -> Options:
         if name not in OPTIONS and name not in others:
             known = ", ".join((*OPTIONS, *others))
             raise RequestError(400, f"the field {quote(name)} is unknown; the fields are image, {known}")
+    min_face = _number("min_face", fields.get("min_face"), int)
+    if min_face is not None and min_face < 1:
+        raise RequestError(400, f"min_face is {min_face}; it must be at least 1 pixel")
     return Options(
         head=fields.get("head"),
         balance=_number("balance", fields.get("balance"), float),
-        min_face=_number("min_face", fields.get("min_face"), int),
+        min_face=min_face,
         whole_image=_truth("whole_image", fields.get("whole_image")),
     )
 

@@ -1,5 +1,6 @@
 """The settings of a server, and what a request may contain."""
 
+import ipaddress
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,16 @@ _TOKEN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234567
 _SHORTEST_TOKEN = 16
 #: Largest token file in bytes.
 _TOKEN_BYTES = 1 << 16
+
+
+#: Options of `mien serve` that set a limit or time.
+_OPTIONS = {
+    "body": "--max-mib",
+    "pixels": "--max-pixels",
+    "images": "--max-images",
+    "answer": "--deadline",
+    "drain": "--drain",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +81,7 @@ class Settings:
     """How a server runs.
 
     Args:
-        threads: Threads that detect faces; 0 means the processor's cores divided by the processes.
+        threads: Threads that detect faces; None for the processor's cores divided by the processes.
         queue: Requests that are in a process at once; more are refused with 503.
         streams: WebSockets that are open in a process at once.
         connections: Connections that are open in a process at once.
@@ -81,13 +92,14 @@ class Settings:
         root_path: Path under which a proxy makes the server available, such as `/faces`.
         site: Folder that `mien export --format web` wrote, with which the page can analyse photos in the
             browser; its files need no token. None for the server alone.
-        forwarded_from: Addresses of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` count.
+        forwarded_from: Addresses or networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto`
+            count.
 
     Raises:
-        InputError: A number is out of range, or a token or an origin is not valid.
+        InputError: A number is out of range, or a token, an origin or an address is not valid.
     """
 
-    threads: int = 0
+    threads: int | None = None
     queue: int = 64
     streams: int = 16
     connections: int = 512
@@ -100,7 +112,7 @@ class Settings:
     forwarded_from: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.threads < 0:
+        if self.threads is not None and self.threads < 1:
             raise InputError(f"threads is {self.threads}; it must be at least 1")
         for name in ("queue", "streams", "connections"):
             if getattr(self, name) < 1:
@@ -108,7 +120,13 @@ class Settings:
         for group in (self.limits, self.times):
             for name, value in vars(group).items():
                 if not 0 < value < float("inf"):
-                    raise InputError(f"the limit {name!r} is {value}; it must be above 0")
+                    option = f" ({_OPTIONS[name]})" if name in _OPTIONS else ""
+                    raise InputError(f"the limit {name!r}{option} is {value}; it must be above 0")
+        if self.limits.bodies < self.limits.body:
+            raise InputError(
+                f"the limit 'bodies' is {self.limits.bodies:,}; it must be at least that of one body, "
+                f"{self.limits.body:,}"
+            )
         if self.limits.pixels > MAX_PIXELS:
             raise InputError(
                 f"the limit 'pixels' is {self.limits.pixels:,}; it must be at most {MAX_PIXELS:,}"
@@ -121,6 +139,8 @@ class Settings:
                 )
         for origin in self.origins:
             _check_origin(origin)
+        for address in self.forwarded_from:
+            _check_address(address)
         if self.site is not None and not (self.site / SITE_FILE).is_file():
             raise InputError(
                 f"--site '{self.site}' is not a web site: it has no {SITE_FILE}; write one with: "
@@ -170,6 +190,16 @@ def _check_origin(origin: str) -> None:
     valid = origin == "*" or (scheme in ("http", "https") and separator and host and "/" not in host)
     if not valid:
         raise InputError(f"the origin {origin!r} is not valid; write it like https://example.org")
+
+
+def _check_address(address: str) -> None:
+    try:
+        if address != "*":
+            ipaddress.ip_network(address, strict=False)
+    except ValueError:
+        raise InputError(
+            f"the proxy {address!r} is not valid; write its address, such as 127.0.0.1 or 10.0.0.0/8, or *"
+        ) from None
 
 
 def _cores() -> int:
