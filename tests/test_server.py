@@ -20,6 +20,7 @@ from http_clients import Stream, ask, base64_json, form
 from mien import cli
 from mien.data import synthetic
 from mien.errors import InputError
+from mien.server import app as server_app
 from mien.server import pages
 from mien.server.processes import RunningServer, serve
 from mien.server.settings import Limits, Settings, Times, read_tokens
@@ -214,6 +215,7 @@ REFUSED = {
     "nothing to annotate": ("/v1/annotate", b"x", "image/png", 422),
     "another path": ("/v1/nothing", b"x", "image/png", 404),
     "another method": ("/v1/model", b"x", "image/png", 405),
+    "a stream without a WebSocket": ("/v1/stream", None, "", 426),
 }
 
 
@@ -226,6 +228,17 @@ def test_a_bad_request_gets_a_status_and_a_sentence(server: RunningServer, name:
     assert list(reply.json) == ["error"]
     assert sentence == " ".join(sentence.split())
     assert not sentence.endswith(".")
+
+
+def test_many_faces_are_answered(
+    server: RunningServer, crops: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_app, "_FEW_FACES", 2)
+    body, kind = form(crops[:5], whole_image="1")
+    many = ask(server.url, "/v1/predict", body, kind)
+    assert (many.status, len(many.json)) == (200, 5)
+    monkeypatch.undo()
+    assert many.body == ask(server.url, "/v1/predict", body, kind).body
 
 
 def test_limits_are_checked_before_decoding(server: RunningServer, crops: list[bytes]) -> None:
@@ -363,6 +376,9 @@ def test_only_an_allowed_origin_may_read_answers(guarded: RunningServer, server:
     assert "access-control-allow-origin" not in other.headers
     asked = {"Origin": "https://example.org", "Access-Control-Request-Method": "POST"}
     assert ask(guarded.url, "/v1/predict", method="OPTIONS", headers=asked).status == 200
+    binary = {**asked, "Access-Control-Request-Headers": "inference-header-content-length"}
+    assert ask(guarded.url, "/v2/models/fast/infer", method="OPTIONS", headers=binary).status == 200
+    assert "Inference-Header-Content-Length" in allowed.headers["access-control-expose-headers"]
     off = ask(server.url, "/healthz", headers={"Origin": "https://example.org"})
     assert "access-control-allow-origin" not in off.headers
 
@@ -370,6 +386,13 @@ def test_only_an_allowed_origin_may_read_answers(guarded: RunningServer, server:
 def test_the_root_path_of_a_proxy_is_stated(guarded: RunningServer) -> None:
     assert ask(guarded.url, "/openapi.json").json["servers"] == [{"url": "/faces"}]
     assert ask(guarded.url, "/healthz").status == 200  # a proxy removes the path
+    assert ask(guarded.url, "/faces/healthz").status == 200  # or leaves it
+    assert ask(guarded.url, "/faces/v1/model").status == 401
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    assert ask(guarded.url, "/faces/v1/model", headers=headers).status == 200
+    assert ask(guarded.url, "/faces/faces/v1/model", headers=headers).status == 404
+    with Stream(guarded.url, "/faces/v1/stream", headers=headers) as stream:
+        assert stream.status == 101
 
 
 def test_a_stream_answers_frames(server: RunningServer, photo: bytes, crops: list[bytes]) -> None:
@@ -445,13 +468,16 @@ def test_settings_are_checked(tmp_path: Path) -> None:
         {"origins": ("https://example.org/page",)},
         {"root_path": "faces"},
         {"queue": 0},
-        {"threads": -1},
+        {"threads": 0},
+        {"forwarded_from": ("proxy",)},
         {"limits": Limits(body=0)},
+        {"limits": Limits(body=300 << 20)},
         {"limits": Limits(pixels=10**9)},
         {"times": Times(answer=float("nan"))},
     ):
         with pytest.raises(InputError):
             Settings(**wrong)  # type: ignore[arg-type]
+    assert Settings(forwarded_from=("*", "::1", "10.0.0.1/8")).threads_of(1000) == 1
     file = tmp_path / "tokens"
     file.write_text(f"\n{TOKEN}\n {TOKEN[::-1]} \n")
     assert read_tokens(file) == (TOKEN, TOKEN[::-1])

@@ -381,6 +381,8 @@ def test_slow_and_damaged_requests_are_closed(strict: RunningServer) -> None:
         for name, status, seconds in pool.map(probe, PROBES):
             assert status in PROBES[name][2], (name, status)
             assert seconds < 15, name
+    said = raw(strict.url, PROBES["TLS"][0]).partition(b"\r\n\r\n")[2]
+    assert list(json.loads(said)) == ["error"]
     assert ask(strict.url, "/healthz").status == 200
     wait_for(lambda: inside(strict) == 0)
 

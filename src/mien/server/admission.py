@@ -112,6 +112,10 @@ class Admission:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
+        root = scope.get("root_path", "")
+        if root and scope["path"].startswith(f"{root}{root}/"):
+            # uvicorn adds the root path. This proxy has left it in the path.
+            scope = {**scope, "path": scope["path"].removeprefix(root)}
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -18,6 +18,7 @@ from mien.server.settings import Settings
 #: Bytes of the head of a request at most, and bytes of a body for which it gets one more second.
 _HEAD_BYTES, _RATE = 1 << 15, 1 << 16
 _REASONS = {
+    400: "Bad Request",
     408: "Request Timeout",
     413: "Content Too Large",
     431: "Request Header Fields Too Large",
@@ -136,6 +137,10 @@ class HttpConnection(HttpToolsProtocol):
         self._wait(None)
         self._in_head, self._bytes, self._begun = True, 0, False
         super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP."""
+        self._refuse(400, "the request is not valid HTTP/1.1; check it")
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the connection over to a WebSocket, which has deadlines of its own."""
