@@ -101,6 +101,9 @@ def test_the_page_asks_for_the_token(browser: Chromium, predictor: mien.Predicto
         page.open(f"{running.url}/")
         page.wait("!document.getElementById('token-form').hidden")
         assert page.run("document.getElementById('browser-label').hidden")
+        page.run("document.getElementById('token').value = 'another-token'")
+        page.run("document.getElementById('token-form').requestSubmit()")
+        page.wait("document.getElementById('problem').textContent.includes('does not know')")
         page.run(f"document.getElementById('token').value = {TOKEN!r}")
         page.run("document.getElementById('token-form').requestSubmit()")
         page.wait(READY)
@@ -108,7 +111,34 @@ def test_the_page_asks_for_the_token(browser: Chromium, predictor: mien.Predicto
         page.wait(f"{BARS} === 1")
         page.run("document.getElementById('camera-switch').click()")
         page.wait("document.getElementById('camera-now').textContent.startsWith('happy')")
+        page.run("document.getElementById('camera-switch').click()")
+        # The link needs no token.
+        page.run("document.querySelector('#links a').click()")
+        page.wait("location.protocol === 'blob:' && document.body.textContent.includes('ferplus')")
     page.close()
+
+
+def test_a_server_that_is_gone_is_reported(browser: Chromium, predictor: mien.Predictor, photo: Path) -> None:
+    running = serve("fast", detector=predictor.detector, port=0, block=False)
+    assert running is not None
+    page = browser.page()
+    with running:
+        page.open(f"{running.url}/")
+        page.wait(READY)
+    page.choose_files("#files", photo)
+    page.wait("document.querySelector('article .warning')?.textContent.includes('cannot be reached')")
+    page.close()
+
+
+def test_the_webcam_can_be_closed_while_it_opens(page: Page) -> None:
+    page.run("{ const button = document.getElementById('camera-switch'); button.click(); button.click(); }")
+    time.sleep(1)
+    assert page.run("document.getElementById('camera').hidden")
+    assert page.run("document.getElementById('video').srcObject === null")
+    assert page.run("document.getElementById('problem').textContent") == ""
+    page.run("document.getElementById('camera-switch').click()")
+    page.wait("document.getElementById('camera-now').textContent.startsWith('happy')")
+    assert not page.errors
 
 
 def test_a_site_is_served_below_browser(server: RunningServer, site: Path) -> None:

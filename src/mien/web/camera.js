@@ -59,7 +59,7 @@ export class Camera {
   close() {
     this.#running = false;
     this.#stream?.getTracks().forEach((track) => track.stop());
-    this.video.srcObject = null;
+    if (this.video.srcObject === this.#stream) this.video.srcObject = null;
   }
 
   /** Note each frame that the video shows. */

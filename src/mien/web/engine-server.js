@@ -22,6 +22,8 @@ export class ServerEngine {
   /** Ends the wait for an answer. */
   #abandon = () => {};
   #token = "";
+  /** Frames that were sent on the socket. */
+  #sent = 0;
 
   /**
    * Connect to the server.
@@ -63,12 +65,14 @@ export class ServerEngine {
     canvas.getContext("2d").drawImage(video, 0, 0);
     const frame = await canvas.convertToBlob({ type: "image/jpeg", quality: QUALITY });
     if (socket !== this.#socket) return null;
+    const number = this.#sent++;
     return new Promise((resolve, reject) => {
       this.#abandon = () => resolve(null);
       const late = setTimeout(() => resolve(null), PATIENCE);
       socket.onmessage = ({ data }) => {
-        clearTimeout(late);
         const answer = JSON.parse(data);
+        if (answer.frame < number) return; // it was too late
+        clearTimeout(late);
         if (answer.error) reject(new Error(answer.error));
         else resolve(answer);
       };
@@ -106,7 +110,7 @@ export class ServerEngine {
       socket.onopen = resolve;
       socket.onclose = () => reject(new Error(STRINGS.problemStream));
     });
-    [this.#socket, this.#query] = [socket, query];
+    [this.#socket, this.#query, this.#sent] = [socket, query, 0];
     return socket;
   }
 
@@ -114,9 +118,11 @@ export class ServerEngine {
   async #fetch(path, options = {}) {
     const headers = this.#token ? { Authorization: `Bearer ${this.#token}` } : {};
     for (let left = TRIES; ; left--) {
-      const response = await fetch(new URL(path, document.baseURI), { ...options, headers });
+      const response = await fetch(new URL(path, document.baseURI), { ...options, headers }).catch((error) => {
+        throw new Error(STRINGS.problemUnreachable, { cause: error });
+      });
       if (response.ok) return response;
-      if (response.status === 401) throw new TokenNeeded(STRINGS.problemToken);
+      if (response.status === 401) throw new TokenNeeded(this.#token ? STRINGS.problemTokenWrong : STRINGS.problemToken);
       if (response.status === 503 && left > 1) {
         const seconds = Number(response.headers.get("Retry-After")) || 1;
         await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));

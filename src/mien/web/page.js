@@ -46,6 +46,7 @@ let token = "";
 let version = 1;
 let pasted = 0;
 let camera = null;
+let cardAddress = "";
 let timeline = null;
 let bars = null;
 let active = 0;
@@ -87,7 +88,7 @@ async function start() {
     say("");
     const refused = error instanceof TokenNeeded;
     find("token-form").hidden = !refused;
-    if (refused) complain(STRINGS.problemToken);
+    if (refused) complain(error.message);
     else complain(inBrowser ? STRINGS.problemEngine(error.message) : STRINGS.problemServer(error.message));
     return;
   }
@@ -163,7 +164,11 @@ function showModel(card, inBrowser) {
     ]),
   );
   const base = mode === "browser" ? "" : browserSite;
-  const cardLink = make("a", { href: inBrowser ? `${base}card.json` : "v1/model" }, STRINGS.modelCard);
+  // A link cannot send a token, so the card of a server is what it has sent already.
+  if (cardAddress) URL.revokeObjectURL(cardAddress);
+  const text = new Blob([JSON.stringify(card, null, 2)], { type: "application/json" });
+  cardAddress = inBrowser ? "" : URL.createObjectURL(text);
+  const cardLink = make("a", { href: cardAddress || `${base}card.json` }, STRINGS.modelCard);
   const links = [cardLink];
   if (inBrowser) links.push(" · ", make("a", { href: `${base}licences/index.html` }, STRINGS.licences));
   find("links").replaceChildren(...links);
@@ -329,14 +334,23 @@ function clear() {
 /* ---------------------------------------------------------------- webcam */
 
 async function openCamera() {
-  if (!engine) return;
+  if (!engine) {
+    complain(STRINGS.problemNotReady);
+    return;
+  }
   complain("");
-  camera = new Camera(find("video"));
+  const opened = new Camera(find("video"));
+  camera = opened;
   try {
-    await camera.open();
+    await opened.open();
   } catch (error) {
+    if (camera !== opened) return;
     closeCamera();
     complain(error.message);
+    return;
+  }
+  if (camera !== opened) {
+    opened.close(); // the visitor has closed it since
     return;
   }
   const { labels } = engine.card;
@@ -361,8 +375,9 @@ async function openCamera() {
   };
   try {
     // The settings are read for each frame, so that a change counts at once.
-    await camera.run((video) => engine.frame(video, { ...options(), wholeImage: false, source: "webcam" }), show);
+    await opened.run((video) => engine.frame(video, { ...options(), wholeImage: false, source: "webcam" }), show);
   } catch (error) {
+    if (camera !== opened) return;
     closeCamera();
     complain(error.message);
   }
