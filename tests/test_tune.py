@@ -112,6 +112,7 @@ def test_a_space_has_ranges_and_choices_of_the_settings_types() -> None:
         ("epochs = { low = 2, high = 5 }", ("'epochs'", "--set")),
         ("seed = { low = 2, high = 5 }", ("'seed'",)),
         ("size = { choices = [32, 48] }", ("'size'",)),
+        ("engine = { choices = ['host', 'device'] }", ("'engine'",)),
         ("about = { choices = ['a', 'b'] }", ("'about'",)),
         ("[checkpoints]\nkeep = { low = 2, high = 5 }", ("'checkpoints.keep'",)),
     ],
@@ -237,6 +238,8 @@ def test_a_search_leaves_the_best_recipe_and_never_reads_the_test_split(
         assert set(facts["data"]["splits"]) == {"train", "val"}
         assert facts["data"]["fingerprint"] == replace(data(), test=None).fingerprint
         assert facts["data"]["origin"] == {"source": "somewhere"}
+        assert not (path.parent / "checkpoints").exists()
+        assert len(list((path.parent / "weights").iterdir())) <= 2
     assert [note for note in said["notes"] if "trial 2 of 2" in note]
     assert search_spaces.parse((whole.path / "space.toml").read_text(), recipe()) == SPACE
 
@@ -278,7 +281,9 @@ def test_a_search_that_died_continues_as_if_it_had_not(
 
 
 @needs_optuna
-def test_a_trial_is_claimed_once_until_its_process_dies(tmp_path: Path, whole: studies.StudyResult) -> None:
+def test_a_trial_is_claimed_once_until_its_process_dies(
+    tmp_path: Path, whole: studies.StudyResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from mien.training import tuning
 
     def searcher() -> Any:
@@ -314,7 +319,17 @@ def test_a_trial_is_claimed_once_until_its_process_dies(tmp_path: Path, whole: s
     assert one._claim() is None
     # The same seeds choose the same settings in another process, until results differ.
     assert first.params == {**whole.trials[0].values}
-    for each in (lock, other, last):
+
+    def end_first(place: Path, hold: Any = tuning._hold) -> Any:
+        if place.name == "trial-1.lock" and lock.is_locked:
+            two.study.tell(0, 0.5)
+            lock.release()
+        return hold(place)
+
+    # A trial that ends while another process looks for one is not taken over.
+    monkeypatch.setattr(tuning, "_hold", end_first)
+    assert one._claim() is None
+    for each in (other, last):
         each.release()
 
 
@@ -392,6 +407,15 @@ def test_another_search_in_the_folder_is_refused(tmp_path: Path, whole: studies.
     for name, change in changes.items():
         with refused(RunError, name, str(whole.path), "--out"):
             search(whole.path, **({"prune": False} | change))
+
+
+@needs_optuna
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"recipe": {"name": 3}}'])
+def test_a_damaged_study_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "claims").mkdir()
+    (tmp_path / "study.json").write_text(text)
+    with refused(RunError, "study.json", "damaged"):
+        search(tmp_path)
 
 
 @needs_optuna

@@ -32,6 +32,7 @@ _FIXED = {
     "about": "does not change the training",
     "command": "does not change the training",
     "measured": "does not change the training",
+    "engine": "does not change the training",
     "seed": "is not tuned, because a lucky seed does not help the next training",
     "size": "is the size of the loaded images, so it needs a study of its own for each value",
     "epochs": "is what pruning counts, so it is the same in all trials; change it with --set epochs=N",

@@ -17,6 +17,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -208,7 +209,7 @@ def _describe(
     base: Model | None,
 ) -> dict[str, Any]:
     """Return the content of `study.json`: everything that must be equal if a search continues."""
-    plain = replace(recipe, about="", command="", measured="")
+    plain = recipes.from_dict(recipes.to_dict(replace(recipe, about="", command="", measured="")))
     return {
         "schema": 1,
         "recipe": recipes.to_dict(plain),
@@ -241,8 +242,10 @@ def _open(path: Path, settings: Mapping[str, Any], space: SearchSpace) -> None:
             return
         try:
             known = json.loads(file.read_text(encoding="utf-8"))
+            # Settings that are newer than the study have their defaults, as in the study.
+            known["recipe"] = recipes.to_dict(recipes.from_dict(known["recipe"]))
             changed = [name for name, value in settings.items() if known.get(name) != value]
-        except (ValueError, AttributeError):
+        except (ValueError, TypeError, KeyError, RecipeError):
             raise RunError(f"{file} is damaged; restore it from a copy, or name another folder") from None
     if changed:
         raise RunError(
@@ -459,6 +462,9 @@ class _Search:
             known = self.study.get_trials(deepcopy=False)
             for frozen in known:
                 if frozen.state == TrialState.RUNNING and (lock := _hold(self._lock_of(frozen.number))):
+                    if self.study.get_trials(deepcopy=False)[frozen.number].state != TrialState.RUNNING:
+                        lock.release()  # its process ended it just now
+                        continue
                     self.on_note(f"trial {frozen.number + 1} was stopped; it continues")
                     self.study.sampler = self._sampler(frozen.number)
                     return self._suggest(optuna.Trial(self.study, frozen._trial_id)), lock
@@ -586,6 +592,9 @@ class _Search:
             self.stop.check()
             if isinstance(ended, Failure) and ended.is_own:
                 raise ended.error()
+            if isinstance(ended, Outcome):
+                # The states of many trainings would fill the disk, and what has ended needs none.
+                shutil.rmtree(self.path / place / "checkpoints", ignore_errors=True)
             if ended is not None:
                 return ended
             self.on_note(f"the process of {name} died with code {code}, perhaps because memory ran out")
@@ -594,10 +603,11 @@ class _Search:
     def _train_once(
         self, place: str, recipe: Recipe, name: str, on_epoch: Callable[[Epoch], bool]
     ) -> tuple[Outcome | Failure | None, int | None]:
+        kept = replace(recipe.checkpoints, weights="last", keep=1)
         task = Task(
             folder=self.path / place,
             lock=self.path / "claims" / f"{Path(place).name}.process.lock",
-            recipe=recipe,
+            recipe=replace(recipe, checkpoints=kept),
             data=None if trials.is_shared(self.data) else self.data,
             origin=self.origin,
             teacher=self.teacher,
