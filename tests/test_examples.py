@@ -1,8 +1,11 @@
 """The scripts in examples/ run, and print what they promise."""
 
 import importlib.util
+import re
 import runpy
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +93,35 @@ def test_own_classes(run):
         Image.fromarray(face[:, :, 0]).save(path)
     assert "test images" in run("own_classes.py", "faces", "runs/mine", "fast")
     assert mien.load_model("runs/mine").card.labels == ("other", "smile")
+
+
+@pytest.mark.slow
+def test_ray_data(run):
+    """In a network of its own with loopback only, by the command of the guide."""
+    needs("ray", "pyarrow")
+    guide = (EXAMPLES.parent / "docs" / "guides" / "many-machines.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"```text\n(unshare .*?)\n```", guide, re.DOTALL)
+    if subprocess.run(["unshare", "--map-root-user", "--net", "true"], check=False).returncode:
+        pytest.skip("this machine lets nobody make a network namespace")
+    for number in range(70):
+        shutil.copy("photo.jpg", f"photos/{number:02}.jpg")
+    command = command.replace("python examples", f"{sys.executable} {EXAMPLES}")
+    subprocess.run(["bash", "-c", command], check=True, timeout=300)
+    from pyarrow import parquet
+
+    rows = parquet.read_table("predictions").to_pylist()
+    expected = [
+        row
+        for item in mien.predict_files("photos")
+        if isinstance(item, mien.Prediction)
+        for row in item.rows()
+    ]
+    assert len(rows) == 71
+    for found, row in zip(sorted(rows, key=lambda row: row["source"]), expected, strict=True):
+        assert Path(found["source"]) == Path(row["source"]).absolute()
+        assert found["emotion"] == row["emotion"] == "happy"
+        assert found["confidence"] == np.float32(row["confidence"])
+        assert all(found[name] == row[name] for name in ("face", "left", "top", "width", "height", "flags"))
 
 
 @pytest.mark.parametrize("name", ["onnx", "litert"])
