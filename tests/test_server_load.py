@@ -198,6 +198,9 @@ def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_sigterm_finishes_what_has_begun_and_exits_with_0(workers: str) -> None:
     process, url = started("--drain", "20", "--workers", workers)
+    # Nothing that a client sends is logged.
+    damaged = b"--b\r\nContent-Disposition\xbf: form-data\r\n\r\n--b--"
+    assert ask(url, "/v1/predict", damaged, "multipart/form-data; boundary=b").status == 400
     host = urlsplit(url)
     address = (host.hostname or "", host.port or 0)
     with socket.create_connection(address, timeout=30) as sender, socket.create_connection(address) as idle:

@@ -9,6 +9,7 @@ import binascii
 import functools
 import io
 import json
+import logging
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ from mien.errors import ImageError, InputError
 from mien.server.settings import Limits
 from mien.vision import images
 from mien.vision.detectors import MAX_ENLARGEMENT
+
+# It warns about each damaged form, so that clients could fill the log of a server. A program that handles the
+# root logger still gets the warnings.
+logging.getLogger("python_multipart").addHandler(logging.NullHandler())
 
 #: Content types of a body that is one image.
 IMAGE_TYPES = ("image/", "application/octet-stream")

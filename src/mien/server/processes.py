@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
@@ -439,6 +440,8 @@ def _worker_app(model: Any, detector: Detector, settings: Settings, processes: i
     In the worker process, the model is a `Model`; it was pickled as a `_SharedModel`.
     """
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # As in the parent: Pillow warns about damaged tags before it raises errors, which are enough.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     return create_app(model, detector=detector, settings=settings, processes=processes)
 
 
