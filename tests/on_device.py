@@ -33,6 +33,7 @@ def main() -> None:
         "stopped": stopped(folder),
         "streamed": streamed(folder),
         "folds": folds(),
+        "taught": taught(folder),
     }
     (folder / "found.json").write_text(json.dumps(found))
 
@@ -112,9 +113,9 @@ def several() -> dict[str, Any]:
 
     blocks = device.Blocks(loop.feed, streams=False)
     block = next(blocks.of(0, 0))
-    lowered = loop.functions.train.lower(
-        tuple(loop._state), loop._images, loop._targets, loop._put(block.draws), loop._rates, 0, 1
-    )
+    state, draws = tuple(loop._state), loop._put(block.draws)
+    arguments = (state, loop._images, loop._targets, loop._taught, draws, loop._rates, 0, 0, 1)
+    lowered = loop.functions.train.lower(*arguments)
     blocks.close()
     text = lowered.compile().as_text()
     return {"partitions": text.count("num_partitions=4"), "reduces": text.count("all-reduce")}
@@ -195,6 +196,40 @@ def folds() -> dict[str, int]:
         loop = loop_of(1, f"seed={seed}", train=count)
         weights_after(loop, 1)
     return {"kept": len(device._functions), "compiled": loop.functions.train._cache_size()}
+
+
+def taught(folder: Path) -> dict[str, Any]:
+    """The histories of both engines with a teacher, and how far its answers on the device are off."""
+    use(1)
+    import numpy as np
+
+    import dying
+    from mien.models import model_files
+    from mien.training import device, teachers, trainer
+
+    settings = (
+        "targets.ferplus=0.5",
+        "views.count=2",
+        "views.augment.rotation=20",
+        "augment.noise=0.1",
+        "epochs=2",
+    )
+    model = model_files.load(folder / "device" / "run")
+    images = dying.data().split("train").images
+    mine, theirs = device.make_answerer(model)(images), teachers.by_onnx(model)(images)
+    found: dict[str, Any] = {
+        "outputs": sorted(mine),
+        "off": max(float(np.abs(mine[name] - theirs[name]).max()) for name in theirs),
+    }
+    for engine in ("host", "device"):
+        made = trainer.fit(
+            dying.data(),
+            dying.recipe(*settings, f"engine={engine}"),
+            out=folder / f"taught-{engine}",
+            teacher=teachers.Teachers((model,)),
+        )
+        found[engine] = rows_of(made)
+    return found
 
 
 if __name__ == "__main__":

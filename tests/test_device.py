@@ -89,6 +89,15 @@ def test_both_engines_give_the_same_history(found: dict[str, Any]) -> None:
 
 
 @pytest.mark.long
+def test_both_engines_learn_the_same_from_teachers(found: dict[str, Any]) -> None:
+    taught = found["taught"]
+    assert taught["outputs"] == ["ferplus", "probabilities"]
+    assert taught["off"] < 1e-4
+    for host, device in zip(taught["host"], taught["device"], strict=True):
+        assert host == pytest.approx(device, abs=1e-3)
+
+
+@pytest.mark.long
 def test_a_stopped_training_goes_on_to_the_bit(found: dict[str, Any]) -> None:
     assert found["stopped"][0] == "epoch 2"
     assert "mien train --resume" in found["stopped"][1]

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from mien.training.runs import Run
     from mien.training.search_spaces import SearchSpace
     from mien.training.studies import StudyResult
+    from mien.training.teachers import Teachers
     from mien.vision.images import Source
 
 AnyPath = str | os.PathLike[str]
@@ -362,7 +363,7 @@ def train(
     out: AnyPath | None = None,
     runs: AnyPath = "runs",
     base: "Model | AnyPath | None" = None,
-    teacher: "SavedPredictions | AnyPath | Sequence[AnyPath] | None" = None,
+    teacher: "SavedPredictions | Model | AnyPath | Sequence[Model | AnyPath] | None" = None,
     votes: AnyPath | None = None,
     exclude: AnyPath | Sequence[AnyPath] | None = None,
     split_seed: int | None = None,
@@ -393,7 +394,8 @@ def train(
         runs: The folder of numbered runs.
         base: The model whose weights the training starts from, as `mien.resolve` takes it. A recipe that is
             named gets its network and size.
-        teacher: Probabilities to distil from: loaded, or a file, or several, which are averaged.
+        teacher: What to distil from: one model or several, as `mien.resolve` takes them, which answer the
+            recipe's views; or probabilities, loaded or in npz files. Several are averaged.
         votes: The file of FER+ votes; for a path.
         exclude: Files that list training images to exclude; for a path.
         split_seed: Seed of the split, if the data has no splits of its own; None for 42; for a path.
@@ -455,7 +457,7 @@ def resume(
     run: "Run | AnyPath",
     data: "AnyPath | Dataset | None" = None,
     *,
-    teacher: "SavedPredictions | AnyPath | Sequence[AnyPath] | None" = None,
+    teacher: "SavedPredictions | Model | AnyPath | Sequence[Model | AnyPath] | None" = None,
     votes: AnyPath | None = None,
     exclude: AnyPath | Sequence[AnyPath] | None = None,
     reading: Mapping[str, Any] | None = None,
@@ -478,7 +480,8 @@ def resume(
     Args:
         run: The run, or its folder.
         data: The data of the run, if it has moved; or the loaded data set.
-        teacher: The probabilities that the run distils from, if they have moved; as `train` takes them.
+        teacher: The models or probabilities that the run distils from, if they have moved; as `train` takes
+            them.
         votes: The file of FER+ votes, if it has moved; for a path.
         exclude: The files of excluded images, if they have moved; for a path.
         reading: `images_dir` and `cache` of `mien.load_dataset`, if they have moved; for a path.
@@ -523,7 +526,14 @@ def resume(
     from mien.training import trainer
 
     report = _report_epochs(listener, on_status)
-    trainer.resume(opened, dataset, teacher=taught, on_status=report, on_note=listener.note)
+    trainer.resume(
+        opened,
+        dataset,
+        teacher=taught,
+        on_status=report,
+        on_note=listener.note,
+        on_progress=listener.progress,
+    )
     _draw(opened, dataset, listener)
     return opened
 
@@ -649,7 +659,7 @@ def tune(
     out: AnyPath | None = None,
     runs: AnyPath = "runs",
     base: "Model | AnyPath | None" = None,
-    teacher: "SavedPredictions | AnyPath | Sequence[AnyPath] | None" = None,
+    teacher: "SavedPredictions | Model | AnyPath | Sequence[Model | AnyPath] | None" = None,
     votes: AnyPath | None = None,
     exclude: AnyPath | Sequence[AnyPath] | None = None,
     split_seed: int | None = None,
@@ -836,17 +846,49 @@ def _training_data(
 
 
 def _read_teacher(
-    teacher: "SavedPredictions | AnyPath | Sequence[AnyPath] | None",
-) -> "tuple[SavedPredictions | None, list[str]]":
-    """Return the probabilities to distil from, and the absolute paths of their files."""
+    teacher: "SavedPredictions | Model | AnyPath | Sequence[Model | AnyPath] | None",
+) -> "tuple[SavedPredictions | Teachers | None, list[str]]":
+    """Return what to distil from, and the names by which it is found again."""
     from mien.data import probabilities
+    from mien.models import model_files
+    from mien.training.teachers import Teachers
 
     if isinstance(teacher, probabilities.SavedPredictions):
         return teacher, []
-    files = [str(Path(file).resolve()) for file in _paths("teacher", teacher)]
-    if not files:
+    several = (
+        list(teacher)
+        if isinstance(teacher, Sequence) and not isinstance(teacher, str)
+        else []
+        if teacher is None
+        else [teacher]
+    )
+    for item in several:
+        _files.check_path("teacher", item, model_files.Model)
+    files = [item for item in several if not isinstance(item, model_files.Model) and _is_npz(item)]
+    if len(files) not in (0, len(several)):
+        raise InputError(
+            "files of probabilities and models cannot teach together; let the models answer the images with "
+            "mien evaluate --probabilities, and name the files"
+        )
+    if files:
+        places = [str(Path(file).resolve()) for file in files]
+        return probabilities.average([probabilities.read(file) for file in places]), places
+    if not several:
         return None, []
-    return probabilities.average([probabilities.read(file) for file in files]), files
+    models = [item if isinstance(item, model_files.Model) else model_files.load(item) for item in several]
+    shipped = [item for item in several if isinstance(item, str) and item in model_files.SHIPPED]
+    names = [
+        item
+        if item in shipped
+        else str((item.path if isinstance(item, model_files.Model) else Path(item)).resolve())
+        for item in several
+    ]
+    return Teachers(tuple(models)), names
+
+
+def _is_npz(path: AnyPath) -> bool:
+    """Return whether a path is a file of probabilities, and not a model."""
+    return os.fspath(path).endswith(".npz")
 
 
 def _report_epochs(

@@ -34,6 +34,16 @@ _MOVED = ("--images", "--cache")
 _TEACHERS, _STUDENT = ("teacher", "teacher-vgg", "teacher-dense"), "release"
 
 
+Teacher = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MODEL",
+        help="Distil from this model, such as default, or file of probabilities; or from the mean of "
+        "several: MODEL,MODEL. Repeatable.",
+    ),
+]
+
+
 def _match_recipes(incomplete: str) -> list[str]:
     """Complete the name of a recipe in a shell."""
     from mien.training import recipes
@@ -78,13 +88,7 @@ def train(
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Continue this run.")] = None,
     votes: common.Votes = None,
     exclude: common.Exclude = None,
-    teacher: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="PATH",
-            help="Distil from this file of probabilities, or from the mean of several. Repeatable.",
-        ),
-    ] = None,
+    teacher: Teacher = None,
     from_: Annotated[
         str | None,
         typer.Option(
@@ -134,17 +138,27 @@ def train(
         made: Run | api.FoldsResult
         if data is None or resume is not None:
             assert resume is not None
-            made = api.resume(resume, data, teacher=teacher, reading=reading, **options)
+            made = api.resume(resume, data, teacher=_taught(teacher), reading=reading, **options)
         elif folds is not None:
             made = api.train_folds(data, recipe or None, folds=folds, **new, **options)
         else:
-            made = api.train(data, recipe or None, base=from_, teacher=teacher, **new, **options)
+            made = api.train(data, recipe or None, base=from_, teacher=_taught(teacher), **new, **options)
     if isinstance(made, api.FoldsResult):
         common.emit(made.to_dict() | timer.seconds()) if json else _tell_folds(made, context.params)
     else:
         document = _document(made) | timer.seconds()
         common.emit(document) if json else _tell(document, data if resume else None)
     return common.SOME_BAD if skipped else 0
+
+
+def _taught(teacher: list[str] | None) -> list[str] | None:
+    """Return the teachers that the option names."""
+    return [name for each in teacher or () for name in _divide(each)] or None
+
+
+def _divide(names: str) -> list[str]:
+    """Return the models in a list with commas; a path that exists may have commas itself."""
+    return [names] if Path(names).exists() else [name for name in names.split(",") if name]
 
 
 def _document(made: "Run") -> dict[str, Any]:
@@ -355,13 +369,7 @@ def tune(
     ] = None,
     votes: common.Votes = None,
     exclude: common.Exclude = None,
-    teacher: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="PATH",
-            help="Distil from this file of probabilities, or from the mean of several. Repeatable.",
-        ),
-    ] = None,
+    teacher: Teacher = None,
     split_seed: common.SplitSeed = 42,
     reading: common.Reading = None,
     json: common.Json = False,
@@ -395,7 +403,7 @@ def tune(
             out=out,
             runs=runs,
             base=from_,
-            teacher=teacher,
+            teacher=_taught(teacher),
             votes=votes,
             exclude=exclude,
             split_seed=split_seed,

@@ -10,6 +10,7 @@ from mien.data.datasets import Split
 from mien.data.image_cache import Pages
 from mien.training import augmentation, targets
 from mien.training.recipes import Recipe
+from mien.training.teachers import ViewAnswers, view_images
 
 Target = NDArray[np.float32] | dict[str, NDArray[np.float32]]
 Batch = tuple[NDArray[np.uint8], Target]
@@ -26,11 +27,38 @@ class BatchLoader:
         split: Images `(n, s, s, 1)` uint8 in [0, 255].
         targets: Targets of each image, by output.
         recipe: Gives batch size, seed and augmentation.
+        taught: What teachers answer to the views, whose columns follow those of `targets`; None if no teacher
+            answers views.
     """
 
     split: Split
     targets: dict[str, NDArray[np.float32]]
     recipe: Recipe
+    taught: ViewAnswers | None = None
+
+    def some_targets(self) -> dict[str, NDArray[np.float32]]:
+        """Return the targets of one image, with all columns of a batch."""
+        return self._targets(np.zeros(1, np.int64), 0)
+
+    def _targets(self, indices: NDArray[np.int64], epoch: int) -> dict[str, NDArray[np.float32]]:
+        found = {name: target[indices] for name, target in self.targets.items()}
+        if self.taught is None:
+            return found
+        view = self.taught.at(epoch)
+        return {
+            name: np.hstack([target, self.taught.answers[name][view, indices].astype(np.float32)])
+            for name, target in found.items()
+        }
+
+    def _images(self, indices: NDArray[np.int64], epoch: int) -> NDArray[np.uint8]:
+        settings, seed = self.recipe.augment, self.recipe.seed
+        if self.taught is None:
+            return augmentation.augment_batch(self.split.images, indices, settings, seed=seed, epoch=epoch)
+        view = view_images(self.split.images, indices, self.taught.views, self.taught.at(epoch))
+        changes = augmentation.draw_changes(indices, settings, size=view.shape[1], seed=seed, epoch=epoch)
+        return augmentation.apply_changes(
+            view, changes, fill=settings.fill, interpolation=settings.interpolation
+        )
 
     @property
     def batch_size(self) -> int:
@@ -54,11 +82,9 @@ class BatchLoader:
             order = self.order(number)
             for place in range(step * self.batch_size, len(order), self.batch_size):
                 indices = order[place : place + self.batch_size]
-                images = augmentation.augment_batch(
-                    self.split.images, indices, recipe.augment, seed=recipe.seed, epoch=number
-                )
+                images = self._images(indices, number)
                 pages.read(len(indices))
-                batch_targets = {name: target[indices] for name, target in self.targets.items()}
+                batch_targets = self._targets(indices, number)
                 if recipe.augment.mixup:
                     rng = np.random.default_rng([recipe.seed, number, place])
                     images, batch_targets = targets.mix_images(

@@ -237,7 +237,7 @@ class CheckpointCallback(keras.callbacks.Callback):  # type: ignore[misc, name-d
 
     def restore(self) -> None:
         """Assign the state's weights and optimizer to the model; its metrics follow when the epoch begins."""
-        build_metrics(self.model, self.feed.targets)
+        build_metrics(self.model, self.feed.some_targets())
         if self._state is not None:
             _assign(_variables(self.model), self._state.group("variables"))
             self._spent = dict(self._state.facts["spent"])

@@ -24,11 +24,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from numpy.typing import NDArray
 
 from mien.data.image_cache import Pages, is_mapped
+from mien.models import networks
+from mien.models.model_files import Model
 from mien.models.networks import load_keras
-from mien.training import checkpoints, device_augmentation, targets
+from mien.training import checkpoints, device_augmentation, initialization, targets
 from mien.training.batches import Batch, BatchLoader
 from mien.training.checkpoints import CheckpointCallback
 from mien.training.recipes import Recipe, to_dict
+from mien.training.teachers import Answer, by_onnx
 
 keras = load_keras()
 
@@ -46,6 +49,10 @@ _VALIDATION_CALL = 32 * _VALIDATION_BATCH
 #: Arrays are this much longer than they need to be, so that folds share one compiled function.
 _ROWS_MULTIPLE = 4096
 _STEPS_MULTIPLE = 16
+#: Images that a teacher answers at a time.
+_ANSWERS_MULTIPLE = 2048
+#: Prefix of the draws of a view, which come before those of the recipe.
+_VIEW = "view."
 
 
 def is_accelerator() -> bool:
@@ -99,7 +106,8 @@ class Functions:
     Args:
         model: The Keras model that they were traced with. Its own weights are not used.
         devices: The devices that share a batch.
-        train: (state, images, targets, draws, rates, first, last) to the state after these steps.
+        train: (state, images, targets, teachers' answers, draws, rates, view, first, last) to the state after
+            these steps.
         predict: (trainable, other variables, images `(m, b, s, s)`) to probabilities by output.
         score: (metrics variables, targets, probabilities) to loss and metrics.
     """
@@ -143,7 +151,15 @@ def _compile(model: Any, recipe: Recipe, devices: Sequence[Any]) -> Functions:
         return jax.tree.map(lambda array: jax.lax.with_sharding_constraint(array, spread), arrays)
 
     def train(
-        state: Any, images: Any, wanted: Any, draws: Any, rates: Any, first: Any, last: Any
+        state: Any,
+        images: Any,
+        wanted: Any,
+        taught: Any,
+        draws: Any,
+        rates: Any,
+        view: Any,
+        first: Any,
+        last: Any,
     ) -> tuple[Any, ...]:
         schedule = model.optimizer.schedule
         kept, schedule.rates = schedule.rates, rates
@@ -151,8 +167,14 @@ def _compile(model: Any, recipe: Recipe, devices: Sequence[Any]) -> Functions:
         def step(number: Any, state: Any) -> Any:
             own = share({name: array[number] for name, array in draws.items()})
             faces = images[own["places" if "places" in own else "rows"]]
+            of_view = {name[len(_VIEW) :]: each for name, each in own.items() if name.startswith(_VIEW)}
+            if of_view:
+                faces = device_augmentation.change_images(faces, of_view, recipe.views.augment)
             faces = device_augmentation.change_images(faces, own, recipe.augment)
             answers = {name: target[own["rows"]] for name, target in wanted.items()}
+            for name, probabilities in taught.items():
+                more = probabilities[view, own["rows"]].astype(jnp.float32)
+                answers[name] = jnp.concatenate([answers[name], more], axis=1)
             if "share" in own:
                 faces = device_augmentation.blend(faces, own["share"], own["other"])
                 answers = {
@@ -200,7 +222,7 @@ class Loop:
         self.model = model
         self.feed = feed
         self.recipe = feed.recipe
-        sizes = {name: target.shape[1:] for name, target in feed.targets.items()}
+        sizes = {name: target.shape[1:] for name, target in feed.some_targets().items()}
         about = [*about, sizes, feed.batch_size, feed.split.images.shape[1:]]
         self.functions = _find_functions(model, self.recipe, policy=policy, about=about)
         self.devices = self.functions.devices
@@ -208,6 +230,8 @@ class Loop:
         self._everywhere = NamedSharding(mesh, PartitionSpec())
         self._state: list[Any] | None = None
         self._targets = self._put({name: _pad(target) for name, target in feed.targets.items()})
+        taught = feed.taught.answers if feed.taught else {}
+        self._taught = self._put({name: _pad(each, axis=1) for name, each in taught.items()})
         self._images = None if self._streams() else self._put(_pad(feed.split.images[..., 0]))
         self._validation = validation
         self._rates = self._put(_pad(np.asarray(model.optimizer.schedule.rates), 2**14))
@@ -304,8 +328,10 @@ class Loop:
                         tuple(self._state or ()),
                         images,
                         self._targets,
+                        self._taught,
                         draws,
                         self._rates,
+                        self.feed.taught.at(epoch) if self.feed.taught else 0,
                         step - block.first,
                         end - block.first,
                     )
@@ -402,6 +428,12 @@ class Blocks:
         rows = feed.order(epoch)[first * batch : last * batch]
         size = feed.split.images.shape[1]
         draws = device_augmentation.draw_epoch(rows, recipe.augment, size=size, seed=recipe.seed, epoch=epoch)
+        if feed.taught is not None and (view := feed.taught.at(epoch)):
+            views = feed.taught.views
+            of_view = device_augmentation.draw_epoch(
+                rows, views.augment, size=size, seed=views.seed, epoch=view
+            )
+            draws |= {f"{_VIEW}{name}": array for name, array in of_view.items()}
         draws["rows"] = rows.astype(np.int32)
         images = None
         if self.streams:
@@ -428,12 +460,43 @@ class Blocks:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _pad(array: NDArray[Any], multiple: int = _ROWS_MULTIPLE) -> NDArray[Any]:
-    """Return an array with zeros after its end, so that its length is a multiple."""
-    missing = -len(array) % multiple
-    return np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1)) if missing else array
+def _pad(array: NDArray[Any], multiple: int = _ROWS_MULTIPLE, *, axis: int = 0) -> NDArray[Any]:
+    """Return an array with zeros after its end, so that its length along an axis is a multiple."""
+    missing = -array.shape[axis] % multiple
+    widths = [(0, missing if place == axis else 0) for place in range(array.ndim)]
+    return np.pad(array, widths) if missing else array
 
 
 def _unpad(array: Any, count: int) -> NDArray[Any]:
     """Return batches `(m, b, k)` as rows `(count, k)`."""
     return np.asarray(array).reshape(-1, array.shape[-1])[:count]
+
+
+def make_answerer(model: Model) -> Answer:
+    """Return how a model answers images: on the device if its weights are there, else by ONNX Runtime.
+
+    A model whose file has a calibration is asked by ONNX Runtime.
+    """
+    heads = model.card.heads.values()
+    network = model.card.recipe.get("network")
+    plain = all(head.temperature == 1 and not any(head.logit_bias) for head in heads)
+    if not plain or not isinstance(network, str):
+        return by_onnx(model)
+    with on_host():
+        ferplus = any(head.output == "ferplus" for head in heads)
+        built = networks.build(network, size=model.card.size, classes=len(model.card.labels), ferplus=ferplus)
+        initialization.assign(initialization.load(model), built, model.card.labels)
+    trainable, other = (
+        jax.device_put([variable.value for variable in group], find_devices()[0])
+        for group in (built.trainable_variables, built.non_trainable_variables)
+    )
+    call = jax.jit(lambda images: built.stateless_call(trainable, other, images, training=False)[0])
+
+    def answer(images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        found = call(_pad(images, _ANSWERS_MULTIPLE))
+        if not isinstance(found, dict):
+            return {"probabilities": np.asarray(found)[: len(images)]}
+        names = {"answer": "probabilities", "ferplus": "ferplus"}
+        return {names[name]: np.asarray(each)[: len(images)] for name, each in found.items()}
+
+    return answer

@@ -105,6 +105,27 @@ class TargetSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Views:
+    """Changed copies of the training images that teacher models answer.
+
+    In each epoch, the student learns the answers to one view, from images that the recipe's own `augment`
+    changes further.
+
+    Args:
+        count: Number of views; the first one is the image itself. 0 means that teachers answer the images
+            only, and that the recipe can be used without teachers.
+        seed: Seed of the views.
+        augment: How views differ from the images.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    count: Annotated[int, Field(ge=0, le=10_000)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    augment: Augment = field(default_factory=Augment)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Optimizer:
     """The optimizer and its learning rate.
 
@@ -201,6 +222,7 @@ class Recipe:
     targets: TargetSettings = field(default_factory=TargetSettings)
     optimizer: Optimizer = field(default_factory=Optimizer)
     augment: Augment = field(default_factory=Augment)
+    views: Views = field(default_factory=Views)
     stopping: Stopping = field(default_factory=Stopping)
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
     about: str = ""
@@ -374,6 +396,87 @@ _TEACHER_DENSE = replace(
     command=_TEACHER.command.replace("teacher", "teacher-dense"),
 )
 
+_PATIENT_TEACHER = Recipe(
+    name="patient-teacher",
+    network="vgg",
+    epochs=100,
+    batch_size=256,
+    targets=TargetSettings(smoothing=0.1, ferplus=1.0),
+    optimizer=Optimizer(
+        name="sgd",
+        learning_rate=0.2,
+        schedule="one-cycle",
+        warmup=0.2,
+        weight_decay=5e-4,
+        clip_norm=5.0,
+    ),
+    augment=Augment(
+        rotation=15,
+        zoom=0.16,
+        zoom_together=True,
+        aspect=0.08,
+        shift=0.0833,
+        flip=True,
+        brightness=0.12,
+        contrast=0.45,
+        gamma=0.3,
+        blur=0.02,
+        noise=0.03,
+        erase=0.5,
+        mixup=0.2,
+        interpolation="cubic",
+    ),
+    stopping=Stopping(patience=0),
+    select="last",
+    about="For a GPU (KERAS_BACKEND=jax): a teacher for patient; also with --set network=resnet18.",
+    command="mien train fer2013.csv --recipe patient-teacher --votes VOTES --exclude LIST",
+)
+
+_PATIENT = Recipe(
+    name="patient",
+    network="xlarge",
+    epochs=276,
+    batch_size=256,
+    targets=TargetSettings(smoothing=0.05, ferplus=1.0, teacher=0.85, temperature=1.0),
+    optimizer=Optimizer(
+        name="sgd",
+        learning_rate=0.25,
+        schedule="one-cycle",
+        warmup=0.1,
+        weight_decay=2e-4,
+        clip_norm=5.0,
+    ),
+    augment=Augment(blur=0.03, noise=0.06, erase=0.2),
+    views=Views(
+        count=60,
+        augment=Augment(
+            rotation=13,
+            zoom=0.15,
+            zoom_together=True,
+            aspect=0.08,
+            shift=0.073,
+            flip=True,
+            brightness=0.12,
+            contrast=0.45,
+            gamma=0.3,
+            interpolation="cubic",
+        ),
+    ),
+    stopping=Stopping(patience=0),
+    select="last",
+    about="For a GPU: learns what teachers answer to 60 views of each image, from worse copies of them.",
+    command="mien train fer2013.csv --recipe patient --teacher RUN,RUN --votes VOTES --exclude LIST",
+)
+
+_PATIENT_FAST = replace(
+    _PATIENT,
+    name="patient-fast",
+    network="small",
+    epochs=300,
+    about="As patient, for a small network.",
+    command="mien train fer2013.csv --recipe patient-fast --teacher RUN,RUN --votes VOTES --exclude LIST",
+)
+
 _DEMO = Recipe(
     name="demo",
     network="tiny",
@@ -403,6 +506,9 @@ RECIPES: dict[str, Recipe] = {
         _TEACHER,
         _TEACHER_VGG,
         _TEACHER_DENSE,
+        _PATIENT_TEACHER,
+        _PATIENT,
+        _PATIENT_FAST,
         _DEMO,
     )
 }
@@ -419,6 +525,9 @@ BRIEF: dict[str, Brief] = {
     "teacher": Brief(),
     "teacher-vgg": Brief(),
     "teacher-dense": Brief(),
+    "patient-teacher": Brief(),
+    "patient": Brief(),
+    "patient-fast": Brief(),
     "demo": Brief("90s", "90.9 %, synthetic faces"),
 }
 

@@ -5,6 +5,7 @@
     RUN/history.csv                 one row per epoch
     RUN/checkpoints/state-*.npz     the last two states, from which a stopped training continues
     RUN/weights/ep*.weights.h5      weights of single epochs
+    RUN/views/view-*.npz            what teacher models answered to views of the training images
     RUN/model/                      the model file
     RUN/evaluation/*.json           its evaluations, one file per split
     RUN/scored.json                 a log of evaluations on images other than train and val
@@ -84,6 +85,11 @@ class Run:
     def model_folder(self) -> Path:
         """The folder of the model file."""
         return self.path / "model"
+
+    @property
+    def views(self) -> Path:
+        """The folder of the teachers' answers to views."""
+        return self.path / "views"
 
     @property
     def weights(self) -> Path:

@@ -38,13 +38,16 @@ class Targets:
     frequencies: tuple[float, ...]
 
 
-def make_targets(dataset: Dataset, recipe: Recipe, teacher: SavedPredictions | None) -> Targets:
+def make_targets(
+    dataset: Dataset, recipe: Recipe, teacher: SavedPredictions | None, *, views: bool = False
+) -> Targets:
     """Return the targets of a training.
 
     Args:
         dataset: Has train and val.
         recipe: Its `targets` say how targets are made.
         teacher: Probabilities for the images of train; None for no distillation.
+        views: Whether teachers answer views of the images. Then their columns of train are not made here.
 
     Raises:
         DataError: As `make_split_targets`; or the teacher's probabilities are for other images
@@ -61,9 +64,9 @@ def make_targets(dataset: Dataset, recipe: Recipe, teacher: SavedPredictions | N
                 "the recipe trains a second output, and the teacher has probabilities for only one; set "
                 "targets.ferplus=0, or name a teacher with both"
             )
-    distils = teacher is not None
+    distils = teacher is not None or views
     return Targets(
-        train=make_split_targets(train, labels, settings, teacher=taught, distils=distils),
+        train=make_split_targets(train, labels, settings, teacher=taught, distils=distils and not views),
         val=make_split_targets(val, labels, settings, distils=distils),
         distils=distils,
         frequencies=tuple(float(x) for x in one_hot(train.labels, len(labels)).mean(axis=0)),

@@ -29,12 +29,13 @@ from mien.models import model_files, networks
 from mien.models.model_files import Model
 from mien.models.networks import load_keras
 from mien.release import exporters
-from mien.training import checkpoints, initialization, optimization, targets
+from mien.training import checkpoints, initialization, optimization, targets, teachers
 from mien.training.batches import Batch, BatchLoader, to_keras
 from mien.training.checkpoints import CheckpointCallback, Status, best_epoch, is_over
 from mien.training.folds import FILE, predict_out_of_fold
 from mien.training.recipes import Recipe, from_dict, get, to_dict
 from mien.training.runs import Row, Run, create
+from mien.training.teachers import Teachers, ViewAnswers
 
 #: Called with the row of an epoch; the training is pruned if it returns True.
 OnEpoch = Callable[[Row], bool | None]
@@ -45,7 +46,7 @@ def describe_run(
     policy: str,
     *,
     origin: Mapping[str, Any],
-    teacher: SavedPredictions | None,
+    teacher: SavedPredictions | Teachers | None,
     bases: Sequence[Mapping[str, Any]],
     began: Mapping[str, Any] | None = None,
     engine: str = "host",
@@ -254,7 +255,7 @@ def fit(
     *,
     out: str | os.PathLike[str] | None = None,
     runs: str | os.PathLike[str] = Path("runs"),
-    teacher: SavedPredictions | None = None,
+    teacher: SavedPredictions | Teachers | None = None,
     base: Model | None = None,
     origin: Mapping[str, Any] | None = None,
     fold: bool = False,
@@ -281,7 +282,8 @@ def fit(
         recipe: The recipe, or the name of one of mien's recipes, such as `"quick"`.
         out: The run's folder; None for the next free `runs/<recipe>-<number>`.
         runs: The parent of numbered run folders.
-        teacher: Probabilities for the training images to distil from, as `recipe.targets` weighs them.
+        teacher: What to distil from, as `recipe.targets` weighs it: probabilities for the training images; or
+            models, which answer the views of `recipe.views`.
         base: A model whose weights the training starts from; None for random weights. It must have the
             recipe's network. Output layers for other classes keep random weights.
         origin: How to load the data again (arguments of `datasets.load`); kept in `run.json`.
@@ -291,7 +293,8 @@ def fit(
             is saved. If it returns True before the last epoch, the training ends: the run has the status
             `pruned` and no model, and `resume` would continue it. An exception passes through.
         on_note: Called with messages.
-        on_progress: Called with (task, images done, images in all) while `base` is evaluated on val.
+        on_progress: Called with (task, images done, images in all) while `base` is evaluated on val, and
+            while teachers answer views.
 
     Returns:
         The run; its model has the weights of the epoch that the recipe's `select` names. A pruned run has no
@@ -310,7 +313,7 @@ def fit(
     """
     recipe = get(recipe) if isinstance(recipe, str) else recipe
     targets.check_images(dataset, recipe)
-    wanted = targets.make_targets(dataset, recipe, teacher)
+    wanted = teachers.make_targets(dataset, recipe, teacher)
     start = None if base is None else initialization.load(base)
     if start is not None:
         initialization.check_recipe(start, recipe)
@@ -331,8 +334,18 @@ def fit(
     say = on_note or _ignore
     report = _EpochReporter(on_epoch)
     with made.lock():
+        taught = _answer_views(made, dataset, recipe, teacher, engine, say, on_progress)
         return _train(
-            made, model, dataset, recipe, wanted, fold=fold, on_status=on_status, report=report, say=say
+            made,
+            model,
+            dataset,
+            recipe,
+            wanted,
+            taught,
+            fold=fold,
+            on_status=on_status,
+            report=report,
+            say=say,
         )
 
 
@@ -340,11 +353,12 @@ def resume(
     made: Run,
     dataset: Dataset,
     *,
-    teacher: SavedPredictions | None = None,
+    teacher: SavedPredictions | Teachers | None = None,
     fold: bool = False,
     on_status: Callable[[Status], None] | None = None,
     on_epoch: OnEpoch | None = None,
     on_note: Callable[[str], None] | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Run:
     """Resume a training that was stopped or killed, from its last saved state.
 
@@ -357,6 +371,7 @@ def resume(
         on_epoch: As in `fit`. Called first with the rows of the epochs before the resume; of these, the
             answer for the last one counts.
         on_note: As in `fit`.
+        on_progress: Called with (task, images done, images in all) while teachers answer views.
 
     Raises:
         DataError: The data, their votes, or the teacher differ from those of the run.
@@ -378,14 +393,24 @@ def resume(
         made.check_votes(dataset.votes_fingerprint)
         _check_teacher(made, known.get("teacher"), teacher)
         _check_begun(made, known.get("base"))
-        wanted = targets.make_targets(dataset, recipe, teacher)
+        wanted = teachers.make_targets(dataset, recipe, teacher)
         engine = _engine_of(made)
         load_keras().utils.set_random_seed(recipe.seed)
         with _memory_of(engine):
             model = build_network(recipe, classes=len(dataset.labels), policy=known["precision"])
         say, report = on_note or _ignore, _EpochReporter(on_epoch)
+        taught = _answer_views(made, dataset, recipe, teacher, engine, say, on_progress)
         return _train(
-            made, model, dataset, recipe, wanted, fold=fold, on_status=on_status, report=report, say=say
+            made,
+            model,
+            dataset,
+            recipe,
+            wanted,
+            taught,
+            fold=fold,
+            on_status=on_status,
+            report=report,
+            say=say,
         )
 
 
@@ -398,6 +423,7 @@ def train_folds(
     runs: str | os.PathLike[str] = Path("runs"),
     on_status: Callable[[Status], None] | None = None,
     on_note: Callable[[str], None] | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Path:
     """Train one network per fold of the training images, and predict each fold with the network without it.
 
@@ -411,6 +437,7 @@ def train_folds(
         runs: The parent of that folder.
         on_status: As in `fit`.
         on_note: As in `fit`.
+        on_progress: Called with (task, images done, images in all) while teachers answer views.
 
     Returns:
         `out-of-fold.npz` in that folder: probabilities for every training image (`mien.data.probabilities`).
@@ -442,6 +469,7 @@ def _train(
     dataset: Dataset,
     recipe: Recipe,
     wanted: targets.Targets,
+    taught: ViewAnswers | None,
     *,
     fold: bool,
     on_status: Callable[[Status], None] | None,
@@ -452,7 +480,7 @@ def _train(
     again = "the same command" if fold else f"mien train --resume {made.path}"
     made.sweep()
     engine = _engine_of(made)
-    feed = BatchLoader(dataset.split("train"), wanted.train, recipe)
+    feed = BatchLoader(dataset.split("train"), wanted.train, recipe, taught)
     validation = dataset.split("val").images, to_keras(wanted.val)
     with _memory_of(engine):
         loop = _compile(made, model, feed, validation, recipe, wanted, engine=engine)
@@ -589,6 +617,41 @@ def _score_base(
     return initialization.evaluate_base(base, dataset, progress=move)
 
 
+def _answer_views(
+    made: Run,
+    dataset: Dataset,
+    recipe: Recipe,
+    teacher: SavedPredictions | Teachers | None,
+    engine: str,
+    say: Callable[[str], None],
+    on_progress: Callable[[str, int, int], None] | None,
+) -> ViewAnswers | None:
+    """Return what teacher models answer to the views; None if there are none."""
+    if not isinstance(teacher, Teachers):
+        return None
+    answer_with = None
+    if engine == "device":
+        from mien.training import device
+
+        answer_with = device.make_answerer
+    count = teachers.effective(recipe.views).count
+    say(f"the teacher ({teacher.about}) answers {count} views of each training image, once")
+
+    def move(done: int, total: int) -> None:
+        if on_progress is not None:
+            on_progress("asking the teacher", done, total)
+
+    return teachers.answer_views(
+        teacher,
+        dataset.split("train"),
+        dataset.labels,
+        recipe,
+        made.views,
+        answer_with=answer_with,
+        progress=move,
+    )
+
+
 def _check_begun(made: Run, base: Any) -> None:
     if base and made.load()[0] is None:
         raise RunError(
@@ -597,7 +660,9 @@ def _check_begun(made: Run, base: Any) -> None:
         )
 
 
-def _check_teacher(made: Run, begun: Mapping[str, Any] | None, teacher: SavedPredictions | None) -> None:
+def _check_teacher(
+    made: Run, begun: Mapping[str, Any] | None, teacher: SavedPredictions | Teachers | None
+) -> None:
     had, has = begun and begun["sha256"], teacher and teacher.sha256
     if had != has:
         was = f"a teacher ({begun['about']})" if begun else "no teacher"

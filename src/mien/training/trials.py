@@ -28,6 +28,7 @@ from mien.models.model_files import Model
 from mien.training import runs
 from mien.training.recipes import Recipe
 from mien.training.studies import Metric
+from mien.training.teachers import Teachers
 
 if TYPE_CHECKING:
     from mien.training.checkpoints import Status
@@ -46,7 +47,7 @@ class Task:
         recipe: The recipe.
         data: Train and val; None if the process loads them with `origin`, because they are in a file.
         origin: The arguments of `datasets.load`.
-        teacher: Probabilities to distil from.
+        teacher: Probabilities to distil from, or models.
         base: The model to start from.
         metric: What each epoch reports.
     """
@@ -56,7 +57,7 @@ class Task:
     recipe: Recipe
     data: Dataset | None
     origin: dict[str, Any]
-    teacher: SavedPredictions | None
+    teacher: SavedPredictions | Teachers | None
     base: Model | None
     metric: Metric
 

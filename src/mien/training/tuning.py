@@ -40,10 +40,11 @@ from mien.data.probabilities import SavedPredictions
 from mien.errors import InputError, MissingExtra, RecipeError, RunError, Stopped, TrainingError
 from mien.models import networks
 from mien.models.model_files import Model
-from mien.training import recipes, runs, search_spaces, targets, trials
+from mien.training import recipes, runs, search_spaces, targets, teachers, trials
 from mien.training.recipes import Recipe
 from mien.training.search_spaces import Choices, Range, SearchSpace
 from mien.training.studies import Confirmation, Metric, StudyResult, Trial
+from mien.training.teachers import Teachers
 from mien.training.trials import Epoch, Failure, Outcome, Progress, Task
 
 try:
@@ -87,7 +88,7 @@ def search(
     prune: bool,
     confirm: int,
     seed: int,
-    teacher: SavedPredictions | None = None,
+    teacher: SavedPredictions | Teachers | None = None,
     base: Model | None = None,
     origin: Mapping[str, Any] | None = None,
     on_trial: Callable[[StudyResult], None] | None = None,
@@ -187,14 +188,14 @@ def check_options(
 
 
 def _check_targets(
-    data: Dataset, recipe: Recipe, space: SearchSpace, teacher: SavedPredictions | None
+    data: Dataset, recipe: Recipe, space: SearchSpace, teacher: SavedPredictions | Teachers | None
 ) -> None:
     """Check that the data have what each recipe in the space needs, such as votes."""
     targets.check_images(data, recipe)
-    targets.make_targets(data, recipe, teacher)
+    teachers.make_targets(data, recipe, teacher)
     for key, changed in search_spaces.bounds(recipe, space):
         if key.startswith("targets."):
-            targets.make_targets(data, changed, teacher)
+            teachers.make_targets(data, changed, teacher)
 
 
 def _describe(
@@ -205,7 +206,7 @@ def _describe(
     *,
     prune: bool,
     seed: int,
-    teacher: SavedPredictions | None,
+    teacher: SavedPredictions | Teachers | None,
     base: Model | None,
 ) -> dict[str, Any]:
     """Return the content of `study.json`: everything that must be equal if a search continues."""
@@ -390,7 +391,7 @@ class _Search:
     wanted: int
     prune: bool
     seed: int
-    teacher: SavedPredictions | None
+    teacher: SavedPredictions | Teachers | None
     base: Model | None
     origin: dict[str, Any]
     on_trial: Callable[[StudyResult], None]
