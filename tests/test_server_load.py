@@ -27,7 +27,7 @@ from mien.errors import InputError
 from mien.server.processes import RunningServer, serve
 from mien.server.service import Service
 from mien.server.settings import Limits, Settings, Times
-from mien.vision.detectors import CropTransform, Detection
+from mien.vision.detectors import CropTransform, Detection, TiledDetector
 from test_server import file_of
 
 PHOTO = file_of(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
@@ -130,6 +130,33 @@ def test_a_client_that_leaves_frees_its_place_and_its_work_is_not_done(held: Any
     # The first of the ten began before its client left; the others never did.
     assert detector.calls <= 2 * 4
     assert "mien_disconnected_total 10\n" in ask(server.url, "/metrics").body.decode()
+
+
+def test_a_large_image_is_left_between_two_of_its_parts(model: Any) -> None:
+    calls, free = [], threading.Event()
+
+    def detect(image: np.ndarray, smallest: float) -> list[Detection]:
+        calls.append(image.shape)
+        assert free.wait(60)
+        return []
+
+    free.set()  # while the server warms up
+    detector = TiledDetector("held", CropTransform(0.0, 0.0, 1.0), detect, 20)
+    large = file_of(np.zeros((3000, 3000), np.uint8))
+    running = serve(model, detector=detector, port=0, block=False, settings=Settings(threads=1))
+    assert running is not None
+    with running as server:
+        calls.clear()
+        assert ask(server.url, "/v1/predict", large, "image/png").status == 200
+        assert len(calls) == 4  # one for each orientation
+        calls.clear()
+        free.clear()
+        with opened(server, head(len(large)) + large):
+            wait_for(lambda: len(calls) == 1)
+        wait_for(lambda: inside(server) == 0)
+        free.set()
+        assert post(server) == 200  # in the same thread, after the large image was left
+        assert [shape for shape in calls[1:] if shape[0] > 500] == []
 
 
 def test_an_answer_that_takes_too_long_is_503(held: Any) -> None:

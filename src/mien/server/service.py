@@ -8,6 +8,7 @@ calls of `mien.Predictor` and `Model.run` bit for bit.
 import asyncio
 import functools
 import io
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -28,7 +29,7 @@ from mien.server.payloads import Options, Upload, check_image
 from mien.server.settings import Settings
 from mien.types import Prediction, Problem
 from mien.vision import images
-from mien.vision.detectors import Detector
+from mien.vision.detectors import Detection, Detector, TiledDetector
 
 #: Begin of the names of the threads that compute.
 THREADS = "mien-serve"
@@ -39,6 +40,29 @@ _SMALL, _SMALL_PIXELS = 1 << 14, 1 << 18
 _BATCH, _KEPT = 64, 32
 T = TypeVar("T")
 Kind = Literal["PNG", "JPEG"]
+
+
+#: Whether somebody still waits for what the current thread computes: its `abandoned` is an event.
+_thread = threading.local()
+
+
+class _Abandoned(Exception):
+    """Nobody waits for an answer any more."""
+
+
+def _abandonable(detector: Detector) -> Detector:
+    """Return a detector that ends between two parts of a large image if nobody waits for it."""
+    if not isinstance(detector, TiledDetector):
+        return detector
+    detect = detector.detect
+
+    def find(image: NDArray[np.uint8], smallest: float) -> list[Detection]:
+        abandoned: threading.Event | None = getattr(_thread, "abandoned", None)
+        if abandoned is not None and abandoned.is_set():
+            raise _Abandoned
+        return detect(image, smallest)
+
+    return replace(detector, detect=find)
 
 
 class Service:
@@ -55,7 +79,8 @@ class Service:
     def __init__(
         self, model: Model, detector: Detector, settings: Settings, metrics: Metrics, *, processes: int = 1
     ) -> None:
-        self.model, self.detector, self.settings = model, detector, settings
+        self.model, self.settings = model, settings
+        self.detector = _abandonable(detector)
         self.threads = settings.threads_of(processes)
         self._photos = ThreadPoolExecutor(self.threads, THREADS)
         self._crops: Batcher[Upload, Prediction | Problem | None] = Batcher(
@@ -134,8 +159,17 @@ class Service:
         return found
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
-        # A future that is cancelled before a thread takes it is never computed.
-        return await asyncio.get_running_loop().run_in_executor(self._photos, function, *arguments)
+        abandoned = threading.Event()
+
+        def work() -> T:
+            _thread.abandoned = abandoned
+            return function(*arguments)
+
+        try:
+            # A future that is cancelled before a thread takes it is never computed.
+            return await asyncio.get_running_loop().run_in_executor(self._photos, work)
+        finally:
+            abandoned.set()
 
     def _photo(self, predictor: Predictor, upload: Upload) -> Prediction | Problem:
         try:
