@@ -426,6 +426,25 @@ def test_bad_clusters_are_one_sentence(
     assert "mien[cluster]" in capsys.readouterr().err
 
 
+def test_a_cluster_that_loses_all_its_workers_is_not_waited_for_forever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "_CHECK", 0.2)
+    monkeypatch.setattr(cluster, "_JOIN", 2)
+    files = write_photos(tmp_path, 20 * cluster.BLOCK)
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+        ) as lost,
+        distributed.Client(lost) as client,
+    ):
+        items = cluster.predict(files, client=client, predictor=Predictor("fast"))
+        next(items)
+        lost.scale(0)
+        with refused(InputError, "no workers", "resume"):
+            list(items)
+
+
 def test_a_cluster_without_workers_is_waited_for_and_then_refused(
     away: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

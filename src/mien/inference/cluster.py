@@ -12,7 +12,9 @@ Needs the extra `cluster`.
 """
 
 import os
+import queue
 import re
+import time
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -37,6 +39,8 @@ _AHEAD = 4
 _RECOUNT = 50
 #: Seconds to wait for a scheduler, and for its first worker.
 _CONNECT, _JOIN = 10, 60
+#: Seconds without a finished block after which the workers are counted.
+_CHECK = 10
 #: Settings of a local cluster: no process samples its stacks 100 times a second, or measures its event loop
 #: 50 times a second. A cluster of two workers that wait costs 2 % of a processor core then, and not 17 %.
 _SETTINGS = {
@@ -198,11 +202,9 @@ def _in_order(
     client: "Client", run: str, blocks: Sequence[Sequence[str]]
 ) -> Generator[Prediction | Problem, None, None]:
     """Yield the predictions of blocks in their order, and fetch each block as soon as it is finished."""
-    from distributed import as_completed
-
     pending: dict[Any, int] = {}
     finished: dict[int, list[Prediction | Problem]] = {}
-    completed = as_completed()
+    completed: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threads = begun = yielded = 0
     try:
         while yielded < len(blocks):
@@ -214,10 +216,11 @@ def _in_order(
                 ]
                 future = client.submit(_work, run, block, key=f"{run}-{begun}", pure=False)
                 pending[future] = begun
-                completed.add(future)
+                future.add_done_callback(completed.put)
                 begun += 1
-            future = next(completed)
-            finished[pending.pop(future)] = _result(future)
+            future = _next(completed, client)
+            number = pending.pop(future)
+            finished[number] = _result(future, blocks[number])
             while yielded in finished:
                 yield from finished.pop(yielded)
                 yielded += 1
@@ -225,6 +228,25 @@ def _in_order(
         with suppress(OSError, RuntimeError):
             if pending:
                 client.cancel(list(pending))
+
+
+def _next(completed: "queue.SimpleQueue[Any]", client: "Client") -> Any:
+    """Return the next finished block, and wait for workers as long as for the first one."""
+    deadline = None
+    while True:
+        try:
+            return completed.get(timeout=_CHECK)
+        except queue.Empty:
+            with suppress(OSError):
+                if client.status == "running" and client.nthreads():
+                    deadline = None
+                    continue
+            deadline = deadline or time.monotonic() + _JOIN
+            if time.monotonic() > deadline:
+                raise InputError(
+                    f"the cluster has had no workers for {_JOIN} seconds; start some, and continue with "
+                    "resume"
+                ) from None
 
 
 def _plugin(predictor: Predictor, run: str) -> Any:
@@ -289,7 +311,7 @@ class _Remote:
             raise OSError(f"{type(error).__name__}: {error}") from error
 
 
-def _result(future: Any) -> list[Prediction | Problem]:
+def _result(future: Any, block: Sequence[str]) -> list[Prediction | Problem]:
     """Return the predictions of a block."""
     from concurrent.futures import CancelledError
 
@@ -300,8 +322,8 @@ def _result(future: Any) -> list[Prediction | Problem]:
         found: list[Prediction | Problem] = future.result()
     except KilledWorker as error:
         raise InputError(
-            f"{error.allowed_failures + 1} workers died on the same {BLOCK} files, perhaps because memory "
-            "ran out; give workers more memory, or fewer processes a machine"
+            f"{error.allowed_failures + 1} workers died on the {len(block)} files from '{block[0]}' on, "
+            "perhaps because memory ran out; give workers more memory, or fewer processes a machine"
         ) from None
     except (FutureCancelledError, CancelledError, OSError) as error:
         raise InputError(
