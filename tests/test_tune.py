@@ -640,8 +640,9 @@ def test_memory_stays_flat_over_twenty_trials(away: Path, faces: Path) -> None:
         time.sleep(0.05)
     assert process.returncode == 0
     assert set(resident) >= set(range(2, 21))
-    print(resident)
-    assert resident[20] - resident[2] < 5, resident
+    # With the 8th complete trial Optuna imports scikit-learn, if it is installed, for importance.
+    for first, last in ((2, 7), (9, 20)):
+        assert resident[last] - resident[first] < 5, resident
 
 
 @needs_optuna
