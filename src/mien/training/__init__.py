@@ -1,7 +1,8 @@
 """From a data set and a recipe to a run: augmentation, targets, the training loop, checkpoints and folds.
 
 `recipes`, `runs`, `search_spaces`, `studies` and `augmentation` need no training library. `tuning` needs
-Optuna, and trains in other processes. `trainer` and the others need Keras.
+Optuna, and trains in other processes. `device_augmentation` needs JAX, and `device` needs Keras on JAX.
+`trainer` and the others need Keras.
 """
 
 from mien._lazy import submodules
@@ -10,6 +11,8 @@ _MODULES = (
     "augmentation",
     "batches",
     "checkpoints",
+    "device",
+    "device_augmentation",
     "folds",
     "initialization",
     "optimization",
@@ -18,6 +21,7 @@ _MODULES = (
     "search_spaces",
     "studies",
     "targets",
+    "teachers",
     "trainer",
     "trials",
     "tuning",
