@@ -472,7 +472,7 @@ _PATIENT_FAST = replace(
     _PATIENT,
     name="patient-fast",
     network="small",
-    epochs=300,
+    epochs=98,
     about="As patient, for a small network.",
     command="mien train fer2013.csv --recipe patient-fast --teacher RUN,RUN --votes VOTES --exclude LIST",
 )
