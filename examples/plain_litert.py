@@ -1,6 +1,6 @@
 """Predict the emotion of a cropped face with LiteRT alone, as on a phone; mien is not needed.
 
-mien export default --format litert --to model.tflite
+mien export default --format litert --to model.tflite    (or with --int8, a quarter of the size)
 python examples/plain_litert.py model.tflite face.png
 """
 

@@ -429,6 +429,7 @@ def _compare_with_mien(names: dict[str, Any]) -> None:
         assert (mine == onnx).all()
         assert np.abs(mine - in_keras).max() < 1e-4
     assert np.abs(expected[0] - names["litert_answers"]).max() < 1e-4
+    assert 0 < np.abs(expected[0] - names["int8_answers"]).max() < 0.03
     assert tuple(names["labels"]) == tuple(names["card"]["labels"]) == model.card.labels
     assert "mien" not in names
 

@@ -11,7 +11,7 @@ import pytest
 
 import builders
 from builders import refused
-from mien.errors import MissingExtra, ModelError, RunError
+from mien.errors import InputError, MissingExtra, ModelError, RunError
 from mien.models import model_files, networks
 from mien.models.model_files import Card
 from mien.release import exporters
@@ -381,6 +381,113 @@ def test_litert_answers_as_keras_and_holds_the_temperature(tiny: Any, tmp_path: 
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+def run_litert(file: Path, pixels: np.ndarray) -> np.ndarray:
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+    running = interpreter.Interpreter(model_path=str(file))
+    source, target = running.get_input_details()[0], running.get_output_details()[0]
+    running.resize_tensor_input(source["index"], pixels.shape)
+    running.allocate_tensors()
+    running.set_tensor(source["index"], pixels.astype(np.float32))
+    running.invoke()
+    return np.array(running.get_tensor(target["index"]))
+
+
+def varied(tiny: Any, pixels: np.ndarray) -> Any:
+    """A copy of `tiny` that predicts every class for some of these images."""
+    network = keras.models.clone_model(tiny)
+    network.set_weights(tiny.get_weights())
+    answer = network.get_layer("answer")
+    kernel, _ = answer.get_weights()
+    pooled = answers(keras.Model(network.inputs[0], network.get_layer("pool").output), pixels)
+    answer.set_weights([5 * kernel, -5 * (pooled @ kernel).mean(axis=0)])
+    assert len(set(answers(network, pixels).argmax(axis=1))) == 7
+    return network
+
+
+def test_int8_litert_is_near_the_network_and_answers_each_image_alone(tiny: Any, tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_quantizer")
+    pixels = images(400, 16)
+    network = varied(tiny, pixels)
+    known = card(
+        heads={"labels": model_files.Head(temperature=2.0, logit_bias=(0.5, 0, 0, -0.5, 0, 0.25, 0))}
+    )
+    onnx_file = exporters.write_model(network, known, tmp_path / "b", images=pixels, at_least=0)
+    first, second = np.sort(onnx_file.run(pixels), axis=1)[:, :-3:-1].T
+    pixels = pixels[first - second > 0.06]  # an untrained network is undecided about many
+    expected = onnx_file.run(pixels)
+    made = exporters.write(network, known, "litert", tmp_path, int8=True, images=pixels, at_least=0)
+    found = run_litert(made.path, pixels)
+    assert (found == np.concatenate([run_litert(made.path, each[np.newaxis]) for each in pixels])).all()
+    rounding = made.rounding
+    assert rounding is not None
+    assert rounding.images == made.parity.images == len(pixels) > 200
+    assert rounding.same == (found.argmax(axis=1) == expected.argmax(axis=1)).mean() >= 0.985
+    # Rounding is visible, and changes much less than the calibration.
+    plain = exporters.write_model(network, card(), tmp_path / "c", images=pixels, at_least=0).run(pixels)
+    assert 1e-5 < np.abs(found - expected).mean() < 0.1 * np.abs(plain - expected).mean()
+    assert rounding.mean_difference == pytest.approx(np.abs(found - expected).mean(), abs=1e-5)
+    assert rounding.largest_difference == made.parity.largest_difference
+    assert rounding.largest_difference == pytest.approx(np.abs(found - expected).max(), abs=1e-5)
+
+
+def test_a_network_that_int8_changes_is_refused(tiny: Any, tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_quantizer")
+    pixels = images(64, 16)
+    network = varied(tiny, pixels)
+    answer = network.get_layer("answer")
+    kernel, bias = answer.get_weights()
+    # The same weight for every class changes no probability, and leaves int8 no steps for the others.
+    kernel[0] = 1e4
+    answer.set_weights([kernel, bias])
+    with refused(exporters.Unlike, "--int8", "98.5%"):
+        exporters.write(network, card(), "litert", tmp_path / "x", int8=True, images=pixels, at_least=0)
+    assert not (tmp_path / "x").exists()
+
+
+def test_int8_for_another_format_is_refused(tiny: Any, tmp_path: Path, capsys: Any) -> None:
+    import mien
+    from mien import cli
+
+    for kind in ("onnx", "keras", "h5", "web", "triton"):
+        with refused(InputError, "--int8", "--format litert", kind):
+            mien.export("fast", kind, tmp_path / "x", int8=True)
+        assert cli.run(["export", "fast", "--format", kind, "--int8", "--to", str(tmp_path / "x")]) == 2
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    with refused(InputError, "--int8", "--format litert"):
+        exporters.write(tiny, card(), "keras", tmp_path / "x", int8=True, images=images(4, 16), at_least=0)
+    assert not (tmp_path / "x").exists()
+
+
+def test_int8_without_the_quantizer_names_the_extra(
+    tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ai_edge_litert.interpreter")
+    monkeypatch.setitem(sys.modules, "ai_edge_quantizer", None)
+    with refused(MissingExtra, "mien[litert]"):
+        exporters.write(tiny, card(), "litert", tmp_path / "x", int8=True, images=images(4, 16), at_least=0)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_shipped_model_becomes_litert_in_int8(tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_quantizer")
+    made = exporters.convert(
+        model_files.load("fast"), "litert", tmp_path / "fast.tflite", int8=True, at_least=200
+    )
+    assert made.rounding is not None
+    assert made.agreement is not None
+    assert made.rounding.same >= 0.985
+    assert made.rounding.mean_difference < made.agreement.mean_difference
+    assert made.path.stat().st_size < 600_000
+    pixels = images(32, 48)
+    found = run_litert(made.path, pixels)
+    assert np.abs(found - model_files.load("fast").run(pixels)).mean() < 0.01
+    assert (run_litert(made.path, pixels[5:6]) == found[5:6]).all()
+    # The outermost pixels are cropped off in the file.
+    edges = pixels.copy()
+    edges[:, :4] = edges[:, -4:] = edges[:, :, :4] = edges[:, :, -4:] = 0
+    assert (run_litert(made.path, edges) == found).all()
+
+
 def test_litert_without_its_own_package_is_asked_through_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
     from mien.release import exporters
 
@@ -543,7 +650,9 @@ def test_the_command_exports_by_name_and_by_file(
     from mien import cli
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(exporters.convert, "__kwdefaults__", {"at_least": 32, "progress": None})
+    monkeypatch.setattr(
+        exporters.convert, "__kwdefaults__", {"int8": False, "at_least": 32, "progress": None}
+    )
     assert cli.run(["export", "fast", "--format", "keras"]) == 0
     assert Path("fast-export/model.keras").is_file()
     said = capsys.readouterr().out

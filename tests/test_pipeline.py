@@ -601,6 +601,23 @@ def test_litert_keeps_tensorflow_quiet(away: Path, trained: Path) -> None:
     assert Path("phone", "model.tflite").is_file()
 
 
+def test_litert_in_int8_states_how_near_it_is(
+    away: Path, trained: Path, ask: Json, full_work: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ai_edge_quantizer")
+    command = ["export", str(trained), "--format", "litert", "--int8", "--to", "phone"]
+    code, document = ask(*command)
+    assert code == 0
+    rounding = document["rounding"]
+    assert rounding["images"] == document["images"] > 0
+    assert rounding["same"] >= 0.985
+    assert 0 < rounding["mean_difference"] < rounding["largest_difference"] == document["largest_difference"]
+    assert cli.run(command) == 0
+    said = capsys.readouterr().out
+    for figure in (f"{rounding['same']:.1%}", f"{rounding['mean_difference']:.4f}"):
+        assert figure in said
+
+
 def test_a_killed_run_names_how_to_finish_it(
     away: Path, trained: Path, archive: Path, refuse: Callable[..., str]
 ) -> None:

@@ -311,6 +311,7 @@ class ExportDocument(Timed):
         images: Number of images that were compared.
         largest_difference: The largest difference of a probability between the formats.
         int8: For an int8 model: how the float32 export agrees with it; else null.
+        rounding: With `--int8`: how the int8 file agrees with the float32 network; else null.
     """
 
     schema: Required[Literal[1]]
@@ -319,6 +320,7 @@ class ExportDocument(Timed):
     images: Required[int]
     largest_difference: Required[float]
     int8: Required[Agreement | None]
+    rounding: Required[Agreement | None]
 
 
 class CardFilesDocument(TypedDict):

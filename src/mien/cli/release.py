@@ -12,6 +12,7 @@ from mien.cli import common
 
 if TYPE_CHECKING:
     from mien.evaluation.evaluation import Calibration
+    from mien.release.exporters import Agreement, Exported
     from mien.release.shipping import Shipped
 
 
@@ -42,6 +43,13 @@ def export(
             help="The file or folder to write; by default in the run, or NAME-export here.",
         ),
     ] = None,
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8",
+            help="With --format litert: round the weights to int8; the file is a quarter of the size.",
+        ),
+    ] = False,
     ort: Annotated[
         Path | None,
         typer.Option(
@@ -58,7 +66,7 @@ def export(
 
     timer = common.Timer()
     with common.bar("comparing probabilities") as progress:
-        result = api.export(model, format_, to, ort=ort, progress=progress)
+        result = api.export(model, format_, to, int8=int8, ort=ort, progress=progress)
     if json:
         document: dict[str, Any] = {
             "schema": api.SCHEMA,
@@ -67,23 +75,46 @@ def export(
             "images": result.parity.images,
             "largest_difference": result.parity.largest_difference,
             "int8": None if result.agreement is None else asdict(result.agreement),
+            "rounding": None if result.rounding is None else asdict(result.rounding),
         }
         common.emit(document | timer.seconds())
         return 0
-    if result.parity.images:
-        said = f"probabilities differ by at most {result.parity.largest_difference:.1e} on "
-        said += pluralize(result.parity.images, "image")
-    else:
-        said = "probabilities were not compared in WebAssembly, because Node.js is not installed"
-    common.out.print(f"{result.path}: {said}", markup=False)
-    if (agreement := result.agreement) is not None and not is_run(model):
-        common.out.print(
-            f"This is the calibrated float32 network. The int8 file of {model} predicts the same class for "
-            f"{agreement.same:.1%} of {agreement.images:,} synthetic faces; its probabilities differ by "
-            f"{agreement.mean_difference:.4f} on average and {agreement.largest_difference:.3f} at most.",
-            markup=False,
-        )
+    common.out.print(f"{result.path}: {_differences(result)}", markup=False)
+    if result.agreement is not None and not is_run(model):
+        common.out.print(_beside_int8(model, result), markup=False)
     return 0
+
+
+def _differences(result: "Exported") -> str:
+    """Return how far an exported file's predictions are from those of its network."""
+    if (found := result.rounding) is not None:
+        return (
+            f"predicts the class of the float32 network for {found.same:.1%} of "
+            f"{pluralize(found.images, 'synthetic face')}; {_probabilities(found)}"
+        )
+    if not result.parity.images:
+        return "probabilities were not compared in WebAssembly, because Node.js is not installed"
+    largest = result.parity.largest_difference
+    return f"probabilities differ by at most {largest:.1e} on {pluralize(result.parity.images, 'image')}"
+
+
+def _beside_int8(model: str, result: "Exported") -> str:
+    """Return how the network that was exported predicts beside the int8 model that it ships as."""
+    found = result.agreement
+    assert found is not None
+    network = "the float32 network" if result.rounding else "it"
+    first = "" if result.rounding else "This is the calibrated float32 network. "
+    return (
+        f"{first}The int8 file of {model} predicts the same class as {network} for {found.same:.1%} of "
+        f"{found.images:,} synthetic faces; its {_probabilities(found)}."
+    )
+
+
+def _probabilities(found: "Agreement") -> str:
+    return (
+        f"probabilities differ by {found.mean_difference:.4f} on average and "
+        f"{found.largest_difference:.3f} at most"
+    )
 
 
 def ship(

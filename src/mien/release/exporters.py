@@ -3,7 +3,8 @@
 `write_model` writes the ONNX file and card that mien itself runs; `write` also writes Keras' `.keras` and
 `.h5` and LiteRT for phones. `convert` makes any of them from a finished run: it rebuilds the network from the
 weights in the run's model file, so that the export has exactly these weights. Keras and LiteRT files take
-pixels as float32 in [0, 255]; the order of their classes is in `labels.txt` beside them.
+pixels as float32 in [0, 255]; the order of their classes is in `labels.txt` beside them. LiteRT files can
+have int8 weights, rounded by ai-edge-quantizer (docs/decisions/0025-litert-int8.md).
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ import numpy.typing as npt
 
 from mien import _files
 from mien.data import synthetic
-from mien.errors import MissingExtra, ModelError
+from mien.errors import InputError, MissingExtra, ModelError
 from mien.models import initial_weights, model_files, networks
 from mien.models.model_files import Card, Model, Parity
 from mien.models.networks import load_keras, quietly
+from mien.release import quantization
 from mien.release.onnx_graph import feature_map, mean_weights, serialise, weights
 from mien.training.runs import Run
 
@@ -75,16 +77,18 @@ class Exported:
         path: The file.
         parity: How far its answers are from the network's.
         agreement: Of an int8 model's network: how it answers beside that model; None for others.
+        rounding: Of an int8 export: how the file answers beside the network in float32; None for others.
     """
 
     path: Path
     parity: Parity
     agreement: Agreement | None = None
+    rounding: Agreement | None = None
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How a network in float32 answers beside the int8 file that it ships as, on the same images.
+    """How a network in float32 and an int8 file of it answer on the same images.
 
     Args:
         images: How many.
@@ -104,6 +108,7 @@ def convert(
     format: str,  # noqa: A002 - what Keras calls it, and what the command's option is
     to: str | os.PathLike[str] | None = None,
     *,
+    int8: bool = False,
     at_least: int = IMAGES,
     progress: Progress | None = None,
 ) -> Exported:
@@ -116,11 +121,13 @@ def convert(
         source: The run, whose model file has the weights; or a loaded model.
         format: One of `FORMATS`.
         to: As in `write`; None for the folder `export` in the run, or for `<name>-export` here.
+        int8: As in `write`.
         at_least: Number of synthetic faces to compare on.
         progress: Called with (images compared, images in all).
 
     Raises:
         RunError: The run has no model yet.
+        InputError: `int8` is for another format than `litert`.
         ModelError: As in `write` and `rebuild`; or `to` is what a run ships, which only its training writes.
         MissingExtra: As in `write`.
     """
@@ -131,6 +138,7 @@ def convert(
     else:
         place = Path(f"{source.card.name}-export")
     file_for(place, format)
+    check_int8(format, int8=int8)
     if any(
         (folder.parent / "run.json").is_file()
         for folder in (place, place.parent)
@@ -148,7 +156,7 @@ def convert(
     if card.precision == "int8":
         # Its scores and its hash are the int8 file's.
         card = replace(card, precision="float32", made_from=card.sha256, metrics={})
-    made = write(model, card, format, place, images=images, at_least=at_least, progress=progress)
+    made = write(model, card, format, place, images=images, int8=int8, at_least=at_least, progress=progress)
     if source.card.precision != "int8":
         return made
     return replace(made, agreement=_agreement(source, _scaled(model, card), images))
@@ -158,9 +166,14 @@ def _agreement(shipped: Model, network: keras.Model, images: Pixels) -> Agreemen
     names = list(shipped.card.heads)
     ours = predict_network(network, images).reshape(len(images), len(names), -1)
     theirs = np.stack([shipped.run(images, head=name) for name in names], axis=1)
+    return _agree(ours, theirs)
+
+
+def _agree(ours: Probabilities, theirs: Probabilities) -> Agreement:
+    """Compare probabilities `(n, heads, k)` of the same images."""
     difference = np.abs(ours - theirs)
     return Agreement(
-        images=len(images),
+        images=len(ours),
         same=float((ours.argmax(axis=2) == theirs.argmax(axis=2)).all(axis=1).mean()),
         mean_difference=float(difference.mean()),
         largest_difference=float(difference.max()),
@@ -215,6 +228,7 @@ def write(
     to: str | os.PathLike[str],
     *,
     images: Pixels,
+    int8: bool = False,
     at_least: int = IMAGES,
     progress: Progress | None = None,
 ) -> Exported:
@@ -228,15 +242,20 @@ def write(
         to: A folder, where the file is called `model` with the format's ending; or a file's name with that
             ending. `labels.txt` goes beside it.
         images: Images to compare on, `(n, size, size, 1)` uint8.
+        int8: For `litert`: round the weights to int8, with a scale for each output channel. Activations are
+            rounded when the file runs, with a scale for each image.
         at_least: Compare on this many; random pixels make up for missing `images`.
         progress: Called with (images compared, images in all).
 
     Raises:
+        InputError: `int8` is for another format than `litert`.
         ModelError: The format is unknown or cannot be written here.
-        Unlike: File and network differ by more than `compare` allows.
-        MissingExtra: Keras, onnx, or LiteRT's interpreter is not installed.
+        Unlike: File and network differ by more than `compare` allows; or, with `int8`, their likeliest
+            classes agree for less than `quantization.AGREEMENT` of the images.
+        MissingExtra: Keras, onnx, LiteRT's interpreter or its quantizer is not installed.
     """
     file = file_for(to, format)
+    check_int8(format, int8=int8)
     _check_place(file, card)
     if format == "onnx":
         made = write_model(model, card, to, images=images, at_least=at_least, progress=progress)
@@ -247,12 +266,31 @@ def write(
     if format == "litert":
         model = _first_answer(model)
     images = _enough(images, card.size, at_least)
-    content, answers = _keras_file(model, format, images)
+    content, answers = _keras_file(model, format, images, int8=int8)
     expected = predict_network(model, images, progress=progress)
-    parity = _compare_in_float32(answers, expected, model, images)
+    rounding = None
+    if int8:
+        rounding = _check_rounding(answers, expected)
+        parity = Parity(
+            images=len(images), largest_difference=rounding.largest_difference, against="Keras in float32"
+        )
+    else:
+        parity = _compare_in_float32(answers, expected, model, images)
     _files.write(file.with_name(model_files.LABELS), model_files.listed(card.labels))
     _files.write(file, content)
-    return Exported(file, parity)
+    return Exported(file, parity, rounding=rounding)
+
+
+def _check_rounding(answers: Probabilities, expected: Probabilities) -> Agreement:
+    """Compare an int8 file's answers `(n, k)` with the network's; refuse as for an int8 ONNX file."""
+    found = _agree(expected[:, np.newaxis], answers[:, np.newaxis])
+    if not (found.same >= quantization.AGREEMENT and np.isfinite(answers).all()):
+        raise Unlike(
+            f"the int8 file predicts the class of the float32 network for {found.same:.2%} of "
+            f"{found.images:,} images, and {quantization.AGREEMENT:.1%} are required, so nothing was "
+            "written; export without --int8"
+        )
+    return found
 
 
 def write_model(
@@ -443,7 +481,19 @@ def file_for(to: str | os.PathLike[str], format: str) -> Path:  # noqa: A002 - a
     return place / f"model{ending}"
 
 
-def _keras_file(model: keras.Model, kind: str, images: Pixels) -> tuple[bytes, Probabilities]:
+def check_int8(format: str, *, int8: bool) -> None:  # noqa: A002 - as in `write`
+    """Refuse int8 weights for a format that is not `litert`.
+
+    Raises:
+        InputError: The format is another one.
+    """
+    if int8 and format != "litert":
+        raise InputError(f"--int8 is for --format litert, not {format}; leave it out")
+
+
+def _keras_file(
+    model: keras.Model, kind: str, images: Pixels, *, int8: bool = False
+) -> tuple[bytes, Probabilities]:
     """Return a file of a float32 network, and what the file, read back, answers to `images`."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"model{FORMATS[kind]}"
@@ -451,7 +501,11 @@ def _keras_file(model: keras.Model, kind: str, images: Pixels) -> tuple[bytes, P
             if kind == "litert":
                 _require_tensorflow()
                 _interpreter()  # what would be missed after the work is missed now
+                if int8:
+                    _quantizer()
                 model.export(file, format="litert", verbose=False)
+                if int8:
+                    file.write_bytes(_round_weights(file.read_bytes()))
                 answers = _ask_litert(file, images)
             else:
                 model.save(file)
@@ -503,6 +557,22 @@ def _interpreter() -> Any:
         with contextlib.suppress(ImportError):
             return importlib.import_module(package).Interpreter
     raise MissingExtra("LiteRT", "litert")
+
+
+def _quantizer() -> Any:
+    """Return the package that rounds the weights of LiteRT files."""
+    try:
+        return importlib.import_module("ai_edge_quantizer")
+    except ImportError:
+        raise MissingExtra("LiteRT in int8", "litert") from None
+
+
+def _round_weights(content: bytes) -> bytes:
+    """Return a LiteRT file with int8 weights, whose operations round their inputs when the file runs."""
+    package = _quantizer()
+    work = package.quantizer.Quantizer(content, package.recipe.dynamic_wi8_afp32())
+    result = work.quantize(enable_progress_bar=False, enable_progress_report=False)
+    return bytes(result.quantized_model)
 
 
 @contextlib.contextmanager
