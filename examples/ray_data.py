@@ -1,10 +1,10 @@
 """Predict a folder of photos with Ray Data, if you have a Ray cluster, and write Parquet files to a folder.
 
-python examples/ray_data.py photos/ predictions/
+python examples/ray_data.py photos/ predictions/   # with a network of its own: docs/guides/many-machines.md
 """
 
-import argparse
 import os
+import sys
 from pathlib import Path
 
 import pyarrow
@@ -22,26 +22,20 @@ class Predict:
 
     def __call__(self, batch):
         """Return the rows of the faces of a batch of photos."""
-        found = self.predictor.images([str(path) for path in batch["item"]])
+        found = self.predictor.images(list(map(str, batch["item"])))
         rows = [row for item in found if isinstance(item, mien.Prediction) for row in item.rows()]
         kinds = mien.Prediction.columns(self.predictor.names)
-        schema = pyarrow.schema([(name, getattr(pyarrow, kind)()) for name, kind in kinds.items()])
-        return pyarrow.Table.from_pylist(rows, schema=schema)
+        fields = [(name, getattr(pyarrow, kind)()) for name, kind in kinds.items()]
+        return pyarrow.Table.from_pylist(rows, schema=pyarrow.schema(fields))
 
 
-parser = argparse.ArgumentParser(description="Predict a folder of photos with Ray Data.")
-parser.add_argument("photos", help="a folder of photos")
-parser.add_argument("to", help="a folder for the Parquet files")
-options = parser.parse_args()
-try:
-    files = [str(Path(file).absolute()) for file in image_files.find([options.photos])]
-except mien.MienError as error:
-    parser.error(str(error))
-# On a cluster: ray.init("auto"). Ray has no password and listens on all interfaces, even with an address;
-# docs/guides/many-machines.md has a command that gives it a network of its own.
+if len(sys.argv) != 3 or not Path(sys.argv[1]).is_dir():
+    print(f"usage: ray_data.py FOLDER TO; these do not fit: {sys.argv[1:]}", file=sys.stderr)
+    sys.exit(2)
+files = [str(Path(file).absolute()) for file in image_files.find([sys.argv[1]])]
 ray.init(num_cpus=max(2, os.cpu_count()), include_dashboard=False, _node_ip_address="127.0.0.1")
 # One CPU stays free for reading and writing; if actors take all of them, Ray waits without an error.
 actors = ray.data.ActorPoolStrategy(size=int(ray.cluster_resources()["CPU"]) - 1)
 faces = ray.data.from_items(files).repartition(target_num_rows_per_block=32)
 faces = faces.map_batches(Predict, batch_size=32, num_cpus=1, compute=actors)
-faces.write_parquet(str(Path(options.to).absolute()))
+faces.write_parquet(str(Path(sys.argv[2]).absolute()))
