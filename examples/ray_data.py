@@ -34,8 +34,7 @@ if len(sys.argv) != 3 or not Path(sys.argv[1]).is_dir():
     sys.exit(2)
 files = [str(Path(file).absolute()) for file in image_files.find([sys.argv[1]])]
 ray.init(num_cpus=max(2, os.cpu_count()), include_dashboard=False, _node_ip_address="127.0.0.1")
-# One CPU stays free for reading and writing; if actors take all of them, Ray waits without an error.
-actors = ray.data.ActorPoolStrategy(size=int(ray.cluster_resources()["CPU"]) - 1)
+actors = ray.data.ActorPoolStrategy(size=int(ray.cluster_resources()["CPU"]) - 1)  # one CPU reads files
 faces = ray.data.from_items(files).repartition(target_num_rows_per_block=32)
 faces = faces.map_batches(Predict, batch_size=32, num_cpus=1, compute=actors)
 faces.write_parquet(str(Path(sys.argv[2]).absolute()))
