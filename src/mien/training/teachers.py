@@ -8,6 +8,7 @@ Source: distillation that is patient and consistent, Beyer et al. 2022, arXiv:21
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,7 +171,7 @@ def answer_views(
     split: Split,
     labels: Sequence[str],
     recipe: Recipe,
-    folder: Path,
+    folder: str | os.PathLike[str],
     *,
     answer_with: Callable[[Model], Answer] | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -195,12 +196,12 @@ def answer_views(
     about = hashlib.sha256(
         repr((teachers.sha256, split.fingerprint, tuple(labels), sorted(outputs), views)).encode()
     ).hexdigest()
-    folder.mkdir(exist_ok=True)
+    Path(folder).mkdir(exist_ok=True)
     answerers: list[Answer] = []
     shape = views.count, len(split), len(labels)
     found = {name: np.empty(shape, np.float16) for name in outputs}
     for number in range(views.count):
-        file = folder / _FILE.format(number)
+        file = Path(folder) / _FILE.format(number)
         kept = _read(file, about, shape[1:], outputs)
         if kept is None:
             answerers = answerers or [(answer_with or by_onnx)(model) for model in teachers.models]
