@@ -62,10 +62,10 @@ def test_what_no_demo_made_is_left_alone(tmp_path: Path) -> None:
 def test_all_missing_extras_are_named_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     find, missing = importlib.util.find_spec, {"keras", "matplotlib"}
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in missing else find(name))
-    with refused(MissingExtra, "'mien[cpu,plot]'"):
+    with refused(MissingExtra, "mien[cpu,plot]"):
         demo.show(tmp_path / "demo")
     missing.remove("keras")
-    with refused(MissingExtra, "'mien[plot]'"):
+    with refused(MissingExtra, "mien[plot]"):
         demo.show(tmp_path / "demo")
     assert not (tmp_path / "demo").exists()
 
