@@ -79,7 +79,7 @@ def connect(address: str, *, workers: int | None = None) -> "Iterator[Client]":
             else "a cluster that runs has its own number of workers; give workers only for 'local'"
         )
     if address == "local":
-        with _local(distributed, workers or _cores()) as client:
+        with _local(distributed, workers or cores()) as client:
             yield client
         return
     try:
@@ -102,7 +102,7 @@ def _load() -> Any:
     return distributed
 
 
-def _cores() -> int:
+def cores() -> int:
     """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mien.errors import InputError
+from mien.inference.cluster import cores
 
 #: Largest limit of pixels; Pillow warns of larger images.
 MAX_PIXELS = 80_000_000
@@ -151,7 +152,7 @@ class Settings:
 
     def threads_of(self, processes: int = 1) -> int:
         """Return the number of threads that detect faces in one of several processes."""
-        return self.threads or max(1, _cores() // processes)
+        return self.threads or max(1, cores() // processes)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings that users of the server see, as JSON values."""
@@ -200,10 +201,6 @@ def _check_address(address: str) -> None:
         raise InputError(
             f"the proxy {address!r} is not valid; write its address, such as 127.0.0.1 or 10.0.0.0/8, or *"
         ) from None
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def parts(values: Sequence[str] | None) -> tuple[str, ...]:
