@@ -275,14 +275,14 @@ def _draw(run: "Run", dataset: "Dataset | None", listener: Listener) -> list[str
 # Arguments
 
 
-def _paths(name: str, value: Any) -> list[AnyPath]:
-    """Return one path or several as a list; None for none."""
-    given = [value] if isinstance(value, str | os.PathLike) else value
+def _paths(name: str, value: Any, *also: type) -> list[Any]:
+    """Return one path, or object of the types `also`, or several as a list; None for none."""
+    given = [value] if isinstance(value, (str, os.PathLike, *also)) else value
     if not isinstance(given, Iterable | None) or isinstance(given, bytes):
-        _files.check_path(name, given)
+        _files.check_path(name, given, *also)
     listed = list(given or ())
     for each in listed:
-        _files.check_path(name, each)
+        _files.check_path(name, each, *also)
     return listed
 
 
@@ -855,15 +855,7 @@ def _read_teacher(
 
     if isinstance(teacher, probabilities.SavedPredictions):
         return teacher, []
-    several = (
-        list(teacher)
-        if isinstance(teacher, Sequence) and not isinstance(teacher, str)
-        else []
-        if teacher is None
-        else [teacher]
-    )
-    for item in several:
-        _files.check_path("teacher", item, model_files.Model)
+    several = _paths("teacher", teacher, model_files.Model)
     files = [item for item in several if not isinstance(item, model_files.Model) and _is_npz(item)]
     if len(files) not in (0, len(several)):
         raise InputError(
@@ -876,14 +868,16 @@ def _read_teacher(
     if not several:
         return None, []
     models = [item if isinstance(item, model_files.Model) else model_files.load(item) for item in several]
-    shipped = [item for item in several if isinstance(item, str) and item in model_files.SHIPPED]
-    names = [
-        item
-        if item in shipped
-        else str((item.path if isinstance(item, model_files.Model) else Path(item)).resolve())
-        for item in several
-    ]
-    return Teachers(tuple(models)), names
+    return Teachers(tuple(models)), [_name_again(item) for item in several]
+
+
+def _name_again(model: "Model | AnyPath") -> str:
+    """Return the name of a shipped model, or the absolute path of another one."""
+    from mien.models import model_files
+
+    if isinstance(model, model_files.Model):
+        return str(model.path.resolve())
+    return str(model) if model in model_files.SHIPPED else str(Path(model).resolve())
 
 
 def _is_npz(path: AnyPath) -> bool:

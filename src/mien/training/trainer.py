@@ -423,7 +423,6 @@ def train_folds(
     runs: str | os.PathLike[str] = Path("runs"),
     on_status: Callable[[Status], None] | None = None,
     on_note: Callable[[str], None] | None = None,
-    on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Path:
     """Train one network per fold of the training images, and predict each fold with the network without it.
 
@@ -437,7 +436,6 @@ def train_folds(
         runs: The parent of that folder.
         on_status: As in `fit`.
         on_note: As in `fit`.
-        on_progress: Called with (task, images done, images in all) while teachers answer views.
 
     Returns:
         `out-of-fold.npz` in that folder: probabilities for every training image (`mien.data.probabilities`).
