@@ -47,8 +47,9 @@ PLACES = (
     "gamma",
     "resolution",
 )
-_WEYL = np.uint64(0x9E3779B97F4A7C15)
-_MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+#: Increment, shifts and factors of SplitMix64; see `random_words`.
+WEYL = np.uint64(0x9E3779B97F4A7C15)
+MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 
 
 def checked_key(value: int, what: str) -> np.uint64:
@@ -68,23 +69,23 @@ def random_words(indices: npt.NDArray[np.integer[Any]], seed: np.uint64, epoch: 
     Source: the output function and increment of SplitMix64, Steele, Lea and Flood 2014,
     doi:10.1145/2660193.2660195; one round for each thing that goes in.
     """
-    state = _mix(np.full(1, seed) + _WEYL)
-    state = _mix((state ^ epoch) + _WEYL)
-    state = _mix((state ^ indices.astype(np.uint64)) + _WEYL)
-    places = np.arange(1, len(PLACES) + 1, dtype=np.uint64) * _WEYL
+    state = _mix(np.full(1, seed) + WEYL)
+    state = _mix((state ^ epoch) + WEYL)
+    state = _mix((state ^ indices.astype(np.uint64)) + WEYL)
+    places = np.arange(1, len(PLACES) + 1, dtype=np.uint64) * WEYL
     return _mix(state + places[:, np.newaxis])
 
 
 def random_bytes(seeds: Words, count: int) -> npt.NDArray[np.uint8]:
     """Return `(b, count)` bytes, all values equally likely, each row a function of its seed alone."""
-    counters = np.arange(1, -(-count // 8) + 1, dtype=np.uint64) * _WEYL
+    counters = np.arange(1, -(-count // 8) + 1, dtype=np.uint64) * WEYL
     words = _mix(seeds[:, np.newaxis] + counters)
     # Explicitly little-endian, so that the order of bytes is the same on every machine.
     return words.astype("<u8").view(np.uint8)[:, :count]
 
 
 def _mix(words: Words) -> Words:
-    for shift, factor in _MIX:
+    for shift, factor in MIX:
         words = (words ^ (words >> np.uint64(shift))) * np.uint64(factor)
     return words ^ (words >> np.uint64(31))
 
@@ -328,10 +329,15 @@ def blur(cv2: Any, faces: Images, changes: Changes) -> None:
         cv2.GaussianBlur(faces[row], (0, 0), deviation, faces[row], borderType=cv2.BORDER_REPLICATE)
 
 
+def shrunk_sides(changes: Changes, size: int) -> npt.NDArray[np.int64]:
+    """Return the side `(b,)` in pixels that each face is shrunk to, at least 1."""
+    return np.maximum(np.rint(size * changes.resolution), 1).astype(np.int64)
+
+
 def shrink(cv2: Any, faces: Images, changes: Changes) -> None:
     """Take a face's resolution in place: shrink it by areas, and enlarge it again linearly."""
     size = faces.shape[1]
-    sides = np.maximum(np.rint(size * changes.resolution), 1).astype(np.int64)
+    sides = shrunk_sides(changes, size)
     for row in np.flatnonzero(sides < size):
         side = int(sides[row])
         small = cv2.resize(faces[row], (side, side), interpolation=cv2.INTER_AREA)

@@ -75,6 +75,10 @@ class BatchLoader:
         order = np.random.default_rng([self.recipe.seed, epoch]).permutation(len(self.split))
         return np.resize(order, self.steps * self.batch_size)
 
+    def mixing_generator(self, epoch: int, place: int) -> np.random.Generator:
+        """Return the generator for mixup of the batch that begins at a place of the epoch's order."""
+        return np.random.default_rng([self.recipe.seed, epoch, place])
+
     def batches(self, epoch: int, step: int) -> Iterator[Batch]:
         """Yield images `(b, s, s, 1)` uint8 and their targets, from this step to the last epoch's end."""
         recipe, pages = self.recipe, Pages(self.split.images)
@@ -86,7 +90,7 @@ class BatchLoader:
                 pages.read(len(indices))
                 batch_targets = self._targets(indices, number)
                 if recipe.augment.mixup:
-                    rng = np.random.default_rng([recipe.seed, number, place])
+                    rng = self.mixing_generator(number, place)
                     images, batch_targets = targets.mix_images(
                         images, batch_targets, recipe.augment.mixup, rng
                     )

@@ -18,8 +18,6 @@ from mien.training.recipes import Augment
 #: Arrays of one number or row for each image, by name.
 Draws = dict[str, Any]
 
-_WEYL = 0x9E3779B97F4A7C15
-_FACTORS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 _CUBIC = -0.75
 _KERNEL_SUM = 256
 
@@ -58,7 +56,7 @@ def draw_epoch(
     if settings.blur:
         draws["blur"] = _gaussian_kernels(changes.blur, settings.blur * size)
     if settings.resolution:
-        draws["side"] = np.maximum(np.rint(size * changes.resolution), 1).astype(np.int32)
+        draws["side"] = augmentation.shrunk_sides(changes, size).astype(np.int32)
     if settings.gamma:
         draws["gamma"] = changes.gamma.astype(np.float32)
     if settings.gamma or settings.contrast or settings.brightness:
@@ -302,11 +300,11 @@ def _hash_words(seeds: Any, count: int) -> Any:
 
     JAX has no 64-bit integers by default, so a number is two arrays of uint32, the upper and the lower half.
     """
-    counters = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_WEYL)
+    counters = np.arange(1, count + 1, dtype=np.uint64) * augmentation.WEYL
     steps = jnp.asarray(_halves(counters))
     low = seeds[:, 1, None] + steps[None, :, 1]
     high = seeds[:, 0, None] + steps[None, :, 0] + (low < steps[None, :, 1]).astype(jnp.uint32)
-    for shift, factor in _FACTORS:
+    for shift, factor in augmentation.MIX:
         high, low = high ^ (high >> shift), low ^ ((low >> shift) | (high << (32 - shift)))
         high, low = _multiply(high, low, factor)
     high, low = high ^ (high >> 31), low ^ ((low >> 31) | (high << 1))
