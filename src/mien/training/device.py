@@ -31,7 +31,7 @@ from mien.training import checkpoints, device_augmentation, initialization, targ
 from mien.training.batches import Batch, BatchLoader
 from mien.training.checkpoints import CheckpointCallback
 from mien.training.recipes import Recipe, to_dict
-from mien.training.teachers import Answer, by_onnx
+from mien.training.teachers import OUTPUTS, Answer, by_onnx
 
 keras = load_keras()
 
@@ -232,20 +232,23 @@ class Loop:
         self._targets = self._put({name: _pad(target) for name, target in feed.targets.items()})
         taught = feed.taught.answers if feed.taught else {}
         self._taught = self._put({name: _pad(each, axis=1) for name, each in taught.items()})
-        self._images = None if self._streams() else self._put(_pad(feed.split.images[..., 0]))
-        self._validation = validation
+        images = feed.split.images
+        self._images = self._put(_pad(images[..., 0])) if self._fits(images) else None
+        self._validation, wanted = validation
+        self._wanted = self._put(wanted)
+        fits = self._fits(images, self._validation)
+        self._validation_parts = list(self._make_validation_parts()) if fits else None
         self._rates = self._put(_pad(np.asarray(model.optimizer.schedule.rates), 2**14))
         self._seconds, self._compiled = 0.0, False
 
     def _put(self, arrays: Any) -> Any:
         return jax.device_put(arrays, self._everywhere)
 
-    def _streams(self) -> bool:
-        """Return whether the images stay on the host."""
-        images = self.feed.split.images
+    def _fits(self, *images: NDArray[np.uint8]) -> bool:
+        """Return whether images stay on the device."""
         known = self.devices[0].memory_stats() or {}
         limit = RESIDENT_SHARE * known["bytes_limit"] if "bytes_limit" in known else RESIDENT_BYTES
-        return is_mapped(images) or images.nbytes > limit
+        return not any(map(is_mapped, images)) and sum(each.nbytes for each in images) <= limit
 
     def memory(self) -> int:
         """Return the bytes that this process uses on the first device; 0 if it does not know."""
@@ -355,22 +358,27 @@ class Loop:
             variable.assign(value)
         return {name: float(value) for name, value in self.model.get_metrics_result().items()}
 
+    def _make_validation_parts(self) -> Iterator[tuple[int, Any]]:
+        """Yield numbers of validation images, each with these images on the device, `(m, b, s, s)`."""
+        images = self._validation
+        multiple = _VALIDATION_BATCH if len(images) <= _VALIDATION_CALL else _VALIDATION_CALL
+        for start in range(0, len(images), _VALIDATION_CALL):
+            part = images[start : start + _VALIDATION_CALL, ..., 0]
+            padded = _pad(part, multiple)
+            yield len(part), self._put(padded.reshape(-1, _VALIDATION_BATCH, *padded.shape[1:]))
+
     def validate(self) -> dict[str, float]:
         """Return loss and metrics of the model's present weights on the validation images."""
-        images, wanted = self._validation
         trainable, other, _, metrics = (
             self._put([variable.value for variable in group]) for group in self._groups()
         )
         found = []
-        for start in range(0, len(images), _VALIDATION_CALL):
-            part = images[start : start + _VALIDATION_CALL, ..., 0]
-            padded = _pad(part, _VALIDATION_BATCH if len(images) <= _VALIDATION_CALL else _VALIDATION_CALL)
-            batches = padded.reshape(-1, _VALIDATION_BATCH, *padded.shape[1:])
-            answers = self.functions.predict(trainable, other, self._put(batches))
-            found.append(jax.tree.map(partial(_unpad, count=len(part)), answers))
+        for count, batches in self._validation_parts or self._make_validation_parts():
+            answers = self.functions.predict(trainable, other, batches)
+            found.append(jax.tree.map(partial(_unpad, count=count), answers))
         probabilities = jax.tree.map(lambda *parts: np.concatenate(parts), *found)
         empty = [jnp.zeros_like(array) for array in metrics]
-        logs = self.functions.score(empty, self._put(wanted), self._put(probabilities))
+        logs = self.functions.score(empty, self._wanted, self._put(probabilities))
         return {name: float(value) for name, value in logs.items()}
 
 
@@ -442,11 +450,7 @@ class Blocks:
             draws["places"] = np.arange(len(rows), dtype=np.int32)
         if recipe.augment.mixup:
             mixes = [
-                targets.draw_mix(
-                    batch,
-                    recipe.augment.mixup,
-                    np.random.default_rng([recipe.seed, epoch, number * batch]),
-                )
+                targets.draw_mix(batch, recipe.augment.mixup, feed.mixing_generator(epoch, number * batch))
                 for number in range(first, last)
             ]
             draws["share"] = np.concatenate([share for share, _ in mixes])
@@ -496,7 +500,6 @@ def make_answerer(model: Model) -> Answer:
         found = call(_pad(images, _ANSWERS_MULTIPLE))
         if not isinstance(found, dict):
             return {"probabilities": np.asarray(found)[: len(images)]}
-        names = {"answer": "probabilities", "ferplus": "ferplus"}
-        return {names[name]: np.asarray(each)[: len(images)] for name, each in found.items()}
+        return {OUTPUTS[name]: np.asarray(each)[: len(images)] for name, each in found.items()}
 
     return answer

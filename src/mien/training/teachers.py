@@ -29,6 +29,9 @@ from mien.training.recipes import Recipe, Views
 #: Most bytes of all probabilities, which are in memory and on disk.
 MAX_BYTES = 1 << 30
 
+#: A model's output, by the student's output that learns it.
+OUTPUTS = {"answer": "probabilities", "ferplus": "ferplus"}
+
 _BLOCK = 2048
 _FILE = "view-{:04d}.npz"
 
@@ -60,7 +63,7 @@ class Teachers:
     def outputs(self) -> list[str]:
         """Return the outputs that all models have: `probabilities`, and perhaps `ferplus`."""
         found = [{head.output for head in model.card.heads.values()} for model in self.models]
-        return [name for name in ("probabilities", "ferplus") if all(name in each for each in found)]
+        return [name for name in OUTPUTS.values() if all(name in each for each in found)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,11 +195,12 @@ def answer_views(
         ModelError: A model cannot be run.
     """
     views = effective(recipe.views)
-    outputs = {"answer": "probabilities"} | ({"ferplus": "ferplus"} if recipe.targets.ferplus else {})
+    outputs = OUTPUTS if recipe.targets.ferplus else {"answer": OUTPUTS["answer"]}
     about = hashlib.sha256(
         repr((teachers.sha256, split.fingerprint, tuple(labels), sorted(outputs), views)).encode()
     ).hexdigest()
-    Path(folder).mkdir(exist_ok=True)
+    with _files.writing(folder):
+        Path(folder).mkdir(exist_ok=True)
     answerers: list[Answer] = []
     shape = views.count, len(split), len(labels)
     found = {name: np.empty(shape, np.float16) for name in outputs}
