@@ -11,7 +11,7 @@ import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -331,22 +331,9 @@ def fit(
     )
     check_names(Path(out).name if out is not None else recipe.name, known, dataset, recipe)
     made = create(recipe, known, out=out, runs=runs)
-    say = on_note or _ignore
-    report = _EpochReporter(on_epoch)
+    calls = _Calls(on_status, _EpochReporter(on_epoch), on_note or _ignore, on_progress)
     with made.lock():
-        taught = _answer_views(made, dataset, recipe, teacher, engine, say, on_progress)
-        return _train(
-            made,
-            model,
-            dataset,
-            recipe,
-            wanted,
-            taught,
-            fold=fold,
-            on_status=on_status,
-            report=report,
-            say=say,
-        )
+        return _train(made, model, dataset, recipe, wanted, teacher, calls, fold=fold)
 
 
 def resume(
@@ -398,20 +385,8 @@ def resume(
         load_keras().utils.set_random_seed(recipe.seed)
         with _memory_of(engine):
             model = build_network(recipe, classes=len(dataset.labels), policy=known["precision"])
-        say, report = on_note or _ignore, _EpochReporter(on_epoch)
-        taught = _answer_views(made, dataset, recipe, teacher, engine, say, on_progress)
-        return _train(
-            made,
-            model,
-            dataset,
-            recipe,
-            wanted,
-            taught,
-            fold=fold,
-            on_status=on_status,
-            report=report,
-            say=say,
-        )
+        calls = _Calls(on_status, _EpochReporter(on_epoch), on_note or _ignore, on_progress)
+        return _train(made, model, dataset, recipe, wanted, teacher, calls, fold=fold)
 
 
 def train_folds(
@@ -467,17 +442,16 @@ def _train(
     dataset: Dataset,
     recipe: Recipe,
     wanted: targets.Targets,
-    taught: ViewAnswers | None,
+    teacher: SavedPredictions | Teachers | None,
+    calls: "_Calls",
     *,
     fold: bool,
-    on_status: Callable[[Status], None] | None,
-    report: "_EpochReporter",
-    say: Callable[[str], None],
 ) -> Run:
     """Train from the last saved state, or from the beginning, to the end."""
     again = "the same command" if fold else f"mien train --resume {made.path}"
     made.sweep()
-    engine = _engine_of(made)
+    engine, say, report = _engine_of(made), calls.say, calls.report
+    taught = _answer_views(made, dataset, recipe, teacher, engine, calls)
     feed = BatchLoader(dataset.split("train"), wanted.train, recipe, taught)
     validation = dataset.split("val").images, to_keras(wanted.val)
     with _memory_of(engine):
@@ -487,7 +461,7 @@ def _train(
             state, complaints = made.load()
             for complaint in complaints:
                 say(complaint)
-            callback = CheckpointCallback(made, recipe, feed, state, on_status, report, again=again)
+            callback = CheckpointCallback(made, recipe, feed, state, calls.on_status, report, again=again)
             callback.set_model(model)
             # Here too, because a process may have been killed between the save and the call.
             pruned = report(callback.history)
@@ -538,6 +512,23 @@ class _EpochReporter:
             self._reported += 1
             self._pruned = self._on_epoch(dict(history[self._reported - 1])) is True
         return self._pruned
+
+
+@dataclass(frozen=True)
+class _Calls:
+    """What a training calls, as in `fit`.
+
+    Args:
+        on_status: Gets the progress of steps.
+        report: Gets the epochs.
+        say: Gets messages.
+        on_progress: Gets the progress of other tasks.
+    """
+
+    on_status: Callable[[Status], None] | None
+    report: _EpochReporter
+    say: Callable[[str], None]
+    on_progress: Callable[[str, int, int], None] | None
 
 
 def _engine_of(made: Run) -> str:
@@ -621,8 +612,7 @@ def _answer_views(
     recipe: Recipe,
     teacher: SavedPredictions | Teachers | None,
     engine: str,
-    say: Callable[[str], None],
-    on_progress: Callable[[str, int, int], None] | None,
+    calls: _Calls,
 ) -> ViewAnswers | None:
     """Return what teacher models answer to the views; None if there are none."""
     if not isinstance(teacher, Teachers):
@@ -633,11 +623,11 @@ def _answer_views(
 
         answer_with = device.make_answerer
     count = teachers.effective(recipe.views).count
-    say(f"the teacher ({teacher.about}) answers {count} views of each training image, once")
+    calls.say(f"the teacher ({teacher.about}) answers {count} views of each training image, once")
 
     def move(done: int, total: int) -> None:
-        if on_progress is not None:
-            on_progress("asking the teacher", done, total)
+        if calls.on_progress is not None:
+            calls.on_progress("asking the teacher", done, total)
 
     return teachers.answer_views(
         teacher,
