@@ -51,6 +51,16 @@ def _match_recipes(incomplete: str) -> list[str]:
     return [name for name in recipes.RECIPES if name.startswith(incomplete)]
 
 
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RECIPE",
+        help="A recipe's name or TOML file; by default quick, or tune with --from.",
+        autocompletion=_match_recipes,
+    ),
+]
+
+
 @common.reads_data
 def train(
     context: typer.Context,
@@ -62,14 +72,7 @@ def train(
             "with --resume, only if it has moved.",
         ),
     ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RECIPE",
-            help="A recipe's name or TOML file; by default quick, or tune with --from.",
-            autocompletion=_match_recipes,
-        ),
-    ] = None,
+    recipe: RecipeOption = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -318,12 +321,7 @@ def tune(
     data: Annotated[
         Path | None, typer.Argument(metavar="DATA", help="The data, as mien train takes it.")
     ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RECIPE", help="A recipe's name or TOML file; by default quick, or tune with --from."
-        ),
-    ] = None,
+    recipe: RecipeOption = None,
     trials: Annotated[
         int, typer.Option(metavar="N", help="Number of trials in all, with those of earlier runs.")
     ] = api.TRIALS,
@@ -365,6 +363,7 @@ def tune(
             "--from",
             metavar="MODEL",
             help="Start each trial from the weights of this run or model, such as default.",
+            autocompletion=common.suggest_model,
         ),
     ] = None,
     votes: common.Votes = None,
