@@ -81,7 +81,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.mark.long
 def test_both_engines_give_the_same_history(found: dict[str, Any]) -> None:
-    assert found["engines"]["auto"] == "host"  # the CPU is no accelerator
+    assert found["engines"]["auto"] == "host"  # a CPU does not count as an accelerator
     for host, device in zip(found["engines"]["host"], found["engines"]["device"], strict=True):
         assert host.keys() == device.keys()
         assert host == pytest.approx(device, abs=1e-3)

@@ -146,7 +146,7 @@ USES = {
     "photo.py": ((), ("broken", "marked.png")),
     "plain_litert.py": (("ai_edge_litert",), ("broken", "photo.jpg")),
     "plain_onnx.py": ((), ("broken", "photo.jpg")),
-    # A text file is an image that cannot be read, which is no error for a whole folder.
+    # For a whole folder, a file that cannot be read is skipped and not an error.
     "ray_data.py": (("ray",), ("nowhere", "predictions")),
     "video_timeline.py": (("av", "matplotlib"), ("broken", "timeline.png")),
     "webcam.py": (("cv2",), ("broken",)),
