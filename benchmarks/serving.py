@@ -12,6 +12,7 @@ hits both; ratios are medians of the rounds with their smallest and largest. Pri
 import argparse
 import asyncio
 import json
+import math
 import os
 import random
 import select
@@ -73,7 +74,12 @@ class Client(asyncio.Protocol):
     def __init__(self) -> None:
         self._buffer, self._need = b"", -1
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
+        self._until = math.inf
         self.transport: Any = None
+
+    def is_usable(self) -> bool:
+        """Return whether another request can be sent, at least a second before the server closes it."""
+        return not self.transport.is_closing() and time.perf_counter() < self._until - 1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -92,6 +98,9 @@ class Client(asyncio.Protocol):
             head = self._buffer[:end].lower()
             length = head.index(b"content-length:") + 15
             self._need = end + 4 + int(head[length:].split(b"\r\n", 1)[0])
+            if (place := head.find(b"\r\nkeep-alive: timeout=")) >= 0:
+                idle = int(head[place + 22 :].split(b"\r\n", 1)[0])
+                self._until = time.perf_counter() + idle
         if 0 <= self._need <= len(self._buffer) and self._answer is not None:
             status, body = int(self._buffer[9:12]), self._buffer[self._buffer.find(b"\r\n\r\n") + 4 :]
             self._buffer, self._need = b"", -1
@@ -207,7 +216,9 @@ async def open_loop(url: str, content: bytes, clients: int, rate: float, seconds
             due = max(due, time.perf_counter() - 1) + dice.expovariate(rate / clients)
             began = time.perf_counter()
             try:
-                if connection is None or connection.transport.is_closing():
+                if connection is None or not connection.is_usable():
+                    if connection is not None:
+                        connection.transport.close()
                     _, connection = await loop.create_connection(Client, host, port)
                     began = time.perf_counter()
                 async with asyncio.timeout(60):

@@ -314,6 +314,7 @@ def test_the_page_and_its_files_are_served_and_nothing_else(
     policy = reply.headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; script-src 'self' 'wasm-unsafe-eval';")
     assert reply.headers["x-content-type-options"] == "nosniff"
+    assert reply.headers["keep-alive"] == "timeout=5"
     assert reply.headers["referrer-policy"] == "no-referrer"
     kinds = {
         "app.mjs": "text/javascript; charset=utf-8",

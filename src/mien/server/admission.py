@@ -109,6 +109,9 @@ class Admission:
 
     def __init__(self, app: ASGIApp, *, settings: Settings, metrics: Metrics, gate: Gate) -> None:
         self._app, self._settings, self._metrics, self._gate = app, settings, metrics, gate
+        # A client that knows the limit does not send a request while the connection is being closed.
+        idle = max(1, round(settings.times.idle))
+        self._headers = (*_HEADERS, (b"keep-alive", b"timeout=%d" % idle))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
@@ -119,7 +122,7 @@ class Admission:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer, path = _Answer(send), path_of(scope)
+        answer, path = _Answer(send, self._headers), path_of(scope)
         try:
             if not is_open(path) and not has_token(scope["headers"], self._settings.tokens):
                 raise RequestError(
@@ -161,14 +164,14 @@ class Admission:
 class _Answer:
     """Sends the messages of a response, with the headers that every response has, and keeps its status."""
 
-    def __init__(self, send: Send) -> None:
-        self._send, self.status = send, 0
+    def __init__(self, send: Send, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        self._send, self._headers, self.status = send, headers, 0
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             present = {name.lower() for name, _ in message.get("headers", ())}
-            added = [(name, value) for name, value in _HEADERS if name not in present]
+            added = [(name, value) for name, value in self._headers if name not in present]
             message = {**message, "headers": [*message.get("headers", ()), *added]}
         await self._send(message)
 
