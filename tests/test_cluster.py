@@ -22,7 +22,7 @@ from skimage.data import astronaut
 
 import mien
 from builders import encoded, has_line, refused
-from mien import cli
+from mien import _dask, cli
 from mien.errors import InputError, MissingExtra
 from mien.inference import cluster, parts, tables
 from mien.inference.merging import merge_parts
@@ -380,7 +380,7 @@ def test_bad_clusters_are_one_sentence(
     client: Any, photos: Path, away: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     address = client.scheduler.address
-    monkeypatch.setattr(cluster, "_CONNECT", 2)
+    monkeypatch.setattr(_dask, "_CONNECT", 2)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         nobody = f"tcp://127.0.0.1:{closed.getsockname()[1]}"
@@ -429,8 +429,8 @@ def test_bad_clusters_are_one_sentence(
 def test_a_cluster_that_loses_all_its_workers_is_not_waited_for_forever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "_CHECK", 0.2)
-    monkeypatch.setattr(cluster, "_JOIN", 2)
+    monkeypatch.setattr(_dask, "_CHECK", 0.2)
+    monkeypatch.setattr(_dask, "_JOIN", 2)
     files = write_photos(tmp_path, 20 * cluster.BLOCK)
     with (
         distributed.LocalCluster(
@@ -448,7 +448,7 @@ def test_a_cluster_that_loses_all_its_workers_is_not_waited_for_forever(
 def test_a_cluster_without_workers_is_waited_for_and_then_refused(
     away: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "_JOIN", 1)
+    monkeypatch.setattr(_dask, "_JOIN", 1)
     with (
         distributed.LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as empty,
         refused(InputError, empty.scheduler_address, "dask worker"),

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from mien import _files, _tables
+from mien._processes import uninterrupted
 from mien._text import make_encodable, pluralize
 from mien.errors import ImageError, InputError
 from mien.inference import cluster, image_files, parts, tables
@@ -88,19 +89,6 @@ def spread(
             raise
         # After the last image, leaving the `with` waits until the processes have ended. If it did not, the
         # interpreter could exit while the pool closes its pipes, and print an OSError (Python 3.11).
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Make processes and threads that start here ignore Ctrl-C; only the main thread handles it."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _packed(predictor: Predictor) -> bytes:

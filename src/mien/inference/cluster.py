@@ -14,16 +14,15 @@ Needs the extra `cluster`.
 import os
 import queue
 import re
-import time
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from multiprocessing import resource_tracker
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from mien.errors import ImageError, InputError, MissingExtra
+from mien._dask import WorkerWatch, check_versions, connect, load, result_of, wait_for_worker
+from mien.errors import ImageError, InputError
 from mien.inference import image_files
 from mien.inference.predictor import Predictor
 from mien.types import Prediction, Problem
@@ -31,23 +30,16 @@ from mien.types import Prediction, Problem
 if TYPE_CHECKING:
     from distributed import Client
 
+__all__ = ["BLOCK", "connect", "find", "is_url", "predict"]
+
 #: Files in a task. Smaller blocks cost more messages, larger ones lose more with a worker.
 BLOCK = 32
 #: Blocks for each thread of the cluster that are begun before the first of them is finished.
 _AHEAD = 4
 #: Blocks after which the threads of the cluster are counted again, because workers come and go.
 _RECOUNT = 50
-#: Seconds to wait for a scheduler, and for its first worker.
-_CONNECT, _JOIN = 10, 60
-#: Seconds without a finished block after which the workers are counted.
-_CHECK = 10
-#: Settings of a local cluster: no process samples its stacks 100 times a second, or measures its event loop
-#: 50 times a second. A cluster of two workers that wait costs 2 % of a processor core then, and not 17 %.
-_SETTINGS = {
-    "distributed.worker.profile.enabled": False,
-    "distributed.admin.tick.interval": "1s",
-    "distributed.admin.system-monitor.interval": "5s",
-}
+#: Seconds between two looks at the workers, if no block is finished.
+_LOOK = 1.0
 #: The beginning of a URL, such as `s3://`; drive letters of Windows have one character.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
@@ -55,93 +47,6 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 def is_url(path: str) -> bool:
     """Return whether a path is a URL, and not a file that exists."""
     return _URL.match(path) is not None and not os.path.lexists(path)
-
-
-@contextmanager
-def connect(address: str, *, workers: int | None = None) -> "Iterator[Client]":
-    """Yield a client of a Dask cluster.
-
-    Args:
-        address: The address of a scheduler, such as `tcp://10.0.0.1:8786`; or `local`, which starts a cluster
-            on this machine and ends it. It listens on the loopback interface only, without a dashboard.
-        workers: With `local`, the number of worker processes with one thread each; None for one for each
-            processor core.
-
-    Raises:
-        MissingExtra: Dask is not installed.
-        InputError: No scheduler answers, it has no workers, or `workers` is out of range.
-    """
-    distributed = _load()
-    if workers is not None and (address != "local" or workers < 1):
-        raise InputError(
-            f"workers is {workers}; it must be at least 1"
-            if address == "local"
-            else "a cluster that runs has its own number of workers; give workers only for 'local'"
-        )
-    if address == "local":
-        with _local(distributed, workers or cores()) as client:
-            yield client
-        return
-    try:
-        client = distributed.Client(address, timeout=_CONNECT)
-    except (OSError, ValueError, TypeError) as error:  # a TimeoutError is an OSError
-        raise InputError(
-            f"no Dask scheduler answers at '{address}' ({error}); give an address such as "
-            "tcp://10.0.0.1:8786, or local"
-        ) from None
-    with client:
-        _wait(client, address)
-        yield client
-
-
-def _load() -> Any:
-    try:
-        import distributed
-    except ImportError as error:
-        raise MissingExtra("a cluster", "cluster") from error
-    return distributed
-
-
-def cores() -> int:
-    """Return the number of processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def _local(distributed: Any, workers: int) -> "Iterator[Client]":
-    import dask
-
-    from mien.inference.batches import uninterrupted
-
-    # The tracker's start would end what `uninterrupted` does: only this process handles Ctrl-C.
-    resource_tracker.ensure_running()
-    with dask.config.set(_SETTINGS), uninterrupted():
-        cluster = distributed.LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            memory_limit=0,
-            silence_logs="CRITICAL",
-        )
-    try:
-        cluster.scheduler.http_server.stop()
-        with distributed.Client(cluster, timeout=_CONNECT) as client:
-            client.register_plugin(_without_pages())
-            yield client
-    finally:
-        cluster.close()
-
-
-def _wait(client: "Client", address: str) -> None:
-    """Wait for the first worker of a cluster."""
-    try:
-        client.wait_for_workers(1, timeout=_JOIN)
-    except TimeoutError:
-        raise InputError(
-            f"no worker joined the cluster at '{address}' within {_JOIN} seconds; start some with: "
-            f"dask worker {address} --nthreads 1 --nworkers auto"
-        ) from None
 
 
 def predict(
@@ -179,7 +84,7 @@ def _predict(
 ) -> Generator[Prediction | Problem, None, None]:
     if not files:
         return
-    _wait(client, str(client.scheduler.address))
+    wait_for_worker(client, str(client.scheduler.address))
     _check_workers(client, files)
     run = f"mien-{uuid.uuid4().hex}"
     try:
@@ -205,6 +110,7 @@ def _in_order(
     pending: dict[Any, int] = {}
     finished: dict[int, list[Prediction | Problem]] = {}
     completed: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    watch = WorkerWatch(client)
     threads = begun = yielded = 0
     try:
         while yielded < len(blocks):
@@ -218,9 +124,9 @@ def _in_order(
                 pending[future] = begun
                 future.add_done_callback(completed.put)
                 begun += 1
-            future = _next(completed, client)
+            future = _next(completed, watch)
             number = pending.pop(future)
-            finished[number] = _result(future, blocks[number])
+            finished[number] = result_of(future, _describe(blocks[number]))
             while yielded in finished:
                 yield from finished.pop(yielded)
                 yielded += 1
@@ -230,23 +136,16 @@ def _in_order(
                 client.cancel(list(pending))
 
 
-def _next(completed: "queue.SimpleQueue[Any]", client: "Client") -> Any:
-    """Return the next finished block, and wait for workers as long as for the first one."""
-    deadline = None
+def _next(completed: "queue.SimpleQueue[Any]", watch: WorkerWatch) -> Any:
+    """Return the next finished block."""
     while True:
         try:
-            return completed.get(timeout=_CHECK)
+            future = completed.get(timeout=_LOOK)
         except queue.Empty:
-            with suppress(OSError):
-                if client.status == "running" and client.nthreads():
-                    deadline = None
-                    continue
-            deadline = deadline or time.monotonic() + _JOIN
-            if time.monotonic() > deadline:
-                raise InputError(
-                    f"the cluster has had no workers for {_JOIN} seconds; start some, and continue with "
-                    "resume"
-                ) from None
+            watch.check()
+        else:
+            watch.seen()
+            return future
 
 
 def _plugin(predictor: Predictor, run: str) -> Any:
@@ -260,19 +159,6 @@ def _plugin(predictor: Predictor, run: str) -> Any:
             self.predictor = predictor
 
     return Predictors()
-
-
-def _without_pages() -> Any:
-    """Return a plugin that closes the port on which a worker answers HTTP."""
-    from distributed import WorkerPlugin
-
-    class WithoutPages(WorkerPlugin):  # type: ignore[misc]
-        name = "mien-without-pages"
-
-        def setup(self, worker: Any) -> None:
-            worker.http_server.stop()
-
-    return WithoutPages()
 
 
 def _work(run: str, block: list[tuple[str, str | None]]) -> list[Prediction | Problem]:
@@ -311,35 +197,8 @@ class _Remote:
             raise OSError(f"{type(error).__name__}: {error}") from error
 
 
-def _result(future: Any, block: Sequence[str]) -> list[Prediction | Problem]:
-    """Return the predictions of a block."""
-    from concurrent.futures import CancelledError
-
-    from distributed import KilledWorker
-    from distributed.client import FutureCancelledError
-
-    try:
-        found: list[Prediction | Problem] = future.result()
-    except KilledWorker as error:
-        raise InputError(
-            f"{error.allowed_failures + 1} workers died on the {len(block)} files from '{block[0]}' on, "
-            "perhaps because memory ran out; give workers more memory, or fewer processes a machine"
-        ) from None
-    except (FutureCancelledError, CancelledError, OSError) as error:
-        raise InputError(
-            f"the connection to the cluster is lost ({type(error).__name__}: {error}); start it again, and "
-            "continue with resume"
-        ) from None
-    finally:
-        future.release()
-    return found
-
-
-def _version() -> str:
-    """Return the version of mien in a worker."""
-    import mien
-
-    return mien.__version__
+def _describe(block: Sequence[str]) -> str:
+    return f"the {len(block)} files from '{block[0]}' on"
 
 
 def _sees(path: str) -> bool:
@@ -348,10 +207,7 @@ def _sees(path: str) -> bool:
 
 def _check_workers(client: "Client", files: Sequence[str]) -> None:
     """Check that all workers have this version of mien, and can read the files."""
-    for worker, version in client.run(_version, on_error="return").items():
-        if version != _version():
-            said = f"has mien {version}" if isinstance(version, str) else f"cannot import mien ({version})"
-            raise InputError(f"the worker {worker} {said}; install mien {_version()} on all machines")
+    check_versions(client)
     first = next(
         (str(Path(name).absolute()) for name in files if not is_url(name) and Path(name).is_file()), None
     )
@@ -387,7 +243,7 @@ def find(
         ImageError: It does not exist, or cannot be listed.
         InputError: fsspec needs another package for it.
     """
-    _load()
+    load()
     import fsspec
 
     if "::" in url:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mien._processes import cores
 from mien.errors import InputError
-from mien.inference.cluster import cores
 
 #: Largest limit of pixels; Pillow warns of larger images.
 MAX_PIXELS = 80_000_000

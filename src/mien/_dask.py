@@ -1,0 +1,215 @@
+"""Dask clusters: start or connect to one, check its workers, and collect what they finish.
+
+Needs the extra `cluster`.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
+from typing import TYPE_CHECKING, Any
+
+from mien._processes import cores, uninterrupted
+from mien.errors import InputError, MissingExtra
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+#: Seconds to wait for a scheduler, and for its first worker.
+_CONNECT, _JOIN = 10, 60
+#: How work goes on after an error.
+AGAIN = "continue with the same command, and --resume if it has that option"
+#: Seconds without a finished task after which the workers are counted.
+_CHECK = 10
+#: Settings of a local cluster: no process samples its stacks 100 times a second, or measures its event loop
+#: 50 times a second. A cluster of two workers that wait costs 2 % of a processor core then, and not 17 %.
+_SETTINGS = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "5s",
+}
+
+
+@contextmanager
+def connect(address: str, *, workers: int | None = None) -> "Iterator[Client]":
+    """Yield a client of a Dask cluster.
+
+    Args:
+        address: The address of a scheduler, such as `tcp://10.0.0.1:8786`; or `local`, which starts a cluster
+            on this machine and ends it. It listens on the loopback interface only, without a dashboard.
+        workers: With `local`, the number of worker processes with one thread each; None for one for each
+            processor core.
+
+    Raises:
+        MissingExtra: Dask is not installed.
+        InputError: No scheduler answers, it has no workers, or `workers` is out of range.
+    """
+    distributed = load()
+    if workers is not None and (address != "local" or workers < 1):
+        raise InputError(
+            f"workers is {workers}; it must be at least 1"
+            if address == "local"
+            else "a cluster that runs has its own number of workers; give workers only for 'local'"
+        )
+    if address == "local":
+        with _local(distributed, workers or cores()) as client:
+            yield client
+        return
+    try:
+        client = distributed.Client(address, timeout=_CONNECT)
+    except (OSError, ValueError, TypeError) as error:  # a TimeoutError is an OSError
+        raise InputError(
+            f"no Dask scheduler answers at '{address}' ({error}); give an address such as "
+            "tcp://10.0.0.1:8786, or local"
+        ) from None
+    with client:
+        wait_for_worker(client, address)
+        yield client
+
+
+def load() -> Any:
+    """Return the package `distributed`.
+
+    Raises:
+        MissingExtra: It is not installed.
+    """
+    try:
+        import distributed
+    except ImportError as error:
+        raise MissingExtra("a cluster", "cluster") from error
+    return distributed
+
+
+@contextmanager
+def _local(distributed: Any, workers: int) -> "Iterator[Client]":
+    import dask
+
+    # The tracker's start would end what `uninterrupted` does: only this process handles Ctrl-C.
+    resource_tracker.ensure_running()
+    with dask.config.set(_SETTINGS), uninterrupted():
+        cluster = distributed.LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            memory_limit=0,
+            silence_logs="CRITICAL",
+        )
+    try:
+        cluster.scheduler.http_server.stop()
+        with distributed.Client(cluster, timeout=_CONNECT) as client:
+            client.register_plugin(_without_pages())
+            yield client
+    finally:
+        cluster.close()
+
+
+def wait_for_worker(client: "Client", address: str) -> None:
+    """Wait for the first worker of a cluster."""
+    try:
+        client.wait_for_workers(1, timeout=_JOIN)
+    except TimeoutError:
+        raise InputError(
+            f"no worker joined the cluster at '{address}' within {_JOIN} seconds; start some with: "
+            f"dask worker {address} --nthreads 1 --nworkers auto"
+        ) from None
+
+
+def _without_pages() -> Any:
+    """Return a plugin that closes the port on which a worker answers HTTP."""
+    from distributed import WorkerPlugin
+
+    class WithoutPages(WorkerPlugin):  # type: ignore[misc]
+        name = "mien-without-pages"
+
+        def setup(self, worker: Any) -> None:
+            worker.http_server.stop()
+
+    return WithoutPages()
+
+
+def _version() -> str:
+    """Return the version of mien in a worker."""
+    import mien
+
+    return mien.__version__
+
+
+def check_versions(client: "Client") -> None:
+    """Check that all workers have this version of mien.
+
+    Raises:
+        InputError: A worker has another version, or cannot import mien.
+    """
+    for worker, version in client.run(_version, on_error="return").items():
+        if version != _version():
+            said = f"has mien {version}" if isinstance(version, str) else f"cannot import mien ({version})"
+            raise InputError(f"the worker {worker} {said}; install mien {_version()} on all machines")
+
+
+class WorkerWatch:
+    """Waits for workers of a cluster that has lost them all, as long as for the first one.
+
+    Args:
+        client: The client.
+    """
+
+    def __init__(self, client: "Client") -> None:
+        self._client = client
+        self._deadline: float | None = None
+        self.seen()
+
+    def seen(self) -> None:
+        """Note that a worker has done something."""
+        self._looked = time.monotonic()
+
+    def check(self) -> None:
+        """Count the workers, if none has done anything for a while.
+
+        Raises:
+            InputError: The cluster had no workers for a minute.
+        """
+        now = time.monotonic()
+        if now - self._looked < _CHECK:
+            return
+        self._looked = now
+        with suppress(OSError):
+            if self._client.status == "running" and self._client.nthreads():
+                self._deadline = None
+                return
+        self._deadline = self._deadline or now + _JOIN
+        if now > self._deadline:
+            raise InputError(
+                f"the cluster has had no workers for {_JOIN} seconds; start some, and {AGAIN}"
+            ) from None
+
+
+def result_of(future: Any, subject: str) -> Any:
+    """Return the result of a future, and release it.
+
+    Args:
+        future: A finished future.
+        subject: What its task worked on, for the error if that killed several workers.
+
+    Raises:
+        InputError: Several workers died on it, or the connection to the cluster is lost.
+    """
+    from concurrent.futures import CancelledError
+
+    from distributed import KilledWorker
+    from distributed.client import FutureCancelledError
+
+    try:
+        return future.result()
+    except KilledWorker as error:
+        raise InputError(
+            f"{error.allowed_failures + 1} workers died on {subject}, perhaps because memory ran out; give "
+            "workers more memory, or fewer processes a machine"
+        ) from None
+    except (FutureCancelledError, CancelledError, OSError) as error:
+        raise InputError(
+            f"the connection to the cluster is lost ({type(error).__name__}: {error}); start it again, and "
+            f"{AGAIN}"
+        ) from None
+    finally:
+        future.release()
