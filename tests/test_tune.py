@@ -21,6 +21,7 @@ import dying
 from builders import has_line, refused
 from html_pages import Page
 from mien import cli
+from mien._processes import StopRequest
 from mien.errors import DataError, InputError, MissingExtra, RecipeError, RunError, Stopped, TrainingError
 from mien.labels import EMOTIONS
 from mien.training import recipes, runs, search_spaces, studies
@@ -302,7 +303,7 @@ def test_a_trial_is_claimed_once_until_its_process_dies(
             on_trial=tuning._ignore,
             on_progress=tuning._ignore,
             on_note=tuning._ignore,
-            stop=tuning._Stop(),
+            stop=StopRequest(),
         )
 
     with pytest.raises(KeyboardInterrupt), tuning._quiet():  # makes the folder
@@ -647,13 +648,11 @@ def test_memory_stays_flat_over_twenty_trials(away: Path, faces: Path) -> None:
 
 @needs_optuna
 def test_stopped_and_input_errors_are_of_their_classes(tmp_path: Path, threads: None) -> None:
-    from mien.training import tuning
-
-    stop = tuning._Stop()
-    stop.check()
+    stop = StopRequest()
+    stop.check("the trial is saved")
     stop.handle(signal.SIGTERM, None)
-    with refused(Stopped, "same command") as caught:
-        stop.check()
+    with refused(Stopped, "the trial is saved", "same command") as caught:
+        stop.check("the trial is saved")
     assert caught.value.exit_code == 143
     with refused(InputError, "--trials"):
         search(tmp_path / "study", trials=True)

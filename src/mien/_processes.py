@@ -1,9 +1,13 @@
-"""Processor cores, and processes that Ctrl-C does not reach."""
+"""Processor cores, signals, and processes that Ctrl-C does not reach."""
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
+
+from mien.errors import Stopped
 
 
 def cores() -> int:
@@ -22,3 +26,45 @@ def uninterrupted() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class StopRequest:
+    """Whether a signal asked this process to stop.
+
+    Attributes:
+        number: The number of the signal; 0 if none came.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Note the signal."""
+        self.number = number
+
+    def check(self, saved: str) -> None:
+        """Raise an error after a signal.
+
+        Args:
+            saved: What is saved, as the message says it.
+
+        Raises:
+            Stopped: A signal came.
+        """
+        if self.number:
+            raise Stopped(f"stopped, and {saved}; continue with the same command", self.number)
+
+
+@contextmanager
+def listen() -> Iterator[StopRequest]:
+    """Listen for SIGINT and SIGTERM during the block; do nothing outside the main thread."""
+    stop = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, stop.handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

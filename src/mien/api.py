@@ -25,7 +25,10 @@ from mien._text import pluralize
 from mien.errors import DataError, InputError, MissingExtra, OutputError, RecipeError, RunError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     import numpy as np
+    from distributed import Client
     from numpy.typing import NDArray
     from PIL import Image
 
@@ -573,6 +576,8 @@ def train_folds(
     exclude: AnyPath | Sequence[AnyPath] | None = None,
     split_seed: int | None = None,
     reading: Mapping[str, Any] | None = None,
+    cluster: str | None = None,
+    workers: int | None = None,
     progress: Progress | None = None,
     on_dataset: "Callable[[Dataset], None] | None" = None,
     on_status: "Callable[[Status], None] | None" = None,
@@ -580,7 +585,8 @@ def train_folds(
 ) -> FoldsResult:
     """Train a network for each fold of the training images, and predict the fold with the network without it.
 
-    The same call continues stopped folds. The probabilities can teach another network, or show wrong labels.
+    The same call continues stopped folds, and processes that use the same folder share the folds. The
+    probabilities can teach another network, or show wrong labels.
 
     Example:
         >>> import mien
@@ -600,17 +606,22 @@ def train_folds(
         exclude: As in `train`.
         split_seed: As in `train`.
         reading: As in `train`.
+        cluster: Train the folds on the workers of the Dask scheduler at this address, such as
+            `tcp://10.0.0.1:8786`; `local` starts a cluster on this machine. Data and folder must be on
+            storage that all machines mount at the same path.
+        workers: With `cluster="local"`, the number of its processes; None for one for each core.
         progress: As in `train`.
         on_dataset: As in `train`.
-        on_status: As in `train`.
+        on_status: As in `train`; not called with `cluster`.
         on_note: As in `train`.
 
     Raises:
         DataError: A class has fewer distinct images than there are folds; or as in `train`.
-        InputError: There are fewer than 2 folds, an argument has a wrong type, or options conflict.
+        InputError: There are fewer than 2 folds, an argument has a wrong type, options conflict, or the
+            cluster cannot be used.
         RecipeError: There is no such recipe or setting.
         RunError: The folder holds runs of another recipe or other data.
-        MissingExtra: Keras is not installed.
+        MissingExtra: Keras is not installed, or Dask.
         TrainingError: As in `train`.
         OutputError: As in `train`.
         Stopped: As in `train`; the same call continues.
@@ -623,6 +634,7 @@ def train_folds(
     _files.check_path("runs", runs)
     if not isinstance(folds, int) or isinstance(folds, bool) or folds < 2:
         raise InputError(f"--folds is {folds}; it must be a whole number of at least 2, such as 5")
+    _check_cluster(cluster, workers)
     origin = _training_origin(data, votes, exclude, split_seed, reading)
     networks.require_keras()
     listener = _listener(progress, on_note)
@@ -632,15 +644,18 @@ def train_folds(
     networks.load_keras(chosen.network)
     from mien.training import trainer
 
-    path = trainer.train_folds(
-        dataset,
-        chosen,
-        folds=folds,
-        out=out,
-        runs=runs,
-        on_status=_report_epochs(listener, on_status),
-        on_note=listener.note,
-    )
+    with _connected(cluster, workers) as client:
+        path = trainer.train_folds(
+            dataset,
+            chosen,
+            folds=folds,
+            out=out,
+            runs=runs,
+            client=client,
+            on_status=on_status,
+            on_note=listener.note,
+            on_progress=listener.progress,
+        )
     whole = dataset.split("train")
     return FoldsResult(path, folds, len(whole), whole.fingerprint, chosen)
 
@@ -664,6 +679,8 @@ def tune(
     exclude: AnyPath | Sequence[AnyPath] | None = None,
     split_seed: int | None = None,
     reading: Mapping[str, Any] | None = None,
+    cluster: str | None = None,
+    workers: int | None = None,
     progress: Progress | None = None,
     on_dataset: "Callable[[Dataset], None] | None" = None,
     on_note: Note | None = None,
@@ -704,6 +721,10 @@ def tune(
         exclude: As in `train`.
         split_seed: As in `train`.
         reading: As in `train`.
+        cluster: Train the trials on the workers of the Dask scheduler at this address, such as
+            `tcp://10.0.0.1:8786`; `local` starts a cluster on this machine. Data, folder and models must be
+            on storage that all machines mount at the same path.
+        workers: With `cluster="local"`, the number of its processes; None for one for each core.
         progress: Called with (what is done, done, total).
         on_dataset: Called with the data set before the search begins.
         on_note: Called with a sentence, among others after each trial.
@@ -714,11 +735,12 @@ def tune(
 
     Raises:
         DataError: The data cannot be read, has no train or val, or does not fit the recipe or the teacher.
-        InputError: An argument has a wrong type or is out of range, or options conflict.
+        InputError: An argument has a wrong type or is out of range, options conflict, or the cluster cannot
+            be used.
         RecipeError: There is no such recipe or setting, or the space does not fit the recipe.
         RunError: The folder holds another search.
         ModelError: `base` does not exist, or its weights are missing.
-        MissingExtra: Optuna or Keras is not installed.
+        MissingExtra: Optuna or Keras is not installed, or Dask.
         TrainingError: No trial was completed, or three failed in succession.
         OutputError: A file cannot be written.
         Stopped: A signal stopped the search; the same call continues.
@@ -730,6 +752,7 @@ def tune(
     _files.check_path("out", out, NoneType)
     _files.check_path("runs", runs)
     _files.check_path("base", base, model_files.Model, NoneType)
+    _check_cluster(cluster, workers)
     origin = _training_origin(data, votes, exclude, split_seed, reading)
     from mien.training import tuning
 
@@ -747,23 +770,44 @@ def tune(
     # Matplotlib is not needed, because the page has its own charts.
     from mien.reports import pages
 
-    return tuning.search(
-        dataset,
-        chosen,
-        Path(runs) / f"{chosen.name}-study" if out is None else out,
-        trials=trials,
-        space=searched,
-        metric=metric,
-        prune=prune,
-        confirm=confirm,
-        seed=seed,
-        teacher=taught,
-        base=started,
-        origin={**dataset.origin, **({"teacher": files} if files else {})},
-        on_trial=lambda found: pages.write_study_page(found, found.report),
-        on_progress=listener.progress,
-        on_note=listener.note,
-    )
+    with _connected(cluster, workers) as client:
+        return tuning.search(
+            dataset,
+            chosen,
+            Path(runs) / f"{chosen.name}-study" if out is None else out,
+            trials=trials,
+            space=searched,
+            metric=metric,
+            prune=prune,
+            confirm=confirm,
+            seed=seed,
+            teacher=taught,
+            base=started,
+            client=client,
+            origin={**dataset.origin, **({"teacher": files} if files else {})},
+            on_trial=lambda found: pages.write_study_page(found, found.report),
+            on_progress=listener.progress,
+            on_note=listener.note,
+        )
+
+
+def _check_cluster(cluster: str | None, workers: int | None) -> None:
+    """Check the options of a cluster before the data are read."""
+    if not isinstance(cluster, str | None):
+        raise InputError(f"cluster is {cluster!r}; give an address such as tcp://10.0.0.1:8786, or 'local'")
+    if workers is not None and cluster != "local":
+        raise InputError("--workers is the number of processes of --cluster local; omit it")
+    if workers is not None and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
+        raise InputError(f"--workers is {workers}; it must be a whole number of at least 1")
+
+
+def _connected(cluster: str | None, workers: int | None) -> "AbstractContextManager[Client | None]":
+    """Return a context with a client of a cluster, if there is one."""
+    from contextlib import nullcontext
+
+    from mien import _dask
+
+    return nullcontext() if cluster is None else _dask.connect(cluster, workers=workers)
 
 
 def choose_space(

@@ -60,6 +60,21 @@ RecipeOption = Annotated[
     ),
 ]
 
+ClusterOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Train on the workers of the Dask cluster at this address; local starts one with --workers "
+        "processes. All machines need the data and the folder at the same paths.",
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", help="Number of processes of --cluster local; by default one for each processor core."
+    ),
+]
+
 
 @common.reads_data
 def train(
@@ -105,6 +120,8 @@ def train(
         int | None,
         typer.Option(metavar="N", help="Train this many folds, and write out-of-fold probabilities."),
     ] = None,
+    cluster: ClusterOption = None,
+    workers: WorkersOption = None,
     split_seed: common.SplitSeed = 42,
     reading: common.Reading = None,
     json: common.Json = False,
@@ -112,7 +129,9 @@ def train(
     """Train a network, and write a run with its history, figures and model file."""
     timer = common.Timer()
     if resume is not None:
-        given = common.given_options(context, "recipe", "set_", "out", "runs", "split_seed", "folds", "from_")
+        given = common.given_options(
+            context, "recipe", "set_", "out", "runs", "split_seed", "folds", "from_", "cluster", "workers"
+        )
         named = common.reading_words(context.params)[::2]
         refused = [*([given] if given else []), *(name for name in named if name not in _MOVED)]
         if refused:
@@ -123,6 +142,8 @@ def train(
         raise InputError('DATA is missing; try: mien train "archive (4).zip" --recipe quick')
     if folds is not None and (given := common.given_options(context, "teacher", "from_")):
         raise InputError(f"--folds needs networks that were not trained on the held-out images; omit {given}")
+    if folds is None and (given := common.given_options(context, "cluster", "workers")):
+        raise InputError(f"{given} is for several trainings; add --folds, or use mien tune")
     skipped = 0
 
     def on_dataset(dataset: "Dataset") -> None:
@@ -143,6 +164,7 @@ def train(
             assert resume is not None
             made = api.resume(resume, data, teacher=_taught(teacher), reading=reading, **options)
         elif folds is not None:
+            new |= {"cluster": cluster, "workers": workers}
             made = api.train_folds(data, recipe or None, folds=folds, **new, **options)
         else:
             made = api.train(data, recipe or None, base=from_, teacher=_taught(teacher), **new, **options)
@@ -366,6 +388,8 @@ def tune(
             autocompletion=common.suggest_model,
         ),
     ] = None,
+    cluster: ClusterOption = None,
+    workers: WorkersOption = None,
     votes: common.Votes = None,
     exclude: common.Exclude = None,
     teacher: Teacher = None,
@@ -398,6 +422,8 @@ def tune(
             prune=prune,
             confirm=confirm,
             seed=seed,
+            cluster=cluster,
+            workers=workers,
             settings=set_ or (),
             out=out,
             runs=runs,

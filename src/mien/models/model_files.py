@@ -75,6 +75,7 @@ __all__ = [
     "parse",
     "resolve",
     "run_of",
+    "shipped_name",
     "to_json",
     "unfinished",
     "write",
@@ -487,6 +488,11 @@ def _suggest(path: Path) -> str:
     # At 0.6 difflib takes "absent" for "default".
     near = difflib.get_close_matches(str(path).lower(), SHIPPED, n=1, cutoff=0.7)
     return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def shipped_name(model: Model) -> str | None:
+    """Return the name of a shipped model; None for another one."""
+    return model.card.name if model.path.resolve().is_relative_to(MODELS.resolve()) else None
 
 
 def _shipped(path: str | os.PathLike[str] | None) -> str | None:

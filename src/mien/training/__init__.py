@@ -11,6 +11,7 @@ _MODULES = (
     "augmentation",
     "batches",
     "checkpoints",
+    "cluster_jobs",
     "device",
     "device_augmentation",
     "folds",

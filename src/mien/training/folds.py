@@ -1,6 +1,7 @@
 """Out-of-fold probabilities: predictions for training images by networks that were not trained on them."""
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mien import _files
+from mien._text import pluralize
 from mien.data import division, duplicates, probabilities
 from mien.data.datasets import Dataset, Split
 from mien.data.probabilities import SavedPredictions
@@ -18,12 +21,14 @@ from mien.training.runs import Run, open_run
 
 #: The file of probabilities beside the runs of the folds.
 FILE = "out-of-fold.npz"
+#: Seconds between two looks at folds that other processes train.
+_WAIT = 0.5
 
 Fit = Callable[[Dataset, Path], Run]
 Resume = Callable[[Run, Dataset], Run]
 
 
-def predict_out_of_fold(
+def train_folds(
     dataset: Dataset,
     recipe: Recipe,
     folds: int,
@@ -32,10 +37,11 @@ def predict_out_of_fold(
     fit: Fit,
     resume: Resume,
     say: Callable[[str], None],
-) -> None:
-    """Train one network for each fold on the other folds, and predict that fold with it.
+) -> tuple[list[NDArray[np.intp]], list[Run]]:
+    """Train one network for each fold on the other folds.
 
-    Finished folds are kept, and a stopped one goes on. The same call finishes the work.
+    Finished folds are kept, and a stopped one goes on. Processes that share the folder share the folds: each
+    trains those that no other one trains, and waits for the others at the end.
 
     Args:
         dataset: Its train split is divided into folds. Each fold is the val split of its network.
@@ -46,27 +52,80 @@ def predict_out_of_fold(
         resume: Goes on with the training of a fold.
         say: Called with messages.
 
+    Returns:
+        The indices of each fold, and its run.
+
     Raises:
         DataError: There are too few images, or a fold was trained with other votes.
         RunError: The folder holds runs of another recipe.
+        OutputError: The folder cannot be made.
     """
     whole = dataset.split("train")
     say("searching for duplicates, which must stay in one fold")
     parts = assign_folds(whole, dataset.labels, folds, seed=recipe.seed)
+    claims = Path(to) / "claims"
+    with _files.writing(claims):
+        claims.mkdir(parents=True, exist_ok=True)
+    made: dict[int, Run] = {}
+    is_waiting = False
+    while left := [number for number in range(folds) if number not in made]:
+        before = len(made)
+        for number in left:
+            path = Path(to) / f"fold-{number + 1}"
+            with _files.writing(claims):
+                lock = _files.hold(claims / f"{path.name}.lock")
+            if lock is None:
+                continue
+            try:
+                part = _divide(dataset, parts[number])
+                if not path.exists() or open_run(path).facts()["status"] != "done":
+                    counts = f"trains on {len(part.split('train')):,} images, predicts {len(parts[number]):,}"
+                    say(f"fold {number + 1} of {folds}: {counts}")
+                made[number] = _one(part, recipe, path, fit=fit, resume=resume)
+            finally:
+                lock.release()
+        if len(made) == before:
+            if not is_waiting:
+                say(f"other processes train {pluralize(len(left), 'fold')}; waiting for them")
+            is_waiting = True
+            time.sleep(_WAIT)
+    return parts, [made[number] for number in range(folds)]
+
+
+def predict_out_of_fold(
+    dataset: Dataset,
+    recipe: Recipe,
+    to: str | os.PathLike[str],
+    parts: Sequence[NDArray[np.intp]],
+    made: Sequence[Run],
+) -> None:
+    """Predict each fold with the network that was not trained on it, and write the probabilities.
+
+    Args:
+        dataset: As for `train_folds`.
+        recipe: The recipe of every network.
+        to: The folder for the file.
+        parts: The indices of each fold.
+        made: The run of each fold.
+    """
+    whole = dataset.split("train")
     answers: dict[str, NDArray[np.float32]] = {}
-    for number, held in enumerate(parts, start=1):
-        kept = np.setdiff1d(np.arange(len(whole)), held)
-        part = replace(dataset, train=whole.take(kept), val=replace(whole.take(held), name="val"), test=None)
-        say(f"fold {number} of {folds}: trains on {len(kept):,} images, predicts {len(held):,}")
-        made = _one(part, recipe, Path(to) / f"fold-{number}", fit=fit, resume=resume)
-        shipped = model_files.load(made.model_folder)
+    for held, run in zip(parts, made, strict=True):
+        shipped = model_files.load(run.model_folder)
         for name, head in shipped.card.heads.items():
             found = shipped.run(whole.images[held], head=name)
             answers.setdefault(head.output, np.empty((len(whole), found.shape[1]), np.float32))[held] = found
     stored = SavedPredictions(
-        whole.fingerprint, dataset.labels, answers, f"recipe {recipe.name}, out of {folds} folds"
+        whole.fingerprint, dataset.labels, answers, f"recipe {recipe.name}, out of {len(parts)} folds"
     )
     probabilities.write(Path(to) / FILE, stored)
+
+
+def _divide(dataset: Dataset, held: NDArray[np.intp]) -> Dataset:
+    """Return a data set whose val split is a fold, and whose train split is the other folds."""
+    whole = dataset.split("train")
+    kept = np.setdiff1d(np.arange(len(whole)), held)
+    return replace(dataset, train=whole.take(kept), val=replace(whole.take(held), name="val"), test=None)
 
 
 def _one(part: Dataset, recipe: Recipe, path: Path, *, fit: Fit, resume: Resume) -> Run:

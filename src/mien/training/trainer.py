@@ -13,12 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mien import __version__, _files
+from mien._processes import listen
+from mien.data import datasets
 from mien.data.datasets import Dataset, Split
 from mien.data.probabilities import SavedPredictions
 from mien.errors import DataError, ModelError, OutputError, RecipeError, RunError, TrainingError
@@ -30,12 +32,15 @@ from mien.models.model_files import Model
 from mien.models.networks import load_keras
 from mien.release import exporters
 from mien.training import checkpoints, initialization, optimization, targets, teachers
+from mien.training import folds as fold_division
 from mien.training.batches import Batch, BatchLoader, to_keras
 from mien.training.checkpoints import CheckpointCallback, Status, best_epoch, is_over
-from mien.training.folds import FILE, predict_out_of_fold
 from mien.training.recipes import Recipe, from_dict, get, to_dict
 from mien.training.runs import Row, Run, create
 from mien.training.teachers import Teachers, ViewAnswers
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 #: Called with the row of an epoch; the training is pruned if it returns True.
 OnEpoch = Callable[[Row], bool | None]
@@ -396,12 +401,15 @@ def train_folds(
     folds: int = 5,
     out: str | os.PathLike[str] | None = None,
     runs: str | os.PathLike[str] = Path("runs"),
+    client: "Client | None" = None,
     on_status: Callable[[Status], None] | None = None,
     on_note: Callable[[str], None] | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Path:
     """Train one network per fold of the training images, and predict each fold with the network without it.
 
-    The same call resumes stopped folds. The validation images are not used.
+    The same call resumes stopped folds. Processes that use the same folder share the folds. The validation
+    images are not used.
 
     Args:
         dataset: Its train split is divided into folds; exact and near duplicates stay in one fold.
@@ -409,8 +417,11 @@ def train_folds(
         folds: Number of folds.
         out: The folder of the folds' runs; None for `runs/<recipe>-folds`.
         runs: The parent of that folder.
-        on_status: As in `fit`.
+        client: A client of a Dask cluster, whose workers train the folds and load the data again from
+            `dataset.origin`; None for this process.
+        on_status: As in `fit`; not called with `client`.
         on_note: As in `fit`.
+        on_progress: Called with (fold and epoch, steps done, steps in the epoch).
 
     Returns:
         `out-of-fold.npz` in that folder: probabilities for every training image (`mien.data.probabilities`).
@@ -418,18 +429,103 @@ def train_folds(
     Raises:
         DataError: A class has fewer distinct images than there are folds; or as in `fit`.
         RunError: The folder holds runs of another recipe or other data.
+        InputError: The workers do not see the folder or the data.
         Stopped: A signal stopped the training; the same call resumes it.
     """
     to = Path(runs) / f"{recipe.name}-folds" if out is None else Path(out)
+    if client is not None:
+        _spread_folds(client, dataset, recipe, folds, to, on_note or _ignore, on_progress or _ignore_progress)
+    parts, made = _train_each_fold(dataset, recipe, folds, to, on_status, on_note, on_progress)
+    fold_division.predict_out_of_fold(dataset, recipe, to, parts, made)
+    return to / fold_division.FILE
 
-    def begin(part: Dataset, path: Path) -> Run:
-        return fit(part, recipe, out=path, fold=True, on_status=on_status, on_note=on_note)
 
-    def go_on(made: Run, part: Dataset) -> Run:
-        return resume(made, part, fold=True, on_status=on_status, on_note=on_note)
+def _train_each_fold(
+    dataset: Dataset,
+    recipe: Recipe,
+    folds: int,
+    to: Path,
+    on_status: Callable[[Status], None] | None,
+    on_note: Callable[[str], None] | None,
+    on_progress: Callable[[str, int, int], None] | None,
+) -> tuple[list[NDArray[np.intp]], list[Run]]:
+    """Train the folds that no other process trains, and wait for the others."""
 
-    predict_out_of_fold(dataset, recipe, folds, to, fit=begin, resume=go_on, say=on_note or _ignore)
-    return to / FILE
+    def calls(path: Path) -> dict[str, Any]:
+        def report(status: Status) -> None:
+            if on_progress is not None:
+                on_progress(f"{path.name}, epoch {status.epoch}/{status.epochs}", status.step, status.steps)
+            if on_status is not None:
+                on_status(status)
+
+        return {"fold": True, "on_status": report, "on_note": on_note}
+
+    return fold_division.train_folds(
+        dataset,
+        recipe,
+        folds,
+        to,
+        fit=lambda part, path: fit(part, recipe, out=path, **calls(path)),
+        resume=lambda made, part: resume(made, part, **calls(made.path)),
+        say=on_note or _ignore,
+    )
+
+
+def _spread_folds(
+    client: "Client",
+    dataset: Dataset,
+    recipe: Recipe,
+    folds: int,
+    to: Path,
+    on_note: Callable[[str], None],
+    on_progress: Callable[[str, int, int], None],
+) -> None:
+    """Train the folds on the workers of a cluster."""
+    from mien.training import cluster_jobs
+
+    with _files.writing(to):
+        to.mkdir(parents=True, exist_ok=True)
+    place = to.resolve()
+    arguments = {"origin": dict(dataset.origin), "recipe": recipe, "folds": folds, "to": place}
+    cluster_jobs.check_workers(client, dataset.origin, [place])
+    with listen() as stop:
+        cluster_jobs.run(
+            client,
+            cluster_jobs.Call(__name__, "join_folds", arguments),
+            most=folds,
+            stop=stop,
+            saved="the folds are saved",
+            on_progress=on_progress,
+            on_note=on_note,
+        )
+
+
+def join_folds(
+    *,
+    origin: Mapping[str, Any],
+    recipe: Recipe,
+    folds: int,
+    to: Path,
+    on_progress: Callable[[str, int, int], None],
+    on_note: Callable[[str], None],
+) -> None:
+    """Train folds that no other process trains, on a worker of a cluster.
+
+    Args:
+        origin: The arguments of `datasets.load` that load the data.
+        recipe: As for `train_folds`.
+        folds: As for `train_folds`.
+        to: The folder of the folds' runs.
+        on_progress: As for `train_folds`.
+        on_note: As for `train_folds`.
+    """
+    load_keras(recipe.network)
+    dataset = datasets.load(size=recipe.size, **origin)
+    _train_each_fold(dataset, recipe, folds, to, None, on_note, on_progress)
+
+
+def _ignore_progress(what: str, done: int, total: int) -> None:
+    pass
 
 
 def _ignore(sentence: str) -> None:

@@ -12,7 +12,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -211,7 +211,7 @@ def _train(search: Connection, task: Task) -> Outcome:
             shutil.rmtree(made.path)  # it was stopped before its first state
             made = None
         options: dict[str, Any] = {"teacher": task.teacher, "on_status": on_status, "on_epoch": on_epoch}
-        data = _load(task)
+        data = load(task.origin, task.recipe.size) if task.data is None else task.data
         try:
             if made is None:
                 made = trainer.fit(
@@ -231,8 +231,7 @@ def _train(search: Connection, task: Task) -> Outcome:
     return Outcome(facts["status"], None, len(rows), seconds, facts.get("reason", ""))
 
 
-def _load(task: Task) -> Dataset:
-    if task.data is not None:
-        return task.data
-    origin = {key: value for key, value in task.origin.items() if key != "teacher"}
-    return replace(datasets.load(size=task.recipe.size, **origin), test=None)
+def load(origin: Mapping[str, Any], size: int) -> Dataset:
+    """Load train and val from the arguments of `datasets.load` that a run keeps; `teacher` is ignored."""
+    known = {key: value for key, value in origin.items() if key != "teacher"}
+    return replace(datasets.load(size=size, **known), test=None)

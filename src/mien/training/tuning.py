@@ -18,34 +18,35 @@ import json
 import multiprocessing
 import os
 import shutil
-import signal
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import FrameType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import filelock
 import numpy as np
 
 from mien import _files
+from mien._processes import StopRequest, listen
 from mien._text import format_setting, join_words, pluralize
 from mien.data.datasets import Dataset
 from mien.data.probabilities import SavedPredictions
-from mien.errors import InputError, MissingExtra, RecipeError, RunError, Stopped, TrainingError
-from mien.models import networks
+from mien.errors import InputError, MissingExtra, RecipeError, RunError, TrainingError
+from mien.models import model_files, networks
 from mien.models.model_files import Model
-from mien.training import recipes, runs, search_spaces, targets, teachers, trials
+from mien.training import cluster_jobs, recipes, runs, search_spaces, targets, teachers, trials
 from mien.training.recipes import Recipe
 from mien.training.search_spaces import Choices, Range, SearchSpace
 from mien.training.studies import Confirmation, Metric, StudyResult, Trial
 from mien.training.teachers import Teachers
 from mien.training.trials import Epoch, Failure, Outcome, Progress, Task
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 try:
     import optuna
@@ -91,6 +92,7 @@ def search(
     teacher: SavedPredictions | Teachers | None = None,
     base: Model | None = None,
     origin: Mapping[str, Any] | None = None,
+    client: "Client | None" = None,
     on_trial: Callable[[StudyResult], None] | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
     on_note: Callable[[str], None] | None = None,
@@ -113,6 +115,8 @@ def search(
         teacher: As in `trainer.fit`.
         base: As in `trainer.fit`.
         origin: As in `trainer.fit`.
+        client: A client of a Dask cluster, whose workers train the trials and load the data again from
+            `origin`; None for this machine.
         on_trial: Called with the results so far after each trial and each training with another seed.
         on_progress: Called with (what is trained, steps done, steps in the epoch).
         on_note: Called with messages.
@@ -125,6 +129,7 @@ def search(
         RecipeError: The space does not fit the metric or the base.
         DataError: A split is missing, or the data do not have the votes that the space needs.
         RunError: The folder holds another search.
+        InputError: The workers do not see the folder or the data.
         TrainingError: No trial was completed, or three failed in succession.
         OutputError: A file cannot be written.
         Stopped: A signal stopped the search; the same call continues.
@@ -135,7 +140,7 @@ def search(
     settings = _describe(data, recipe, space, metric, prune=prune, seed=seed, teacher=teacher, base=base)
     path = Path(out)
     _open(path, settings, space)
-    with _quiet(), _listen() as stop:
+    with _quiet(), listen() as stop:
         found = _Search(
             path=path,
             data=data,
@@ -153,7 +158,39 @@ def search(
             on_note=on_note or _ignore,
             stop=stop,
         )
+        if client is not None:
+            found.spread(client, confirm)
         return found.run(confirm)
+
+
+def join(
+    *,
+    origin: Mapping[str, Any],
+    recipe: Recipe,
+    base: Model | str | None,
+    on_progress: Callable[[str, int, int], None],
+    on_note: Callable[[str], None],
+    **arguments: Any,
+) -> None:
+    """Take part in a search, on a worker of a cluster.
+
+    Args:
+        origin: The arguments of `datasets.load` that load the data; `teacher` is ignored.
+        recipe: As for `search`.
+        base: As for `search`, or the name of a shipped model.
+        on_progress: As for `search`.
+        on_note: As for `search`.
+        arguments: Other arguments of `search`.
+    """
+    search(
+        trials.load(origin, recipe.size),
+        recipe,
+        base=model_files.load(base) if isinstance(base, str) else base,
+        origin=origin,
+        on_progress=on_progress,
+        on_note=on_note,
+        **arguments,
+    )
 
 
 def _ignore(*arguments: Any) -> None:
@@ -314,37 +351,6 @@ def _quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(before)
 
 
-class _Stop:
-    """Whether a signal asked the search to stop."""
-
-    def __init__(self) -> None:
-        self.number = 0
-
-    def handle(self, number: int, frame: FrameType | None) -> None:
-        """Note the signal."""
-        self.number = number
-
-    def check(self) -> None:
-        """Raise `Stopped` after a signal."""
-        if self.number:
-            raise Stopped(f"stopped, and the trial is saved; {_CONTINUE}", self.number)
-
-
-@contextlib.contextmanager
-def _listen() -> Iterator[_Stop]:
-    """Listen for SIGINT and SIGTERM during the block; do nothing outside the main thread."""
-    stop = _Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {number: signal.signal(number, stop.handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 class _Process(Protocol):
     """What a search needs of a process."""
 
@@ -397,7 +403,7 @@ class _Search:
     on_trial: Callable[[StudyResult], None]
     on_progress: Callable[[str, int, int], None]
     on_note: Callable[[str], None]
-    stop: _Stop
+    stop: StopRequest
 
     def __post_init__(self) -> None:
         self.context = _context(self.recipe, self.space)
@@ -433,10 +439,11 @@ class _Search:
             self.on_trial(self.result(confirm))
         found = self.result(confirm)
         if others := sum(trial.state == "running" for trial in found.trials):
-            self.on_note(
-                f"other processes train {pluralize(others, 'trial')} of the study; the last one confirms the "
-                "best recipe"
-            )
+            if confirm:
+                self.on_note(
+                    f"other processes train {pluralize(others, 'trial')} of the study; the last one confirms "
+                    "the best recipe"
+                )
             return found
         if found.best is None:
             reasons = [trial.reason for trial in found.trials if trial.reason]
@@ -451,6 +458,47 @@ class _Search:
         self.on_trial(found)
         return found
 
+    def spread(self, client: "Client", confirm: int) -> None:
+        """Train trials on the workers of a cluster until there are enough, then the best recipe."""
+        place = self.path.resolve()
+        cluster_jobs.check_workers(client, self.origin, [place])
+        arguments = {
+            "origin": self.origin,
+            "recipe": self.recipe,
+            "out": place,
+            "trials": self.wanted,
+            "space": self.space,
+            "metric": self.metric,
+            "prune": self.prune,
+            "seed": self.seed,
+            "teacher": self.teacher,
+            "base": None if self.base is None else model_files.shipped_name(self.base) or self.base,
+        }
+
+        def on_note(sentence: str) -> None:
+            self.on_note(sentence)
+            found = self.result(confirm)
+            if any(trial.state != "running" for trial in found.trials):
+                self.on_trial(found)
+
+        def run(most: int, confirm: int) -> None:
+            if most > 0:
+                cluster_jobs.run(
+                    client,
+                    cluster_jobs.Call(__name__, "join", {**arguments, "confirm": confirm}),
+                    most=most,
+                    stop=self.stop,
+                    saved="the trials are saved",
+                    on_progress=self.on_progress,
+                    on_note=on_note,
+                )
+
+        ended = sum(trial.state != "running" for trial in self._trials())
+        run(self.wanted - ended, 0)
+        found = self.result(confirm)
+        if found.best is not None:
+            run(confirm - len(found.confirmed), confirm)
+
     # Claims
 
     def _claim(self) -> tuple[optuna.Trial, filelock.BaseFileLock] | None:
@@ -458,7 +506,7 @@ class _Search:
 
         A trial that is running in the journal, and whose lock is free, belongs to a process that has died.
         """
-        self.stop.check()
+        self.stop.check("the trial is saved")
         with _files.writing(self.path), _locked(self.path / "claims" / "study.lock"):
             known = self.study.get_trials(deepcopy=False)
             for frozen in known:
@@ -590,7 +638,7 @@ class _Search:
         """Train in a process; if that dies, in a second one, which continues."""
         for _ in range(2):
             ended, code = self._train_once(place, recipe, name, on_epoch)
-            self.stop.check()
+            self.stop.check("the trial is saved")
             if isinstance(ended, Failure) and ended.is_own:
                 raise ended.error()
             if isinstance(ended, Outcome):
