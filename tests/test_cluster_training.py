@@ -37,7 +37,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def workers() -> Iterator[Any]:
     """A cluster of two workers on this machine, which can import this file."""
     with pytest.MonkeyPatch.context() as patch:
@@ -202,16 +202,16 @@ def test_folds_on_a_cluster_give_the_probabilities_of_this_machine(faces: Path, 
 def test_a_search_on_a_cluster_trains_each_trial_once(
     faces: Path, away: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["tune", str(faces), "--out", "study", "--trials", "3", "--confirm", "2", "--json"]
+    words = ["tune", str(faces), "--out", "study", "--trials", "2", "--confirm", "1", "--json"]
     words += [word for each in SETTINGS for word in ("--set", each)]
     assert cli.run([*words, "--cluster", "local", "--workers", "2"]) == 0
     out, err = capsys.readouterr()
     found = json.loads(out)
-    assert [each["number"] for each in found["trials"]] == [1, 2, 3]
+    assert [each["number"] for each in found["trials"]] == [1, 2]
     assert {each["state"] for each in found["trials"]} <= {"complete", "pruned"}
-    assert [each["seed"] for each in found["best"]["confirmed"]] == [43, 44]
-    for number in (1, 2, 3):
-        assert err.count(f"trial {number} of 3: ") == 1
+    assert [each["seed"] for each in found["best"]["confirmed"]] == [43]
+    for number in (1, 2):
+        assert err.count(f"trial {number} of 2: ") == 1
     assert Path("study/report.html").is_file()
     assert Path("study/best.toml").is_file()
     assert cli.run(words) == 0  # the same search without a cluster has nothing to do
@@ -249,7 +249,7 @@ def test_ctrl_c_saves_the_folds_and_the_same_command_continues(faces: Path, away
 
 
 @needs_keras
-@pytest.mark.long
+@pytest.mark.slow
 def test_two_processes_share_the_folds(faces: Path, away: Path) -> None:
     words = [sys.executable, "-m", "mien", "train", str(faces), "--folds", "2", "--out", "folds", "--json"]
     words += [word for each in SETTINGS for word in ("--set", each)]

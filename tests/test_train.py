@@ -23,6 +23,7 @@ import pytest
 import builders
 import dying
 from builders import has_line, refused
+from mien import _files
 from mien.data import probabilities
 from mien.data.datasets import Dataset, Split
 from mien.errors import DataError, MissingExtra, OutputError, RunError, TrainingError
@@ -1054,6 +1055,23 @@ def test_folds_go_on_with_their_own_votes_alone(tmp_path: Path, monkeypatch: pyt
             trainer.train_folds(other_votes(dying.data()), recipe, folds=2, out=tmp_path)
     made.unlink()
     assert trainer.train_folds(dying.data(), recipe, folds=2, out=tmp_path).read_bytes() == before
+
+
+def test_a_fold_that_another_process_trains_is_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "claims").mkdir()
+    lock = _files.hold(tmp_path / "claims" / "fold-1.lock")
+    assert lock is not None
+    said: list[str] = []
+
+    def listen(sentence: str) -> None:
+        said.append(sentence)
+        if "waiting" in sentence:
+            assert [each.name for each in tmp_path.glob("fold-*")] == ["fold-2"]
+            lock.release()  # as if that process had died
+
+    made = trainer.train_folds(dying.data(), dying.recipe("epochs=1"), folds=2, out=tmp_path, on_note=listen)
+    assert made.is_file()
+    assert [each for each in said if "waiting" in each] == ["other processes train 1 fold; waiting for them"]
 
 
 def test_folds_that_cannot_go_on_say_what_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 _CONNECT, _JOIN = 10, 60
 #: How work goes on after an error.
 AGAIN = "continue with the same command, and --resume if it has that option"
-#: Seconds without a finished task after which the workers are counted.
-_CHECK = 10
+#: Seconds without a finished task after which the workers are counted, and after which they are counted again
+#: if there were none.
+_CHECK, _SOON = 10, 1
 #: Settings of a local cluster: no process samples its stacks 100 times a second, or measures its event loop
 #: 50 times a second. A cluster of two workers that wait costs 2 % of a processor core then, and not 17 %.
 _SETTINGS = {
@@ -170,7 +171,8 @@ class WorkerWatch:
             InputError: The cluster had no workers for a minute.
         """
         now = time.monotonic()
-        if now - self._looked < _CHECK:
+        # Without workers the looks are close together, to see one that lives for a short time.
+        if now - self._looked < (_CHECK if self._deadline is None else _SOON):
             return
         self._looked = now
         with suppress(OSError):

@@ -641,7 +641,6 @@ def train_folds(
     chosen = choose_recipe(recipe, settings)
     networks.get(chosen.network)
     dataset = _training_data(data, origin, chosen.size, listener, on_dataset)
-    networks.load_keras(chosen.network)
     from mien.training import trainer
 
     with _connected(cluster, workers) as client:

@@ -78,7 +78,7 @@ def train_folds(
                 continue
             try:
                 part = _divide(dataset, parts[number])
-                if not path.exists() or open_run(path).facts()["status"] != "done":
+                if not _is_done(path):
                     counts = f"trains on {len(part.split('train')):,} images, predicts {len(parts[number]):,}"
                     say(f"fold {number + 1} of {folds}: {counts}")
                 made[number] = _one(part, recipe, path, fit=fit, resume=resume)
@@ -119,6 +119,15 @@ def predict_out_of_fold(
         whole.fingerprint, dataset.labels, answers, f"recipe {recipe.name}, out of {len(parts)} folds"
     )
     probabilities.write(Path(to) / FILE, stored)
+
+
+def count_unfinished(folds: int, to: str | os.PathLike[str]) -> int:
+    """Return the number of folds in a folder that are not trained to the end."""
+    return sum(not _is_done(Path(to) / f"fold-{number + 1}") for number in range(folds))
+
+
+def _is_done(path: Path) -> bool:
+    return path.exists() and open_run(path).facts()["status"] == "done"
 
 
 def _divide(dataset: Dataset, held: NDArray[np.intp]) -> Dataset:

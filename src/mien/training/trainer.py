@@ -452,6 +452,8 @@ def _train_each_fold(
     """Train the folds that no other process trains, and wait for the others."""
 
     def calls(path: Path) -> dict[str, Any]:
+        load_keras(recipe.network)  # takes seconds, and only a training needs it
+
         def report(status: Status) -> None:
             if on_progress is not None:
                 on_progress(f"{path.name}, epoch {status.epoch}/{status.epochs}", status.step, status.steps)
@@ -485,6 +487,8 @@ def _spread_folds(
 
     with _files.writing(to):
         to.mkdir(parents=True, exist_ok=True)
+    if not (left := fold_division.count_unfinished(folds, to)):
+        return
     place = to.resolve()
     arguments = {"origin": dict(dataset.origin), "recipe": recipe, "folds": folds, "to": place}
     cluster_jobs.check_workers(client, dataset.origin, [place])
@@ -492,7 +496,7 @@ def _spread_folds(
         cluster_jobs.run(
             client,
             cluster_jobs.Call(__name__, "join_folds", arguments),
-            most=folds,
+            most=left,
             stop=stop,
             saved="the folds are saved",
             on_progress=on_progress,
@@ -519,7 +523,6 @@ def join_folds(
         on_progress: As for `train_folds`.
         on_note: As for `train_folds`.
     """
-    load_keras(recipe.network)
     dataset = datasets.load(size=recipe.size, **origin)
     _train_each_fold(dataset, recipe, folds, to, None, on_note, on_progress)
 
