@@ -16,6 +16,7 @@ _MODULES = (
     "device_augmentation",
     "folds",
     "initialization",
+    "normalization",
     "optimization",
     "recipes",
     "runs",
