@@ -196,7 +196,7 @@ def live() -> Iterator[tuple[Callable[[str, int, int], None], Callable[["Status"
                 + (f"{status.memory / 2**30:.1f} GiB  " if status.memory else "")
                 + f"{format_duration(status.seconds_left)} left",
             )
-            if status.last is not None and status.last["epoch"] > shown:
+            if status.last is not None and status.last["epoch"] != shown:  # the next fold begins again
                 shown = status.last["epoch"]
                 progress.console.print(epoch_line(status.last, status.epochs), markup=False)
 

@@ -178,12 +178,15 @@ def train(
 
 def _taught(teacher: list[str] | None) -> list[str] | None:
     """Return the teachers that the option names."""
-    return [name for each in teacher or () for name in _divide(each)] or None
+    names = [name for each in teacher or () for name in _divide(each)]
+    if teacher and not all(names):
+        raise InputError("--teacher has an empty name; write MODEL,MODEL without spaces and empty names")
+    return names or None
 
 
 def _divide(names: str) -> list[str]:
     """Return the models in a list with commas; a path that exists may have commas itself."""
-    return [names] if Path(names).exists() else [name for name in names.split(",") if name]
+    return [names] if Path(names).exists() else names.split(",")
 
 
 def _document(made: "Run") -> dict[str, Any]:
