@@ -74,6 +74,14 @@ def die(*, log: Path, times: int, on_progress: Any, on_note: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def stop_once(*, log: Path, on_progress: Any, on_note: Any) -> None:
+    """Stop as after a signal for this process alone, and work the next time."""
+    with log.open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    if len(log.read_text().splitlines()) == 1:
+        raise Stopped("saved", signal.SIGTERM)
+
+
 def wait(*, folder: Path, on_progress: Any, on_note: Any) -> None:
     """Wait for a signal, and save something then."""
     stopped = threading.Event()
@@ -85,12 +93,14 @@ def wait(*, folder: Path, on_progress: Any, on_note: Any) -> None:
     raise Stopped("saved", signal.SIGTERM)
 
 
-def make(client: Any, function: Any, *, most: int = 2, stop: Any = None, **arguments: Any) -> dict[str, Any]:
+def make(
+    client: Any, function: Any, *, most: int = 2, stop: Any = None, needs: Any = None, **arguments: Any
+) -> dict[str, Any]:
     """Make a call on the workers; return what it reported."""
     said: dict[str, Any] = {"notes": [], "progress": []}
     cluster_jobs.run(
         client,
-        cluster_jobs.Call(__name__, function.__name__, arguments),
+        cluster_jobs.Call(__name__, function.__name__, arguments, needs or cluster_jobs.Needs([])),
         most=most,
         stop=stop or StopRequest(),
         saved="it is saved",
@@ -108,13 +118,31 @@ def test_calls_report_and_fail_as_in_this_process(workers: Any, tmp_path: Path) 
     with refused(DataError, "the data are bad"):
         make(workers, fail)
     with refused(TrainingError, "RuntimeError", "no memory on the device"):
-        make(workers, crash)
+        make(workers, crash, most=1)
     log = tmp_path / "log"
-    said = make(workers, die, most=1, log=log, times=2)
-    assert len(log.read_text().splitlines()) == 3
+    said = make(workers, die, most=1, log=log, times=1)
+    assert len(log.read_text().splitlines()) == 2
     assert has_line("\n".join(said["notes"]), "-9", "memory")
     with refused(TrainingError, "3 trainings", "-9"):
-        make(workers, die, log=tmp_path / "other", times=99)
+        make(workers, die, most=1, log=tmp_path / "other", times=99)
+
+
+def test_a_signal_for_a_child_alone_costs_its_work_only(workers: Any, tmp_path: Path) -> None:
+    said = make(workers, stop_once, most=1, log=tmp_path / "log")
+    assert len((tmp_path / "log").read_text().splitlines()) == 2
+    assert has_line("\n".join(said["notes"]), "signal", "continues")
+
+
+def test_a_worker_that_lacks_something_is_not_used(workers: Any, tmp_path: Path) -> None:
+    here = [str(tmp_path)]
+    for needs, names in (
+        (cluster_jobs.Needs(here, ["no_such_package"]), ("no_such_package",)),
+        (cluster_jobs.Needs([str(tmp_path / "none")]), (tmp_path / "none",)),
+        (cluster_jobs.Needs(here, version="0.0.1"), ("0.0.1",)),
+    ):
+        with refused(InputError, "no worker can be used", *names):
+            make(workers, note, needs=needs, sentence="done")
+    assert make(workers, note, needs=cluster_jobs.Needs(here), sentence="done")["notes"] == ["done"]
 
 
 def test_after_a_signal_the_children_save(workers: Any, tmp_path: Path) -> None:
@@ -151,11 +179,37 @@ def test_the_child_of_a_dead_worker_saves(workers: Any, tmp_path: Path) -> None:
 
 
 def test_workers_must_see_the_data_and_the_folder(workers: Any, tmp_path: Path) -> None:
-    cluster_jobs.check_workers(workers, {"source": str(tmp_path)}, [tmp_path])
+    origin = {"source": str(tmp_path), "votes": None, "exclude": None}
+    needs = cluster_jobs.check_workers(workers, origin, tmp_path, packages=["numpy"])
+    assert needs == cluster_jobs.Needs([str(tmp_path)] * 2, ["numpy"])
     with refused(InputError, "path of the data"):
-        cluster_jobs.check_workers(workers, {}, [tmp_path])
-    with refused(InputError, str(tmp_path / "none"), "--out"):
-        cluster_jobs.check_workers(workers, {"source": str(tmp_path)}, [tmp_path / "none"])
+        cluster_jobs.check_workers(workers, {}, tmp_path)
+    for options in (
+        {"origin": origin, "folder": tmp_path / "none"},
+        {"origin": {**origin, "votes": str(tmp_path / "none")}, "folder": tmp_path},
+        {"origin": origin, "folder": tmp_path, "files": [str(tmp_path / "none")]},
+    ):
+        with refused(InputError, tmp_path / "none", "--out"):
+            cluster_jobs.check_workers(workers, **options)  # type: ignore[arg-type]
+
+
+@needs_keras
+def test_workers_train_on_the_data_of_the_client_only(faces: Path, tmp_path: Path) -> None:
+    from mien.training import recipes, trainer
+
+    data = mien.load_dataset(faces, size=24)
+    recipe = recipes.override(recipes.get("quick"), SETTINGS)
+    with refused(DataError, faces, "other data"):
+        trainer.join_folds(
+            origin=data.origin,
+            fingerprints=("another", None),
+            recipe=recipe,
+            folds=2,
+            to=tmp_path,
+            on_progress=print,
+            on_note=print,
+        )
+    assert not list(tmp_path.iterdir())
 
 
 def test_options_of_a_cluster_are_checked_before_the_data(
@@ -165,6 +219,7 @@ def test_options_of_a_cluster_are_checked_before_the_data(
         (["train", "faces.zip", "--cluster", "local"], ("--cluster", "--folds")),
         (["train", "faces.zip", "--folds", "2", "--workers", "2"], ("--workers", "--cluster local")),
         (["train", "faces.zip", "--folds", "2", "--cluster", "local", "--workers", "0"], ("--workers", "0")),
+        (["train", "faces.zip", "--teacher", "fast,"], ("--teacher", "empty")),
     ):
         assert cli.run(words) == 2
         assert has_line(capsys.readouterr().err, *names)

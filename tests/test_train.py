@@ -1071,7 +1071,7 @@ def test_a_fold_that_another_process_trains_is_waited_for(tmp_path: Path) -> Non
 
     made = trainer.train_folds(dying.data(), dying.recipe("epochs=1"), folds=2, out=tmp_path, on_note=listen)
     assert made.is_file()
-    assert [each for each in said if "waiting" in each] == ["other processes train 1 fold; waiting for them"]
+    assert [each for each in said if "waiting" in each] == ["waiting for 1 fold that other processes train"]
 
 
 def test_folds_that_cannot_go_on_say_what_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -411,6 +411,28 @@ def test_another_search_in_the_folder_is_refused(tmp_path: Path, whole: studies.
 
 
 @needs_optuna
+def test_folders_of_folds_and_searches_do_not_mix(tmp_path: Path, whole: studies.StudyResult) -> None:
+    from mien.training import folds
+
+    for name in ("claims", "fold-1", "fold-3"):
+        (tmp_path / "folds" / name).mkdir(parents=True)
+    with refused(RunError, "folds", "--out"):
+        search(tmp_path / "folds")
+    with refused(RunError, whole.path, "search", "--out"):
+        folds.check_folder(whole.path, 2)
+    with refused(RunError, "3 folds, not 2", "--folds 3"):
+        folds.check_folder(tmp_path / "folds", 2)
+    folds.check_folder(tmp_path / "folds", 3)
+
+
+@needs_optuna
+def test_views_without_a_teacher_are_refused_before_the_first_trial(tmp_path: Path) -> None:
+    with refused(RecipeError, "views"):
+        search(tmp_path / "study", space={"views.count": Range(1, 3)})
+    assert not (tmp_path / "study").exists()
+
+
+@needs_optuna
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"recipe": {"name": 3}}'])
 def test_a_damaged_study_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "claims").mkdir()

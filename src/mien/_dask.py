@@ -3,6 +3,7 @@
 Needs the extra `cluster`.
 """
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 #: Seconds to wait for a scheduler, and for its first worker.
 _CONNECT, _JOIN = 10, 60
-#: How work goes on after an error.
-AGAIN = "continue with the same command, and --resume if it has that option"
 #: Seconds without a finished task after which the workers are counted, and after which they are counted again
 #: if there were none.
 _CHECK, _SOON = 10, 1
@@ -32,14 +31,17 @@ _SETTINGS = {
 
 
 @contextmanager
-def connect(address: str, *, workers: int | None = None) -> "Iterator[Client]":
+def connect(address: str, *, workers: int | None = None, threads: int | None = 1) -> "Iterator[Client]":
     """Yield a client of a Dask cluster.
+
+    The processes of `local` import the main module again, so a script that calls this needs
+    `if __name__ == "__main__":`.
 
     Args:
         address: The address of a scheduler, such as `tcp://10.0.0.1:8786`; or `local`, which starts a cluster
             on this machine and ends it. It listens on the loopback interface only, without a dashboard.
-        workers: With `local`, the number of worker processes with one thread each; None for one for each
-            processor core.
+        workers: With `local`, the number of worker processes; None for one for each processor core.
+        threads: With `local`, the threads of each process; None to divide the processor cores among them.
 
     Raises:
         MissingExtra: Dask is not installed.
@@ -53,7 +55,8 @@ def connect(address: str, *, workers: int | None = None) -> "Iterator[Client]":
             else "a cluster that runs has its own number of workers; give workers only for 'local'"
         )
     if address == "local":
-        with _local(distributed, workers or cores()) as client:
+        count = workers or cores()
+        with _quiet(), _local(distributed, count, threads or max(1, cores() // count)) as client:
             yield client
         return
     try:
@@ -63,9 +66,21 @@ def connect(address: str, *, workers: int | None = None) -> "Iterator[Client]":
             f"no Dask scheduler answers at '{address}' ({error}); give an address such as "
             "tcp://10.0.0.1:8786, or local"
         ) from None
-    with client:
+    with _quiet(), client:
         wait_for_worker(client, address)
         yield client
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep tracebacks about a lost connection off the terminal; an error in one sentence follows them."""
+    logger = logging.getLogger("distributed.client")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def load() -> Any:
@@ -82,7 +97,7 @@ def load() -> Any:
 
 
 @contextmanager
-def _local(distributed: Any, workers: int) -> "Iterator[Client]":
+def _local(distributed: Any, workers: int, threads: int) -> "Iterator[Client]":
     import dask
 
     # The tracker's start would end what `uninterrupted` does: only this process handles Ctrl-C.
@@ -90,7 +105,7 @@ def _local(distributed: Any, workers: int) -> "Iterator[Client]":
     with dask.config.set(_SETTINGS), uninterrupted():
         cluster = distributed.LocalCluster(
             n_workers=workers,
-            threads_per_worker=1,
+            threads_per_worker=threads,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
             memory_limit=0,
@@ -153,10 +168,11 @@ class WorkerWatch:
 
     Args:
         client: The client.
+        again: How the work is continued, as the message of an error says it.
     """
 
-    def __init__(self, client: "Client") -> None:
-        self._client = client
+    def __init__(self, client: "Client", again: str) -> None:
+        self._client, self._again = client, again
         self._deadline: float | None = None
         self.seen()
 
@@ -182,16 +198,17 @@ class WorkerWatch:
         self._deadline = self._deadline or now + _JOIN
         if now > self._deadline:
             raise InputError(
-                f"the cluster has had no workers for {_JOIN} seconds; start some, and {AGAIN}"
+                f"the cluster has had no workers for {_JOIN} seconds; start some, and {self._again}"
             ) from None
 
 
-def result_of(future: Any, subject: str) -> Any:
+def result_of(future: Any, subject: str, again: str) -> Any:
     """Return the result of a future, and release it.
 
     Args:
         future: A finished future.
         subject: What its task worked on, for the error if that killed several workers.
+        again: How the work is continued, as the message of an error says it.
 
     Raises:
         InputError: Several workers died on it, or the connection to the cluster is lost.
@@ -208,10 +225,7 @@ def result_of(future: Any, subject: str) -> Any:
             f"{error.allowed_failures + 1} workers died on {subject}, perhaps because memory ran out; give "
             "workers more memory, or fewer processes a machine"
         ) from None
-    except (FutureCancelledError, CancelledError, OSError) as error:
-        raise InputError(
-            f"the connection to the cluster is lost ({type(error).__name__}: {error}); start it again, and "
-            f"{AGAIN}"
-        ) from None
+    except (FutureCancelledError, CancelledError, OSError):
+        raise InputError(f"the connection to the cluster is lost; start it again, and {again}") from None
     finally:
         future.release()

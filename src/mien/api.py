@@ -806,7 +806,7 @@ def _connected(cluster: str | None, workers: int | None) -> "AbstractContextMana
 
     from mien import _dask
 
-    return nullcontext() if cluster is None else _dask.connect(cluster, workers=workers)
+    return nullcontext() if cluster is None else _dask.connect(cluster, workers=workers, threads=None)
 
 
 def choose_space(

@@ -38,6 +38,8 @@ BLOCK = 32
 _AHEAD = 4
 #: Blocks after which the threads of the cluster are counted again, because workers come and go.
 _RECOUNT = 50
+#: How predictions are continued after an error.
+_AGAIN = "continue with the same command and --resume"
 #: Seconds between two looks at the workers, if no block is finished.
 _LOOK = 1.0
 #: The beginning of a URL, such as `s3://`; drive letters of Windows have one character.
@@ -110,7 +112,7 @@ def _in_order(
     pending: dict[Any, int] = {}
     finished: dict[int, list[Prediction | Problem]] = {}
     completed: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    watch = WorkerWatch(client)
+    watch = WorkerWatch(client, _AGAIN)
     threads = begun = yielded = 0
     try:
         while yielded < len(blocks):
@@ -126,7 +128,7 @@ def _in_order(
                 begun += 1
             future = _next(completed, watch)
             number = pending.pop(future)
-            finished[number] = result_of(future, _describe(blocks[number]))
+            finished[number] = result_of(future, _describe(blocks[number]), _AGAIN)
             while yielded in finished:
                 yield from finished.pop(yielded)
                 yielded += 1

@@ -14,7 +14,9 @@ Needs the extra `cluster`, except in the child.
 
 import contextlib
 import importlib
+import importlib.util
 import io
+import logging
 import os
 import pickle  # noqa: TID251 between a worker and its own child
 import queue
@@ -30,8 +32,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from mien import _dask
+from mien import __version__, _dask
 from mien._processes import StopRequest, cores
+from mien._text import pluralize
 from mien.errors import InputError, MienError, TrainingError
 from mien.models import networks
 from mien.training.trials import Failure
@@ -42,9 +45,15 @@ if TYPE_CHECKING:
 #: Seconds that children have to save their state after a signal.
 _SAVE = 90.0
 #: Seconds between two messages about the progress of a child, and between two looks at it.
-_EACH, _LOOK = 0.5, 0.2
+_PROGRESS_SECONDS, _POLL_SECONDS = 0.5, 0.2
 #: Children that die in succession, without an error of their own, before the work ends.
 _MOST_DEATHS = 3
+#: The signal of a system that is out of memory.
+_KILLED = 9
+#: How the work is continued after an error.
+_AGAIN = "continue with the same command"
+#: Held by a worker process while it has a child, because a training uses all threads, or the GPU.
+_one_child = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -55,11 +64,43 @@ class Call:
         module: The module of the function.
         function: Its name. It takes `on_progress`, called with (what, done, total), and `on_note`.
         arguments: Its other arguments, picklable.
+        needs: What a worker must have.
     """
 
     module: str
     function: str
     arguments: Mapping[str, Any]
+    needs: "Needs"
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a worker must have to take part.
+
+    Args:
+        paths: Absolute paths that it must see.
+        packages: Packages that it must be able to import.
+        version: The version of mien.
+    """
+
+    paths: Sequence[str]
+    packages: Sequence[str] = ()
+    version: str = __version__
+
+    def missing(self) -> str:
+        """Return what this process lacks and what to do, as the end of a sentence; empty for nothing."""
+        if __version__ != self.version:
+            return f"has mien {__version__}; install mien {self.version} on all machines"
+        for package in self.packages:
+            if importlib.util.find_spec(package) is None:
+                return f"lacks the package {package}; install the same packages on all machines"
+        for path in self.paths:
+            if not Path(path).exists():
+                return (
+                    f"does not see '{path}'; put data and --out on storage that all machines mount at the "
+                    "same path"
+                )
+        return ""
 
 
 @dataclass(frozen=True)
@@ -67,35 +108,46 @@ class _Death:
     """A child that died without an error of its own, such as one that the system killed."""
 
     code: int
-    last: str
 
 
-def check_workers(client: "Client", origin: Mapping[str, Any], folders: Sequence[Path]) -> None:
-    """Check that all workers have this version of mien, and see the same data and folders.
+@dataclass(frozen=True)
+class _Unfit:
+    """A worker that lacks something."""
+
+    worker: str
+    missing: str
+
+
+def check_workers(
+    client: "Client",
+    origin: Mapping[str, Any],
+    folder: str | os.PathLike[str],
+    *,
+    files: Sequence[str] = (),
+    packages: Sequence[str] = (),
+) -> Needs:
+    """Check that all workers have what they need, and return it for those that join later.
 
     Args:
         client: The client.
         origin: `Dataset.origin` of the data.
-        folders: Absolute paths.
+        folder: The folder of the work, absolute.
+        files: Other paths that the work reads, absolute.
+        packages: Packages that it imports.
 
     Raises:
-        InputError: The data have no path, a worker has another version, or it does not see a path.
+        InputError: The data have no path, or a worker lacks something.
     """
     if not origin.get("source"):
         raise InputError("workers of a cluster load the data themselves; give the path of the data")
+    named = [origin["source"], origin.get("votes"), *(origin.get("exclude") or ()), os.fspath(folder), *files]
+    needs = Needs([path for path in named if path], packages)
     _dask.wait_for_worker(client, str(client.scheduler.address))
     _dask.check_versions(client)
-    for path in map(str, (origin["source"], *folders)):
-        for worker, seen in client.run(_sees, path, on_error="return").items():
-            if seen is not True:
-                raise InputError(
-                    f"the worker {worker} does not see '{path}'; put data and --out on storage that all "
-                    "machines mount at the same path"
-                )
-
-
-def _sees(path: str) -> bool:
-    return Path(path).exists()
+    for worker, missing in client.run(needs.missing, on_error="return").items():
+        if missing != "":
+            raise InputError(f"the worker {worker} {missing}")
+    return needs
 
 
 def run(
@@ -110,7 +162,8 @@ def run(
 ) -> None:
     """Make a call on several workers at once, one on each, and return when all calls have returned.
 
-    Workers that join later get a call too, as long as none has returned.
+    Workers that join later get a call too, as long as none has returned. Those that lack something are not
+    used. What a worker loses because it dies or gets a signal is given to another one.
 
     Args:
         client: The client.
@@ -135,6 +188,8 @@ def run(
         raise
     finally:
         jobs.close()
+    if jobs.count_alive():
+        saved = f"{pluralize(jobs.count_alive(), 'training')} may not be saved yet on the workers"
     stop.check(saved)
 
 
@@ -153,13 +208,14 @@ class _Jobs:
         self._payload = pickle.dumps(call)
         self._environment = {"KERAS_BACKEND": networks.find_backend()}
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._watch = _dask.WorkerWatch(client)
+        self._watch = _dask.WorkerWatch(client, _AGAIN)
         #: The worker that each unfinished job was given to, by future; the workers with a child, by job.
         self._pending: dict[Any, str] = {}
         self._alive: dict[int, str] = {}
         self._number = self._deaths = 0
         self._progress: dict[int, tuple[str, int, int]] = {}
         self._said: set[str] = set()
+        self._unfit: dict[str, str] = {}
         client.subscribe_topic(self._topic, lambda event: self._events.put(event[1]))
 
     def run(self, most: int, stop: StopRequest) -> None:
@@ -168,11 +224,11 @@ class _Jobs:
         while True:
             if begins:
                 self._begin(most)
-            if self._report(_LOOK):
+            if self._report(_POLL_SECONDS):
                 self._watch.seen()
             for future in [each for each in self._pending if each.done()]:
                 self._pending.pop(future)
-                begins = self._end(future) and begins
+                begins = self._end(future)
             if not self._pending and not begins:
                 return
             if stop.number:
@@ -183,10 +239,12 @@ class _Jobs:
     def _begin(self, most: int) -> None:
         """Start a job on each worker that has none."""
         with contextlib.suppress(OSError):
-            for worker in self._client.nthreads():
-                if len(self._pending) >= most:
-                    return
-                if worker not in self._pending.values():
+            workers = set(self._client.nthreads())
+            if workers and not self._pending and workers <= self._unfit.keys():
+                worker = min(workers)
+                raise InputError(f"no worker can be used: the worker {worker} {self._unfit[worker]}")
+            for worker in sorted(workers - self._unfit.keys() - set(self._pending.values())):
+                if len(self._pending) < most:
                     self._number += 1
                     future = self._client.submit(
                         _work,
@@ -203,21 +261,29 @@ class _Jobs:
 
     def _end(self, future: Any) -> bool:
         """Take the result of a job; return whether another one may have work to do."""
-        found: Failure | _Death | None = _dask.result_of(future, "a training")
+        found: Failure | _Death | _Unfit | None = _dask.result_of(future, "a training", _AGAIN)
         if isinstance(found, Failure):
+            if found.kind == "Stopped":  # a signal for the child alone, such as from a batch system
+                self._on_note("a signal stopped a training on its worker; it continues")
+                return True
             if found.is_own:
                 raise found.error()
             raise TrainingError(f"a training on the cluster failed: {found.kind}: {found.message}")
+        if isinstance(found, _Unfit):
+            self._unfit[found.worker] = found.missing
+            self._on_note(f"the worker {found.worker} is not used, because it {found.missing}")
+            return True
         if found is None:
             self._deaths = 0
             return False
         self._deaths += 1
+        memory = ", perhaps because memory ran out" if found.code == -_KILLED else ""
         if self._deaths >= _MOST_DEATHS:
             raise TrainingError(
                 f"{_MOST_DEATHS} trainings on the cluster died in succession, the last one with code "
-                f"{found.code}{f' ({found.last})' if found.last else ''}; give each worker more memory"
+                f"{found.code}{memory}; see the logs of the workers, or give each one more memory"
             )
-        self._on_note(f"a training died with code {found.code}, perhaps because memory ran out; it continues")
+        self._on_note(f"a training died with code {found.code}{memory}; it continues")
         return True
 
     def _report(self, seconds: float) -> bool:
@@ -257,14 +323,20 @@ class _Jobs:
 
     def stop(self) -> None:
         """Cancel all jobs, and wait until their children have saved their state."""
+        if self._alive:
+            self._on_note("the workers save their trainings")
         with contextlib.suppress(OSError, RuntimeError):
             self._client.cancel(list(self._pending))
         end = time.monotonic() + _SAVE
         with contextlib.suppress(OSError):
             while self._alive and time.monotonic() < end and self._client.status == "running":
-                self._report(_LOOK)
+                self._report(_POLL_SECONDS)
                 workers = self._client.nthreads()
                 self._alive = {job: worker for job, worker in self._alive.items() if worker in workers}
+
+    def count_alive(self) -> int:
+        """Return the number of children that have not ended, as far as is known."""
+        return len(self._alive)
 
     def close(self) -> None:
         """Stop listening."""
@@ -274,54 +346,66 @@ class _Jobs:
 
 def _work(
     payload: bytes, topic: str, number: int, environment: Mapping[str, str]
-) -> "Failure | _Death | None":
+) -> "Failure | _Death | _Unfit | None":
     """Make the call in a child of this worker, and pass on its messages."""
     from distributed import get_worker
 
     worker = get_worker()
     key = worker.get_current_task()
+    call: Call = pickle.loads(payload)  # noqa: S301
+    if missing := call.needs.missing():
+        return _Unfit(worker.address, missing)
+    # A worker with several threads may get the task of a dead one.
+    while not _one_child.acquire(timeout=_POLL_SECONDS):
+        if not _is_wanted(worker, key):
+            return None
+    try:
+        worker.log_event(topic, {"job": number, "kind": "begun", "worker": worker.address})
+        return _run_child(worker, key, payload, topic, number, environment)
+    finally:
+        worker.log_event(topic, {"job": number, "kind": "ended"})
+        _one_child.release()
 
-    def tell(**event: Any) -> None:
-        worker.log_event(topic, {"job": number, **event})
 
+def _run_child(
+    worker: Any, key: str, payload: bytes, topic: str, number: int, environment: Mapping[str, str]
+) -> "Failure | _Death | None":
+    """Start a child, and follow it to its end."""
     threads = str(worker.state.nthreads)
     limits = {"TF_NUM_INTRAOP_THREADS": threads} if worker.state.nthreads < cores() else {}
-    tell(kind="begun", worker=worker.address)
-    try:
-        with tempfile.TemporaryFile() as log:
-            child = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-m", __name__],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                bufsize=0,
-                env={**os.environ, **limits, **environment},
+    with tempfile.TemporaryFile() as log:
+        child = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            bufsize=0,
+            env={**os.environ, **limits, **environment},
+        )
+        with child:
+            found = _follow(
+                child,
+                payload,
+                lambda **event: worker.log_event(topic, {"job": number, **event}),
+                lambda: _is_wanted(worker, key),
             )
-            with child:
-                found = _follow(child, payload, tell, lambda: _is_wanted(worker, key))
-            if found is None:
-                return None
+        if found is not None and not (isinstance(found, Failure) and found.is_own):
             log.seek(0)
-            said = log.read().decode(errors="replace")
-            if said and not (isinstance(found, Failure) and found.is_own):
-                sys.stderr.write(said)
-            if isinstance(found, _Death):
-                return _Death(child.returncode, said.strip().rpartition("\n")[2])
-            return found
-    finally:
-        tell(kind="ended")
+            logging.getLogger("distributed.worker").error(log.read().decode(errors="replace"))
+    return _Death(child.returncode) if isinstance(found, _Death) else found
 
 
 def _is_wanted(worker: Any, key: str) -> bool:
-    """Return whether a task that runs has not been cancelled."""
+    """Return whether a task that runs has not been cancelled, and its worker is not closing."""
     task = worker.state.tasks.get(key)
-    return task is not None and task.state in ("executing", "long-running")
+    is_open = worker.status.name in ("running", "paused")
+    return is_open and task is not None and task.state in ("executing", "long-running")
 
 
 def _follow(
     child: "subprocess.Popen[bytes]",
     payload: bytes,
-    tell: Callable[..., None],
+    send: Callable[..., None],
     is_wanted: Callable[[], bool],
 ) -> "Failure | _Death | None":
     """Send the call to a child, pass on its messages, and return its result."""
@@ -334,10 +418,10 @@ def _follow(
         left = memoryview(payload)
         while left:
             left = left[child.stdin.write(left) :]
-    found: Failure | _Death | None = _Death(0, "")
+    found: Failure | _Death | None = _Death(0)
     while True:
         try:
-            message = messages.get(timeout=_LOOK)
+            message = messages.get(timeout=_POLL_SECONDS)
         except queue.Empty:
             if not is_wanted():
                 child.stdin.close()
@@ -346,7 +430,7 @@ def _follow(
             child.wait()
             return found
         if isinstance(message, dict):
-            tell(**message)
+            send(**message)
         else:
             found = message
 
@@ -357,11 +441,13 @@ _END = object()
 
 def _read(file: IO[bytes], messages: "queue.SimpleQueue[Any]") -> None:
     """Put the messages of a child into a queue, until it has ended."""
-    # A killed child may leave half a message.
-    with contextlib.suppress(EOFError, pickle.UnpicklingError):
-        while True:
-            messages.put(pickle.load(file))  # noqa: S301
-    messages.put(_END)
+    try:
+        # A killed child may leave half a message.
+        with contextlib.suppress(EOFError, pickle.UnpicklingError):
+            while True:
+                messages.put(pickle.load(file))  # noqa: S301
+    finally:
+        messages.put(_END)
 
 
 class _Client:
@@ -379,7 +465,7 @@ class _Client:
 
     def on_progress(self, what: str, done: int, total: int) -> None:
         """Report the progress, not too often."""
-        if time.monotonic() - self._last >= _EACH:
+        if time.monotonic() - self._last >= _PROGRESS_SECONDS:
             self._last = time.monotonic()
             self.send({"kind": "progress", "what": what, "done": int(done), "total": int(total)})
 

@@ -57,10 +57,11 @@ def train_folds(
 
     Raises:
         DataError: There are too few images, or a fold was trained with other votes.
-        RunError: The folder holds runs of another recipe.
+        RunError: The folder holds runs of another recipe, more folds, or a search.
         OutputError: The folder cannot be made.
     """
     whole = dataset.split("train")
+    check_folder(to, folds)
     say("searching for duplicates, which must stay in one fold")
     parts = assign_folds(whole, dataset.labels, folds, seed=recipe.seed)
     claims = Path(to) / "claims"
@@ -81,12 +82,17 @@ def train_folds(
                 if not _is_done(path):
                     counts = f"trains on {len(part.split('train')):,} images, predicts {len(parts[number]):,}"
                     say(f"fold {number + 1} of {folds}: {counts}")
+                    begins = True
+                else:
+                    begins = False
                 made[number] = _one(part, recipe, path, fit=fit, resume=resume)
+                if begins:
+                    say(f"fold {number + 1} of {folds}: {_score(made[number])}")
             finally:
                 lock.release()
         if len(made) == before:
             if not is_waiting:
-                say(f"other processes train {pluralize(len(left), 'fold')}; waiting for them")
+                say(f"waiting for {pluralize(len(left), 'fold')} that other processes train")
             is_waiting = True
             time.sleep(_WAIT)
     return parts, [made[number] for number in range(folds)]
@@ -119,6 +125,29 @@ def predict_out_of_fold(
         whole.fingerprint, dataset.labels, answers, f"recipe {recipe.name}, out of {len(parts)} folds"
     )
     probabilities.write(Path(to) / FILE, stored)
+
+
+def _score(run: Run) -> str:
+    """Return the accuracy of a network on the images that it predicts."""
+    epoch = run.facts()["shipped"]["epoch"]
+    return f"{run.history()[epoch - 1]['val_accuracy']:.1%} of its predictions are right"
+
+
+def check_folder(to: str | os.PathLike[str], folds: int) -> None:
+    """Check that a folder can hold the runs of folds.
+
+    Raises:
+        RunError: It is the folder of a search, or of more folds.
+    """
+    if (Path(to) / "study.json").exists():
+        raise RunError(f"{to} is the folder of a search; choose another folder with --out")
+    numbers = [path.name.removeprefix("fold-") for path in Path(to).glob("fold-*")]
+    most = max((int(number) for number in numbers if number.isdecimal()), default=0)
+    if most > folds:
+        raise RunError(
+            f"{to} holds {most} folds, not {folds}; repeat with --folds {most}, or choose another folder "
+            "with --out"
+        )
 
 
 def count_unfinished(folds: int, to: str | os.PathLike[str]) -> int:

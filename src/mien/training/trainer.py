@@ -467,7 +467,9 @@ def _train_each_fold(
             if on_status is not None:
                 on_status(status)
 
-        return {"fold": True, "on_status": report, "on_note": on_note}
+        return {"fold": True, "on_status": report, "on_note": lambda said: say(f"{path.name}: {said}")}
+
+    say = on_note or _ignore
 
     return fold_division.train_folds(
         dataset,
@@ -476,7 +478,7 @@ def _train_each_fold(
         to,
         fit=lambda part, path: fit(part, recipe, out=path, **calls(path)),
         resume=lambda made, part: resume(made, part, **calls(made.path)),
-        say=on_note or _ignore,
+        say=say,
     )
 
 
@@ -492,17 +494,26 @@ def _spread_folds(
     """Train the folds on the workers of a cluster."""
     from mien.training import cluster_jobs
 
-    with _files.writing(to):
-        to.mkdir(parents=True, exist_ok=True)
     if not (left := fold_division.count_unfinished(folds, to)):
         return
+    targets.check_images(dataset, recipe)
+    teachers.make_targets(dataset, recipe, None)
+    fold_division.check_folder(to, folds)
+    with _files.writing(to):
+        to.mkdir(parents=True, exist_ok=True)
     place = to.resolve()
-    arguments = {"origin": dict(dataset.origin), "recipe": recipe, "folds": folds, "to": place}
-    cluster_jobs.check_workers(client, dataset.origin, [place])
+    needs = cluster_jobs.check_workers(client, dataset.origin, place, packages=["keras"])
+    arguments = {
+        "origin": dict(dataset.origin),
+        "fingerprints": (dataset.fingerprint, dataset.votes_fingerprint),
+        "recipe": recipe,
+        "folds": folds,
+        "to": place,
+    }
     with listen() as stop:
         cluster_jobs.run(
             client,
-            cluster_jobs.Call(__name__, "join_folds", arguments),
+            cluster_jobs.Call(__name__, "join_folds", arguments, needs),
             most=left,
             stop=stop,
             saved="the folds are saved",
@@ -514,9 +525,10 @@ def _spread_folds(
 def join_folds(
     *,
     origin: Mapping[str, Any],
+    fingerprints: tuple[str, str | None],
     recipe: Recipe,
     folds: int,
-    to: Path,
+    to: str | os.PathLike[str],
     on_progress: Callable[[str, int, int], None],
     on_note: Callable[[str], None],
 ) -> None:
@@ -524,14 +536,23 @@ def join_folds(
 
     Args:
         origin: The arguments of `datasets.load` that load the data.
+        fingerprints: Those of the data and of their votes.
         recipe: As for `train_folds`.
         folds: As for `train_folds`.
         to: The folder of the folds' runs.
         on_progress: As for `train_folds`.
         on_note: As for `train_folds`.
+
+    Raises:
+        DataError: The data are others than those of the client.
     """
     dataset = datasets.load(size=recipe.size, **origin)
-    _train_each_fold(dataset, recipe, folds, to, None, on_note, on_progress)
+    if (dataset.fingerprint, dataset.votes_fingerprint) != fingerprints:
+        raise DataError(
+            f"a worker finds other data in '{origin['source']}' than this process has; use the same files on "
+            "all machines, and give the path of the data instead of a changed data set"
+        )
+    _train_each_fold(dataset, recipe, folds, Path(to), None, on_note, on_progress)
 
 
 def _ignore_progress(what: str, done: int, total: int) -> None:

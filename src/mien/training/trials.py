@@ -126,8 +126,8 @@ class Failure:
     is_own: bool
 
     def error(self) -> MienError:
-        """Return the error, if mien raised it on purpose."""
-        kind = getattr(errors, self.kind)
+        """Return the error, if mien raised it on purpose; a class of another module becomes `MienError`."""
+        kind = getattr(errors, self.kind, MienError)
         found: MienError = kind.__new__(kind)
         found.args = (self.message,)
         return found

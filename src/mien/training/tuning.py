@@ -125,11 +125,11 @@ def search(
         The results.
 
     Raises:
-        InputError: A number is out of range, or the metric does not exist.
+        InputError: A number is out of range, the metric does not exist, or the workers of the cluster lack
+            something.
         RecipeError: The space does not fit the metric or the base.
         DataError: A split is missing, or the data do not have the votes that the space needs.
         RunError: The folder holds another search.
-        InputError: The workers do not see the folder or the data.
         TrainingError: No trial was completed, or three failed in succession.
         OutputError: A file cannot be written.
         Stopped: A signal stopped the search; the same call continues.
@@ -167,7 +167,7 @@ def join(
     *,
     origin: Mapping[str, Any],
     recipe: Recipe,
-    base: Model | str | None,
+    base: str | None,
     on_progress: Callable[[str, int, int], None],
     on_note: Callable[[str], None],
     **arguments: Any,
@@ -177,7 +177,7 @@ def join(
     Args:
         origin: The arguments of `datasets.load` that load the data; `teacher` is ignored.
         recipe: As for `search`.
-        base: As for `search`, or the name of a shipped model.
+        base: The name of a shipped model, or an absolute path.
         on_progress: As for `search`.
         on_note: As for `search`.
         arguments: Other arguments of `search`.
@@ -185,7 +185,7 @@ def join(
     search(
         trials.load(origin, recipe.size),
         recipe,
-        base=model_files.load(base) if isinstance(base, str) else base,
+        base=None if base is None else model_files.load(base),
         origin=origin,
         on_progress=on_progress,
         on_note=on_note,
@@ -231,7 +231,7 @@ def _check_targets(
     targets.check_images(data, recipe)
     teachers.make_targets(data, recipe, teacher)
     for key, changed in search_spaces.bounds(recipe, space):
-        if key.startswith("targets."):
+        if key.startswith(("targets.", "views.")):
             teachers.make_targets(data, changed, teacher)
 
 
@@ -266,7 +266,8 @@ def _open(path: Path, settings: Mapping[str, Any], space: SearchSpace) -> None:
     file = path / "study.json"
     if path.exists() and not path.is_dir():
         raise RunError(f"{path} is a file; name another folder with --out")
-    strange = path.is_dir() and not (path / "claims").is_dir() and any(path.iterdir())
+    own = {"claims", "trials", "confirm", "space.toml"}  # of a search that was killed at once
+    strange = path.is_dir() and any(each.name not in own for each in path.iterdir())
     if strange and not file.exists():
         raise RunError(f"{path} has files that are not of a search; name another folder with --out")
     with _files.writing(path):
@@ -461,7 +462,13 @@ class _Search:
     def spread(self, client: "Client", confirm: int) -> None:
         """Train trials on the workers of a cluster until there are enough, then the best recipe."""
         place = self.path.resolve()
-        cluster_jobs.check_workers(client, self.origin, [place])
+        base, files = None, []
+        if self.base is not None:
+            base = model_files.shipped_name(self.base) or str(self.base.path.resolve())
+            files = [] if base in model_files.SHIPPED else [base]
+        needs = cluster_jobs.check_workers(
+            client, self.origin, place, files=files, packages=["keras", "optuna"]
+        )
         arguments = {
             "origin": self.origin,
             "recipe": self.recipe,
@@ -472,7 +479,7 @@ class _Search:
             "prune": self.prune,
             "seed": self.seed,
             "teacher": self.teacher,
-            "base": None if self.base is None else model_files.shipped_name(self.base) or self.base,
+            "base": base,
         }
 
         def on_note(sentence: str) -> None:
@@ -485,7 +492,7 @@ class _Search:
             if most > 0:
                 cluster_jobs.run(
                     client,
-                    cluster_jobs.Call(__name__, "join", {**arguments, "confirm": confirm}),
+                    cluster_jobs.Call(__name__, "join", {**arguments, "confirm": confirm}, needs),
                     most=most,
                     stop=self.stop,
                     saved="the trials are saved",
