@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 import builders
 import dying
-from mien import api, cli
+from mien import _files, api, cli
 from mien.data.probabilities import SavedPredictions
 from mien.errors import DataError, InputError, RecipeError
 from mien.models import model_files
@@ -109,6 +110,27 @@ def test_a_batch_holds_worse_copies_of_the_view_and_its_answers(
     noisy = BatchLoader(split, labels, learner("augment.noise=0.2"), taught)
     assert (next(noisy.batches(1, 0))[0] != images).mean() > 0.5
     assert taught.at(3) == 0
+
+
+def test_runs_share_answers_and_wait_for_each_other(
+    student: runs.Run, teacher: model_files.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[model_files.Model] = []
+    monkeypatch.setattr(teachers, "by_onnx", lambda model: asked.append(model) or _by_onnx(model))
+    both, shared = teachers.Teachers((teacher, teacher)), tmp_path / "views"
+    options: dict[str, Any] = {"teacher": both, "views": shared}
+    one = trainer.fit(dying.data(), learner(), out=tmp_path / "one", **options)
+    assert len(asked) == 2
+    held = _files.hold(tmp_path / "views.lock")
+    assert held is not None
+    monkeypatch.setattr(teachers, "time", SimpleNamespace(sleep=lambda seconds: held.release()))
+    two = trainer.fit(dying.data(), learner(), out=tmp_path / "two", **options)
+    assert not held.is_locked
+    assert len(asked) == 2
+    assert not one.views.exists()
+    assert not two.views.exists()
+    losses = [[row["loss"] for row in each.history()] for each in (student, one, two)]
+    assert losses[0] == losses[1] == losses[2]
 
 
 def test_a_stopped_student_goes_on_with_its_teachers(

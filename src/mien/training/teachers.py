@@ -9,7 +9,9 @@ Source: distillation that is patient and consistent, Beyer et al. 2022, arXiv:21
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,8 @@ MAX_BYTES = 1 << 30
 OUTPUTS = {"answer": "probabilities", "ferplus": "ferplus"}
 
 _BLOCK = 2048
+#: Seconds between two looks at a folder that another process writes to.
+_WAIT = 0.5
 _FILE = "view-{:04d}.npz"
 
 #: Returns a model's probabilities `(n, labels)` by output for images `(n, s, s, 1)`.
@@ -176,10 +180,13 @@ def answer_views(
     recipe: Recipe,
     folder: str | os.PathLike[str],
     *,
+    lock: str | os.PathLike[str] | None = None,
     answer_with: Callable[[Model], Answer] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ViewAnswers:
     """Let teachers answer all views of a split, or read the answers that an earlier call kept.
+
+    Processes can share the folder with a lock; the first one writes the answers, and the others wait for it.
 
     Args:
         teachers: The models.
@@ -187,6 +194,7 @@ def answer_views(
         labels: The classes of the data.
         recipe: Gives views, and whether the second output is needed.
         folder: Where the answers are kept, one file for each view.
+        lock: A file that is locked meanwhile; None if no other process uses the folder.
         answer_with: Returns how a model answers; None for ONNX Runtime.
         progress: Called with (images done, images in all).
 
@@ -199,23 +207,39 @@ def answer_views(
     about = hashlib.sha256(
         repr((teachers.sha256, split.fingerprint, tuple(labels), sorted(outputs), views)).encode()
     ).hexdigest()
-    with _files.writing(folder):
-        Path(folder).mkdir(exist_ok=True)
     answerers: list[Answer] = []
     shape = views.count, len(split), len(labels)
     found = {name: np.empty(shape, np.float16) for name in outputs}
-    for number in range(views.count):
-        file = Path(folder) / _FILE.format(number)
-        kept = _read(file, about, shape[1:], outputs)
-        if kept is None:
-            answerers = answerers or [(answer_with or by_onnx)(model) for model in teachers.models]
-            kept = _ask(teachers, answerers, split, labels, views, number, outputs)
-            _write(file, about, kept)
-        for name, rows in kept.items():
-            found[name][number] = rows
-        if progress is not None:
-            progress((number + 1) * len(split), views.count * len(split))
+    with _files.writing(folder):
+        Path(folder).mkdir(exist_ok=True)
+    with _locked(lock):
+        for number in range(views.count):
+            file = Path(folder) / _FILE.format(number)
+            kept = _read(file, about, shape[1:], outputs)
+            if kept is None:
+                answerers = answerers or [(answer_with or by_onnx)(model) for model in teachers.models]
+                kept = _ask(teachers, answerers, split, labels, views, number, outputs)
+                _write(file, about, kept)
+            for name, rows in kept.items():
+                found[name][number] = rows
+            if progress is not None:
+                progress((number + 1) * len(split), views.count * len(split))
     return ViewAnswers(views, found)
+
+
+@contextmanager
+def _locked(path: str | os.PathLike[str] | None) -> Iterator[None]:
+    """Hold a lock, if there is one, and wait while another process holds it."""
+    if path is None:
+        yield
+        return
+    with _files.writing(path):
+        while (lock := _files.hold(path)) is None:
+            time.sleep(_WAIT)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _ask(

@@ -271,6 +271,7 @@ def fit(
     base: Model | None = None,
     origin: Mapping[str, Any] | None = None,
     fold: bool = False,
+    views: str | os.PathLike[str] | None = None,
     on_status: Callable[[Status], None] | None = None,
     on_epoch: OnEpoch | None = None,
     on_note: Callable[[str], None] | None = None,
@@ -300,6 +301,7 @@ def fit(
             recipe's network. Output layers for other classes keep random weights.
         origin: How to load the data again (arguments of `datasets.load`); kept in `run.json`.
         fold: Whether it is a fold of `train_folds`, which resumes it by itself.
+        views: The folder for the answers of teachers, which several runs can share; None for the run's own.
         on_status: Called a few times a second with the progress.
         on_epoch: Called with the row of `history.csv` of each epoch, once each and in order, when the epoch
             is saved. If it returns True before the last epoch, the training ends: the run has the status
@@ -345,7 +347,7 @@ def fit(
     made = create(recipe, known, out=out, runs=runs)
     calls = _Calls(on_status, _EpochReporter(on_epoch), on_note or _ignore, on_progress)
     with made.lock():
-        return _train(made, model, dataset, recipe, wanted, teacher, calls, fold=fold)
+        return _train(made, model, dataset, recipe, wanted, teacher, calls, fold=fold, views=views)
 
 
 def resume(
@@ -354,6 +356,7 @@ def resume(
     *,
     teacher: SavedPredictions | Teachers | None = None,
     fold: bool = False,
+    views: str | os.PathLike[str] | None = None,
     on_status: Callable[[Status], None] | None = None,
     on_epoch: OnEpoch | None = None,
     on_note: Callable[[str], None] | None = None,
@@ -366,6 +369,7 @@ def resume(
         dataset: The same data, bit for bit.
         teacher: The same probabilities to distil from, if there were any.
         fold: As in `fit`.
+        views: As in `fit`.
         on_status: As in `fit`.
         on_epoch: As in `fit`. Called first with the rows of the epochs before the resume; of these, the
             answer for the last one counts.
@@ -398,7 +402,7 @@ def resume(
         with _memory_of(engine):
             model = _build_for_training(recipe, classes=len(dataset.labels), policy=known["precision"])
         calls = _Calls(on_status, _EpochReporter(on_epoch), on_note or _ignore, on_progress)
-        return _train(made, model, dataset, recipe, wanted, teacher, calls, fold=fold)
+        return _train(made, model, dataset, recipe, wanted, teacher, calls, fold=fold, views=views)
 
 
 def train_folds(
@@ -573,12 +577,13 @@ def _train(
     calls: "_Calls",
     *,
     fold: bool,
+    views: str | os.PathLike[str] | None,
 ) -> Run:
     """Train from the last saved state, or from the beginning, to the end."""
     again = "the same command" if fold else f"mien train --resume {made.path}"
     made.sweep()
     engine, say, report = _engine_of(made), calls.say, calls.report
-    taught = _answer_views(made, dataset, recipe, teacher, engine, calls)
+    taught = _answer_views(made, views, dataset, recipe, teacher, engine, calls)
     feed = BatchLoader(dataset.split("train"), wanted.train, recipe, taught)
     validation = dataset.split("val").images, to_keras(wanted.val)
     with _memory_of(engine):
@@ -735,6 +740,7 @@ def _score_base(
 
 def _answer_views(
     made: Run,
+    shared: str | os.PathLike[str] | None,
     dataset: Dataset,
     recipe: Recipe,
     teacher: SavedPredictions | Teachers | None,
@@ -761,7 +767,8 @@ def _answer_views(
         dataset.split("train"),
         dataset.labels,
         recipe,
-        made.views,
+        made.views if shared is None else shared,
+        lock=None if shared is None else f"{os.fspath(shared)}.lock",
         answer_with=answer_with,
         progress=move,
     )

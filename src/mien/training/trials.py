@@ -49,6 +49,7 @@ class Task:
         origin: The arguments of `datasets.load`.
         teacher: Probabilities to distil from, or models.
         base: The model to start from.
+        views: The folder for the answers of teachers.
         metric: What each epoch reports.
     """
 
@@ -59,6 +60,7 @@ class Task:
     origin: dict[str, Any]
     teacher: SavedPredictions | Teachers | None
     base: Model | None
+    views: Path
     metric: Metric
 
 
@@ -210,7 +212,8 @@ def _train(search: Connection, task: Task) -> Outcome:
         if made is not None and made.load()[0] is None:
             shutil.rmtree(made.path)  # it was stopped before its first state
             made = None
-        options: dict[str, Any] = {"teacher": task.teacher, "on_status": on_status, "on_epoch": on_epoch}
+        options: dict[str, Any] = {"teacher": task.teacher, "views": task.views}
+        options |= {"on_status": on_status, "on_epoch": on_epoch}
         data = load(task.origin, task.recipe.size) if task.data is None else task.data
         try:
             if made is None:

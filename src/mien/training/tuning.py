@@ -6,6 +6,7 @@
     STUDY/trials/trial-1   the run of each trial
     STUDY/confirm/         the runs of the best recipe with other seeds
     STUDY/claims/          the locks of trials
+    STUDY/views/           what teachers answer to views, until the search ends
     STUDY/best.toml        the best recipe, with its measured score
 
 A search that is killed continues with the same call: a trial whose process has died is claimed by the next
@@ -61,6 +62,8 @@ try:
 except ImportError as error:
     raise MissingExtra("the search for hyperparameters", "tune") from error
 
+#: The folder of what teachers answer to views: the same for all trials, unless the space changes views.
+_VIEWS = "views"
 #: The name of the study in Optuna's journal; Hyperband's brackets depend on it.
 _NAME = "mien"
 #: Hyperband compares a trial with others after 1/9 and 1/3 of the epochs, and keeps a third.
@@ -456,6 +459,8 @@ class _Search:
         found = self.result(confirm)
         assert found.best_recipe is not None
         _files.write(found.best_file, recipes.to_toml(found.best_recipe).encode())
+        if len(found.confirmed) == confirm:  # otherwise another process still trains
+            shutil.rmtree(self.path / _VIEWS, ignore_errors=True)
         self.on_trial(found)
         return found
 
@@ -668,6 +673,7 @@ class _Search:
             origin=self.origin,
             teacher=self.teacher,
             base=self.base,
+            views=self.path / _VIEWS,
             metric=self.metric,
         )
         ended: Outcome | Failure | None = None
