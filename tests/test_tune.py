@@ -529,7 +529,9 @@ def test_the_command_prints_the_best_trials_or_json(
     away: Path, faces: Path, capsys: pytest.CaptureFixture[str], threads: None
 ) -> None:
     Path("space.toml").write_text("[optimizer]\nlearning_rate = { low = 0.01, high = 0.1, log = true }\n")
+    Path("none.csv").write_text("file\n")
     words = ["tune", str(faces / "faces.zip"), "--space", "space.toml", "--trials", "2", "--confirm", "0"]
+    words += ["--exclude", "none.csv"]
     for setting in ("network=toy", "size=16", "epochs=1", "optimizer.learning_rate=0.05"):
         words += ["--set", setting]
     assert cli.run([*words, "--json"]) == 0
@@ -547,7 +549,7 @@ def test_the_command_prints_the_best_trials_or_json(
     assert has_line(captured.err, "trial 2 of 2")
     assert cli.run(words) == 0
     shown = capsys.readouterr().out
-    assert has_line(shown, "mien train", "best.toml")
+    assert has_line(shown, "mien train", "best.toml", f"--exclude {Path('none.csv').resolve()}")
     assert has_line(shown, "best: trial", "42 val images")
 
 

@@ -343,6 +343,7 @@ def _beside(began: dict[str, Any] | None) -> list[tuple[str, str]]:
 
 @common.reads_data
 def tune(
+    context: typer.Context,
     data: Annotated[
         Path | None, typer.Argument(metavar="DATA", help="The data, as mien train takes it.")
     ] = None,
@@ -440,7 +441,7 @@ def tune(
             on_dataset=on_dataset,
             on_note=common.note,
         )
-    common.emit(found.to_dict() | timer.seconds()) if json else _tell_study(found, data)
+    common.emit(found.to_dict() | timer.seconds()) if json else _tell_study(found, context.params)
     return common.SOME_BAD if skipped else 0
 
 
@@ -470,8 +471,13 @@ def _show_space(
 _MOST_TRIALS = 10
 
 
-def _tell_study(found: "StudyResult", data: Path) -> None:
-    """Print the best trials, what the best recipe scores with other seeds, and the next command."""
+def _tell_study(found: "StudyResult", given: Mapping[str, Any]) -> None:
+    """Print the best trials, what the best recipe scores with other seeds, and the next command.
+
+    Args:
+        found: What was found.
+        given: The parameters of the command.
+    """
     done = [(each.score, each) for each in found.trials if each.score is not None]
     done.sort(key=lambda pair: pair[0], reverse=found.metric == "val_accuracy")
     common.table(
@@ -492,7 +498,11 @@ def _tell_study(found: "StudyResult", data: Path) -> None:
         common.out.print(f"best: trial {found.best.number}; {found.measured}", markup=False)
     common.out.print(f"page: {found.report}", markup=False)
     if found.best_file.exists():
-        words = ["mien", "train", str(data), "--recipe", str(found.best_file)]
+        source, *reading = _data_words(given)
+        words = ["mien", "train", source, "--recipe", str(found.best_file)]
+        words += ["--from", given["from_"]] if given["from_"] else []
+        words += [word for each in given["teacher"] or () for word in ("--teacher", each)]
+        words += reading
         common.out.print(f"next: {format_command(words)}", markup=False)
 
 
