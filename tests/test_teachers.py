@@ -12,7 +12,7 @@ import builders
 import dying
 from mien import _files, api, cli
 from mien.data.probabilities import SavedPredictions
-from mien.errors import DataError, InputError, RecipeError
+from mien.errors import DataError, InputError, OutputError, RecipeError, Stopped
 from mien.models import model_files
 from mien.training import augmentation, recipes, runs, teachers, trainer
 from mien.training.batches import BatchLoader
@@ -110,6 +110,23 @@ def test_a_batch_holds_worse_copies_of_the_view_and_its_answers(
     noisy = BatchLoader(split, labels, learner("augment.noise=0.2"), taught)
     assert (next(noisy.batches(1, 0))[0] != images).mean() > 0.5
     assert taught.at(3) == 0
+
+
+def test_what_stops_the_teachers_says_how_to_continue(
+    teacher: model_files.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught = teachers.Teachers((teacher, teacher))
+    for number, (raised, error) in enumerate(
+        ((KeyboardInterrupt(), Stopped), (OutputError("the disk is full"), OutputError))
+    ):
+
+        def fail(*arguments: Any, raised: BaseException = raised) -> None:
+            raise raised
+
+        with monkeypatch.context() as patched:
+            patched.setattr(teachers, "_write", fail)
+            with builders.refused(error, f"continue with: mien train --resume {tmp_path / str(number)}"):
+                trainer.fit(dying.data(), learner(), out=tmp_path / str(number), teacher=taught)
 
 
 def test_runs_share_answers_and_wait_for_each_other(

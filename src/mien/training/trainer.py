@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import os
 import platform
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
@@ -23,7 +24,7 @@ from mien._processes import listen
 from mien.data import datasets
 from mien.data.datasets import Dataset, Split
 from mien.data.probabilities import SavedPredictions
-from mien.errors import DataError, ModelError, OutputError, RecipeError, RunError, TrainingError
+from mien.errors import DataError, ModelError, OutputError, RecipeError, RunError, Stopped, TrainingError
 from mien.evaluation import evaluator
 from mien.evaluation.evaluation import Evaluation
 from mien.evaluation.metrics import add_thresholds, find_plurality, majority_share, wilson_interval
@@ -583,7 +584,15 @@ def _train(
     again = "the same command" if fold else f"mien train --resume {made.path}"
     made.sweep()
     engine, say, report = _engine_of(made), calls.say, calls.report
-    taught = _answer_views(made, views, dataset, recipe, teacher, engine, calls)
+    try:
+        taught = _answer_views(made, views, dataset, recipe, teacher, engine, calls)
+    except KeyboardInterrupt:
+        raise Stopped(
+            f"stopped, and finished views are saved; continue with: {again}", signal.SIGINT
+        ) from None
+    except OutputError as error:
+        error.args = (f"{error}; then continue with: {again}",)
+        raise
     feed = BatchLoader(dataset.split("train"), wanted.train, recipe, taught)
     validation = dataset.split("val").images, to_keras(wanted.val)
     with _memory_of(engine):
