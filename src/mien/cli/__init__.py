@@ -185,6 +185,8 @@ def _stopped(given: list[str]) -> str:
     what = "stopped by a signal; files that were written are complete"
     if given[:1] == ["tune"]:
         return f"{what}; run the same command again to continue"
+    if given[:1] == ["predict"] and any(each.partition("=")[0] == "--to" for each in given):
+        return f"{what}; run the same command with --resume to continue"
     if given[:1] != ["train"]:
         return what
     if any(each.partition("=")[0] == "--folds" for each in given):
