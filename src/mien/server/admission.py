@@ -110,8 +110,7 @@ class Admission:
     def __init__(self, app: ASGIApp, *, settings: Settings, metrics: Metrics, gate: Gate) -> None:
         self._app, self._settings, self._metrics, self._gate = app, settings, metrics, gate
         # A client that knows the limit does not send a request while the connection is being closed.
-        idle = max(1, round(settings.times.idle))
-        self._headers = (*_HEADERS, (b"keep-alive", b"timeout=%d" % idle))
+        self._headers = (*_HEADERS, (b"keep-alive", b"timeout=%d" % settings.times.keep_alive))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""

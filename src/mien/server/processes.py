@@ -138,7 +138,7 @@ def config(app: Any, settings: Settings, **more: Any) -> ServerConfig:
         server_header=False,
         # asyncio accepts that many connections at once, so that one of several processes would get them all.
         backlog=1 if more.get("workers", 1) > 1 else _BACKLOG,
-        timeout_keep_alive=max(1, round(settings.times.idle)),
+        timeout_keep_alive=settings.times.keep_alive,
         timeout_graceful_shutdown=max(1, round(settings.times.drain)),
         **more,
     )

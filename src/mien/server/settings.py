@@ -76,6 +76,11 @@ class Times:
     drain: float = 20.0
     frame: float = 60.0
 
+    @property
+    def keep_alive(self) -> int:
+        """Whole seconds that an idle connection stays open, as HTTP states them."""
+        return max(1, round(self.idle))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
