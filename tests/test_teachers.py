@@ -140,7 +140,7 @@ def test_runs_share_answers_and_wait_for_each_other(
     assert len(asked) == 2
     held = _files.hold(tmp_path / "views.lock")
     assert held is not None
-    monkeypatch.setattr(teachers, "time", SimpleNamespace(sleep=lambda seconds: held.release()))
+    monkeypatch.setattr(_files, "time", SimpleNamespace(sleep=lambda seconds: held.release()))
     two = trainer.fit(dying.data(), learner(), out=tmp_path / "two", **options)
     assert not held.is_locked
     assert len(asked) == 2

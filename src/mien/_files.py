@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import NoneType
@@ -103,6 +104,29 @@ def hold(path: str | os.PathLike[str]) -> filelock.BaseFileLock | None:
             _check_creates(Path(path))
         return None
     return lock
+
+
+@contextlib.contextmanager
+def hold_when_free(path: str | os.PathLike[str], *, seconds: float = 0.05) -> Iterator[None]:
+    """Lock the file `path` during the block; wait while another process holds it.
+
+    Args:
+        path: The file, in a folder that exists.
+        seconds: Between two tries.
+
+    Raises:
+        OutputError: The file cannot be created or opened.
+    """
+    while True:
+        with writing(path):
+            lock = hold(path)
+        if lock is not None:
+            break
+        time.sleep(seconds)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _check_creates(path: Path) -> None:

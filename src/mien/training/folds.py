@@ -16,7 +16,7 @@ from mien.data.datasets import Dataset, Split
 from mien.data.probabilities import SavedPredictions
 from mien.errors import DataError, RunError
 from mien.models import model_files
-from mien.training.recipes import Recipe
+from mien.training.recipes import Recipe, without_texts
 from mien.training.runs import Run, open_run
 
 #: The file of probabilities beside the runs of the folds.
@@ -78,16 +78,14 @@ def train_folds(
             if lock is None:
                 continue
             try:
-                part = _divide(dataset, parts[number])
-                if not _is_done(path):
-                    counts = f"trains on {len(part.split('train')):,} images, predicts {len(parts[number]):,}"
-                    say(f"fold {number + 1} of {folds}: {counts}")
-                    begins = True
-                else:
-                    begins = False
+                part, name = _divide(dataset, parts[number]), f"fold {number + 1} of {folds}"
+                is_done = _is_done(path)
+                if not is_done:
+                    trained, held = len(part.split("train")), len(parts[number])
+                    say(f"{name}: trains on {trained:,} images, predicts {held:,}")
                 made[number] = _one(part, recipe, path, fit=fit, resume=resume)
-                if begins:
-                    say(f"fold {number + 1} of {folds}: {_score(made[number])}")
+                if not is_done:
+                    say(f"{name}: {_score(made[number])}")
             finally:
                 lock.release()
         if len(made) == before:
@@ -170,7 +168,7 @@ def _one(part: Dataset, recipe: Recipe, path: Path, *, fit: Fit, resume: Resume)
     if not path.exists():
         return fit(part, path)
     made = open_run(path)
-    if _settings(made.recipe()) != _settings(recipe):
+    if without_texts(made.recipe()) != without_texts(recipe):
         raise RunError(f"{path} was trained with another recipe; choose another folder with --out")
     if made.facts()["status"] != "done":
         return resume(made, part)
@@ -178,11 +176,6 @@ def _one(part: Dataset, recipe: Recipe, path: Path, *, fit: Fit, resume: Resume)
         raise RunError(f"{path} was trained on other data; choose another folder with --out")
     made.check_votes(part.votes_fingerprint)
     return made
-
-
-def _settings(recipe: Recipe) -> Recipe:
-    """Return a recipe without its texts, which do not change the training."""
-    return replace(recipe, about="", command="", measured="")
 
 
 def assign_folds(split: Split, labels: Sequence[str], folds: int, *, seed: int) -> list[NDArray[np.intp]]:

@@ -589,6 +589,11 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     return from_dict(values)
 
 
+def without_texts(recipe: Recipe) -> Recipe:
+    """Return a recipe without its texts, which do not change the training."""
+    return replace(recipe, about="", command="", measured="")
+
+
 def list_settings(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the name of each setting, with dots, and its value.
 

@@ -9,9 +9,8 @@ Source: distillation that is patient and consistent, Beyer et al. 2022, arXiv:21
 
 import hashlib
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -212,7 +211,7 @@ def answer_views(
     found = {name: np.empty(shape, np.float16) for name in outputs}
     with _files.writing(folder):
         Path(folder).mkdir(exist_ok=True)
-    with _locked(lock):
+    with nullcontext() if lock is None else _files.hold_when_free(lock, seconds=_WAIT):
         for number in range(views.count):
             file = Path(folder) / _FILE.format(number)
             kept = _read(file, about, shape[1:], outputs)
@@ -225,21 +224,6 @@ def answer_views(
             if progress is not None:
                 progress((number + 1) * len(split), views.count * len(split))
     return ViewAnswers(views, found)
-
-
-@contextmanager
-def _locked(path: str | os.PathLike[str] | None) -> Iterator[None]:
-    """Hold a lock, if there is one, and wait while another process holds it."""
-    if path is None:
-        yield
-        return
-    with _files.writing(path):
-        while (lock := _files.hold(path)) is None:
-            time.sleep(_WAIT)
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _ask(

@@ -446,7 +446,7 @@ def train_folds(
     """
     to = Path(runs) / f"{recipe.name}-folds" if out is None else Path(out)
     if client is not None:
-        _spread_folds(client, dataset, recipe, folds, to, on_note or _ignore, on_progress or _ignore_progress)
+        _spread_folds(client, dataset, recipe, folds, to, on_note or _ignore, on_progress or _ignore)
     parts, made = _train_each_fold(dataset, recipe, folds, to, on_status, on_note, on_progress)
     fold_division.predict_out_of_fold(dataset, recipe, to, parts, made)
     return to / fold_division.FILE
@@ -560,11 +560,7 @@ def join_folds(
     _train_each_fold(dataset, recipe, folds, Path(to), None, on_note, on_progress)
 
 
-def _ignore_progress(what: str, done: int, total: int) -> None:
-    pass
-
-
-def _ignore(sentence: str) -> None:
+def _ignore(*arguments: Any) -> None:
     pass
 
 

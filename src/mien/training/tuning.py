@@ -20,7 +20,6 @@ import multiprocessing
 import os
 import shutil
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -250,7 +249,7 @@ def _describe(
     base: Model | None,
 ) -> dict[str, Any]:
     """Return the content of `study.json`: everything that must be equal if a search continues."""
-    plain = recipes.from_dict(recipes.to_dict(replace(recipe, about="", command="", measured="")))
+    plain = recipes.from_dict(recipes.to_dict(recipes.without_texts(recipe)))
     return {
         "schema": 1,
         "recipe": recipes.to_dict(plain),
@@ -276,7 +275,7 @@ def _open(path: Path, settings: Mapping[str, Any], space: SearchSpace) -> None:
     with _files.writing(path):
         for name in ("claims", "trials", "confirm"):
             (path / name).mkdir(parents=True, exist_ok=True)
-    with _locked(path / "claims" / "study.lock"):
+    with _files.hold_when_free(path / "claims" / "study.lock"):
         if not file.exists():
             _files.write(path / "space.toml", search_spaces.to_toml(space).encode())
             text = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
@@ -294,17 +293,6 @@ def _open(path: Path, settings: Mapping[str, Any], space: SearchSpace) -> None:
             f"{path} is a search with another {join_words(changed)}; repeat its command unchanged, or name "
             "another folder with --out"
         )
-
-
-@contextlib.contextmanager
-def _locked(place: Path) -> Iterator[None]:
-    """Hold a lock for a moment; wait for other processes."""
-    while (lock := _hold(place)) is None:
-        time.sleep(0.05)
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _hold(place: Path) -> filelock.BaseFileLock | None:
@@ -413,7 +401,7 @@ class _Search:
         self.context = _context(self.recipe, self.space)
         self.failures = 0
         journal = self.path / "journal.log"
-        with _files.writing(self.path), _locked(self.path / "claims" / "study.lock"):
+        with _files.writing(self.path), _files.hold_when_free(self.path / "claims" / "study.lock"):
             journal.touch()
             backend = JournalFileBackend(str(journal), lock_obj=_JournalLock(journal))
             self.study = optuna.create_study(
@@ -519,7 +507,7 @@ class _Search:
         A trial that is running in the journal, and whose lock is free, belongs to a process that has died.
         """
         self.stop.check("the trial is saved")
-        with _files.writing(self.path), _locked(self.path / "claims" / "study.lock"):
+        with _files.writing(self.path), _files.hold_when_free(self.path / "claims" / "study.lock"):
             known = self.study.get_trials(deepcopy=False)
             for frozen in known:
                 if frozen.state == TrialState.RUNNING and (lock := _hold(self._lock_of(frozen.number))):
