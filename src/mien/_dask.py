@@ -6,11 +6,11 @@ Needs the extra `cluster`.
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
-from mien._processes import cores, uninterrupted
+from mien._processes import cores, log_level, uninterrupted
 from mien.errors import InputError, MissingExtra
 
 if TYPE_CHECKING:
@@ -71,16 +71,9 @@ def connect(address: str, *, workers: int | None = None, threads: int | None = 1
         yield client
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> AbstractContextManager[None]:
     """Keep tracebacks about a lost connection off the terminal; an error in one sentence follows them."""
-    logger = logging.getLogger("distributed.client")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
+    return log_level("distributed.client", logging.CRITICAL)
 
 
 def load() -> Any:

@@ -1,5 +1,6 @@
-"""Processor cores, signals, and processes that Ctrl-C does not reach."""
+"""Processor cores, signals, log levels, and processes that Ctrl-C does not reach."""
 
+import logging
 import os
 import signal
 import threading
@@ -26,6 +27,23 @@ def uninterrupted() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def log_level(name: str, level: int) -> Iterator[None]:
+    """Set the level of a logger during the block.
+
+    Args:
+        name: The logger's name.
+        level: Such as `logging.ERROR`.
+    """
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 class StopRequest:

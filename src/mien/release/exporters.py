@@ -14,7 +14,7 @@ import importlib
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mien import _files
+from mien._processes import log_level
 from mien.data import synthetic
 from mien.errors import InputError, MissingExtra, ModelError
 from mien.models import initial_weights, model_files, networks
@@ -575,13 +576,6 @@ def _round_weights(content: bytes) -> bytes:
     return bytes(result.quantized_model)
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> contextlib.AbstractContextManager[None]:
     """Keep Keras from advising against the format that was asked for."""
-    log = logging.getLogger("absl")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
+    return log_level("absl", logging.ERROR)
