@@ -92,6 +92,18 @@ def test_importing_mien_loads_no_package() -> None:
     assert run_python(code) == "[]\n"
 
 
+def test_onnx_runtime_keeps_no_usage_data(tmp_path: Path) -> None:
+    # It would write an identifier and a database below the home folder, and then send the database.
+    code = "import mien, os; mien.load_model('fast'); print(os.environ.get('ORT_DISABLE_TELEMETRY'))"
+    wanted = {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT / "src")}
+    for chosen, expected in (({}, "1"), ({"ORT_DISABLE_TELEMETRY": "true"}, "true")):
+        answer = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=wanted | chosen
+        )
+        assert answer.stdout == f"{expected}\n"
+        assert not list(tmp_path.iterdir())
+
+
 def test_every_public_name_loads_and_is_documented() -> None:
     import mien
 

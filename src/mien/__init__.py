@@ -10,6 +10,7 @@ Functions and packages load when first used, so that using a model never imports
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -55,6 +56,9 @@ if TYPE_CHECKING:
     from mien.types import Box, Face, Prediction, Problem
 
 __version__ = "0.1.0"
+
+# ONNX Runtime 1.29 and later sends usage data to Microsoft from its import on, unless this is set.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 #: The public functions and types, and where each is defined.
 _PUBLIC = {
