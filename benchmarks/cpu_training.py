@@ -21,6 +21,8 @@ What the names mean:
     caller            fused, with TF_ONEDNN_THREADPOOL_USE_CALLER_THREAD=1
     tensorflow        fused, with TensorFlow's own kernels (TF_ENABLE_ONEDNN_OPTS=0)
     tensorflow-keras  keras, with TensorFlow's own kernels
+    torch             keras, on Keras' torch backend (needs torch, which no extra of mien installs)
+    jax               keras, on Keras' JAX backend
 """
 
 from __future__ import annotations
@@ -51,11 +53,20 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "caller": {"fused": True, "TF_ONEDNN_THREADPOOL_USE_CALLER_THREAD": "1"},
     "tensorflow": {"fused": True, "TF_ENABLE_ONEDNN_OPTS": "0"},
     "tensorflow-keras": {"TF_ENABLE_ONEDNN_OPTS": "0"},
+    "torch": {"KERAS_BACKEND": "torch"},
+    "jax": {"KERAS_BACKEND": "jax", "compile": "auto"},
 }
+#: Variants that need more than mien[cpu], which are measured only if --variant names them.
+OTHER_BACKENDS = ("torch", "jax")
 #: What the ratios compare with.
 BASE = "keras:64"
 #: What is measured without --variant.
-PLAN = (BASE, *(f"{name}:64" for name in VARIANTS if name != "keras"), "keras:256", "fused:256")
+PLAN = (
+    BASE,
+    *(f"{name}:64" for name in VARIANTS if name not in ("keras", *OTHER_BACKENDS)),
+    "keras:256",
+    "fused:256",
+)
 
 
 def main() -> None:
@@ -161,7 +172,7 @@ def _child(name: str, batch: int, options: argparse.Namespace) -> None:
     model.compile(
         optimizer=optimization.make_optimizer(recipe.optimizer, model, steps=10**5),
         **optimization.loss_settings(recipe.targets, distils=False, frequencies=[1 / 7] * 7),
-        jit_compile=bool(settings.get("xla")),
+        jit_compile=settings.get("compile", bool(settings.get("xla"))),
         steps_per_execution=settings.get("together", 1),
     )
     random = np.random.default_rng(0)

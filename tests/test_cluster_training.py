@@ -213,12 +213,17 @@ def test_workers_train_on_the_data_of_the_client_only(faces: Path, tmp_path: Pat
 
 
 def test_options_of_a_cluster_are_checked_before_the_data(
-    away: Path, capsys: pytest.CaptureFixture[str]
+    away: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(_dask, "_CONNECT", 2)
     for words, names in (
         (["train", "faces.zip", "--cluster", "local"], ("--cluster", "--folds")),
         (["train", "faces.zip", "--folds", "2", "--workers", "2"], ("--workers", "--cluster local")),
         (["train", "faces.zip", "--folds", "2", "--cluster", "local", "--workers", "0"], ("--workers", "0")),
+        (["tune", "faces.zip", "--workers", "2"], ("--workers", "--cluster local")),
+        (["train", "faces.zip", "--folds", "2", "--cluster", "nonsense"], ("nonsense", "scheduler")),
+        (["tune", "faces.zip", "--cluster", "nonsense", "--workers", "2"], ("--workers", "own workers")),
+        (["tune", "faces.zip", "--cluster", "nonsense"], ("nonsense", "scheduler")),
         (["train", "faces.zip", "--teacher", "fast,"], ("--teacher", "empty")),
     ):
         assert cli.run(words) == 2

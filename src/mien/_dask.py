@@ -30,6 +30,27 @@ _SETTINGS = {
 }
 
 
+def check_options(address: str | None, workers: int | None) -> None:
+    """Check the options of a cluster, before anything else is read or started.
+
+    Args:
+        address: As in `connect`; None for no cluster.
+        workers: As in `connect`, or the number of processes without a cluster.
+
+    Raises:
+        InputError: One of them is of another type, `workers` is out of range, or `address` is of a cluster
+            that has its own workers.
+    """
+    if not isinstance(address, str | None):
+        raise InputError(f"cluster is {address!r}; give an address such as tcp://10.0.0.1:8786, or 'local'")
+    if workers is None:
+        return
+    if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
+        raise InputError(f"--workers is {workers}; it must be a whole number of at least 1")
+    if address not in (None, "local"):
+        raise InputError(f"--workers is for --cluster local; the cluster at {address} has its own workers")
+
+
 @contextmanager
 def connect(address: str, *, workers: int | None = None, threads: int | None = 1) -> "Iterator[Client]":
     """Yield a client of a Dask cluster.
@@ -48,12 +69,7 @@ def connect(address: str, *, workers: int | None = None, threads: int | None = 1
         InputError: No scheduler answers, it has no workers, or `workers` is out of range.
     """
     distributed = load()
-    if workers is not None and (address != "local" or workers < 1):
-        raise InputError(
-            f"workers is {workers}; it must be at least 1"
-            if address == "local"
-            else "a cluster that runs has its own number of workers; give workers only for 'local'"
-        )
+    check_options(address, workers)
     if address == "local":
         count = workers or cores()
         with _quiet(), _local(distributed, count, threads or max(1, cores() // count)) as client:

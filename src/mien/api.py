@@ -640,10 +640,10 @@ def train_folds(
     listener = _listener(progress, on_note)
     chosen = choose_recipe(recipe, settings)
     networks.get(chosen.network)
-    dataset = _training_data(data, origin, chosen.size, listener, on_dataset)
     from mien.training import trainer
 
     with _connected(cluster, workers) as client:
+        dataset = _training_data(data, origin, chosen.size, listener, on_dataset)
         path = trainer.train_folds(
             dataset,
             chosen,
@@ -765,11 +765,11 @@ def tune(
         trials=trials, confirm=confirm, seed=seed, metric=metric, space=searched, base=started
     )
     taught, files = _read_teacher(teacher)
-    dataset = _training_data(data, origin, chosen.size, listener, on_dataset)
     # Matplotlib is not needed, because the page has its own charts.
     from mien.reports import pages
 
     with _connected(cluster, workers) as client:
+        dataset = _training_data(data, origin, chosen.size, listener, on_dataset)
         return tuning.search(
             dataset,
             chosen,
@@ -792,16 +792,18 @@ def tune(
 
 def _check_cluster(cluster: str | None, workers: int | None) -> None:
     """Check the options of a cluster before the data are read."""
-    if not isinstance(cluster, str | None):
-        raise InputError(f"cluster is {cluster!r}; give an address such as tcp://10.0.0.1:8786, or 'local'")
-    if workers is not None and cluster != "local":
+    from mien import _dask
+
+    _dask.check_options(cluster, workers)
+    if workers is not None and cluster is None:
         raise InputError("--workers is the number of processes of --cluster local; omit it")
-    if workers is not None and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
-        raise InputError(f"--workers is {workers}; it must be a whole number of at least 1")
 
 
 def _connected(cluster: str | None, workers: int | None) -> "AbstractContextManager[Client | None]":
-    """Return a context with a client of a cluster, if there is one."""
+    """Return a context with a client of a cluster, if there is one.
+
+    It is entered before the data are read, so that a wrong address is an error at once.
+    """
     from contextlib import nullcontext
 
     from mien import _dask

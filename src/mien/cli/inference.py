@@ -98,8 +98,6 @@ def predict(
     common.check_whole_image(context, whole_image)
     common.check_ranges(min_face=min_face, min_confidence=min_confidence, workers=workers)
     frequent = common.prior_options(balance, prior, group)
-    if cluster not in (None, "local") and workers is not None:
-        raise InputError(f"--workers is for --cluster local; the cluster at {cluster} has its own workers")
     if cluster is not None and "-" in paths:
         raise InputError("- reads an image from stdin, which workers cannot; leave out --cluster")
     if to is not None and not parts.is_folder(to):

@@ -23,7 +23,7 @@ from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, cast
 
-from mien import _files, _tables
+from mien import _dask, _files, _tables
 from mien._processes import uninterrupted
 from mien._text import make_encodable, pluralize
 from mien.errors import ImageError, InputError
@@ -171,6 +171,7 @@ class FilePredictions:
         self.shard = None if shard is None else Shard.parse(shard)
         if self.shard is not None and to is None:
             raise InputError("a shard is written to a file, which `mien merge` reads; name it with `to`")
+        _dask.check_options(cluster, workers)
         self._in_parts = self.to is not None and parts.is_folder(self.to)
         if self._in_parts:
             _tables.format_of("part.parquet")
@@ -330,9 +331,8 @@ class FilePredictions:
         elif not sources:
             yield iter(())
         else:
-            workers = self._workers if self._cluster == "local" else None
             with (
-                cluster.connect(self._cluster, workers=workers) as client,
+                cluster.connect(self._cluster, workers=self._workers) as client,
                 closing(cluster.predict(sources, client=client, predictor=self.predictor)) as items,
             ):
                 yield items
@@ -428,7 +428,8 @@ def predict_files(
 
     Raises:
         ImageError: No path names an image.
-        InputError: `to` has another extension or is an input, or was begun with other options.
+        InputError: `to` has another extension or is an input, or was begun with other options; or `workers`
+            is out of range, or given for a cluster that has its own.
         OutputError: While iterating: a file cannot be written.
     """
     return FilePredictions(
