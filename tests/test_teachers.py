@@ -129,6 +129,25 @@ def test_what_stops_the_teachers_says_how_to_continue(
                 trainer.fit(dying.data(), learner(), out=tmp_path / str(number), teacher=taught)
 
 
+def test_a_run_from_a_model_goes_on_if_it_is_stopped_while_teachers_answer(
+    teacher: model_files.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught = teachers.Teachers((teacher, teacher))
+    options: dict[str, Any] = {"teacher": taught, "base": teacher}
+    whole = trainer.fit(dying.data(), learner(), out=tmp_path / "whole", **options)
+
+    def interrupt(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(teachers, "_write", interrupt)
+        with builders.refused(Stopped, f"continue with: mien train --resume {tmp_path / 'run'}"):
+            trainer.fit(dying.data(), learner(), out=tmp_path / "run", **options)
+    made = trainer.resume(runs.open_run(tmp_path / "run"), dying.data(), teacher=taught)
+    rows = [[row["loss"], row["val_loss"]] for row in made.history()]
+    assert rows == [[row["loss"], row["val_loss"]] for row in whole.history()]
+
+
 def test_runs_share_answers_and_wait_for_each_other(
     student: runs.Run, teacher: model_files.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,7 +37,7 @@ from mien.training import folds as fold_division
 from mien.training.batches import Batch, BatchLoader, to_keras
 from mien.training.checkpoints import CheckpointCallback, Status, best_epoch, is_over
 from mien.training.recipes import Recipe, from_dict, get, to_dict
-from mien.training.runs import Row, Run, create
+from mien.training.runs import Row, Run, State, create
 from mien.training.teachers import Teachers, ViewAnswers
 
 if TYPE_CHECKING:
@@ -580,6 +580,12 @@ def _train(
     again = "the same command" if fold else f"mien train --resume {made.path}"
     made.sweep()
     engine, say, report = _engine_of(made), calls.say, calls.report
+    feed = BatchLoader(dataset.split("train"), wanted.train, recipe)
+    with _memory_of(engine):
+        _compile(made, model, feed, recipe, wanted, engine=engine)
+    if made.facts().get("base") and made.load()[0] is None:
+        # The recipe cannot recreate these weights, unlike random ones, and teachers answer for minutes.
+        _watch(made, model, recipe, feed, None, calls, again).save()
     try:
         taught = _answer_views(made, views, dataset, recipe, teacher, engine, calls)
     except KeyboardInterrupt:
@@ -589,17 +595,16 @@ def _train(
     except OutputError as error:
         error.args = (f"{error}; then continue with: {again}",)
         raise
-    feed = BatchLoader(dataset.split("train"), wanted.train, recipe, taught)
+    feed = replace(feed, taught=taught)
     validation = dataset.split("val").images, to_keras(wanted.val)
     with _memory_of(engine):
-        loop = _compile(made, model, feed, validation, recipe, wanted, engine=engine)
+        loop = _device_loop(made, model, feed, validation, wanted) if engine == "device" else None
     try:
         while True:
             state, complaints = made.load()
             for complaint in complaints:
                 say(complaint)
-            callback = CheckpointCallback(made, recipe, feed, state, calls.on_status, report, again=again)
-            callback.set_model(model)
+            callback = _watch(made, model, recipe, feed, state, calls, again)
             # Here too, because a process may have been killed between the save and the call.
             pruned = report(callback.history)
             if is_over(callback.history, recipe):
@@ -610,9 +615,6 @@ def _train(
                 return made
             with _memory_of(engine):
                 callback.restore()
-            if state is None and made.facts().get("base"):
-                # The recipe cannot recreate these weights, unlike random ones.
-                callback.save()
             callbacks = _callbacks(made, recipe, say)
             if loop is None:
                 _fit_part(model, callback, validation, callbacks=callbacks)
@@ -682,17 +684,25 @@ def _engine_of(made: Run) -> str:
     return engine
 
 
-def _compile(
+def _watch(
     made: Run,
     model: Any,
-    feed: BatchLoader,
-    validation: Batch,
     recipe: Recipe,
-    wanted: targets.Targets,
-    *,
-    engine: str,
-) -> Any:
-    """Compile the model, and return the loop of a device; None for Keras' own loop."""
+    feed: BatchLoader,
+    state: State | None,
+    calls: "_Calls",
+    again: str,
+) -> CheckpointCallback:
+    """Return the callback that saves the training of a model, from a state on."""
+    callback = CheckpointCallback(made, recipe, feed, state, calls.on_status, calls.report, again=again)
+    callback.set_model(model)
+    return callback
+
+
+def _compile(
+    made: Run, model: Any, feed: BatchLoader, recipe: Recipe, wanted: targets.Targets, *, engine: str
+) -> None:
+    """Compile the model."""
     library = load_keras()
     if recipe.optimizer.ema:
         first = None if made.facts().get("base") else next(feed.batches(0, 0))[0]
@@ -709,9 +719,13 @@ def _compile(
         # On CPUs, XLA makes the training of these networks 25 % slower.
         jit_compile=False if library.backend.backend() == "tensorflow" else "auto",
     )
-    if engine == "host":
-        return None
-    frequencies = wanted.frequencies if recipe.targets.balance else ()
+
+
+def _device_loop(made: Run, model: Any, feed: BatchLoader, validation: Batch, wanted: targets.Targets) -> Any:
+    """Return the loop that trains a compiled model on a device."""
+    from mien.training import device
+
+    frequencies = wanted.frequencies if feed.recipe.targets.balance else ()
     about = (wanted.distils, frequencies)
     return device.Loop(model, feed, validation, policy=made.facts()["precision"], about=about)
 
