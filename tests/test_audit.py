@@ -205,6 +205,19 @@ def test_planted_faults_are_found_and_left_out(tmp_path: Path, faces: tuple[np.n
         (f"val/{names[150]}/150.png", equal),
         (across, f"val/{names[151]}/151.png"),
     }
+    # --exclude changes only train, so it does not help against images of test in val.
+    advice = {
+        finding.cases[0].files: "--exclude" in finding.advice
+        for finding in report.findings
+        if finding.kind == "exact duplicates across splits"
+    }
+    assert advice == {
+        (f"val/{names[150]}/150.png", equal): True,
+        (across, f"val/{names[151]}/151.png"): False,
+    }
+    assert all(
+        " is " in finding.evidence for finding in report.findings if finding.kind.endswith("across splits")
+    )
     assert found["near duplicates across splits"].files == (f"test/{names[180]}/180.png", near)
     assert found["re-cropped duplicates across splits"].files == (f"test/{names[200]}/200.png", cut)
     assert set(found["exact duplicates with conflicting labels"].files) == {

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mien._text import format_duration
+from mien._text import format_duration, pluralize
 from mien.cli import common
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ def extract(
         common.emit(document)
     else:
         done = "already extracted" if result.found_done else "extracted"
-        common.out.print(f"{result.root}: {result.files} files, {result.bytes:,} bytes, {done}", markup=False)
+        size = f"{pluralize(result.files, 'file')}, {result.bytes:,} bytes"
+        common.out.print(f"{result.root}: {size}, {done}", markup=False)
     return 0
 
 

@@ -24,10 +24,16 @@ _PAIRS = (
 #: Cases listed of near duplicates.
 _MOST_CASES = 1000
 
-_LEAK_ADVICE = (
-    "Exclude the duplicates from training with --exclusions and mien train --exclude, or write a clean copy "
-    "with --fix."
-)
+#: What duplicates of images in a split do to scores, and what to do about them, by that split.
+_EFFECTS = {
+    "train": "scores on {} partly measure memorisation",
+    "val": "scores on {} are too high for a model that was selected on val",
+}
+_ADVICE = {
+    "train": "Exclude the duplicates from training with --exclusions and mien train --exclude, or write a "
+    "clean copy with --fix.",
+    "val": "Write a clean copy with --fix, which removes the duplicates from val.",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,9 +169,9 @@ def _leaks(material: Material, found: Duplicates) -> Iterator[Finding]:
             yield Finding(
                 kind=f"{word} duplicates across splits",
                 severity="error",
-                evidence=f"{hits.sum():,} of the {len(asked):,} images of {split} ({hits.mean():.1%}) are "
-                f"also in {home}, {how}, so scores on {split} partly measure memorisation.",
-                advice=_LEAK_ADVICE,
+                evidence=f"{_share(int(hits.sum()), len(asked), split)} also in {home}, {how}, so "
+                f"{_EFFECTS[home].format(split)}.",
+                advice=_ADVICE[home],
                 cases=tuple(
                     material.case(
                         (image, twin), f"{split}: {material.label(image)}; {home}: {material.label(twin)}"
@@ -173,6 +179,12 @@ def _leaks(material: Material, found: Duplicates) -> Iterator[Finding]:
                     for image, twin in zip(asked[hits].tolist(), twins, strict=True)
                 ),
             )
+
+
+def _share(count: int, total: int, split: str) -> str:
+    return (
+        f"{count:,} of the {total:,} images of {split} ({count / total:.1%}) {'is' if count == 1 else 'are'}"
+    )
 
 
 def _conflicts(material: Material, found: Duplicates) -> Iterator[Finding]:
@@ -287,11 +299,11 @@ def _recrops(material: Material, found: Duplicates, recropped: tuple[SplitRecrop
         yield Finding(
             kind="re-cropped duplicates across splits",
             severity="error",
-            evidence=f"{only:,} of the {asked:,} images of {each.asked} ({only / asked:.1%}), without "
-            f"exact and near duplicates, are re-crops of photographs in {each.home}; "
+            evidence=f"{_share(only, asked, each.asked)} re-crops of photographs in {each.home}, without "
+            "exact and near duplicates; "
             f"{agree(len(np.unique(each.other)), f'images of {each.home} are re-crops of photographs in ')}"
-            f"{each.asked}. So scores on {each.asked} partly measure memorisation.",
-            advice=_LEAK_ADVICE,
+            f"{each.asked}. So {_EFFECTS[each.home].format(each.asked)}.",
+            advice=_ADVICE[each.home],
             cases=tuple(
                 material.case(
                     (image, twin),
