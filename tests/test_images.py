@@ -300,6 +300,26 @@ def test_what_is_no_image_is_refused(data, tmp_path):
         images.read(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [("photos.zip", "mien extract"), ("photos.tar.gz", "mien extract"), ("a.mov", "mien video")],
+)
+def test_what_takes_another_command_names_it(name, remedy, tmp_path, monkeypatch):
+    path = tmp_path / name
+    path.write_bytes(b"this is no image\n" * 20)
+    for largest in (images.MAX_BYTES, 100):
+        monkeypatch.setattr(images, "MAX_BYTES", largest)
+        with refused(ImageError, name, remedy):
+            images.read(path)
+
+
+def test_a_folder_names_the_function_for_folders(tmp_path):
+    with refused(ImageError, tmp_path.name, "folder", "mien.predict_files"):
+        images.read(tmp_path)
+    with refused(ImageError, "none.jpg", "does not exist"):
+        images.read(tmp_path / "none.jpg")
+
+
 def test_the_wrong_suffix_does_not_matter(tmp_path):
     path = tmp_path / "face.jpg"
     path.write_bytes(encoded(Image.fromarray(colours())))

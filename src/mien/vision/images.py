@@ -56,8 +56,9 @@ _MAX_DEEP = 50_000_000
 #: Size in bytes above which a file is read while it is decoded.
 _STREAM_ABOVE = 32 * 2**20
 _GROUND = 255
-#: File extensions of videos, for the error message.
+#: File extensions of videos and archives, for the error message.
 _VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp")
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 #: Tolerance for fractions outside 0..1, as resizing produces them; they are clipped.
 _TOLERANCE = 0.1
 _ORIENTATION = 0x0112
@@ -141,8 +142,8 @@ def picture(source: Source, *, channels: Literal["rgb", "bgr"] = "rgb") -> Pictu
     with _opened(source) as (name, file, size):
         if not size:
             raise ImageError(f"{name} is empty; {_WANTED}")
-        if size > MAX_BYTES and _is_video(name):
-            raise _video_error(name)
+        if size > MAX_BYTES and (other := _other_kind(name)):
+            raise ImageError(other)
         if size > MAX_BYTES:
             raise ImageError(f"{name} is larger than {MAX_BYTES // 2**20} MiB; shrink it first")
         try:
@@ -150,9 +151,8 @@ def picture(source: Source, *, channels: Literal["rgb", "bgr"] = "rgb") -> Pictu
         except (ImageError, MemoryError):
             raise
         except UnidentifiedImageError as error:
-            if _is_video(name):
-                raise _video_error(name) from error
-            raise ImageError(f"{name} is damaged or not an image; {_WANTED}") from error
+            message = _other_kind(name) or f"{name} is damaged or not an image; {_WANTED}"
+            raise ImageError(message) from error
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise ImageError(f"{name} has more than {MAX_PIXELS:,} pixels; shrink it first") from error
         except Exception as error:
@@ -304,6 +304,11 @@ def _reason(path: Path, error: OSError | ValueError) -> str:
     """Return why a file cannot be opened, and what to do."""
     if path.parts[:1] in (("http:",), ("https:",)):
         return "mien reads files only; download it first"
+    if isinstance(error, FileNotFoundError):
+        return "it does not exist; check the path"
+    # Windows refuses the permission to open a folder.
+    if isinstance(error, IsADirectoryError) or (os.name == "nt" and path.is_dir()):
+        return "it is a folder; name one image, or use mien.predict_files for all images in it"
     if isinstance(error, PermissionError):
         return "permission denied; change its permissions, or copy it to a folder of your own"
     return f"{(error.strerror or error) if isinstance(error, OSError) else error}; check the path"
@@ -340,7 +345,7 @@ def _opened(source: object) -> Iterator[tuple[str, IO[bytes], int]]:
     except (OSError, ValueError) as error:
         raise ImageError(f"{name} cannot be read: {error}; open it again") from error
     if not isinstance(given, bytes):
-        kind = "a file opened as text" if isinstance(given, str) else f"a {type(source).__name__}"
+        kind = "a file opened as text" if isinstance(given, str) else f"the type {type(source).__name__}"
         raise ImageError(
             f"{kind} cannot be read as an image; give a path, bytes, a binary file, an array or a PIL image"
         )
@@ -447,12 +452,14 @@ def _too_many(name: str, width: int, height: int, what: str) -> ImageError:
     )
 
 
-def _is_video(name: str) -> bool:
-    return name.rstrip("'").lower().endswith(_VIDEOS)
-
-
-def _video_error(name: str) -> ImageError:
-    return ImageError(f"{name} is a video, not an image; use mien video")
+def _other_kind(name: str) -> str | None:
+    """Return what a file is by its name, and what to do with it, if it is not named like an image."""
+    plain = name.rstrip("'").lower()
+    if plain.endswith(_VIDEOS):
+        return f"{name} is a video, not an image; use mien video"
+    if plain.endswith(_ARCHIVES):
+        return f"{name} is an archive, not an image; unpack it first, for example with mien extract"
+    return None
 
 
 def _decode(image: Image.Image, name: str) -> NDArray[np.uint8]:
