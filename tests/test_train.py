@@ -403,11 +403,13 @@ def test_weight_files_load_in_plain_keras(
 def test_a_finished_run_resumes_to_itself(
     learnt: tuple[runs.Run, Dataset, list[trainer.Status], list[str]],
 ) -> None:
-    made, data, _, _ = learnt
+    made, data, _, said = learnt
     before = made.facts()["shipped"], made.history()
+    notes: list[str] = []
     with builders.few_comparisons(exporters.IMAGES):
-        trainer.resume(made, data)
+        trainer.resume(made, data, on_note=notes.append)
     assert (made.facts()["shipped"], made.history()) == before
+    assert ["already" in note for note in notes if note not in said] == [True]
 
 
 def test_other_data_cannot_go_on(

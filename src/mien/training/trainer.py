@@ -599,6 +599,7 @@ def _train(
     validation = dataset.split("val").images, to_keras(wanted.val)
     with _memory_of(engine):
         loop = _device_loop(made, model, feed, validation, wanted) if engine == "device" else None
+    trained = False
     try:
         while True:
             state, complaints = made.load()
@@ -608,7 +609,10 @@ def _train(
             # Here too, because a process may have been killed between the save and the call.
             pruned = report(callback.history)
             if is_over(callback.history, recipe):
+                if not trained:
+                    say("every epoch is trained already; only the model file and its figures are made again")
                 break
+            trained = True
             if pruned:
                 say(f"pruned after epoch {len(callback.history)} of {recipe.epochs}")
                 made.update(status="pruned")
