@@ -210,11 +210,11 @@ def million_in_zip(path, lie):
         path.write_bytes(b"PK\3\4" + directory + wide + full)
 
 
-def million_in_tar(path):
-    """As many headers of a million as are read before the refusal, and more, compressed."""
+def entries_in_tar(path, count):
+    """Headers of `count` files, compressed, without an end."""
     block = header(b"0000000")
     with gzip.open(path, "wb", compresslevel=1) as out:
-        for start in range(0, 21 * 10**4, 10**4):
+        for start in range(0, count, 10**4):
             blocks = bytearray(block * 10**4)
             for i in range(10**4):
                 digits = b"%07d" % (start + i)
@@ -234,7 +234,7 @@ def long_names_in_zip(path):
 def heavy(path, what):
     """Write one of the big ones to `path` and return it."""
     if what == "tar.gz":
-        million_in_tar(path)
+        entries_in_tar(path, 6 * 10**4)
     elif what == "zip of long names":
         long_names_in_zip(path)
     elif what == "bombs":
