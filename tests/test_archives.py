@@ -54,7 +54,7 @@ from unpacking import (
 
 @pytest.mark.parametrize("what", GOOD)
 def test_good_archives_come_out_as_they_went_in(tmp_path, what):
-    data, files = GOOD[what]
+    data, files = GOOD[what]()
     archive = put(tmp_path, data)
     assert archives.is_archive(archive)
     seen = []
@@ -74,7 +74,7 @@ def test_there_are_enough_hostile_archives():
 
 @pytest.mark.parametrize("what", HOSTILE)
 def test_hostile_archives_are_refused_and_leave_nothing(tmp_path, what):
-    archive = put(tmp_path, HOSTILE[what])
+    archive = put(tmp_path, HOSTILE[what]())
     with pytest.raises(ArchiveError) as refusal:
         archives.unpack(archive, tmp_path / "new" / "out")
     message = str(refusal.value)
@@ -90,7 +90,7 @@ def test_hostile_archives_are_refused_and_leave_nothing(tmp_path, what):
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_a_refusal_names_the_member(tmp_path, kind, what):
     with refused(ArchiveError, quote(BAD_NAMES[what])):
-        next(archives.members(put(tmp_path, HOSTILE[f"{kind} {what}"])))
+        next(archives.members(put(tmp_path, HOSTILE[f"{kind} {what}"]())))
 
 
 @pytest.mark.parametrize(
@@ -116,12 +116,12 @@ def test_a_refusal_names_the_member(tmp_path, kind, what):
 )
 def test_what_mien_cannot_read_is_named(tmp_path, what, word):
     with refused(ArchiveError, word):
-        next(archives.members(put(tmp_path, HOSTILE[what])))
+        next(archives.members(put(tmp_path, HOSTILE[what]())))
 
 
 @pytest.mark.parametrize("what", HARMLESS)
 def test_harmless_contradictions_are_read_or_refused(tmp_path, what):
-    data, files = HARMLESS[what]
+    data, files = HARMLESS[what]()
     archive = put(tmp_path, data)
     try:
         archives.unpack(archive, tmp_path / "new" / "out")
@@ -154,10 +154,10 @@ def test_every_name_is_checked_before_the_first_file(tmp_path):
         {"depth": 2},
     ],
 )
-@pytest.mark.parametrize("data", [zipped(), tarred(), gzip.compress(tarred())], ids=["zip", "tar", "tar.gz"])
-def test_each_limit_names_itself(tmp_path, limits, data):
+@pytest.mark.parametrize("kind", ["zip", "tar pax", "tar.gz"])
+def test_each_limit_names_itself(tmp_path, limits, kind):
     with refused(ArchiveError, *limits):
-        next(archives.members(put(tmp_path, data), limits=archives.Limits(**limits)))
+        next(archives.members(put(tmp_path, GOOD[kind]()[0]), limits=archives.Limits(**limits)))
 
 
 def test_a_ratio_can_be_trusted(tmp_path):
@@ -375,7 +375,7 @@ def test_two_at_once_make_one_folder(tmp_path):
     [
         ("zip", 200_000, "53,000,000", 10),
         ("zip that lies", 200_000, "53,000,000", 10),
-        ("zip of long names", 200_000, "twice", 250),
+        ("zip of long names", 50_000, "twice", 60),
         ("tar.gz", 50_000, "50,000", 25),  # twice as much if tarfile kept the members
         ("bombs", 200_000, "damaged", 10),
     ],
