@@ -99,6 +99,19 @@ def test_without_npm_the_error_says_what_to_do(tmp_path: Path, monkeypatch: pyte
         mien.export("fast", "web", tmp_path / "site")
 
 
+def test_without_a_network_the_error_has_the_reason_of_npm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed")
+    monkeypatch.setenv("MIEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9")
+    monkeypatch.setenv("npm_config_cache", str(tmp_path / "npm"))
+    monkeypatch.setenv("npm_config_fetch_retries", "0")
+    with refused(InputError, "ECONNREFUSED", "--ort"):
+        mien.export("fast", "web", tmp_path / "site")
+
+
 def test_another_package_from_the_registry_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
