@@ -4,23 +4,26 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Checked by tools/language.py.
 PLAIN := README.md CHANGELOG.md CONTRIBUTING.md CODE_OF_CONDUCT.md docs src
-# For users, and with the tools of developers.
+# For users, and with the tools of developers. Both install what they need in one call, because a second one
+# resolves and builds everything again.
 USABLE := $(VENV)/.usable
 READY := $(VENV)/.ready
 
 .PHONY: demo test slow check docs pictures wheel release clean
 
-$(USABLE): pyproject.toml
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("mien needs Python 3.11 or later, this is " + sys.version.split()[0] + "; try: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV)
+
+$(USABLE): pyproject.toml | $(BIN)/python
 	@echo 'Installing mien with TensorFlow in $(VENV): about 2 GB, some minutes.'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,plot]'
 	touch $(USABLE)
 
-$(READY): $(USABLE)
-	@echo 'Installing the tools of developers in $(VENV): about 1 GB.'
+$(READY): pyproject.toml | $(BIN)/python
+	@echo 'Installing mien with TensorFlow and the tools of developers in $(VENV): about 3 GB, some minutes.'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,plot,dev]'
-	touch $(READY)
+	touch $(USABLE) $(READY)
 
 demo: $(USABLE)
 	$(BIN)/mien demo
