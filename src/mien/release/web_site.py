@@ -13,6 +13,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -167,16 +168,18 @@ def _fetch(to: Path) -> None:
     if npm is None:
         raise InputError(f"a web site needs {package}, and npm is not installed to fetch it; {by_hand}")
     with tempfile.TemporaryDirectory() as folder:
-        command = [npm, "pack", package, "--ignore-scripts", "--silent", "--pack-destination", folder]
+        command = [npm, "pack", package, "--ignore-scripts", "--loglevel=error"]
+        command += ["--pack-destination", folder]
         try:
             subprocess.run(  # noqa: S603 - the arguments are constants
                 command, check=True, capture_output=True, timeout=_FETCH_LIMIT, cwd=folder
             )
             (archive,) = Path(folder).glob("*.tgz")
         except (OSError, ValueError, subprocess.SubprocessError) as error:
-            said = getattr(error, "stderr", None) or b""
-            lines = said.decode(errors="replace").split("\n")
-            reason = next((line.strip() for line in lines if line.strip()), str(error))
+            said = (getattr(error, "stderr", None) or b"").decode(errors="replace")
+            lines = [re.sub("^npm (error|ERR!)", "", line).strip() for line in said.splitlines()]
+            # The first lines have the code, the call, and the path or the address.
+            reason = ", ".join([line for line in lines if line][:4]) or str(error).rstrip(".")
             raise InputError(f"npm cannot fetch {package}: {reason[:300]}; {by_hand}") from None
         content = archive.read_bytes()
         digest = base64.b64encode(hashlib.sha512(content).digest()).decode()
