@@ -421,7 +421,9 @@ def test_evaluate_takes_a_balance_and_shows_the_table(
     assert balanced["balance"] == 1
     assert cli.run([*words, "--balance-table", "--prior", "sad=1"]) == 2
     assert cli.run([*words, "--balance-table"]) == 0
-    assert "geometric" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "geometric" in shown
+    assert "…" not in shown  # the names of the seven emotions are complete
 
 
 def test_similar_classes_have_different_headings_in_the_table(capsys: pytest.CaptureFixture[str]) -> None:

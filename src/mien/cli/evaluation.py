@@ -249,7 +249,7 @@ def _print_balances(rows: "Sequence[BalanceRow]", names: Sequence[str]) -> None:
         truth = "the majority of annotators" if against == "votes" else "the labels"
         common.table(
             f"Head {head} at balance T against {truth}, n = {n}; recall by class",
-            ("T", "accuracy", "balanced", "ECE", *labels.brief(names, 7)),
+            ("T", "accuracy", "balanced", "ECE", *labels.brief(names, 8)),
             [
                 (
                     f"{row.balance:g}",

@@ -185,7 +185,7 @@ def predict(
     if strange:
         raise ModelError(
             f"the data has the class {strange[0]!r}, which the model does not have; "
-            f"its classes are {', '.join(classes)}"
+            f"its classes are {', '.join(classes)}; rename or remove the class with --map (rename=)"
         )
     order = np.array([classes.index(label) for label in labels], np.int64)
     if len(split.labels) == 0:
