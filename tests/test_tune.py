@@ -577,7 +577,8 @@ def test_a_trial_is_trained_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert (
         found.trials[0].score == runs.open_run(found.path / "trials" / "trial-1").history()[0]["val_accuracy"]
     )
-    assert has_line("\n".join(notes), "trial 1 of 1", "val_accuracy")
+    score = f"{found.trials[0].score:.2%}"
+    assert has_line("\n".join(notes), "trial 1 of 1", f"val_accuracy {score}", f"is trial 1 with {score}")
     assert not multiprocessing.active_children()
 
 

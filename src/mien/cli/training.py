@@ -478,13 +478,19 @@ def _tell_study(found: "StudyResult", given: Mapping[str, Any]) -> None:
         found: What was found.
         given: The parameters of the command.
     """
+    from mien.training import studies
+
     done = [(each.score, each) for each in found.trials if each.score is not None]
     done.sort(key=lambda pair: pair[0], reverse=found.metric == "val_accuracy")
     common.table(
         f"{found.path}: {len(found.trials)} trials, {found.count('pruned')} pruned",
         ("trial", found.metric, *found.space),
         [
-            (each.number, found.format(score), *(format_setting(value) for value in each.values.values()))
+            (
+                each.number,
+                studies.format_score(found.metric, score),
+                *(format_setting(value) for value in each.values.values()),
+            )
             for score, each in done[:_MOST_TRIALS]
         ],
     )

@@ -18,6 +18,15 @@ BEST, REPORT = "best.toml", "report.html"
 Metric = Literal["val_accuracy", "val_loss"]
 
 
+def format_score(metric: str, score: float) -> str:
+    """Return a score as text.
+
+    >>> format_score("val_accuracy", 0.1442), format_score("val_loss", 1.5)
+    ('14.42%', '1.5000')
+    """
+    return f"{score:.2%}" if metric == "val_accuracy" else f"{score:.4f}"
+
+
 @dataclass(frozen=True)
 class Trial:
     """A trial of a search.
@@ -152,7 +161,7 @@ class StudyResult:
 
     def format(self, score: float) -> str:
         """Return a score as text: percent without its sign, or a loss."""
-        return f"{100 * score:.2f}" if self.metric == "val_accuracy" else f"{score:.4f}"
+        return format_score(self.metric, score).removesuffix("%")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, which JSON can hold."""

@@ -41,7 +41,7 @@ from mien.models.model_files import Model
 from mien.training import cluster_jobs, recipes, runs, search_spaces, targets, teachers, trials
 from mien.training.recipes import Recipe
 from mien.training.search_spaces import Choices, Range, SearchSpace
-from mien.training.studies import Confirmation, Metric, StudyResult, Trial
+from mien.training.studies import Confirmation, Metric, StudyResult, Trial, format_score
 from mien.training.teachers import Teachers
 from mien.training.trials import Epoch, Failure, Outcome, Progress, Task
 
@@ -621,10 +621,14 @@ class _Search:
         trial, best = found[number], self._best(found)
         after = f"after {pluralize(len(trial.epochs), 'epoch')}"
         ended = {
-            "complete": f"{self.metric} {trial.score:.4f}" if trial.score is not None else "",
+            "complete": f"{self.metric} {format_score(self.metric, trial.score)}"
+            if trial.score is not None
+            else "",
             "pruned": f"pruned {after}" if not trial.reason else f"diverged {after}",
         }.get(trial.state, f"failed: {trial.reason}")
-        known = f"; the best is trial {best.number} with {best.score:.4f}" if best else ""
+        known = ""
+        if best is not None and best.score is not None:
+            known = f"; the best is trial {best.number} with {format_score(self.metric, best.score)}"
         self.on_note(f"{name}: {ended} ({_name_values(trial.values)}){known}")
 
     def _frozen(self, trial: optuna.Trial) -> FrozenTrial:
