@@ -256,6 +256,14 @@ def test_nothing_is_wider_than_the_window(page: Page, files: list[Path], width: 
     page.resize(width)
     analyse(page, files)
     assert page.run("document.documentElement.scrollWidth") <= width
+    assert page.run(
+        """[...document.querySelectorAll(".bars li")].map((row) => {
+            row.classList.add("best");
+            const share = row.querySelector(".share");
+            share.textContent = "100%";
+            return share.scrollWidth <= share.clientWidth;
+        })"""
+    ) == [True] * (7 * page.run("document.querySelectorAll('.bars').length"))
 
 
 def test_the_webcam_is_answered(page: Page, address: str, tmp_path: Path) -> None:
