@@ -349,6 +349,13 @@ def test_images_outside_class_folders_are_left_out_and_said(tmp_path):
     assert has_line(data.notes[0], 2, "'cover.png'", "'test/1.png'")
 
 
+@pytest.mark.parametrize("each", [1, 3])
+def test_photos_beside_one_folder_are_named_in_the_refusal(tmp_path, each):
+    root = lay(tmp_path, small(splits=("",), classes=("sub dir",), each=each) | {"beach.png": png(face(90))})
+    with refused(DataError, tmp_path.name, "beach.png"):
+        datasets.load(root)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_without_permission_is_a_problem(tmp_path):
     lay(tmp_path, small())

@@ -435,6 +435,8 @@ def _check_enough(found: Contents, root: str) -> None:
     if len(found.faces) == 1:
         raise DataError(
             f"'{root}' has only one readable image; give at least two for each of two classes{first}"
+            # Such as images outside the class folders.
+            + "".join(f"; {note}" for note in found.notes[:2])
         )
     if len(found.classes) == 1:
         raise DataError(f"'{root}' has only the class '{found.classes[0]}'; give images of two or more")

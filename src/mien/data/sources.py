@@ -477,7 +477,7 @@ def _chosen(
     if len(found.classes) == 1 and len(found.faces) > 1:
         raise DataError(
             f"'{source.resolve().name}' has only the class '{found.classes[0]}'; give two or more, each in "
-            f"its own folder{why}"
+            f"its own folder{why}" + "".join(f"; {note}" for note in found.notes[:2])
         )
     return found
 
