@@ -2,6 +2,8 @@
 
 import contextlib
 import ctypes
+import dataclasses
+import importlib
 import importlib.util
 import io
 import os
@@ -177,6 +179,35 @@ def trials_in_threads() -> Iterator[None]:
 
     with mock.patch.object(tuning, "_start", TrialThread):
         yield
+
+
+@contextlib.contextmanager
+def small_cluster_jobs() -> Iterator[None]:
+    """Do small work on the workers of a cluster, whose children are processes that a test cannot patch.
+
+    The children know `toy`. The cluster must have started with the folder of this file in PYTHONPATH.
+    """
+    from mien.training import cluster_jobs
+
+    run = cluster_jobs.run
+
+    def run_small(client: Any, call: Any, **options: Any) -> None:
+        inner = {"module": call.module, "function": call.function, "arguments": call.arguments}
+        changes = {"module": __name__, "function": make_small_call.__name__, "arguments": inner}
+        run(client, dataclasses.replace(call, **changes), **options)
+
+    with mock.patch.object(cluster_jobs, "run", run_small):
+        yield
+
+
+def make_small_call(
+    *, module: str, function: str, arguments: dict[str, Any], on_progress: Any, on_note: Any
+) -> None:
+    """Make a call in the child of a worker, with small work."""
+    add_toy_network()
+    with few_comparisons(), placeholder_figures():
+        call = getattr(importlib.import_module(module), function)
+        call(**arguments, on_progress=on_progress, on_note=on_note)
 
 
 @contextlib.contextmanager

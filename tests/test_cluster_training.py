@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import builders
 import mien
 from builders import has_line, refused
 from mien import _dask, cli
@@ -27,7 +28,9 @@ needs_optuna = pytest.mark.skipif(
     importlib.util.find_spec("optuna") is None, reason="it comes with mien[tune]"
 )
 needs_keras = pytest.mark.skipif(importlib.util.find_spec("keras") is None, reason="it comes with mien[cpu]")
+#: Of children as a user has them, which do not know `toy`.
 SETTINGS = ("network=tiny", "size=24", "epochs=3", "batch_size=16")
+TOY = ("network=toy", *SETTINGS[1:])
 
 
 @pytest.fixture(scope="module")
@@ -237,11 +240,15 @@ def test_options_of_a_cluster_are_checked_before_the_data(
 
 @needs_keras
 @pytest.mark.long
-def test_folds_on_a_cluster_give_the_probabilities_of_this_machine(faces: Path, away: Path) -> None:
-    options: dict[str, Any] = {"settings": SETTINGS, "folds": 2}
+def test_folds_on_a_cluster_give_the_probabilities_of_this_machine(
+    workers: Any, faces: Path, away: Path, small_exports: None
+) -> None:
+    options: dict[str, Any] = {"settings": TOY, "folds": 2}
     here = mien.train_folds(faces, out="here", **options)
     notes: list[str] = []
-    there = mien.train_folds(faces, out="there", cluster="local", workers=2, on_note=notes.append, **options)
+    options["cluster"] = workers.scheduler.address
+    with builders.small_cluster_jobs():
+        there = mien.train_folds(faces, out="there", on_note=notes.append, **options)
     assert there.images == here.images == 84
     assert probabilities.read(there.path).fingerprint == probabilities.read(here.path).fingerprint
     for number in (1, 2):
@@ -252,7 +259,7 @@ def test_folds_on_a_cluster_give_the_probabilities_of_this_machine(faces: Path, 
     assert has_line(text, "fold 1 of 2")
     assert has_line(text, "fold 2 of 2")
     before = there.path.read_bytes()
-    again = mien.train_folds(faces, out="there", cluster="local", workers=1, **options)
+    again = mien.train_folds(faces, out="there", **options)
     assert again.path.read_bytes() == before
 
 
