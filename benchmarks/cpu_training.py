@@ -46,7 +46,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "fused": {"fused": True},
     "frozen": {"frozen": True},
     "padded": {"padded": True},
-    "xla": {"fused": True, "xla": True},
+    "xla": {"fused": True, "compile": True},
     "steps": {"fused": True, "together": 8},
     "memory": {"fused": True, "TF_MKL_OPTIMIZE_PRIMITIVE_MEMUSE": "0"},
     "one-op": {"fused": True, "TF_NUM_INTEROP_THREADS": "1"},
@@ -172,7 +172,7 @@ def _child(name: str, batch: int, options: argparse.Namespace) -> None:
     model.compile(
         optimizer=optimization.make_optimizer(recipe.optimizer, model, steps=10**5),
         **optimization.loss_settings(recipe.targets, distils=False, frequencies=[1 / 7] * 7),
-        jit_compile=settings.get("compile", bool(settings.get("xla"))),
+        jit_compile=settings.get("compile", False),
         steps_per_execution=settings.get("together", 1),
     )
     random = np.random.default_rng(0)

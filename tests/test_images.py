@@ -291,7 +291,7 @@ def test_truncated_files_are_refused(kind):
 
 
 @pytest.mark.parametrize(
-    "data", [b"this is no image\n" * 20, b"\0" * 500, b"GIF89a", b"%PDF-1.7", b"P5 2 2 255 abcd"]
+    "data", [b"this is not an image\n" * 20, b"\0" * 500, b"GIF89a", b"%PDF-1.7", b"P5 2 2 255 abcd"]
 )
 def test_what_is_no_image_is_refused(data, tmp_path):
     path = tmp_path / "face.jpg"
@@ -306,7 +306,7 @@ def test_what_is_no_image_is_refused(data, tmp_path):
 )
 def test_what_takes_another_command_names_it(name, remedy, tmp_path, monkeypatch):
     path = tmp_path / name
-    path.write_bytes(b"this is no image\n" * 20)
+    path.write_bytes(b"this is not an image\n" * 20)
     for largest in (images.MAX_BYTES, 100):
         monkeypatch.setattr(images, "MAX_BYTES", largest)
         with refused(ImageError, name, remedy):
