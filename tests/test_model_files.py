@@ -71,6 +71,32 @@ def test_answers_are_float32_probabilities_and_the_same_every_time() -> None:
         assert all((each == answers).all() for each in threads.map(loaded.run, [PIXELS] * 16))
 
 
+class _Counted:
+    """A session that counts how often it runs."""
+
+    def __init__(self, session: object) -> None:
+        self.session, self.runs = session, 0
+
+    def run(self, outputs: list[str], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        self.runs += 1
+        return self.session.run(outputs, inputs)
+
+
+def test_all_heads_answer_in_one_run_as_each_does_alone() -> None:
+    loaded = model_files.load("fast")
+    images = np.random.default_rng(2).integers(0, 256, (40, 48, 48, 1), np.uint8)
+    counted = _Counted(loaded._session)
+    found = dataclasses.replace(loaded, _session=counted).run_heads(images, balance=0.5)
+    assert counted.runs == 2  # batches of 32 images
+    assert list(found) == list(loaded.card.heads) == ["fer2013", "ferplus"]
+    for head, answers in found.items():
+        assert (answers == loaded.run(images, head=head, balance=0.5)).all()
+    assert not np.allclose(*found.values(), atol=0.01)
+    assert list(loaded.run_heads(images[:0], heads=["ferplus"])) == ["ferplus"]
+    with refused(ModelError, "'votes'", "fer2013, ferplus"):
+        loaded.run_heads(images, heads=["fer2013", "votes"])
+
+
 def test_no_images_give_no_answers() -> None:
     loaded = model_files.of(MODEL, card())
     assert loaded.run(PIXELS[:0]).shape == (0, 3)

@@ -1253,20 +1253,19 @@ def evaluate(
     heads = loaded[0].card.heads
     shared = [name for name in heads if all(name in each.card.heads for each in loaded)]
     chosen = head or next(iter(heads))
-    answers = [
-        evaluator.predict(
-            loaded,
-            part,
-            labels=dataset.labels,
-            head=name if head or len(shared) > 1 else None,
-            data=dataset.root,
-            views=views,
-            progress=listener.stage(f"evaluating {split}, head {name}"),
-            balance=balance,
-            prior=prior,
-        )
-        for name in (chosen, *(name for name in shared if name != chosen))
-    ]
+    wanted = [chosen, *(name for name in shared if name != chosen)]
+    answers = evaluator.predict_heads(
+        loaded,
+        part,
+        # Models whose first heads have different names answer with these.
+        heads=wanted if head or len(shared) > 1 else [None],
+        labels=dataset.labels,
+        data=dataset.root,
+        views=views,
+        progress=listener.stage(f"evaluating {split}"),
+        balance=balance,
+        prior=prior,
+    )
     first = answers[0]
     figures, *others = (evaluator.evaluate_predictions(each) for each in answers)
     found: Evaluation = replace(figures, heads={each.head: each for each in others})

@@ -179,6 +179,53 @@ def predict(
             has no such head; or several models have different classes.
         DataError: The split has no images.
     """
+    (found,) = predict_heads(
+        model,
+        split,
+        heads=[head],
+        labels=labels,
+        data=data,
+        views=views,
+        progress=progress,
+        balance=balance,
+        prior=prior,
+    )
+    return found
+
+
+def predict_heads(
+    model: Model | Sequence[Model],
+    split: "Split",
+    *,
+    heads: Sequence[str | None],
+    labels: Sequence[str],
+    data: str = "",
+    views: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+    balance: float = 0.0,
+    prior: Mapping[str, float] | str | None = None,
+) -> list[Predictions]:
+    """Return the predictions of several heads for every image of a split, and run each network only once.
+
+    Args:
+        model: As in `predict`.
+        split: As in `predict`.
+        heads: The heads, each as in `predict`.
+        labels: As in `predict`.
+        data: As in `predict`.
+        views: As in `predict`.
+        progress: As in `predict`.
+        balance: As in `predict`.
+        prior: As in `predict`.
+
+    Returns:
+        The predictions of each head, in the order of `heads`.
+
+    Raises:
+        InputError: As in `predict`.
+        ModelError: As in `predict`.
+        DataError: As in `predict`.
+    """
     models = [model] if isinstance(model, Model) else list(model)
     classes = models[0].card.labels
     strange = [label for label in labels if label not in classes]
@@ -192,25 +239,29 @@ def predict(
         raise DataError(f"split {split.name!r} has no images; name a split with images")
     if split.labels.min() < 0 or split.labels.max() >= len(order):
         raise DataError(f"split {split.name!r} has labels above the number of its classes, {len(order)}")
-    return Predictions(
-        split=split,
-        names=classes,
-        probabilities=predict_mean(
-            models,
-            split.images,
-            head=head,
-            views=views,
-            progress=progress,
-            adjustment=Adjustment(balance=balance, prior=as_prior(prior)),
-        ),
-        truth=order[split.labels],
-        head=head or next(iter(models[0].card.heads)),
-        model=" ".join(each.card.sha256 or "" for each in models),
-        data=data,
+    means = _means(
+        models,
+        split.images,
+        heads,
         views=views,
-        balance=balance,
-        prior=as_prior(prior),
+        progress=progress,
+        adjustment=Adjustment(balance=balance, prior=as_prior(prior)),
     )
+    return [
+        Predictions(
+            split=split,
+            names=classes,
+            probabilities=probabilities,
+            truth=order[split.labels],
+            head=head or next(iter(models[0].card.heads)),
+            model=" ".join(each.card.sha256 or "" for each in models),
+            data=data,
+            views=views,
+            balance=balance,
+            prior=as_prior(prior),
+        )
+        for head, probabilities in zip(heads, means, strict=True)
+    ]
 
 
 def evaluate_predictions(answers: Predictions) -> Evaluation:
@@ -259,17 +310,32 @@ def predict_mean(
         InputError: There is no such number of views, or balance or prior cannot be used with a model.
         ModelError: There is no model, the models have different classes or sizes, or no such head.
     """
+    (found,) = _means(
+        models, images, [head], views=views, progress=progress, adjustment=adjustment or Adjustment()
+    )
+    return found
+
+
+def _means(
+    models: Sequence[Model],
+    images: npt.NDArray[np.uint8],
+    heads: Sequence[str | None],
+    *,
+    views: int,
+    progress: Callable[[int, int], None] | None,
+    adjustment: Adjustment,
+) -> list[npt.NDArray[np.float32]]:
+    """Return what `predict_mean` does for each of several heads."""
     if not models:
         raise ModelError("no model was named; name at least one")
     first = models[0].card.labels
-    adjusted = adjustment or Adjustment()
-    total = np.zeros((len(images), len(first)), np.float32)
     for model in models:
         if sorted(model.card.labels) != sorted(first):
             raise ModelError(
                 f"the models have different classes, {', '.join(first)} and {', '.join(model.card.labels)}; "
                 "average models with the same classes"
             )
+    totals = [np.zeros((len(images), len(first)), np.float32) for _ in heads]
     asked = views * len(models)
     for number, view in enumerate(make_views(images, views)):
         for place, model in enumerate(models):
@@ -278,12 +344,16 @@ def predict_mean(
                 if progress is not None:
                     progress(before + count, of * asked)
 
-            answers = model.run(
-                view, head=head, progress=done, balance=adjusted.balance, prior=adjusted.prior
+            names = [head or next(iter(model.card.heads)) for head in heads]
+            answers = model.run_heads(
+                view, heads=names, progress=done, balance=adjustment.balance, prior=adjustment.prior
             )
-            total += answers[:, [model.card.labels.index(label) for label in first]]
-    total /= asked
-    return total
+            order = [model.card.labels.index(label) for label in first]
+            for total, name in zip(totals, names, strict=True):
+                total += answers[name][:, order]
+    for total in totals:
+        total /= asked
+    return totals
 
 
 def compute_agreement(

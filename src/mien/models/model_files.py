@@ -158,22 +158,60 @@ class Model:
             ModelError: The images are not an array of this shape and type; the model has no such head; or
                 its output is not probabilities.
         """
+        name = head if head is not None else next(iter(self.card.heads))
+        return self.run_heads(
+            images, heads=[name], batch_size=batch_size, progress=progress, balance=balance, prior=prior
+        )[name]
+
+    def run_heads(
+        self,
+        images: npt.NDArray[np.uint8],
+        *,
+        heads: Sequence[str] | None = None,
+        batch_size: int = BATCH_SIZE,
+        progress: Callable[[int, int], None] | None = None,
+        balance: float = 0.0,
+        prior: Mapping[str, float] | str | None = None,
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        """Return how likely each label is for each image by several heads, and run the network only once.
+
+        Args:
+            images: As in `run`.
+            heads: Which of `card.heads` answer; None for all.
+            batch_size: As in `run`.
+            progress: As in `run`.
+            balance: As in `run`.
+            prior: As in `run`.
+
+        Returns:
+            By head, probabilities as `run` returns them.
+
+        Raises:
+            InputError: As in `run`.
+            ModelError: As in `run`.
+        """
         self._check(images, batch_size)
-        stated = self.card.head(head)
-        output = stated.output
+        stated = {name: self.card.head(name) for name in (self.card.heads if heads is None else heads)}
         adjustment = Adjustment(balance=balance, prior=as_prior(prior))
-        adjustment.check(self.card.labels, stated.frequencies)
-        answers = np.empty((len(images), len(self.card.labels)), np.float32)
+        for head in stated.values():
+            adjustment.check(self.card.labels, head.frequencies)
+        answers = np.empty((len(stated), len(images), len(self.card.labels)), np.float32)
         done = 0
         for batch in self._batches(images, batch_size):
-            answer = self._ask(output, batch)
-            if answer.shape != (len(batch), answers.shape[1]) or not np.isfinite(answer).all():
-                raise ModelError(f"the model {self.path.name!r} does not answer with probabilities")
-            answers[done : done + len(batch)] = answer
+            rows = slice(done, done + len(batch))
+            for into, answer in zip(
+                answers[:, rows], self._ask([head.output for head in stated.values()], batch), strict=True
+            ):
+                if answer.shape != into.shape or not np.isfinite(answer).all():
+                    raise ModelError(f"the model {self.path.name!r} does not answer with probabilities")
+                into[:] = answer
             done += len(batch)
             if progress is not None:
                 progress(done, len(images))
-        return adjustment.apply(answers, self.card.labels, stated.frequencies)
+        return {
+            name: adjustment.apply(answer, self.card.labels, head.frequencies)
+            for (name, head), answer in zip(stated.items(), answers, strict=True)
+        }
 
     def features(
         self, images: npt.NDArray[np.uint8], *, batch_size: int = BATCH_SIZE
@@ -192,7 +230,7 @@ class Model:
         """
         self._check(images, batch_size)
         batches = list(self._batches(images, batch_size)) or [images]
-        return np.concatenate([self._ask("features", batch) for batch in batches])
+        return np.concatenate([self._ask(["features"], batch)[0] for batch in batches])
 
     def read(self) -> bytes:
         """Return the bytes of the ONNX file as they were loaded.
@@ -224,12 +262,12 @@ class Model:
             yield images[start : start + batch_size]
             pages.read(batch_size)
 
-    def _ask(self, output: str, batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def _ask(self, outputs: list[str], batch: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
         try:
-            answer: npt.NDArray[np.float32] = self._session.run([output], {"images": batch})[0]
+            answers: list[npt.NDArray[np.float32]] = self._session.run(outputs, {"images": batch})
         except Exception as error:  # ONNX Runtime's own classes share no base but Exception
             raise ModelError(f"the model {self.path.name!r} cannot be run: {_first_line(error)}") from None
-        return answer
+        return answers
 
 
 @dataclass(frozen=True)

@@ -188,7 +188,7 @@ def _make(
     """Do what `make` says with a run's model, or with the mean of several."""
     train, val = dataset.split("train"), dataset.split("val")
     tell(0, _STAGES)
-    raw = {head: _raw(trained, head, val) for head in trained.card.heads}
+    raw = _raw(trained, val)
     calibrations = {head: _calibration(*found) for head, found in raw.items()}
     tell(1, _STAGES)
     card = replace(
@@ -202,12 +202,10 @@ def _make(
     tell(2, _STAGES)
     small = _in_int8(plain, train, val)
     tell(3, _STAGES)
-    verdicts = {head: _verdict(plain, small, head, val) for head in card.heads}
+    verdicts = _verdicts(plain.model, small.model, val)
     chosen = small if all(verdict.accepted for verdict in verdicts.values()) else plain
     if chosen is small:
-        calibrations = {
-            head: _as_rounded(small.model, head, val, found) for head, found in calibrations.items()
-        }
+        calibrations = _as_rounded(small.model, val, calibrations)
     tell(4, _STAGES)
     made, found = _write(chosen, dataset, calibrations, verdicts, to)
     first, *others = found.values()
@@ -244,10 +242,10 @@ def _write(
 ) -> tuple[Model, dict[str, Evaluation]]:
     """Score the model file and write it; returns it with the evaluation of each output head."""
     card, val = chosen.model.card, dataset.split("val")
-    answers = {
-        head: evaluator.predict(chosen.model, val, labels=dataset.labels, head=head, data=dataset.root)
-        for head in card.heads
-    }
+    predicted = evaluator.predict_heads(
+        chosen.model, val, heads=list(card.heads), labels=dataset.labels, data=dataset.root
+    )
+    answers = {each.head: each for each in predicted}
     reports = {head: evaluator.evaluate_predictions(each) for head, each in answers.items()}
     held = _known(dataset, card)
     metrics = {f"val as {head}": report.summary() for head, report in reports.items()}
@@ -296,19 +294,26 @@ def _calibration(raw: NDArray[np.float64], truth: NDArray[np.int64]) -> Calibrat
     return shifted if better else alone
 
 
-def _as_rounded(small: Model, head: str, val: Split, found: Calibration) -> Calibration:
+def _as_rounded(small: Model, val: Split, calibrations: Mapping[str, Calibration]) -> dict[str, Calibration]:
     """Measure by the int8 file's own answers what was fitted on those in float32."""
-    raw, truth = _raw(small, head, val)
-    own = calibration.measure(raw, truth, logit_bias=bool(found.logit_bias))
-    return replace(own, temperature=found.temperature, logit_bias=found.logit_bias, threshold=found.threshold)
+    measured = {}
+    for head, (raw, truth) in _raw(small, val).items():
+        found = calibrations[head]
+        own = calibration.measure(raw, truth, logit_bias=bool(found.logit_bias))
+        measured[head] = replace(
+            own, temperature=found.temperature, logit_bias=found.logit_bias, threshold=found.threshold
+        )
+    return measured
 
 
-def _raw(model: Model, head: str, val: Split) -> _Raw:
-    """Return what a model says without the calibration that it has, and the right answers."""
-    decided, truth = _truth(head, model.card, val)
-    has = model.card.head(head)
-    raw = calibration.undo(model.run(val.images, head=head), has.temperature, has.logit_bias)
-    return raw[decided], truth[decided]
+def _raw(model: Model, val: Split) -> dict[str, _Raw]:
+    """Return by head what a model says without the calibration that it has, and the right answers."""
+    found = {}
+    for head, answers in model.run_heads(val.images).items():
+        decided, truth = _truth(head, model.card, val)
+        has = model.card.head(head)
+        found[head] = calibration.undo(answers, has.temperature, has.logit_bias)[decided], truth[decided]
+    return found
 
 
 def _calibrated(card: Card, calibrations: dict[str, Calibration]) -> Card:
@@ -361,8 +366,7 @@ def _in_int8(plain: _File, train: Split, val: Split) -> _File:
 
 def _fusion(fused: Model, unfused: Model, val: Split) -> Fusion:
     """Compare an int8 model's answers where its operations are fused with those where they are not."""
-    both = [[model.run(val.images, head=name) for name in model.card.heads] for model in (fused, unfused)]
-    one, other = (np.concatenate(each) for each in both)
+    one, other = (np.concatenate([*model.run_heads(val.images).values()]) for model in (fused, unfused))
     apart = np.abs(one - other)
     return Fusion(
         images=len(val),
@@ -372,12 +376,12 @@ def _fusion(fused: Model, unfused: Model, val: Split) -> Fusion:
     )
 
 
-def _verdict(plain: _File, small: _File, head: str, val: Split) -> Quantization:
-    decided, truth = _truth(head, plain.model.card, val)
-    images = val.images[decided]
-    return quantization.acceptable(
-        plain.model.run(images, head=head), small.model.run(images, head=head), truth[decided]
-    )
+def _verdicts(plain: Model, small: Model, val: Split) -> dict[str, Quantization]:
+    theirs, verdicts = small.run_heads(val.images), {}
+    for head, ours in plain.run_heads(val.images).items():
+        decided, truth = _truth(head, plain.card, val)
+        verdicts[head] = quantization.acceptable(ours[decided], theirs[head][decided], truth[decided])
+    return verdicts
 
 
 def _put_weights(trained: Model, made: Model) -> Path | None:

@@ -249,10 +249,10 @@ def _compare(model: Model, runtime: Path, images: npt.NDArray[np.uint8], progres
     node = shutil.which("node")
     if node is None and (model.card.precision == "float32" or model.path.parent == model_files.MODELS):
         return Parity(images=0, largest_difference=0.0, against="not compared: Node.js is not installed")
-    expected = np.stack([model.run(images, head=name, progress=progress) for name in model.card.heads])
+    expected = np.stack([*model.run_heads(images, progress=progress).values()])
     if node is None:
         unfused = model_files.of(model.read(), model.card, path=model.path, optimization="basic")
-        found = np.stack([unfused.run(images, head=name) for name in model.card.heads])
+        found = np.stack([*unfused.run_heads(images).values()])
         against = "ONNX Runtime in Python without fused operations"
     else:
         found = _ask_node(node, model, runtime, images).reshape(expected.shape)

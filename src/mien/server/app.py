@@ -14,8 +14,6 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -32,7 +30,6 @@ from mien.server import metrics as formats
 from mien.server import open_inference, pages, payloads
 from mien.server.admission import PLACE, Admission, Gate, Place, busy, error_response, header
 from mien.server.metrics import Metrics
-from mien.server.open_inference import Inference
 from mien.server.openapi import describe
 from mien.server.payloads import Options, RequestError, Upload
 from mien.server.service import Service, document
@@ -249,7 +246,8 @@ async def infer(request: Request) -> Response:
     length = header(request.scope, open_inference.LENGTH)
     read = functools.partial(open_inference.read, body, length, card, server.settings.limits)
     asked = read() if len(body) < _QUICK else await asyncio.to_thread(read)
-    found = await server.unless_gone(request, _run_heads(server, asked))
+    heads = list(dict.fromkeys(output.head for output in asked.outputs))
+    found = await server.unless_gone(request, server.service.run_model(asked.crops, heads))
     content, split = open_inference.write(asked, found, card)
     if split is None:
         return Response(content, media_type="application/json", headers=_NO_STORE)
@@ -344,12 +342,6 @@ def _named_model(request: Request) -> Card:
     card, parameters = _server(request).service.model.card, request.path_params
     open_inference.check_model(card, parameters["name"], parameters.get("version", open_inference.VERSION))
     return card
-
-
-async def _run_heads(server: Server, asked: Inference) -> dict[str, NDArray[np.float32]]:
-    heads = list(dict.fromkeys(output.head for output in asked.outputs))
-    answers = await asyncio.gather(*(server.service.run_model(asked.crops, head) for head in heads))
-    return dict(zip(heads, answers, strict=True))
 
 
 def _json(content: Any) -> Response:

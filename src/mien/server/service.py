@@ -86,7 +86,7 @@ class Service:
         self._crops: Batcher[Upload, Prediction | Problem | None] = Batcher(
             self._predict_crops, f"{THREADS}-crops", most=_BATCH, on_batch=metrics.batches.observe
         )
-        self._arrays: Batcher[NDArray[np.uint8], NDArray[np.float32]] = Batcher(
+        self._arrays: Batcher[NDArray[np.uint8], dict[str, NDArray[np.float32]]] = Batcher(
             self._run_arrays, f"{THREADS}-arrays", most=BATCH_SIZE, on_batch=metrics.batches.observe
         )
         self.predictor = functools.lru_cache(_KEPT)(self._predictor)
@@ -151,11 +151,13 @@ class Service:
         """
         return await self._in_thread(self._marked, self.predictor(options), upload, kind)
 
-    async def run_model(self, crops: NDArray[np.uint8], head: str) -> NDArray[np.float32]:
-        """Return the probabilities `(n, labels)` of crops `(n, size, size, 1)`, as `Model.run` does."""
+    async def run_model(
+        self, crops: NDArray[np.uint8], heads: Sequence[str]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return by head the probabilities `(n, labels)` of crops `(n, size, size, 1)`."""
         if len(crops) > BATCH_SIZE:
-            return await self._in_thread(functools.partial(self.model.run, head=head), crops)
-        (found,) = await self._arrays.run(head, [crops])
+            return await self._in_thread(functools.partial(self.model.run_heads, heads=heads), crops)
+        (found,) = await self._arrays.run(tuple(heads), [crops])
         return found
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
@@ -197,9 +199,13 @@ class Service:
             answers[number] = replace(item, source=uploads[number].name)
         return answers
 
-    def _run_arrays(self, head: str, crops: list[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
-        answers = self.model.run(np.concatenate(crops), head=head)
-        return np.split(answers, np.cumsum([len(each) for each in crops])[:-1])
+    def _run_arrays(
+        self, heads: tuple[str, ...], crops: list[NDArray[np.uint8]]
+    ) -> list[dict[str, NDArray[np.float32]]]:
+        answers = self.model.run_heads(np.concatenate(crops), heads=heads)
+        ends = np.cumsum([len(each) for each in crops])[:-1]
+        parts = zip(*(np.split(found, ends) for found in answers.values()), strict=True)
+        return [dict(zip(answers, part, strict=True)) for part in parts]
 
     def _marked(self, predictor: Predictor, upload: Upload, kind: Kind) -> bytes:
         check_image(upload.content, self.settings.limits, predictor.smallest)

@@ -116,9 +116,9 @@ def predict_out_of_fold(
     answers: dict[str, NDArray[np.float32]] = {}
     for held, run in zip(parts, made, strict=True):
         shipped = model_files.load(run.model_folder)
-        for name, head in shipped.card.heads.items():
-            found = shipped.run(whole.images[held], head=name)
-            answers.setdefault(head.output, np.empty((len(whole), found.shape[1]), np.float32))[held] = found
+        for name, found in shipped.run_heads(whole.images[held]).items():
+            output = shipped.card.head(name).output
+            answers.setdefault(output, np.empty((len(whole), found.shape[1]), np.float32))[held] = found
     stored = SavedPredictions(
         whole.fingerprint, dataset.labels, answers, f"recipe {recipe.name}, out of {len(parts)} folds"
     )

@@ -252,7 +252,8 @@ def by_onnx(model: Model) -> Answer:
     """Return how a model answers images in ONNX Runtime."""
 
     def answer(images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        return {head.output: model.run(images, head=name) for name, head in model.card.heads.items()}
+        found = model.run_heads(images)
+        return {head.output: found[name] for name, head in model.card.heads.items()}
 
     return answer
 

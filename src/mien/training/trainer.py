@@ -886,11 +886,11 @@ def _finish(
         shipped = exporters.write_model(model, card, made.model_folder, images=val.images[: exporters.IMAGES])
     except exporters.Unlike as error:
         raise _diverged(made, error, row, f"epoch {index + 1} of {len(callback.history)}") from error
-    answers = {
-        head: evaluator.predict(shipped, val, labels=dataset.labels, head=head, data=dataset.root)
-        for head in card.heads
-    }
-    report = evaluator.evaluate_predictions(next(iter(answers.values())))
+    predicted = evaluator.predict_heads(
+        shipped, val, heads=list(card.heads), labels=dataset.labels, data=dataset.root
+    )
+    answers = {each.head: each for each in predicted}
+    report = evaluator.evaluate_predictions(predicted[0])
     began = _compare_with_base(made, report)
     card = replace(
         shipped.card,
