@@ -95,6 +95,26 @@ def test_answers_are_kept_and_made_again_if_they_are_damaged(
 _by_onnx = teachers.by_onnx
 
 
+def test_progress_counts_the_images_of_each_block(
+    teacher: model_files.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teachers, "_BLOCK", 16)
+    data, seen = dying.data(), []
+    split = data.split("train")
+    teachers.answer_views(
+        teachers.Teachers((teacher,)),
+        split,
+        data.labels,
+        learner(),
+        tmp_path / "views",
+        progress=lambda *each: seen.append(each),
+    )
+    total = learner().views.count * len(split)
+    assert seen == sorted(seen)
+    assert {done for done, _ in seen} >= {16, 32, len(split), len(split) + 16, total}
+    assert {of for _, of in seen} == {total}
+
+
 def test_a_batch_holds_worse_copies_of_the_view_and_its_answers(
     student: runs.Run, teacher: model_files.Model
 ) -> None:

@@ -211,18 +211,22 @@ def answer_views(
     found = {name: np.empty(shape, np.float16) for name in outputs}
     with _files.writing(folder):
         Path(folder).mkdir(exist_ok=True)
+
+    def tell(done: int) -> None:
+        if progress is not None:
+            progress(done, views.count * len(split))
+
     with nullcontext() if lock is None else _files.hold_when_free(lock, seconds=_WAIT):
         for number in range(views.count):
             file = Path(folder) / _FILE.format(number)
             kept = _read(file, about, shape[1:], outputs)
             if kept is None:
                 answerers = answerers or [(answer_with or by_onnx)(model) for model in teachers.models]
-                kept = _ask(teachers, answerers, split, labels, views, number, outputs)
+                kept = _ask(teachers, answerers, split, labels, views, number, outputs, tell)
                 _write(file, about, kept)
             for name, rows in kept.items():
                 found[name][number] = rows
-            if progress is not None:
-                progress((number + 1) * len(split), views.count * len(split))
+            tell((number + 1) * len(split))
     return ViewAnswers(views, found)
 
 
@@ -234,8 +238,9 @@ def _ask(
     views: Views,
     number: int,
     outputs: Mapping[str, str],
+    tell: Callable[[int], None],
 ) -> dict[str, NDArray[np.float16]]:
-    """Return the mean of the models' probabilities for one view."""
+    """Return the mean of the models' probabilities for one view; `tell` gets how many images are done."""
     orders = [[model.card.labels.index(label) for label in labels] for model in teachers.models]
     found = {name: np.empty((len(split), len(labels)), np.float16) for name in outputs}
     for start in range(0, len(split), _BLOCK):
@@ -245,6 +250,7 @@ def _ask(
         for name, output in outputs.items():
             parts = [each[output][:, order] for each, order in zip(answers, orders, strict=True)]
             found[name][rows] = np.mean(parts, axis=0)
+        tell(number * len(split) + start + len(rows))
     return found
 
 
