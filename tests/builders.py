@@ -174,26 +174,42 @@ class TrialThread(threading.Thread):
 
 @contextlib.contextmanager
 def trials_in_threads() -> Iterator[None]:
-    """Train the trials of a search in this process, one at a time."""
+    """Train the trials of a search in this process, one at a time; nothing changes without Optuna."""
+    if importlib.util.find_spec("optuna") is None:
+        yield
+        return
     from mien.training import tuning
 
     with mock.patch.object(tuning, "_start", TrialThread):
         yield
 
 
+def python_path() -> str:
+    """Return PYTHONPATH with the folder of this file before it."""
+    return os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 @contextlib.contextmanager
-def small_cluster_jobs() -> Iterator[None]:
+def small_cluster_jobs(*, smallest: bool = False) -> Iterator[None]:
     """Do small work on the workers of a cluster, whose children are processes that a test cannot patch.
 
     The children know `toy`. The cluster must have started with the folder of this file in PYTHONPATH.
+
+    Args:
+        smallest: Whether the children do `small_work`, and do not only export and draw less.
     """
     from mien.training import cluster_jobs
 
     run = cluster_jobs.run
 
     def run_small(client: Any, call: Any, **options: Any) -> None:
-        inner = {"module": call.module, "function": call.function, "arguments": call.arguments}
-        changes = {"module": __name__, "function": make_small_call.__name__, "arguments": inner}
+        arguments = {
+            "module": call.module,
+            "function": call.function,
+            "arguments": call.arguments,
+            "smallest": smallest,
+        }
+        changes = {"module": __name__, "function": make_small_call.__name__, "arguments": arguments}
         run(client, dataclasses.replace(call, **changes), **options)
 
     with mock.patch.object(cluster_jobs, "run", run_small):
@@ -201,11 +217,23 @@ def small_cluster_jobs() -> Iterator[None]:
 
 
 def make_small_call(
-    *, module: str, function: str, arguments: dict[str, Any], on_progress: Any, on_note: Any
+    *,
+    module: str,
+    function: str,
+    arguments: dict[str, Any],
+    smallest: bool,
+    on_progress: Any,
+    on_note: Any,
 ) -> None:
     """Make a call in the child of a worker, with small work."""
     add_toy_network()
-    with few_comparisons(), placeholder_figures():
+    with contextlib.ExitStack() as changed:
+        if smallest:
+            changed.enter_context(small_work())
+        else:
+            changed.enter_context(few_comparisons())
+            changed.enter_context(placeholder_figures())
+            changed.enter_context(trials_in_threads())
         call = getattr(importlib.import_module(module), function)
         call(**arguments, on_progress=on_progress, on_note=on_note)
 
@@ -215,7 +243,8 @@ def small_work(*, figures: bool = False) -> Iterator[None]:
     """Make work smaller while documented commands run, whose sizes are a user's.
 
     A training takes one epoch: of `toy` from chance, and of `small` where it begins from `fast` or `default`.
-    An export is compared on 200 images, and an archive of synthetic faces holds at most 112.
+    An export is compared on 200 images, and an archive of synthetic faces holds at most 112. The workers of a
+    cluster do the same.
 
     Args:
         figures: Whether figures are drawn, and not placeholders.
@@ -242,8 +271,10 @@ def small_work(*, figures: bool = False) -> Iterator[None]:
         changed.enter_context(mock.patch.object(trainer, "fit", short))
         changed.enter_context(mock.patch.object(synthetic, "write_archive", few))
         changed.enter_context(few_comparisons(200))  # of fewer, one is more than int8 may change
-        if importlib.util.find_spec("optuna") is not None:
-            changed.enter_context(trials_in_threads())
+        changed.enter_context(trials_in_threads())
+        # The workers of a cluster that a command starts know this file.
+        changed.enter_context(mock.patch.dict(os.environ, PYTHONPATH=python_path()))
+        changed.enter_context(small_cluster_jobs(smallest=True))
         if not figures:
             changed.enter_context(placeholder_figures())
         yield

@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 
 import builders
+from mien import _processes
 from mien.data import datasets
 
 #: Fixtures of the tests of the web page, shared by several files.
@@ -74,6 +75,7 @@ def _blocked_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _toy_network() -> None:
+    _processes.claim_process()
     builders.add_toy_network()
 
 

@@ -56,9 +56,11 @@ def train(
     base: Path | None = None,
 ) -> None:
     """Train into `folder`, going on where it holds a run; die at the n-th event of a kind, if told to."""
+    from mien import _processes
     from mien.models import model_files
     from mien.training import runs, trainer
 
+    _processes.claim_process()
     builders.add_toy_network()
     compare_few()
     if kill_at is not None:

@@ -23,7 +23,9 @@ def main() -> None:
     folder = Path(sys.argv[1])
     import builders
     import dying
+    from mien import _processes
 
+    _processes.claim_process()
     builders.add_toy_network()
     dying.compare_few()
     found = {

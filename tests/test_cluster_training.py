@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import builders
+import cluster_calls
 import mien
 from builders import has_line, refused
 from mien import _dask, cli
@@ -42,58 +43,11 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def workers() -> Iterator[Any]:
-    """A cluster of two workers on this machine, which can import this file."""
+    """A cluster of two workers on this machine, which can import what is in the folder of this file."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}")
+        patch.setenv("PYTHONPATH", builders.python_path())
         with _dask.connect("local", workers=2) as client:
             yield client
-
-
-# Calls that the children make
-
-
-def note(*, sentence: str, on_progress: Any, on_note: Any) -> None:
-    """Say a sentence."""
-    print("what a library prints is not a message")
-    on_progress("work", 1, 2)
-    on_note(sentence)
-
-
-def fail(*, on_progress: Any, on_note: Any) -> None:
-    """Raise an error of mien."""
-    raise DataError("the data are bad")
-
-
-def crash(*, on_progress: Any, on_note: Any) -> None:
-    """Raise another error."""
-    raise RuntimeError("no memory on the device")
-
-
-def die(*, log: Path, times: int, on_progress: Any, on_note: Any) -> None:
-    """Die for some time as a process that the system kills, and then work."""
-    with log.open("a") as file:
-        file.write(f"{os.getpid()}\n")
-    if len(log.read_text().splitlines()) <= times:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def stop_once(*, log: Path, on_progress: Any, on_note: Any) -> None:
-    """Stop as after a signal for this process alone, and work the next time."""
-    with log.open("a") as file:
-        file.write(f"{os.getpid()}\n")
-    if len(log.read_text().splitlines()) == 1:
-        raise Stopped("saved", signal.SIGTERM)
-
-
-def wait(*, folder: Path, on_progress: Any, on_note: Any) -> None:
-    """Wait for a signal, and save something then."""
-    stopped = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-    (folder / f"begun-{os.getpid()}").touch()
-    assert stopped.wait(120)
-    time.sleep(0.5)
-    (folder / f"saved-{os.getpid()}").touch()
-    raise Stopped("saved", signal.SIGTERM)
 
 
 def make(
@@ -103,7 +57,9 @@ def make(
     said: dict[str, Any] = {"notes": [], "progress": []}
     cluster_jobs.run(
         client,
-        cluster_jobs.Call(__name__, function.__name__, arguments, needs or cluster_jobs.Needs([])),
+        cluster_jobs.Call(
+            cluster_calls.__name__, function.__name__, arguments, needs or cluster_jobs.Needs([])
+        ),
         most=most,
         stop=stop or StopRequest(),
         saved="it is saved",
@@ -114,24 +70,24 @@ def make(
 
 
 def test_calls_report_and_fail_as_in_this_process(workers: Any, tmp_path: Path) -> None:
-    said = make(workers, note, sentence="done")
+    said = make(workers, cluster_calls.note, sentence="done")
     assert said["notes"] == ["done"]
     assert said["progress"]
     assert {what for what, _, _ in said["progress"]} <= {"work", "work; work"}
     with refused(DataError, "the data are bad"):
-        make(workers, fail)
+        make(workers, cluster_calls.fail)
     with refused(TrainingError, "RuntimeError", "no memory on the device"):
-        make(workers, crash, most=1)
+        make(workers, cluster_calls.crash, most=1)
     log = tmp_path / "log"
-    said = make(workers, die, most=1, log=log, times=1)
+    said = make(workers, cluster_calls.die, most=1, log=log, times=1)
     assert len(log.read_text().splitlines()) == 2
     assert has_line("\n".join(said["notes"]), "-9", "memory")
     with refused(TrainingError, "3 trainings", "-9"):
-        make(workers, die, most=1, log=tmp_path / "other", times=99)
+        make(workers, cluster_calls.die, most=1, log=tmp_path / "other", times=99)
 
 
 def test_a_signal_for_a_child_alone_costs_its_work_only(workers: Any, tmp_path: Path) -> None:
-    said = make(workers, stop_once, most=1, log=tmp_path / "log")
+    said = make(workers, cluster_calls.stop_once, most=1, log=tmp_path / "log")
     assert len((tmp_path / "log").read_text().splitlines()) == 2
     assert has_line("\n".join(said["notes"]), "signal", "continues")
 
@@ -144,8 +100,10 @@ def test_a_worker_that_lacks_something_is_not_used(workers: Any, tmp_path: Path)
         (cluster_jobs.Needs(here, version="0.0.1"), ("0.0.1",)),
     ):
         with refused(InputError, "no worker can be used", *names):
-            make(workers, note, needs=needs, sentence="done")
-    assert make(workers, note, needs=cluster_jobs.Needs(here), sentence="done")["notes"] == ["done"]
+            make(workers, cluster_calls.note, needs=needs, sentence="done")
+    assert make(workers, cluster_calls.note, needs=cluster_jobs.Needs(here), sentence="done")["notes"] == [
+        "done"
+    ]
 
 
 def test_after_a_signal_the_children_save(workers: Any, tmp_path: Path) -> None:
@@ -158,7 +116,7 @@ def test_after_a_signal_the_children_save(workers: Any, tmp_path: Path) -> None:
 
     threading.Thread(target=interrupt, daemon=True).start()
     with refused(Stopped, "it is saved", "same command") as caught:
-        make(workers, wait, stop=stop, folder=tmp_path)
+        make(workers, cluster_calls.wait, stop=stop, folder=tmp_path)
     assert caught.value.exit_code == 130
     assert len(list(tmp_path.glob("saved-*"))) == 2
 
@@ -177,7 +135,7 @@ def test_the_child_of_a_dead_worker_saves(workers: Any, tmp_path: Path) -> None:
 
     threading.Thread(target=kill, daemon=True).start()
     with refused(Stopped):
-        make(workers, wait, stop=stop, folder=tmp_path)
+        make(workers, cluster_calls.wait, stop=stop, folder=tmp_path)
     assert list(tmp_path.glob("saved-*"))
 
 
@@ -267,11 +225,12 @@ def test_folds_on_a_cluster_give_the_probabilities_of_this_machine(
 @needs_optuna
 @pytest.mark.long
 def test_a_search_on_a_cluster_trains_each_trial_once(
-    faces: Path, away: Path, capsys: pytest.CaptureFixture[str]
+    workers: Any, faces: Path, away: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["tune", str(faces), "--out", "study", "--trials", "2", "--confirm", "1", "--json"]
-    words += [word for each in SETTINGS for word in ("--set", each)]
-    assert cli.run([*words, "--cluster", "local", "--workers", "2"]) == 0
+    words += [word for each in TOY for word in ("--set", each)]
+    with builders.small_cluster_jobs():
+        assert cli.run([*words, "--cluster", workers.scheduler.address]) == 0
     out, err = capsys.readouterr()
     found = json.loads(out)
     assert [each["number"] for each in found["trials"]] == [1, 2]

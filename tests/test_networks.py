@@ -183,6 +183,37 @@ def test_kernels_are_chosen_before_keras_is_imported(
     assert done.stdout.strip() == expected
 
 
+@pytest.mark.parametrize(
+    ("claim", "backend", "expected"),
+    [
+        ("", "tensorflow", "jax scipy sklearn"),
+        ("_processes.claim_process();", "tensorflow", ""),
+        ("_processes.claim_process();", "jax", "jax scipy"),
+    ],
+)
+def test_keras_does_not_import_what_mien_does_not_use_in_its_own_process(
+    tmp_path: Path, claim: str, backend: str, expected: str
+) -> None:
+    (tmp_path / "keras.py").write_text(
+        "import importlib\n"
+        "def can(name):\n"
+        "    try: return importlib.import_module(name)\n"
+        "    except ImportError: return None\n"
+        "print(*filter(can, ['jax', 'scipy', 'sklearn']))\n"
+        "class config:\n"
+        "    set_image_data_format = set_floatx = set_epsilon = staticmethod(lambda value: None)\n"
+    )
+    for name in ("jax", "scipy", "sklearn"):
+        (tmp_path / f"{name}.py").touch()
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from mien import _processes\n"
+    code += f"from mien.models import networks; {claim} networks.load_keras()\n"
+    code += "import jax, scipy, sklearn; print(sklearn.__file__)"
+    command = [sys.executable, "-c", code]
+    environment = os.environ | {"KERAS_BACKEND": backend}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split("\n")[:2] == [expected, str(tmp_path / "sklearn.py")]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_what_a_network_says_of_its_size_is_so(models: dict[str, Any], name: str) -> None:
     known = networks.get(name)

@@ -6,8 +6,9 @@ import sys
 def main() -> None:
     """Run one command and exit with its code."""
     try:
-        from mien import cli
+        from mien import _processes, cli
 
+        _processes.claim_process()
         cli.main()
     except KeyboardInterrupt:  # outside of a command, which says more
         sys.stderr.write("mien: stopped by a signal\n")

@@ -1,4 +1,4 @@
-"""Processor cores, signals, log levels, and processes that Ctrl-C does not reach."""
+"""Processor cores, signals, log levels, processes of mien alone, and those that Ctrl-C does not reach."""
 
 import logging
 import os
@@ -9,6 +9,19 @@ from contextlib import contextmanager
 from types import FrameType
 
 from mien.errors import Stopped
+
+_is_own = False
+
+
+def claim_process() -> None:
+    """State that this process runs nothing but mien, such as a command or its child process."""
+    global _is_own
+    _is_own = True
+
+
+def is_own_process() -> bool:
+    """Return whether this process runs nothing but mien. Others' code can share the process of a library."""
+    return _is_own
 
 
 def cores() -> int:

@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from mien import __version__, _dask
-from mien._processes import StopRequest, cores
+from mien._processes import StopRequest, claim_process, cores
 from mien._text import pluralize
 from mien.errors import InputError, MienError, TrainingError
 from mien.models import networks
@@ -486,6 +486,7 @@ def main() -> None:
     # What libraries print goes to the log.
     client = _Client(os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)
+    claim_process()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the client gets the Ctrl-C, and stops the work
     call: Call = pickle.load(sys.stdin.buffer)  # noqa: S301
     threading.Thread(target=_end_with_worker, daemon=True).start()

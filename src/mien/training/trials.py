@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mien import _files, errors
+from mien._processes import claim_process
 from mien.data import datasets, image_cache
 from mien.data.datasets import Dataset
 from mien.data.probabilities import SavedPredictions
@@ -146,6 +147,7 @@ def run(search: Connection, task: Task) -> None:
     if own_process:
         # The search gets the Ctrl-C, and sends SIGTERM.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        claim_process()
         threading.Thread(target=_end_with_parent, daemon=True).start()
     message: Outcome | Failure
     try:
