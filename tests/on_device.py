@@ -14,18 +14,26 @@ from typing import Any
 
 ENVIRONMENT = {
     "KERAS_BACKEND": "jax",
-    # Four devices; and it compiles in a hurry.
-    "XLA_FLAGS": "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0",
+    # Four devices; and it compiles in a hurry, each program once.
+    "XLA_FLAGS": "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0 "
+    "--xla_llvm_disable_expensive_passes=true",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
 }
+
+
+#: Settings whose steps have all of 62 images, and no moving average.
+WHOLE_BATCH = ("batch_size=62", "optimizer.ema=0")
 
 
 def main() -> None:
     folder = Path(sys.argv[1])
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder / "compiled")
     import builders
     import dying
     from mien import _processes
 
     _processes.claim_process()
+    sys.modules["tensorboard"] = None  # it would import TensorFlow for seconds
     builders.add_toy_network()
     dying.compare_few()
     found = {
@@ -51,16 +59,15 @@ def use(count: int) -> None:
 
 def loop_of(count: int, *settings: str, train: int = 62, val: int = 141) -> Any:
     """A loop whose model has the same first weights each time."""
-    import keras
-
     import dying
+    from mien.models import networks
     from mien.training import batches, checkpoints, device, optimization, recipes, targets, trainer
 
     use(count)
     recipe = recipes.override(dying.recipe("precision=float32", *settings), ["epochs=2"])
     data = dying.data(train=train, val=val)
     wanted = targets.make_targets(data, recipe, None)
-    keras.utils.set_random_seed(0)
+    networks.set_random_seed(0)
     with device.on_host():
         model = trainer.build_network(recipe, classes=3, policy="float32")
         feed = batches.BatchLoader(data.split("train"), wanted.train, recipe)
@@ -95,11 +102,10 @@ def first_steps() -> dict[str, float]:
     import numpy as np
 
     found = {}
-    settings = ("batch_size=62", "optimizer.ema=0")
-    one = loop_of(1, *settings)
+    one = loop_of(1, *WHOLE_BATCH)
     weights, validated = weights_after(one, 1), one.validate()
     for count in (3, 4):
-        other = loop_of(count, *settings)
+        other = loop_of(count, *WHOLE_BATCH)
         pairs = zip(weights, weights_after(other, 1), strict=True)
         found[f"weights on {count}"] = max(float(np.abs(a - b).max()) for a, b in pairs)
         now = other.validate()
@@ -109,7 +115,7 @@ def first_steps() -> dict[str, float]:
 
 def several() -> dict[str, Any]:
     """Whether the compiled step is divided among devices."""
-    loop = loop_of(4, "batch_size=62")
+    loop = loop_of(4, *WHOLE_BATCH)
     loop.pull()
     from mien.training import device
 
@@ -195,7 +201,7 @@ def folds() -> dict[str, int]:
 
     device._functions.clear()
     for seed, count in ((1, 62), (2, 62), (2, 70)):
-        loop = loop_of(1, f"seed={seed}", train=count)
+        loop = loop_of(1, *WHOLE_BATCH, f"seed={seed}", train=count)
         weights_after(loop, 1)
     return {"kept": len(device._functions), "compiled": loop.functions.train._cache_size()}
 

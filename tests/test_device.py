@@ -25,36 +25,45 @@ _MOVED = {"rotation": 12.0, "zoom": 0.12, "aspect": 0.08, "shift": 0.0625, "flip
 _LIT = {"contrast": 0.5, "brightness": 0.15}
 
 
+_SETTINGS = [
+    Augment(**_MOVED),
+    Augment(**_MOVED, interpolation="cubic"),
+    Augment(rotation=180, zoom=0.5, shift=0.5, fill="reflect"),
+    Augment(rotation=180, zoom=0.5, shift=0.5, fill="black"),
+    Augment(rotation=180, zoom=0.5, shift=0.5, fill="nearest", interpolation="cubic"),
+    Augment(blur=0.02),
+    Augment(blur=0.2),
+    Augment(resolution=0.9),
+    Augment(**_LIT),
+    Augment(**_LIT, gamma=0.4),
+    Augment(noise=0.1),
+    Augment(erase=0.9),
+    Augment(
+        **_MOVED,
+        **_LIT,
+        interpolation="cubic",
+        blur=0.02,
+        noise=0.03,
+        erase=0.5,
+        gamma=0.3,
+        resolution=0.5,
+    ),
+]
+
+
+def _name(case: Augment | int) -> str:
+    if isinstance(case, int):
+        return str(case)
+    return "-".join(name for name, value in vars(case).items() if value not in (0, False))
+
+
+# The odd size with all changes at once, because each case is compiled for seconds.
 @pytest.mark.parametrize(
-    "settings",
-    [
-        Augment(**_MOVED),
-        Augment(**_MOVED, interpolation="cubic"),
-        Augment(rotation=180, zoom=0.5, shift=0.5, fill="reflect"),
-        Augment(rotation=180, zoom=0.5, shift=0.5, fill="black"),
-        Augment(rotation=180, zoom=0.5, shift=0.5, fill="nearest", interpolation="cubic"),
-        Augment(blur=0.02),
-        Augment(blur=0.2),
-        Augment(resolution=0.9),
-        Augment(**_LIT),
-        Augment(**_LIT, gamma=0.4),
-        Augment(noise=0.1),
-        Augment(erase=0.9),
-        Augment(
-            **_MOVED,
-            **_LIT,
-            interpolation="cubic",
-            blur=0.02,
-            noise=0.03,
-            erase=0.5,
-            gamma=0.3,
-            resolution=0.5,
-        ),
-    ],
-    ids=lambda settings: "-".join(name for name, value in vars(settings).items() if value not in (0, False)),
+    ("size", "settings"),
+    [(48, each) for each in _SETTINGS] + [(33, _SETTINGS[2]), (33, _SETTINGS[-1])],
+    ids=_name,
 )
-@pytest.mark.parametrize("size", [48, 33])
-def test_images_change_as_opencv_changes_them(settings: Augment, size: int) -> None:
+def test_images_change_as_opencv_changes_them(size: int, settings: Augment) -> None:
     import jax
 
     from mien.training import device_augmentation

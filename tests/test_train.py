@@ -962,15 +962,18 @@ def test_the_jax_backend_trains_unchanged_and_resumes_to_the_bit(tmp_path: Path)
         "KERAS_BACKEND": "jax",
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
     }
 
-    def go(*arguments: object) -> int:
+    def go(*arguments: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", code, str(Path(__file__).parent), *map(str, arguments)]
-        return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
-    assert go("die", tmp_path / "killed" / "run") == -signal.SIGKILL
-    assert go("live", tmp_path / "killed" / "run", tmp_path / "whole" / "run") == 0
+    assert go("die", tmp_path / "killed" / "run").returncode == -signal.SIGKILL
+    done = go("live", tmp_path / "killed" / "run", tmp_path / "whole" / "run")
+    assert done.returncode == 0, done.stderr
+    # TensorFlow, which writes the logs for TensorBoard, says nothing of itself.
+    assert "oneDNN" not in done.stderr
     facts = runs.open_run(tmp_path / "whole" / "run").facts()
     assert facts["environment"]["backend"].startswith("jax")
     assert_same(ending(tmp_path / "killed" / "run"), ending(tmp_path / "whole" / "run"))

@@ -170,7 +170,7 @@ def load_keras(network: str | None = None) -> Any:
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        with quietly(), _without_optional_packages():
+        with quietly(), _hidden(_optional_packages()):
             import keras
     except (ImportError, ValueError) as error:
         raise _no_keras(error) from error
@@ -185,14 +185,33 @@ _OPTIONAL = ("IPython", "matplotlib", "pandas", "sklearn")
 _OPTIONAL_FOR_TENSORFLOW = ("jax", "scipy")
 
 
+def set_random_seed(seed: int) -> None:
+    """Seed the random numbers of Python, NumPy and Keras.
+
+    With another backend, Keras would import TensorFlow for this if it is installed, which takes seconds.
+
+    Args:
+        seed: The seed.
+
+    Raises:
+        MissingExtra: As in `load_keras`.
+    """
+    keras = load_keras()
+    with _hidden(() if keras.backend.backend() == "tensorflow" else ("tensorflow",)):
+        keras.utils.set_random_seed(seed)
+
+
+def _optional_packages() -> tuple[str, ...]:
+    """Return what Keras need not import; hiding it halves the time of the import."""
+    if "keras" in sys.modules:
+        return ()
+    return _OPTIONAL + (_OPTIONAL_FOR_TENSORFLOW if find_backend() == "tensorflow" else ())
+
+
 @contextlib.contextmanager
-def _without_optional_packages() -> Iterator[None]:
-    """Hide optional packages from Keras in a process of mien alone, which halves the time of its import."""
-    if not is_own_process() or "keras" in sys.modules:
-        yield
-        return
-    names = _OPTIONAL + (_OPTIONAL_FOR_TENSORFLOW if find_backend() == "tensorflow" else ())
-    hidden = [name for name in names if name not in sys.modules]
+def _hidden(names: tuple[str, ...]) -> Iterator[None]:
+    """Let packages look as if they were not installed, in a process of mien alone."""
+    hidden = [name for name in names if name not in sys.modules] if is_own_process() else []
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     try:
         yield

@@ -30,7 +30,7 @@ from mien.evaluation.evaluation import Evaluation
 from mien.evaluation.metrics import add_thresholds, find_plurality, majority_share, wilson_interval
 from mien.models import model_files, networks
 from mien.models.model_files import Model
-from mien.models.networks import load_keras
+from mien.models.networks import load_keras, quietly, set_random_seed
 from mien.release import exporters
 from mien.training import checkpoints, initialization, normalization, optimization, targets, teachers
 from mien.training import folds as fold_division
@@ -333,7 +333,7 @@ def fit(
     if start is not None:
         initialization.check_recipe(start, recipe)
     engine = choose_engine(recipe.engine)
-    load_keras().utils.set_random_seed(recipe.seed)
+    set_random_seed(recipe.seed)
     policy = choose_precision(recipe.precision)
     with _memory_of(engine):
         model = _build_for_training(recipe, classes=len(dataset.labels), policy=policy)
@@ -399,7 +399,7 @@ def resume(
         _check_begun(made, known.get("base"))
         wanted = teachers.make_targets(dataset, recipe, teacher)
         engine = _engine_of(made)
-        load_keras().utils.set_random_seed(recipe.seed)
+        set_random_seed(recipe.seed)
         with _memory_of(engine):
             model = _build_for_training(recipe, classes=len(dataset.labels), policy=known["precision"])
         calls = _Calls(on_status, _EpochReporter(on_epoch), on_note or _ignore, on_progress)
@@ -847,6 +847,8 @@ def _callbacks(made: Run, recipe: Recipe, say: Callable[[str], None]) -> list[An
     if recipe.optimizer.ema:
         callbacks.append(library.callbacks.SwapEMAWeights())
     if all(importlib.util.find_spec(name) for name in ("tensorboard", "tensorflow")):
+        with quietly():
+            importlib.import_module("tensorflow")  # with another backend, the callback would do it
         callbacks.append(library.callbacks.TensorBoard(made.tensorboard, write_graph=False))
     else:
         say("TensorBoard is not installed, so there are no logs for it; history.csv has the same numbers")
