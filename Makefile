@@ -8,6 +8,9 @@ PLAIN := README.md CHANGELOG.md CONTRIBUTING.md CODE_OF_CONDUCT.md docs src
 # resolves and builds everything again.
 USABLE := $(VENV)/.usable
 READY := $(VENV)/.ready
+# pip compiles on one core; afterwards all cores can do it. Files that are no Python, such as templates, stay as they are.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+COMPILE := $(BIN)/python -m compileall -q -q -j 0 -x '/tests?/' $(VENV)/lib || true
 
 .PHONY: demo test slow check docs pictures wheel release clean
 
@@ -17,12 +20,14 @@ $(BIN)/python:
 
 $(USABLE): pyproject.toml | $(BIN)/python
 	@echo 'Installing mien with TensorFlow in $(VENV): about 2 GB, some minutes.'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,plot]'
+	$(INSTALL) --editable '.[cpu,plot]'
+	$(COMPILE)
 	touch $(USABLE)
 
 $(READY): pyproject.toml | $(BIN)/python
 	@echo 'Installing mien with TensorFlow and the tools of developers in $(VENV): about 3 GB, some minutes.'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cpu,plot,dev]'
+	$(INSTALL) --editable '.[cpu,plot,dev]'
+	$(COMPILE)
 	touch $(USABLE) $(READY)
 
 demo: $(USABLE)
