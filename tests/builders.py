@@ -190,25 +190,17 @@ def python_path() -> str:
 
 
 @contextlib.contextmanager
-def small_cluster_jobs(*, smallest: bool = False) -> Iterator[None]:
+def small_cluster_jobs() -> Iterator[None]:
     """Do small work on the workers of a cluster, whose children are processes that a test cannot patch.
 
     The children know `toy`. The cluster must have started with the folder of this file in PYTHONPATH.
-
-    Args:
-        smallest: Whether the children do `small_work`, and do not only export and draw less.
     """
     from mien.training import cluster_jobs
 
     run = cluster_jobs.run
 
     def run_small(client: Any, call: Any, **options: Any) -> None:
-        arguments = {
-            "module": call.module,
-            "function": call.function,
-            "arguments": call.arguments,
-            "smallest": smallest,
-        }
+        arguments = {"module": call.module, "function": call.function, "arguments": call.arguments}
         changes = {"module": __name__, "function": make_small_call.__name__, "arguments": arguments}
         run(client, dataclasses.replace(call, **changes), **options)
 
@@ -217,23 +209,11 @@ def small_cluster_jobs(*, smallest: bool = False) -> Iterator[None]:
 
 
 def make_small_call(
-    *,
-    module: str,
-    function: str,
-    arguments: dict[str, Any],
-    smallest: bool,
-    on_progress: Any,
-    on_note: Any,
+    *, module: str, function: str, arguments: dict[str, Any], on_progress: Any, on_note: Any
 ) -> None:
     """Make a call in the child of a worker, with small work."""
     add_toy_network()
-    with contextlib.ExitStack() as changed:
-        if smallest:
-            changed.enter_context(small_work())
-        else:
-            changed.enter_context(few_comparisons())
-            changed.enter_context(placeholder_figures())
-            changed.enter_context(trials_in_threads())
+    with few_comparisons(), placeholder_figures(), trials_in_threads():
         call = getattr(importlib.import_module(module), function)
         call(**arguments, on_progress=on_progress, on_note=on_note)
 
@@ -252,7 +232,7 @@ def small_work(*, figures: bool = False) -> Iterator[None]:
     from mien.models import model_files
     from mien.training import recipes, trainer
 
-    fit, archive = trainer.fit, synthetic.write_archive
+    fit, train_folds, archive = trainer.fit, trainer.train_folds, synthetic.write_archive
 
     def short(dataset: Dataset, recipe: Any, **options: Any) -> Any:
         changes, base = ["epochs=1"], options.get("base")
@@ -264,17 +244,22 @@ def small_work(*, figures: bool = False) -> Iterator[None]:
         chosen = recipes.get(recipe) if isinstance(recipe, str) else recipe
         return fit(dataset, recipes.override(chosen, changes), **options)
 
+    def short_folds(dataset: Dataset, recipe: Any, **options: Any) -> Path:
+        # Here too, because the workers of a cluster train by the recipe that they are given.
+        return train_folds(dataset, recipes.override(recipe, ["epochs=1", "network=toy"]), **options)
+
     def few(to: Any, *, train: int, val: int, test: int, **options: Any) -> Path:
         return archive(to, train=min(train, 70), val=min(val, 21), test=min(test, 21), **options)
 
     with contextlib.ExitStack() as changed:
         changed.enter_context(mock.patch.object(trainer, "fit", short))
+        changed.enter_context(mock.patch.object(trainer, "train_folds", short_folds))
         changed.enter_context(mock.patch.object(synthetic, "write_archive", few))
         changed.enter_context(few_comparisons(200))  # of fewer, one is more than int8 may change
         changed.enter_context(trials_in_threads())
         # The workers of a cluster that a command starts know this file.
         changed.enter_context(mock.patch.dict(os.environ, PYTHONPATH=python_path()))
-        changed.enter_context(small_cluster_jobs(smallest=True))
+        changed.enter_context(small_cluster_jobs())
         if not figures:
             changed.enter_context(placeholder_figures())
         yield
