@@ -95,6 +95,8 @@ def test_all_heads_answer_in_one_run_as_each_does_alone() -> None:
     assert list(loaded.run_heads(images[:0], heads=["ferplus"])) == ["ferplus"]
     with refused(ModelError, "'votes'", "fer2013, ferplus"):
         loaded.run_heads(images, heads=["fer2013", "votes"])
+    with refused(ModelError, "no head", "fer2013, ferplus"):
+        loaded.run_heads(images, heads=[])
 
 
 def test_no_images_give_no_answers() -> None:

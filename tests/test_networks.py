@@ -335,6 +335,28 @@ def test_a_backend_that_is_missing_is_named_with_who_asked_for_it(
     assert issubclass(MissingBackend, MissingExtra)
 
 
+@pytest.mark.parametrize(
+    ("variable", "writable", "expected"),
+    [
+        (None, True, "{home}/.keras/keras.json"),
+        (None, False, "/tmp/.keras/keras.json"),
+        ("~/own", True, "{home}/own/keras.json"),
+        ("/etc/keras", False, "/etc/keras/keras.json"),
+        ("", True, "keras.json"),
+    ],
+)
+def test_settings_are_looked_for_where_keras_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str | None, writable: bool, expected: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(os, "access", lambda path, mode: writable)
+    if variable is None:
+        monkeypatch.delenv("KERAS_HOME", raising=False)
+    else:
+        monkeypatch.setenv("KERAS_HOME", variable)
+    assert networks._keras_json() == Path(expected.format(home=tmp_path))
+
+
 def test_networks_are_listed_without_keras_in_80_columns(tmp_path: Path) -> None:
     script = "import sys\nfor name in ('keras', 'tensorflow'):\n    sys.modules[name] = None\n"
     script += "from mien import cli\nsys.exit(cli.run(sys.argv[1:] or ['networks']))"

@@ -188,9 +188,11 @@ class Model:
 
         Raises:
             InputError: As in `run`.
-            ModelError: As in `run`.
+            ModelError: As in `run`; or no head was named.
         """
         self._check(images, batch_size)
+        if heads is not None and not heads:
+            raise ModelError(f"no head was named; name at least one of {', '.join(self.card.heads)}")
         stated = {name: self.card.head(name) for name in (self.card.heads if heads is None else heads)}
         adjustment = Adjustment(balance=balance, prior=as_prior(prior))
         for head in stated.values():

@@ -188,13 +188,15 @@ _OPTIONAL_FOR_TENSORFLOW = ("jax", "scipy")
 def set_random_seed(seed: int) -> None:
     """Seed the random numbers of Python, NumPy and Keras.
 
-    With another backend, Keras would import TensorFlow for this if it is installed, which takes seconds.
+    With any backend, Keras imports TensorFlow for this if it is installed, which takes seconds. In a process
+    of mien alone, TensorFlow is hidden meanwhile if another backend is used.
 
     Args:
         seed: The seed.
 
     Raises:
         MissingExtra: As in `load_keras`.
+        RecipeError: As in `load_keras`.
     """
     keras = load_keras()
     with _hidden(() if keras.backend.backend() == "tensorflow" else ("tensorflow",)):
@@ -217,7 +219,7 @@ def _hidden(names: tuple[str, ...]) -> Iterator[None]:
         yield
     finally:
         for name in hidden:
-            del sys.modules[name]
+            sys.modules.pop(name, None)
 
 
 #: Backends that Keras knows, the package of each, and what installs it.
@@ -274,6 +276,15 @@ def _no_keras(error: ImportError | ValueError) -> Exception:
     return MissingBackend(backend, asked, f"run: pip install {install}, or {undo}")
 
 
+def _keras_json() -> Path:
+    """Return the path of the file that Keras reads its settings from, by Keras' own rule."""
+    home = os.environ.get("KERAS_HOME")
+    if home is None:
+        base = Path("~").expanduser()
+        home = os.fspath((base if os.access(base, os.W_OK) else Path("/tmp")) / ".keras")  # noqa: S108
+    return Path(home, "keras.json").expanduser()
+
+
 def _asked_backend() -> tuple[str, str, str]:
     """Return the backend that Keras is configured to use, by what, and how to undo that."""
     backend = os.environ.get("KERAS_BACKEND")
@@ -283,8 +294,7 @@ def _asked_backend() -> tuple[str, str, str]:
         )
         other = f"set KERAS_BACKEND={installed}" if installed else "unset KERAS_BACKEND for TensorFlow"
         return backend, "KERAS_BACKEND", other
-    home = os.environ.get("KERAS_HOME")
-    file = (Path(home) if home else Path("~").expanduser() / ".keras") / "keras.json"
+    file = _keras_json()
     try:
         named = json.loads(file.read_text(encoding="utf-8")).get("backend")
     except (OSError, ValueError, AttributeError, RecursionError):

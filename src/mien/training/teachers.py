@@ -244,13 +244,14 @@ def _ask(
     orders = [[model.card.labels.index(label) for label in labels] for model in teachers.models]
     found = {name: np.empty((len(split), len(labels)), np.float16) for name in outputs}
     for start in range(0, len(split), _BLOCK):
+        if start:
+            tell(number * len(split) + start)
         rows = np.arange(start, min(start + _BLOCK, len(split)))
         images = view_images(split.images, rows, views, number)
         answers = [answer(images) for answer in answerers]
         for name, output in outputs.items():
             parts = [each[output][:, order] for each, order in zip(answers, orders, strict=True)]
             found[name][rows] = np.mean(parts, axis=0)
-        tell(number * len(split) + start + len(rows))
     return found
 
 
