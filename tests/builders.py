@@ -58,6 +58,18 @@ def mien_command(*words: str) -> list[str]:
     return [sys.executable, "-c", code, *words]
 
 
+def measured(command: list[str]) -> list[str]:
+    """Return a command of Python that measures its coverage too, if this process does."""
+    import coverage
+
+    current = coverage.Coverage.current()
+    if current is None:
+        return command
+    options = ["--parallel-mode", "--branch", "--source=mien"]
+    file = str(Path(current.get_option("run:data_file")).absolute())
+    return [command[0], "-m", "coverage", "run", *options, f"--data-file={file}", *command[1:]]
+
+
 def blobs(
     counts: dict[str, int],
     *,

@@ -83,7 +83,8 @@ def test_images_change_as_opencv_changes_them(size: int, settings: Augment) -> N
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What `on_device.py` found, with its folder."""
     folder = tmp_path_factory.mktemp("device")
-    command = [sys.executable, on_device.__file__, str(folder)]
+    # What runs on a device runs only there.
+    command = builders.measured([sys.executable, on_device.__file__, str(folder)])
     subprocess.run(command, env=os.environ | on_device.ENVIRONMENT, check=True)
     return {"folder": folder, **json.loads((folder / "found.json").read_text())}
 
