@@ -344,7 +344,7 @@ def _means(
                 if progress is not None:
                     progress(before + count, of * asked)
 
-            names = [head or next(iter(model.card.heads)) for head in heads]
+            names = [next(iter(model.card.heads)) if head is None else head for head in heads]
             answers = model.run_heads(
                 view, heads=names, progress=done, balance=adjustment.balance, prior=adjustment.prior
             )

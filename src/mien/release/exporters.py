@@ -166,7 +166,7 @@ def convert(
 def _agreement(shipped: Model, network: keras.Model, images: Pixels) -> Agreement:
     names = list(shipped.card.heads)
     ours = predict_network(network, images).reshape(len(images), len(names), -1)
-    theirs = np.stack([*shipped.run_heads(images, heads=names).values()], axis=1)
+    theirs = np.stack([*shipped.run_heads(images).values()], axis=1)
     return _agree(ours, theirs)
 
 
@@ -333,7 +333,7 @@ def write_model(
         answers, expected = [], []
         for start in range(0, len(images), BATCH_SIZE):
             batch = images[start : start + BATCH_SIZE]
-            answers.append(np.hstack([*written.run_heads(batch, heads=list(card.heads)).values()]))
+            answers.append(np.hstack([*written.run_heads(batch).values()]))
             expected.append(predict_network(network, batch))
             if progress is not None:
                 progress(start + len(batch), len(images))

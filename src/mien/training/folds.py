@@ -18,6 +18,7 @@ from mien.errors import DataError, RunError
 from mien.models import model_files
 from mien.training.recipes import Recipe, without_texts
 from mien.training.runs import Run, open_run
+from mien.training.teachers import by_onnx
 
 #: The file of probabilities beside the runs of the folds.
 FILE = "out-of-fold.npz"
@@ -116,8 +117,7 @@ def predict_out_of_fold(
     answers: dict[str, NDArray[np.float32]] = {}
     for held, run in zip(parts, made, strict=True):
         shipped = model_files.load(run.model_folder)
-        for name, found in shipped.run_heads(whole.images[held]).items():
-            output = shipped.card.head(name).output
+        for output, found in by_onnx(shipped)(whole.images[held]).items():
             answers.setdefault(output, np.empty((len(whole), found.shape[1]), np.float32))[held] = found
     stored = SavedPredictions(
         whole.fingerprint, dataset.labels, answers, f"recipe {recipe.name}, out of {len(parts)} folds"
