@@ -15,6 +15,7 @@ import typer
 from PIL import Image
 from rich.cells import cell_len
 
+from builders import faces_csv
 from mien import __version__, cli
 from mien.cli import common
 from mien.data import synthetic
@@ -106,6 +107,32 @@ def test_a_signal_outside_of_training_says_what_to_do(number: signal.Signals) ->
     assert "--folds" not in done.stderr
     assert "--resume" not in done.stderr
     assert done.stderr.count("mien: ") == 1
+
+
+@pytest.mark.parametrize("module", ["typer", "keras"])
+def test_a_signal_during_an_import_is_no_internal_error(module: str, tmp_path: Path) -> None:
+    # CPython raises a RuntimeError from an interrupt in `__set_name__`, such as that of `cached_property`.
+    (tmp_path / f"{module}.py").write_text(
+        "import os, signal, time\n"
+        "class Slow:\n"
+        "    def __set_name__(self, owner, name):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        time.sleep(30)\n"
+        "class Owner:\n"
+        "    slow = Slow()\n"
+    )
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from mien.__main__ import main; main()"
+    data = faces_csv(tmp_path)[0]
+    done = subprocess.run(
+        [sys.executable, "-c", code, "train", str(data), "--recipe", "quick"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 128 + signal.SIGINT
+    assert "Traceback" not in done.stderr
+    assert "mien: stopped by a signal" in done.stderr
 
 
 @pytest.mark.parametrize(

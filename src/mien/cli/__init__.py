@@ -158,8 +158,21 @@ def run(arguments: list[str] | None = None) -> int:
         said = error.format_message().rstrip(".")
         _say(f"{said} Or try {_help_for(error)}" if said.endswith("?") else f"{said}; try {_help_for(error)}")
         return 2
-    except Exception:
+    except Exception as error:
+        if _is_interrupted(error):
+            _say(_stopped(given))
+            return 128 + signal.SIGINT
         return _fault()
+
+
+def _is_interrupted(error: BaseException) -> bool:
+    """Return whether Ctrl-C caused an error: in an import, it can become a `RuntimeError`."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, KeyboardInterrupt):
+            return True
+        cause = cause.__cause__
+    return False
 
 
 def _fault() -> int:
