@@ -20,7 +20,7 @@ from PIL import Image
 import builders
 from builders import has_line
 from mien import _files, cli
-from mien._text import format_command
+from mien._text import format_command, format_duration
 from mien.data import datasets, probabilities, synthetic
 from mien.errors import OutputError
 from mien.models import model_files
@@ -153,7 +153,9 @@ def test_every_format_is_written_where_asked(
     assert Path(document["path"]).is_file()
     assert document["images"] >= 1000
     assert document["largest_difference"] <= 1e-4
-    assert (tmp_path / "out" / "labels.txt").read_text().split() == list(runs.Run(trained).facts()["labels"])
+    assert (tmp_path / "out" / "labels.txt").read_text().split() == list(
+        runs.runs.Run(trained).facts()["labels"]
+    )
 
 
 def test_words_for_people_stand_on_stdout_without_json(
@@ -263,6 +265,18 @@ def test_a_teacher_is_asked_about_the_images_that_training_keeps(
     assert "--exclude" in refuse("evaluate", str(trained), *left_out)
     assert has_line(refuse("compare", str(trained), file_, *left_out), "--exclude", "--data")
     assert "leave.csv" in refuse(*asked[:-1], "leave.csv", *left_out)
+
+
+def test_a_resumed_run_has_the_time_of_all_epochs(
+    away: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["train", "--resume", str(trained)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = runs.Run(trained).history()
+    for words, clock in (("time", "seconds"), ("processor time", "cpu_seconds")):
+        (line,) = [line for line in lines if line.startswith(f" {words} of all epochs ")]
+        assert line.split("epochs")[1].strip() == format_duration(sum(row[clock] for row in rows))
+        assert any(line.startswith(f" {words} of this command ") for line in lines)
 
 
 def test_votes_may_move_and_not_change(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mien.data.datasets import Dataset
     from mien.training.recipes import Recipe
-    from mien.training.runs import Run
+    from mien.training.runs import Row, Run
     from mien.training.studies import StudyResult
 
 #: Number of training images below which a note recommends `--from`.
@@ -172,7 +172,8 @@ def train(
         common.emit(made.to_dict() | timer.seconds()) if json else _tell_folds(made, context.params)
     else:
         document = _document(made) | timer.seconds()
-        common.emit(document) if json else _tell(document, data if resume else None)
+        epochs = None if resume is None else made.history()
+        common.emit(document) if json else _tell(document, data if resume else None, epochs)
     return common.SOME_BAD if skipped else 0
 
 
@@ -299,8 +300,14 @@ def _student(teacher: "Recipe") -> list[str]:
     return words
 
 
-def _tell(document: dict[str, Any], moved: Path | None) -> None:
-    """Print a finished run and the next command; `moved` is the new place of its data, if it has moved."""
+def _tell(document: dict[str, Any], moved: Path | None, epochs: "list[Row] | None") -> None:
+    """Print a finished run and the next command.
+
+    Args:
+        document: The run.
+        moved: The new place of its data, if they have moved.
+        epochs: The history of a resumed run, whose epochs took longer than this command.
+    """
     report = document["val"]
     low, high = report["accuracy_interval"]
     groups = report.get("interval_groups")
@@ -317,8 +324,7 @@ def _tell(document: dict[str, Any], moved: Path | None) -> None:
             ),
             ("macro F1 on val", f"{report['macro_f1']:.2%}"),
             *_beside(document.get("began")),
-            ("time", format_duration(document["seconds"])),
-            ("processor time", format_duration(document["cpu_seconds"])),
+            *_times(document, epochs),
         ],
     )
     words = ["mien", "evaluate", document["run"]]
@@ -329,6 +335,20 @@ def _tell(document: dict[str, Any], moved: Path | None) -> None:
         moved = Path(origin["source"])
     words += [] if moved is None else ["--data", str(moved)]
     common.out.print(f"next: {format_command(words)}", markup=False)
+
+
+def _times(document: dict[str, Any], epochs: "list[Row] | None") -> list[tuple[str, str]]:
+    """Return the rows about the time of a command, and of all epochs if it has resumed a run."""
+    seconds, cpu_seconds = (format_duration(document[clock]) for clock in ("seconds", "cpu_seconds"))
+    if epochs is None:
+        return [("time", seconds), ("processor time", cpu_seconds)]
+    wall, cpu = (format_duration(sum(row[clock] for row in epochs)) for clock in ("seconds", "cpu_seconds"))
+    return [
+        ("time of this command", seconds),
+        ("processor time of this command", cpu_seconds),
+        ("time of all epochs", wall),
+        ("processor time of all epochs", cpu),
+    ]
 
 
 def _beside(began: dict[str, Any] | None) -> list[tuple[str, str]]:
