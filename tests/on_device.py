@@ -33,7 +33,6 @@ def main() -> None:
     from mien import _processes
 
     _processes.claim_process()
-    sys.modules["tensorboard"] = None  # it would import TensorFlow for seconds
     builders.add_toy_network()
     dying.compare_few()
     found = {

@@ -30,7 +30,7 @@ from mien.evaluation.evaluation import Evaluation
 from mien.evaluation.metrics import add_thresholds, find_plurality, majority_share, wilson_interval
 from mien.models import model_files, networks
 from mien.models.model_files import Model
-from mien.models.networks import load_keras, quietly, set_random_seed
+from mien.models.networks import load_keras, set_random_seed
 from mien.release import exporters
 from mien.training import checkpoints, initialization, normalization, optimization, targets, teachers
 from mien.training import folds as fold_division
@@ -619,7 +619,7 @@ def _train(
                 return made
             with _memory_of(engine):
                 callback.restore()
-            callbacks = _callbacks(made, recipe, say)
+            callbacks = _callbacks(made, recipe, callback.history, say)
             if loop is None:
                 _fit_part(model, callback, validation, callbacks=callbacks)
             else:
@@ -841,15 +841,15 @@ def _fit_part(model: Any, callback: CheckpointCallback, validation: Batch, *, ca
         )
 
 
-def _callbacks(made: Run, recipe: Recipe, say: Callable[[str], None]) -> list[Any]:
+def _callbacks(made: Run, recipe: Recipe, history: Sequence[Row], say: Callable[[str], None]) -> list[Any]:
     library = load_keras()
     callbacks = []
     if recipe.optimizer.ema:
         callbacks.append(library.callbacks.SwapEMAWeights())
-    if all(importlib.util.find_spec(name) for name in ("tensorboard", "tensorflow")):
-        with quietly():
-            importlib.import_module("tensorflow")  # with another backend, the callback would do it
-        callbacks.append(library.callbacks.TensorBoard(made.tensorboard, write_graph=False))
+    if importlib.util.find_spec("tensorboard"):
+        from mien.training.tensorboard_logs import TensorBoardCallback
+
+        callbacks.append(TensorBoardCallback(made.tensorboard, history))
     else:
         say("TensorBoard is not installed, so there are no logs for it; history.csv has the same numbers")
     return callbacks
