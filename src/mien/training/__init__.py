@@ -1,8 +1,8 @@
 """From a data set and a recipe to a run: augmentation, targets, the training loop, checkpoints and folds.
 
 `recipes`, `runs`, `search_spaces`, `studies` and `augmentation` need no training library. `tuning` needs
-Optuna, and trains in other processes. `device_augmentation` needs JAX, and `device` needs Keras on JAX.
-`trainer` and the others need Keras.
+Optuna, and trains in other processes. `device_augmentation` needs JAX, `device` needs Keras on JAX, and
+`tensorboard_logs` TensorBoard and Keras. `trainer` and the others need Keras.
 """
 
 from mien._lazy import submodules
@@ -24,6 +24,7 @@ _MODULES = (
     "studies",
     "targets",
     "teachers",
+    "tensorboard_logs",
     "trainer",
     "trials",
     "tuning",
