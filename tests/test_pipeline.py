@@ -154,7 +154,7 @@ def test_every_format_is_written_where_asked(
     assert document["images"] >= 1000
     assert document["largest_difference"] <= 1e-4
     assert (tmp_path / "out" / "labels.txt").read_text().split() == list(
-        runs.runs.Run(trained).facts()["labels"]
+        runs.Run(trained).facts()["labels"]
     )
 
 
