@@ -153,9 +153,7 @@ def test_every_format_is_written_where_asked(
     assert Path(document["path"]).is_file()
     assert document["images"] >= 1000
     assert document["largest_difference"] <= 1e-4
-    assert (tmp_path / "out" / "labels.txt").read_text().split() == list(
-        runs.Run(trained).facts()["labels"]
-    )
+    assert (tmp_path / "out" / "labels.txt").read_text().split() == list(runs.Run(trained).facts()["labels"])
 
 
 def test_words_for_people_stand_on_stdout_without_json(
