@@ -274,7 +274,7 @@ for name in {missing!r}:
 real = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *rest: None if name in {missing!r} else real(name, *rest)
 try:
-    networks.load_keras()
+    print("runs on", networks.load_keras().backend.backend())
 except errors.MienError as error:
     print(type(error).__name__, error)
 """
@@ -304,10 +304,20 @@ except errors.MienError as error:
             "keras.json' selects the Keras backend torch, which is not installed",
         ),
         (
-            ["tensorflow"],
+            ["tensorflow", "jax"],
             {},
             '{"backend": "tensorflow"}',
             "MissingExtra Keras, which trains",
+        ),
+        # Keras writes this file when it is first imported.
+        (["tensorflow"], {}, '{"backend": "tensorflow"}', "runs on jax"),
+        (["tensorflow"], {}, None, "runs on jax"),
+        (
+            ["tensorflow"],
+            {"KERAS_BACKEND": "tensorflow"},
+            None,
+            "MissingBackend KERAS_BACKEND selects the Keras backend tensorflow, which is not installed; "
+            'run: pip install "mien[cpu]", or set KERAS_BACKEND=jax',
         ),
         (
             ["keras"],

@@ -156,6 +156,8 @@ def load_keras(network: str | None = None) -> Any:
     Keras and TensorFlow import other packages if they are installed. In a process of mien alone they do not,
     because mien does not use those packages through them.
 
+    If only JAX is installed, Keras runs on it, unless KERAS_BACKEND names another backend.
+
     Keras reads its defaults from the user's keras.json. mien's networks need their own: pixels with channels
     last and float32. So they are set here, each time, and the file stays as it is.
 
@@ -169,6 +171,8 @@ def load_keras(network: str | None = None) -> Any:
     if "keras" not in sys.modules and not (network and get(network).wide):
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if "keras" not in sys.modules and find_backend() == "jax":
+        os.environ["KERAS_BACKEND"] = "jax"  # Keras would import TensorFlow, which may be missing
     try:
         with quietly(), _hidden(_optional_packages()):
             import keras
@@ -245,18 +249,21 @@ def require_keras() -> None:
     """
     backend, _, _ = _asked_backend()
     package = _BACKENDS.get(backend, ("keras",))[0]
-    if importlib.util.find_spec("keras") is None or importlib.util.find_spec(package) is None:
+    if not (_is_installed("keras") and _is_installed(package)):
         raise _no_keras(ImportError(package))
 
 
 def find_backend() -> str:
-    """Return the name of the backend that Keras is configured to use, without importing it."""
+    """Return the name of the backend that Keras is configured to use, without importing it.
+
+    If TensorFlow is the default and not installed, it is an installed JAX.
+    """
     return _asked_backend()[0]
 
 
 def _no_keras(error: ImportError | ValueError) -> Exception:
     """Return what to raise where Keras cannot be imported."""
-    if importlib.util.find_spec("keras") is None:
+    if not _is_installed("keras"):
         return MissingExtra(_WHAT, "cpu")
     backend, asked, undo = _asked_backend()
     if backend not in _BACKENDS:
@@ -267,7 +274,7 @@ def _no_keras(error: ImportError | ValueError) -> Exception:
             )
         return error
     package, install = _BACKENDS[backend]
-    if isinstance(error, ValueError) or importlib.util.find_spec(package) is not None:
+    if isinstance(error, ValueError) or _is_installed(package):
         # It is there and does not start; what it says itself is all there is to say.
         return error if isinstance(error, ValueError) else MissingExtra(_WHAT, "cpu")
     if not asked or (backend == "tensorflow" and asked != "KERAS_BACKEND"):
@@ -289,9 +296,7 @@ def _asked_backend() -> tuple[str, str, str]:
     """Return the backend that Keras is configured to use, by what, and how to undo that."""
     backend = os.environ.get("KERAS_BACKEND")
     if backend:
-        installed = next(
-            (name for name, (each, _) in _BACKENDS.items() if importlib.util.find_spec(each)), ""
-        )
+        installed = next((name for name, (each, _) in _BACKENDS.items() if _is_installed(each)), "")
         other = f"set KERAS_BACKEND={installed}" if installed else "unset KERAS_BACKEND for TensorFlow"
         return backend, "KERAS_BACKEND", other
     file = _keras_json()
@@ -299,9 +304,16 @@ def _asked_backend() -> tuple[str, str, str]:
         named = json.loads(file.read_text(encoding="utf-8")).get("backend")
     except (OSError, ValueError, AttributeError, RecursionError):
         named = None
+    # Keras itself writes TensorFlow into the file.
+    if named in (None, "tensorflow") and not _is_installed("tensorflow") and _is_installed("jax"):
+        return "jax", "", ""
     if isinstance(named, str) and named:
         return named, f"'{file}'", 'change "backend" in it to an installed one'
     return "tensorflow", "", ""
+
+
+def _is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 def _seed(size: int, classes: int) -> keras.Model:
