@@ -6,7 +6,7 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
-STOPPED = "mien: stopped by a signal\n"
+_STOPPED = "mien: stopped by a signal\n"
 
 
 def main() -> None:
@@ -22,13 +22,13 @@ def main() -> None:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         cli.main()
     except KeyboardInterrupt:  # outside of a command, which says more
-        sys.stderr.write(STOPPED)
+        sys.stderr.write(_STOPPED)
         sys.exit(128 + signal.SIGINT)
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
     """Exit at once. An exception can become another error in an import, and nothing has begun."""
-    sys.stderr.write(STOPPED)
+    sys.stderr.write(_STOPPED)
     sys.stderr.flush()
     os._exit(128 + number)
 

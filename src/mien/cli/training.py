@@ -172,8 +172,12 @@ def train(
         common.emit(made.to_dict() | timer.seconds()) if json else _tell_folds(made, context.params)
     else:
         document = _document(made) | timer.seconds()
-        epochs = None if resume is None else made.history()
-        common.emit(document) if json else _tell(document, data if resume else None, epochs)
+        if json:
+            common.emit(document)
+        elif resume is None:
+            _tell(document)
+        else:
+            _tell(document, data, made.history())
     return common.SOME_BAD if skipped else 0
 
 
@@ -300,7 +304,7 @@ def _student(teacher: "Recipe") -> list[str]:
     return words
 
 
-def _tell(document: dict[str, Any], moved: Path | None, epochs: "list[Row] | None") -> None:
+def _tell(document: dict[str, Any], moved: Path | None = None, epochs: "list[Row] | None" = None) -> None:
     """Print a finished run and the next command.
 
     Args:
