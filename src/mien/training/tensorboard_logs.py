@@ -34,9 +34,9 @@ class TensorBoardCallback(keras.callbacks.Callback):  # type: ignore[misc, name-
         history: The rows, to which another callback adds before this one is called.
     """
 
-    def __init__(self, folder: Path, history: Sequence[Row]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], history: Sequence[Row]) -> None:
         super().__init__()
-        self._folder = folder
+        self._folder = Path(folder)
         self._history = history
         self._written = 0
         self._name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
