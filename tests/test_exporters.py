@@ -596,7 +596,12 @@ def test_litert_on_another_backend_says_what_to_do(
     tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with refused(ModelError, "jax", "KERAS_BACKEND=tensorflow"):
+    with refused(ModelError, "jax", "KERAS_BACKEND=tensorflow") as caught:
+        exporters.write(tiny, card(), "litert", tmp_path, images=images(4, 16), at_least=0)
+    assert "pip" not in str(caught.value)
+
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with refused(ModelError, "jax", 'pip install "mien[cpu]"', "KERAS_BACKEND=tensorflow"):
         exporters.write(tiny, card(), "litert", tmp_path, images=images(4, 16), at_least=0)
 
 

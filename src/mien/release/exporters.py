@@ -10,7 +10,7 @@ have int8 weights, rounded by ai-edge-quantizer (docs/decisions/0025-litert-int8
 from __future__ import annotations
 
 import contextlib
-import importlib
+import importlib.util
 import logging
 import os
 import tempfile
@@ -531,11 +531,12 @@ def predict_network(
 
 def _require_tensorflow() -> None:
     backend = load_keras().backend.backend()
-    if backend != "tensorflow":
-        raise ModelError(
-            f"Keras runs on {backend}, which cannot write LiteRT; "
-            "run the export again with KERAS_BACKEND=tensorflow"
-        )
+    if backend == "tensorflow":
+        return
+    remedy = "run the export again with KERAS_BACKEND=tensorflow"
+    if importlib.util.find_spec("tensorflow") is None:
+        remedy = f'run: pip install "mien[cpu]", and {remedy}'
+    raise ModelError(f"Keras runs on {backend}, which cannot write LiteRT; {remedy}")
 
 
 def _ask_litert(file: Path, images: Pixels) -> Probabilities:
