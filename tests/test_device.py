@@ -132,9 +132,14 @@ def test_seeds_and_folds_share_what_is_compiled(found: dict[str, Any]) -> None:
     assert found["folds"] == {"kept": 1, "compiled": 1}
 
 
-def test_a_device_needs_jax(tmp_path: Path) -> None:
-    with builders.refused(RecipeError, "engine=device", "KERAS_BACKEND=jax"):
+def test_a_device_needs_jax(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with builders.refused(RecipeError, "engine=device", "KERAS_BACKEND=jax") as caught:
         trainer.choose_engine("device")
+    assert "pip" not in str(caught.value)
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "jax", None)
+        with builders.refused(RecipeError, 'pip install "mien[jax]"', "KERAS_BACKEND=jax"):
+            trainer.choose_engine("device")
     made = runs.open_run(builders.tiny_run("tiny-run", tmp_path / "run", tmp_path))
     made.update(engine="device")
     with builders.refused(RunError, "KERAS_BACKEND=jax"):

@@ -261,6 +261,18 @@ def find_backend() -> str:
     return _asked_backend()[0]
 
 
+def install_command(backend: str) -> str:
+    """Return the command that installs a backend of Keras, or an empty string if it is installed.
+
+    It imports nothing.
+
+    Args:
+        backend: `tensorflow`, `jax` or `torch`.
+    """
+    package, install = _BACKENDS[backend]
+    return "" if _is_installed(package) else f"pip install {install}"
+
+
 def _no_keras(error: ImportError | ValueError) -> Exception:
     """Return what to raise where Keras cannot be imported."""
     if not _is_installed("keras"):
@@ -273,14 +285,14 @@ def _no_keras(error: ImportError | ValueError) -> Exception:
                 f"{', '.join(_BACKENDS)}: {undo}"
             )
         return error
-    package, install = _BACKENDS[backend]
-    if isinstance(error, ValueError) or _is_installed(package):
+    install = install_command(backend)
+    if isinstance(error, ValueError) or not install:
         # It is there and does not start; what it says itself is all there is to say.
         return error if isinstance(error, ValueError) else MissingExtra(_WHAT, "cpu")
     if not asked or (backend == "tensorflow" and asked != "KERAS_BACKEND"):
         # The extra `train` alone has no backend; users who want another one know the extras (README).
         return MissingExtra(_WHAT, "cpu")
-    return MissingBackend(backend, asked, f"run: pip install {install}, or {undo}")
+    return MissingBackend(backend, asked, f"run: {install}, or {undo}")
 
 
 def _keras_json() -> Path:

@@ -10,7 +10,7 @@ have int8 weights, rounded by ai-edge-quantizer (docs/decisions/0025-litert-int8
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import importlib
 import logging
 import os
 import tempfile
@@ -28,7 +28,7 @@ from mien.data import synthetic
 from mien.errors import InputError, MissingExtra, ModelError
 from mien.models import initial_weights, model_files, networks
 from mien.models.model_files import Card, Model, Parity
-from mien.models.networks import load_keras, quietly
+from mien.models.networks import install_command, load_keras, quietly
 from mien.release import quantization
 from mien.release.onnx_graph import feature_map, mean_weights, serialise, weights
 from mien.training.runs import Run
@@ -534,8 +534,8 @@ def _require_tensorflow() -> None:
     if backend == "tensorflow":
         return
     remedy = "run the export again with KERAS_BACKEND=tensorflow"
-    if importlib.util.find_spec("tensorflow") is None:
-        remedy = f'run: pip install "mien[cpu]", and {remedy}'
+    if install := install_command("tensorflow"):
+        remedy = f"run: {install}, and {remedy}"
     raise ModelError(f"Keras runs on {backend}, which cannot write LiteRT; {remedy}")
 
 

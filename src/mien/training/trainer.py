@@ -30,7 +30,7 @@ from mien.evaluation.evaluation import Evaluation
 from mien.evaluation.metrics import add_thresholds, find_plurality, majority_share, wilson_interval
 from mien.models import model_files, networks
 from mien.models.model_files import Model
-from mien.models.networks import load_keras, set_random_seed
+from mien.models.networks import install_command, load_keras, set_random_seed
 from mien.release import exporters
 from mien.training import checkpoints, initialization, normalization, optimization, targets, teachers
 from mien.training import folds as fold_division
@@ -220,10 +220,10 @@ def choose_engine(engine: str) -> str:
     if engine == "host" or (engine == "auto" and backend != "jax"):
         return "host"
     if backend != "jax":
-        raise RecipeError(
-            f'engine=device needs Keras on JAX, and Keras runs on {backend}; run: pip install "mien[jax]", '
-            "and set the environment variable KERAS_BACKEND=jax"
-        )
+        remedy = "set the environment variable KERAS_BACKEND=jax"
+        if install := install_command("jax"):
+            remedy = f"run: {install}, and {remedy}"
+        raise RecipeError(f"engine=device needs Keras on JAX, and Keras runs on {backend}; {remedy}")
     from mien.training import device
 
     return "device" if engine == "device" or device.is_accelerator() else "host"
