@@ -110,6 +110,16 @@ def test_progressive_jpegs_are_read_as_far_as_memory_goes(small_is_large, monkey
         images.read(data)
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize(("longer", "by"), [(51, 8), (100, 4), (130, 3), (160, 2), (200, 2), (300, 2)])
+def test_the_longer_side_is_near_the_target(longer, by, kind, small_is_large, monkeypatch):
+    monkeypatch.setattr(images, "_LONGER", longer)
+    found = images.picture(encoded(PHOTO, kind, **({"quality": 95} if kind == "JPEG" else {})))
+    assert found.pixels.shape == (-(-320 // by), -(-400 // by), 3)
+    expected = np.asarray(Image.fromarray(PHOTO).reduce(by)).astype(int)
+    assert abs(found.pixels - expected).mean() < 5
+
+
 def claimed(width: int, height: int, *, depth: int = 8, colour: int = 2, interlaced: int = 0) -> bytes:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -269,7 +279,15 @@ def peak(path: Path) -> int:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is counted otherwise elsewhere")
 @pytest.mark.parametrize(
-    ("name", "size"), [("a.jpg", (8000, 6000)), ("b.jpg", (18200, 13700)), ("c.png", (18200, 13700))]
+    ("name", "size"),
+    [
+        ("a.jpg", (8000, 6000)),
+        ("b.jpg", (18200, 13700)),
+        ("c.png", (18200, 13700)),
+        ("d.jpg", (15800, 15800)),
+        ("e.jpg", (11900, 11900)),
+        ("f.jpg", (9990, 9990)),
+    ],
 )
 @pytest.mark.slow
 def test_250_megapixels_take_600_mib(name, size, tmp_path):

@@ -55,6 +55,8 @@ _MAX_BUFFER = 330 * 2**20
 _MAX_DEEP = 50_000_000
 #: Size in bytes above which a file is read while it is decoded.
 _STREAM_ABOVE = 32 * 2**20
+#: Number of rows that are copied at once.
+_ROWS = 256
 _GROUND = 255
 #: File extensions of videos and archives, for the error message.
 _VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp")
@@ -404,7 +406,10 @@ def _from_large(name: str, file: IO[bytes], size: int, header: large_images.Head
             image.draft("RGB", (width // by, height // by))
             image.load()
             turned = _orientation(image)
-            return _picture(_to_pixels(image, name), width, height, turned)
+            smaller = (math.ceil(width / by), math.ceil(height / by))
+            # The decoder reduces by 2, 4 or 8 only.
+            shrunk = image if image.size == smaller else image.resize(smaller, Image.Resampling.BOX)
+        return _picture(_to_pixels(shrunk, name), width, height, turned)
     if not header.strips:
         raise _too_many(
             name, width, height, "only PNG files without interlacing and without three channels of 16 bits"
@@ -442,7 +447,7 @@ def _reduced(name: str, kind: str, width: int, height: int, size: int) -> int:
         raise _too_many(name, width, height, f"sides of up to {_LONGEST_SIDE:,}")
     if width * height > size * _PIXELS_PER_BYTE[kind]:
         raise _too_many(name, width, height, f"only files with more than {size:,} bytes for so many pixels")
-    return min(_MOST, max(2, max(width, height) // _LONGER))
+    return min(_MOST, max(2, round(max(width, height) / _LONGER)))
 
 
 def _too_many(name: str, width: int, height: int, what: str) -> ImageError:
@@ -525,7 +530,16 @@ def _to_pixels(image: Image.Image, name: str) -> NDArray[np.uint8]:
         image = image.convert("L")
     elif mode not in ("L", "RGB"):
         image = image.convert("RGB")
-    return np.array(image)
+    return _as_array(image)
+
+
+def _as_array(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the pixels of a grey or RGB image in less memory than `np.array`, which copies it twice."""
+    pixels = np.empty((image.height, image.width, len(image.getbands())), np.uint8)
+    for top in range(0, image.height, _ROWS):
+        rows = image.crop((0, top, image.width, min(top + _ROWS, image.height)))
+        pixels[top : top + _ROWS] = np.asarray(rows).reshape(rows.height, rows.width, -1)
+    return pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
 
 
 def _on_ground(image: Image.Image) -> NDArray[np.uint8]:

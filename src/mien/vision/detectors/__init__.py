@@ -172,7 +172,9 @@ class TiledDetector:
             )
         if not image.size:
             raise ImageError(f"the image has the shape {image.shape} and no pixels")
-        picture = Image.fromarray(np.ascontiguousarray(image)).convert("RGB")
+        picture = Image.fromarray(np.ascontiguousarray(image))
+        if picture.mode != "RGB":  # convert copies the picture in any case
+            picture = picture.convert("RGB")
         longer = max(picture.size)
         whole, fine = min(1.0, REDUCED_SIDE / longer), min(MAX_ENLARGEMENT, self.min_width / smallest)
         if longer * fine <= TILE_SIDE:
