@@ -491,6 +491,21 @@ def test_a_finished_file_with_an_unreadable_image_is_not_made_again(
     assert "--model" in err
 
 
+def test_a_table_is_left_as_it_is_if_no_image_can_be_read(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    to = tmp_path / "x.csv"
+    assert run(capsys, folder / "a.png", "--to", to)[0] == 0
+    before = to.read_bytes()
+    for options in ((), ("--resume",)):
+        code, _, err = run(capsys, tmp_path / "typo.png", "--to", to, *options)
+        assert code == 2
+        assert f"left {to} unchanged" in err
+        assert "wrote" not in err
+        assert to.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".x.csv.facts", "photos", "x.csv"]
+
+
 def test_an_image_from_stdin_is_done_once(folder: Path, tmp_path: Path) -> None:
     data, to = (folder / "a.png").read_bytes(), tmp_path / "x.jsonl"
     command = [sys.executable, "-m", "mien", "predict", "-", "--json"]
@@ -976,7 +991,9 @@ def test_a_finished_file_is_not_made_again(
     new = tmp_path / "new.png"
     new.write_bytes((folder / "a.png").read_bytes())
     os.utime(new, (to.stat().st_mtime + 9, to.stat().st_mtime + 9))
-    assert "wrote" in run(capsys, folder / "a.png", new, "--to", to, "--resume")[2]
+    err = run(capsys, folder / "a.png", new, "--to", to, "--resume")[2]
+    assert "wrote" in err
+    assert "without 1 image named now" in err
 
 
 def test_a_finished_file_of_another_model_or_option_is_not_passed_off(
@@ -994,9 +1011,10 @@ def test_a_finished_file_of_another_model_or_option_is_not_passed_off(
         (["--group", "low=sad+fear"], "--group"),
         (["--whole-image"], "--whole-image"),
     ):
-        code, out, err = run(capsys, *again, *others)
-        assert (code, out) == (2, "")
-        assert named in err
+        for more in ((), (folder / "b.png",)):
+            code, out, err = run(capsys, *again, *more, *others)
+            assert (code, out) == (2, "")
+            assert named in err
     assert to.read_bytes() == before
     # A file that was changed, or whose facts are damaged, is one that records nothing.
     (tmp_path / ".rows.csv.facts").write_text("[]")

@@ -177,6 +177,8 @@ class FilePredictions:
             _tables.format_of("part.parquet")
         elif self.to is not None:
             _tables.format_of(self.to)
+        if self.to is not None:
+            Prediction.columns(predictor.names)
         if isinstance(paths, str | os.PathLike):
             paths = [paths]
         check_sources(paths)
@@ -272,6 +274,12 @@ class FilePredictions:
                 self._note("finished predictions are kept; run the same command with --resume to continue")
                 raise
             # The log may have more images, if an earlier run had more paths.
+            if self.to.is_file() and not any(
+                isinstance(item, Prediction) and item.source in self._sources for item in log.items()
+            ):
+                log.delete()
+                self._note(f"left {self.to} unchanged, because no image could be read")
+                return
             mine = (item for item in log.items() if item.source in self._sources)
             tables.write(self.to, mine, self.predictor.names, facts=facts)
             log.delete()
@@ -357,8 +365,18 @@ class FilePredictions:
         if not to.is_file() or _tables.log_path(to).is_file():
             return False
         known, bad = tables.facts_of(to)
+        others = [] if known is None else _tables.differing(known, facts)
+        if others:
+            raise InputError(
+                f"{to} is complete, and was made with another {', '.join(others)}; use the same, or run "
+                "without --resume to replace it"
+            )
         done = tables.sources(to) | bad
-        if not all(name in done or _as_cell(name) in done for name in self._sources):
+        if new := [name for name in self._sources if not (name in done or _as_cell(name) in done)]:
+            self._note(
+                f"{to} is complete without {pluralize(len(new), 'image')} named now, so all images are "
+                "predicted again; a folder as --to keeps finished predictions"
+            )
             return False
         written = to.stat().st_mtime
         for name in self._sources:
@@ -369,11 +387,6 @@ class FilePredictions:
             self._note(
                 f"{to} is complete, but does not record its model and options; if these have changed, run "
                 "without --resume"
-            )
-        elif others := _tables.differing(known, facts):
-            raise InputError(
-                f"{to} is complete, and was made with another {', '.join(others)}; use the same, or run "
-                "without --resume to replace it"
             )
         else:
             self._note(f"{to} is already complete; run without --resume to replace it")
