@@ -611,6 +611,8 @@ def test_the_command_explains_every_face(photo: Path, capsys: pytest.CaptureFixt
     assert cli.run(["explain", "photo.png", "--to", "why", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert [face["emotion"] for face in document["faces"]] == ["happy", "happy"]
+    for face in document["faces"]:
+        assert all(score == float(f"{score:.6g}") for score in face["scores"].values())
     assert {face["method"] for face in document["faces"]} == {"cam"}
     assert (document["width"], document["height"]) == (1024, 512)
     for face in document["faces"]:

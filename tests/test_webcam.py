@@ -367,7 +367,19 @@ def test_headless_prints_a_prediction_a_line(clip: Path, capsys: pytest.CaptureF
         assert line["frame"] < 20
         assert line["source"] == "clip.mp4"
         assert [face["track"] for face in line["faces"]] == [1]
+        for score in line["faces"][0]["scores"].values():
+            assert score == float(f"{score:.6g}")
     assert has_line(captured.err, 20)
+
+
+def test_what_the_model_cannot_do_is_found_before_the_camera_opens(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for wrong, named in (("--prior", "happ=1"), ("--group", "a=happ"), ("--head", "nope")):
+        assert cli.run(["webcam", "--camera", "absent.mp4", wrong, named]) == 2
+        said = capsys.readouterr().err
+        assert named.removeprefix("a=").removesuffix("=1") in said
+        assert "absent" not in said
 
 
 @pytest.mark.parametrize("spoken", ["ascii", "utf-8:strict"])

@@ -1210,7 +1210,7 @@ def evaluate(
     from mien.data import datasets
     from mien.evaluation import balance as balances
     from mien.evaluation import evaluator, memorised, metrics
-    from mien.models import model_files
+    from mien.models import model_files, priors
 
     listener = _listener(progress, on_note)
     one = isinstance(models, str | os.PathLike | model_files.Model) or not isinstance(models, Iterable)
@@ -1241,6 +1241,9 @@ def evaluate(
     subjects = [model_files.resolve(target) for target in targets]
     loaded = [subject.model for subject in subjects]
     _check_evaluation_models(targets, loaded, probabilities, recrops=recrops)
+    adjustment = priors.Adjustment(balance=balance, prior=priors.as_prior(prior))
+    for each in loaded:
+        adjustment.check(each.card.labels, each.card.head(head).frequencies)
     if isinstance(data, datasets.Dataset):
         dataset = data
     else:

@@ -9,6 +9,7 @@ import typer
 from mien import labels
 from mien._text import pluralize
 from mien.cli import common
+from mien.errors import InputError
 
 if TYPE_CHECKING:
     from mien.api import ImageExplanation
@@ -99,6 +100,9 @@ def evaluate(
     """Evaluate a model, or the mean of several, on a split of a data set."""
     from mien import api
 
+    others = common.given_options(context, "balance_table", "robustness")
+    if table is not None and not json and others:
+        raise InputError(f"--table prints one table only, so it cannot be combined with {others}; add --json")
     timer = common.Timer()
     frequent = common.prior_options(balance, prior)
     with common.live() as (progress, _):
@@ -429,7 +433,7 @@ def explain(
     json: common.Json = False,
 ) -> int:
     """Show which pixels of a face support the predicted emotion."""
-    from mien import api
+    from mien import _tables, api
 
     common.check_whole_image(context, whole_image)
     common.check_ranges(min_face=min_face, min_confidence=min_confidence)
@@ -451,7 +455,7 @@ def explain(
             progress=progress,
             **frequent,
         )
-    common.emit(found.to_dict() | timer.seconds()) if json else _print_explanation(found)
+    common.emit(_tables.rounded(found.to_dict()) | timer.seconds()) if json else _print_explanation(found)
     return 0
 
 

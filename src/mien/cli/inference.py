@@ -457,15 +457,16 @@ def webcam(
     common.check_ranges(seconds=seconds, smoothing=smoothing, max_gap=max_gap, look=look)
     common.check_ranges(min_confidence=min_confidence)
     frequent = common.prior_options(balance, prior, group)
+    from mien import _tables
     from mien.inference import webcam as webcams
     from mien.inference.video import make_predictor
 
     seen = _Seen()
     with ExitStack() as stack:
-        frames, name = webcams.open_source(camera, stack)
         predictor = make_predictor(
             model, detector=detector, head=head, look=look, min_confidence=min_confidence, **frequent
         )
+        frames, name = webcams.open_source(camera, stack)
         window = None if headless else _open_window(name, save, required=json)
         live = stack.enter_context(
             webcams.Live(
@@ -481,7 +482,7 @@ def webcam(
             if window is None:
                 for each in live:
                     seen.add(each)
-                    sys.stdout.write(codec.dumps(each.to_dict()) + "\n")
+                    sys.stdout.write(codec.dumps(_tables.rounded(each.to_dict())) + "\n")
                     sys.stdout.flush()
             else:
                 window.run(live, on_look=seen.add)
