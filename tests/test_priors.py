@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from skimage.data import astronaut
 
-from builders import refused
+from builders import has_line, refused
 from mien import _tables, cli
 from mien.cli import evaluation
 from mien.data.datasets import Split
@@ -28,6 +28,7 @@ from mien.inference.predictor import Predictor
 from mien.labels import EMOTIONS, VOTES, brief
 from mien.models import model_files, priors
 from mien.models.priors import Adjustment
+from mien.types import Prediction
 
 PHOTO: np.ndarray = np.ascontiguousarray(astronaut()[:320, :400])
 LABELS = ("calm", "wild")
@@ -64,6 +65,8 @@ def file(model: model_files.Model, tmp_path: Path) -> Path:
         (Adjustment(prior={"calm": 8, "wild": 2}), (0.5, 0.5)),
         (Adjustment(prior={"calm": 1}), (1, 0)),
         (Adjustment(prior={"calm": 0, "wild": 3}), (0, 1)),
+        (Adjustment(prior={"calm": 1.6e308, "wild": 0.4e308}), (0.5, 0.5)),
+        (Adjustment(prior={"calm": 1e308, "wild": 1e-308}), (1, 0)),
     ],
 )
 def test_known_answers(adjustment: Adjustment, expected: tuple[float, float]) -> None:
@@ -165,6 +168,11 @@ def test_a_model_takes_no_option_of_another_type(model: model_files.Model, optio
         lambda: Adjustment(groups={"a": ("calm",), "b": ("calm",)}),
         lambda: Adjustment(groups={"a": ("calm", "calm")}),
         lambda: Adjustment(groups={"a": ()}),
+        lambda: Adjustment(groups={"left": ("calm",)}),
+        lambda: Adjustment(groups={"time": ("calm",)}),
+        lambda: Adjustment(groups={"smoothed_calm": ("calm",)}),
+        lambda: Adjustment(groups={"": ("calm",)}),
+        lambda: Adjustment(groups={1: ("calm",)}),  # type: ignore[dict-item]
         lambda: Adjustment(prior={"odd": 1}).check(LABELS, FREQUENCIES),
         lambda: Adjustment(groups={"a": ("odd",)}).check(LABELS, FREQUENCIES),
         lambda: Adjustment(groups={"wild": ("calm",)}).check(LABELS, FREQUENCIES),
@@ -186,12 +194,40 @@ def test_a_model_takes_no_option_of_another_type(model: model_files.Model, optio
         lambda: priors.parse_prior("angry=1,angry=2"),
         lambda: priors.parse_groups("a=b,a=c"),
         lambda: priors.parse_groups("=b"),
+        lambda: priors.parse_groups("a=b++c"),
+        lambda: priors.parse_groups("a=b+"),
     ],
 )
 def test_what_makes_no_sense_is_one_sentence(fails: Any) -> None:
     with pytest.raises(InputError) as caught:
         fails()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["left", "flags", "time", "smoothed_calm"])
+def test_a_class_with_the_name_of_a_column_is_refused_in_tables(name: str, tmp_path: Path) -> None:
+    odd = stated()
+    odd = replace(odd, card=replace(odd.card, labels=(name, *odd.card.labels[1:])))
+    finder = Predictor(odd, whole_image=True)
+    found = finder.image(PHOTO, name="a")
+    assert set(found.faces[0].to_dict()["scores"]) == set(odd.card.labels)
+    for fails in (
+        found.rows,
+        lambda: video.columns(finder.names),
+        lambda: batches.predict_files([PHOTO], predictor=finder, to=tmp_path / "a.csv"),
+    ):
+        with refused(InputError, name, "--group"):
+            fails()
+    assert list(tmp_path.iterdir()) == []
+    renamed = Predictor(odd, whole_image=True, groups={"one": (name,)})
+    assert "one" in renamed.image(PHOTO, name="a").rows()[0]
+
+
+def test_the_columns_of_all_tables_are_taken() -> None:
+    for columns in (Prediction.columns(LABELS), video.columns(LABELS)):
+        for name in set(columns) - set(LABELS):
+            with refused(InputError, name):
+                Adjustment(groups={name: LABELS})
 
 
 def test_cards_keep_frequencies_and_old_ones_are_read(model: model_files.Model) -> None:
@@ -420,6 +456,14 @@ def test_evaluate_takes_a_balance_and_shows_the_table(
     assert balanced["accuracy"] == pytest.approx(document["balance_table"][4]["accuracy"])
     assert balanced["balance"] == 1
     assert cli.run([*words, "--balance-table", "--prior", "sad=1"]) == 2
+    for other in ("--balance-table", "--robustness"):
+        capsys.readouterr()
+        assert cli.run([*words, other, "--table", "md"]) == 2
+        assert has_line(capsys.readouterr().err, "--table", other)
+    # What the model cannot do is found before the data is loaded.
+    for wrong, named in (("--head", "nope"), ("--prior", "happ=1")):
+        assert cli.run(["evaluate", str(file), "--data", "absent.csv", wrong, named]) == 2
+        assert "absent.csv" not in capsys.readouterr().err
     assert cli.run([*words, "--balance-table"]) == 0
     shown = capsys.readouterr().out
     assert "geometric" in shown

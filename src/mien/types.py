@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from mien.errors import InputError
+
 #: Version of the JSON format; it increases when a key changes its meaning or is removed.
 SCHEMA = 1
 
@@ -15,6 +17,47 @@ _PARQUET = {int: "int64", float: "float32", str: "string"}
 
 Flag = Literal["uncertain", "small", "blurred", "cut"]
 FLAGS: tuple[Flag, ...] = get_args(Flag)
+
+#: Columns of the tables of predictions and of video; no class and no group can have these names there.
+_COLUMNS = frozenset(
+    {
+        "source",
+        "face",
+        "frame",
+        "time",
+        "track",
+        "left",
+        "top",
+        "width",
+        "height",
+        "detected",
+        "emotion",
+        "confidence",
+        "flags",
+        "smoothed_emotion",
+        "smoothed_confidence",
+    }
+)
+#: What to do about a class with such a name.
+_RENAME = "rename it with --group (in Python: groups=)"
+
+
+def check_column_names(names: Iterable[str], *, what: str = "class", remedy: str = _RENAME) -> None:
+    """Make sure that names can be columns beside those that each table of predictions has.
+
+    Args:
+        names: The names.
+        what: What they are, for the message: `"class"`.
+        remedy: What to do about a name that is taken, for the message.
+
+    Raises:
+        InputError: A table has another column of that name.
+    """
+    for name in names:
+        if name in _COLUMNS or name.startswith("smoothed_"):
+            raise InputError(
+                f"the {what} {name!r} has the name of another column in tables of predictions; {remedy}"
+            )
 
 
 @dataclass(frozen=True)
@@ -130,9 +173,14 @@ class Prediction:
 
         Faces are numbered from 1. An image without a face has one row that holds only `source`. Flags are
         joined by spaces; the column of a score is the name of its emotion.
+
+        Raises:
+            InputError: An emotion has the name of another column.
         """
         if not self.faces:
             return [{"source": self.source}]
+        for face in self.faces:
+            check_column_names(face.scores)
         return [
             {
                 "source": self.source,
@@ -152,7 +200,11 @@ class Prediction:
 
     @classmethod
     def columns(cls, labels: Iterable[str]) -> dict[str, str]:
-        """Return the columns of `rows` for a model with these labels, and their types in Parquet by name."""
+        """Return the columns of `rows` for a model with these labels, and their types in Parquet by name.
+
+        Raises:
+            InputError: A label has the name of another column.
+        """
         face = Face(Box(0, 0, 1, 1), 0.0, dict.fromkeys(labels, 0.0))
         (row,) = cls("", 1, 1, (face,)).rows()
         return {name: _PARQUET[type(value)] for name, value in row.items()}

@@ -27,7 +27,7 @@ from PIL import Image
 from mien import _files, _tables
 from mien._text import pluralize
 from mien.errors import InputError, MissingExtra, VideoError
-from mien.types import SCHEMA, Box, Face
+from mien.types import SCHEMA, Box, Face, check_column_names
 from mien.vision import annotation, detectors
 from mien.vision.detectors import CropTransform, Detection, Detector
 from mien.vision.tracking import MAX_GAP, SMOOTHING, Tracked, Tracker
@@ -663,7 +663,12 @@ _TYPES = {
 
 
 def columns(labels: Sequence[str]) -> list[str]:
-    """Return the names of the columns of a table of people in frames."""
+    """Return the names of the columns of a table of people in frames.
+
+    Raises:
+        InputError: A label has the name of another column.
+    """
+    check_column_names(labels)
     where = ["frame", "time", "track", "left", "top", "width", "height", "detected"]
     raw = ["emotion", "confidence", *labels]
     return [*where, *raw, "flags", *(f"smoothed_{name}" for name in raw)]

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.errors import InputError
+from mien.types import check_column_names
 
 #: The values of `balance` that tables show and cards keep a threshold for.
 OFFERED = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -45,8 +46,8 @@ class Adjustment:
 
     Raises:
         InputError: An argument has another type; the balance is not in [0, 1]; a number of the prior is
-            negative or not finite, or all are 0; both are given; a group is empty, or an emotion is in two
-            groups.
+            negative or not finite, or all are 0; both are given; a group is empty, has no name or the name of
+            another column of tables; or an emotion is in two groups.
     """
 
     balance: float = 0.0
@@ -66,6 +67,7 @@ class Adjustment:
         if self.prior and not any(self.prior.values()):
             raise InputError("the prior is 0 for all emotions; give at least one a number above 0")
         owner: dict[str, str] = {}
+        check_column_names(self.groups, what="group", remedy="choose another name")
         for group, members in self.groups.items():
             if not members:
                 raise InputError(f"the group {group!r} has no emotion; name at least one")
@@ -144,12 +146,13 @@ class Adjustment:
         had = np.asarray(frequencies, np.float64)
         if self.prior:
             wanted = np.array([self.prior.get(name, 0.0) for name in labels])
-            factors = np.divide(wanted, had, out=np.zeros_like(had), where=had > 0)
+            kept = (had > 0) & (wanted > 0)
+            shift = np.log(wanted[kept]) - np.log(had[kept])
         else:
-            factors = np.power(had, -self.balance, out=np.zeros_like(had), where=had > 0)
+            kept = had > 0
+            shift = -self.balance * np.log(had[kept])
         logits = np.full(probabilities.shape, -np.inf)
-        kept = factors > 0
-        logits[:, kept] = np.log(np.maximum(probabilities[:, kept], _FLOOR)) + np.log(factors[kept])
+        logits[:, kept] = np.log(np.maximum(probabilities[:, kept], _FLOOR)) + shift
         logits -= logits.max(axis=1, keepdims=True)
         chances = np.exp(logits)
         chances /= chances.sum(axis=1, keepdims=True)
@@ -237,7 +240,7 @@ def as_groups(groups: Mapping[str, Sequence[str]] | str | None) -> dict[str, tup
         raise wrong
     found: dict[str, tuple[str, ...]] = {}
     for name, members in groups.items():
-        if not isinstance(members, Iterable):
+        if not (isinstance(name, str) and name.strip() and isinstance(members, Iterable)):
             raise wrong
         found[name] = (members,) if isinstance(members, str) else tuple(members)
         if not all(isinstance(each, str) for each in found[name]):
@@ -266,13 +269,15 @@ def parse_groups(text: str) -> dict[str, tuple[str, ...]]:
     """Read groups such as `positive=happy,negative=angry+sad`.
 
     Raises:
-        InputError: It is not of that form, or names a group twice.
+        InputError: It is not of that form, names a group twice, or has nothing on one side of a +.
     """
     found: dict[str, tuple[str, ...]] = {}
     for name, value in _pairs(text, _GROUPS):
         if name in found:
             raise InputError(f"the group {name!r} is named twice; join its emotions with +")
-        found[name] = tuple(each.strip() for each in value.split("+") if each.strip())
+        found[name] = tuple(each.strip() for each in value.split("+"))
+        if not all(found[name]):
+            raise InputError(f"{text!r} cannot be read; write it like {_GROUPS}")
     return found
 
 
