@@ -1,6 +1,6 @@
 """What each balance costs and gains, also if classes were otherwise frequent, as Markdown.
 
-    python benchmarks/balance.py [MODEL...] --data fer2013.csv [--votes fer2013new.csv] [--json FILE]
+    python benchmarks/balance.py [MODEL...] --data fer2013.csv [--votes FILE] [--clear] [--json FILE]
 
 Every head of every model, and the geometric mean of two, is asked once; the tables are worked out from
 these answers. A model whose card does not state frequencies is given those of the data's training split,
@@ -13,6 +13,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mien import errors
 from mien.data import datasets
@@ -34,12 +36,15 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="labelled faces, such as fer2013.csv")
     parser.add_argument("--votes", help="FER+'s votes")
     parser.add_argument("--split", default="val", help="train, val or test [val]")
+    parser.add_argument(
+        "--clear", action="store_true", help="only images on which one choice has more votes than any other"
+    )
     parser.add_argument("--json", type=Path, help="write the rows to this file as well")
     options = parser.parse_args()
     found = {}
     try:
         for name in options.models:
-            found[name] = measure(name, options.data, options.votes, options.split)
+            found[name] = measure(name, options.data, options.votes, options.split, clear=options.clear)
     except errors.MienError as error:
         parser.error(str(error))
     if options.json:
@@ -49,17 +54,25 @@ def main() -> None:
         print("\n".join([*balances(tables["balance"]), "", *shifts(tables["shift"]), ""]))
 
 
-def measure(name: str, data: str, votes: str | None, split: str) -> dict[str, list[dict[str, Any]]]:
+def measure(
+    name: str, data: str, votes: str | None, split: str, *, clear: bool = False
+) -> dict[str, list[dict[str, Any]]]:
     """Return the rows of both tables for one model."""
     model = model_files.load(name)
     faces = datasets.load(data, size=model.card.size, votes=votes)
     shares = {
         head: each.frequencies or measured(model.card, head, faces) for head, each in model.card.heads.items()
     }
+    part = faces.split(split)
+    if clear:
+        if part.votes is None:
+            raise errors.InputError("--clear needs --votes")
+        two = np.sort(part.votes, axis=1)[:, -2:]
+        part = part.take(two[:, 1] > two[:, 0])
     answers = []
     for head in model.card.heads:
         print(f"asking {name} as {head}", file=sys.stderr)
-        answers.append(evaluator.predict(model, faces.split(split), labels=faces.labels, head=head))
+        answers.append(evaluator.predict(model, part, labels=faces.labels, head=head))
     return {
         "balance": [asdict(row) for row in balance_table(answers, shares)],
         "shift": [asdict(row) for row in shift_table(answers, shares)],
