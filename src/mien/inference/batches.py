@@ -30,7 +30,7 @@ from mien.errors import ImageError, InputError
 from mien.inference import cluster, image_files, parts, tables
 from mien.inference.image_files import Shard, check_sources
 from mien.inference.predictor import Predictor, name_of
-from mien.types import Box, Face, Prediction, Problem
+from mien.types import Box, Face, Prediction, Problem, check_column_names
 from mien.vision.images import Source
 
 #: Files that a note names; it counts the others.
@@ -173,12 +173,9 @@ class FilePredictions:
             raise InputError("a shard is written to a file, which `mien merge` reads; name it with `to`")
         _dask.check_options(cluster, workers)
         self._in_parts = self.to is not None and parts.is_folder(self.to)
-        if self._in_parts:
-            _tables.format_of("part.parquet")
-        elif self.to is not None:
-            _tables.format_of(self.to)
         if self.to is not None:
-            Prediction.columns(predictor.names)
+            _tables.format_of("part.parquet" if self._in_parts else self.to)
+            check_column_names(predictor.names)
         if isinstance(paths, str | os.PathLike):
             paths = [paths]
         check_sources(paths)
@@ -273,13 +270,13 @@ class FilePredictions:
             except (KeyboardInterrupt, SystemExit):
                 self._note("finished predictions are kept; run the same command with --resume to continue")
                 raise
-            # The log may have more images, if an earlier run had more paths.
             if self.to.is_file() and not any(
                 isinstance(item, Prediction) and item.source in self._sources for item in log.items()
             ):
                 log.delete()
                 self._note(f"left {self.to} unchanged, because no image could be read")
                 return
+            # The log may have more images, if an earlier run had more paths.
             mine = (item for item in log.items() if item.source in self._sources)
             tables.write(self.to, mine, self.predictor.names, facts=facts)
             log.delete()
