@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Checked by tools/language.py.
 PLAIN := README.md CHANGELOG.md CONTRIBUTING.md CODE_OF_CONDUCT.md docs src
+# A test that takes longer, in seconds, hangs: pytest prints the stack of each thread, and reports it as failed.
+LIMIT := 600
 # For users, and with the tools of developers. Both install what they need in one call, because a second one
 # resolves and builds everything again.
 USABLE := $(VENV)/.usable
@@ -35,7 +37,9 @@ demo: $(USABLE)
 	@echo 'next: source $(BIN)/activate, then: mien predict docs/pictures/faces.png'
 
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal --cov --cov-report=term --cov-fail-under=95 --durations=30
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal \
+		-o faulthandler_timeout=$(LIMIT) -o faulthandler_exit_on_timeout=true \
+		--cov --cov-report=term --cov-fail-under=95 --durations=30
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
