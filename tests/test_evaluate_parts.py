@@ -376,6 +376,33 @@ def test_answers_on_some_images_are_judged_alone() -> None:
     assert not decided.any()
 
 
+def test_groups_of_classes_are_judged_as_one() -> None:
+    votes = np.zeros((4, 10), np.float32)
+    for row, seen in enumerate(
+        ({"sad": 3, "fear": 3, "happy": 4}, {"happy": 5}, {"contempt": 6, "sad": 5}, {})
+    ):
+        for name, count in seen.items():
+            votes[row, VOTES.index(name)] = count
+    truth = np.array([2, 0, 1, 1])
+    split = Split("test", np.zeros((4, 16, 16, 1), np.uint8), truth, votes, tuple("abcd"))
+    chances = np.array([[0.4, 0.3, 0.3], [0.45, 0.3, 0.25], [0.5, 0.2, 0.3], [0.6, 0.2, 0.2]], np.float32)
+    answers = evaluator.Predictions(split, ("happy", "sad", "fear"), chances, truth)
+    assert answers.group({}) is answers
+    found = evaluator.evaluate_predictions(answers.group({"low": ("sad", "fear")}))
+    assert found.labels == ("low", "happy")
+    assert found.confusion == ((2, 1), (1, 0))
+    assert found.class_groups == {"low": ("sad", "fear")}
+    assert evaluator.evaluate_predictions(answers).accuracy == 1 / 4
+    # 6 votes for `low` are more than 4; 6 for a class that no model has are more than 5.
+    assert found.agreement is not None
+    assert (found.agreement.n, found.agreement.share, found.agreement.left_out) == (2, 1 / 2, 2)
+    # Nobody voted for the group that has the name of an emotion outside it.
+    decided, number = find_plurality(votes, ["sad", "low"], {"sad": ("neutral",), "low": ("sad", "fear")})
+    assert (decided.tolist(), number.tolist()) == ([True, False, False, False], [1, 0, 1, 0])
+    with refused(InputError, "odd"):
+        answers.group("low=odd")
+
+
 def test_no_model_has_no_answer() -> None:
     with refused(ModelError):
         evaluator.predict_mean([], np.zeros((1, 48, 48, 1), np.uint8))

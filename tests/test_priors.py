@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from skimage.data import astronaut
 
+import mien
 from builders import has_line, refused
 from mien import _tables, cli
 from mien.cli import evaluation
+from mien.data import datasets
 from mien.data.datasets import Split
 from mien.errors import DataError, InputError, ModelError
 from mien.evaluation import evaluator
@@ -348,6 +350,40 @@ def test_the_commands_take_it(file: Path, tmp_path: Path, capsys: pytest.Capture
     for wrong in (["--balance", "2"], ["--balance", "1", "--prior", "sad=1"], ["--group", "a=odd"]):
         assert cli.run(["predict", str(photo), "--model", str(file), *wrong]) == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_an_evaluation_of_groups(faces: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    csv, votes = (str(faces / name) for name in ("fer2013.csv", "ferplus.csv"))
+    words = ["evaluate", "fast", "--data", csv, "--votes", votes]
+    negative = ("angry", "disgust", "fear", "sad")
+
+    def told(*more: str) -> Any:
+        assert cli.run([*words, *more, "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    plain, found = told(), told("--group", f"negative={'+'.join(negative)}")
+    names = ["negative", "happy", "surprise", "neutral"]
+    assert (found["labels"], found["class_groups"]) == (names, {"negative": list(negative)})
+    assert plain["class_groups"] == {}
+    val = datasets.load(csv).split("val")
+    shares = dict(zip(EMOTIONS, model_files.load("fast", threads=1).run(val.images).T, strict=True))
+    sums = np.stack([sum(shares[name] for name in negative), *(shares[name] for name in names[1:])])
+    truth = [0 if EMOTIONS[label] in negative else names.index(EMOTIONS[label]) for label in val.labels]
+    assert found["accuracy"] == (sums.argmax(axis=0) == truth).mean()
+    assert {head["labels"] == names for head in found["heads"].values()} == {True}
+    # All ten annotators chose the label.
+    assert found["agreement"]["share"] == found["accuracy"]
+    assert mien.evaluate("fast", data=csv, class_groups={"negative": negative}).evaluation.n == found["n"]
+    assert cli.run([*words, "--group", "negative=angry+sad,positive=happy"]) == 0
+    assert has_line(capsys.readouterr().out, "negative=angry+sad positive=happy")
+    for wrong, told_of in (
+        (("--group", "a=odd"), "odd"),
+        (("--group", "a=sad", "--report", "r"), "--group"),
+        (("--group", "a=sad", "--balance-table"), "--group"),
+        (("--groups", "a=sad"), "--group adds"),
+    ):
+        assert cli.run([*words, *wrong]) == 2
+        assert has_line(capsys.readouterr().err, told_of)
 
 
 def test_a_file_of_another_balance_is_not_gone_on_with(

@@ -1158,6 +1158,7 @@ def evaluate(
     views: int = 1,
     balance: float = 0.0,
     prior: Mapping[str, float] | None = None,
+    class_groups: Mapping[str, Sequence[str]] | str | None = None,
     balance_table: bool = False,
     probabilities: AnyPath | None = None,
     votes: AnyPath | None = None,
@@ -1189,6 +1190,8 @@ def evaluate(
         views: Views of each image whose probabilities are averaged: 1, 2 (mirrored) or 10 (shifted too).
         balance: As `Model.run` takes it.
         prior: As `Model.run` takes it.
+        class_groups: Emotions to evaluate as one, by the name of their group, such as
+            `{"negative": ("angry", "sad")}`. Their probabilities and votes are added up.
         balance_table: Evaluate each head at several balances.
         probabilities: An .npz file to write the probabilities to.
         votes: The file of FER+ votes.
@@ -1225,23 +1228,26 @@ def evaluate(
         _files.check_path(name, path, NoneType)
     exclude = _paths("exclude", exclude) or None
     _check_loaded(data, votes=votes, exclude=exclude, seed=seed, reading=reading)
-    shipped = balance == 0 and not prior
+    emotions = priors.as_groups(class_groups)
+    shipped = balance == 0 and not prior and not emotions
     _check_interval_by(interval_by)
     _check_evaluation_options(table, report, views, robustness=robustness, recrops=recrops)
     if not shipped and (report is not None or probabilities is not None or robustness or balance_table):
         raise InputError(
             "--report, --robustness, --probabilities and --balance-table evaluate the shipped calibration; "
-            "omit --balance and --prior"
+            "omit --balance, --prior and --group"
         )
     if balance_table and len(targets) > 1:
         raise InputError("--balance-table evaluates one model; name only one")
     source = None if isinstance(data, datasets.Dataset) else data
     _check_evaluation_outputs(targets, report, probabilities, groups, data, [votes, *(exclude or ())])
+    if isinstance(groups, str) and "=" in groups and not Path(groups.partition(":")[0]).exists():
+        raise InputError(f"--groups is {groups!r}, which is not a csv file; --group adds up emotions")
     listed = None if groups is None else metrics.read_groups(groups)
     subjects = [model_files.resolve(target) for target in targets]
     loaded = [subject.model for subject in subjects]
     _check_evaluation_models(targets, loaded, probabilities, recrops=recrops)
-    adjustment = priors.Adjustment(balance=balance, prior=priors.as_prior(prior))
+    adjustment = priors.Adjustment(balance=balance, prior=priors.as_prior(prior), groups=emotions)
     for each in loaded:
         adjustment.check(each.card.labels, each.card.head(head).frequencies)
     if isinstance(data, datasets.Dataset):
@@ -1269,6 +1275,7 @@ def evaluate(
         balance=balance,
         prior=prior,
     )
+    answers = [each.group(emotions) for each in answers]
     first = answers[0]
     figures, *others = (evaluator.evaluate_predictions(each) for each in answers)
     found: Evaluation = replace(figures, heads={each.head: each for each in others})
@@ -1529,7 +1536,7 @@ def _keep_evaluation(subjects: "Sequence[Subject]", found: "Evaluation", listene
     """Keep the evaluation of a run's model as it ships, and its figures, in the run's folder."""
     from mien.training import runs
 
-    as_shipped = found.views == 1 and not found.balance and not found.prior
+    as_shipped = found.views == 1 and not (found.balance or found.prior or found.class_groups)
     run = subjects[0].run
     if len(subjects) > 1 or not as_shipped or run is None:
         return

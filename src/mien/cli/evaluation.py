@@ -81,6 +81,10 @@ def evaluate(
         ),
     ] = 0.0,
     prior: common.Prior = None,
+    group: Annotated[
+        str | None,
+        typer.Option(metavar="NAME=EMOTION+...,...", help="Evaluate several emotions as one."),
+    ] = None,
     balance_table: Annotated[
         bool, typer.Option("--balance-table", help="Evaluate each output head at several balances.")
     ] = False,
@@ -104,7 +108,7 @@ def evaluate(
     if table is not None and not json and others:
         raise InputError(f"--table prints one table only, so it cannot be combined with {others}; add --json")
     timer = common.Timer()
-    frequent = common.prior_options(balance, prior)
+    frequent = common.prior_options(balance, prior, group)
     with common.live() as (progress, _):
         result = api.evaluate(
             models,
@@ -119,6 +123,7 @@ def evaluate(
             views=views,
             balance=balance,
             prior=frequent["prior"],
+            class_groups=frequent["groups"],
             balance_table=balance_table,
             probabilities=probabilities,
             interval_by=interval_by,
@@ -178,6 +183,9 @@ def print_evaluation(found: "Evaluation") -> None:
         views += f", balance {found.balance:g}"
     if found.prior:
         views += ", prior " + " ".join(f"{name} {share:g}" for name, share in found.prior.items())
+    if found.class_groups:
+        named = (f"{name}={'+'.join(members)}" for name, members in found.class_groups.items())
+        views += f", groups {' '.join(named)}"
     common.table(
         f"{found.data}, split {found.split}, head {found.head}, n = {found.n}{views}",
         ("figure", "value", "95 % interval"),

@@ -542,6 +542,7 @@ class Evaluation:
         views: Of how many views of each image the probabilities are the mean.
         balance: At which they were answered (docs/priors.md).
         prior: With which they were answered; empty for none.
+        class_groups: Classes whose probabilities were added up, for each of `labels` that is a group.
         heads: The same images as answered by the model's other output heads.
         split_use: What the images were to the model, and how often they were scored.
         memorised: How many of the images the model learned from.
@@ -588,6 +589,7 @@ class Evaluation:
     views: int = 1
     balance: float = 0.0
     prior: dict[str, float] = field(default_factory=dict)
+    class_groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
     heads: "dict[str, Evaluation]" = field(default_factory=dict)
     split_use: SplitUse | None = None
     memorised: Memorised | None = None

@@ -48,7 +48,7 @@ from mien.evaluation.metrics import (
     wilson_interval,
 )
 from mien.models.model_files import Card, Model
-from mien.models.priors import Adjustment, as_prior
+from mien.models.priors import Adjustment, as_groups, as_prior
 
 if TYPE_CHECKING:
     from mien.data.datasets import Dataset, Split
@@ -114,6 +114,7 @@ class Predictions:
         views: Of how many views of each image the probabilities are the mean.
         balance: At which they were answered.
         prior: With which they were answered; empty for none.
+        class_groups: Classes whose probabilities were added up, for each of `names` that is a group.
     """
 
     split: "Split"
@@ -126,6 +127,7 @@ class Predictions:
     views: int = 1
     balance: float = 0.0
     prior: Mapping[str, float] = field(default_factory=dict)
+    class_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.truth)
@@ -137,6 +139,28 @@ class Predictions:
             split=self.split.take(which),
             probabilities=self.probabilities[which],
             truth=self.truth[which],
+        )
+
+    def group(self, groups: Mapping[str, Sequence[str]] | str | None) -> "Predictions":
+        """Return the predictions for groups of classes, which also replace the true labels.
+
+        Args:
+            groups: Classes by the name of their group, as `mien.models.priors.as_groups` takes them. A class
+                in no group stays as it is.
+
+        Raises:
+            InputError: A group cannot be used, as `mien.models.priors.Adjustment` says.
+        """
+        adjustment = Adjustment(groups=as_groups(groups))
+        adjustment.check(self.names, ())
+        if not adjustment.groups:
+            return self
+        return replace(
+            self,
+            names=adjustment.names(self.names),
+            probabilities=adjustment.group(self.probabilities, self.names),
+            truth=adjustment.members(self.names).argmax(axis=1)[self.truth],
+            class_groups=adjustment.groups,
         )
 
 
@@ -279,7 +303,13 @@ def evaluate_predictions(answers: Predictions) -> Evaluation:
         found,
         agreement=None
         if split.votes is None
-        else compute_agreement(answers.probabilities, split.votes, answers.names, clusters=named),
+        else compute_agreement(
+            answers.probabilities,
+            split.votes,
+            answers.names,
+            clusters=named,
+            class_groups=answers.class_groups,
+        ),
         head=answers.head,
         model=answers.model,
         split=split.name,
@@ -288,6 +318,7 @@ def evaluate_predictions(answers: Predictions) -> Evaluation:
         views=answers.views,
         balance=answers.balance,
         prior=dict(answers.prior),
+        class_groups=dict(answers.class_groups),
     )
 
 
@@ -362,6 +393,7 @@ def compute_agreement(
     names: Sequence[str],
     *,
     clusters: npt.NDArray[np.intp] | None = None,
+    class_groups: Mapping[str, Sequence[str]] | None = None,
 ) -> Agreement | None:
     """Measure how often answers are what most of FER+'s annotators chose.
 
@@ -370,11 +402,12 @@ def compute_agreement(
         votes: `(n, 10)`, how many annotators chose each of `labels.VOTES`.
         names: The k class names.
         clusters: `(n,)` the group of each image, for an interval by group; None for one by image.
+        class_groups: Classes whose votes are added up, for each of `names` that is a group.
 
     Returns:
         The agreement; None where no image's plurality is one of `names`.
     """
-    decided, seen = find_plurality(votes, names)
+    decided, seen = find_plurality(votes, names, class_groups)
     n = int(decided.sum())
     if n == 0:
         return None

@@ -5,7 +5,7 @@ They cover accuracy, calibration error, selective prediction, uncertainty thresh
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -100,25 +100,29 @@ def expected_calibration_error(probabilities: Probabilities, labels: Labels) -> 
 
 
 def find_plurality(
-    votes: Probabilities, names: Sequence[str]
+    votes: Probabilities, names: Sequence[str], groups: Mapping[str, Sequence[str]] | None = None
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
     """Return what most of FER+'s annotators chose.
 
     Args:
         votes: `(n, 10)`, how many annotators chose each of `labels.VOTES`.
         names: The k class names.
+        groups: Classes whose votes are added up, for each of `names` that is a group.
 
     Returns:
         `(n,)` whether one of `names` got the most votes, or as many as anything else; `(n,)` its number, of
         equal ones the first.
     """
-    columns = [VOTES.index(name) for name in names if name in VOTES]
-    if not columns:
+    members = [[each for each in (groups or {}).get(name, (name,)) if each in VOTES] for name in names]
+    columns = [[VOTES.index(each) for each in found] for found in members]
+    numbers = np.array([number for number, found in enumerate(columns) if found], np.int64)
+    if not len(numbers):
         return np.zeros(len(votes), bool), np.zeros(len(votes), np.int64)
-    most = votes[:, columns].max(axis=1)
-    decided = (most > 0) & (most >= np.delete(votes, columns, axis=1).max(axis=1, initial=0))
-    numbers = np.array([names.index(VOTES[column]) for column in columns], np.int64)
-    return decided, numbers[votes[:, columns].argmax(axis=1)]
+    sums = np.stack([votes[:, columns[number]].sum(axis=1) for number in numbers], axis=1)
+    others = np.delete(votes, [column for found in columns for column in found], axis=1)
+    most = sums.max(axis=1)
+    decided = (most > 0) & (most >= others.max(axis=1, initial=0))
+    return decided, numbers[sums.argmax(axis=1)]
 
 
 def wilson_interval(right: float, n: int) -> Interval:
