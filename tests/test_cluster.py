@@ -376,6 +376,24 @@ def test_bad_urls_are_one_sentence(
     assert list(away.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "address", ["nonsense", "", "nonsense://1:2", "tls://127.0.0.1:1", "tcp://127.0.0.1:1"]
+)
+def test_a_client_that_cannot_connect_is_closed_at_once(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Garbage collection would close it while Dask holds a lock, and wait for that lock forever."""
+    monkeypatch.setattr(_dask, "_CONNECT", 1)
+    made: list[Any] = []
+    begin = distributed.Client.start
+    monkeypatch.setattr(
+        distributed.Client, "start", lambda self, **options: (made.append(self), begin(self, **options))[1]
+    )
+    with refused(InputError, "scheduler", address), cluster.connect(address):
+        pass
+    assert [each.status for each in made] == ["closed"]
+
+
 def test_bad_clusters_are_one_sentence(
     client: Any, photos: Path, away: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -76,7 +76,7 @@ def connect(address: str, *, workers: int | None = None, threads: int | None = 1
             yield client
         return
     try:
-        client = distributed.Client(address, timeout=_CONNECT)
+        client = _client_class()(address, timeout=_CONNECT)
     except (OSError, ValueError, TypeError) as error:  # a TimeoutError is an OSError
         raise InputError(
             f"no Dask scheduler answers at '{address}' ({error}); give an address such as "
@@ -85,6 +85,25 @@ def connect(address: str, *, workers: int | None = None, threads: int | None = 1
     with _quiet(), client:
         wait_for_worker(client, address)
         yield client
+
+
+def _client_class() -> "type[Client]":
+    """Return a class of clients that are closed if they cannot connect.
+
+    Dask leaves some of them to garbage collection, for instance if the address has no port. It then closes
+    the client in any thread, also in one that holds the lock which closing needs, so the process can hang.
+    """
+    from distributed import Client
+
+    class ClosingClient(Client):  # type: ignore[misc]
+        def start(self, **options: Any) -> None:
+            try:
+                super().start(**options)
+            except BaseException:
+                self.close()
+                raise
+
+    return ClosingClient
 
 
 def _quiet() -> AbstractContextManager[None]:
@@ -122,7 +141,7 @@ def _local(distributed: Any, workers: int, threads: int) -> "Iterator[Client]":
         )
     try:
         cluster.scheduler.http_server.stop()
-        with distributed.Client(cluster, timeout=_CONNECT) as client:
+        with _client_class()(cluster, timeout=_CONNECT) as client:
             client.register_plugin(_without_pages())
             yield client
     finally:
