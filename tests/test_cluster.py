@@ -376,11 +376,38 @@ def test_bad_urls_are_one_sentence(
     assert list(away.iterdir()) == []
 
 
+@contextlib.contextmanager
+def _other_service(greeting: bytes) -> Iterator[str]:
+    """Yield the address of a service that greets, and then waits."""
+    with socket.create_server(("127.0.0.1", 0)) as server, contextlib.ExitStack() as connections:
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection = connections.enter_context(server.accept()[0])
+                    connection.sendall(greeting)
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        yield f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+
+
 @pytest.mark.parametrize(
-    "address", ["nonsense", "", "nonsense://1:2", "tls://127.0.0.1:1", "tcp://127.0.0.1:1"]
+    "address",
+    [
+        pytest.param("nonsense", id="no port"),
+        pytest.param("", id="empty"),
+        pytest.param("nonsense://1:2", id="no protocol"),
+        pytest.param("tls://127.0.0.1:1", id="no certificate"),
+        pytest.param("tcp://127.0.0.1:1", id="nobody"),
+        pytest.param(b"", id="silent service"),
+        pytest.param(b"SSH-2.0-OpenSSH_9.2\r\n", id="ssh"),
+    ],
 )
 def test_a_client_that_cannot_connect_is_closed_at_once(
-    address: str, monkeypatch: pytest.MonkeyPatch
+    address: str | bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Garbage collection would close it while Dask holds a lock, and wait for that lock forever."""
     monkeypatch.setattr(_dask, "_CONNECT", 1)
@@ -389,8 +416,11 @@ def test_a_client_that_cannot_connect_is_closed_at_once(
     monkeypatch.setattr(
         distributed.Client, "start", lambda self, **options: (made.append(self), begin(self, **options))[1]
     )
-    with refused(InputError, "scheduler", address), cluster.connect(address):
-        pass
+    with contextlib.ExitStack() as stack:
+        if isinstance(address, bytes):
+            address = stack.enter_context(_other_service(address))
+        with refused(InputError, "scheduler", address), cluster.connect(address):
+            pass
     assert [each.status for each in made] == ["closed"]
 
 

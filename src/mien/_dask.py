@@ -77,9 +77,11 @@ def connect(address: str, *, workers: int | None = None, threads: int | None = 1
         return
     try:
         client = _client_class()(address, timeout=_CONNECT)
-    except (OSError, ValueError, TypeError) as error:  # a TimeoutError is an OSError
+    except Exception as error:  # another service, such as ssh, may send anything
+        wrong = isinstance(error, MemoryError)  # what it sends is not a length
+        reason = "another service answers" if wrong else str(error).rstrip(".") or type(error).__name__
         raise InputError(
-            f"no Dask scheduler answers at '{address}' ({error}); give an address such as "
+            f"no Dask scheduler answers at '{address}' ({reason}); give an address such as "
             "tcp://10.0.0.1:8786, or local"
         ) from None
     with _quiet(), client:
@@ -88,19 +90,23 @@ def connect(address: str, *, workers: int | None = None, threads: int | None = 1
 
 
 def _client_class() -> "type[Client]":
-    """Return a class of clients that are closed if they cannot connect.
+    """Return a class of clients that give up if they cannot connect, and are closed then.
 
-    Dask leaves some of them to garbage collection, for instance if the address has no port. It then closes
-    the client in any thread, also in one that holds the lock which closing needs, so the process can hang.
+    Dask waits without end for a service that is not a scheduler. It leaves some clients to garbage
+    collection, for instance if the address has no port. That closes the client in any thread, also in one
+    that holds the lock which closing needs, so the process can hang.
     """
     from distributed import Client
 
     class ClosingClient(Client):  # type: ignore[misc]
         def start(self, **options: Any) -> None:
             try:
-                super().start(**options)
+                super().start(
+                    callback_timeout=2 * _CONNECT, **options
+                )  # an argument of distributed.utils.sync
             except BaseException:
-                self.close()
+                with suppress(Exception):  # the first error is the one to report
+                    self.close()
                 raise
 
     return ClosingClient
