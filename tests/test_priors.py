@@ -16,10 +16,10 @@ import mien
 from builders import has_line, refused
 from mien import _tables, cli
 from mien.cli import evaluation
-from mien.data import datasets
+from mien.data import datasets, synthetic
 from mien.data.datasets import Split
 from mien.errors import DataError, InputError, ModelError
-from mien.evaluation import evaluator
+from mien.evaluation import corruptions, evaluator
 from mien.evaluation import explanation as explain
 from mien.evaluation.balance import GEOMETRIC_MEAN, balance_table, shift_table
 from mien.evaluation.evaluation import BalanceRow
@@ -380,10 +380,33 @@ def test_an_evaluation_of_groups(faces: Path, capsys: pytest.CaptureFixture[str]
         (("--group", "a=odd"), "odd"),
         (("--group", "a=sad", "--report", "r"), "--group"),
         (("--group", "a=sad", "--balance-table"), "--group"),
-        (("--groups", "a=sad"), "--group adds"),
+        (("--groups", "a=sad"), "use --group"),
     ):
         assert cli.run([*words, *wrong]) == 2
         assert has_line(capsys.readouterr().err, told_of)
+    with refused(InputError, "class_groups"):
+        mien.evaluate("fast", data=csv, groups={"negative": negative})  # type: ignore[arg-type]
+    assert (
+        cli.run([*words, "--group", "low=sad+fear", "--prior", "sad=1,fear=2,happy=1", "--table", "md"]) == 0
+    )
+    assert capsys.readouterr().out.count("prior sad 1 fear 2 happy 1, groups low=sad+fear") == 2
+
+
+def test_corrupted_images_are_answered_like_the_others(model: model_files.Model) -> None:
+    images, truth, _ = synthetic.sample(20, seed=0, size=48)
+    split = Split("val", images, truth, None, tuple(map(str, range(20))))
+    groups = {"negative": ("angry", "disgust", "fear", "sad")}
+    plain = evaluator.predict(model, split, labels=EMOTIONS, balance=1)
+    found = evaluator.measure_robustness([model], plain.group(groups))
+    noisy = corruptions.corrupt(images, corruptions.CORRUPTIONS[found.rows[0].corruption], seed=0)
+    other = evaluator.predict(model, replace(split, images=noisy), labels=EMOTIONS, balance=1).group(groups)
+    assert found.rows[0].accuracy == evaluator.evaluate_predictions(other).accuracy
+    with refused(InputError, "groups"):
+        plain.group(groups).group({"all": ("negative", "happy")})
+    with refused(InputError, "report"):
+        evaluator.measure_all([model], None, plain)  # type: ignore[arg-type]
+    everything = plain.group({"all": EMOTIONS})
+    assert everything.probabilities.max() <= 1
 
 
 def test_a_file_of_another_balance_is_not_gone_on_with(

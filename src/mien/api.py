@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from mien.evaluation.evaluation import Evaluation, Example, Memorised, SplitUse
     from mien.evaluation.evaluator import Predictions
     from mien.evaluation.explanation import Explanation
+    from mien.evaluation.metrics import GroupList
     from mien.inference.video import VideoSummary
     from mien.models.model_files import Model, Subject
     from mien.release.exporters import Exported
@@ -1223,6 +1224,8 @@ def evaluate(
     for target in targets:
         _files.check_path("models", target, model_files.Model)
     _files.check_path("data", data, datasets.Dataset, type(None), error=DataError)
+    if isinstance(groups, Mapping):
+        raise InputError("groups is a csv file with groups of images; groups of emotions are class_groups")
     options: dict[str, Any] = {"groups": groups, "report": report, "probabilities": probabilities}
     for name, path in {**options, "votes": votes}.items():
         _files.check_path(name, path, NoneType)
@@ -1241,9 +1244,7 @@ def evaluate(
         raise InputError("--balance-table evaluates one model; name only one")
     source = None if isinstance(data, datasets.Dataset) else data
     _check_evaluation_outputs(targets, report, probabilities, groups, data, [votes, *(exclude or ())])
-    if isinstance(groups, str) and "=" in groups and not Path(groups.partition(":")[0]).exists():
-        raise InputError(f"--groups is {groups!r}, which is not a csv file; --group adds up emotions")
-    listed = None if groups is None else metrics.read_groups(groups)
+    listed = None if groups is None else _read_groups(groups)
     subjects = [model_files.resolve(target) for target in targets]
     loaded = [subject.model for subject in subjects]
     _check_evaluation_models(targets, loaded, probabilities, recrops=recrops)
@@ -1302,6 +1303,18 @@ def evaluate(
     for sentence in _changed_models(subjects):
         listener.note(sentence)
     return replace(result, skipped=len(dataset.problems))
+
+
+def _read_groups(groups: AnyPath) -> "GroupList":
+    """Return which image belongs to which group; an error for what `class_groups` takes mentions it."""
+    from mien.evaluation import metrics
+
+    try:
+        return metrics.read_groups(groups)
+    except DataError as error:
+        if "=" not in str(groups):
+            raise
+        raise DataError(f"{error}; to evaluate several emotions as one, use --group") from None
 
 
 def _check_interval_by(interval_by: str | None) -> None:

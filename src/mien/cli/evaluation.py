@@ -178,16 +178,8 @@ def print_evaluation(found: "Evaluation") -> None:
     for name, other in found.heads.items():
         rows.append((f"head {name}: accuracy", f"{other.accuracy:.2%}", _interval(other.accuracy_interval)))
         rows += [(f"head {name}: {what}", value, between) for what, value, between in _agreement(other)]
-    views = f", mean of {found.views} views" if found.views > 1 else ""
-    if found.balance:
-        views += f", balance {found.balance:g}"
-    if found.prior:
-        views += ", prior " + " ".join(f"{name} {share:g}" for name, share in found.prior.items())
-    if found.class_groups:
-        named = (f"{name}={'+'.join(members)}" for name, members in found.class_groups.items())
-        views += f", groups {' '.join(named)}"
     common.table(
-        f"{found.data}, split {found.split}, head {found.head}, n = {found.n}{views}",
+        f"{found.data}, split {found.split}, head {found.head}, n = {found.n}{found.conditions}",
         ("figure", "value", "95 % interval"),
         rows,
     )

@@ -617,6 +617,19 @@ class Evaluation:
             return ""
         return describe_intervals("intervals are", self.interval_groups)
 
+    @property
+    def conditions(self) -> str:
+        """What differs from one view as shipped: views, balance, prior and groups, each after a comma."""
+        parts = [f"mean of {self.views} views"] if self.views > 1 else []
+        if self.balance:
+            parts.append(f"balance {self.balance:g}")
+        if self.prior:
+            parts.append("prior " + " ".join(f"{name} {share:g}" for name, share in self.prior.items()))
+        if self.class_groups:
+            groups = (f"{name}={'+'.join(members)}" for name, members in self.class_groups.items())
+            parts.append(f"groups {' '.join(groups)}")
+        return "".join(f", {part}" for part in parts)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, without the sections that were not measured."""
         return {"schema": SCHEMA} | _trimmed(asdict(self))

@@ -149,8 +149,11 @@ class Predictions:
                 in no group stays as it is.
 
         Raises:
-            InputError: A group cannot be used, as `mien.models.priors.Adjustment` says.
+            InputError: A group cannot be used, as `mien.models.priors.Adjustment` says, or these predictions
+                are of groups already.
         """
+        if groups and self.class_groups:
+            raise InputError("the predictions are of groups already; group the predictions of the classes")
         adjustment = Adjustment(groups=as_groups(groups))
         adjustment.check(self.names, ())
         if not adjustment.groups:
@@ -446,8 +449,12 @@ def measure_all(
     Raises:
         DataError: The listing does not fit the images, or these are smaller than 12 pixels a side; 24, for
             `recrops`.
+        InputError: The predictions have a balance, a prior or groups.
     """
     import mien
+
+    if answers.balance or answers.prior or answers.class_groups:
+        raise InputError("a report needs predictions without a balance, without a prior and without groups")
 
     card, split = models[0].card, answers.split
     found = evaluation or evaluate_predictions(answers)
@@ -672,11 +679,13 @@ def measure_robustness(
     """
     shared = all(answers.head in each.card.heads for each in models)
     named = number_groups(answers.split.groups)
+    adjustment = Adjustment(balance=answers.balance, prior=answers.prior, groups=answers.class_groups)
     clean = float((answers.probabilities.argmax(axis=1) == answers.truth).mean())
     rows = []
     for number, (name, corruption) in enumerate(corruptions.CORRUPTIONS.items(), start=1):
         images = corruptions.corrupt(answers.split.images, corruption, seed=seed)
-        chances = predict_mean(models, images, head=answers.head if shared else None)
+        chances = predict_mean(models, images, head=answers.head if shared else None, adjustment=adjustment)
+        chances = adjustment.group(chances, models[0].card.labels)
         hits = chances.argmax(axis=1) == answers.truth
         right = int(hits.sum())
         rows.append(

@@ -177,7 +177,8 @@ class Adjustment:
         """Return the probabilities `(n, names)` of the groups and of emotions in none."""
         if not self.groups:
             return probabilities
-        added: Floats = (probabilities @ self.members(labels)).astype(probabilities.dtype)
+        sums = probabilities @ self.members(labels)
+        added: Floats = np.minimum(sums, 1).astype(probabilities.dtype)  # a rounded sum can exceed 1
         return added
 
     def to_dict(self) -> dict[str, Any]:

@@ -284,8 +284,7 @@ def table(found: Evaluation, form: str) -> str:
 
 def _what_was_scored(found: Evaluation) -> str:
     head = f", head {found.head}" if found.head not in ("", "labels") else ""
-    views = f", mean of {found.views} views" if found.views > 1 else ""
-    return f"{found.data} {found.split}{head}{views}".strip()
+    return f"{found.data} {found.split}{head}{found.conditions}".strip()
 
 
 def _table_row(found: Evaluation | Figures, what: str) -> tuple[str, ...]:
