@@ -87,6 +87,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _full_comparisons() -> Iterator[None]:
+    """Make sure that a module leaves no smaller work to those that this process runs after it."""
+    yield
+    if (exporters := sys.modules.get("mien.release.exporters")) is not None:
+        assert exporters.write_model.__kwdefaults__["at_least"] == exporters.IMAGES
+
+
 @pytest.fixture(scope="module")
 def small_exports() -> Iterator[None]:
     """Compare exports on few images in a module, and write placeholders for figures."""

@@ -73,7 +73,7 @@ def train(
 
 
 def compare_few() -> None:
-    """Compare file and network on few images in this process; the tests of export do it on all."""
+    """Compare file and network on few images, for good; a process that runs tests has `small_exports`."""
     from mien.release import exporters
 
     exporters.write_model.__kwdefaults__["at_least"] = 64

@@ -165,11 +165,10 @@ np.save(sys.argv[4], model.predict(np.load(sys.argv[3]), verbose=0))
 """
 
 
-def test_keras_without_mien_loads_what_a_training_writes(tmp_path: Path) -> None:
+def test_keras_without_mien_loads_what_a_training_writes(tmp_path: Path, small_exports: None) -> None:
     from mien.models import model_files
     from mien.release import exporters
 
-    dying.compare_few()
     data = dying.data()
     made = trainer.fit(data, dying.recipe("network=tiny", "epochs=1"), out=tmp_path / "run")
     file = exporters.convert(made, "keras", tmp_path / "model.keras", at_least=8).path

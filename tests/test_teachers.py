@@ -33,9 +33,8 @@ def learner(*settings: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def teacher(tmp_path_factory: pytest.TempPathFactory) -> model_files.Model:
+def teacher(tmp_path_factory: pytest.TempPathFactory, small_exports: None) -> model_files.Model:
     """A model that learnt a little, with both heads."""
-    dying.compare_few()
     out = tmp_path_factory.mktemp("teacher") / "run"
     trainer.fit(dying.data(), dying.recipe("targets.ferplus=0.5", "epochs=1", "optimizer.ema=0"), out=out)
     return model_files.load(out)
