@@ -485,6 +485,8 @@ def test_a_table_needs_one_model_and_its_frequencies() -> None:
         balance_table([one], {"fer2013": ()})
     with pytest.raises(InputError):
         balance_table([replace(one, balance=0.5)], SHARES)
+    with refused(InputError, "groups"):
+        balance_table([one.group({"low": ("sad",)})], SHARES)
     with pytest.raises(InputError):
         balance_table([replace(one, model="a b")], SHARES)
     with pytest.raises(DataError):

@@ -78,8 +78,9 @@ def connect(address: str, *, workers: int | None = None, threads: int | None = 1
     try:
         client = _client_class()(address, timeout=_CONNECT)
     except Exception as error:  # another service, such as ssh, may send anything
-        wrong = isinstance(error, MemoryError)  # what it sends is not a length
-        reason = "another service answers" if wrong else str(error).rstrip(".") or type(error).__name__
+        reason = str(error).rstrip(".") or type(error).__name__
+        if isinstance(error, MemoryError):  # what it sends is not a length
+            reason = "another service answers"
         raise InputError(
             f"no Dask scheduler answers at '{address}' ({reason}); give an address such as "
             "tcp://10.0.0.1:8786, or local"
@@ -101,9 +102,8 @@ def _client_class() -> "type[Client]":
     class ClosingClient(Client):  # type: ignore[misc]
         def start(self, **options: Any) -> None:
             try:
-                super().start(
-                    callback_timeout=2 * _CONNECT, **options
-                )  # an argument of distributed.utils.sync
+                # Dask passes it on to `distributed.utils.sync`.
+                super().start(callback_timeout=2 * _CONNECT, **options)
             except BaseException:
                 with suppress(Exception):  # the first error is the one to report
                     self.close()

@@ -1231,11 +1231,13 @@ def evaluate(
         _files.check_path(name, path, NoneType)
     exclude = _paths("exclude", exclude) or None
     _check_loaded(data, votes=votes, exclude=exclude, seed=seed, reading=reading)
-    emotions = priors.as_groups(class_groups)
-    shipped = balance == 0 and not prior and not emotions
+    adjustment = priors.Adjustment(
+        balance=balance, prior=priors.as_prior(prior), groups=priors.as_groups(class_groups)
+    )
     _check_interval_by(interval_by)
     _check_evaluation_options(table, report, views, robustness=robustness, recrops=recrops)
-    if not shipped and (report is not None or probabilities is not None or robustness or balance_table):
+    special = report is not None or probabilities is not None or robustness or balance_table
+    if special and not adjustment.is_identity:
         raise InputError(
             "--report, --robustness, --probabilities and --balance-table evaluate the shipped calibration; "
             "omit --balance, --prior and --group"
@@ -1248,7 +1250,6 @@ def evaluate(
     subjects = [model_files.resolve(target) for target in targets]
     loaded = [subject.model for subject in subjects]
     _check_evaluation_models(targets, loaded, probabilities, recrops=recrops)
-    adjustment = priors.Adjustment(balance=balance, prior=priors.as_prior(prior), groups=emotions)
     for each in loaded:
         adjustment.check(each.card.labels, each.card.head(head).frequencies)
     if isinstance(data, datasets.Dataset):
@@ -1276,7 +1277,7 @@ def evaluate(
         balance=balance,
         prior=prior,
     )
-    answers = [each.group(emotions) for each in answers]
+    answers = [each.group(adjustment.groups) for each in answers]
     first = answers[0]
     figures, *others = (evaluator.evaluate_predictions(each) for each in answers)
     found: Evaluation = replace(figures, heads={each.head: each for each in others})
@@ -1549,9 +1550,8 @@ def _keep_evaluation(subjects: "Sequence[Subject]", found: "Evaluation", listene
     """Keep the evaluation of a run's model as it ships, and its figures, in the run's folder."""
     from mien.training import runs
 
-    as_shipped = found.views == 1 and not (found.balance or found.prior or found.class_groups)
     run = subjects[0].run
-    if len(subjects) > 1 or not as_shipped or run is None:
+    if len(subjects) > 1 or found.conditions or run is None:
         return
     opened = runs.open_run(run)
     try:

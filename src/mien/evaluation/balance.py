@@ -94,8 +94,10 @@ def _cells(answers: Sequence["Predictions"], frequencies: Mapping[str, Sequence[
     first = answers[0]
     if " " in first.model:
         raise InputError("a balance table is for one model; name only one")
-    if any(each.balance or each.prior for each in answers):
-        raise InputError("a balance table needs predictions without a balance and without a prior")
+    if not all(each.adjustment.is_identity for each in answers):
+        raise InputError(
+            "a balance table needs predictions without a balance, without a prior and without groups"
+        )
     missing = [each.head for each in answers if not frequencies.get(each.head)]
     if missing:
         raise InputError(

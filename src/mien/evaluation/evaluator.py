@@ -132,6 +132,11 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.truth)
 
+    @property
+    def adjustment(self) -> Adjustment:
+        """What was done to the probabilities of the model."""
+        return Adjustment(balance=self.balance, prior=self.prior, groups=self.class_groups)
+
     def take(self, which: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> "Predictions":
         """Return the predictions for some images, by a mask `(n,)` or indices."""
         return replace(
@@ -453,7 +458,7 @@ def measure_all(
     """
     import mien
 
-    if answers.balance or answers.prior or answers.class_groups:
+    if not answers.adjustment.is_identity:
         raise InputError("a report needs predictions without a balance, without a prior and without groups")
 
     card, split = models[0].card, answers.split
@@ -679,7 +684,7 @@ def measure_robustness(
     """
     shared = all(answers.head in each.card.heads for each in models)
     named = number_groups(answers.split.groups)
-    adjustment = Adjustment(balance=answers.balance, prior=answers.prior, groups=answers.class_groups)
+    adjustment = answers.adjustment
     clean = float((answers.probabilities.argmax(axis=1) == answers.truth).mean())
     rows = []
     for number, (name, corruption) in enumerate(corruptions.CORRUPTIONS.items(), start=1):

@@ -113,8 +113,8 @@ def find_plurality(
         `(n,)` whether one of `names` got the most votes, or as many as anything else; `(n,)` its number, of
         equal ones the first.
     """
-    members = [[each for each in (groups or {}).get(name, (name,)) if each in VOTES] for name in names]
-    columns = [[VOTES.index(each) for each in found] for found in members]
+    members = [(groups or {}).get(name, (name,)) for name in names]
+    columns = [[VOTES.index(each) for each in found if each in VOTES] for found in members]
     numbers = np.array([number for number, found in enumerate(columns) if found], np.int64)
     if not len(numbers):
         return np.zeros(len(votes), bool), np.zeros(len(votes), np.int64)

@@ -85,6 +85,11 @@ class Adjustment:
         """Whether `apply` changes any probability."""
         return bool(self.balance or self.prior)
 
+    @property
+    def is_identity(self) -> bool:
+        """Whether `apply` and `group` leave the probabilities of a model as they are."""
+        return not (self.changes or self.groups)
+
     def check(self, labels: Sequence[str], frequencies: Sequence[float]) -> None:
         """Make sure that this can be done to a model's answers.
 
